@@ -1,0 +1,67 @@
+package siit
+
+import "net/netip"
+
+// Config is what a Translator is made of. The zero value of every field but
+// Mapping means the default.
+type Config struct {
+	Mapping Mapping
+
+	MTU6          int // bytes, of the IPv6 side's next hop; default 1500, at least 1280
+	MTU4          int // bytes, of the IPv4 side's next hop; default MTU6-20
+	LowestIPv6MTU int // DF=0 packets are fragmented to this (RFC 7915 section 4); default 1280
+
+	// ICMPSource4 and ICMPSource6 are the addresses in whose name the
+	// translator sends its own ICMP errors. Defaults: 192.0.0.2, and the CLAT
+	// IPv6 address; without a CLAT pair an ICMPv6 error comes from the
+	// destination of the packet it is about.
+	ICMPSource4 netip.Addr
+	ICMPSource6 netip.Addr
+
+	DropUDPZeroChecksum bool // drop IPv4 UDP without checksum instead of computing one (RFC 7915 section 4.5)
+	DropWKPPrivate      bool // drop non-global IPv4 addresses towards 64:ff9b::/96 (RFC 6052 section 3.1)
+	NodeID              bool // append the Node Identification Object to errors from sources that cannot be mapped
+	IgnoreTOS           bool // write Traffic Class / TOS 0 instead of copying the octet (RFC 7915 sections 4.1, 5.1)
+	NoErrors            bool // never Reply: every refusal is a Drop (RFC 7915 sections 4.4, 5.4)
+}
+
+// Mapping says which IPv4 address is which IPv6 address. A longest-prefix
+// match in EAM (and CLAT) comes first, PREF64 covers the rest.
+type Mapping struct {
+	PREF64 netip.Prefix // RFC 6052, length 32, 40, 48, 56, 64 or 96
+
+	// CLAT, if set, makes the translator the CLAT of a host: it is the
+	// mapping entry IPv4/32 to IPv6/128, and only packets from and to
+	// addresses of CLAT and EAM are translated. Without it every address may
+	// be on either side, as in a router.
+	CLAT Pair
+
+	EAM     []EAM
+	Hairpin Hairpin // for routers; a host's CLAT does not hairpin
+}
+
+// Pair is the CLAT's own address in both families.
+type Pair struct {
+	IPv4, IPv6 netip.Addr
+}
+
+// EAM is one explicit address mapping (RFC 7757 section 3). The suffix of the
+// IPv4 prefix must not be longer than that of the IPv6 prefix.
+type EAM struct {
+	IPv4, IPv6 netip.Prefix
+}
+
+// Hairpin selects how two hosts behind the same EAM table reach each other
+// (RFC 7757 section 4).
+type Hairpin uint8
+
+const (
+	// HairpinSimple never maps the source of an IPv4 packet by EAM, so the
+	// IPv4 network may send a translated packet straight back. The default.
+	HairpinSimple Hairpin = iota
+	// HairpinIntrinsic in addition turns such a packet round in the
+	// translator itself; the result of an IPv6 packet is then IPv6.
+	HairpinIntrinsic
+	// HairpinOff maps every address by EAM.
+	HairpinOff
+)

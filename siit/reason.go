@@ -1,0 +1,100 @@
+package siit
+
+// Reason says why a packet was refused. Its String is the one word for it
+// everywhere: in `tnat64ctl translate`, counters, metrics and status.
+type Reason uint8
+
+const (
+	// None is the reason of a packet that was translated.
+	None Reason = iota
+
+	// The packet itself is wrong.
+	NotIP
+	Truncated
+	BadIPv4Header
+	BadIPv4Checksum
+	BadIPv6Header
+	ExtensionChainTooLong
+	FragmentThenExtension
+	BadFragment
+	BadOffload
+	BadICMPChecksum
+	UDPZeroChecksumIPv6
+
+	// An address is not one we translate.
+	SourceNotOurs
+	DestinationNotOurs
+	SourceIllegal
+	DestinationIllegal
+	SourceOutsidePREF64
+	DestinationUnmappable
+	WKPPrivate
+
+	// The packet is fine but must not or cannot be translated.
+	SourceRoute
+	RoutingHeader
+	TTLExceeded
+	TooBig
+	TooManyFragments
+	UDPZeroChecksum
+	UDPZeroChecksumFragment
+	FragmentedICMP
+	IGMP
+	ProtocolOfOtherFamily
+	ICMPTypeUntranslatable
+	ICMPParameterUntranslatable
+	ICMPErrorNested
+	ICMPErrorMalformed
+	ICMPErrorNotOurs
+	ICMPErrorMTUTooSmall
+
+	// NumReasons is the number of reasons, for arrays of counters.
+	NumReasons
+)
+
+// String returns the kebab-case name, for example "ttl-exceeded".
+func (r Reason) String() string { return reasons[r].name }
+
+// Explanation returns one sentence for people.
+func (r Reason) Explanation() string { return reasons[r].explanation }
+
+var reasons = [NumReasons]struct{ name, explanation string }{
+	None: {"none", "The packet was translated."},
+
+	NotIP:                 {"not-ip", "The packet is empty or its version is neither 4 nor 6."},
+	Truncated:             {"truncated", "A length in the packet's headers reaches beyond its last byte."},
+	BadIPv4Header:         {"bad-ipv4-header", "The IPv4 header's own lengths contradict each other."},
+	BadIPv4Checksum:       {"bad-ipv4-checksum", "The IPv4 header checksum is wrong."},
+	BadIPv6Header:         {"bad-ipv6-header", "An IPv6 extension header is cut short, or a jumbogram came in."},
+	ExtensionChainTooLong: {"extension-chain-too-long", "The packet carries more than eight IPv6 extension headers."},
+	FragmentThenExtension: {"fragment-then-extension", "A Fragment Header is followed by another extension header, which RFC 7915 says to drop."},
+	BadFragment:           {"bad-fragment", "The fragment would reach beyond the largest possible packet, or is not a multiple of 8 bytes long."},
+	BadOffload:            {"bad-offload", "The virtio-net header does not fit the packet it came with."},
+	BadICMPChecksum:       {"bad-icmp-checksum", "The ICMP checksum is wrong; translating would repair it and hide the damage."},
+	UDPZeroChecksumIPv6:   {"udp-zero-checksum-ipv6", "A UDP packet over IPv6 came without a checksum, which is illegal."},
+
+	SourceNotOurs:         {"source-not-ours", "The source is neither the CLAT address nor in the EAM table."},
+	DestinationNotOurs:    {"destination-not-ours", "The destination is neither the CLAT address nor in the EAM table."},
+	SourceIllegal:         {"source-illegal", "The source is an address no packet may come from (unspecified, loopback, multicast, class E)."},
+	DestinationIllegal:    {"destination-illegal", "The destination is multicast, broadcast, loopback, link-local, class E or in 192.0.0.0/29 and never leaves the host."},
+	SourceOutsidePREF64:   {"source-outside-pref64", "The IPv6 source does not lie in PREF64, so it stands for no IPv4 address."},
+	DestinationUnmappable: {"destination-unmappable", "The IPv6 destination stands for no IPv4 address."},
+	WKPPrivate:            {"wkp-private", "The well-known prefix 64:ff9b::/96 must not stand for private IPv4 addresses (setting wkp-private)."},
+
+	SourceRoute:                 {"source-route", "The packet carries an IPv4 source route that has not run out."},
+	RoutingHeader:               {"routing-header", "The packet carries an IPv6 routing header with segments left."},
+	TTLExceeded:                 {"ttl-exceeded", "The TTL or hop limit ran out here, as traceroute means it to."},
+	TooBig:                      {"too-big", "The packet is larger than the next link takes and must not be fragmented."},
+	TooManyFragments:            {"too-many-fragments", "The packet would fall apart into more pieces than one packet may cost."},
+	UDPZeroChecksum:             {"udp-zero-checksum", "A UDP packet came without a checksum and the setting udp-zero-checksum is drop."},
+	UDPZeroChecksumFragment:     {"udp-zero-checksum-fragment", "The first fragment of a UDP packet without checksum: the checksum IPv6 wants cannot be computed from a part."},
+	FragmentedICMP:              {"fragmented-icmp", "A fragment of an ICMP message: its checksum cannot be translated without the rest."},
+	IGMP:                        {"igmp", "IGMP concerns the local IPv4 link only."},
+	ProtocolOfOtherFamily:       {"protocol-of-other-family", "The protocol number means something else in the other IP version (an extension header, or the other ICMP)."},
+	ICMPTypeUntranslatable:      {"icmp-type-untranslatable", "This ICMP type or code has no counterpart in the other IP version."},
+	ICMPParameterUntranslatable: {"icmp-parameter-untranslatable", "The header field that the ICMP Parameter Problem points at has no counterpart in the other IP version."},
+	ICMPErrorNested:             {"icmp-error-nested", "An ICMP error about an ICMP error."},
+	ICMPErrorMalformed:          {"icmp-error-malformed", "The packet quoted in an ICMP error cannot be read."},
+	ICMPErrorNotOurs:            {"icmp-error-not-ours", "The packet quoted in an ICMP error did not pass through this translator."},
+	ICMPErrorMTUTooSmall:        {"icmp-error-mtu-too-small", "A Packet Too Big with an MTU below 1280, which every IPv6 node must ignore."},
+}
