@@ -1,19 +1,125 @@
 package siit
 
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
 // Translator translates packets. It is immutable and may be used by any
 // number of goroutines at once, each with its own Scratch.
 type Translator struct {
-	cfg Config
+	m                mapping
+	mtu6, mtu4       int
+	limit6           int // size that DF=0 packets are fragmented to
+	icmpSrc4         uint32
+	icmpSrc6         [16]byte
+	hasICMPSrc6      bool
+	dropZeroChecksum bool
+	dropPrivate      bool
+	nodeID           bool
+	ignoreTOS        bool
+	noErrors         bool
 }
 
+// minMTU6 is the smallest MTU of an IPv6 link (RFC 8200 section 5).
+const minMTU6 = 1280
+
 // New checks cfg and builds a Translator.
-func New(cfg Config) (*Translator, error) { return &Translator{cfg: cfg}, nil }
+func New(cfg Config) (*Translator, error) {
+	m, err := newMapping(cfg.Mapping)
+	if err != nil {
+		return nil, err
+	}
+	t := &Translator{
+		m:                m,
+		mtu6:             or(cfg.MTU6, 1500),
+		limit6:           or(cfg.LowestIPv6MTU, minMTU6),
+		dropZeroChecksum: cfg.DropUDPZeroChecksum,
+		dropPrivate:      cfg.DropWKPPrivate && cfg.Mapping.PREF64.Masked() == wellKnownPrefix,
+		nodeID:           cfg.NodeID,
+		ignoreTOS:        cfg.IgnoreTOS,
+		noErrors:         cfg.NoErrors,
+	}
+	t.mtu4 = or(cfg.MTU4, t.mtu6-20)
+	switch {
+	case t.mtu6 < minMTU6 || t.mtu6 > 65535:
+		return nil, fmt.Errorf("IPv6 MTU %d is not between 1280 and 65535", t.mtu6)
+	case t.mtu4 < 68 || t.mtu4 > 65535:
+		return nil, fmt.Errorf("IPv4 MTU %d is not between 68 and 65535", t.mtu4)
+	case t.limit6 < minMTU6 || t.limit6 > 65535:
+		return nil, fmt.Errorf("lowest IPv6 MTU %d is not between 1280 and 65535", t.limit6)
+	}
+	t.limit6 = min(t.limit6, t.mtu6)
 
-// Scratch is the memory of one goroutine that translates.
-type Scratch struct{}
+	src4 := cfg.ICMPSource4
+	if !src4.IsValid() {
+		src4 = netip.AddrFrom4([4]byte{192, 0, 0, 2})
+	}
+	if !src4.Is4() {
+		return nil, fmt.Errorf("ICMP source %q is not an IPv4 address", src4)
+	}
+	t.icmpSrc4 = v4(src4)
+	src6 := cfg.ICMPSource6
+	if !src6.IsValid() {
+		src6 = cfg.Mapping.CLAT.IPv6
+	}
+	if src6.IsValid() {
+		if !src6.Is6() || src6.Is4In6() {
+			return nil, fmt.Errorf("ICMP source %q is not an IPv6 address", src6)
+		}
+		t.icmpSrc6, t.hasICMPSrc6 = src6.As16(), true
+	}
+	if m.host && t.icmpSrc4 == m.clat4 {
+		// Linux drops what arrives from one of its own addresses.
+		return nil, errors.New("ICMP errors must not come from the CLAT's own IPv4 address")
+	}
+	return t, nil
+}
 
-// NewScratch returns a Scratch whose IPv4 identification counter starts at seed.
-func NewScratch(seed uint16) *Scratch { return &Scratch{} }
+func or(v, otherwise int) int {
+	if v == 0 {
+		return otherwise
+	}
+	return v
+}
 
 // Translate translates p, from IPv4 to IPv6 or the other way by its version.
-func (t *Translator) Translate(s *Scratch, p Packet) Result { return Result{} }
+//
+// The work is done in p's own buffer where that is possible: an ordinary packet
+// and a super-packet alike stay where they are and get another header. p should
+// have Headroom free bytes in front; with less it is copied first. A packet
+// that is refused (Drop or Reply) is left as it was.
+func (t *Translator) Translate(s *Scratch, p Packet) Result {
+	s.reset()
+	if uint(p.Off) > uint(len(p.Buf)) || p.Off == len(p.Buf) {
+		return Result{Verdict: Drop, Reason: NotIP}
+	}
+	if p.Off < Headroom {
+		q := s.packet(len(p.Buf) - p.Off)
+		if q.Buf == nil {
+			return Result{Verdict: Drop, Reason: Truncated}
+		}
+		copy(q.Bytes(), p.Bytes())
+		q.Offload = p.Offload
+		p = q
+	}
+	v, r := t.translate(s, p, false)
+	if v == Drop {
+		return Result{Verdict: Drop, Reason: r}
+	}
+	return Result{Verdict: v, Reason: r, Packets: s.out}
+}
+
+// translate does the work of Translate for one packet and appends what comes
+// out to s.out. turned says that the packet has been translated already and is
+// being turned round (intrinsic hairpinning), in which case its TTL stays.
+func (t *Translator) translate(s *Scratch, p Packet, turned bool) (Verdict, Reason) {
+	switch p.Buf[p.Off] >> 4 {
+	case 4:
+		return t.from4(s, p, turned)
+	case 6:
+		return t.from6(s, p)
+	}
+	return Drop, NotIP
+}

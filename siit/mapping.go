@@ -1,0 +1,226 @@
+package siit
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+)
+
+// mapping is a Mapping prepared for the packet path.
+type mapping struct {
+	pref    prefix64
+	eam     eamTable
+	host    bool // a CLAT: one side of every packet is in clat or eam
+	clat4   uint32
+	clat6   [16]byte
+	clatHi  uint64
+	clatLo  uint64
+	hairpin Hairpin
+
+	// neutral: the CLAT pair and PREF64 leave the sum of the pseudo-header as
+	// it is, so that no transport checksum changes (RFC 6052 section 4.1).
+	neutral bool
+}
+
+// how says by which rule an address was mapped.
+type how uint8
+
+const (
+	unmapped how = iota
+	byCLAT
+	byEAM
+	byPREF64
+)
+
+func newMapping(m Mapping) (mapping, error) {
+	var q mapping
+	var err error
+	if q.pref, err = newPrefix64(m.PREF64); err != nil {
+		return q, err
+	}
+	if q.eam, err = newEAMTable(m.EAM); err != nil {
+		return q, err
+	}
+	if m.Hairpin > HairpinOff {
+		return q, fmt.Errorf("unknown hairpin mode %d", m.Hairpin)
+	}
+	q.hairpin = m.Hairpin
+	if m.CLAT == (Pair{}) {
+		return q, nil
+	}
+	if !m.CLAT.IPv4.Is4() || !m.CLAT.IPv6.Is6() || m.CLAT.IPv6.Is4In6() {
+		return q, fmt.Errorf("the CLAT pair %q, %q is not an IPv4 and an IPv6 address", m.CLAT.IPv4, m.CLAT.IPv6)
+	}
+	q.host = true
+	q.hairpin = HairpinOff
+	q.clat4 = v4(m.CLAT.IPv4)
+	q.clat6 = m.CLAT.IPv6.As16()
+	if q.pref.contains(q.clat6[:]) {
+		return q, fmt.Errorf("the CLAT address %v lies in PREF64 %v, and a PLAT drops packets from there", m.CLAT.IPv6, m.PREF64)
+	}
+	if _, err := newEAMTable(append([]EAM{{host(m.CLAT.IPv4), host(m.CLAT.IPv6)}}, m.EAM...)); err != nil {
+		return q, fmt.Errorf("the CLAT pair and the EAM table contradict each other: %w", err)
+	}
+	q.clatHi = binary.BigEndian.Uint64(q.clat6[:])
+	q.clatLo = binary.BigEndian.Uint64(q.clat6[8:])
+	// Behind a /32 or /96 the IPv4 address keeps its place within the words.
+	aligned := q.pref.length == 32 || q.pref.length == 96
+	q.neutral = aligned && CheckNeutral(m.CLAT) && sum16(q.pref.bytes[:])%0xffff == 0
+	return q, nil
+}
+
+// CheckNeutral reports whether the two addresses of a pair have the same one's
+// complement sum, so that exchanging one for the other changes no checksum.
+func CheckNeutral(p Pair) bool {
+	a6 := p.IPv6.As16()
+	return sum16(a6[:])%0xffff == sum4(v4(p.IPv4))%0xffff
+}
+
+// explicit6 maps an IPv4 address by the CLAT pair or the EAM table and writes
+// the IPv6 address to dst.
+func (m *mapping) explicit6(dst []byte, a uint32) how {
+	if m.host && a == m.clat4 {
+		copy(dst, m.clat6[:])
+		return byCLAT
+	}
+	if len(m.eam.entries) != 0 && m.eam.to6(a, dst) {
+		return byEAM
+	}
+	return unmapped
+}
+
+// explicit4 maps the IPv6 address in the first 16 bytes of a by the CLAT pair
+// or the EAM table.
+func (m *mapping) explicit4(a []byte) (uint32, how) {
+	if m.host && binary.BigEndian.Uint64(a) == m.clatHi && binary.BigEndian.Uint64(a[8:]) == m.clatLo {
+		return m.clat4, byCLAT
+	}
+	if len(m.eam.entries) != 0 {
+		if r, ok := m.eam.to4(a); ok {
+			return r, byEAM
+		}
+	}
+	return 0, unmapped
+}
+
+// any6 maps an IPv4 address by whatever rule there is; explicit says whether
+// EAM may be used (it may not where hairpinning forbids it, RFC 7757 section 4.2.1).
+func (m *mapping) any6(dst []byte, a uint32, explicit bool) how {
+	if explicit {
+		if h := m.explicit6(dst, a); h != unmapped {
+			return h
+		}
+	}
+	m.pref.embed(dst, a)
+	return byPREF64
+}
+
+// any4 maps the IPv6 address in the first 16 bytes of a by whatever rule there is.
+func (m *mapping) any4(a []byte) (uint32, how) {
+	if r, h := m.explicit4(a); h != unmapped {
+		return r, h
+	}
+	if m.pref.contains(a) {
+		return m.pref.extract(a), byPREF64
+	}
+	return 0, unmapped
+}
+
+// own6 maps the address of our side: in a CLAT it must be the CLAT's or in the
+// EAM table, in a router anything goes.
+func (m *mapping) own6(dst []byte, a uint32, explicit bool) how {
+	if m.host {
+		return m.explicit6(dst, a)
+	}
+	return m.any6(dst, a, explicit)
+}
+
+// own4 is own6 for an IPv6 address.
+func (m *mapping) own4(a []byte) (uint32, how) {
+	if m.host {
+		return m.explicit4(a)
+	}
+	return m.any4(a)
+}
+
+// addresses6 maps source and destination of an IPv4 packet and writes the two
+// IPv6 addresses to dst[:32].
+func (t *Translator) addresses6(dst []byte, h *header4) (neutral bool, r Reason) {
+	m := &t.m
+	if !m.host && !h.icmpError && illegalSource4(h.src) {
+		return false, SourceIllegal
+	}
+	// Simple hairpinning: no EAM for the source, except for that of an ICMP
+	// error which does not come from the node that its quote was sent to.
+	explicit := m.hairpin == HairpinOff || h.icmpError && h.src != h.quotedDst
+	hs := m.own6(dst, h.src, explicit)
+	if hs == unmapped {
+		if illegalSource4(h.src) {
+			return false, SourceIllegal
+		}
+		return false, SourceNotOurs
+	}
+	hd := m.explicit6(dst[16:], h.dst)
+	if hd == unmapped {
+		if illegalDestination4(h.dst) {
+			return false, DestinationIllegal
+		}
+		if t.dropPrivate && inAny(private, h.dst) {
+			return false, WKPPrivate
+		}
+		m.pref.embed(dst[16:], h.dst)
+		hd = byPREF64
+	}
+	return m.neutral && hs == byCLAT && hd == byPREF64, None
+}
+
+// addresses4 maps source and destination of an IPv6 packet.
+func (t *Translator) addresses4(h *header6) (a mapped4, r Reason) {
+	m := &t.m
+	if h.b[24] == 0xff {
+		return a, DestinationIllegal
+	}
+	a.dst, a.dstBy = m.own4(h.b[24:])
+	if a.dstBy == unmapped {
+		if m.host {
+			return a, DestinationNotOurs
+		}
+		return a, DestinationUnmappable
+	}
+	if a.dstBy == byPREF64 && illegalDestination4(a.dst) {
+		return a, DestinationIllegal
+	}
+	if illegalSource6(h.b[8:]) {
+		return a, SourceIllegal
+	}
+	var by how
+	a.src, by = m.any4(h.b[8:])
+	switch {
+	case by == unmapped:
+		if !h.icmpError {
+			return a, SourceOutsidePREF64
+		}
+		a.src, a.fromDummy = dummy4, true
+	case by == byPREF64 && (illegalSource4(a.src) || m.host && a.src&^7 == 0xc0000000):
+		return a, SourceIllegal
+	}
+	if t.dropPrivate && (by == byPREF64 && inAny(private, a.src) || a.dstBy == byPREF64 && inAny(private, a.dst)) {
+		return a, WKPPrivate
+	}
+	a.neutral = m.neutral && by == byPREF64 && a.dstBy == byCLAT
+	return a, None
+}
+
+// Ours returns the IPv6 prefixes on our side of the translator, so that
+// whoever steers packets here knows which to take: the CLAT address and the
+// IPv6 column of the EAM table.
+func (m Mapping) Ours() []netip.Prefix {
+	var p []netip.Prefix
+	if m.CLAT.IPv6.IsValid() {
+		p = append(p, host(m.CLAT.IPv6))
+	}
+	for _, e := range m.EAM {
+		p = append(p, e.IPv6.Masked())
+	}
+	return p
+}

@@ -1,0 +1,146 @@
+package siit
+
+import "encoding/binary"
+
+// offload is an Offload that has been checked against its packet.
+type offload struct {
+	partial  bool // the transport checksum is the pseudo-header sum
+	foreign  bool // some other checksum, inside a tunnel say, is left to be completed
+	segments bool // a super-packet
+	header   int  // bytes of the transport header, of a super-packet
+	size     int  // payload bytes per segment
+}
+
+// checkOffload compares o with the packet b, whose transport header of
+// protocol proto begins at l4. tcpType is the GSO type of TCP in its IP version.
+func checkOffload(o Offload, b []byte, l4 int, proto uint8, fragment bool, tcpType uint8) (c offload, r Reason) {
+	payload := b[l4:]
+	if kind := o.GSOType &^ GSOECN; kind != GSONone {
+		switch {
+		case kind == tcpType && proto == protoTCP:
+			if len(payload) < 20 {
+				return c, BadOffload
+			}
+			if c.header = int(payload[12]>>4) * 4; c.header < 20 {
+				return c, BadOffload
+			}
+		case kind == GSOUDPL4 && proto == protoUDP:
+			c.header = 8
+		default:
+			return c, BadOffload
+		}
+		c.segments, c.size = true, int(o.GSOSize)
+		if fragment || c.size == 0 || c.header > len(payload) {
+			return c, BadOffload
+		}
+	}
+	if o.Flags&NeedsCsum == 0 {
+		return c, None
+	}
+	start, offset := int(o.CsumStart), int(o.CsumOffset)
+	if fragment || start < l4 || start+offset+2 > len(b) {
+		return c, BadOffload
+	}
+	c.partial = start == l4 && (proto == protoTCP && offset == 16 || proto == protoUDP && offset == 6 ||
+		(proto == protoICMP || proto == protoICMPv6) && offset == 2)
+	c.foreign = !c.partial
+	if c.foreign && (c.segments || proto == protoICMP || proto == protoICMPv6) {
+		return c, BadOffload
+	}
+	return c, None
+}
+
+// update adjusts the transport checksum at the start of field for a change d
+// of the addresses' sum.
+func (c *offload) update(field []byte, proto uint8, d uint16) {
+	if c.partial {
+		updatePartial(field, d)
+		return
+	}
+	updateComplete(field, d)
+	if proto == protoUDP || proto == protoUDPLite {
+		neverZero(field)
+	}
+}
+
+// shift returns o for the translated packet, in which the transport header
+// begins at byte l4.
+func (c *offload) shift(o Offload, l4 int, tcpType uint8) Offload {
+	q := Offload{Flags: o.Flags & DataValid}
+	if c.partial {
+		q.Flags |= NeedsCsum
+		q.CsumStart, q.CsumOffset = uint16(l4), o.CsumOffset
+	}
+	if c.segments {
+		q.GSOType, q.GSOSize = o.GSOType, o.GSOSize
+		if o.GSOType&^GSOECN != GSOUDPL4 {
+			q.GSOType = tcpType | o.GSOType&GSOECN
+		}
+		// Kernels give a wrong length for forwarded packets, so it is
+		// computed rather than moved.
+		q.HdrLen = uint16(l4 + c.header)
+	}
+	return q
+}
+
+// segment cuts a super-packet, whose segments have to be fragmented one by one,
+// into ordinary packets and translates those. b is the packet, l4 where its
+// transport header begins.
+func (t *Translator) segment(s *Scratch, b []byte, l4 int, o offload, turned bool) (Verdict, Reason) {
+	data := l4 + o.header
+	for done := 0; data+done < len(b); done += o.size {
+		n := min(o.size, len(b)-data-done)
+		q := s.packet(data + n)
+		if q.Buf == nil {
+			return Drop, TooManyFragments
+		}
+		seg := q.Bytes()
+		copy(seg, b[:data])
+		copy(seg[data:], b[data+done:])
+		o.putSegment(seg, l4, done, data+done+n == len(b))
+		if v, r := t.translate(s, q, turned); v != Translated {
+			return v, r
+		}
+	}
+	return Translated, None
+}
+
+// putSegment makes the headers in seg those of the segment whose payload
+// begins done bytes into the super-packet's.
+func (o *offload) putSegment(seg []byte, l4, done int, last bool) {
+	var pseudo uint16
+	index := done / o.size
+	proto := seg[9]
+	if seg[0]>>4 == 4 {
+		binary.BigEndian.PutUint16(seg[2:], uint16(len(seg)))
+		binary.BigEndian.PutUint16(seg[4:], binary.BigEndian.Uint16(seg[4:])+uint16(index))
+		seg[10], seg[11] = 0, 0
+		binary.BigEndian.PutUint16(seg[10:], ^sum(seg[:l4], 0))
+		pseudo = add(add(sum8(seg[12:]), uint16(len(seg)-l4)), uint16(proto))
+	} else {
+		proto = protoTCP
+		if o.header == 8 {
+			proto = protoUDP
+		}
+		binary.BigEndian.PutUint16(seg[4:], uint16(len(seg)-ipv6Len))
+		pseudo = pseudo6(seg[8:], len(seg)-l4, proto)
+	}
+	l4h := seg[l4:]
+	if proto == protoUDP {
+		binary.BigEndian.PutUint16(l4h[4:], uint16(len(l4h)))
+		l4h[6], l4h[7] = 0, 0
+		binary.BigEndian.PutUint16(l4h[6:], ^sum(l4h, pseudo))
+		neverZero(l4h[6:])
+		return
+	}
+	binary.BigEndian.PutUint32(l4h[4:], binary.BigEndian.Uint32(l4h[4:])+uint32(done))
+	const fin, psh, cwr = 0x01, 0x08, 0x80
+	if !last {
+		l4h[13] &^= fin | psh
+	}
+	if index > 0 {
+		l4h[13] &^= cwr
+	}
+	l4h[16], l4h[17] = 0, 0
+	binary.BigEndian.PutUint16(l4h[16:], ^sum(l4h, pseudo))
+}
