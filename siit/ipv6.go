@@ -128,7 +128,7 @@ func (t *Translator) from6(s *Scratch, p Packet) (Verdict, Reason) {
 	var icmp icmpHeader
 	switch proto {
 	case protoICMPv6:
-		if h.fragment {
+		if h.more || h.fragOff != 0 {
 			return Drop, FragmentedICMP
 		}
 		if h.icmpError {

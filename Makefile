@@ -1,0 +1,80 @@
+# tnat64d: build, show, test. `make help` lists the targets.
+#
+# Only Go, gcc (for the race detector) and Debian 12 are assumed; whatever else
+# a target needs it installs by itself, which takes root.
+
+GO        ?= go
+BIN       := bin
+COMMANDS  := tnat64d tnat64ctl tnat64-lab
+VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME  ?= 4s
+TOOL      := $(GO) tool -modfile=packaging/tools/go.mod
+
+# The Debian packages of the tests: programs that the end-to-end tests send
+# across the lab, and clang to check that the committed BPF objects are what
+# their source says.
+TEST_PACKAGES  := curl iputils-ping traceroute iperf3 bind9-dnsutils clang-14 llvm-14 libbpf-dev gcc libc6-dev
+BENCH_PACKAGES := iperf3 tayga
+
+export CGO_ENABLED ?= 0
+
+.PHONY: help build demo shell test test-packages check test-race test-unprivileged test-all fuzz bench bench-siit generate clean
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## build    the commands, into bin/
+build:
+	@mkdir -p $(BIN)
+	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/ $(COMMANDS:%=./cmd/%)
+
+## demo     a whole 464XLAT network on this machine, shown in a dozen lines (root)
+demo: build
+	@$(BIN)/tnat64-lab demo
+
+## shell    a shell on the laptop of that network (root)
+shell: build
+	@$(BIN)/tnat64-lab shell
+
+## test     every test, installing the Debian packages it needs (root)
+test: test-packages check fuzz test-race test-unprivileged test-all
+
+test-packages:
+	@packaging/install-packages.sh $(TEST_PACKAGES)
+
+check:
+	$(GO) build ./...
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+
+# The race detector needs cgo. The lab's end-to-end tests run without it, as
+# they test other processes.
+test-race:
+	CGO_ENABLED=1 $(GO) test -race -short ./siit ./tun/... ./pref64 ./clat ./clat/engine ./cmd/internal/...
+
+# As an ordinary user privileged tests skip with a reason and the rest passes.
+test-unprivileged:
+	$(GO) test -exec $(CURDIR)/packaging/as-nobody.sh ./...
+
+test-all:
+	TNAT64_REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -timeout 20m ./...
+
+## fuzz     every fuzz target for FUZZTIME (4s)
+fuzz:
+	@packaging/fuzz.sh $(FUZZTIME)
+
+## bench    throughput: untranslated IPv6, tayga, tnat64d in one run (root)
+bench: build
+	@packaging/install-packages.sh $(BENCH_PACKAGES)
+	@$(BIN)/tnat64-lab bench
+
+## bench-siit  the translator alone
+bench-siit:
+	$(GO) test -run '^$$' -bench . ./siit
+
+## generate the BPF objects again (clang 14)
+generate:
+	$(GO) generate ./...
+
+clean:
+	rm -rf $(BIN) dist

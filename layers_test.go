@@ -1,0 +1,106 @@
+package tnat64d
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const self = "tnat64d"
+
+// layers says what the packages may import besides the standard library
+// (design.md section 3: imports point one way). A key covers the packages below
+// it unless they have a key of their own; an entry covers what is below it too.
+var layers = map[string][]string{
+	".":           {},
+	"siit":        {"gvisor.dev/gvisor/pkg/tcpip/checksum"},
+	"tun":         {"golang.org/x/sys", "golang.zx2c4.com/wireguard/tun"},
+	"tun/tuntest": {"tnat64d/tun"},
+	"pref64":      {"golang.org/x/net", "golang.org/x/sys"},
+	"clat/engine": {"tnat64d/siit", "tnat64d/tun", "golang.org/x/time/rate"},
+	"clat/steer":  {"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
+	"clat": {
+		"tnat64d/siit", "tnat64d/tun", "tnat64d/pref64", "tnat64d/clat",
+		"github.com/vishvananda/netlink", "golang.org/x/sys", "golang.org/x/time/rate",
+	},
+	// Commands may import whatever they need, but not each other: what they
+	// share is below cmd/internal, and the lab is a library too.
+	"cmd":          nil,
+	"cmd/internal": {"tnat64d/siit", "tnat64d/pref64", "github.com/pelletier/go-toml/v2"},
+	"packaging":    {},
+	"benchmarks":   nil,
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	for _, p := range list(t) {
+		dir := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, self), "/")
+		if dir == "" {
+			dir = "."
+		}
+		key, allowed := layer(dir)
+		if key == "" {
+			t.Errorf("%s: no layer is written down for this package", p.ImportPath)
+			continue
+		}
+		for _, imp := range p.Imports {
+			switch {
+			case !strings.Contains(strings.Split(imp, "/")[0], ".") && !strings.HasPrefix(imp, self):
+				continue // standard library
+			case below(imp, p.ImportPath), below(imp, self+"/"+key) && key != ".":
+				continue // its own parts
+			case allowed == nil:
+				if other := "tnat64d/cmd/"; strings.HasPrefix(imp, other) && !below(imp, other+"internal") && !below(imp, other+"tnat64-lab/lab") {
+					t.Errorf("%s imports another command, %s", p.ImportPath, imp)
+				}
+			case !slices.ContainsFunc(allowed, func(a string) bool { return below(imp, a) }):
+				t.Errorf("%s must not import %s", p.ImportPath, imp)
+			}
+		}
+	}
+}
+
+// layer returns the longest key that covers dir.
+func layer(dir string) (key string, allowed []string) {
+	for k, a := range layers {
+		if below(dir, k) && len(k) > len(key) {
+			key, allowed = k, a
+		}
+	}
+	return key, allowed
+}
+
+// below reports whether path is parent or inside of it.
+func below(path, parent string) bool {
+	return path == parent || strings.HasPrefix(path, parent+"/")
+}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+func list(t *testing.T) []goPackage {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+		}
+		t.Skipf("needs the go command: %v", err)
+	}
+	var all []goPackage
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		if err := d.Decode(&p); err == io.EOF {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
