@@ -17,8 +17,9 @@ type mapping struct {
 	clatLo  uint64
 	hairpin Hairpin
 
-	// neutral: the CLAT pair and PREF64 leave the sum of the pseudo-header as
-	// it is, so that no transport checksum changes (RFC 6052 section 4.1).
+	// neutral: the CLAT pair and PREF64 together leave the sum of the
+	// pseudo-header as it is, so that no transport checksum changes between
+	// the CLAT address and PREF64 (RFC 6052 section 4.1).
 	neutral bool
 }
 
@@ -63,17 +64,11 @@ func newMapping(m Mapping) (mapping, error) {
 	}
 	q.clatHi = binary.BigEndian.Uint64(q.clat6[:])
 	q.clatLo = binary.BigEndian.Uint64(q.clat6[8:])
-	// Behind a /32 or /96 the IPv4 address keeps its place within the words.
+	// Behind a /32 or /96 the IPv4 address keeps its place within the words,
+	// so that what PREF64 adds to the sum is always the same.
 	aligned := q.pref.length == 32 || q.pref.length == 96
-	q.neutral = aligned && CheckNeutral(m.CLAT) && sum16(q.pref.bytes[:])%0xffff == 0
+	q.neutral = aligned && add(sum16(q.clat6[:]), sum16(q.pref.bytes[:]))%0xffff == sum4(q.clat4)%0xffff
 	return q, nil
-}
-
-// CheckNeutral reports whether the two addresses of a pair have the same one's
-// complement sum, so that exchanging one for the other changes no checksum.
-func CheckNeutral(p Pair) bool {
-	a6 := p.IPv6.As16()
-	return sum16(a6[:])%0xffff == sum4(v4(p.IPv4))%0xffff
 }
 
 // explicit6 maps an IPv4 address by the CLAT pair or the EAM table and writes
