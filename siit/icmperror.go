@@ -15,10 +15,11 @@ const (
 
 // original cuts the body of an ICMP error into the quoted packet and the
 // extension structure behind it, if length, its RFC 4884 attribute in units of
-// unit bytes, says that there is one.
+// unit bytes, says that there is one. A length that cannot be right is ignored:
+// what is quoted matters more than what is appended.
 func original(body []byte, length uint8, unit int) (quote, ext []byte) {
 	n := int(length) * unit
-	if n == 0 || n+4 > len(body) {
+	if n < minOriginal || n+extensionHeaderLen > len(body) {
 		return body, nil
 	}
 	return body[:n], body[n:]
