@@ -156,7 +156,10 @@ func (t *Translator) addresses6(dst []byte, h *header4) (neutral bool, r Reason)
 		return false, SourceNotOurs
 	}
 	hd := m.explicit6(dst[16:], h.dst)
-	if hd == unmapped {
+	switch hd {
+	case byCLAT: // to itself: the host's own business, and a loop if it came back
+		return false, DestinationIllegal
+	case unmapped:
 		if illegalDestination4(h.dst) {
 			return false, DestinationIllegal
 		}
