@@ -1,0 +1,59 @@
+package clat
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// Leftover is an address that a predecessor could not remove.
+type Leftover struct {
+	Link string
+	Addr netip.Addr
+}
+
+// CleanUp removes the CLAT addresses that a killed predecessor left on the
+// host: those in the journal, and those that the kernel remembers to be ours.
+// Call it with the journal locked, so that they cannot belong to a running
+// daemon. TUN, routes and translators have vanished with their process.
+func CleanUp(k *Kernel, j *Journal) ([]Leftover, error) {
+	o, err := k.Observe()
+	if err != nil {
+		return nil, err
+	}
+	noted := map[JournalEntry]bool{}
+	if j != nil {
+		for _, e := range j.Entries() {
+			noted[e] = true
+		}
+	}
+	var (
+		removed []Leftover
+		errs    []error
+	)
+	for _, a := range o.Addrs {
+		e := JournalEntry{Link: o.linkName(a.Link), Addr: a.Prefix.Addr()}
+		if !a.looksLikeCLAT() || a.Protocol != Protocol && !noted[e] {
+			continue
+		}
+		if err := k.DelCLATAddr(a.Link, e.Addr); err != nil {
+			errs = append(errs, fmt.Errorf("remove leftover address %s from %s: %w", e.Addr, e.Link, err))
+			delete(noted, e)
+			continue
+		}
+		removed = append(removed, Leftover(e))
+	}
+	// What the journal has and the host has not is gone with its link.
+	for e := range noted {
+		if err := j.Del(e.Link, e.Addr); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return removed, errors.Join(errs...)
+}
+
+// looksLikeCLAT is the second look before a journal's word is taken for it:
+// nobody else adds a permanent, deprecated /128 without prefix route.
+func (a Addr) looksLikeCLAT() bool {
+	return a.Prefix.Addr().Is6() && a.Prefix.Bits() == 128 && a.Deprecated && a.NoRoute && a.Valid == Forever
+}

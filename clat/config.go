@@ -1,0 +1,65 @@
+package clat
+
+import (
+	"net/netip"
+
+	"tnat64d/siit"
+)
+
+// Enable says when a CLAT should run.
+type Enable uint8
+
+const (
+	// Auto runs a CLAT while the uplink has no native IPv4 default route.
+	Auto Enable = iota
+	// Always runs a CLAT beside native IPv4 as well.
+	Always
+	// Never runs none.
+	Never
+)
+
+// Config is what Plan follows. Zero values mean "choose".
+type Config struct {
+	Enable  Enable
+	Uplinks []string   // names in order of preference; default: see Plan
+	IPv6    netip.Addr // fixed CLAT IPv6 address
+	IPv4    netip.Addr // fixed CLAT IPv4 address; default: first free of 192.0.0.0/29
+	MTU     MTU4       // default: from the uplink
+	TUN     string     // interface name; default "clat0"
+	Queues  int        // of the TUN, at least 1
+	Metric  int        // of the IPv4 default route; default 2048
+
+	// Secret makes the CLAT address unpredictable and yet the same whenever
+	// the host returns to a network (RFC 7217).
+	Secret []byte
+
+	// Translation is the template of the translator. Plan fills in PREF64,
+	// the CLAT pair and the MTUs, and keeps the rest.
+	Translation siit.Config
+}
+
+// DefaultMetric of the IPv4 default route is worse than what network managers
+// give native defaults.
+const DefaultMetric = 2048
+
+// DefaultTUN is the name of the TUN interface.
+const DefaultTUN = "clat0"
+
+func (c Config) withDefaults() Config {
+	if c.TUN == "" {
+		c.TUN = DefaultTUN
+	}
+	if c.Queues < 1 {
+		c.Queues = 1
+	}
+	if c.Metric == 0 {
+		c.Metric = DefaultMetric
+	}
+	if !c.Translation.ICMPSource4.IsValid() {
+		c.Translation.ICMPSource4 = defaultICMPSource4
+	}
+	return c
+}
+
+// defaultICMPSource4 is siit's default; the CLAT's own address must differ.
+var defaultICMPSource4 = netip.AddrFrom4([4]byte{192, 0, 0, 2})

@@ -1,0 +1,152 @@
+package clat
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"tnat64d/siit"
+)
+
+// fakeHost is a host in memory that prints what is done to it as the commands
+// a person would type. It fails at the command that contains failAt.
+type fakeHost struct {
+	o      Observed
+	out    []string
+	failAt string
+	nodad  bool // addresses are usable at once, as on links without DAD
+}
+
+func (h *fakeHost) do(format string, args ...any) error {
+	cmd := fmt.Sprintf(format, args...)
+	if h.failAt != "" && strings.Contains(cmd, h.failAt) {
+		h.out = append(h.out, cmd+" # fails")
+		return fmt.Errorf("the test says no")
+	}
+	h.out = append(h.out, cmd)
+	return nil
+}
+
+// text returns the commands since the last call.
+func (h *fakeHost) text() string {
+	s := strings.Join(h.out, "\n")
+	h.out = nil
+	return s
+}
+
+func (h *fakeHost) AddCLATAddr(link int, a netip.Addr) error {
+	if err := h.do("ip -6 addr add %s/128 dev %s preferred_lft 0 noprefixroute proto %d", a, h.o.linkName(link), Protocol); err != nil {
+		return err
+	}
+	h.o.Addrs = append(h.o.Addrs, Addr{
+		Link: link, Prefix: netip.PrefixFrom(a, 128), Deprecated: true, NoRoute: true, Tentative: !h.nodad, Valid: Forever, Protocol: Protocol,
+	})
+	return nil
+}
+
+func (h *fakeHost) DelCLATAddr(link int, a netip.Addr) error {
+	if err := h.do("ip -6 addr del %s/128 dev %s", a, h.o.linkName(link)); err != nil {
+		return err
+	}
+	h.dropAddr(a)
+	return nil
+}
+
+func (h *fakeHost) dropAddr(a netip.Addr) {
+	h.o.Addrs = slices.DeleteFunc(h.o.Addrs, func(e Addr) bool { return e.Prefix.Addr() == a })
+}
+
+// dad ends DAD for every tentative address.
+func (h *fakeHost) dad(ok bool) {
+	for i := range h.o.Addrs {
+		if h.o.Addrs[i].Tentative {
+			h.o.Addrs[i].Tentative, h.o.Addrs[i].DADFailed = !ok, !ok
+		}
+	}
+}
+
+func (h *fakeHost) SetTUN(t TUNLink) error {
+	name := h.o.linkName(t.Index)
+	if err := h.do("ip link set %s mtu %d alias %q up; ip addr add %s/32 dev %s", name, t.MTU, t.Alias, t.IPv4, name); err != nil {
+		return err
+	}
+	for i := range h.o.Links {
+		if l := &h.o.Links[i]; l.Index == t.Index {
+			l.MTU, l.Alias, l.Up = int(t.MTU), t.Alias, true
+		}
+	}
+	h.dropAddr(t.IPv4)
+	h.o.Addrs = append(h.o.Addrs, Addr{Link: t.Index, Prefix: netip.PrefixFrom(t.IPv4, 32), Valid: Forever})
+	return nil
+}
+
+func (h *fakeHost) routeWords(r Route) string {
+	return fmt.Sprintf("default dev %s src %s metric %d mtu %d proto %d", h.o.linkName(r.Link), r.Source, r.Metric, r.MTU, r.Protocol)
+}
+
+func (h *fakeHost) AddRoute(r Route) error {
+	if err := h.do("ip route append %s", h.routeWords(r)); err != nil {
+		return err
+	}
+	h.o.Routes = append(h.o.Routes, r)
+	return nil
+}
+
+func (h *fakeHost) DelRoute(r Route) error {
+	if err := h.do("ip route del %s", h.routeWords(r)); err != nil {
+		return err
+	}
+	h.o.Routes = slices.DeleteFunc(h.o.Routes, func(e Route) bool { return e == r })
+	return nil
+}
+
+func (h *fakeHost) OpenTUN(name string, queues int) (TUN, error) {
+	if err := h.do("tun open %s queues %d", name, queues); err != nil {
+		return nil, err
+	}
+	index := 100
+	for _, l := range h.o.Links {
+		index = max(index, l.Index+1)
+	}
+	h.o.Links = append(h.o.Links, Link{Index: index, Name: name, Kind: "tun", MTU: 1500})
+	return &fakeTUN{h, index}, nil
+}
+
+// dropLink removes a link with what is on it, as the kernel does.
+func (h *fakeHost) dropLink(index int) {
+	h.o.Links = slices.DeleteFunc(h.o.Links, func(l Link) bool { return l.Index == index })
+	h.o.Addrs = slices.DeleteFunc(h.o.Addrs, func(a Addr) bool { return a.Link == index })
+	h.o.Routes = slices.DeleteFunc(h.o.Routes, func(r Route) bool { return r.Link == index })
+}
+
+func (h *fakeHost) Steer(uplink, tun int, ours []netip.Prefix) (Steering, error) {
+	return &fakeSteering{h}, h.do("steer %s and %s ours %v", h.o.linkName(uplink), h.o.linkName(tun), ours)
+}
+
+func (h *fakeHost) Run(tun TUN, t *siit.Translator) (Engine, error) {
+	return &fakeEngine{h}, h.do("engine start on %s", h.o.linkName(tun.Index()))
+}
+
+type fakeTUN struct {
+	h     *fakeHost
+	index int
+}
+
+func (t *fakeTUN) Index() int { return t.index }
+
+func (t *fakeTUN) Close() error {
+	err := t.h.do("tun close")
+	t.h.dropLink(t.index)
+	return err
+}
+
+type fakeSteering struct{ h *fakeHost }
+
+func (s *fakeSteering) SetOurs(ours []netip.Prefix) error { return s.h.do("steer ours %v", ours) }
+func (s *fakeSteering) Close() error                      { return s.h.do("steer close") }
+
+type fakeEngine struct{ h *fakeHost }
+
+func (e *fakeEngine) SetTranslator(*siit.Translator) { e.h.do("engine translator") }
+func (e *fakeEngine) Close() error                   { return e.h.do("engine close") }

@@ -1,0 +1,60 @@
+package clat
+
+import (
+	"net/netip"
+
+	"tnat64d/siit"
+)
+
+// Host is what the Reconciler changes on the machine. Kernel is the real one.
+// Removing what is not there is not an error.
+type Host interface {
+	// AddCLATAddr puts a on a link as an ordinary address /128 without
+	// prefix route, deprecated from the start so that no program chooses it
+	// as its source. The kernel does DAD.
+	AddCLATAddr(link int, a netip.Addr) error
+	DelCLATAddr(link int, a netip.Addr) error
+	// SetTUN gives the TUN its alias, MTU, queue length and IPv4 address,
+	// and sets it up.
+	SetTUN(t TUNLink) error
+	AddRoute(r Route) error
+	DelRoute(r Route) error
+}
+
+// TUNLink is what the TUN interface should look like.
+type TUNLink struct {
+	Index int
+	Alias string
+	MTU   MTU6
+	IPv4  netip.Addr
+}
+
+// Datapath makes the parts of a CLAT that die with the process.
+type Datapath interface {
+	// OpenTUN creates the TUN. It must not exist yet.
+	OpenTUN(name string, queues int) (TUN, error)
+	// Steer takes packets for ours away from the uplink to the TUN, and sends
+	// what the translator writes to the TUN out of the uplink.
+	Steer(uplink, tun int, ours []netip.Prefix) (Steering, error)
+	// Run starts to translate what the TUN carries.
+	Run(tun TUN, t *siit.Translator) (Engine, error)
+}
+
+// TUN is an open TUN interface. Closing it removes it from the host, with
+// its addresses and routes.
+type TUN interface {
+	Index() int
+	Close() error
+}
+
+// Steering is in force until Close.
+type Steering interface {
+	SetOurs(ours []netip.Prefix) error
+	Close() error
+}
+
+// Engine translates until Close, which waits for it to end.
+type Engine interface {
+	SetTranslator(t *siit.Translator)
+	Close() error
+}

@@ -1,0 +1,164 @@
+package clat
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Journal is the file that remembers which addresses we put on an uplink, so
+// that the start after a SIGKILL can take them away on kernels without
+// IFA_PROTO as well. It is locked while the daemon runs, which also keeps a
+// second daemon from the same network namespace.
+//
+// The file has one line per step, "add LINK ADDRESS" before an address is
+// added and "del LINK ADDRESS" after it is removed. A line cut short by a
+// crash is ignored.
+type Journal struct {
+	f       *os.File
+	path    string
+	entries []JournalEntry
+	failed  error // first write that failed; later ones are not tried
+}
+
+// JournalEntry is an address on a link, by name, because indexes change
+// when a device is plugged in again.
+type JournalEntry struct {
+	Link string
+	Addr netip.Addr
+}
+
+// ErrRunning is returned by OpenJournal while another process holds the file.
+var ErrRunning = errors.New("another tnat64d is running in this network namespace")
+
+// JournalPath returns the file in dir for the network namespace of the
+// calling thread: several daemons may run on a machine, one per namespace.
+func JournalPath(dir string) (string, error) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
+		return "", fmt.Errorf("network namespace: %w", err)
+	}
+	return filepath.Join(dir, fmt.Sprintf("journal-%d", st.Ino)), nil
+}
+
+// OpenJournal opens and locks the journal, creating it and its directory if
+// needed.
+func OpenJournal(path string) (*Journal, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	for range 10 {
+		j, err := lockJournal(path)
+		if j != nil || err != nil {
+			return j, err
+		}
+	}
+	return nil, ErrRunning
+}
+
+// lockJournal returns nil without an error if the file was removed by its
+// previous owner while we waited for nothing: try again.
+func lockJournal(path string) (*Journal, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, ErrRunning
+		}
+		return nil, fmt.Errorf("journal: lock %q: %w", path, err)
+	}
+	mine, err := f.Stat()
+	if err == nil {
+		var there os.FileInfo
+		if there, err = os.Stat(path); err != nil || !os.SameFile(mine, there) {
+			f.Close()
+			return nil, nil
+		}
+	}
+	j := &Journal{f: f, path: path}
+	if err := j.read(); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	return j, nil
+}
+
+func (j *Journal) read() error {
+	// Longer than anything we write; a file that somebody else filled is no
+	// reason to use up the memory.
+	b, err := io.ReadAll(io.LimitReader(j.f, 1<<16))
+	if err != nil {
+		return err
+	}
+	s := bufio.NewScanner(bytes.NewReader(b))
+	for s.Scan() {
+		f := strings.Fields(s.Text())
+		if len(f) != 3 {
+			continue
+		}
+		a, err := netip.ParseAddr(f[2])
+		if err != nil {
+			continue
+		}
+		j.note(f[0], JournalEntry{Link: f[1], Addr: a})
+	}
+	return nil
+}
+
+func (j *Journal) note(op string, e JournalEntry) {
+	at := slices.Index(j.entries, e)
+	switch {
+	case op == "add" && at < 0:
+		j.entries = append(j.entries, e)
+	case op == "del" && at >= 0:
+		j.entries = slices.Delete(j.entries, at, at+1)
+	}
+}
+
+// Entries returns the addresses that are on the host, or may be.
+func (j *Journal) Entries() []JournalEntry { return slices.Clone(j.entries) }
+
+// Add records that an address is about to be added. An error (a full disk) is
+// returned once; the CLAT can do without the journal.
+func (j *Journal) Add(link string, a netip.Addr) error { return j.write("add", link, a) }
+
+// Del records that an address has been removed.
+func (j *Journal) Del(link string, a netip.Addr) error { return j.write("del", link, a) }
+
+func (j *Journal) write(op, link string, a netip.Addr) error {
+	j.note(op, JournalEntry{Link: link, Addr: a})
+	if j.failed != nil {
+		return nil
+	}
+	if len(j.entries) == 0 {
+		// Nothing left to remember. This also keeps the file short.
+		j.failed = j.f.Truncate(0)
+	} else {
+		_, j.failed = fmt.Fprintf(j.f, "%s %s %s\n", op, link, a)
+	}
+	if j.failed != nil {
+		return fmt.Errorf("journal: %w", j.failed)
+	}
+	return nil
+}
+
+// Close unlocks the journal, and removes it if nothing is left to remember.
+func (j *Journal) Close() error {
+	if len(j.entries) == 0 {
+		os.Remove(j.path)
+		os.Remove(filepath.Dir(j.path)) // succeeds only if it is empty
+	}
+	return j.f.Close()
+}

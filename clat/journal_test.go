@@ -1,0 +1,91 @@
+package clat
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestJournalSurvivesAKill(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run", "tnat64", "journal")
+	a, b := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
+
+	j, err := OpenJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenJournal(path); !errors.Is(err, ErrRunning) {
+		t.Errorf("a second daemon gets %v", err)
+	}
+	j.Add("wlan0", a)
+	j.Add("eth0", b)
+	j.Del("wlan0", a)
+	j.f.Close() // as a kill does: the lock goes, the file stays
+
+	f, _ := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	f.WriteString("add wlan0 2001:d\nnonsense\ndel eth0\nadd wlan0 2001:db8::3%x y\nadd wlan0")
+	f.Close()
+
+	j, err = OpenJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := j.Entries(); len(e) != 1 || e[0] != (JournalEntry{"eth0", b}) {
+		t.Errorf("entries %v", e)
+	}
+	j.Del("eth0", b)
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory is left behind: %v", err)
+	}
+}
+
+// A full disk is reported once and costs nothing else.
+func TestJournalOnAFullDisk(t *testing.T) {
+	f, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("no /dev/full:", err)
+	}
+	defer f.Close()
+	j := &Journal{f: f, path: "/dev/full"}
+	a := netip.MustParseAddr("2001:db8::1")
+	if err := j.Add("wlan0", a); err == nil {
+		t.Error("no error")
+	}
+	if err := j.Add("wlan0", a.Next()); err != nil {
+		t.Errorf("reported twice: %v", err)
+	}
+	if len(j.Entries()) != 2 {
+		t.Error("entries are forgotten")
+	}
+}
+
+func TestSecretIsKept(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "lib", "secret")
+	a, err := LoadSecret(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := LoadSecret(file)
+	if err != nil || string(a) != string(b) || len(a) != secretLen {
+		t.Errorf("secret %x, then %x (%v)", a, b, err)
+	}
+	st, err := os.Stat(file)
+	if err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", st.Mode(), err)
+	}
+	if entries, _ := os.ReadDir(filepath.Dir(file)); len(entries) != 1 {
+		t.Errorf("left over: %v", entries)
+	}
+	os.WriteFile(file, []byte("short"), 0o600)
+	if c, err := LoadSecret(file); err != nil || len(c) != secretLen || string(c) == string(a) {
+		t.Errorf("a damaged file gives %x, %v", c, err)
+	}
+	if c, err := LoadSecret("/dev/null/secret"); err == nil || len(c) != secretLen {
+		t.Errorf("no place to keep it: %x, %v", c, err)
+	}
+}

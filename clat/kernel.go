@@ -1,0 +1,200 @@
+package clat
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Kernel is the host as netlink shows it, in the network namespace of the
+// thread that called NewKernel. It is not safe for concurrent use.
+type Kernel struct {
+	handle *netlink.Handle
+	// route is a socket for the two messages about addresses that need
+	// IFA_PROTO, which netlink's Addr does not have.
+	route *nl.SocketHandle
+}
+
+// NewKernel opens the netlink sockets.
+func NewKernel() (*Kernel, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("netlink: %w", err)
+	}
+	s, err := newRouteSocket()
+	if err != nil {
+		h.Close()
+		return nil, fmt.Errorf("netlink: %w", err)
+	}
+	return &Kernel{handle: h, route: s}, nil
+}
+
+// Close closes the sockets.
+func (k *Kernel) Close() {
+	k.handle.Close()
+	k.route.Close()
+}
+
+// Handle returns the netlink handle, for package steer.
+func (k *Kernel) Handle() *netlink.Handle { return k.handle }
+
+// Observe looks at links, addresses and default routes.
+func (k *Kernel) Observe() (Observed, error) {
+	var o Observed
+	links, err := retryDump(k.handle.LinkList)
+	if err != nil {
+		return o, fmt.Errorf("list links: %w", err)
+	}
+	if o.Addrs, err = retryDump(k.addrs); err != nil {
+		return o, fmt.Errorf("list addresses: %w", err)
+	}
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		rs, err := retryDump(func() ([]Route, error) { return k.defaultRoutes(family) })
+		if err != nil {
+			return o, fmt.Errorf("list routes: %w", err)
+		}
+		o.Routes = append(o.Routes, rs...)
+	}
+	o.Links = linksOf(links)
+	for i := range o.Links {
+		o.Links[i].sysctls(o)
+	}
+	return o, nil
+}
+
+// retryDump repeats a dump that was interrupted by a change: its result is
+// incomplete. A host so busy that this happens every time is asked later, when
+// the changes themselves are reported.
+func retryDump[T any](dump func() ([]T, error)) ([]T, error) {
+	var (
+		res []T
+		err error
+	)
+	for range 10 {
+		res, err = dump()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) && !errors.Is(err, unix.EBUSY) {
+			return res, err
+		}
+	}
+	return res, err
+}
+
+func linksOf(links []netlink.Link) []Link {
+	bridges := map[int]bool{}
+	for _, l := range links {
+		if l.Type() == "bridge" {
+			bridges[l.Attrs().Index] = true
+		}
+	}
+	out := make([]Link, 0, len(links))
+	for _, l := range links {
+		a := l.Attrs()
+		out = append(out, Link{
+			Index: a.Index, Name: a.Name, Kind: kind(l), Alias: a.Alias,
+			Up: a.Flags&net.FlagUp != 0, Loopback: a.Flags&net.FlagLoopback != 0,
+			BridgePort: bridges[a.MasterIndex], MTU: a.MTU,
+		})
+	}
+	return out
+}
+
+// kind is the rtnetlink kind; netlink calls hardware "device", and tun "tuntap".
+func kind(l netlink.Link) string {
+	switch k := l.Type(); k {
+	case "device":
+		return ""
+	case "tuntap":
+		return "tun"
+	default:
+		return k
+	}
+}
+
+// sysctls reads what netlink does not tell, of the links where it matters: a
+// host may have a thousand links, and this runs after every change.
+func (l *Link) sysctls(o Observed) {
+	if o.hasIPv6Default(l.Index) || o.hasGlobalIPv6(l.Index) {
+		l.MTU6 = MTU6(sysctl("ipv6", l.Name, "mtu"))
+	}
+	if strings.HasPrefix(l.Alias, aliasPrefix) {
+		l.RPFilter = max(sysctl("ipv4", "all", "rp_filter"), sysctl("ipv4", l.Name, "rp_filter"))
+	}
+}
+
+func (o Observed) hasGlobalIPv6(link int) bool {
+	for _, a := range o.Addrs {
+		if ip := a.Prefix.Addr(); a.Link == link && ip.Is6() && !ip.IsLinkLocalUnicast() && !ip.IsLoopback() {
+			return true
+		}
+	}
+	return false
+}
+
+// sysctl reads net.FAMILY.conf.LINK.KEY, in the network namespace of the
+// calling thread. 0 if there is none.
+func sysctl(family, link, key string) int {
+	b, err := os.ReadFile("/proc/sys/net/" + family + "/conf/" + link + "/" + key)
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// defaultRoutes lists the default routes of one family in every table. Those
+// that lead nowhere (unreachable, or a dead next hop) are left out.
+func (k *Kernel) defaultRoutes(family int) ([]Route, error) {
+	zero := &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
+	if family == unix.AF_INET6 {
+		zero = &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
+	}
+	filter := &netlink.Route{Dst: zero, Table: unix.RT_TABLE_UNSPEC, Type: unix.RTN_UNICAST}
+	rs, err := k.handle.RouteListFiltered(family, filter, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
+	var out []Route
+	for _, r := range rs {
+		if r.Type != unix.RTN_UNICAST || r.Table == unix.RT_TABLE_LOCAL {
+			continue
+		}
+		base := Route{
+			IPv6: family == unix.AF_INET6, Source: addrOf(r.Src), Metric: r.Priority, MTU: r.MTU,
+			Table: r.Table, Protocol: int(r.Protocol),
+		}
+		hops := r.MultiPath
+		if len(hops) == 0 {
+			hops = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Via: r.Via, Flags: r.Flags}}
+		}
+		for _, h := range hops {
+			if h.LinkIndex == 0 || h.Flags&(unix.RTNH_F_DEAD|unix.RTNH_F_LINKDOWN) != 0 {
+				continue
+			}
+			hop := base
+			hop.Link, hop.Gateway = h.LinkIndex, addrOf(h.Gw)
+			if v, ok := h.Via.(*netlink.Via); ok {
+				hop.Gateway = addrOf(v.Addr)
+			}
+			out = append(out, hop)
+		}
+	}
+	return out, err
+}
+
+// addrOf converts at the border to package net; nil becomes the zero Addr.
+func addrOf(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}
+
+func ipNet(a netip.Addr) *net.IPNet {
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
+}

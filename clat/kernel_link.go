@@ -1,0 +1,75 @@
+package clat
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// tunQueueLen is how many packets wait in the TUN for the engine, per queue.
+// A super-packet counts as one; 1000 is what Ethernet links have.
+const tunQueueLen = 1000
+
+// SetTUN makes the link look like t. No address is generated on it: a
+// link-local one would only make the kernel send router solicitations and MLD
+// reports that nobody answers.
+func (k *Kernel) SetTUN(t TUNLink) error {
+	l, err := k.handle.LinkByIndex(t.Index)
+	if err != nil {
+		return err
+	}
+	a := l.Attrs()
+	if err := k.handle.LinkSetIP6AddrGenMode(l, nl.IN6_ADDR_GEN_MODE_NONE); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
+		return fmt.Errorf("no generated addresses: %w", err)
+	}
+	if a.Alias != t.Alias {
+		if err := k.handle.LinkSetAlias(l, t.Alias); err != nil {
+			return fmt.Errorf("alias: %w", err)
+		}
+	}
+	if a.MTU != int(t.MTU) {
+		if err := k.handle.LinkSetMTU(l, int(t.MTU)); err != nil {
+			return fmt.Errorf("MTU %d: %w", t.MTU, err)
+		}
+	}
+	if a.TxQLen != tunQueueLen {
+		if err := k.handle.LinkSetTxQLen(l, tunQueueLen); err != nil {
+			return fmt.Errorf("queue length: %w", err)
+		}
+	}
+	addr := &netlink.Addr{IPNet: ipNet(t.IPv4), Scope: unix.RT_SCOPE_UNIVERSE}
+	if err := k.handle.AddrAdd(l, addr); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("address %s: %w", t.IPv4, err)
+	}
+	if err := k.handle.LinkSetUp(l); err != nil {
+		return fmt.Errorf("set up: %w", err)
+	}
+	return nil
+}
+
+// AddRoute adds an IPv4 default route. Routes of others with the same metric
+// stay and go first.
+func (k *Kernel) AddRoute(r Route) error {
+	err := k.handle.RouteAppend(netlinkRoute(r))
+	if errors.Is(err, unix.EEXIST) {
+		return nil // this very route is there
+	}
+	return err
+}
+
+// DelRoute removes exactly r.
+func (k *Kernel) DelRoute(r Route) error {
+	return unlessGone(k.handle.RouteDel(netlinkRoute(r)))
+}
+
+func netlinkRoute(r Route) *netlink.Route {
+	return &netlink.Route{
+		LinkIndex: r.Link, Dst: &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)},
+		Src: r.Source.AsSlice(), Scope: netlink.SCOPE_LINK, Priority: r.Metric, MTU: r.MTU,
+		Table: r.Table, Protocol: netlink.RouteProtocol(r.Protocol), Type: unix.RTN_UNICAST,
+	}
+}

@@ -1,0 +1,246 @@
+package clat
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tnat64d/siit"
+)
+
+// The cases of TestPlan are files in testdata/plan: the host, the
+// configuration and, after "=>", what Plan says. One observation per line, in
+// words close to those of iproute2:
+//
+//	link 2 wlan0 [kind K] [down] [mtu N] [mtu6 N] [port] [alias "..."] [rpfilter N]
+//	addr wlan0 2001:db8::1/64 [temporary] [deprecated] [tentative] [dadfailed] [valid 30m]
+//	route6 default dev wlan0 [metric N] [mtu N] [table N]
+//	route4 default dev wlan0 ...
+//	pref64 wlan0 64:ff9b::/96
+//	own ADDR, refused ADDR, kept IPv4
+//	config KEY VALUE
+func TestPlan(t *testing.T) {
+	files, err := filepath.Glob("testdata/plan/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, c := range strings.Split(string(b), "\n--\n") {
+				given, want, ok := strings.Cut(c, "=>\n")
+				if !ok {
+					t.Fatalf("case %d has no =>", i)
+				}
+				o, conf, err := parseCase(given)
+				if err != nil {
+					t.Fatalf("case %d: %v", i, err)
+				}
+				got := planText(Plan(o, conf))
+				if diff := cmp.Diff(strings.TrimSpace(want), got); diff != "" {
+					t.Errorf("case %d:\n%s\n(-want +got)\n%s", i, given, diff)
+				}
+			}
+		})
+	}
+}
+
+// planText is a plan as people read it.
+func planText(d Desired) string {
+	var b strings.Builder
+	if c := d.CLAT; c != nil {
+		fmt.Fprintf(&b, "%s on %s: %s <-> %s, pref64 %s, mtu %d/%d, metric %d\n", c.TUN, c.Uplink.Name, c.IPv4, c.IPv6, c.PREF64.Prefix, c.MTU.IPv4(), c.MTU, c.Metric)
+	}
+	fmt.Fprintln(&b, "why:", d.Why)
+	for _, w := range d.Warnings {
+		fmt.Fprintln(&b, "warning:", w)
+	}
+	return strings.TrimSpace(b.String())
+}
+
+func parseCase(text string) (Observed, Config, error) {
+	var o Observed
+	c := Config{Secret: []byte("a secret for tests")}
+	for _, line := range strings.Split(text, "\n") {
+		line, _, _ = strings.Cut(line, "#")
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		if err := parseLine(&o, &c, f); err != nil {
+			return o, c, fmt.Errorf("%q: %w", line, err)
+		}
+	}
+	return o, c, nil
+}
+
+func parseLine(o *Observed, c *Config, f []string) error {
+	next := func() string {
+		if len(f) == 0 {
+			return ""
+		}
+		s := f[0]
+		f = f[1:]
+		return s
+	}
+	var bad error
+	number := func() int {
+		n, err := strconv.Atoi(next())
+		if err != nil {
+			bad = err
+		}
+		return n
+	}
+	dev := func() int {
+		name := next()
+		l, ok := o.linkByName(name)
+		if !ok {
+			bad = fmt.Errorf("no link %q", name)
+		}
+		return l.Index
+	}
+	switch word := next(); word {
+	case "link":
+		l := Link{Index: number(), Name: next(), Up: true, MTU: 1500}
+		for len(f) > 0 {
+			switch w := next(); w {
+			case "kind":
+				l.Kind = next()
+			case "down":
+				l.Up = false
+			case "loopback":
+				l.Loopback = true
+			case "port":
+				l.BridgePort = true
+			case "mtu":
+				l.MTU = number()
+			case "mtu6":
+				l.MTU6 = MTU6(number())
+			case "rpfilter":
+				l.RPFilter = number()
+			case "ours":
+				l.Alias = aliasPrefix + "x"
+			default:
+				return fmt.Errorf("unknown word %q", w)
+			}
+		}
+		o.Links = append(o.Links, l)
+	case "addr":
+		a := Addr{Link: dev(), Prefix: netip.MustParsePrefix(next()), Valid: Forever}
+		for len(f) > 0 {
+			switch w := next(); w {
+			case "temporary":
+				a.Temporary = true
+			case "deprecated":
+				a.Deprecated = true
+			case "tentative":
+				a.Tentative = true
+			case "dadfailed":
+				a.DADFailed = true
+			case "valid":
+				a.Valid, bad = time.ParseDuration(next())
+			default:
+				return fmt.Errorf("unknown word %q", w)
+			}
+		}
+		o.Addrs = append(o.Addrs, a)
+	case "route4", "route6":
+		r := Route{IPv6: word == "route6", Table: TableMain}
+		for len(f) > 0 {
+			switch w := next(); w {
+			case "default":
+			case "via":
+				r.Gateway = netip.MustParseAddr(next())
+			case "dev":
+				r.Link = dev()
+			case "metric":
+				r.Metric = number()
+			case "mtu":
+				r.MTU = number()
+			case "table":
+				r.Table = number()
+			default:
+				return fmt.Errorf("unknown word %q", w)
+			}
+		}
+		o.Routes = append(o.Routes, r)
+	case "pref64":
+		o.PREF64 = append(o.PREF64, PREF64{Link: dev(), Prefix: netip.MustParsePrefix(next()), Source: "test"})
+	case "own":
+		o.Memory.Own = append(o.Memory.Own, netip.MustParseAddr(next()))
+	case "refused":
+		o.Memory.Refused = append(o.Memory.Refused, netip.MustParseAddr(next()))
+	case "kept":
+		o.Memory.IPv4 = netip.MustParseAddr(next())
+	case "config":
+		switch w := next(); w {
+		case "enable":
+			c.Enable = map[string]Enable{"auto": Auto, "always": Always, "never": Never}[next()]
+		case "uplinks":
+			c.Uplinks, f = f, nil
+		case "ipv6":
+			c.IPv6 = netip.MustParseAddr(next())
+		case "ipv4":
+			c.IPv4 = netip.MustParseAddr(next())
+		case "mtu":
+			c.MTU = MTU4(number())
+		case "metric":
+			c.Metric = number()
+		case "tun":
+			c.TUN = next()
+		case "icmp-source":
+			c.Translation.ICMPSource4 = netip.MustParseAddr(next())
+		default:
+			return fmt.Errorf("unknown key %q", w)
+		}
+	default:
+		return fmt.Errorf("unknown word %q", word)
+	}
+	if bad == nil && len(f) > 0 {
+		return fmt.Errorf("left over: %q", f)
+	}
+	return bad
+}
+
+// What goes into the translator is all of the template and all of the plan.
+func TestPlanFillsTranslation(t *testing.T) {
+	o, c, err := parseCase(`
+		link 2 wlan0 mtu 1500 mtu6 1280
+		addr wlan0 2001:db8:1::10/64
+		route6 default dev wlan0
+		pref64 wlan0 64:ff9b::/96
+		config ipv6 2001:db8:1::c1a7`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eam := []siit.EAM{{IPv4: netip.MustParsePrefix("192.0.2.0/28"), IPv6: netip.MustParsePrefix("2001:db8:cccc::/124")}}
+	c.Translation = siit.Config{LowestIPv6MTU: 1400, NodeID: true, Mapping: siit.Mapping{EAM: eam}}
+	got := Plan(o, c).CLAT
+	want := siit.Config{
+		Mapping: siit.Mapping{
+			PREF64: netip.MustParsePrefix("64:ff9b::/96"),
+			CLAT:   siit.Pair{IPv4: netip.MustParseAddr("192.0.0.1"), IPv6: netip.MustParseAddr("2001:db8:1::c1a7")},
+			EAM:    eam,
+		},
+		MTU6: 1280, MTU4: 1260, LowestIPv6MTU: 1280, NodeID: true,
+		ICMPSource4: netip.MustParseAddr("192.0.0.2"),
+	}
+	comparer := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	prefixes := cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
+	if diff := cmp.Diff(want, got.Translation, comparer, prefixes); diff != "" {
+		t.Errorf("translation (-want +got)\n%s", diff)
+	}
+	if diff := cmp.Diff("[2001:db8:1::c1a7/128 2001:db8:cccc::/124]", fmt.Sprint(got.Ours())); diff != "" {
+		t.Errorf("ours (-want +got)\n%s", diff)
+	}
+}

@@ -1,0 +1,400 @@
+package clat
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"tnat64d/siit"
+)
+
+// Progress is how far a Reconcile has come.
+type Progress uint8
+
+const (
+	// Down: nothing of ours is on the host, as desired.
+	Down Progress = iota
+	// Pending: waiting for the kernel, which will report a change (DAD).
+	Pending
+	// Replan: DAD has refused the address; plan again with the new Memory.
+	Replan
+	// Up: the host looks as desired.
+	Up
+)
+
+// Reconciler makes the host match a plan. It is used by one goroutine.
+//
+// Bring-up goes from what nobody notices to what attracts traffic: address,
+// DAD, TUN, steering, engine, and the IPv4 default route last. Tear-down is
+// the reverse, and so ends a bring-up that fails.
+type Reconciler struct {
+	host    Host
+	path    Datapath
+	journal *Journal
+	log     *slog.Logger
+
+	cur     *running
+	uplink  int          // index of the link that refused belongs to
+	refused []netip.Addr // by DAD
+	retry   time.Duration
+	hands   foreignHands
+}
+
+// running is what has been done so far for one CLAT.
+type running struct {
+	uplink   Uplink
+	tunName  string
+	queues   int
+	ipv4     netip.Addr
+	added    []netip.Addr // CLAT IPv6 addresses that we have put on the uplink
+	active   netip.Addr   // the one of them that has passed DAD and is in use
+	tun      TUN
+	link     TUNLink
+	steering Steering
+	ours     []netip.Prefix
+	engine   Engine
+	config   siit.Config // of the engine's translator
+	route    Route
+}
+
+// NewReconciler returns a Reconciler for a host on which nothing of ours is
+// left (see CleanUp). journal may be nil.
+func NewReconciler(h Host, d Datapath, journal *Journal, log *slog.Logger) *Reconciler {
+	return &Reconciler{host: h, path: d, journal: journal, log: log, hands: newForeignHands(log)}
+}
+
+// Memory returns what the next Plan has to know.
+func (r *Reconciler) Memory() Memory {
+	m := Memory{Refused: slices.Clone(r.refused)}
+	if r.cur != nil {
+		m.Own = slices.Clone(r.cur.added)
+		m.IPv4 = r.cur.ipv4
+	}
+	return m
+}
+
+// RetryAfter returns when to call Reconcile again although nothing has
+// changed, or 0.
+func (r *Reconciler) RetryAfter() time.Duration { return r.retry }
+
+// Reconcile takes the host from o, which must have been observed after the
+// previous call, to d. If a step fails everything is taken down again and the
+// error names the step. Calling it again with the same arguments does nothing.
+func (r *Reconciler) Reconcile(o Observed, d Desired) (Progress, error) {
+	r.retry = 0
+	if d.Uplink.Index != r.uplink {
+		r.uplink, r.refused = d.Uplink.Index, nil
+	}
+	if r.cur != nil && (d.CLAT == nil || !r.cur.fits(d.CLAT)) {
+		if err := r.Down(); err != nil {
+			return Down, err
+		}
+	}
+	if d.CLAT == nil {
+		return Down, nil
+	}
+	if r.cur != nil && r.cur.tunGone(o) {
+		if err := r.Down(); err != nil {
+			return Down, err
+		}
+		if !r.allow("interface " + d.CLAT.TUN) {
+			return Pending, nil
+		}
+	}
+	if r.cur == nil {
+		r.cur = &running{uplink: d.CLAT.Uplink, tunName: d.CLAT.TUN, queues: d.CLAT.Queues, ipv4: d.CLAT.IPv4}
+	}
+	p, err := r.bringUp(o, d.CLAT)
+	if err != nil {
+		return Down, errors.Join(err, r.Down())
+	}
+	return p, nil
+}
+
+// fits reports whether what runs can become want without starting over.
+func (c *running) fits(want *CLAT) bool {
+	return c.uplink == want.Uplink && c.tunName == want.TUN && c.queues == want.Queues && c.ipv4 == want.IPv4
+}
+
+func (c *running) tunGone(o Observed) bool {
+	if c.tun == nil {
+		return false
+	}
+	_, ok := o.linkByIndex(c.tun.Index())
+	return !ok
+}
+
+func (r *Reconciler) bringUp(o Observed, want *CLAT) (Progress, error) {
+	c := r.cur
+	p, err := r.bringUpAddress(o, want.IPv6)
+	if err != nil || p == Replan {
+		return p, err
+	}
+	if p == Up {
+		c.active = want.IPv6
+	}
+	if !c.active.IsValid() {
+		return Pending, nil
+	}
+	// While a new address is in DAD the old one serves, with everything else
+	// (PREF64, MTU) new already.
+	now := *want
+	now.IPv6 = c.active
+	now.Translation.Mapping.CLAT.IPv6 = c.active
+	steps := []func(Observed, *CLAT) error{r.bringUpTUN, r.bringUpSteering, r.bringUpEngine, r.bringUpRoute}
+	for _, step := range steps {
+		if err := step(o, &now); err != nil {
+			return Down, err
+		}
+	}
+	return p, r.removeAddrs(func(a netip.Addr) bool { return a != c.active && a != want.IPv6 })
+}
+
+// bringUpAddress returns Up if a is on the uplink and has passed DAD.
+func (r *Reconciler) bringUpAddress(o Observed, a netip.Addr) (Progress, error) {
+	c := r.cur
+	e, present := o.addr(c.uplink.Index, a)
+	known := slices.Contains(c.added, a)
+	switch {
+	case !present:
+		if known && !r.allow(fmt.Sprintf("address %s on %s", a, c.uplink.Name)) {
+			return Pending, nil
+		}
+		if !known {
+			if r.journal != nil {
+				r.warn(r.journal.Add(c.uplink.Name, a))
+			}
+			c.added = append(c.added, a)
+		}
+		if err := r.host.AddCLATAddr(c.uplink.Index, a); err != nil {
+			return Down, fmt.Errorf("add address %s to %s: %w", a, c.uplink.Name, err)
+		}
+		return Pending, nil
+	case e.DADFailed:
+		r.log.Warn("address is in use by another host", "iface", c.uplink.Name, "address", a)
+		r.refuse(a)
+		if a == c.active {
+			return Replan, r.Down()
+		}
+		return Replan, r.removeAddrs(func(b netip.Addr) bool { return b == a })
+	case e.Tentative:
+		return Pending, nil
+	}
+	return Up, nil
+}
+
+// maxRefused bounds the memory of a host that lives for years on one link.
+const maxRefused = 64
+
+func (r *Reconciler) refuse(a netip.Addr) {
+	if len(r.refused) == maxRefused {
+		r.refused = r.refused[1:]
+	}
+	r.refused = append(r.refused, a)
+}
+
+func (r *Reconciler) bringUpTUN(o Observed, want *CLAT) error {
+	c := r.cur
+	opened := c.tun == nil
+	if opened {
+		t, err := r.path.OpenTUN(want.TUN, want.Queues)
+		if err != nil {
+			return fmt.Errorf("open TUN %s: %w", want.TUN, err)
+		}
+		c.tun = t
+	}
+	t := TUNLink{Index: c.tun.Index(), Alias: aliasPrefix + want.Uplink.Name, MTU: want.MTU, IPv4: want.IPv4}
+	if !opened && t == c.link {
+		if t.matches(o) || !r.allow("settings of "+want.TUN) {
+			return nil
+		}
+	}
+	if err := r.host.SetTUN(t); err != nil {
+		return fmt.Errorf("set up %s: %w", want.TUN, err)
+	}
+	c.link = t
+	return nil
+}
+
+func (t TUNLink) matches(o Observed) bool {
+	l, ok := o.linkByIndex(t.Index)
+	if !ok || !l.Up || l.Alias != t.Alias || l.MTU != int(t.MTU) {
+		return false
+	}
+	_, ok = o.addr(t.Index, t.IPv4)
+	return ok
+}
+
+func (r *Reconciler) bringUpSteering(_ Observed, want *CLAT) error {
+	c := r.cur
+	ours := want.Ours()
+	switch {
+	case c.steering == nil:
+		s, err := r.path.Steer(c.uplink.Index, c.tun.Index(), ours)
+		if err != nil {
+			return fmt.Errorf("steer packets between %s and %s: %w", c.uplink.Name, want.TUN, err)
+		}
+		c.steering = s
+	case !slices.Equal(ours, c.ours):
+		if err := c.steering.SetOurs(ours); err != nil {
+			return fmt.Errorf("steer packets for %s: %w", want.IPv6, err)
+		}
+	}
+	c.ours = ours
+	return nil
+}
+
+func (r *Reconciler) bringUpEngine(_ Observed, want *CLAT) error {
+	c := r.cur
+	if c.engine != nil && reflect.DeepEqual(c.config, want.Translation) {
+		return nil
+	}
+	t, err := siit.New(want.Translation)
+	if err != nil {
+		return fmt.Errorf("translator: %w", err)
+	}
+	if c.engine == nil {
+		e, err := r.path.Run(c.tun, t)
+		if err != nil {
+			return fmt.Errorf("start the engine: %w", err)
+		}
+		c.engine = e
+	} else {
+		c.engine.SetTranslator(t)
+	}
+	c.config = want.Translation
+	return nil
+}
+
+func (r *Reconciler) bringUpRoute(o Observed, want *CLAT) error {
+	c := r.cur
+	rt := Route{
+		Link: c.tun.Index(), Source: want.IPv4, Metric: want.Metric, MTU: int(want.MTU.IPv4()),
+		Table: TableMain, Protocol: Protocol,
+	}
+	old := c.route
+	if rt == old && (slices.Contains(o.Routes, rt) || !r.allow("IPv4 default route on "+want.TUN)) {
+		return nil
+	}
+	if err := r.host.AddRoute(rt); err != nil {
+		return fmt.Errorf("add IPv4 default route on %s: %w", want.TUN, err)
+	}
+	c.route = rt
+	if old != (Route{}) && old != rt {
+		// After the new one is there: no packet finds the host without.
+		if err := r.host.DelRoute(old); err != nil {
+			return fmt.Errorf("remove old IPv4 default route on %s: %w", want.TUN, err)
+		}
+	}
+	return nil
+}
+
+// removeAddrs takes away the CLAT addresses of ours that which selects.
+func (r *Reconciler) removeAddrs(which func(netip.Addr) bool) error {
+	c := r.cur
+	var errs []error
+	c.added = slices.DeleteFunc(c.added, func(a netip.Addr) bool {
+		if !which(a) {
+			return false
+		}
+		if err := r.host.DelCLATAddr(c.uplink.Index, a); err != nil {
+			errs = append(errs, fmt.Errorf("remove address %s from %s: %w", a, c.uplink.Name, err))
+			return false
+		}
+		if r.journal != nil {
+			r.warn(r.journal.Del(c.uplink.Name, a))
+		}
+		return true
+	})
+	return errors.Join(errs...)
+}
+
+// Down takes everything away, in the reverse order of bring-up, and goes on
+// after a step that fails.
+func (r *Reconciler) Down() error {
+	c := r.cur
+	if c == nil {
+		return nil
+	}
+	var errs []error
+	failed := func(what string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	if c.route != (Route{}) {
+		failed("remove IPv4 default route", r.host.DelRoute(c.route))
+	}
+	if c.engine != nil {
+		failed("stop the engine", c.engine.Close())
+	}
+	if c.steering != nil {
+		failed("stop steering", c.steering.Close())
+	}
+	if c.tun != nil {
+		failed("close "+c.tunName, c.tun.Close())
+	}
+	if err := r.removeAddrs(func(netip.Addr) bool { return true }); err != nil {
+		errs = append(errs, err)
+	}
+	r.cur = nil
+	return errors.Join(errs...)
+}
+
+func (r *Reconciler) allow(what string) bool {
+	wait := r.hands.allow(what)
+	if wait > 0 && (r.retry == 0 || wait < r.retry) {
+		r.retry = wait
+	}
+	return wait == 0
+}
+
+func (r *Reconciler) warn(err error) {
+	if err != nil {
+		r.log.Warn("cannot write the journal; after a crash the CLAT address may stay on the uplink", "reason", err)
+	}
+}
+
+// foreignHands limits how often we put back what another program removes:
+// five times at once, which is enough for a network manager that starts over,
+// and then every ten seconds, so that there is no fight with one that insists.
+type foreignHands struct {
+	limiter *rate.Limiter
+	log     *slog.Logger
+	silent  bool
+}
+
+const (
+	putBackEvery = 10 * time.Second
+	putBackBurst = 5
+)
+
+func newForeignHands(log *slog.Logger) foreignHands {
+	return foreignHands{limiter: rate.NewLimiter(rate.Every(putBackEvery), putBackBurst), log: log}
+}
+
+// allow returns 0 if what may be put back now, or how long to wait.
+func (f *foreignHands) allow(what string) time.Duration {
+	if f.limiter.Tokens() >= putBackBurst {
+		f.silent = false
+	}
+	res := f.limiter.Reserve()
+	if wait := res.Delay(); wait > 0 {
+		res.Cancel()
+		if !f.silent {
+			f.silent = true
+			f.log.Warn("another program keeps removing what is ours; putting it back every 10 seconds, and silently", "object", what)
+		}
+		return wait
+	}
+	if !f.silent {
+		f.log.Info("put back what another program removed", "object", what)
+	}
+	return 0
+}

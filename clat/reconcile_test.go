@@ -1,0 +1,358 @@
+package clat
+
+import (
+	"bytes"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// bench is a fake host with a Reconciler on it.
+type bench struct {
+	t    *testing.T
+	host *fakeHost
+	rec  *Reconciler
+	conf Config
+	log  *bytes.Buffer
+}
+
+const wlan = `
+	link 2 wlan0
+	addr wlan0 2001:db8:2::10/64
+	route6 default dev wlan0
+	pref64 wlan0 64:ff9b::/96
+`
+
+// The first three candidates on wlan, as TestPlan has them.
+const (
+	first  = "2001:db8:2:0:f816:7c82:be0:11cd"
+	second = "2001:db8:2:0:f4cc:cce5:1a48:b64b"
+)
+
+func newBench(t *testing.T, text string) *bench {
+	t.Helper()
+	o, conf, err := parseCase(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{t: t, host: &fakeHost{o: o}, conf: conf, log: new(bytes.Buffer)}
+	b.rec = NewReconciler(b.host, b.host, nil, slog.New(slog.NewTextHandler(b.log, nil)))
+	return b
+}
+
+// pass does what the daemon does after a change.
+func (b *bench) pass() (Progress, error) {
+	b.host.o.Memory = b.rec.Memory()
+	return b.rec.Reconcile(b.host.o, Plan(b.host.o, b.conf))
+}
+
+// expect passes and compares what was done.
+func (b *bench) expect(progress Progress, want string) {
+	b.t.Helper()
+	p, err := b.pass()
+	if err != nil {
+		b.t.Fatalf("reconcile: %v", err)
+	}
+	if p != progress {
+		b.t.Errorf("progress %d, want %d", p, progress)
+	}
+	if diff := cmp.Diff(lines(want), b.host.text()); diff != "" {
+		b.t.Errorf("commands (-want +got)\n%s", diff)
+	}
+}
+
+// expectDone compares what was done since the last comparison.
+func (b *bench) expectDone(want string) {
+	b.t.Helper()
+	if diff := cmp.Diff(lines(want), b.host.text()); diff != "" {
+		b.t.Errorf("commands (-want +got)\n%s", diff)
+	}
+}
+
+func lines(s string) string {
+	var out []string
+	for _, l := range strings.Split(s, "\n") {
+		if l = strings.TrimSpace(l); l != "" {
+			out = append(out, l)
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+// up brings a CLAT up on wlan.
+func (b *bench) up() {
+	b.t.Helper()
+	b.expect(Pending, `ip -6 addr add `+first+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)
+	b.expect(Pending, ``)
+	b.host.dad(true)
+	b.expect(Up, `
+		tun open clat0 queues 1
+		ip link set clat0 mtu 1500 alias "tnat64d: CLAT on wlan0" up; ip addr add 192.0.0.1/32 dev clat0
+		steer wlan0 and clat0 ours [`+first+`/128]
+		engine start on clat0
+		ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+	`)
+}
+
+const down = `
+	ip route del default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+	engine close
+	steer close
+	tun close
+	ip -6 addr del ` + first + `/128 dev wlan0
+`
+
+func TestUpAndDown(t *testing.T) {
+	b := newBench(t, wlan)
+	before := b.host.o
+	b.up()
+	b.expect(Up, ``) // twice is nothing
+	b.expect(Up, ``)
+	b.conf.Enable = Never
+	b.expect(Down, down)
+	b.expect(Down, ``)
+	b.host.o.Memory = before.Memory
+	if diff := cmp.Diff(before, b.host.o, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Errorf("the host is not as before (-before +after)\n%s", diff)
+	}
+}
+
+func TestNativeIPv4ComesAndGoes(t *testing.T) {
+	b := newBench(t, wlan)
+	b.up()
+	native := Route{Link: 2, Table: TableMain}
+	b.host.o.Routes = append(b.host.o.Routes, native)
+	b.expect(Down, down)
+	b.host.o.Routes = b.host.o.Routes[:1]
+	b.up()
+}
+
+func TestConflictGivesAnotherAddress(t *testing.T) {
+	b := newBench(t, wlan)
+	b.expect(Pending, `ip -6 addr add `+first+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)
+	b.host.dad(false)
+	b.expect(Replan, `ip -6 addr del `+first+`/128 dev wlan0`)
+	b.expect(Pending, `ip -6 addr add `+second+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)
+	b.host.dad(false)
+	b.expect(Replan, `ip -6 addr del `+second+`/128 dev wlan0`)
+	if p, _ := b.pass(); p != Pending {
+		t.Fatal("no third try")
+	}
+	b.host.text()
+	b.host.dad(false)
+	b.pass()
+	b.host.text()
+	b.expect(Down, ``)
+	d := Plan(b.host.o, b.conf)
+	if want := "3 addresses in 2001:db8:2::/64 on wlan0 are in use by other hosts: clat.ipv6 can name one that is free"; d.Why != want {
+		t.Errorf("why %q, want %q", d.Why, want)
+	}
+	// Gone from the network and back: try again.
+	routes := b.host.o.Routes
+	b.host.o.Routes = nil
+	b.expect(Down, ``)
+	b.host.o.Routes = routes
+	b.expect(Pending, `ip -6 addr add `+first+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)
+}
+
+// A start that fails at any step leaves nothing behind.
+func TestFailedStartLeavesNothing(t *testing.T) {
+	for _, step := range []string{"addr add 2001", "tun open", "link set", "steer wlan0", "engine start", "route append"} {
+		t.Run(step, func(t *testing.T) {
+			b := newBench(t, wlan)
+			b.host.failAt = step
+			b.host.nodad = true
+			_, err := b.pass()
+			if err == nil {
+				_, err = b.pass()
+			}
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if len(b.host.o.Links) != 1 || len(b.host.o.Addrs) != 1 || len(b.host.o.Routes) != 1 {
+				t.Errorf("left behind after %v: %+v", err, b.host.o)
+			}
+			if m := b.rec.Memory(); len(m.Own) != 0 {
+				t.Errorf("still believes to own %v", m.Own)
+			}
+			b.host.failAt = ""
+			for range 2 {
+				if _, err := b.pass(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.host.text()
+			b.expect(Up, ``)
+		})
+	}
+}
+
+func TestMTUFollowsUplink(t *testing.T) {
+	b := newBench(t, wlan)
+	b.up()
+	b.host.o.Links[0].MTU6 = 1280
+	b.expect(Up, `
+		ip link set clat0 mtu 1280 alias "tnat64d: CLAT on wlan0" up; ip addr add 192.0.0.1/32 dev clat0
+		engine translator
+		ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1260 proto 64
+		ip route del default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+	`)
+	b.expect(Up, ``)
+}
+
+// Another PREF64 wants another neutral address. The old one serves with the
+// new prefix until DAD is through; the TUN stays.
+func TestPREF64Changes(t *testing.T) {
+	b := newBench(t, wlan)
+	b.up()
+	b.host.o.PREF64[0].Prefix = netip.MustParsePrefix("2001:db8:64::/96")
+	const next = "2001:db8:2:0:f816:7c82:be0:e3af"
+	b.expect(Pending, `
+		ip -6 addr add `+next+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64
+		engine translator
+	`)
+	b.host.dad(true)
+	b.expect(Up, `
+		steer ours [`+next+`/128]
+		engine translator
+		ip -6 addr del `+first+`/128 dev wlan0
+	`)
+	b.expect(Up, ``)
+}
+
+func TestUplinkPrefixChanges(t *testing.T) {
+	b := newBench(t, wlan)
+	b.up()
+	b.host.o.Addrs[0].Prefix = netip.MustParsePrefix("2001:db8:3::10/64")
+	const next = "2001:db8:3:0:b03c:9d87:e76:360b"
+	b.expect(Pending, `ip -6 addr add `+next+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)
+	b.host.dad(true)
+	b.expect(Up, `
+		steer ours [`+next+`/128]
+		engine translator
+		ip -6 addr del `+first+`/128 dev wlan0
+	`)
+}
+
+func TestAnotherUplinkStartsOver(t *testing.T) {
+	b := newBench(t, wlan+`
+		link 3 eth0
+		addr eth0 2001:db8:9::10/64
+		pref64 eth0 64:ff9b::/96
+	`)
+	b.up()
+	b.host.o.Routes = append(b.host.o.Routes, Route{Link: 3, IPv6: true, Metric: -1, Table: TableMain})
+	if p, err := b.pass(); err != nil || p != Pending {
+		t.Fatal(p, err)
+	}
+	if got := b.host.text(); !strings.HasPrefix(got, lines(down)+"\nip -6 addr add 2001:db8:9:") {
+		t.Errorf("commands:\n%s", got)
+	}
+}
+
+// What foreign hands remove is put back, five times at once and then slowly,
+// and the log does not grow with it.
+func TestForeignHands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, wlan)
+		b.up()
+		const putBack = `ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64`
+		for range putBackBurst {
+			b.host.o.Routes = b.host.o.Routes[:1]
+			b.expect(Up, putBack)
+			if b.rec.RetryAfter() != 0 {
+				t.Error("a retry without need")
+			}
+		}
+		b.host.o.Routes = b.host.o.Routes[:1]
+		for range 100 {
+			b.expect(Up, ``)
+		}
+		wait := b.rec.RetryAfter()
+		if wait <= 0 || wait > putBackEvery {
+			t.Fatalf("retry after %s", wait)
+		}
+		time.Sleep(wait)
+		b.expect(Up, putBack)
+		if n := strings.Count(b.log.String(), "\n"); n != putBackBurst+1 {
+			t.Errorf("%d lines in the log:\n%s", n, b.log)
+		}
+		// An hour later it is worth a line again.
+		time.Sleep(time.Hour)
+		b.host.o.Routes = b.host.o.Routes[:1]
+		b.expect(Up, putBack)
+		if n := strings.Count(b.log.String(), "\n"); n != putBackBurst+2 {
+			t.Errorf("%d lines in the log:\n%s", n, b.log)
+		}
+	})
+}
+
+func TestForeignHandsRemoveAddress(t *testing.T) {
+	b := newBench(t, wlan)
+	b.up()
+	b.host.dropAddr(netip.MustParseAddr(first))
+	b.expect(Pending, `ip -6 addr add `+first+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)
+	b.host.dad(true)
+	b.expect(Up, ``)
+	b.host.dropAddr(netip.MustParseAddr("192.0.0.1"))
+	b.expect(Up, `ip link set clat0 mtu 1500 alias "tnat64d: CLAT on wlan0" up; ip addr add 192.0.0.1/32 dev clat0`)
+}
+
+// An address that DAD refuses while it is in use (after it was put back) must
+// not be used any longer (RFC 4862 section 5.4.5).
+func TestConflictWhileInUse(t *testing.T) {
+	b := newBench(t, wlan)
+	b.up()
+	b.host.dropAddr(netip.MustParseAddr(first))
+	b.pass()
+	b.host.text()
+	b.host.dad(false)
+	b.expect(Replan, down)
+	b.expect(Pending, `ip -6 addr add `+second+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)
+}
+
+func TestTUNDeleted(t *testing.T) {
+	b := newBench(t, wlan)
+	b.up()
+	b.host.dropLink(100)
+	if _, err := b.pass(); err != nil {
+		t.Fatal(err)
+	}
+	b.host.dad(true)
+	b.host.text()
+	b.expect(Up, `
+		tun open clat0 queues 1
+		ip link set clat0 mtu 1500 alias "tnat64d: CLAT on wlan0" up; ip addr add 192.0.0.1/32 dev clat0
+		steer wlan0 and clat0 ours [`+first+`/128]
+		engine start on clat0
+		ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+	`)
+}
+
+// The journal has exactly the addresses that are on the host.
+func TestReconcilerWritesJournal(t *testing.T) {
+	b := newBench(t, wlan)
+	path := filepath.Join(t.TempDir(), "run", "journal")
+	j, err := OpenJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.rec.journal = j
+	b.up()
+	want := []JournalEntry{{Link: "wlan0", Addr: netip.MustParseAddr(first)}}
+	if diff := cmp.Diff(want, j.Entries(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Errorf("entries (-want +got)\n%s", diff)
+	}
+	b.rec.Down()
+	b.expectDone(down)
+	if e := j.Entries(); len(e) != 0 {
+		t.Errorf("entries after Down: %v", e)
+	}
+	j.Close()
+}

@@ -1,0 +1,53 @@
+package clat
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+const secretLen = 32
+
+// LoadSecret returns the secret in file, creating it (mode 0600) on the first
+// start. If it can be neither read nor kept, the secret is a fresh one and
+// the error says why the CLAT addresses will change with every start.
+func LoadSecret(file string) ([]byte, error) {
+	b, err := os.ReadFile(file)
+	if err == nil && len(b) == secretLen {
+		return b, nil
+	}
+	fresh := make([]byte, secretLen)
+	rand.Read(fresh) // never fails
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fresh, fmt.Errorf("read secret: %w", err)
+	}
+	if err := writeSecret(file, fresh); err != nil {
+		return fresh, fmt.Errorf("keep secret: %w", err)
+	}
+	return fresh, nil
+}
+
+// writeSecret replaces the file in one step, so that a full disk or a crash
+// leaves no half secret.
+func writeSecret(file string, secret []byte) error {
+	dir := filepath.Dir(file)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(dir, ".secret-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // gone already after the rename
+	_, err = tmp.Write(secret)
+	if cerr := tmp.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), file)
+}
