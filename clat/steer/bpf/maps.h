@@ -1,0 +1,65 @@
+// What user space tells the programs, and what they tell user space.
+
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/in6.h>
+#include <linux/types.h>
+
+#include <bpf/bpf_helpers.h>
+
+// Set by the loader before the programs are loaded and frozen by it, so that
+// the verifier sees constants and removes the branches not taken.
+volatile const __u32 tun_ifindex;        // the CLAT's TUN
+volatile const __u32 uplink_ifindex;     // the link towards the PLAT
+volatile const __u32 uplink_link_header; // 1: frames carry an Ethernet header; 0: they begin with the IP header
+
+// The IPv6 prefixes whose packets the translator takes and may send: the CLAT
+// address (/128) and the IPv6 side of the EAM table.
+struct prefix {
+	__u32 len; // bits
+	struct in6_addr addr;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC); // the kernel demands it of a trie
+	__uint(max_entries, 65536);
+	__type(key, struct prefix);
+	__type(value, __u8);
+} ours SEC(".maps");
+
+// At most one entry, key 0: the router that every packet goes to. Without it
+// the kernel's routes decide. A hash because its update replaces the whole
+// value at once; that of an array could be seen half done.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct in6_addr);
+} router SEC(".maps");
+
+// Packets by what became of them. A super-packet counts once.
+struct counters {
+	__u64 steered_in;     // uplink to TUN
+	__u64 left_to_kernel; // neighbour discovery and MLD for one of our addresses
+	__u64 steered_out;    // TUN to uplink
+	__u64 foreign_source; // dropped: user space sent IPv6 with a source that is not ours
+	__u64 leaked_ipv4;    // dropped: untranslated IPv4 of the CLAT on its way out of the uplink
+	__u64 failed;         // dropped: no memory to change the packet's link header
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counters);
+} counts SEC(".maps");
+
+#define COUNT(what)                                                            \
+	do {                                                                   \
+		__u32 zero_ = 0;                                               \
+		struct counters *c_ = bpf_map_lookup_elem(&counts, &zero_);    \
+		if (c_)                                                        \
+			c_->what++;                                            \
+	} while (0)

@@ -1,0 +1,140 @@
+// Steering: packets reach the user-space translator and leave it again without
+// IPv6 forwarding, proxy neighbour discovery or firewall rules.
+//
+//   uplink ingress  IPv6 to one of our addresses     -> TUN, to be read by user space
+//   TUN ingress     IPv6 that user space has written -> uplink, by the neighbour table
+//   uplink egress   IPv4 of the CLAT, untranslated   -> dropped
+//
+// Every program ends in TC_ACT_UNSPEC for what is not its business, which is
+// TCX_NEXT too: other programs and filters on the same hook still run.
+//
+// The kernel engine translates simple packets at the same hooks. Its place is
+// in steer_in and steer_out, in front of the redirect, and at the TUN's egress.
+// IPv6 that crosses the TUN's egress comes from steer_in and was declined already.
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/pkt_cls.h>
+#include <linux/types.h>
+
+#include "maps.h"
+#include "packet.h"
+
+char _license[] SEC("license") = "Dual MIT/GPL";
+
+#define AF_INET6 10 // libc headers do not compile for BPF
+
+// 192.0.0.0/29, the IPv4 addresses of CLATs (RFC 7335).
+#define CLAT_IPV4_NET 0xc0000000
+#define CLAT_IPV4_MASK 0xfffffff8
+
+static __always_inline bool is_ours(const struct in6_addr *addr)
+{
+	struct prefix key = { .len = 128, .addr = *addr };
+
+	return bpf_map_lookup_elem(&ours, &key) != NULL;
+}
+
+// steer_in hands an IPv6 packet to user space. The redirect strips the link
+// header, because the TUN has none; a GSO super-packet stays whole.
+static __always_inline int steer_in(struct __sk_buff *skb)
+{
+	// A tag that is left is a priority tag. The TUN would write it into the
+	// packet, behind where the MAC addresses were.
+	if (skb->vlan_present && bpf_skb_vlan_pop(skb)) {
+		COUNT(failed);
+		return TC_ACT_SHOT;
+	}
+	COUNT(steered_in);
+	return bpf_redirect(tun_ifindex, 0);
+}
+
+// steer_out sends an IPv6 packet that has no link header out of the uplink.
+static __always_inline int steer_out(struct __sk_buff *skb)
+{
+	struct ethhdr eth = { .h_proto = bpf_htons(ETH_P_IPV6) };
+	struct in6_addr *via;
+	__u32 zero = 0;
+
+	if (!uplink_link_header) {
+		COUNT(steered_out);
+		return bpf_redirect(uplink_ifindex, 0);
+	}
+
+	// bpf_redirect_neigh silently drops what has no link header to replace.
+	if (bpf_skb_change_head(skb, sizeof(eth), 0) ||
+	    bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0)) {
+		COUNT(failed);
+		return TC_ACT_SHOT;
+	}
+	COUNT(steered_out);
+
+	via = bpf_map_lookup_elem(&router, &zero);
+	if (via) {
+		struct bpf_redir_neigh nh = { .nh_family = AF_INET6 };
+
+		__builtin_memcpy(nh.ipv6_nh, via, sizeof(nh.ipv6_nh));
+		return bpf_redirect_neigh(uplink_ifindex, &nh, sizeof(nh), 0);
+	}
+	return bpf_redirect_neigh(uplink_ifindex, NULL, 0, 0);
+}
+
+SEC("tc")
+int uplink_ingress(struct __sk_buff *skb)
+{
+	struct ipv6hdr ip6;
+
+	// skb->protocol is what is behind a VLAN tag in the packet's metadata.
+	if (skb->protocol != bpf_htons(ETH_P_IPV6))
+		return TC_ACT_UNSPEC;
+	// A tag other than a priority tag: the packet belongs to a VLAN device on
+	// top of the uplink, that is to another link.
+	if (skb->vlan_present && (skb->vlan_tci & VLAN_ID))
+		return TC_ACT_UNSPEC;
+	// Seen only because the interface is promiscuous.
+	if (skb->pkt_type == PACKET_OTHERHOST)
+		return TC_ACT_UNSPEC;
+	if (load_ipv6(skb, &ip6))
+		return TC_ACT_UNSPEC;
+	if (!is_ours(&ip6.daddr))
+		return TC_ACT_UNSPEC;
+
+	// The CLAT address is an ordinary address of the kernel's, which does
+	// duplicate address detection for it and answers solicitations.
+	if (carries_link_control(skb, &ip6)) {
+		COUNT(left_to_kernel);
+		return TC_ACT_UNSPEC;
+	}
+	return steer_in(skb);
+}
+
+SEC("tc")
+int tun_ingress(struct __sk_buff *skb)
+{
+	struct ipv6hdr ip6;
+
+	// IPv4 is a translated packet for the local stack and its firewall.
+	if (skb->protocol != bpf_htons(ETH_P_IPV6))
+		return TC_ACT_UNSPEC;
+	if (load_ipv6(skb, &ip6) || !is_ours(&ip6.saddr)) {
+		COUNT(foreign_source);
+		return TC_ACT_SHOT;
+	}
+	return steer_out(skb);
+}
+
+SEC("tc")
+int uplink_egress(struct __sk_buff *skb)
+{
+	__be32 saddr;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return TC_ACT_UNSPEC;
+	if (load(skb, offsetof(struct iphdr, saddr), &saddr, sizeof(saddr)))
+		return TC_ACT_UNSPEC;
+	if ((bpf_ntohl(saddr) & CLAT_IPV4_MASK) != CLAT_IPV4_NET)
+		return TC_ACT_UNSPEC;
+	COUNT(leaked_ipv4);
+	return TC_ACT_SHOT;
+}

@@ -1,0 +1,7 @@
+package steer
+
+// The object is committed, so building needs no clang. The include paths are
+// Debian's, of both architectures; the one that is not there is ignored.
+// TestGenerated holds object and source together.
+
+//go:generate go tool -modfile=../../packaging/tools/go.mod bpf2go -cc clang-14 -strip llvm-strip-14 -target bpfel -type counters bpf bpf/steer.c -- -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu

@@ -1,0 +1,158 @@
+package steer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Config says between which two interfaces packets are steered, and which.
+// Interface indexes are those of the calling thread's network namespace.
+type Config struct {
+	Uplink int            // ifindex of the link towards the PLAT
+	TUN    int            // ifindex of the TUN whose queues user space serves
+	Ours   []netip.Prefix // IPv6: the CLAT address as /128, EAM prefixes
+	Attach Attach
+}
+
+// Steering is a set of programs at work. Counters may be called at any time;
+// the other methods by one goroutine at a time.
+type Steering struct {
+	netlink  *netlink.Handle // of the namespace that New was called in
+	objects  *bpfObjects
+	hooks    []io.Closer // what is attached, in that order
+	attached string
+	ours     map[netip.Prefix]bool // what the kernel's map holds
+}
+
+// New loads the programs and attaches them. The caller's goroutine must be
+// locked to its thread if that thread has a network namespace of its own. When
+// New fails, everything it did is undone; the error is an [*Error].
+func New(cfg Config) (_ *Steering, err error) {
+	s := &Steering{ours: make(map[netip.Prefix]bool)}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+
+	if s.netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return nil, &Error{"open a netlink socket", err}
+	}
+	uplink, err := s.netlink.LinkByIndex(cfg.Uplink)
+	if err != nil {
+		return nil, &Error{fmt.Sprintf("find the uplink, interface %d", cfg.Uplink), err}
+	}
+	tun, err := s.netlink.LinkByIndex(cfg.TUN)
+	if err != nil {
+		return nil, &Error{fmt.Sprintf("find the TUN, interface %d", cfg.TUN), err}
+	}
+	ethernet, err := linkHeader(uplink)
+	if err != nil {
+		return nil, &Error{"use the uplink", err}
+	}
+	if header, err := linkHeader(tun); err != nil || header {
+		return nil, &Error{"use the TUN", fmt.Errorf("interface %q is none", tun.Attrs().Name)}
+	}
+
+	if s.objects, err = load(cfg.Uplink, ethernet, cfg.TUN); err != nil {
+		return nil, &Error{"load the BPF programs", err}
+	}
+	if err := s.SetOurs(cfg.Ours); err != nil {
+		return nil, err
+	}
+	// Packets are taken from the uplink only when they have a way back.
+	err = s.attach(cfg.Attach, []hook{
+		{tun, ingress, s.objects.TunIngress, "tun_ingress"},
+		{uplink, egress, s.objects.UplinkEgress, "uplink_egress"},
+		{uplink, ingress, s.objects.UplinkIngress, "uplink_ingress"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Attached says by what the programs are attached: "tcx", or "clsact" and in
+// brackets why not tcx.
+func (s *Steering) Attached() string { return s.attached }
+
+// SetOurs makes the IPv6 prefixes that are steered equal to ours; calling it
+// again with the same is harmless. New prefixes are added before old ones are
+// removed. After an error call it again: it continues where it stopped.
+func (s *Steering) SetOurs(ours []netip.Prefix) error {
+	want := make(map[netip.Prefix]bool, len(ours))
+	for _, p := range ours {
+		if err := checkPrefix(p); err != nil {
+			return &Error{"set the steered prefixes", err}
+		}
+		want[p.Masked()] = true
+	}
+	for p := range want {
+		if s.ours[p] {
+			continue
+		}
+		if err := s.objects.Ours.Put(prefixKey(p), uint8(1)); err != nil {
+			return &Error{fmt.Sprintf("steer %s", p), err}
+		}
+		s.ours[p] = true
+	}
+	for p := range s.ours {
+		if want[p] {
+			continue
+		}
+		if err := s.objects.Ours.Delete(prefixKey(p)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return &Error{fmt.Sprintf("stop steering %s", p), err}
+		}
+		delete(s.ours, p)
+	}
+	return nil
+}
+
+// SetRouter makes every packet go to this router on the uplink, whatever the
+// host's routes say. The zero Addr, which is how New begins, leaves the choice
+// to the routes; [Router] says when that is not good enough. On an uplink
+// without link header there is nothing to choose and SetRouter has no effect.
+func (s *Steering) SetRouter(router netip.Addr) error {
+	const key = uint32(0)
+	if !router.IsValid() {
+		if err := s.objects.Router.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return &Error{"leave the router to the routes", err}
+		}
+		return nil
+	}
+	if !router.Is6() || router.Is4In6() || router.IsMulticast() || router.IsUnspecified() {
+		return &Error{"set the router", fmt.Errorf("%q is not the IPv6 address of a router", router)}
+	}
+	if err := s.objects.Router.Put(key, router.As16()); err != nil {
+		return &Error{fmt.Sprintf("set the router %s", router), err}
+	}
+	return nil
+}
+
+// Close detaches the programs, last attached first, and frees them. It may be
+// called twice, and after the interfaces have gone.
+func (s *Steering) Close() error {
+	var errs []error
+	for _, h := range slices.Backward(s.hooks) {
+		if err := h.Close(); err != nil {
+			errs = append(errs, &Error{"detach the BPF programs", err})
+		}
+	}
+	s.hooks = nil
+	if s.objects != nil {
+		errs = append(errs, s.objects.Close())
+		s.objects = nil
+	}
+	if s.netlink != nil {
+		s.netlink.Close()
+		s.netlink = nil
+	}
+	return errors.Join(errs...)
+}
