@@ -7,15 +7,13 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-	wgtun "golang.zx2c4.com/wireguard/tun"
 )
 
 // Queue is one queue of a TUN interface. One goroutine at a time may read and
 // one may write; they may be different ones. Close may be called by anybody.
 type Queue struct {
 	name string
-	dev  wgtun.Device // owns file
-	file *os.File     // nonblocking, on the runtime's poller
+	file *os.File // nonblocking, on the runtime's poller
 }
 
 // Read waits for one packet and takes it with one read(2): the packet, unsplit,
@@ -55,8 +53,14 @@ func (q *Queue) Write(buf []byte, off int, h VnetHeader) error {
 	return err
 }
 
-// Close closes the queue. A reader that is waiting returns os.ErrClosed.
-func (q *Queue) Close() error { return q.dev.Close() }
+// Close closes the queue. A reader that is waiting returns an error that wraps
+// os.ErrClosed. To close it again is no error.
+func (q *Queue) Close() error {
+	if err := q.file.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}
 
 // readError words an error of Read. That the interface was removed cannot be
 // told from the errno: the next read(2) of a removed TUN fails with EBADFD, but

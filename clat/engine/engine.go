@@ -1,0 +1,129 @@
+// Package engine is the user-space engine: it reads packets from the queues of
+// a TUN, has siit translate them, and writes what comes out to the queue it
+// read from, where the kernel takes it as received and sends it on its way.
+// With another mapping in the translator the same engine is a NAT64.
+//
+// Each queue has one goroutine that owns a buffer and a siit.Scratch. Nothing
+// in its loop allocates, takes a lock or writes a log, and a super-packet
+// costs what a packet costs. The kernel puts a flow on one queue and keeps it
+// there as long as both directions are written where they are read, so packets
+// of a flow are not reordered.
+//
+// The engine does not decide which packets come: routes and steering do. It
+// knows nothing of addresses either: they are in the translator, which may be
+// exchanged at any time.
+package engine
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/time/rate"
+
+	"tnat64d/siit"
+	"tnat64d/tun"
+)
+
+// Queue is where packets come from and go to: a tun.Queue, or a tuntest.Queue.
+// Read and Write are called by one goroutine. An error of Read that wraps
+// os.ErrClosed is final, after any other the engine reads on.
+type Queue interface {
+	Read(buf []byte, off int) (n int, h tun.VnetHeader, err error)
+	Write(buf []byte, off int, h tun.VnetHeader) error
+	Close() error
+}
+
+// Options is what an Engine is made of.
+type Options struct {
+	Queues     []Queue          // closed by Run
+	Translator *siit.Translator // never nil
+
+	// ICMPErrorsPerSecond limits the ICMP errors that the engine sends in its
+	// own name, all queues together, by a token bucket (RFC 4443 section 2.4 f)
+	// that holds a second's worth, but no fewer than 10. 0 means never to send one.
+	ICMPErrorsPerSecond int
+
+	// OnRefused, if set, is asked about every packet that was not translated,
+	// before the ICMP error goes out or anything is counted. If it has made a
+	// new translator that may know better, it calls SetTranslator and returns
+	// true: the packet is then translated once more, without asking again. So
+	// a gateway learns its hosts from their first packets.
+	//
+	// packet is as it was read, without its virtio-net header. It and
+	// refused.Packets are lent for the duration of the call. Each queue calls
+	// from its own goroutine, and does nothing else meanwhile.
+	OnRefused func(packet []byte, refused siit.Result) (again bool)
+}
+
+// Engine pumps packets through a translator.
+type Engine struct {
+	translator atomic.Pointer[siit.Translator]
+	errorLimit *rate.Limiter // nil: no ICMP errors at all
+	onRefused  func(packet []byte, refused siit.Result) (again bool)
+	workers    []*worker
+	closeOnce  sync.Once
+}
+
+// minErrorBurst lets a traceroute through where few errors are allowed.
+const minErrorBurst = 10
+
+// New builds an Engine. It does nothing before Run.
+func New(o Options) *Engine {
+	e := &Engine{onRefused: o.OnRefused}
+	e.translator.Store(o.Translator)
+	if n := o.ICMPErrorsPerSecond; n > 0 {
+		e.errorLimit = rate.NewLimiter(rate.Limit(n), max(n, minErrorBurst))
+	}
+	// The queues share the identification space of 16 bits: they start at
+	// equal distances from each other.
+	seed := rand.Uint32()
+	for i, q := range o.Queues {
+		id := seed + uint32(i)<<16/uint32(len(o.Queues))
+		e.workers = append(e.workers, newWorker(e, q, uint16(id)))
+	}
+	return e
+}
+
+// SetTranslator exchanges the translator. It may be called at any time by any
+// goroutine; a packet sees one translator or the other.
+func (e *Engine) SetTranslator(t *siit.Translator) { e.translator.Store(t) }
+
+// Run pumps until ctx ends, and returns nil then, or until a queue fails. It
+// closes all queues in either case, so it can be called once only.
+func (e *Engine) Run(ctx context.Context) error {
+	if len(e.workers) == 0 {
+		return errors.New("the engine has no queue")
+	}
+	defer context.AfterFunc(ctx, e.closeQueues)()
+	failures := make(chan error, len(e.workers))
+	for _, w := range e.workers {
+		go func() { failures <- w.run() }()
+	}
+	err := <-failures
+	e.closeQueues()
+	for range len(e.workers) - 1 {
+		<-failures
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// closeQueues makes every Read fail, including those that wait.
+func (e *Engine) closeQueues() {
+	e.closeOnce.Do(func() {
+		for _, w := range e.workers {
+			w.queue.Close()
+		}
+	})
+}
+
+// mayReply takes a token for an ICMP error. The lock inside is only ever taken
+// for packets that were refused.
+func (e *Engine) mayReply() bool {
+	return e.errorLimit != nil && e.errorLimit.Allow()
+}

@@ -1,0 +1,101 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"tnat64d/siit"
+	"tnat64d/tun"
+)
+
+// bufferLen holds the headroom and the largest packet there is. The byte that
+// is left over shows siit that a longer one was cut off.
+const bufferLen = siit.Headroom + 65535 + 1
+
+// maxReadErrors is how many reads in a row may fail. The kernel refuses to
+// hand out a packet that it cannot describe in a virtio-net header, and that
+// costs this packet only; a queue that never gives anything else is broken, and
+// reading on would keep a CPU busy for nothing.
+const maxReadErrors = 100
+
+// worker is the goroutine of one queue and all that it needs.
+type worker struct {
+	engine  *Engine
+	queue   Queue
+	buf     []byte
+	scratch *siit.Scratch
+	counters
+}
+
+func newWorker(e *Engine, q Queue, id uint16) *worker {
+	return &worker{engine: e, queue: q, buf: make([]byte, bufferLen), scratch: siit.NewScratch(id)}
+}
+
+// run moves packets until the queue is closed or broken; it never returns nil.
+func (w *worker) run() error {
+	failed := 0
+	for {
+		err := w.step()
+		if err == nil {
+			failed = 0
+			continue
+		}
+		if errors.Is(err, os.ErrClosed) {
+			return err
+		}
+		w.readErrors.Add(1)
+		if failed++; failed == maxReadErrors {
+			return fmt.Errorf("reading failed %d times in a row: %w", failed, err)
+		}
+	}
+}
+
+// step reads one packet and sees it off. The error is that of the Read.
+func (w *worker) step() error {
+	n, h, err := w.queue.Read(w.buf, siit.Headroom)
+	if err != nil {
+		return err
+	}
+	p := siit.Packet{Buf: w.buf[:siit.Headroom+n], Off: siit.Headroom, Offload: siit.Offload(h)}
+	from4 := w.buf[siit.Headroom]>>4 == 4 // the header is rewritten in place; translated packets are not empty
+
+	r := w.engine.translator.Load().Translate(w.scratch, p)
+	if r.Verdict != siit.Translated && w.engine.onRefused != nil && w.engine.onRefused(p.Bytes(), r) {
+		r = w.engine.translator.Load().Translate(w.scratch, p)
+	}
+
+	switch r.Verdict {
+	case siit.Translated:
+		if from4 {
+			w.packets4to6.Add(1)
+			w.bytes4to6.Add(uint64(n))
+		} else {
+			w.packets6to4.Add(1)
+			w.bytes6to4.Add(uint64(n))
+		}
+		w.write(r.Packets)
+	case siit.Reply:
+		w.drops[r.Reason].Add(1)
+		if !w.engine.mayReply() {
+			w.rateLimited.Add(1)
+			break
+		}
+		w.replies.Add(1)
+		w.write(r.Packets)
+	default:
+		w.drops[r.Reason].Add(1)
+	}
+	return nil
+}
+
+// write gives packets to the kernel. What it does not take is lost, as on any
+// link; that the queue was closed is for the next Read to find out.
+func (w *worker) write(packets []siit.Packet) {
+	for i := range packets {
+		p := &packets[i]
+		if err := w.queue.Write(p.Buf, p.Off, tun.VnetHeader(p.Offload)); err != nil {
+			w.writeErrors.Add(1)
+		}
+	}
+}
