@@ -1,0 +1,334 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"tnat64d/cmd/tnat64-lab/lab"
+)
+
+const (
+	downloadSize = 1 << 30
+	stepTimeout  = 30 * time.Second // of each program on the laptop
+	buildTimeout = 20 * time.Second // of the lab
+	startTimeout = 15 * time.Second // of tnat64d
+)
+
+// story is a demo being told.
+type story struct {
+	invocation
+	*lab.Lab
+	out    io.Writer
+	log    logTail
+	before lab.Snapshot
+	sysctl lab.Snapshot
+	watch  *lab.Watch
+	daemon *lab.Daemon
+	clat   lab.CLAT
+}
+
+// demo tells the story. Whatever happens, nothing is left behind.
+func demo(ctx context.Context, inv invocation, out io.Writer) (err error) {
+	s := &story{invocation: inv, out: out}
+	if s.Lab, err = newLab(ctx, inv.options); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+
+	chapters := []func(context.Context) error{s.introduce, s.withoutCLAT, s.start}
+	if inv.options.NativeIPv4 {
+		chapters = append(chapters, s.standsAside)
+	} else {
+		chapters = append(chapters, s.comesUp, s.web, s.ping, s.traceroute, s.download, s.translated)
+	}
+	chapters = append(chapters, s.end)
+	for _, tell := range chapters {
+		if err := tell(ctx); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			return s.explain(err)
+		}
+	}
+	return nil
+}
+
+// newLab builds the lab.
+func newLab(ctx context.Context, o lab.Options) (*lab.Lab, error) {
+	ctx, cancel := context.WithTimeout(ctx, buildTimeout)
+	defer cancel()
+	return lab.New(ctx, o)
+}
+
+// explain adds the last words of tnat64d to a failure.
+func (s *story) explain(err error) error {
+	if words := s.log.String(); words != "" {
+		err = fmt.Errorf("%w\nlast lines of tnat64d's log:\n%s", err, strings.TrimRight(words, "\n"))
+	}
+	return err
+}
+
+func (s *story) say(format string, args ...any) error {
+	_, err := fmt.Fprintf(s.out, format+"\n", args...)
+	return err
+}
+
+// tell runs a program on the laptop and prints what part makes of its output.
+func (s *story) tell(ctx context.Context, p program, part func(output string) (string, error)) error {
+	if err := s.say("  laptop$ %s", p); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	output, err := p.on(ctx, s.Laptop)
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, strings.TrimSpace(output))
+	}
+	line, err := part(output)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	return s.say("    %s", strings.ReplaceAll(line, "\n", "\n    "))
+}
+
+// containing returns the line of a program's output that has the given words.
+func containing(words string) func(string) (string, error) {
+	return func(output string) (string, error) {
+		if line, ok := firstLine(output, words); ok {
+			return line, nil
+		}
+		return "", fmt.Errorf("%q is missing in what it says: %s", words, strings.TrimSpace(output))
+	}
+}
+
+func (s *story) introduce(context.Context) error {
+	addr, err := s.LaptopAddress()
+	if err != nil {
+		return err
+	}
+	family := "IPv6-only"
+	if s.options.NativeIPv4 {
+		family = "dual-stack"
+	}
+	if s.before, err = s.Laptop.Snapshot(); err != nil {
+		return err
+	}
+	if s.sysctl, err = s.Laptop.Sysctls(); err != nil {
+		return err
+	}
+	if s.watch, err = s.Laptop.Watch(lab.Uplink); err != nil {
+		return err
+	}
+	return s.say("a laptop on an %s network: %s, and a router that announces the NAT64 prefix %s\n"+
+		"an IPv4-only server beyond it: %s", family, addr, s.PREF64(), lab.ServerIPv4)
+}
+
+// url is what the demo gets, by IPv4 literal.
+func url(path string) string { return "http://" + lab.ServerIPv4.String() + path }
+
+func (s *story) withoutCLAT(ctx context.Context) error {
+	if err := s.say("without tnat64d"); err != nil {
+		return err
+	}
+	p, err := s.find([]string{"curl", "-sSv", url("/")}, "get", url("/"))
+	if err != nil {
+		return err
+	}
+	if s.options.NativeIPv4 {
+		return s.tell(ctx, p, containing(lab.Greeting))
+	}
+	if err := s.say("  laptop$ %s", p); err != nil {
+		return err
+	}
+	output, err := p.on(ctx, s.Laptop)
+	if err == nil {
+		return fmt.Errorf("%s succeeded although the laptop has no IPv4", p)
+	}
+	// curl writes the name of the error with a capital, Go without.
+	line, ok := firstLine(output, "etwork is unreachable")
+	if !ok {
+		return fmt.Errorf("%w, but not because the network is unreachable: %s", err, strings.TrimSpace(output))
+	}
+	return s.say("    %s", line)
+}
+
+func (s *story) start(ctx context.Context) (err error) {
+	if err := s.say("with tnat64d"); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	s.daemon, err = s.StartDaemon(ctx, s.tnat64d, "", &s.log)
+	return err
+}
+
+func (s *story) comesUp(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if s.clat, err = s.WaitCLAT(ctx); err != nil {
+		return err
+	}
+	return s.say("  laptop$ tnat64d\n    interface %s with %s, the default route of IPv4; %s on %s",
+		s.clat.TUN, s.clat.IPv4, s.clat.IPv6, lab.Uplink)
+}
+
+// standsAside is what tnat64d does where there is native IPv4.
+func (s *story) standsAside(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.daemon.Exited():
+		return errors.New("tnat64d ended by itself")
+	case <-time.After(3 * time.Second):
+	}
+	found, err := s.FindCLAT()
+	if err != nil {
+		return err
+	}
+	if found.TUN != "" {
+		return fmt.Errorf("tnat64d took the IPv4 default route to %s although there is native IPv4", found.TUN)
+	}
+	if err := s.say("  tnat64d stands aside: the laptop's native IPv4 is left alone"); err != nil {
+		return err
+	}
+	return s.web(ctx)
+}
+
+func (s *story) web(ctx context.Context) error {
+	p, err := s.find([]string{"curl", "-sS", url("/")}, "get", url("/"))
+	if err != nil {
+		return err
+	}
+	return s.tell(ctx, p, containing(lab.Greeting))
+}
+
+func (s *story) ping(ctx context.Context) error {
+	p, err := s.find([]string{"ping", "-c", "3", "-i", "0.2", lab.ServerIPv4.String()}, "ping", lab.ServerIPv4.String())
+	if err != nil {
+		return err
+	}
+	return s.tell(ctx, p, containing("3 packets transmitted, 3 "))
+}
+
+func (s *story) traceroute(ctx context.Context) error {
+	p, err := s.find([]string{"traceroute", "-n", "-q", "1", "-w", "1", lab.ServerIPv4.String()}, "traceroute", lab.ServerIPv4.String())
+	if err != nil {
+		return err
+	}
+	return s.tell(ctx, p, hops)
+}
+
+// hops makes one line of what traceroute prints.
+func hops(output string) (string, error) {
+	var path []string
+	for line := range strings.Lines(output) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] != "traceroute" {
+			path = append(path, f[1])
+		}
+	}
+	if len(path) == 0 || path[len(path)-1] != lab.ServerIPv4.String() {
+		return "", fmt.Errorf("it did not reach the server: %s", strings.TrimSpace(output))
+	}
+	return strings.Join(path, "  "), nil
+}
+
+func (s *story) download(ctx context.Context) error {
+	from := url(fmt.Sprintf("/bytes/%d", downloadSize))
+	p, err := s.find([]string{"curl", "-sS", "-o", "/dev/null", "-w", `%{size_download} %{time_total}\n`, from}, "download", from)
+	if err != nil {
+		return err
+	}
+	return s.tell(ctx, p, speed)
+}
+
+// translated shows one packet on both sides of the CLAT, and how many there were.
+func (s *story) translated(context.Context) error {
+	out, in, err := s.Laptop.Packets(s.clat.TUN)
+	if err != nil {
+		return err
+	}
+	for _, sent := range s.watch.Sent() {
+		if s.PREF64().Contains(sent.Destination) {
+			return s.say("  what %s sent to %s left %s as\n    %s\n  %d packets out and %d back were translated, most of them up to 64 KiB long",
+				s.clat.IPv4, lab.ServerIPv4, lab.Uplink, sent, out, in)
+		}
+	}
+	return fmt.Errorf("no packet to %s left %s", s.PREF64(), lab.Uplink)
+}
+
+// end stops tnat64d and compares.
+func (s *story) end(context.Context) error {
+	sent, err := s.watch.Close()
+	if err != nil {
+		return err
+	}
+	if !s.options.NativeIPv4 {
+		if err := onlyOwn(sent, lab.LaptopLink); err != nil {
+			return err
+		}
+	}
+	if err := s.daemon.Stop(); err != nil {
+		return fmt.Errorf("tnat64d did not stop cleanly: %w", err)
+	}
+	if err := s.say("after tnat64d has stopped"); err != nil {
+		return err
+	}
+	after, err := s.Laptop.Snapshot()
+	if err != nil {
+		return err
+	}
+	sysctl, err := s.Laptop.Sysctls()
+	if err != nil {
+		return err
+	}
+	if diff := append(s.before.Diff(after), s.sysctl.Diff(sysctl)...); len(diff) > 0 {
+		return fmt.Errorf("tnat64d left the laptop changed:\n%s", strings.Join(diff, "\n"))
+	}
+	return s.say("  interfaces, addresses, routes and sysctls of the laptop are as they were")
+}
+
+// onlyOwn checks that what left the laptop was IPv6 and from itself.
+func onlyOwn(sent []lab.Sent, link netip.Prefix) error {
+	for _, p := range sent {
+		own := link.Contains(p.Source) || p.Source.IsLinkLocalUnicast() || p.Source == netip.IPv6Unspecified()
+		if p.Source.Is4() || !own {
+			return fmt.Errorf("a packet left %s that should not have: %s", lab.Uplink, p)
+		}
+	}
+	return nil
+}
+
+// logTail keeps the last lines that are written to it.
+type logTail struct {
+	mu   sync.Mutex
+	tail []byte
+}
+
+const logTailBytes = 2000
+
+func (l *logTail) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tail = append(l.tail, b...)
+	if cut := len(l.tail) - logTailBytes; cut > 0 {
+		// From the beginning of a line on.
+		if end := bytes.IndexByte(l.tail[cut:], '\n'); end >= 0 {
+			cut += end + 1
+		}
+		l.tail = append([]byte(nil), l.tail[cut:]...)
+	}
+	return len(b), nil
+}
+
+func (l *logTail) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.tail)
+}

@@ -1,0 +1,200 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+)
+
+// Daemon is a tnat64d that runs on the laptop.
+type Daemon struct {
+	Socket string // its control socket
+
+	cmd    *Cmd
+	exited chan struct{}
+	err    error // of Wait, when exited is closed
+}
+
+// StartDaemon starts the tnat64d binary at path on the laptop and returns when
+// it says that it is ready (sd_notify). config is TOML without a [control]
+// table; the lab adds one, so that several labs can run at once. The daemon's
+// log goes to log, which may be nil.
+func (l *Lab) StartDaemon(ctx context.Context, path, config string, log io.Writer) (*Daemon, error) {
+	d := &Daemon{Socket: filepath.Join(l.Dir, "tnat64d.sock"), exited: make(chan struct{})}
+	file := filepath.Join(l.Dir, "tnat64d.toml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, "%s\n[control]\nsocket = %q\n", config, d.Socket), 0o644); err != nil {
+		return nil, fmt.Errorf("configuration of tnat64d: %w", err)
+	}
+	ready, stop, err := notifySocket(filepath.Join(l.Dir, "notify"))
+	if err != nil {
+		return nil, fmt.Errorf("start tnat64d: %w", err)
+	}
+	defer stop()
+	// Not CommandContext's kill: the daemon outlives the ctx of its start.
+	d.cmd = l.Laptop.Command(context.WithoutCancel(ctx), path, "-config", file)
+	d.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(l.Dir, "notify"))
+	d.cmd.Stdout, d.cmd.Stderr = log, log
+	d.cmd.SysProcAttr.Setpgid = true // Ctrl-C in a shell beside it is not meant for it
+	if err := d.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start tnat64d: %w", err)
+	}
+	go func() {
+		d.err = d.cmd.Wait()
+		close(d.exited)
+	}()
+	select {
+	case <-ready:
+		return d, nil
+	case <-d.exited:
+		return nil, fmt.Errorf("tnat64d ended at once: %w", d.exitError())
+	case <-ctx.Done():
+		d.Kill()
+		return nil, fmt.Errorf("tnat64d did not get ready: %w", context.Cause(ctx))
+	}
+}
+
+// notifySocket listens as systemd does for sd_notify(3) and closes ready when
+// READY=1 comes.
+func notifySocket(path string) (ready chan struct{}, stop func(), err error) {
+	os.Remove(path) // of an earlier daemon
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return nil, nil, err
+	}
+	ready = make(chan struct{})
+	go func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			for line := range strings.Lines(string(buf[:n])) {
+				if strings.TrimSpace(line) == "READY=1" {
+					close(ready)
+					return
+				}
+			}
+		}
+	}()
+	return ready, func() { conn.Close() }, nil
+}
+
+// exitError is how the daemon ended; nil for status 0.
+func (d *Daemon) exitError() error {
+	if d.err == nil {
+		return errors.New("exit status 0")
+	}
+	return d.err
+}
+
+// PID returns the daemon's process id.
+func (d *Daemon) PID() int { return d.cmd.Process.Pid }
+
+// Exited is closed when the daemon has ended.
+func (d *Daemon) Exited() <-chan struct{} { return d.exited }
+
+// Stop asks the daemon to stop (SIGTERM) and waits for it. The error is that
+// of an exit status other than 0, or of a daemon that had to be killed.
+func (d *Daemon) Stop() error {
+	d.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-d.exited:
+		return d.err
+	case <-time.After(10 * time.Second):
+		d.Kill()
+		return errors.New("tnat64d did not stop within 10 seconds of SIGTERM")
+	}
+}
+
+// Kill ends the daemon without giving it a chance to clean up (SIGKILL).
+func (d *Daemon) Kill() {
+	d.cmd.Process.Kill()
+	<-d.exited
+}
+
+// PeakRSS returns the largest resident memory the daemon has had, in bytes.
+func (d *Daemon) PeakRSS() (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.PID()))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			return kb << 10, err
+		}
+	}
+	return 0, fmt.Errorf("/proc/%d/status has no VmHWM", d.PID())
+}
+
+// CLAT is what the laptop has when its CLAT is up.
+type CLAT struct {
+	TUN  string
+	IPv4 netip.Addr // on TUN
+	IPv6 netip.Addr // on the uplink
+}
+
+// WaitCLAT waits until the laptop's IPv4 default route leads into a TUN.
+func (l *Lab) WaitCLAT(ctx context.Context) (CLAT, error) {
+	for {
+		c, err := l.FindCLAT()
+		if err != nil || c.TUN != "" {
+			return c, err
+		}
+		select {
+		case <-ctx.Done():
+			return CLAT{}, fmt.Errorf("no CLAT on the laptop: %w", context.Cause(ctx))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// FindCLAT returns the laptop's CLAT, or the zero value if there is none.
+func (l *Lab) FindCLAT() (CLAT, error) {
+	routes, err := dump(func() ([]netlink.Route, error) { return l.Laptop.Netlink.RouteList(nil, netlink.FAMILY_V4) })
+	if err != nil {
+		return CLAT{}, fmt.Errorf("routes of the laptop: %w", err)
+	}
+	for _, r := range routes {
+		if !isDefault(r) {
+			continue
+		}
+		link, err := l.Laptop.Netlink.LinkByIndex(r.LinkIndex)
+		if err != nil || link.Type() != "tuntap" && link.Type() != "tun" {
+			continue
+		}
+		c := CLAT{TUN: link.Attrs().Name}
+		addrs, err := l.Laptop.Addresses(c.TUN)
+		if err != nil {
+			return CLAT{}, err
+		}
+		for _, a := range addrs {
+			if a.Addr().Is4() {
+				c.IPv4 = a.Addr()
+			}
+		}
+		// The CLAT's address is the only /128 on the uplink.
+		if addrs, err = l.Laptop.Addresses(Uplink); err != nil {
+			return CLAT{}, err
+		}
+		for _, a := range addrs {
+			if a.Addr().Is6() && a.Bits() == 128 {
+				c.IPv6 = a.Addr()
+			}
+		}
+		return c, nil
+	}
+	return CLAT{}, nil
+}

@@ -1,0 +1,277 @@
+package lab
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// end is one end of a link.
+type end struct {
+	host   *Host
+	ifname string
+	mac    byte
+}
+
+// connect makes a veth pair between two hosts, both ends still down. It is
+// created inside the namespaces: the machine's own never sees it.
+func connect(a, b end, mtu int) error {
+	link := &netlink.Veth{
+		LinkAttrs:        netlink.LinkAttrs{Name: a.ifname, MTU: mtu, HardwareAddr: hardwareAddr(a.mac)},
+		PeerName:         b.ifname,
+		PeerHardwareAddr: hardwareAddr(b.mac),
+		PeerNamespace:    netlink.NsFd(b.host.ns),
+		PeerMTU:          uint32(mtu),
+	}
+	if err := a.host.Netlink.LinkAdd(link); err != nil {
+		return fmt.Errorf("connect %s:%s to %s:%s: %w", a.host.Name, a.ifname, b.host.Name, b.ifname, err)
+	}
+	return nil
+}
+
+// up sets an interface up.
+func (h *Host) up(ifname string) error {
+	link, err := h.Netlink.LinkByName(ifname)
+	if err == nil {
+		err = h.Netlink.LinkSetUp(link)
+	}
+	if err != nil {
+		return fmt.Errorf("set up %s:%s: %w", h.Name, ifname, err)
+	}
+	return nil
+}
+
+// SetMTU changes the MTU of an interface.
+func (h *Host) SetMTU(ifname string, mtu int) error {
+	link, err := h.Netlink.LinkByName(ifname)
+	if err == nil {
+		err = h.Netlink.LinkSetMTU(link, mtu)
+	}
+	if err != nil {
+		return fmt.Errorf("MTU %d of %s:%s: %w", mtu, h.Name, ifname, err)
+	}
+	return nil
+}
+
+// address adds an address; an IPv6 one is usable at once.
+func (h *Host) address(ifname string, addr netip.Addr, bits int) error {
+	link, err := h.Netlink.LinkByName(ifname)
+	if err == nil {
+		a := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(addr, bits))}
+		if addr.Is6() {
+			a.Flags = unix.IFA_F_NODAD
+		}
+		err = h.Netlink.AddrReplace(link, a)
+	}
+	if err != nil {
+		return fmt.Errorf("address %s/%d on %s:%s: %w", addr, bits, h.Name, ifname, err)
+	}
+	return nil
+}
+
+// route adds a route through a gateway, or straight onto the link if via is
+// the zero Addr.
+func (h *Host) route(dst netip.Prefix, ifname string, via netip.Addr) error {
+	link, err := h.Netlink.LinkByName(ifname)
+	if err == nil {
+		r := &netlink.Route{Dst: ipNet(dst), LinkIndex: link.Attrs().Index}
+		if via.IsValid() {
+			r.Gw = via.AsSlice()
+		}
+		err = h.Netlink.RouteReplace(r)
+	}
+	if err != nil {
+		return fmt.Errorf("route to %s on %s:%s: %w", dst, h.Name, ifname, err)
+	}
+	return nil
+}
+
+// unroute removes the route to dst on that interface.
+func (h *Host) unroute(dst netip.Prefix, ifname string) error {
+	link, err := h.Netlink.LinkByName(ifname)
+	if err == nil {
+		err = h.Netlink.RouteDel(&netlink.Route{Dst: ipNet(dst), LinkIndex: link.Attrs().Index})
+	}
+	if err != nil {
+		return fmt.Errorf("remove route to %s on %s:%s: %w", dst, h.Name, ifname, err)
+	}
+	return nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// steps runs functions until one fails.
+func steps(list ...func() error) error {
+	for _, f := range list {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var (
+	anyIPv4 = netip.MustParsePrefix("0.0.0.0/0")
+	anyIPv6 = netip.MustParsePrefix("::/0")
+)
+
+// infrastructure turns a fresh namespace into a machine of ours, as opposed to
+// the laptop, which keeps the kernel's ways: addresses are usable at once, the
+// only link-local address is the one we give, and traceroute is answered as
+// often as it asks.
+func (h *Host) infrastructure() error {
+	for name, value := range map[string]string{
+		"net.ipv6.conf.all.accept_dad":               "0",
+		"net.ipv6.conf.default.accept_dad":           "0",
+		"net.ipv6.conf.default.accept_ra":            "0",
+		"net.ipv6.conf.default.addr_gen_mode":        "1",
+		"net.ipv6.conf.default.router_solicitations": "0",
+		"net.ipv6.icmp.ratelimit":                    "0",
+		"net.ipv4.icmp_ratelimit":                    "0",
+	} {
+		if err := h.Sysctl(name, value); err != nil {
+			return fmt.Errorf("in %s: %w", h.Name, err)
+		}
+	}
+	return nil
+}
+
+// wire builds every link, address and route except those of the PLAT. The
+// laptop's uplink stays down.
+func (l *Lab) wire() error {
+	o := l.options
+	return steps(
+		l.Router.infrastructure,
+		l.ISP.infrastructure,
+		l.Server.infrastructure,
+		l.forwarding,
+		func() error { return connect(end{l.Laptop, Uplink, 0x10}, end{l.Router, lan, 0x01}, o.MTU) },
+		func() error { return connect(end{l.Router, wan, 0x02}, end{l.ISP, ispWest, 0x03}, o.MTUISP) },
+		func() error { return connect(end{l.ISP, ispEast, 0x04}, end{l.Server, eth, 0x05}, o.MTUServer) },
+		func() error { return l.Router.up(lan) },
+		func() error { return l.Router.up(wan) },
+		func() error { return l.ISP.up(ispWest) },
+		func() error { return l.ISP.up(ispEast) },
+		func() error { return l.Server.up(eth) },
+
+		func() error { return l.Router.address(lan, RouterLocal, 64) },
+		func() error { return l.Router.address(lan, RouterIPv6, LaptopLink.Bits()) },
+		func() error { return l.Router.address(wan, RouterIPv4, routerISP4.Bits()) },
+		func() error { return l.ISP.address(ispWest, ISPIPv4, routerISP4.Bits()) },
+		func() error { return l.ISP.address(ispEast, ispServerISP4, ispServer4.Bits()) },
+		func() error { return l.Server.address(eth, ServerIPv4, ispServer4.Bits()) },
+
+		func() error { return l.Router.route(anyIPv4, wan, ISPIPv4) },
+		func() error { return l.ISP.route(Pool, ispWest, RouterIPv4) },
+		func() error { return l.ISP.route(nativeLink, ispWest, RouterIPv4) },
+		func() error { return l.Server.route(anyIPv4, eth, ispServerISP4) },
+	)
+}
+
+// forwarding makes routers of the routers, and IPv4-only machines of those
+// beyond the PLAT.
+func (l *Lab) forwarding() error {
+	ipv6Beyond := "1" // disabled
+	if l.options.NoPLAT {
+		ipv6Beyond = "0"
+	}
+	return steps(
+		func() error { return l.Router.Sysctl("net.ipv4.ip_forward", "1") },
+		func() error { return l.Router.Sysctl("net.ipv6.conf.all.forwarding", "1") },
+		func() error { return l.ISP.Sysctl("net.ipv4.ip_forward", "1") },
+		func() error { return l.ISP.Sysctl("net.ipv6.conf.all.forwarding", "1") },
+		func() error { return l.ISP.Sysctl("net.ipv6.conf.all.disable_ipv6", ipv6Beyond) },
+		func() error { return l.ISP.Sysctl("net.ipv6.conf.default.disable_ipv6", ipv6Beyond) },
+		func() error { return l.Server.Sysctl("net.ipv6.conf.all.disable_ipv6", ipv6Beyond) },
+		func() error { return l.Server.Sysctl("net.ipv6.conf.default.disable_ipv6", ipv6Beyond) },
+	)
+}
+
+// wireWithoutPLAT carries IPv6 through to the server, which then owns the
+// synthesised addresses itself.
+func (l *Lab) wireWithoutPLAT() error {
+	linkLocal := func(host byte) netip.Addr { // a router solicits neighbours from one
+		return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 15: host})
+	}
+	return steps(
+		func() error { return l.Router.address(wan, linkLocal(1), 64) },
+		func() error { return l.ISP.address(ispWest, linkLocal(2), 64) },
+		func() error { return l.ISP.address(ispEast, linkLocal(1), 64) },
+		func() error { return l.Server.address(eth, linkLocal(7), 64) },
+		func() error { return l.Router.address(wan, routerISP6R, routerISP6.Bits()) },
+		func() error { return l.ISP.address(ispWest, routerISP6I, routerISP6.Bits()) },
+		func() error { return l.ISP.address(ispEast, ispServer6I, ispServer6.Bits()) },
+		func() error { return l.Server.address(eth, ispServer6Srv, ispServer6.Bits()) },
+		func() error { return l.ISP.route(LaptopLink, ispWest, routerISP6R) },
+		func() error { return l.Server.route(anyIPv6, eth, ispServer6I) },
+	)
+}
+
+// SetNativeIPv4 gives the laptop native IPv4 beside its IPv6, or takes it away
+// again: an address and a default route of metric 100, as a DHCP client would.
+func (l *Lab) SetNativeIPv4(on bool) error {
+	link, err := l.Laptop.Netlink.LinkByName(Uplink)
+	if err != nil {
+		return fmt.Errorf("native IPv4: %w", err)
+	}
+	addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(NativeLaptop, nativeLink.Bits()))}
+	if !on {
+		// The routes go with the address.
+		if err := l.Laptop.Netlink.AddrDel(link, addr); err != nil {
+			return fmt.Errorf("native IPv4: %w", err)
+		}
+		return nil
+	}
+	return steps(
+		func() error { return l.Router.address(lan, nativeRouter, nativeLink.Bits()) },
+		func() error { return l.Laptop.address(Uplink, NativeLaptop, nativeLink.Bits()) },
+		func() error {
+			return l.Laptop.Netlink.RouteReplace(&netlink.Route{
+				Dst: ipNet(anyIPv4), LinkIndex: link.Attrs().Index, Gw: nativeRouter.AsSlice(), Priority: 100,
+			})
+		},
+	)
+}
+
+// routePREF64 leads a PREF64 to the PLAT, or without one to the server.
+func (l *Lab) routePREF64(p netip.Prefix) error {
+	if !l.options.NoPLAT {
+		return l.Router.route(p, TUN, netip.Addr{})
+	}
+	return steps(
+		func() error { return l.Server.address(eth, Synthesize(p, ServerIPv4), 128) },
+		func() error { return l.ISP.route(p, ispEast, ispServer6Srv) },
+		func() error { return l.Router.route(p, wan, routerISP6I) },
+	)
+}
+
+// unroutePREF64 undoes routePREF64, except that a server without a PLAT keeps
+// its old address.
+func (l *Lab) unroutePREF64(p netip.Prefix) error {
+	if !l.options.NoPLAT {
+		return l.Router.unroute(p, TUN)
+	}
+	return steps(
+		func() error { return l.Router.unroute(p, wan) },
+		func() error { return l.ISP.unroute(p, ispEast) },
+	)
+}
+
+// Packets returns how many packets an interface has sent and received; a
+// super-packet counts as one.
+func (h *Host) Packets(ifname string) (sent, received uint64, err error) {
+	link, err := h.Netlink.LinkByName(ifname)
+	if err != nil {
+		return 0, 0, fmt.Errorf("%s:%s: %w", h.Name, ifname, err)
+	}
+	s := link.Attrs().Statistics
+	if s == nil {
+		return 0, 0, fmt.Errorf("%s:%s has no statistics", h.Name, ifname)
+	}
+	return s.TxPackets, s.RxPackets, nil
+}

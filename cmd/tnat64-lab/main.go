@@ -1,0 +1,99 @@
+// Command tnat64-lab is a whole 464XLAT network on one machine: an IPv6-only
+// laptop, a router with NAT64, and an IPv4-only internet, in network
+// namespaces that vanish with it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+)
+
+const usage = `Usage: tnat64-lab demo  [flags]    show what tnat64d does, in a dozen lines
+       tnat64-lab shell [flags]    open a shell on the IPv6-only laptop, tnat64d running
+
+Both build a network of four machines inside this one (network namespaces, so
+root is needed), start tnat64d on the laptop, and take everything away at the
+end. Nothing else on this machine is touched.
+
+  -pref64 PREFIX   the network's NAT64 prefix, of length 32, 40, 48, 56, 64 or 96,
+                   or just /LENGTH for an example of it (default 64:ff9b::/96)
+  -mtu N           MTU of the link laptop - router (default 1500, at least 1280)
+  -mtu-isp N       MTU of a link beyond the NAT64 (default 1500)
+  -native-ipv4     the laptop has native IPv4 too, so that tnat64d stands aside
+  -tnat64d PATH    the daemon to run (default: the one beside tnat64-lab, then $PATH)
+  -built-in        use the small IPv4-only programs built into tnat64-lab even
+                   where curl, ping and traceroute are installed
+
+Exit status: 0 if every step worked, 2 for bad usage, 1 otherwise; of shell, the
+shell's own.
+`
+
+func main() {
+	// SIGPIPE too: `tnat64-lab demo | head -1` must clean up as well.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
+}
+
+// run is main without the process.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == builtInCommand {
+		return reportError(builtIn(ctx, args[1:], stdout), stderr)
+	}
+	cfg, err := parse(args)
+	if errors.Is(err, errHelp) {
+		io.WriteString(stdout, usage)
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "tnat64-lab: %v\n%s", err, usage)
+		return 2
+	}
+	if cfg.tnat64d, err = findDaemon(cfg.tnat64d); err == nil {
+		if cfg.command == "demo" {
+			err = demo(ctx, cfg, stdout)
+		} else {
+			err = shell(ctx, cfg, stdout)
+		}
+	}
+	if err != nil && ctx.Err() != nil {
+		err = errors.New("interrupted; everything has been cleaned up")
+	}
+	return reportError(err, stderr)
+}
+
+// hinted is an error together with what to do about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
+// reportError says what went wrong, and how to go on if that is known.
+func reportError(err error, stderr io.Writer) int {
+	if err == nil {
+		return 0
+	}
+	if status, ok := errors.AsType[shellStatus](err); ok {
+		return int(status)
+	}
+	fmt.Fprintf(stderr, "tnat64-lab: %v\n", err)
+	if h, ok := errors.AsType[hinted](err); ok {
+		fmt.Fprintf(stderr, "hint: %s\n", h.hint)
+	} else if errors.Is(err, os.ErrPermission) {
+		fmt.Fprintln(stderr, "hint: network namespaces need root; run it with sudo")
+	} else if errors.Is(err, os.ErrNotExist) && !isProgramMissing(err) {
+		fmt.Fprintln(stderr, "hint: the kernel's TUN driver is needed; try: modprobe tun")
+	}
+	return 1
+}
+
+func isProgramMissing(err error) bool { return errors.Is(err, exec.ErrNotFound) }
