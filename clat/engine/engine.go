@@ -9,6 +9,10 @@
 // there as long as both directions are written where they are read, so packets
 // of a flow are not reordered.
 //
+// One thing needs memory of earlier packets: ICMP messages that come in
+// fragments are put together first, as their checksum cannot be translated
+// piece by piece.
+//
 // The engine does not decide which packets come: routes and steering do. It
 // knows nothing of addresses either: they are in the translator, which may be
 // exchanged at any time.
@@ -63,6 +67,7 @@ type Engine struct {
 	translator atomic.Pointer[siit.Translator]
 	errorLimit *rate.Limiter // nil: no ICMP errors at all
 	onRefused  func(packet []byte, refused siit.Result) (again bool)
+	icmp       icmpFragments
 	workers    []*worker
 	closeOnce  sync.Once
 }

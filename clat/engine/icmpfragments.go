@@ -80,26 +80,27 @@ func cutPiece(p []byte) (f piece, ok bool) {
 	return f, len(f.data) > 0 && f.off+len(f.data) <= maxICMPMessage
 }
 
-// add takes the ICMP fragment p, which the translator refused as such. When it
-// completes a message, the whole packet is written to buf from off on, where p
-// may lie, and its length returned; otherwise 0.
-func (r *icmpFragments) add(p, buf []byte, off int, now time.Time) int {
+// add takes the ICMP fragment p, which the translator refused as such, and says
+// whether it was kept, for what it is worth. When it completes a message, the
+// whole packet is written to buf from off on, where p may lie, and its length
+// returned; otherwise n is 0.
+func (r *icmpFragments) add(p, buf []byte, off int, now time.Time) (n int, kept bool) {
 	f, ok := cutPiece(p)
 	if !ok {
-		return 0
+		return 0, false
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.slot(f.key, now)
 	if !m.put(&f) {
 		m.deadline = time.Time{}
-		return 0
+		return 0, false
 	}
 	if !m.first || m.total == 0 || m.have != m.total {
-		return 0
+		return 0, true
 	}
 	m.deadline = time.Time{}
-	return m.write(buf[off:])
+	return m.write(buf[off:]), true
 }
 
 // slot returns the message that key belongs to, a new one in the place of an

@@ -6,6 +6,9 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"tnat64d/siit"
+	"tnat64d/tun"
 )
 
 // fragment4 makes an IPv4 fragment of an ICMP message without a right header
@@ -71,7 +74,7 @@ func TestICMPFragmentsInAnyOrder(t *testing.T) {
 				for i, k := range order {
 					// In the engine the fragment lies where the result goes.
 					n := copy(buf[64:], c.cut[k])
-					got := r.add(buf[64:64+n], buf, 64, now)
+					got, _ := r.add(buf[64:64+n], buf, 64, now)
 					if i < len(order)-1 {
 						if got != 0 {
 							t.Fatalf("order %v: complete after %d of %d pieces", order, i+1, len(order))
@@ -121,7 +124,7 @@ func TestICMPFragmentsBadInput(t *testing.T) {
 			buf := make([]byte, bufferLen)
 			got := 0
 			for _, p := range c.in {
-				got = r.add(p, buf, 64, now)
+				got, _ = r.add(p, buf, 64, now)
 			}
 			if got != c.want {
 				t.Errorf("%d bytes came out, want %d", got, c.want)
@@ -136,7 +139,7 @@ func TestICMPFragmentsExpireAndStayBounded(t *testing.T) {
 	now := time.Now()
 	first, last := fragment4(1, 0, true, make([]byte, 800)), fragment4(1, 800, false, make([]byte, 200))
 	r.add(first, buf, 64, now.Add(-reassemblyTimeout))
-	if n := r.add(last, buf, 64, now); n != 0 {
+	if n, _ := r.add(last, buf, 64, now); n != 0 {
 		t.Errorf("a message was completed after its time")
 	}
 	r = icmpFragments{}
@@ -146,7 +149,7 @@ func TestICMPFragmentsExpireAndStayBounded(t *testing.T) {
 		r.add(fragment4(uint16(id+2), 0, true, make([]byte, 8)), buf, 64, now)
 	}
 	r.add(fragment4(1, 0, true, make([]byte, 800)), buf, 64, now.Add(time.Second))
-	if n := r.add(last, buf, 64, now.Add(time.Second)); n != 1020 {
+	if n, _ := r.add(last, buf, 64, now.Add(time.Second)); n != 1020 {
 		t.Errorf("%d bytes after the flood, want 1020", n)
 	}
 }
@@ -164,9 +167,70 @@ func FuzzICMPFragments(f *testing.F) {
 			if len(p) > 65535 {
 				return
 			}
-			if n := r.add(p, buf, 64, now); n > 65535 {
+			if n, _ := r.add(p, buf, 64, now); n > 65535 {
 				t.Fatalf("%d bytes came out", n)
 			}
 		}
 	})
+}
+
+// TestFragmentedEcho sends a ping of 4,000 bytes in IPv4 fragments through the
+// engine and the answer back in IPv6 fragments.
+func TestFragmentedEcho(t *testing.T) {
+	e, kernels := start(t, 1, Options{Translator: newTranslator(t, clat6)})
+	k := kernels[0]
+	echo := make([]byte, 4008)
+	echo[0] = 8
+	binary.BigEndian.PutUint16(echo[2:], headerChecksum(echo))
+	for _, p := range pieces(echo, 1456, func(off int, more bool, d []byte) []byte {
+		b := fragment4(9, off, more, d)
+		copy(b[16:], host4.AsSlice())
+		binary.BigEndian.PutUint16(b[10:], headerChecksum(b[:20]))
+		return b
+	}) {
+		k.send(t, append(make([]byte, 64), p...), tun.VnetHeader{})
+	}
+	var request []byte
+	for {
+		p, _ := k.receive(t)
+		if p[6] != 44 || p[40] != 58 || len(p) > 1280 {
+			t.Fatalf("not a fragment of ICMPv6 that fits 1280 bytes: % x", p[:48])
+		}
+		request = append(request, p[48:]...)
+		if p[43]&1 == 0 {
+			break
+		}
+	}
+	if len(request) != len(echo) || request[0] != 128 || !bytes.Equal(request[4:], echo[4:]) {
+		t.Fatalf("the request became %d bytes of type %d", len(request), request[0])
+	}
+
+	// The answer is the request with another type.
+	request[0] = 129
+	binary.BigEndian.PutUint16(request[2:], binary.BigEndian.Uint16(request[2:])-0x100)
+	for _, p := range pieces(request, 1232, func(off int, more bool, d []byte) []byte {
+		b := fragment6(9, off, more, d)
+		copy(b[8:], host6.AsSlice())
+		copy(b[24:], clat6.AsSlice())
+		return b
+	}) {
+		k.send(t, append(make([]byte, 64), p...), tun.VnetHeader{})
+	}
+	var answer []byte
+	for {
+		p, _ := k.receive(t)
+		if p[0] != 0x45 || len(p) > 1480 {
+			t.Fatalf("not an IPv4 packet that fits: % x", p[:20])
+		}
+		answer = append(answer, p[20:]...)
+		if p[6]&0x20 == 0 {
+			break
+		}
+	}
+	if headerChecksum(answer) != 0 || answer[0] != 0 || !bytes.Equal(answer[4:], echo[4:]) {
+		t.Errorf("the answer became %d bytes of type %d", len(answer), answer[0])
+	}
+	if s := e.Stats(); s.ICMPFragments != 7 || s.Packets4to6 != 1 || s.Packets6to4 != 1 || s.Drops[siit.FragmentedICMP] != 0 {
+		t.Errorf("stats %+v", s)
+	}
 }

@@ -18,6 +18,10 @@ type Stats struct {
 	// a traceroute shows up under ttl-exceeded.
 	Drops [siit.NumReasons]uint64
 
+	// ICMPFragments counts fragments of ICMP messages that were collected. A
+	// message that got complete counts as one packet besides.
+	ICMPFragments uint64
+
 	Replies     uint64 // ICMP errors sent
 	RateLimited uint64 // ICMP errors not sent because of ICMPErrorsPerSecond
 	WriteErrors uint64 // packets, fragments and ICMP errors that the kernel did not take
@@ -36,6 +40,7 @@ func (e *Engine) Stats() Stats {
 		for i := range s.Drops {
 			s.Drops[i] += w.drops[i].Load()
 		}
+		s.ICMPFragments += w.icmpFragments.Load()
 		s.Replies += w.replies.Load()
 		s.RateLimited += w.rateLimited.Load()
 		s.WriteErrors += w.writeErrors.Load()
@@ -52,6 +57,7 @@ type counters struct {
 
 	packets4to6, bytes4to6 atomic.Uint64
 	packets6to4, bytes6to4 atomic.Uint64
+	icmpFragments          atomic.Uint64
 	replies, rateLimited   atomic.Uint64
 	writeErrors            atomic.Uint64
 	readErrors             atomic.Uint64

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"tnat64d/siit"
 	"tnat64d/tun"
@@ -63,6 +64,18 @@ func (w *worker) step() error {
 	r := w.engine.translator.Load().Translate(w.scratch, p)
 	if r.Verdict != siit.Translated && w.engine.onRefused != nil && w.engine.onRefused(p.Bytes(), r) {
 		r = w.engine.translator.Load().Translate(w.scratch, p)
+	}
+	if r.Reason == siit.FragmentedICMP {
+		var kept bool
+		if n, kept = w.engine.icmp.add(p.Bytes(), w.buf, siit.Headroom, time.Now()); kept {
+			w.icmpFragments.Add(1)
+		}
+		if n > 0 {
+			p = siit.Packet{Buf: w.buf[:siit.Headroom+n], Off: siit.Headroom}
+			r = w.engine.translator.Load().Translate(w.scratch, p)
+		} else if kept {
+			return nil
+		}
 	}
 
 	switch r.Verdict {
