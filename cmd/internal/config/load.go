@@ -1,0 +1,126 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"unicode"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// maxSize bounds what a file may cost: go-toml's time grows with the square of
+// the keys in a table, and this much is a second or two at worst. An EAM table
+// of some thousand entries fits.
+const maxSize = 256 << 10
+
+// Load reads a configuration file. The empty path means [DefaultPath], which
+// may be absent: then everything has its default. A file that was named must
+// exist.
+//
+// The warnings are about a valid configuration that may not be what was meant.
+// A mistake in the file is an *[Error].
+func Load(path string) (Config, []Problem, error) {
+	named := path != ""
+	if !named {
+		path = DefaultPath
+	}
+	data, err := read(path)
+	if !named && errors.Is(err, fs.ErrNotExist) {
+		return Default(), nil, nil
+	}
+	if err != nil {
+		return Config{}, nil, fmt.Errorf("cannot read the configuration: %w", err)
+	}
+	return Parse(path, data)
+}
+
+func read(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	// One byte more than allowed, for Parse to see that it is too much.
+	return io.ReadAll(io.LimitReader(f, maxSize+1))
+}
+
+// Parse reads the content of a configuration file; name is for messages.
+// Warnings and error are those of [Load].
+func Parse(name string, data []byte) (Config, []Problem, error) {
+	c := checker{file: name, data: data, config: Default(), given: map[string]*node{}}
+	if len(data) > maxSize {
+		return Config{}, nil, &Error{[]Problem{{File: name, What: "the file is too large", Allowed: fmt.Sprintf("up to %d bytes", maxSize)}}}
+	}
+	// The decoder knows all of TOML's rules, also those that need memory, such
+	// as no key twice. What fits which key is looked at below.
+	if err := toml.Unmarshal(data, new(map[string]any)); err != nil {
+		c.syntax(err)
+		return Config{}, nil, c.err()
+	}
+	root, err := parseTree(data)
+	if err != nil {
+		return Config{}, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	c.table("", root, schema)
+	if err := c.err(); err != nil {
+		return Config{}, nil, err
+	}
+	c.together()
+	if err := c.err(); err != nil {
+		return Config{}, nil, err
+	}
+	return c.config, c.warnings, nil
+}
+
+// syntax reports what go-toml's decoder said.
+func (c *checker) syntax(err error) {
+	what := strings.TrimPrefix(err.Error(), "toml: ")
+	var at *toml.DecodeError
+	if !errors.As(err, &at) {
+		c.problems = append(c.problems, Problem{File: c.file, What: "this is not TOML: " + what})
+		return
+	}
+	line, column := at.Position()
+	where := span{offsetOf(c.data, line, column), 0}
+	rest, _, _ := bytes.Cut(c.data[where.off:], []byte("\n"))
+	rest = bytes.TrimRight(rest, " \t\r")
+	where.len = len(rest)
+	text := "the end of the line"
+	if where.off == len(c.data) {
+		text = "the end of the file"
+	} else if len(rest) > 0 {
+		text = quote(string(rest))
+	}
+	allowed := ""
+	if before := bytes.TrimRight(c.data[:where.off], " \t"); bytes.HasSuffix(before, []byte("=")) && len(rest) > 0 && unicode.IsLetter(rune(rest[0])) {
+		allowed = "text in double quotes, a number, true, false" // a bare word, the commonest slip
+	}
+	c.add(&c.problems, "", where, fmt.Sprintf("this is not TOML, at %s: %s", text, what), allowed)
+}
+
+// offsetOf is the reverse of locate.
+func offsetOf(data []byte, line, column int) int {
+	off := 0
+	for ; line > 1; line-- {
+		i := bytes.IndexByte(data[off:], '\n')
+		if i < 0 {
+			break
+		}
+		off += i + 1
+	}
+	return min(off+column-1, len(data))
+}
+
+// quote quotes text from the file, cut to a length that one can read.
+func quote(s string) string {
+	const most = 60
+	if len(s) > most {
+		return fmt.Sprintf("%.*q...", most, s)
+	}
+	return fmt.Sprintf("%q", s)
+}
