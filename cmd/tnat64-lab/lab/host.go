@@ -126,15 +126,16 @@ func (h *Host) close() error {
 	return removeNamespace(h.Namespace)
 }
 
-// removeNamespace removes a named network namespace; one that is not there is
-// no error.
+// removeNamespace removes a named network namespace; one that is not there, or
+// that somebody else removes at the same time, is no error.
 func removeNamespace(name string) error {
 	err := netns.DeleteNamed(name)
-	if errors.Is(err, os.ErrNotExist) {
+	if err == nil || errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	if err != nil && os.Remove(filepath.Join(namedNamespaces, name)) == nil {
-		return nil // it was a file that nothing is mounted on
+	// A file that nothing is mounted on cannot be unmounted, only removed.
+	if rmErr := os.Remove(filepath.Join(namedNamespaces, name)); rmErr == nil || errors.Is(rmErr, os.ErrNotExist) {
+		return nil
 	}
 	return err
 }

@@ -32,6 +32,7 @@ func needRoot(t *testing.T) {
 func newTestLab(t *testing.T, o Options) *Lab {
 	t.Helper()
 	needRoot(t)
+	t.Parallel() // a lab spends its first seconds waiting for the kernel's DAD
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	start := time.Now()
