@@ -2,12 +2,15 @@
 # Runs every fuzz target of the module, each for the time that is given.
 set -eu
 time=${1:-4s}
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 for dir in $(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' ./...); do
 	for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$dir"/*_test.go); do
-		echo "fuzz $(basename "$dir") $target"
-		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$dir" | grep -v '^fuzz: ' || {
-			echo "$target failed" >&2
+		if go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$dir" >"$log" 2>&1; then
+			echo "fuzz $(basename "$dir") $target: $(grep -o 'execs: [0-9]*' "$log" | tail -1)"
+		else
+			cat "$log"
 			exit 1
-		}
+		fi
 	done
 done

@@ -16,8 +16,9 @@ import (
 
 const usage = `Usage: tnat64-lab demo  [flags]    show what tnat64d does, in a dozen lines
        tnat64-lab shell [flags]    open a shell on the IPv6-only laptop, tnat64d running
+       tnat64-lab bench [flags]    TCP throughput: untranslated IPv6, tayga, tnat64d
 
-Both build a network of four machines inside this one (network namespaces, so
+All of them build a network of four machines inside this one (network namespaces, so
 root is needed), start tnat64d on the laptop, and take everything away at the
 end. Nothing else on this machine is touched.
 
@@ -29,6 +30,9 @@ end. Nothing else on this machine is touched.
   -tnat64d PATH    the daemon to run (default: the one beside tnat64-lab, then $PATH)
   -built-in        use the small IPv4-only programs built into tnat64-lab even
                    where curl, ping and traceroute are installed
+  -rounds N, -seconds N
+                   bench only: how often each contestant takes its turn (default
+                   3), and for how long in each direction (default 4)
 
 Exit status: 0 if every step worked, 2 for bad usage, 1 otherwise; of shell, the
 shell's own.
@@ -57,10 +61,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	if cfg.tnat64d, err = findDaemon(cfg.tnat64d); err == nil {
-		if cfg.command == "demo" {
+		switch cfg.command {
+		case "demo":
 			err = demo(ctx, cfg, stdout)
-		} else {
+		case "shell":
 			err = shell(ctx, cfg, stdout)
+		case "bench":
+			err = bench(ctx, cfg, stdout)
 		}
 	}
 	if err != nil && ctx.Err() != nil {
