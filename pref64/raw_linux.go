@@ -17,7 +17,7 @@ import (
 // ones, so that the link's MTU is the limit; this is the largest common one.
 const maxRA = 9216
 
-var allRouters = &net.IPAddr{IP: net.ParseIP("ff02::2")}
+var allRoutersAddr = &net.IPAddr{IP: net.ParseIP("ff02::2")}
 
 // rawConn receives the RAs of one interface and sends Router Solicitations. It
 // needs CAP_NET_RAW, and works whether or not the kernel accepts RAs.
@@ -123,6 +123,6 @@ func (c *rawConn) solicit() error {
 	if err != nil {
 		return err
 	}
-	_, err = c.packets.WriteTo(solicitation(ifi.HardwareAddr), &ipv6.ControlMessage{HopLimit: 255, IfIndex: c.ifindex}, allRouters)
+	_, err = c.packets.WriteTo(solicitation(ifi.HardwareAddr), &ipv6.ControlMessage{HopLimit: 255, IfIndex: c.ifindex}, allRoutersAddr)
 	return err
 }
