@@ -3,6 +3,7 @@ package steer
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -32,15 +33,15 @@ type hook struct {
 	name      string // of the program, for people
 }
 
-// attach attaches every hook the same way.
-func (s *Steering) attach(how Attach, hooks []hook) error {
+// attach attaches every hook the same way. tcx is attachTCX.
+func (s *Steering) attach(how Attach, hooks []hook, tcx func(hook) (io.Closer, error)) error {
 	s.attached = "tcx"
 	if how == Clsact {
 		s.attached = "clsact (as configured)"
 	}
 	for _, h := range hooks {
 		if how != Clsact {
-			link, err := attachTCX(h)
+			link, err := tcx(h)
 			if err == nil {
 				s.hooks = append(s.hooks, link)
 				continue

@@ -35,11 +35,12 @@ func (e *Error) Format(f fmt.State, verb rune) {
 	if verb != 'v' || !f.Flag('+') {
 		return
 	}
-	if ve := new(ebpf.VerifierError); errors.As(e.Err, &ve) {
+	switch ve := new(ebpf.VerifierError); {
+	case errors.As(e.Err, &ve):
 		fmt.Fprintf(f, ": %+v", ve)
-		return
+	case errors.Is(e.Err, os.ErrPermission):
+		fmt.Fprintf(f, ": %v", e.Err) // which Error left out
 	}
-	fmt.Fprintf(f, ": %v", e.Err)
 }
 
 func (e *Error) Unwrap() error {

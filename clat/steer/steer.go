@@ -72,7 +72,7 @@ func New(cfg Config) (_ *Steering, err error) {
 		{tun, ingress, s.objects.TunIngress, "tun_ingress"},
 		{uplink, egress, s.objects.UplinkEgress, "uplink_egress"},
 		{uplink, ingress, s.objects.UplinkIngress, "uplink_ingress"},
-	})
+	}, attachTCX)
 	if err != nil {
 		return nil, err
 	}
