@@ -27,7 +27,7 @@ type Config struct {
 	MTU     MTU4       // default: from the uplink
 	TUN     string     // interface name; default "clat0"
 	Queues  int        // of the TUN, at least 1
-	Metric  int        // of the IPv4 default route; default 2048
+	Metric  int        // of the IPv4 default route
 
 	// Secret makes the CLAT address unpredictable and yet the same whenever
 	// the host returns to a network (RFC 7217).
@@ -38,10 +38,6 @@ type Config struct {
 	Translation siit.Config
 }
 
-// DefaultMetric of the IPv4 default route is worse than what network managers
-// give native defaults.
-const DefaultMetric = 2048
-
 // DefaultTUN is the name of the TUN interface.
 const DefaultTUN = "clat0"
 
@@ -51,9 +47,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Queues < 1 {
 		c.Queues = 1
-	}
-	if c.Metric == 0 {
-		c.Metric = DefaultMetric
 	}
 	if !c.Translation.ICMPSource4.IsValid() {
 		c.Translation.ICMPSource4 = defaultICMPSource4

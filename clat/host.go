@@ -50,6 +50,10 @@ type TUN interface {
 // Steering is in force until Close.
 type Steering interface {
 	SetOurs(ours []netip.Prefix) error
+	// Follow keeps packets from src to dst on the uplink where the host's
+	// routes lead elsewhere (a second link, a VPN). It is asked again after
+	// every change of the host.
+	Follow(src, dst netip.Addr) error
 	Close() error
 }
 

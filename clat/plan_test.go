@@ -70,7 +70,7 @@ func planText(d Desired) string {
 
 func parseCase(text string) (Observed, Config, error) {
 	var o Observed
-	c := Config{Secret: []byte("a secret for tests")}
+	c := Config{Secret: []byte("a secret for tests"), Metric: 2048}
 	for _, line := range strings.Split(text, "\n") {
 		line, _, _ = strings.Cut(line, "#")
 		f := strings.Fields(line)

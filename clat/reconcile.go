@@ -247,6 +247,11 @@ func (r *Reconciler) bringUpSteering(_ Observed, want *CLAT) error {
 		}
 	}
 	c.ours = ours
+	// Any address behind the PLAT will do. Without a route to it nothing can
+	// be sent anyway, and the route will be a change to look at.
+	if err := c.steering.Follow(want.IPv6, want.PREF64.Prefix.Addr().Next()); err != nil {
+		r.log.Debug("no way to the PLAT", "iface", c.uplink.Name, "reason", err)
+	}
 	return nil
 }
 

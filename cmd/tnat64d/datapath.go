@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+
+	"tnat64d/clat"
+	"tnat64d/clat/engine"
+	"tnat64d/clat/steer"
+	"tnat64d/siit"
+	"tnat64d/tun"
+)
+
+// datapath makes the CLAT of packages tun, clat/steer and clat/engine. It is
+// the clat.Datapath of the user-space engine, and adds up what engines count
+// while they come and go.
+type datapath struct {
+	handle *netlink.Handle
+	failed func(*running, error) // an engine ended by itself
+	info   pathInfo              // of what runs now
+
+	errorsPerSecond int // limit on ICMP errors of engines started from now on
+
+	mu   sync.Mutex // Stats is called by the metrics server as well
+	cur  *engine.Engine
+	past engine.Stats // of engines that have ended
+}
+
+// pathInfo is what is worth a word in the log.
+type pathInfo struct {
+	Steering string // "tcx", or "clsact" and why
+	Offloads string
+	Queues   int
+}
+
+func (d *datapath) OpenTUN(name string, queues int) (clat.TUN, error) {
+	dev, err := tun.Open(name, queues)
+	if err != nil {
+		return nil, err
+	}
+	d.info.Offloads, d.info.Queues = dev.Offloads.String(), len(dev.Queues)
+	return openTUN{dev}, nil
+}
+
+type openTUN struct{ *tun.Device }
+
+func (t openTUN) Index() int { return t.Device.Index }
+
+func (d *datapath) Steer(uplink, tun int, ours []netip.Prefix) (clat.Steering, error) {
+	s, err := steer.New(steer.Config{Uplink: uplink, TUN: tun, Ours: ours})
+	if err != nil {
+		return nil, err
+	}
+	d.info.Steering = s.Attached()
+	return &steering{Steering: s, handle: d.handle, uplink: uplink}, nil
+}
+
+type steering struct {
+	*steer.Steering
+	handle *netlink.Handle
+	uplink int
+	router netip.Addr // what SetRouter was given
+}
+
+func (s *steering) Follow(src, dst netip.Addr) error {
+	router, err := steer.Router(s.handle, s.uplink, src, dst)
+	if err != nil || router == s.router {
+		return err
+	}
+	if err := s.SetRouter(router); err != nil {
+		return err
+	}
+	s.router = router
+	return nil
+}
+
+// running is an engine at work.
+type running struct {
+	*engine.Engine
+	path   *datapath
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+func (d *datapath) Run(t clat.TUN, tr *siit.Translator) (clat.Engine, error) {
+	var queues []engine.Queue
+	for _, q := range t.(openTUN).Queues {
+		queues = append(queues, q)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{
+		Engine: engine.New(engine.Options{Queues: queues, Translator: tr, ICMPErrorsPerSecond: d.errorsPerSecond}),
+		path:   d, cancel: cancel, ended: make(chan struct{}),
+	}
+	d.mu.Lock()
+	d.cur = r.Engine
+	d.mu.Unlock()
+	go func() {
+		defer close(r.ended)
+		if err := r.Engine.Run(ctx); err != nil {
+			d.failed(r, err)
+		}
+	}()
+	return r, nil
+}
+
+// Close ends the engine. Its queues, and thereby the TUN, close with it.
+func (r *running) Close() error {
+	r.cancel()
+	<-r.ended
+	d := r.path
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.past = sum(d.past, r.Stats())
+	d.cur = nil
+	return nil
+}
+
+// current returns the engine at work, or nil.
+func (d *datapath) current() *engine.Engine {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cur
+}
+
+// Stats returns what all engines have counted since the start.
+func (d *datapath) Stats() engine.Stats {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cur == nil {
+		return d.past
+	}
+	return sum(d.past, d.cur.Stats())
+}
+
+func sum(a, b engine.Stats) engine.Stats {
+	a.Packets4to6 += b.Packets4to6
+	a.Bytes4to6 += b.Bytes4to6
+	a.Packets6to4 += b.Packets6to4
+	a.Bytes6to4 += b.Bytes6to4
+	for i := range a.Drops {
+		a.Drops[i] += b.Drops[i]
+	}
+	a.Replies += b.Replies
+	a.RateLimited += b.RateLimited
+	a.WriteErrors += b.WriteErrors
+	a.ReadErrors += b.ReadErrors
+	return a
+}

@@ -1,0 +1,133 @@
+// Command tnat64d is a CLAT (RFC 6877): it gives the IPv4 programs of a host on
+// an IPv6-only network their IPv4 back, through the network's NAT64.
+//
+//	tnat64d [-config FILE] [-log-level debug|info|warn|error] [-version]
+//
+// It runs in the foreground until SIGTERM or SIGINT; SIGHUP reads the
+// configuration again. The exit status is 0 after a clean stop, 2 for bad usage
+// or configuration, 1 otherwise. Whatever the reason, it leaves the host as it
+// found it.
+//
+// This package is wiring and words: package clat decides and acts, pref64
+// finds the prefix, clat/engine and siit move the packets.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+
+	"golang.org/x/sys/unix"
+
+	"tnat64d/cmd/internal/config"
+)
+
+const usage = `usage: tnat64d [-config FILE] [-log-level debug|info|warn|error] [-version]
+
+  -config FILE      read FILE instead of ` + config.DefaultPath + `, which may be absent
+  -log-level LEVEL  say less or more than info
+  -version          print the version and exit
+
+Runs in the foreground until SIGTERM or SIGINT. SIGHUP reads the configuration again.
+`
+
+// Exit statuses.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	// A second signal during the stop ends the process the hard way.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var (
+		level   slog.Level
+		fs      = flag.NewFlagSet("tnat64d", flag.ContinueOnError)
+		file    = fs.String("config", "", "")
+		version = fs.Bool("version", false, "")
+	)
+	fs.Func("log-level", "", func(s string) error { return parseLevel(s, &level) })
+	fs.SetOutput(io.Discard)
+	switch err := fs.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, usage)
+		return exitOK
+	case err != nil:
+		fmt.Fprintf(stderr, "tnat64d: %v\n%s", err, usage)
+		return exitUsage
+	case fs.NArg() > 0:
+		fmt.Fprintf(stderr, "tnat64d: unexpected argument %q\n%s", fs.Arg(0), usage)
+		return exitUsage
+	case *version:
+		fmt.Fprintln(stdout, versionLine())
+		return exitOK
+	}
+	conf, warnings, err := config.Load(*file)
+	if err != nil {
+		sayConfigError(stderr, err)
+		return exitUsage
+	}
+	log := newLogger(stderr, level)
+	for _, w := range warnings {
+		log.Warn("configuration", "reason", w.String())
+	}
+	if err := serve(ctx, *file, conf, log); err != nil {
+		sayFailure(stderr, err)
+		return exitFailure
+	}
+	return exitOK
+}
+
+func parseLevel(s string, l *slog.Level) error {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	v, ok := levels[s]
+	if !ok {
+		return errors.New("allowed: debug, info, warn, error")
+	}
+	*l = v
+	return nil
+}
+
+// newLogger writes text, and leaves the time to the journal if that reads us.
+func newLogger(w io.Writer, level slog.Level) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level}
+	if os.Getenv("JOURNAL_STREAM") != "" {
+		opts.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+func versionLine() string {
+	version := "(devel)"
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		version = info.Main.Version
+	}
+	return fmt.Sprintf("tnat64d %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+func sayConfigError(w io.Writer, err error) {
+	var bad *config.Error
+	if errors.As(err, &bad) {
+		fmt.Fprint(w, bad.Detail())
+		return
+	}
+	fmt.Fprintf(w, "tnat64d: %v\n", err)
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"tnat64d/clat/engine"
+	"tnat64d/siit"
+)
+
+// collector turns the engine's counters into Prometheus metrics when asked.
+type collector struct{ stats func() engine.Stats }
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("tnat64_"+name, help, labels, nil)
+}
+
+var (
+	packetsTranslated = describe("packets_translated_total", "Packets translated; a super-packet counts once.", "direction")
+	bytesTranslated   = describe("bytes_translated_total", "Bytes of translated packets, IP headers included, as they were before translation.", "direction")
+	packetsDropped    = describe("packets_dropped_total", "Packets not translated, by reason; those answered with an ICMP error as well.", "reason")
+	errorsSent        = describe("icmp_errors_sent_total", "ICMP errors sent in the translator's own name.")
+	errorsLimited     = describe("icmp_errors_rate_limited_total", "ICMP errors not sent because of translation.icmp-errors-per-second.")
+	ioErrors          = describe("tun_errors_total", "Packets that the kernel did not take from, or could not hand to, the engine.", "operation")
+)
+
+func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	s := c.stats()
+	count := func(d *prometheus.Desc, n uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	count(packetsTranslated, s.Packets4to6, "4to6")
+	count(packetsTranslated, s.Packets6to4, "6to4")
+	count(bytesTranslated, s.Bytes4to6, "4to6")
+	count(bytesTranslated, s.Bytes6to4, "6to4")
+	for r, n := range s.Drops {
+		if siit.Reason(r) != siit.None {
+			count(packetsDropped, n, siit.Reason(r).String())
+		}
+	}
+	count(errorsSent, s.Replies)
+	count(errorsLimited, s.RateLimited)
+	count(ioErrors, s.ReadErrors, "read")
+	count(ioErrors, s.WriteErrors, "write")
+}
+
+// serveMetrics answers /metrics on addr until ctx ends.
+func serveMetrics(ctx context.Context, addr string, d *datapath, log *slog.Logger) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return &failure{what: "cannot serve metrics", hint: "control.metrics needs an address of this host and a port that is free", err: err}
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collector{d.Stats})
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	srv := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10}
+	context.AfterFunc(ctx, func() { srv.Close() })
+	go func() {
+		if err := srv.Serve(l); err != nil && ctx.Err() == nil {
+			log.Error("metrics are no longer served", "reason", err)
+		}
+	}()
+	log.Info("serving metrics", "address", fmt.Sprintf("http://%s/metrics", l.Addr()))
+	return nil
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"tnat64d/clat"
+	"tnat64d/cmd/internal/config"
+)
+
+// checkProcess refuses to start where it cannot succeed, before anything is
+// touched.
+func checkProcess(c config.Config) error {
+	if c.CLAT.Engine == config.EngineKernel {
+		return &failure{what: `clat.engine is "kernel", and the kernel engine is not part of this version`, hint: `set it to "auto" or "user"`}
+	}
+	if c.CLAT.Enable == config.Never {
+		return nil
+	}
+	if err := checkCapabilities(); err != nil {
+		return err
+	}
+	return checkTUNDevice()
+}
+
+// checkCapabilities looks for the rights that everything needs. Router
+// advertisements can be had without CAP_NET_RAW.
+func checkCapabilities() error {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&head, &data[0]); err != nil {
+		return fmt.Errorf("capabilities: %w", err)
+	}
+	has := func(c int) bool { return data[c/32].Effective&(1<<(c%32)) != 0 }
+	var missing []string
+	if !has(unix.CAP_NET_ADMIN) {
+		missing = append(missing, "CAP_NET_ADMIN")
+	}
+	if !has(unix.CAP_BPF) && !has(unix.CAP_SYS_ADMIN) {
+		missing = append(missing, "CAP_BPF")
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return &failure{
+		what: "no permission to change the network of this host: " + strings.Join(missing, " and ") + " missing",
+		hint: "run it as root, or by its systemd unit",
+	}
+}
+
+const tunDevice = "/dev/net/tun"
+
+// checkTUNDevice opens the device that makes TUN interfaces. That alone
+// makes none.
+func checkTUNDevice() error {
+	fd, err := unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	switch {
+	case err == nil:
+		unix.Close(fd)
+		return nil
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return &failure{what: "there is no " + tunDevice, hint: "load the TUN driver: modprobe tun; a container must be given the device", err: nil}
+	}
+	return &failure{what: "cannot open " + tunDevice, hint: "a container or systemd unit must be allowed to use the device (DeviceAllow=" + tunDevice + " rw)", err: err}
+}
+
+// checkHost refuses to start when the host contradicts the configuration.
+// What may still appear, such as a route, is waited for instead.
+func checkHost(c config.Config, o clat.Observed) error {
+	if c.CLAT.Enable == config.Never {
+		return nil
+	}
+	exists := func(name string) bool {
+		return slices.ContainsFunc(o.Links, func(l clat.Link) bool { return l.Name == name })
+	}
+	if up := c.CLAT.Uplinks; len(up) > 0 && !slices.ContainsFunc(up, exists) {
+		var names []string
+		for _, l := range o.Links {
+			if !l.Loopback {
+				names = append(names, l.Name)
+			}
+		}
+		what := fmt.Sprintf("the configured uplink %s does not exist", up[0])
+		if len(up) > 1 {
+			what = fmt.Sprintf("none of the configured uplinks exists: %s", strings.Join(up, ", "))
+		}
+		return &failure{what: what, hint: "clat.uplinks can name " + strings.Join(names, ", ") + "; without it the uplink is found by its IPv6 default route"}
+	}
+	if exists(c.CLAT.TUN) {
+		return tunNameTaken(c.CLAT.TUN)
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+
+	"tnat64d/clat"
+	"tnat64d/clat/steer"
+	"tnat64d/cmd/internal/config"
+)
+
+// serve runs the daemon until ctx ends. Whatever it returns, nothing of ours is
+// left on the host.
+func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) error {
+	if err := checkProcess(c); err != nil {
+		return err
+	}
+	journal, err := openJournal(log)
+	if err != nil {
+		return err
+	}
+	if journal != nil {
+		defer journal.Close()
+	}
+	kernel, err := clat.NewKernel()
+	if err != nil {
+		return err
+	}
+	defer kernel.Close()
+	// With the journal's lock, what is there of ours belongs to nobody.
+	cleanUp(kernel, journal, log)
+	o, err := kernel.Observe()
+	if err != nil {
+		return err
+	}
+	if err := checkHost(c, o); err != nil {
+		return err
+	}
+	secret, err := clat.LoadSecret(filepath.Join(stateDir(), "secret"))
+	if err != nil {
+		log.Warn("the CLAT IPv6 address will be another after the next start", "reason", err)
+	}
+
+	// What runs beside the loop ends with it, also when the loop fails.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d := &tnat64d{
+		file: file, log: log, conf: c, secret: secret, kernel: kernel,
+		events: make(chan event), ctx: ctx,
+		path: &datapath{handle: kernel.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond},
+	}
+	d.path.failed = func(r *running, err error) { go d.post(engineEnded{r, err}) }
+	d.rec = clat.NewReconciler(kernel, d.path, journal, log)
+	if c.Control.Metrics != "" {
+		if err := serveMetrics(ctx, c.Control.Metrics, d.path, log); err != nil {
+			return err
+		}
+	}
+	if err := clat.Watch(ctx, func() { d.post(hostChanged{}) }); err != nil {
+		return err
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, unix.SIGHUP)
+	defer signal.Stop(hup)
+	go d.postSignals(hup)
+
+	err = d.loop()
+	notify(log, daemon.SdNotifyStopping)
+	return errors.Join(err, d.stop())
+}
+
+// openJournal returns nil if there is no place for one.
+func openJournal(log *slog.Logger) (*clat.Journal, error) {
+	path, err := clat.JournalPath(runtimeDir())
+	if err != nil {
+		return nil, err
+	}
+	j, err := clat.OpenJournal(path)
+	switch {
+	case errors.Is(err, clat.ErrRunning):
+		return nil, alreadyRunning()
+	case err != nil:
+		log.Warn("no journal; after a crash the CLAT address may stay on the uplink", "reason", err)
+		return nil, nil
+	}
+	return j, nil
+}
+
+func cleanUp(k *clat.Kernel, j *clat.Journal, log *slog.Logger) {
+	removed, err := clat.CleanUp(k, j)
+	for _, l := range removed {
+		log.Info("removed what a killed predecessor left", "iface", l.Link, "address", l.Addr)
+	}
+	if err := errors.Join(err, steer.CleanUp(k.Handle())); err != nil {
+		log.Warn("cannot remove what a predecessor left", "reason", err)
+	}
+}
+
+// notify tells systemd, if that is who started us.
+func notify(log *slog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Debug("systemd cannot be told", "reason", err)
+	}
+}
+
+func status(text string) string { return fmt.Sprintf("STATUS=%s", text) }

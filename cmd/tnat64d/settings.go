@@ -1,0 +1,43 @@
+package main
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"tnat64d/clat"
+	"tnat64d/cmd/internal/config"
+	"tnat64d/siit"
+)
+
+// planConfig is the part of the configuration that clat.Plan follows.
+func planConfig(c config.Config, secret []byte) clat.Config {
+	p := clat.Config{
+		Enable:      map[config.Enable]clat.Enable{config.Auto: clat.Auto, config.Always: clat.Always, config.Never: clat.Never}[c.CLAT.Enable],
+		Uplinks:     c.CLAT.Uplinks,
+		IPv6:        c.CLAT.IPv6,
+		MTU:         clat.MTU4(c.CLAT.MTU),
+		TUN:         c.CLAT.TUN,
+		Queues:      c.CLAT.QueueCount(runtime.NumCPU()),
+		Metric:      int(c.CLAT.Metric),
+		Secret:      secret,
+		Translation: c.Translator(netip.Prefix{}, siit.Pair{}, 0),
+	}
+	if c.CLAT.IPv4Fixed {
+		p.IPv4 = c.CLAT.IPv4
+	}
+	return p
+}
+
+// runtimeDir and stateDir follow systemd's RuntimeDirectory= and
+// StateDirectory=.
+func runtimeDir() string { return directory("RUNTIME_DIRECTORY", "/run/tnat64") }
+func stateDir() string   { return directory("STATE_DIRECTORY", "/var/lib/tnat64") }
+
+func directory(env, otherwise string) string {
+	if dirs := filepath.SplitList(os.Getenv(env)); len(dirs) > 0 {
+		return dirs[0]
+	}
+	return otherwise
+}
