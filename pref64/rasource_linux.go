@@ -35,6 +35,8 @@ type RASource struct {
 	solicits chan struct{}
 }
 
+var _ Source = (*RASource)(nil)
+
 // NewRASource returns a RASource for the interface with the given index. The
 // log should carry its name.
 func NewRASource(ifindex int, log *slog.Logger) *RASource {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -41,7 +42,8 @@ func (l *testLink) start(uid int) *running {
 	r.tracker = NewTracker(nil, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
-	go onThread(l.t, func() error {
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends here
 		err := netns.Set(l.net.host)
 		if err == nil && uid != 0 {
 			// Of this thread alone: it ends with the function.
@@ -56,8 +58,7 @@ func (l *testLink) start(uid int) *running {
 			})
 		}
 		done <- err
-		return nil
-	})
+	}()
 	l.t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

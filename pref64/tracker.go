@@ -294,26 +294,13 @@ func (t *Tracker) update(now time.Time) {
 func (t *Tracker) choose() Observation {
 	var best Observation
 	for _, e := range t.entries {
-		if !t.usable(e) {
-			continue
-		}
 		o := e.Observation
-		if !best.Prefix.IsValid() || o.Origin < best.Origin || o.Origin == best.Origin && t.keeps(o) > t.keeps(best) {
+		keeps := o.Prefix == t.current.Prefix && best.Prefix != t.current.Prefix
+		if t.usable(e) && (!best.Prefix.IsValid() || o.Origin < best.Origin || o.Origin == best.Origin && keeps) {
 			best = o
 		}
 	}
 	return best
-}
-
-// keeps says how much of what is in use would stay if o were used.
-func (t *Tracker) keeps(o Observation) int {
-	switch {
-	case o.Prefix != t.current.Prefix:
-		return 0
-	case o.Router != t.current.Router:
-		return 1
-	}
-	return 2
 }
 
 // turn is the earliest time at which an advertised prefix may be adopted.

@@ -85,9 +85,9 @@ func TestTracker(t *testing.T) {
 			w := newWatch(t)
 			w.advertise(router1, 8*time.Second, prefixA)
 			w.expect(prefixA, true)
-			time.Sleep(8*time.Second - 1)
+			time.Sleep(8*time.Second - time.Nanosecond)
 			w.expect(prefixA, false)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			w.expect(none, true)
 		}},
 		{"R-7: a refresh extends it silently", func(t *testing.T) {
@@ -99,7 +99,7 @@ func TestTracker(t *testing.T) {
 				w.advertise(router1, time.Minute, prefixA)
 				w.expect(prefixA, false)
 			}
-			if o, _ := w.Current(); o.Expires.Sub(time.Now()) != time.Minute {
+			if o, _ := w.Current(); time.Until(o.Expires) != time.Minute {
 				t.Errorf("expires at %v", o.Expires)
 			}
 			time.Sleep(time.Minute)
@@ -265,6 +265,15 @@ func TestTracker(t *testing.T) {
 			}
 			w.advertise(router1, time.Hour, prefixB)
 			w.expect(prefixB, true)
+		}},
+		{"a link that comes and goes is not the network's flapping", func(t *testing.T) {
+			w := newWatch(t)
+			for range 3 * flapBurst {
+				w.advertise(router1, time.Hour, prefixA)
+				w.expect(prefixA, true)
+				w.Forget()
+				w.expect(none, true)
+			}
 		}},
 		{"closed", func(t *testing.T) {
 			w := newWatch(t)
