@@ -22,7 +22,7 @@ func checkResult(cfg siit.Config, in []byte, off siit.Offload, o outcome) error 
 		if o.reason == siit.None || len(o.packets) != 1 {
 			return fmt.Errorf("reply with reason %v and %d packets", o.reason, len(o.packets))
 		}
-		return checkReply(cfg, in, o.packets[0])
+		return checkReply(cfg, in, off, o.packets[0])
 	case siit.Translated:
 		if o.reason != siit.None || len(o.packets) == 0 {
 			return fmt.Errorf("translated with reason %v and %d packets", o.reason, len(o.packets))
@@ -34,7 +34,7 @@ func checkResult(cfg siit.Config, in []byte, off siit.Offload, o outcome) error 
 
 // checkReply checks an ICMP error that the translator makes itself
 // (standards.md section 8).
-func checkReply(cfg siit.Config, in []byte, reply siit.Packet) error {
+func checkReply(cfg siit.Config, in []byte, off siit.Offload, reply siit.Packet) error {
 	if cfg.NoErrors {
 		return errors.New("a reply in spite of NoErrors")
 	}
@@ -82,7 +82,15 @@ func checkReply(cfg siit.Config, in []byte, reply siit.Packet) error {
 	if !bytes.Contains(types, q.transport[:1]) {
 		return fmt.Errorf("reply of ICMP type %d", q.transport[0])
 	}
-	quote, whole := q.transport[8:], in[:p.headerLen+len(p.transport)]
+	quote, whole := bytes.Clone(q.transport[8:]), in[:p.headerLen+len(p.transport)]
+	if off.GSOType != siit.GSONone && p.version == 4 {
+		// Of a super-packet the header of one segment may be quoted.
+		if _, err := parse(quote, true); err != nil {
+			return fmt.Errorf("reply quotes: %w", err)
+		}
+		copy(quote[2:4], whole[2:4])
+		copy(quote[10:12], whole[10:12])
+	}
 	if want := whole[:min(len(whole), limit-(q.headerLen+8))]; !bytes.Equal(quote, want) {
 		return fmt.Errorf("ERR-8, ERR-9: reply quotes %d bytes, want %d, or other bytes", len(quote), len(want))
 	}

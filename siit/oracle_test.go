@@ -177,10 +177,17 @@ func transportState(p parsed, off siit.Offload) sumState {
 		if p.version == 6 || n < 8 {
 			return sumUnknown
 		}
+		if off.Flags&siit.NeedsCsum != 0 { // there is no pseudo-header
+			return state(sameSum(binary.BigEndian.Uint16(b[2:]), 0))
+		}
 		return state(header.ICMPv4Checksum(header.ICMPv4(b), 0) == header.ICMPv4(b).Checksum())
 	case protoICMPv6:
 		if p.version == 4 || n < 8 {
 			return sumUnknown
+		}
+		if off.Flags&siit.NeedsCsum != 0 {
+			at = 2
+			break
 		}
 		return state(sameSum(transportSum(protoICMPv6, p.src, p.dst, b), 0xffff))
 	default:
@@ -211,6 +218,8 @@ func checkOffload(p parsed, off siit.Offload, size int) error {
 		at, hdr = 16, int(p.transport[12]>>4)*4
 	case p.proto == protoUDP && len(p.transport) >= 8:
 		at, hdr = 6, 8
+	case p.proto == protoICMP || p.proto == protoICMPv6:
+		at = 2
 	}
 	if off.Flags&siit.NeedsCsum != 0 {
 		if p.isFragment() || at < 0 {
