@@ -101,9 +101,6 @@ func (t *Translator) from4(s *Scratch, p Packet, turned bool) (Verdict, Reason) 
 	var addrs [32]byte
 	neutral, r := t.addresses6(addrs[:], &h)
 	if r != None {
-		if r == WKPPrivate {
-			return t.reply4(s, &h, &o, r, 3, 13, 0)
-		}
 		return Drop, r
 	}
 	if h.ihl > ipv4Len && sourceRouted(h.b[ipv4Len:h.ihl]) {

@@ -110,7 +110,7 @@ func (t *Translator) from6(s *Scratch, p Packet) (Verdict, Reason) {
 	a, r := t.addresses4(&h)
 	switch r {
 	case None:
-	case SourceOutsidePREF64, DestinationUnmappable, WKPPrivate:
+	case SourceOutsidePREF64, DestinationUnmappable:
 		return t.reply6(s, &h, r, 1, 1, 0)
 	default:
 		return Drop, r
