@@ -23,7 +23,7 @@ func segment(p siit.Packet) ([][]byte, error) {
 	if p.GSOType == siit.GSONone {
 		b := bytes.Clone(whole)
 		if p.Flags&siit.NeedsCsum != 0 {
-			at := int(p.CsumStart + p.CsumOffset)
+			at := int(p.CsumStart) + int(p.CsumOffset)
 			sum := ^checksum.Checksum(b[p.CsumStart:], 0)
 			if sum == 0 && ip.proto == protoUDP {
 				sum = 0xffff
