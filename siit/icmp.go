@@ -24,7 +24,7 @@ func echo4(m []byte, o *offload, addrs []byte) (h icmpHeader, r Reason) {
 		return h, ICMPTypeUntranslatable
 	}
 	body := sum(m[4:], 0)
-	if !o.partial && add(add(body, binary.BigEndian.Uint16(m)), binary.BigEndian.Uint16(m[2:])) != 0xffff {
+	if !o.absent && add(add(body, binary.BigEndian.Uint16(m)), binary.BigEndian.Uint16(m[2:])) != 0xffff {
 		return h, BadICMPChecksum
 	}
 	body = add(body, uint16(h.kind)<<8|uint16(m[1]))
@@ -44,7 +44,7 @@ func echo6(m []byte, o *offload, addrs []byte) (h icmpHeader, r Reason) {
 	}
 	h.kind = kind
 	body := sum(m[4:], 0)
-	if !o.partial {
+	if !o.absent {
 		all := add(add(body, binary.BigEndian.Uint16(m)), binary.BigEndian.Uint16(m[2:]))
 		if add(all, pseudo6(addrs, len(m), protoICMPv6)) != 0xffff {
 			return h, BadICMPChecksum

@@ -44,7 +44,7 @@ func (t *Translator) icmpError4(s *Scratch, h *header4, o *offload, addrs *[32]b
 	if len(m) < icmpLen {
 		return Drop, Truncated
 	}
-	if !o.partial && sum(m, 0) != 0xffff {
+	if !o.absent && sum(m, 0) != 0xffff {
 		return Drop, BadICMPChecksum
 	}
 	if h.df && len(m)+ipv6Len > t.mtu6 {
@@ -200,7 +200,7 @@ func (t *Translator) icmpError6(s *Scratch, h *header6, o *offload, a *mapped4) 
 	if len(m) < icmpLen {
 		return Drop, Truncated, false
 	}
-	if !o.partial && sum(m, pseudo6(h.b[8:], len(m), protoICMPv6)) != 0xffff {
+	if !o.absent && sum(m, pseudo6(h.b[8:], len(m), protoICMPv6)) != 0xffff {
 		return Drop, BadICMPChecksum, false
 	}
 	quote, ext := m[icmpLen:], []byte(nil)

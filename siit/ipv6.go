@@ -185,6 +185,9 @@ func (t *Translator) from6(s *Scratch, p Packet) (Verdict, Reason) {
 	id := h.id
 	if !h.fragment {
 		id = s.nextID()
+		if o.segments {
+			s.id += uint16((len(payload) - o.header - 1) / o.size) // the other segments have theirs
+		}
 	}
 	var head [ipv4Len]byte
 	putIPv4(&head, t.tos6(&h), ipv4Len+len(payload), id, h.frag4(df), h.b[7]-1, proto, a.src, a.dst)

@@ -5,6 +5,7 @@ import "encoding/binary"
 // offload is an Offload that has been checked against its packet.
 type offload struct {
 	partial  bool // the transport checksum is the pseudo-header sum
+	absent   bool // the ICMP checksum has not been computed yet
 	foreign  bool // some other checksum, inside a tunnel say, is left to be completed
 	segments bool // a super-packet
 	header   int  // bytes of the transport header, of a super-packet
@@ -24,15 +25,16 @@ func checkOffload(o Offload, b []byte, l4 int, proto uint8, fragment bool, tcpTy
 			if c.header = int(payload[12]>>4) * 4; c.header < 20 {
 				return c, BadOffload
 			}
-		case kind == GSOUDPL4 && proto == protoUDP:
+		case o.GSOType == GSOUDPL4 && proto == protoUDP:
 			c.header = 8
 		default:
 			return c, BadOffload
 		}
-		c.segments, c.size = true, int(o.GSOSize)
+		c.size = int(o.GSOSize)
 		if fragment || c.size == 0 || c.header > len(payload) {
 			return c, BadOffload
 		}
+		c.segments = len(payload) > c.header
 	}
 	if o.Flags&NeedsCsum == 0 {
 		return c, None
@@ -41,11 +43,19 @@ func checkOffload(o Offload, b []byte, l4 int, proto uint8, fragment bool, tcpTy
 	if fragment || start < l4 || start+offset+2 > len(b) {
 		return c, BadOffload
 	}
-	c.partial = start == l4 && (proto == protoTCP && offset == 16 || proto == protoUDP && offset == 6 ||
-		(proto == protoICMP || proto == protoICMPv6) && offset == 2)
-	c.foreign = !c.partial
-	if c.foreign && (c.segments || proto == protoICMP || proto == protoICMPv6) {
+	at := start == l4
+	switch {
+	case at && proto == protoTCP && offset == 16, at && proto == protoUDP && offset == 6:
+		c.partial = true
+	case proto == protoICMP || proto == protoICMPv6:
+		if !at || offset != 2 {
+			return c, BadOffload
+		}
+		c.absent = true
+	case c.segments:
 		return c, BadOffload
+	default:
+		c.foreign = true
 	}
 	return c, None
 }
