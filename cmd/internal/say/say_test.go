@@ -1,0 +1,37 @@
+package say
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+type detailed struct{}
+
+func (detailed) Error() string  { return "short" }
+func (detailed) Detail() string { return "f:1:1: long\n" }
+
+func TestFail(t *testing.T) {
+	plain := errors.New("it broke")
+	for _, tc := range []struct {
+		err    error
+		text   string
+		status int
+	}{
+		{plain, "p: it broke\n", StatusError},
+		{Hint(plain, "mend %q", "it"), "p: it broke\nhint: mend \"it\"\n", StatusError},
+		{Usage(plain), "p: it broke\n", StatusUsage},
+		{Hint(Usage(plain), "read the manual"), "p: it broke\nhint: read the manual\n", StatusUsage},
+		{fmt.Errorf("outside: %w", Usage(Hint(plain, "inside"))), "p: outside: it broke\nhint: inside\n", StatusUsage},
+		{Usage(detailed{}), "f:1:1: long\n", StatusUsage},
+	} {
+		var b strings.Builder
+		if status := Fail(&b, "p", tc.err); status != tc.status || b.String() != tc.text {
+			t.Errorf("%#v: status %d, %q; want %d, %q", tc.err, status, b.String(), tc.status, tc.text)
+		}
+	}
+	if !errors.Is(Usage(Hint(plain, "x")), plain) {
+		t.Error("the error inside is lost")
+	}
+}

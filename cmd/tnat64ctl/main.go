@@ -1,0 +1,96 @@
+// Command tnat64ctl tells people what tnat64d does, and what its translator
+// would do with packets of theirs.
+//
+//	tnat64ctl [-socket PATH] COMMAND [ARGUMENTS]
+//
+// Exit status 0: done; 2: wrong command line or configuration; 1: anything else.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"tnat64d/cmd/internal/config"
+	"tnat64d/cmd/internal/say"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+// command is a subcommand.
+type command struct {
+	name    string
+	summary string
+	run     func(args []string, stdin io.Reader, stdout, stderr io.Writer) error
+}
+
+var commands = []command{
+	{"translate", "run the packets of a capture file through the translator, offline", translate},
+}
+
+// run is main without the process: it returns the exit status.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	err := dispatch(args, stdin, stdout, stderr)
+	if err != nil {
+		return say.Fail(stderr, "tnat64ctl", err)
+	}
+	return say.StatusOK
+}
+
+func dispatch(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	var known []string
+	for _, c := range commands {
+		known = append(known, c.name)
+	}
+	theyAre := "the commands are: " + strings.Join(known, ", ")
+
+	flags := newFlags("tnat64ctl")
+	flags.String("socket", config.Default().Control.Socket, "`PATH` of tnat64d's control socket")
+	if err := flags.Parse(args); err != nil {
+		return badFlags(err, stdout, "tnat64ctl -h lists commands and flags", func(w io.Writer) { usage(w, flags) })
+	}
+	if flags.NArg() == 0 {
+		return say.Hint(say.Usage(errors.New("no command given")), "%s", theyAre)
+	}
+	for _, c := range commands {
+		if c.name == flags.Arg(0) {
+			return c.run(flags.Args()[1:], stdin, stdout, stderr)
+		}
+	}
+	return say.Hint(say.Usage(fmt.Errorf("unknown command %q", flags.Arg(0))), "%s", theyAre)
+}
+
+func usage(w io.Writer, flags *flag.FlagSet) {
+	fmt.Fprint(w, "usage: tnat64ctl [-socket PATH] COMMAND [ARGUMENTS]\n\ncommands:\n")
+	for _, c := range commands {
+		fmt.Fprintf(w, "  %-12s%s\n", c.name, c.summary)
+	}
+	fmt.Fprint(w, "\nflags:\n")
+	printFlags(w, flags)
+	fmt.Fprint(w, "\ntnat64ctl COMMAND -h describes a command.\n")
+}
+
+// newFlags returns a flag set that prints nothing by itself.
+func newFlags(name string) *flag.FlagSet {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	return flags
+}
+
+// badFlags is what to do about an error of Parse: -h is no mistake.
+func badFlags(err error, stdout io.Writer, hint string, usage func(io.Writer)) error {
+	if errors.Is(err, flag.ErrHelp) {
+		usage(stdout)
+		return nil
+	}
+	return say.Hint(say.Usage(err), "%s", hint)
+}
+
+func printFlags(w io.Writer, flags *flag.FlagSet) {
+	flags.SetOutput(w)
+	flags.PrintDefaults()
+	flags.SetOutput(io.Discard)
+}
