@@ -15,10 +15,14 @@ import (
 const translateUsage = `usage: tnat64ctl translate [-config FILE] [-json] IN.pcap [OUT.pcap]
 
 Runs every packet of IN.pcap (pcap or pcapng; raw IP, Ethernet or Linux cooked;
-"-" is standard input) through the translator as tnat64d would, and says what
-became of it. IPv4 packets are translated as from this host, IPv6 packets as to
-it. Nothing is sent, and no privilege is needed. OUT.pcap gets what came out:
+"-" is standard input) through tnat64d's translator, and says what became of
+it. IPv4 packets are translated as from this host, IPv6 packets as to it.
+Nothing is sent, and no privilege is needed. OUT.pcap gets what came out:
 translations, their fragments, and ICMP errors for the sender, as raw IP.
+
+Each packet is taken for itself and as it was captured: packets larger than the
+MTU, as segmentation offload shows them to tcpdump, are too big, and fragments
+of ICMP messages, which tnat64d puts together first, are dropped.
 
 The configuration must have clat.pref64, whose first prefix is used, and
 clat.ipv6. clat.mtu is 1480 where it is absent. ICMP errors are not limited in
