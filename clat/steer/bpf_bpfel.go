@@ -23,18 +23,16 @@ type bpfCounters struct {
 	Failed        uint64
 }
 
-type bpfIn6Addr struct {
-	_    structs.HostLayout
-	In6U struct {
-		_       structs.HostLayout
-		U6Addr8 [16]uint8
-	}
+type bpfNextHop struct {
+	_      structs.HostLayout
+	Family uint32
+	Addr   [16]uint8
 }
 
 type bpfPrefix struct {
 	_    structs.HostLayout
 	Len  uint32
-	Addr bpfIn6Addr
+	Addr [16]uint8
 }
 
 // Names of all BPF objects in the ELF.

@@ -5,7 +5,7 @@ package steer
 type Counters struct {
 	SteeredIn     uint64 // from the uplink to user space
 	LeftToKernel  uint64 // neighbour discovery and MLD for one of our addresses
-	SteeredOut    uint64 // from user space towards the uplink
+	SteeredOut    uint64 // from user space towards the uplink, where the neighbour must still be found
 	ForeignSource uint64 // dropped: IPv6 from user space with a source that is not ours
 	LeakedIPv4    uint64 // dropped: IPv4 from 192.0.0.0/29 on its way out of the uplink
 	Failed        uint64 // dropped: the kernel had no memory to change the link header

@@ -1,17 +1,30 @@
 package steer
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 )
 
+// haveTCX asks for the programs on the loopback device, which a kernel before
+// 6.6 does not understand.
+func haveTCX() bool {
+	_, err := link.QueryPrograms(link.QueryOptions{Target: 1, Attach: ebpf.AttachTCXIngress})
+	return err == nil || errors.Is(err, os.ErrPermission)
+}
+
 // leftovers lists every clsact qdisc, tc filter and tcx program of a host.
 func (h *host) leftovers(t *testing.T) (found []string) {
 	t.Helper()
 	h.do(t, func() error {
+		tcx := []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress}
+		if !haveTCX() {
+			tcx = nil
+		}
 		links, err := h.nl.LinkList()
 		if err != nil {
 			return err
@@ -36,7 +49,7 @@ func (h *host) leftovers(t *testing.T) (found []string) {
 					found = append(found, fmt.Sprintf("%s: filter %d %v", name, d, f))
 				}
 			}
-			for _, at := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
+			for _, at := range tcx {
 				r, err := link.QueryPrograms(link.QueryOptions{Target: index, Attach: at})
 				if err != nil {
 					return fmt.Errorf("%s: %v: %w", name, at, err)

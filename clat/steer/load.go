@@ -44,9 +44,7 @@ func load(uplink int, linkHeader bool, tun int) (*bpfObjects, error) {
 
 // prefixKey is p as the key of the map "ours".
 func prefixKey(p netip.Prefix) bpfPrefix {
-	key := bpfPrefix{Len: uint32(p.Bits())}
-	key.Addr.In6U.U6Addr8 = p.Addr().As16()
-	return key
+	return bpfPrefix{Len: uint32(p.Bits()), Addr: p.Addr().As16()}
 }
 
 // checkPrefix refuses what would take the host's own packets from it.

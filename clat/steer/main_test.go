@@ -39,6 +39,7 @@ func child(spec string) {
 		fmt.Println("permission:", err)
 	case err != nil:
 		fmt.Println("error:", err)
+		fmt.Fprintf(os.Stderr, "%+v\n", err)
 	default:
 		fmt.Println("steering")
 		time.Sleep(time.Minute) // an orphan does not stay for ever

@@ -130,7 +130,8 @@ func (s *Steering) SetRouter(router netip.Addr) error {
 	if !router.Is6() || router.Is4In6() || router.IsMulticast() || router.IsUnspecified() {
 		return &Error{"set the router", fmt.Errorf("%q is not the IPv6 address of a router", router)}
 	}
-	if err := s.objects.Router.Put(key, router.As16()); err != nil {
+	hop := bpfNextHop{Family: unix.AF_INET6, Addr: router.As16()}
+	if err := s.objects.Router.Put(key, hop); err != nil {
 		return &Error{fmt.Sprintf("set the router %s", router), err}
 	}
 	return nil

@@ -88,7 +88,14 @@ func (l *lab) roundTrip(t *testing.T, seq uint16) {
 	}
 }
 
-func attachments() map[string]Attach { return map[string]Attach{"tcx": TCX, "clsact": Clsact} }
+// attachments are the ways to attach that this kernel has.
+func attachments() map[string]Attach {
+	all := map[string]Attach{"clsact": Clsact}
+	if haveTCX() {
+		all["tcx"] = TCX
+	}
+	return all
+}
 
 func TestTraffic(t *testing.T) {
 	for name, attach := range attachments() {

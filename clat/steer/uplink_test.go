@@ -88,7 +88,7 @@ func TestUplinkWithoutLinkHeader(t *testing.T) {
 	}
 }
 
-// A VLAN device, also with the tag left in the frame (reorder_hdr off).
+// A VLAN device, where the kernel has them.
 func TestUplinkVLAN(t *testing.T) {
 	for name, attach := range attachments() {
 		t.Run(name, func(t *testing.T) {

@@ -26,7 +26,7 @@ type frame struct {
 	data []byte
 }
 
-// tun is a TUN with virtio-net header and all offloads, as the daemon opens it.
+// tun is a TUN with virtio-net header and offloads, as the daemon opens it.
 type tun struct {
 	name  string
 	index int
@@ -34,10 +34,9 @@ type tun struct {
 }
 
 const (
-	tunOffloads = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_USO4 | unix.TUN_F_USO6
+	tunOffloads = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 // USO needs kernel 6.2
 
 	gsoTCPv6  = 4
-	gsoUDPL4  = 5
 	needsCsum = 1
 )
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <linux/bpf.h>
-#include <linux/in6.h>
 #include <linux/types.h>
 
 #include <bpf/bpf_helpers.h>
@@ -18,7 +17,7 @@ volatile const __u32 uplink_link_header; // 1: frames carry an Ethernet header; 
 // address (/128) and the IPv6 side of the EAM table.
 struct prefix {
 	__u32 len; // bits
-	struct in6_addr addr;
+	__u8 addr[16];
 };
 
 struct {
@@ -29,6 +28,14 @@ struct {
 	__type(value, __u8);
 } ours SEC(".maps");
 
+// struct bpf_redir_neigh of the kernel, without its union.
+struct next_hop {
+	__u32 family; // AF_INET6
+	__u8 addr[16];
+};
+
+_Static_assert(sizeof(struct next_hop) == sizeof(struct bpf_redir_neigh), "the kernel takes one for the other");
+
 // At most one entry, key 0: the router that every packet goes to. Without it
 // the kernel's routes decide. A hash because its update replaces the whole
 // value at once; that of an array could be seen half done.
@@ -36,7 +43,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct in6_addr);
+	__type(value, struct next_hop);
 } router SEC(".maps");
 
 // Packets by what became of them. A super-packet counts once.

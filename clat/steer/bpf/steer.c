@@ -23,17 +23,24 @@
 
 char _license[] SEC("license") = "Dual MIT/GPL";
 
-#define AF_INET6 10 // libc headers do not compile for BPF
-
 // 192.0.0.0/29, the IPv4 addresses of CLATs (RFC 7335).
 #define CLAT_IPV4_NET 0xc0000000
 #define CLAT_IPV4_MASK 0xfffffff8
 
+// is_ours says whether the translator owns an address.
 static __always_inline bool is_ours(const struct in6_addr *addr)
 {
-	struct prefix key = { .len = 128, .addr = *addr };
+	// The padding puts the address on an 8-byte boundary. Without CAP_PERFMON
+	// the verifier of 6.1 takes a constant in the first half of an 8-byte slot
+	// of the stack for a pointer that the second half would corrupt.
+	struct {
+		__u32 pad;
+		struct prefix prefix;
+	} key __attribute__((aligned(8)));
 
-	return bpf_map_lookup_elem(&ours, &key) != NULL;
+	key.prefix.len = 128;
+	__builtin_memcpy(key.prefix.addr, addr, sizeof(key.prefix.addr));
+	return bpf_map_lookup_elem(&ours, &key.prefix) != NULL;
 }
 
 // steer_in hands an IPv6 packet to user space. The redirect strips the link
@@ -50,12 +57,14 @@ static __always_inline int steer_in(struct __sk_buff *skb)
 	return bpf_redirect(tun_ifindex, 0);
 }
 
+// The link header of what goes out; the neighbour table fills in the addresses.
+static const struct ethhdr ipv6_frame = { .h_proto = bpf_htons(ETH_P_IPV6) };
+
 // steer_out sends an IPv6 packet that has no link header out of the uplink.
 static __always_inline int steer_out(struct __sk_buff *skb)
 {
-	struct ethhdr eth = { .h_proto = bpf_htons(ETH_P_IPV6) };
-	struct in6_addr *via;
-	__u32 zero = 0;
+	struct next_hop *via;
+	__u32 key = 0;
 
 	if (!uplink_link_header) {
 		COUNT(steered_out);
@@ -63,27 +72,23 @@ static __always_inline int steer_out(struct __sk_buff *skb)
 	}
 
 	// bpf_redirect_neigh silently drops what has no link header to replace.
-	if (bpf_skb_change_head(skb, sizeof(eth), 0) ||
-	    bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0)) {
+	if (bpf_skb_change_head(skb, sizeof(ipv6_frame), 0) ||
+	    bpf_skb_store_bytes(skb, 0, &ipv6_frame, sizeof(ipv6_frame), 0)) {
 		COUNT(failed);
 		return TC_ACT_SHOT;
 	}
 	COUNT(steered_out);
 
-	via = bpf_map_lookup_elem(&router, &zero);
-	if (via) {
-		struct bpf_redir_neigh nh = { .nh_family = AF_INET6 };
-
-		__builtin_memcpy(nh.ipv6_nh, via, sizeof(nh.ipv6_nh));
-		return bpf_redirect_neigh(uplink_ifindex, &nh, sizeof(nh), 0);
-	}
+	via = bpf_map_lookup_elem(&router, &key);
+	if (via)
+		return bpf_redirect_neigh(uplink_ifindex, (struct bpf_redir_neigh *)via, sizeof(*via), 0);
 	return bpf_redirect_neigh(uplink_ifindex, NULL, 0, 0);
 }
 
 SEC("tc")
 int uplink_ingress(struct __sk_buff *skb)
 {
-	struct ipv6hdr ip6;
+	struct ipv6hdr ip6 __attribute__((aligned(8)));
 
 	// skb->protocol is what is behind a VLAN tag in the packet's metadata.
 	if (skb->protocol != bpf_htons(ETH_P_IPV6))
@@ -112,7 +117,7 @@ int uplink_ingress(struct __sk_buff *skb)
 SEC("tc")
 int tun_ingress(struct __sk_buff *skb)
 {
-	struct ipv6hdr ip6;
+	struct ipv6hdr ip6 __attribute__((aligned(8)));
 
 	// IPv4 is a translated packet for the local stack and its firewall.
 	if (skb->protocol != bpf_htons(ETH_P_IPV6))
