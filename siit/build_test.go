@@ -24,6 +24,8 @@ var (
 	icmpSource4 = netip.MustParseAddr("192.0.0.2")
 	dummy4      = netip.MustParseAddr("192.0.0.8") // standards.md U-2
 
+	wellKnown = netip.MustParsePrefix("64:ff9b::/96")
+
 	// Checksum-neutral addresses (standards.md A-10), for clat4.
 	neutralPREF64 = netip.MustParsePrefix("2001:db8:64:0:0:d1e2::/96")
 	neutralCLAT6  = netip.MustParseAddr("2001:db8:aaaa:1::e79c")
@@ -33,6 +35,7 @@ var (
 const (
 	protoHopByHop = 0
 	protoICMP     = 1
+	protoIGMP     = 2
 	protoTCP      = 6
 	protoUDP      = 17
 	protoRouting  = 43
@@ -67,6 +70,9 @@ func routerConfig(eam ...siit.EAM) siit.Config {
 	c.Mapping = siit.Mapping{PREF64: pref64, EAM: eam}
 	return c
 }
+
+// host is the prefix that only a lies in.
+func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 func eam(ipv4, ipv6 string) siit.EAM {
 	return siit.EAM{IPv4: netip.MustParsePrefix(ipv4), IPv6: netip.MustParsePrefix(ipv6)}

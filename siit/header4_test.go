@@ -24,7 +24,7 @@ func TestHeader4to6(t *testing.T) {
 			o := r.run(t, b, siit.Offload{})
 			switch proto {
 			case protoICMP, protoTCP, protoUDP: // have their own tests
-			case 2:
+			case protoIGMP:
 				o.dropped(t, siit.IGMP)
 			case protoHopByHop, protoRouting, protoFragment, protoDestOpts, protoICMPv6:
 				// Written as an IPv6 next header these would be something else.

@@ -25,7 +25,7 @@ func TestHeader6to4(t *testing.T) {
 			case protoHopByHop, protoRouting, protoDestOpts, protoFragment: // and these
 			case protoICMP:
 				o.dropped(t, siit.ProtocolOfOtherFamily)
-			case 2: // IGMP over IPv6: nobody knows what that is
+			case protoIGMP: // IGMP over IPv6: nobody knows what that is
 				if o.verdict == siit.Drop {
 					o.dropped(t, siit.IGMP, siit.ProtocolOfOtherFamily)
 				}

@@ -84,6 +84,17 @@ func TestLyingOffload(t *testing.T) {
 			}
 		})
 	}
+	t.Run("checksum into the header fields", func(t *testing.T) {
+		// Of a UDP packet without checksum, so that the length that is
+		// written over is also used.
+		in := ip4{payload: udp(clat4, remote4, data(16))}.bytes()
+		in[26], in[27] = 0, 0
+		for start := uint16(20); start < 44; start++ {
+			for offset := range uint16(24) {
+				harmless(t, r, in, siit.Offload{Flags: siit.NeedsCsum, CsumStart: start, CsumOffset: offset})
+			}
+		}
+	})
 	t.Run("random", func(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(5, 6))
 		all := liars()

@@ -118,6 +118,27 @@ func TestRepliesAreNotSent(t *testing.T) {
 	}
 }
 
+// TestRouterRepliesAreNotSent: a router knows more reasons to refuse, but it
+// must not answer an invalid source for any of them either.
+func TestRouterRepliesAreNotSent(t *testing.T) {
+	r := newRig(t, routerConfig())
+	for _, src := range []string{"::", "::1", "ff0e::9"} {
+		a := netip.MustParseAddr(src)
+		for name, in := range map[string][]byte{
+			"unmappable destination": ip6{src: a, dst: native6, payload: udp(a, native6, data(8))}.bytes(),
+			"hop limit":              ip6{src: a, hop: 1, dst: remote6, payload: udp(a, remote6, data(8))}.bytes(),
+			"routing header":         ip6{src: a, dst: remote6, ext: []extension{routing(1)}, payload: udp(a, remote6, data(8))}.bytes(),
+			"too big":                ip6{src: a, dst: remote6, payload: udp(a, remote6, data(2000))}.bytes(),
+		} {
+			t.Run("ERR-7 "+name+" from "+src, func(t *testing.T) {
+				if o := r.run(t, in, siit.Offload{}); o.verdict != siit.Drop {
+					t.Errorf("%v", o)
+				}
+			})
+		}
+	}
+}
+
 // TestTraceroute is ERR-3: queries are answered where errors are not.
 func TestTraceroute(t *testing.T) {
 	r := newRig(t, hostConfig())
