@@ -9,7 +9,7 @@ import (
 // Translator returns the configuration of a CLAT's translator: what the file
 // decides, and with it what is known only at run time or must be there for
 // offline use, namely the PREF64 in use, the CLAT's own pair of addresses and
-// its IPv4 MTU in bytes.
+// its IPv4 MTU in bytes. What is zero stays zero, to be filled in later.
 //
 // The limit on ICMP errors is not part of it: the translator makes every
 // error, and whoever sends them counts.
@@ -19,9 +19,13 @@ func (c Config) Translator(pref64 netip.Prefix, clat siit.Pair, mtu4 int) siit.C
 	for i, m := range t.EAM {
 		eam[i] = siit.EAM{IPv4: m.IPv4, IPv6: m.IPv6}
 	}
+	mtu6 := 0
+	if mtu4 > 0 {
+		mtu6 = mtu4 + 20
+	}
 	return siit.Config{
 		Mapping:             siit.Mapping{PREF64: pref64, CLAT: clat, EAM: eam},
-		MTU6:                mtu4 + 20,
+		MTU6:                mtu6,
 		MTU4:                mtu4,
 		LowestIPv6MTU:       t.LowestIPv6MTU,
 		ICMPSource4:         otherThan(t.ICMPSource, clat.IPv4),

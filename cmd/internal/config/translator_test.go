@@ -45,6 +45,14 @@ ipv6 = "2001:db8:cccc::/124"
 	}
 }
 
+func TestTranslatorToBeFilledIn(t *testing.T) {
+	got := Default().Translator(netip.Prefix{}, siit.Pair{}, 0)
+	want := siit.Config{LowestIPv6MTU: 1280, ICMPSource4: netip.MustParseAddr("192.0.0.2"), NodeID: true, Mapping: siit.Mapping{EAM: []siit.EAM{}}}
+	if d := cmp.Diff(want, got, cmpNetip); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+}
+
 // The source of our own errors is never the CLAT's address.
 func TestICMPSourceAvoidsCLAT(t *testing.T) {
 	for _, tc := range []struct{ source, clat, want string }{
