@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 
 	"tnat64d/clat"
 	"tnat64d/clat/steer"
@@ -42,7 +43,7 @@ func explain(err error, tunName string) error {
 	switch {
 	case errors.As(err, &bpf):
 		hint := "BPF needs Linux 5.10 with CONFIG_BPF_SYSCALL, CAP_BPF or CAP_SYS_ADMIN in the initial user namespace, and no seccomp filter against bpf(2)"
-		return &failure{what: "packets cannot be steered", hint: hint, err: fmt.Errorf("%v", bpf)}
+		return &failure{what: "packets cannot be steered", hint: hint, err: errors.New(strings.TrimPrefix(bpf.Error(), "steer: "))}
 	case errors.Is(err, fs.ErrExist):
 		return tunNameTaken(tunName)
 	case errors.Is(err, fs.ErrPermission):

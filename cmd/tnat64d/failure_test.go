@@ -1,0 +1,240 @@
+package main
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Exit statuses are a contract; testscript only knows good and bad.
+func TestExitStatus(t *testing.T) {
+	path := daemonPath(t)
+	for _, c := range []struct {
+		args []string
+		want int
+	}{
+		{[]string{"-version"}, exitOK},
+		{[]string{"-nonsense"}, exitUsage},
+		{[]string{"-config", writeConfig(t, "[clat]\nmtu = 7\n")}, exitUsage},
+		{[]string{"-config", "/nonexistent"}, exitUsage},
+		{[]string{"-config", writeConfig(t, "[clat]\nengine = \"kernel\"\n")}, exitFailure},
+	} {
+		code, stderr, err := exitCode(command(t, path, c.args...))
+		if err != nil || code != c.want {
+			t.Errorf("%v: status %d (%v), want %d\n%s", c.args, code, err, c.want, stderr)
+		}
+	}
+}
+
+// without runs the daemon with fewer capabilities than we have.
+func without(t *testing.T, path, caps string) *exec.Cmd {
+	t.Helper()
+	setpriv, err := exec.LookPath("setpriv")
+	if err != nil {
+		t.Skip("needs setpriv: ", err)
+	}
+	cmd := command(t, setpriv, "--bounding-set="+caps, path, "-config", writeConfig(t, ""))
+	cmd.Env = directories(t)
+	return cmd
+}
+
+func TestWithoutRights(t *testing.T) {
+	path := daemonPath(t)
+	if os.Getuid() != 0 {
+		cmd := command(t, path, "-config", writeConfig(t, ""))
+		cmd.Env = directories(t)
+		expectFailure(t, cmd, "CAP_NET_ADMIN and CAP_BPF missing")
+		return
+	}
+	expectFailure(t, without(t, path, "-all"), "no permission to change the network of this host: CAP_NET_ADMIN and CAP_BPF missing")
+	expectFailure(t, without(t, path, "-net_admin"), "CAP_NET_ADMIN missing")
+	expectFailure(t, without(t, path, "-sys_admin,-bpf"), "CAP_BPF missing")
+}
+
+// enterNetns moves the test into a network namespace of its own that has the
+// uplink wlan0. Processes that the test starts are in it too. The thread is
+// never unlocked, so that it ends with the test, and the namespace with it.
+func enterNetns(t *testing.T) *netlink.Handle {
+	t.Helper()
+	needRoot(t)
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatal("new network namespace: ", err)
+	}
+	h, err := netlink.NewHandle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Close)
+	if err := h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "wlan0"}, PeerName: "lan0"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"wlan0", "lan0"} {
+		l, err := h.LinkByName(name)
+		if err == nil {
+			err = h.LinkSetUp(l)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return h
+}
+
+// clean compares a namespace with how enterNetns made it.
+func clean(t *testing.T, h *netlink.Handle) {
+	t.Helper()
+	links, err := h.LinkList()
+	if err != nil || len(links) != 3 {
+		t.Errorf("links left behind: %v %v", links, err)
+	}
+	addrs, err := h.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, a := range addrs {
+		if ip, _ := netip.AddrFromSlice(a.IP); !ip.Unmap().IsLinkLocalUnicast() {
+			t.Errorf("address left behind: %s", a)
+		}
+	}
+	for _, l := range links {
+		qdiscs, err := h.QdiscList(l)
+		for _, q := range qdiscs {
+			if q.Type() == "clsact" {
+				t.Errorf("qdisc left behind on %s: %v %v", l.Attrs().Name, q, err)
+			}
+		}
+	}
+}
+
+const alwaysUp = `
+[clat]
+enable  = "always"
+uplinks = ["wlan0"]
+pref64  = ["64:ff9b::/96"]
+ipv6    = "2001:db8:1::c1a7"
+`
+
+func TestUplinkMissing(t *testing.T) {
+	path := daemonPath(t)
+	h := enterNetns(t)
+	for uplinks, sentence := range map[string]string{
+		`["eth7"]`:         "the configured uplink eth7 does not exist",
+		`["eth7", "eth8"]`: "none of the configured uplinks exists: eth7, eth8",
+	} {
+		cmd := command(t, path, "-config", writeConfig(t, strings.Replace(alwaysUp, `["wlan0"]`, uplinks, 1)))
+		cmd.Env = directories(t)
+		expectFailure(t, cmd, sentence)
+	}
+	clean(t, h)
+}
+
+func TestTUNNameTaken(t *testing.T) {
+	path := daemonPath(t)
+	h := enterNetns(t)
+	cmd := command(t, path, "-config", writeConfig(t, alwaysUp+"tun = \"lan0\"\n"))
+	cmd.Env = directories(t)
+	expectFailure(t, cmd, "there is an interface lan0 already, and it is not ours")
+	clean(t, h)
+}
+
+func TestNoTUNDevice(t *testing.T) {
+	path := daemonPath(t)
+	h := enterNetns(t)
+	unshare, err := exec.LookPath("unshare")
+	if err != nil {
+		t.Skip("needs unshare: ", err)
+	}
+	// An empty /dev/net, for this process alone.
+	cmd := command(t, unshare, "-m", "sh", "-c", `mount -t tmpfs none /dev/net && exec "$@"`, "sh", path, "-config", writeConfig(t, alwaysUp))
+	cmd.Env = directories(t)
+	expectFailure(t, cmd, "there is no /dev/net/tun")
+	clean(t, h)
+}
+
+// In a user namespace root may make interfaces, but not load programs: the
+// start fails half way and must undo the first half.
+func TestBPFRefused(t *testing.T) {
+	path := daemonPath(t)
+	needRoot(t)
+	unshare, err := exec.LookPath("unshare")
+	if err != nil {
+		t.Skip("needs unshare: ", err)
+	}
+	script := `
+		ip link add wlan0 type veth peer name lan0 && ip link set wlan0 up && ip link set lan0 up || exit 99
+		"$@"; status=$?
+		ip -o link | grep -q clat0 && echo "tnat64d: left clat0 behind" >&2
+		ip -o -6 addr | grep -q c1a7 && echo "tnat64d: left the address behind" >&2
+		exit $status`
+	cmd := command(t, unshare, "--user", "--map-root-user", "--net", "sh", "-c", script, "sh", path, "-config", writeConfig(t, alwaysUp))
+	cmd.Env = directories(t)
+	if out, err := exec.Command(unshare, "--user", "--map-root-user", "--net", "ip", "link").CombinedOutput(); err != nil {
+		t.Skipf("needs user namespaces: %v: %s", err, out)
+	}
+	expectFailure(t, cmd, "packets cannot be steered: load the BPF programs: not permitted")
+}
+
+func TestMetricsPortTaken(t *testing.T) {
+	path := daemonPath(t)
+	h := enterNetns(t)
+	ln, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	cmd := command(t, path, "-config", writeConfig(t, alwaysUp+"[control]\nmetrics = \"127.0.0.1:"+port+"\"\n"))
+	cmd.Env = directories(t)
+	expectFailure(t, cmd, "cannot serve metrics")
+	clean(t, h)
+}
+
+// The state directory may be unwritable, and the runtime directory: the CLAT
+// does without.
+func TestNoPlaceToWrite(t *testing.T) {
+	path := daemonPath(t)
+	h := enterNetns(t)
+	d := startDaemon(t, path, alwaysUp, "RUNTIME_DIRECTORY=/dev/null/x", "STATE_DIRECTORY=/dev/null/x")
+	d.waitLog(t, "CLAT is up")
+	d.waitLog(t, "no journal")
+	d.waitLog(t, "another after the next start")
+	d.stop(t)
+	clean(t, h)
+}
+
+func TestTwoAtOnce(t *testing.T) {
+	path := daemonPath(t)
+	h := enterNetns(t)
+	env := directories(t)
+	first := startDaemon(t, path, alwaysUp, env...)
+	first.waitLog(t, "CLAT is up")
+	cmd := command(t, path, "-config", writeConfig(t, alwaysUp+"tun = \"clat7\"\n"))
+	cmd.Env = env
+	expectFailure(t, cmd, "another tnat64d is running in this network namespace")
+	if l, err := h.LinkByName("clat0"); err != nil {
+		t.Errorf("the first one has lost its interface: %v %v", l, err)
+	}
+	first.stop(t)
+	clean(t, h)
+	if _, err := os.Stat(filepath.Join(runDirectory(env))); err == nil {
+		t.Error("the runtime directory is left behind")
+	}
+}
+
+func runDirectory(env []string) string {
+	for _, e := range env {
+		if dir, ok := strings.CutPrefix(e, "RUNTIME_DIRECTORY="); ok {
+			return dir
+		}
+	}
+	return ""
+}
