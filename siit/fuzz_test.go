@@ -198,6 +198,9 @@ func FuzzRoundTrip(f *testing.F) {
 		var back []siit.Packet
 		for _, p := range there.packets {
 			o := others[i].run(t, p.Bytes(), siit.Offload{})
+			if q, err := parse(p.Bytes(), false); err == nil && q.isICMPError() && o.verdict == siit.Drop {
+				return // not every code has a way back
+			}
 			if o.verdict != siit.Translated {
 				t.Fatalf("the way back: %v\n   in %x\nthere %v", o, in, there)
 			}

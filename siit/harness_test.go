@@ -3,6 +3,7 @@ package siit_test
 import (
 	"bytes"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"testing"
 
@@ -106,7 +107,12 @@ func (r *rig) try(in []byte, off siit.Offload) (outcome, error) {
 }
 
 // once translates in between canaries of the given colour.
-func (r *rig) once(which int, canary byte, in []byte, off siit.Offload) (outcome, error) {
+func (r *rig) once(which int, canary byte, in []byte, off siit.Offload) (o outcome, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
 	n := guardSize + siit.Headroom + len(in) + guardSize
 	if cap(r.buf) < n {
 		r.buf = make([]byte, n)
@@ -122,7 +128,7 @@ func (r *rig) once(which int, canary byte, in []byte, off siit.Offload) (outcome
 	buf := mem[: start+len(in) : n]
 	res := r.tr.Translate(r.scratch[which], siit.Packet{Buf: buf, Off: start, Offload: off})
 
-	o := outcome{verdict: res.Verdict, reason: res.Reason}
+	o = outcome{verdict: res.Verdict, reason: res.Reason}
 	for _, p := range res.Packets {
 		if p.Off < siit.VnetHeaderLen || p.Off > len(p.Buf) {
 			return o, fmt.Errorf("packet at offset %d of %d: no room for the vnet header", p.Off, len(p.Buf))
