@@ -37,15 +37,6 @@ func bench(ctx context.Context, inv invocation, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	server := l.Server.Command(ctx, "iperf3", "-s")
-	if err := server.Start(); err != nil {
-		return err
-	}
-	defer func() {
-		server.Process.Kill()
-		server.Wait()
-	}()
-
 	daemon := &daemonContestant{path: inv.tnat64d}
 	contestants := []contestant{native{}, &taygaContestant{}, daemon}
 	results := make([]runs, len(contestants))
@@ -100,6 +91,16 @@ func measureContestant(ctx context.Context, l *lab.Lab, c contestant, seconds in
 func iperf3(ctx context.Context, l *lab.Lab, target string, seconds int, more ...string) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second+20*time.Second)
 	defer cancel()
+	// A server of its own: one that has lost its client says that it is busy.
+	server := l.Server.Command(ctx, "iperf3", "-s")
+	if err := server.Start(); err != nil {
+		return 0, err
+	}
+	defer func() {
+		server.Process.Kill()
+		server.Wait()
+	}()
+	time.Sleep(200 * time.Millisecond) // until it listens
 	args := append([]string{"-J", "-c", target, "-t", strconv.Itoa(seconds), "-O", "1"}, more...)
 	cmd := l.Laptop.Command(ctx, "iperf3", args...)
 	var stderr bytes.Buffer
