@@ -26,6 +26,7 @@ var layers = map[string][]string{
 	"clat": {
 		"tnat64d/siit", "tnat64d/tun", "tnat64d/pref64", "tnat64d/clat",
 		"github.com/vishvananda/netlink", "golang.org/x/sys", "golang.org/x/time/rate",
+		"github.com/vishvananda/netns", // netlink's own API wants its handles
 	},
 	// Commands may import whatever they need, but not each other: what they
 	// share is below cmd/internal, and the lab is a library too.
