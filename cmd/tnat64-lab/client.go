@@ -87,12 +87,12 @@ const pings = 3
 
 // ping sends three echo requests and waits for their answers.
 func ping(ctx context.Context, dst netip.Addr, stdout io.Writer) error {
-	conn, err := net.Dial("ip4:icmp", dst.String())
+	conn, err := net.ListenPacket("ip4:icmp", "0.0.0.0")
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	context.AfterFunc(ctx, func() { conn.Close() })
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	received := 0
 	var total time.Duration
 	for seq := range pings {
@@ -102,7 +102,7 @@ func ping(ctx context.Context, dst netip.Addr, stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
-		if _, err := conn.Write(packet); err != nil {
+		if _, err := conn.WriteTo(packet, &net.IPAddr{IP: dst.AsSlice()}); err != nil {
 			return err
 		}
 		if awaitEcho(conn, os.Getpid()&0xffff, seq, start.Add(time.Second)) {
@@ -122,11 +122,11 @@ func ping(ctx context.Context, dst netip.Addr, stdout io.Writer) error {
 }
 
 // awaitEcho reads until the answer with that id and number, or the deadline.
-func awaitEcho(conn net.Conn, id, seq int, deadline time.Time) bool {
+func awaitEcho(conn net.PacketConn, id, seq int, deadline time.Time) bool {
 	conn.SetReadDeadline(deadline)
 	buf := make([]byte, 1500)
 	for {
-		n, err := conn.Read(buf)
+		n, _, err := conn.ReadFrom(buf)
 		if err != nil {
 			return false
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -40,7 +41,7 @@ func demo(ctx context.Context, inv invocation, out io.Writer) (err error) {
 	if s.Lab, err = newLab(ctx, inv.options); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer func() { takeDown(s.Lab, s.daemon, &err) }()
 
 	chapters := []func(context.Context) error{s.introduce, s.withoutCLAT, s.start}
 	if inv.options.NativeIPv4 {
@@ -80,22 +81,22 @@ func (s *story) say(format string, args ...any) error {
 	return err
 }
 
+// line prints what was done and what came of it, side by side.
+func (s *story) line(what, result string) error { return s.say("  %-29s %s", what, result) }
+
 // tell runs a program on the laptop and prints what part makes of its output.
 func (s *story) tell(ctx context.Context, p program, part func(output string) (string, error)) error {
-	if err := s.say("  laptop$ %s", p); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	output, err := p.on(ctx, s.Laptop)
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, strings.TrimSpace(output))
 	}
-	line, err := part(output)
+	result, err := part(output)
 	if err != nil {
-		return fmt.Errorf("%s: %w", p, err)
+		return fmt.Errorf("%s: %w", p.shown, err)
 	}
-	return s.say("    %s", strings.ReplaceAll(line, "\n", "\n    "))
+	return s.line(p.shown, result)
 }
 
 // containing returns the line of a program's output that has the given words.
@@ -126,41 +127,38 @@ func (s *story) introduce(context.Context) error {
 	if s.watch, err = s.Laptop.Watch(lab.Uplink); err != nil {
 		return err
 	}
-	return s.say("a laptop on an %s network: %s, and a router that announces the NAT64 prefix %s\n"+
-		"an IPv4-only server beyond it: %s", family, addr, s.PREF64(), lab.ServerIPv4)
+	return s.say("laptop (%s, %s) - router (NAT64 prefix %s) - isp - server (IPv4-only, %s)",
+		family, addr, s.PREF64(), lab.ServerIPv4)
 }
 
 // url is what the demo gets, by IPv4 literal.
 func url(path string) string { return "http://" + lab.ServerIPv4.String() + path }
 
 func (s *story) withoutCLAT(ctx context.Context) error {
-	if err := s.say("without tnat64d"); err != nil {
+	if err := s.say("without tnat64d, on the laptop:"); err != nil {
 		return err
 	}
-	p, err := s.find([]string{"curl", "-sSv", url("/")}, "get", url("/"))
+	p, err := s.find("curl "+url("/"), []string{"curl", "-sSv", url("/")}, "get", url("/"))
 	if err != nil {
 		return err
 	}
 	if s.options.NativeIPv4 {
 		return s.tell(ctx, p, containing(lab.Greeting))
 	}
-	if err := s.say("  laptop$ %s", p); err != nil {
-		return err
-	}
 	output, err := p.on(ctx, s.Laptop)
 	if err == nil {
-		return fmt.Errorf("%s succeeded although the laptop has no IPv4", p)
+		return fmt.Errorf("%s succeeded although the laptop has no IPv4", p.shown)
 	}
 	// curl writes the name of the error with a capital, Go without.
-	line, ok := firstLine(output, "etwork is unreachable")
+	result, ok := firstLine(output, "etwork is unreachable")
 	if !ok {
 		return fmt.Errorf("%w, but not because the network is unreachable: %s", err, strings.TrimSpace(output))
 	}
-	return s.say("    %s", line)
+	return s.line(p.shown, result)
 }
 
 func (s *story) start(ctx context.Context) (err error) {
-	if err := s.say("with tnat64d"); err != nil {
+	if err := s.say("with tnat64d:"); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
@@ -175,8 +173,7 @@ func (s *story) comesUp(ctx context.Context) (err error) {
 	if s.clat, err = s.WaitCLAT(ctx); err != nil {
 		return err
 	}
-	return s.say("  laptop$ tnat64d\n    interface %s with %s, the default route of IPv4; %s on %s",
-		s.clat.TUN, s.clat.IPv4, s.clat.IPv6, lab.Uplink)
+	return s.line("tnat64d", fmt.Sprintf("IPv4 goes through interface %s as %s, and over %s as %s", s.clat.TUN, s.clat.IPv4, lab.Uplink, s.clat.IPv6))
 }
 
 // standsAside is what tnat64d does where there is native IPv4.
@@ -195,14 +192,14 @@ func (s *story) standsAside(ctx context.Context) error {
 	if found.TUN != "" {
 		return fmt.Errorf("tnat64d took the IPv4 default route to %s although there is native IPv4", found.TUN)
 	}
-	if err := s.say("  tnat64d stands aside: the laptop's native IPv4 is left alone"); err != nil {
+	if err := s.line("tnat64d", "stands aside: the laptop's native IPv4 is left alone"); err != nil {
 		return err
 	}
 	return s.web(ctx)
 }
 
 func (s *story) web(ctx context.Context) error {
-	p, err := s.find([]string{"curl", "-sS", url("/")}, "get", url("/"))
+	p, err := s.find("curl "+url("/"), []string{"curl", "-sS", url("/")}, "get", url("/"))
 	if err != nil {
 		return err
 	}
@@ -210,7 +207,7 @@ func (s *story) web(ctx context.Context) error {
 }
 
 func (s *story) ping(ctx context.Context) error {
-	p, err := s.find([]string{"ping", "-c", "3", "-i", "0.2", lab.ServerIPv4.String()}, "ping", lab.ServerIPv4.String())
+	p, err := s.find("ping "+lab.ServerIPv4.String(), []string{"ping", "-c", "3", "-i", "0.2", lab.ServerIPv4.String()}, "ping", lab.ServerIPv4.String())
 	if err != nil {
 		return err
 	}
@@ -218,30 +215,39 @@ func (s *story) ping(ctx context.Context) error {
 }
 
 func (s *story) traceroute(ctx context.Context) error {
-	p, err := s.find([]string{"traceroute", "-n", "-q", "1", "-w", "1", lab.ServerIPv4.String()}, "traceroute", lab.ServerIPv4.String())
+	p, err := s.find("traceroute "+lab.ServerIPv4.String(), []string{"traceroute", "-n", "-q", "1", "-w", "1", lab.ServerIPv4.String()}, "traceroute", lab.ServerIPv4.String())
 	if err != nil {
 		return err
 	}
 	return s.tell(ctx, p, hops)
 }
 
+// landmarks are the hops that need a word.
+var landmarks = map[string]string{
+	"192.0.0.8":             " (a router without IPv4)", // RFC 7600, as a CLAT writes it
+	lab.PLATIPv4.String():   " (the NAT64)",
+	lab.ServerIPv4.String(): " (the server)",
+}
+
 // hops makes one line of what traceroute prints.
 func hops(output string) (string, error) {
 	var path []string
+	last := ""
 	for line := range strings.Lines(output) {
 		if f := strings.Fields(line); len(f) > 1 && f[0] != "traceroute" {
-			path = append(path, f[1])
+			last = f[1]
+			path = append(path, last+landmarks[last])
 		}
 	}
-	if len(path) == 0 || path[len(path)-1] != lab.ServerIPv4.String() {
+	if last != lab.ServerIPv4.String() {
 		return "", fmt.Errorf("it did not reach the server: %s", strings.TrimSpace(output))
 	}
-	return strings.Join(path, "  "), nil
+	return strings.Join(path, ", "), nil
 }
 
 func (s *story) download(ctx context.Context) error {
 	from := url(fmt.Sprintf("/bytes/%d", downloadSize))
-	p, err := s.find([]string{"curl", "-sS", "-o", "/dev/null", "-w", `%{size_download} %{time_total}\n`, from}, "download", from)
+	p, err := s.find("curl .../bytes/"+strconv.Itoa(downloadSize), []string{"curl", "-sS", "-o", "/dev/null", "-w", `%{size_download} %{time_total}\n`, from}, "download", from)
 	if err != nil {
 		return err
 	}
@@ -256,8 +262,10 @@ func (s *story) translated(context.Context) error {
 	}
 	for _, sent := range s.watch.Sent() {
 		if s.PREF64().Contains(sent.Destination) {
-			return s.say("  what %s sent to %s left %s as\n    %s\n  %d packets out and %d back were translated, most of them up to 64 KiB long",
-				s.clat.IPv4, lab.ServerIPv4, lab.Uplink, sent, out, in)
+			return errors.Join(
+				s.line(fmt.Sprintf("%s -> %s", s.clat.IPv4, lab.ServerIPv4), fmt.Sprintf("left %s as %s", lab.Uplink, sent)),
+				s.line("translated", fmt.Sprintf("%d packets out and %d back, super-packets of up to 64 KiB among them", out, in)),
+			)
 		}
 	}
 	return fmt.Errorf("no packet to %s left %s", s.PREF64(), lab.Uplink)
@@ -277,9 +285,6 @@ func (s *story) end(context.Context) error {
 	if err := s.daemon.Stop(); err != nil {
 		return fmt.Errorf("tnat64d did not stop cleanly: %w", err)
 	}
-	if err := s.say("after tnat64d has stopped"); err != nil {
-		return err
-	}
 	after, err := s.Laptop.Snapshot()
 	if err != nil {
 		return err
@@ -291,7 +296,7 @@ func (s *story) end(context.Context) error {
 	if diff := append(s.before.Diff(after), s.sysctl.Diff(sysctl)...); len(diff) > 0 {
 		return fmt.Errorf("tnat64d left the laptop changed:\n%s", strings.Join(diff, "\n"))
 	}
-	return s.say("  interfaces, addresses, routes and sysctls of the laptop are as they were")
+	return s.say("after tnat64d has stopped: the laptop's interfaces, addresses, routes and sysctls are as they were")
 }
 
 // onlyOwn checks that what left the laptop was IPv6 and from itself.

@@ -8,10 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
-	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
+
+	"tnat64d/cmd/tnat64-lab/lab"
 )
 
 const usage = `Usage: tnat64-lab demo  [flags]    show what tnat64d does, in a dozen lines
@@ -70,10 +73,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			err = bench(ctx, cfg, stdout)
 		}
 	}
-	if err != nil && ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil && !errors.Is(err, errCleanUp) {
 		err = errors.New("interrupted; everything has been cleaned up")
 	}
 	return reportError(err, stderr)
+}
+
+var errCleanUp = errors.New("clean up")
+
+// takeDown ends the daemon, if there is one, in its own way, then the lab, and
+// adds to *err what went wrong about it.
+func takeDown(l *lab.Lab, d *lab.Daemon, err *error) {
+	if d != nil {
+		d.Stop() // a failure matters only where it is the subject, at the demo's end
+	}
+	if closeErr := l.Close(); closeErr != nil {
+		*err = errors.Join(*err, hinted{fmt.Errorf("%w: %w", errCleanUp, closeErr), "the next start of tnat64-lab removes what is left"})
+	}
 }
 
 // hinted is an error together with what to do about it.
@@ -93,14 +109,28 @@ func reportError(err error, stderr io.Writer) int {
 		return int(status)
 	}
 	fmt.Fprintf(stderr, "tnat64-lab: %v\n", err)
-	if h, ok := errors.AsType[hinted](err); ok {
-		fmt.Fprintf(stderr, "hint: %s\n", h.hint)
-	} else if errors.Is(err, os.ErrPermission) {
-		fmt.Fprintln(stderr, "hint: network namespaces need root; run it with sudo")
-	} else if errors.Is(err, os.ErrNotExist) && !isProgramMissing(err) {
-		fmt.Fprintln(stderr, "hint: the kernel's TUN driver is needed; try: modprobe tun")
+	if hint := hintFor(err); hint != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", hint)
 	}
 	return 1
 }
 
-func isProgramMissing(err error) bool { return errors.Is(err, exec.ErrNotFound) }
+// hintFor returns what to do about err, or nothing if nobody knows.
+func hintFor(err error) string {
+	if h, ok := errors.AsType[hinted](err); ok {
+		return h.hint
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return "network namespaces need root; run it with sudo"
+	}
+	file, ok := errors.AsType[*fs.PathError](err)
+	switch {
+	case !ok || !errors.Is(err, fs.ErrNotExist):
+		return ""
+	case file.Path == "/dev/net/tun":
+		return "the kernel's TUN driver is needed; try: modprobe tun"
+	case strings.HasPrefix(file.Path, "/proc/sys/net/ipv6"):
+		return "the kernel was started without IPv6 (ipv6.disable=1)"
+	}
+	return ""
+}

@@ -14,24 +14,22 @@ import (
 // unmodified, or where it is not installed a small stand-in that is built in
 // and just as ignorant of IPv6 (see client.go).
 type program struct {
-	shown []string // what a person would type
-	run   []string // what is run
+	shown string   // what a person would type
+	run   []string // what is run: options added that keep it quiet and quick
 }
 
-// find chooses the system's program with these arguments if it is installed,
-// and otherwise the built-in one.
-func (inv invocation) find(system []string, builtIn ...string) (program, error) {
+// find chooses the system's program if it is installed, and otherwise the
+// built-in one. shown begins with the name of the system's.
+func (inv invocation) find(shown string, system []string, builtIn ...string) (program, error) {
 	if !inv.builtIn && usable(system[0]) {
-		return program{system, system}, nil
+		return program{shown, system}, nil
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return program{}, err
 	}
-	return program{
-		shown: append([]string{"tnat64-lab"}, append([]string{builtInCommand}, builtIn...)...),
-		run:   append([]string{self, builtInCommand}, builtIn...),
-	}, nil
+	_, target, _ := strings.Cut(shown, " ")
+	return program{builtIn[0] + " " + target, append([]string{self, builtInCommand}, builtIn...)}, nil
 }
 
 // usable reports whether the program is installed and understands the options
@@ -48,15 +46,13 @@ func usable(name string) bool {
 	return true
 }
 
-func (p program) String() string { return strings.Join(p.shown, " ") }
-
 // on runs the program on the host and returns all that it printed.
 func (p program) on(ctx context.Context, h *lab.Host) (string, error) {
 	cmd := h.Command(ctx, p.run[0], p.run[1:]...)
 	cmd.Env = withoutProxies(os.Environ())
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		err = fmt.Errorf("%s: %w", p, err)
+		err = fmt.Errorf("%s: %w", p.shown, err)
 	}
 	return string(out), err
 }

@@ -24,23 +24,24 @@ func shell(ctx context.Context, inv invocation, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, l.Close()) }()
+	var daemon *lab.Daemon
+	defer func() { takeDown(l, daemon, &err) }()
 	logPath := filepath.Join(l.Dir, "tnat64d.log")
 	log, err := os.Create(logPath)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	if err := startForShell(ctx, l, inv, log); err != nil {
+	if daemon, err = startForShell(ctx, l, inv, log); err != nil {
 		if words, readErr := os.ReadFile(logPath); readErr == nil && len(words) > 0 {
 			err = fmt.Errorf("%w\ntnat64d's log:\n%s", err, words)
 		}
 		return err
 	}
 	fmt.Fprintf(out, "This shell is on the laptop. The IPv4-only server is %s; try\n"+
-		"  curl http://%[1]s/   ping %[1]s   traceroute -n %[1]s   dig @%[1]s %s\n"+
+		"  curl http://%[1]s/   ping %[1]s   traceroute -n %[1]s   dig @%[1]s %[2]s\n"+
 		"  curl -o /dev/null http://%[1]s/bytes/1000000000\n"+
-		"tnat64d's log: %s; from another terminal: ip netns exec %s bash\n"+
+		"tnat64d's log: %[3]s; from another terminal: ip netns exec %[4]s bash\n"+
 		"`exit` takes everything away.\n", lab.ServerIPv4, lab.NameServer, logPath, l.Laptop.Namespace)
 	cmd, err := shellCommand(ctx, l)
 	if err != nil {
@@ -56,14 +57,15 @@ func shell(ctx context.Context, inv invocation, out io.Writer) (err error) {
 
 // startForShell starts tnat64d and waits for its CLAT, unless it has a reason
 // to stand aside.
-func startForShell(ctx context.Context, l *lab.Lab, inv invocation, log io.Writer) error {
+func startForShell(ctx context.Context, l *lab.Lab, inv invocation, log io.Writer) (*lab.Daemon, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if _, err := l.StartDaemon(ctx, inv.tnat64d, "", log); err != nil || inv.options.NativeIPv4 {
-		return err
+	daemon, err := l.StartDaemon(ctx, inv.tnat64d, "", log)
+	if err != nil || inv.options.NativeIPv4 {
+		return daemon, err
 	}
-	_, err := l.WaitCLAT(ctx)
-	return err
+	_, err = l.WaitCLAT(ctx)
+	return daemon, err
 }
 
 // shellCommand is $SHELL with a prompt that says where one is.

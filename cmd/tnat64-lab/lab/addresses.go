@@ -16,7 +16,8 @@ var (
 	RouterIPv4   = netip.MustParseAddr("192.0.2.1")
 	ISPIPv4      = netip.MustParseAddr("192.0.2.2")
 	ServerIPv4   = netip.MustParseAddr("198.51.100.7")
-	Pool         = netip.MustParsePrefix("203.0.113.0/24") // of the PLAT; its first address is the PLAT's own
+	Pool         = netip.MustParsePrefix("203.0.113.0/24") // of the PLAT, for its IPv6 hosts
+	PLATIPv4     = netip.MustParseAddr("203.0.113.1")      // the PLAT itself, as a hop
 	NativeLaptop = netip.MustParseAddr("192.0.2.66")       // only with native IPv4
 
 	routerISP4    = netip.MustParsePrefix("192.0.2.0/30")

@@ -32,8 +32,9 @@ type PREF64 struct {
 	Lifetime time.Duration
 }
 
-// message encodes the Router Advertisement, without checksum.
-func (a Advert) message() ([]byte, error) {
+// Encode returns the Router Advertisement as an ICMPv6 message whose checksum
+// is left to the kernel; options of any kind may be appended for SendRA.
+func (a Advert) Encode() ([]byte, error) {
 	ra := &ndp.RouterAdvertisement{CurrentHopLimit: 64, RouterLifetime: a.RouterLifetime}
 	ra.Options = append(ra.Options, &ndp.LinkLayerAddress{Direction: ndp.Source, Addr: hardwareAddr(0x01)})
 	if a.Prefix.IsValid() {
@@ -155,7 +156,7 @@ func (l *Lab) Advert() Advert {
 // SetAdvert changes what the router advertises and sends it at once. It does
 // not touch the PLAT: see SetPREF64.
 func (l *Lab) SetAdvert(a Advert) error {
-	message, err := a.message()
+	message, err := a.Encode()
 	if err != nil {
 		return fmt.Errorf("router advertisement: %w", err)
 	}

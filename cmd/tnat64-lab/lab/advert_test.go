@@ -25,7 +25,7 @@ func TestAdvertMessage(t *testing.T) {
 		MTU:    1400,
 		RDNSS:  []netip.Addr{RouterIPv6},
 	}
-	b, err := a.message()
+	b, err := a.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}

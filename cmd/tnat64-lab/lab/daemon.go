@@ -43,7 +43,10 @@ func (l *Lab) StartDaemon(ctx context.Context, path, config string, log io.Write
 	defer stop()
 	// Not CommandContext's kill: the daemon outlives the ctx of its start.
 	d.cmd = l.Laptop.Command(context.WithoutCancel(ctx), path, "-config", file)
-	d.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(l.Dir, "notify"))
+	d.cmd.Env = append(os.Environ(),
+		"NOTIFY_SOCKET="+filepath.Join(l.Dir, "notify"),
+		// As systemd would say it: nothing of it outside the lab.
+		"RUNTIME_DIRECTORY="+l.Dir, "STATE_DIRECTORY="+l.Dir)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	d.cmd.SysProcAttr.Setpgid = true // Ctrl-C in a shell beside it is not meant for it
 	if err := d.cmd.Start(); err != nil {
@@ -59,8 +62,7 @@ func (l *Lab) StartDaemon(ctx context.Context, path, config string, log io.Write
 	case <-d.exited:
 		return nil, fmt.Errorf("tnat64d ended at once: %w", d.exitError())
 	case <-ctx.Done():
-		d.Kill()
-		return nil, fmt.Errorf("tnat64d did not get ready: %w", context.Cause(ctx))
+		return nil, errors.Join(fmt.Errorf("tnat64d did not get ready: %w", context.Cause(ctx)), d.Stop())
 	}
 }
 
@@ -106,7 +108,8 @@ func (d *Daemon) PID() int { return d.cmd.Process.Pid }
 func (d *Daemon) Exited() <-chan struct{} { return d.exited }
 
 // Stop asks the daemon to stop (SIGTERM) and waits for it. The error is that
-// of an exit status other than 0, or of a daemon that had to be killed.
+// of an exit status other than 0, or of a daemon that had to be killed. A
+// daemon that has ended already stays as it is.
 func (d *Daemon) Stop() error {
 	d.cmd.Process.Signal(syscall.SIGTERM)
 	select {

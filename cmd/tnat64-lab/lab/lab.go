@@ -128,7 +128,7 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 }
 
 func (l *Lab) build(ctx, running context.Context) error {
-	if err := os.MkdirAll(l.Dir, 0o755); err != nil {
+	if err := makeState(l.Dir); err != nil {
 		return err
 	}
 	for _, h := range []struct {

@@ -4,14 +4,15 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// waitOnline waits until the laptop can send: it has a global IPv6 address
-// that passed duplicate address detection, and a default route.
+// waitOnline waits until the laptop has settled: it has a global IPv6 address
+// and a default route, and all addresses passed duplicate address detection.
 func (l *Lab) waitOnline(ctx context.Context) error {
 	// The kernel ignores RAs until the link is ready for IPv6, and asks for
 	// one only after a random second. So advertise now and then meanwhile.
@@ -20,11 +21,15 @@ func (l *Lab) waitOnline(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		settled, err := l.Laptop.settled()
+		if err != nil {
+			return err
+		}
 		routed, err := l.Laptop.hasDefaultRoute(netlink.FAMILY_V6)
 		if err != nil {
 			return err
 		}
-		if addr.IsValid() && routed {
+		if addr.IsValid() && settled && routed {
 			return nil
 		}
 		if !routed && try%5 == 4 {
@@ -52,6 +57,13 @@ func (l *Lab) LaptopAddress() (netip.Addr, error) {
 		}
 	}
 	return netip.Addr{}, nil
+}
+
+// settled reports whether no address is tentative any more.
+func (h *Host) settled() (bool, error) {
+	addrs, err := h.addresses("", netlink.FAMILY_V6)
+	tentative := func(a netlink.Addr) bool { return a.Flags&unix.IFA_F_TENTATIVE != 0 }
+	return !slices.ContainsFunc(addrs, tentative), err
 }
 
 // addresses lists the addresses of an interface, or of all if ifname is empty.

@@ -27,13 +27,13 @@ type plat struct {
 	hosts  []siit.EAM // in the order of Pool
 }
 
-// platAddress returns the PLAT's own address in the pool, in whose name it
-// sends ICMPv4 errors. Not the router's: the kernel drops packets that come in
-// from one of its own addresses.
-func platAddress() netip.Addr { return Pool.Addr().Next() }
-
 // maxHosts is the size of the pool without network, PLAT and broadcast address.
 const maxHosts = 253
+
+// platQueue is how many packets may wait for the PLAT. A TUN's 500 are too few
+// for the handshakes of 2,000 connections at once, and what the PLAT loses looks
+// as if the CLAT had lost it.
+const platQueue = 10000
 
 // startPLAT makes the TUN and translates until running ends.
 func (l *Lab) startPLAT(running context.Context) error {
@@ -73,6 +73,7 @@ func (l *Lab) startPLAT(running context.Context) error {
 	// MTU beyond and fragments, or answers Packet Too Big.
 	return steps(
 		func() error { return l.Router.SetMTU(TUN, 65535) },
+		func() error { return l.Router.setQueueLength(TUN, platQueue) },
 		func() error { return l.Router.up(TUN) },
 		func() error { return l.Router.route(Pool, TUN, netip.Addr{}) },
 	)
@@ -81,11 +82,12 @@ func (l *Lab) startPLAT(running context.Context) error {
 // translator builds the translator for the present hosts.
 func (p *plat) translator() (*siit.Translator, error) {
 	return siit.New(siit.Config{
-		Mapping:     siit.Mapping{PREF64: p.pref64, EAM: p.hosts},
-		MTU6:        p.mtu6,
-		MTU4:        p.mtu4,
-		ICMPSource4: platAddress(),
-		ICMPSource6: Synthesize(p.pref64, platAddress()),
+		Mapping: siit.Mapping{PREF64: p.pref64, EAM: p.hosts},
+		MTU6:    p.mtu6,
+		MTU4:    p.mtu4,
+		// Not the router's own: the kernel drops what comes in from its own addresses.
+		ICMPSource4: PLATIPv4,
+		ICMPSource6: Synthesize(p.pref64, PLATIPv4),
 	})
 }
 
@@ -110,7 +112,7 @@ func (p *plat) learn(packet []byte, refused siit.Result) (again bool) {
 		p.log.Warn("the PLAT's pool is empty", "host", host)
 		return false
 	}
-	v4 := platAddress().Next()
+	v4 := PLATIPv4.Next()
 	if n := len(p.hosts); n > 0 {
 		v4 = p.hosts[n-1].IPv4.Addr().Next()
 	}

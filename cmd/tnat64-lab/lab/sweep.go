@@ -19,6 +19,17 @@ const idPrefix = "tn64-"
 // daemon under test.
 const stateRoot = "/run/tnat64-lab"
 
+// makeState creates a lab's directory. Another lab that closes may remove the
+// empty parent between the two steps.
+func makeState(dir string) (err error) {
+	for range 10 {
+		if err = os.MkdirAll(dir, 0o755); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return err
+}
+
 var labsOfThisProcess atomic.Int32
 
 func newID() (string, error) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -52,6 +54,17 @@ func (h *Host) SetMTU(ifname string, mtu int) error {
 	}
 	if err != nil {
 		return fmt.Errorf("MTU %d of %s:%s: %w", mtu, h.Name, ifname, err)
+	}
+	return nil
+}
+
+func (h *Host) setQueueLength(ifname string, packets int) error {
+	link, err := h.Netlink.LinkByName(ifname)
+	if err == nil {
+		err = h.Netlink.LinkSetTxQLen(link, packets)
+	}
+	if err != nil {
+		return fmt.Errorf("queue length %d of %s:%s: %w", packets, h.Name, ifname, err)
 	}
 	return nil
 }
@@ -274,4 +287,25 @@ func (h *Host) Packets(ifname string) (sent, received uint64, err error) {
 		return 0, 0, fmt.Errorf("%s:%s has no statistics", h.Name, ifname)
 	}
 	return s.TxPackets, s.RxPackets, nil
+}
+
+// Listening reports with an error that nobody listens on a TCP port of the
+// host. It looks and does not connect: some servers serve one client only.
+func (h *Host) Listening(port int) error {
+	return h.Do(func() error {
+		for _, table := range []string{"/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"} {
+			data, err := os.ReadFile(table)
+			if err != nil {
+				return err
+			}
+			for line := range strings.Lines(string(data)) {
+				// "sl local_address rem_address st": the port in hexadecimal, 0A is LISTEN
+				f := strings.Fields(line)
+				if len(f) > 3 && f[3] == "0A" && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) {
+					return nil
+				}
+			}
+		}
+		return fmt.Errorf("nobody listens on port %d of %s", port, h.Name)
+	})
 }

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tnat64d/cmd/tnat64-lab/lab"
+)
+
+// The end-to-end tests run the real tnat64d on the laptop of a lab, and real
+// programs beside it. Whatever a test is about, every one of them also holds
+// the daemon to its promises: see world.
+
+// maxRSS is what tnat64d may use of memory under load.
+const maxRSS = 30 << 20
+
+// binaries are built once, into a directory that TestMain removes.
+var binaries struct {
+	dir  string
+	once sync.Once
+	err  error
+}
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == builtInCommand {
+		// The demo's own programs, when a test plays the demo.
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	}
+	dir, err := os.MkdirTemp("", "tnat64-lab-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binaries.dir = dir
+	status := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(status)
+}
+
+// built returns the path of tnat64d or tnat64-lab.
+func built(t *testing.T, name string) string {
+	t.Helper()
+	binaries.once.Do(func() {
+		build := exec.Command("go", "build", "-o", binaries.dir+"/", "tnat64d/cmd/tnat64d", "tnat64d/cmd/tnat64-lab")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			binaries.err = fmt.Errorf("%w\n%s", err, out)
+		}
+	})
+	if binaries.err != nil {
+		t.Fatal(binaries.err)
+	}
+	return filepath.Join(binaries.dir, name)
+}
+
+// need skips a test for want of something, or fails it where tests that need
+// privileges and programs are required.
+func need(t *testing.T, ok bool, why string) {
+	t.Helper()
+	if ok {
+		return
+	}
+	if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	need(t, os.Getuid() == 0, "needs root: makes network namespaces")
+}
+
+func needProgram(t *testing.T, name string) {
+	t.Helper()
+	_, err := exec.LookPath(name)
+	need(t, err == nil, fmt.Sprintf("needs the program %q", name))
+}
+
+// world is a lab with tnat64d on the laptop. When the test ends it checks what
+// holds for every test: nothing but the laptop's own IPv6 has left it, no
+// sysctl was changed meanwhile or after, tnat64d stayed small, stopped with
+// status 0, and left interfaces, addresses, routes and programs as they were.
+type world struct {
+	*lab.Lab
+	t      *testing.T
+	config string
+	daemon *lab.Daemon
+	clat   lab.CLAT
+	log    logTail
+
+	before  lab.Snapshot
+	sysctls lab.Snapshot
+	watch   *lab.Watch
+	own     map[netip.Addr]bool // sources that may leave the laptop
+}
+
+// newWorld builds the lab and starts tnat64d with the given configuration.
+func newWorld(t *testing.T, o lab.Options, config string) *world {
+	t.Helper()
+	needRoot(t)
+	path := built(t, "tnat64d")
+	ctx, cancel := context.WithTimeout(t.Context(), buildTimeout)
+	defer cancel()
+	l, err := lab.New(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Errorf("close the lab: %v", err)
+		}
+	})
+	w := &world{Lab: l, t: t, config: config, own: map[netip.Addr]bool{netip.IPv6Unspecified(): true}}
+	w.before = must(t)(l.Laptop.Snapshot())
+	w.sysctls = must(t)(l.Laptop.Sysctls())
+	w.watch, err = l.Laptop.Watch(lab.Uplink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.start(path)
+	t.Cleanup(w.finish)
+	return w
+}
+
+// must fails the test on an error.
+func must(t *testing.T) func(s lab.Snapshot, err error) lab.Snapshot {
+	return func(s lab.Snapshot, err error) lab.Snapshot {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+}
+
+// start starts tnat64d and waits for its CLAT.
+func (w *world) start(path string) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), startTimeout)
+	defer cancel()
+	var err error
+	if w.daemon, err = w.StartDaemon(ctx, path, w.config, &w.log); err == nil {
+		w.clat, err = w.WaitCLAT(ctx)
+	}
+	if err != nil {
+		w.t.Fatalf("%v\n%s", err, w.log.String())
+	}
+	w.noteAddresses()
+}
+
+// noteAddresses remembers the laptop's addresses as its own.
+func (w *world) noteAddresses() {
+	w.t.Helper()
+	addrs, err := w.Laptop.Addresses(lab.Uplink)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, a := range addrs {
+		w.own[a.Addr()] = true
+	}
+}
+
+// finish makes the checks of every test.
+func (w *world) finish() {
+	t := w.t
+	w.noteAddresses()
+	during := must(t)(w.Laptop.Sysctls())
+	if diff := w.sysctls.Diff(during.Without(w.clat.TUN)); len(diff) > 0 {
+		t.Errorf("sysctls changed while tnat64d runs:\n%s", strings.Join(diff, "\n"))
+	}
+	if rss, err := w.daemon.PeakRSS(); err != nil {
+		t.Error(err)
+	} else if t.Logf("tnat64d used %.1f MiB of memory at most", float64(rss)/(1<<20)); rss > maxRSS {
+		t.Errorf("tnat64d used %d bytes of memory, more than %d", rss, maxRSS)
+	}
+	if err := w.daemon.Stop(); err != nil {
+		t.Errorf("tnat64d did not stop cleanly: %v", err)
+	}
+	w.asBefore()
+	sent, err := w.watch.Close()
+	if err != nil {
+		t.Error(err)
+	}
+	for _, s := range sent {
+		if !w.own[s.Source] {
+			t.Errorf("%s left the laptop (ethertype %#04x); its own are %v", s, s.EtherType, w.own)
+		}
+	}
+	if t.Failed() {
+		t.Logf("tnat64d's log:\n%s", w.log.String())
+	}
+}
+
+// asBefore checks that the laptop is as it was before tnat64d started.
+func (w *world) asBefore() {
+	w.t.Helper()
+	if diff := w.before.Diff(must(w.t)(w.Laptop.Snapshot())); len(diff) > 0 {
+		w.t.Errorf("tnat64d left the laptop changed:\n%s", strings.Join(diff, "\n"))
+	}
+	if diff := w.sysctls.Diff(must(w.t)(w.Laptop.Sysctls())); len(diff) > 0 {
+		w.t.Errorf("tnat64d left sysctls changed:\n%s", strings.Join(diff, "\n"))
+	}
+}
+
+// laptop runs a program on the laptop and returns what it printed; it fails the
+// test if the program fails.
+func (w *world) laptop(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := w.try(t, name, args...)
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// try is laptop for programs that may fail.
+func (w *world) try(t *testing.T, name string, args ...string) (string, error) {
+	t.Helper()
+	needProgram(t, name)
+	ctx, cancel := context.WithTimeout(t.Context(), stepTimeout)
+	defer cancel()
+	cmd := w.Laptop.Command(ctx, name, args...)
+	cmd.Env = withoutProxies(os.Environ())
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// eventually tries until f succeeds, for a bounded time.
+func eventually(t *testing.T, limit time.Duration, f func() error) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// wants checks that output has the words.
+func wants(t *testing.T, output string, words ...string) {
+	t.Helper()
+	for _, w := range words {
+		if !strings.Contains(output, w) {
+			t.Errorf("%q is missing in:\n%s", w, output)
+		}
+	}
+}
+
+// pattern is n bytes that differ from their neighbours.
+func pattern(n int) []byte {
+	return bytes.Repeat([]byte{0, 7, 14, 3, 250, 81, 99}, n/7+1)[:n]
+}
