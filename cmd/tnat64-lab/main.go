@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "tnat64-lab: %v\n%s", err, usage)
+		fmt.Fprintf(stderr, "tnat64-lab: %v\nhint: tnat64-lab -h lists the commands and flags\n", err)
 		return 2
 	}
 	if cfg.tnat64d, err = findDaemon(cfg.tnat64d); err == nil {
