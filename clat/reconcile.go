@@ -22,6 +22,8 @@ const (
 	Down Progress = iota
 	// Pending: waiting for the kernel, which will report a change (DAD).
 	Pending
+	// Moving: as Pending, and an address that has passed DAD serves meanwhile.
+	Moving
 	// Replan: DAD has refused the address; plan again with the new Memory.
 	Replan
 	// Up: the host looks as desired.
@@ -55,6 +57,7 @@ type running struct {
 	added    []netip.Addr // CLAT IPv6 addresses that we have put on the uplink
 	active   netip.Addr   // the one of them that has passed DAD and is in use
 	tun      TUN
+	removed  bool // by foreign hands, and not opened again
 	link     TUNLink
 	steering Steering
 	ours     []netip.Prefix
@@ -100,12 +103,10 @@ func (r *Reconciler) Reconcile(o Observed, d Desired) (Progress, error) {
 		return Down, nil
 	}
 	if r.cur != nil && r.cur.tunGone(o) {
-		if err := r.Down(); err != nil {
-			return Down, err
+		if err := r.pathDown(); err != nil {
+			return Down, errors.Join(err, r.Down())
 		}
-		if !r.allow("interface " + d.CLAT.TUN) {
-			return Pending, nil
-		}
+		r.cur.removed = true
 	}
 	if r.cur == nil {
 		r.cur = &running{uplink: d.CLAT.Uplink, tunName: d.CLAT.TUN, queues: d.CLAT.Queues, ipv4: d.CLAT.IPv4}
@@ -141,6 +142,15 @@ func (r *Reconciler) bringUp(o Observed, want *CLAT) (Progress, error) {
 	}
 	if !c.active.IsValid() {
 		return Pending, nil
+	}
+	if p == Pending {
+		p = Moving
+	}
+	if c.removed {
+		if !r.allow("interface " + want.TUN) {
+			return Pending, nil
+		}
+		c.removed = false
 	}
 	// While a new address is in DAD the old one serves, with everything else
 	// (PREF64, MTU) new already.
@@ -323,10 +333,18 @@ func (r *Reconciler) removeAddrs(which func(netip.Addr) bool) error {
 // Down takes everything away, in the reverse order of bring-up, and goes on
 // after a step that fails.
 func (r *Reconciler) Down() error {
-	c := r.cur
-	if c == nil {
+	if r.cur == nil {
 		return nil
 	}
+	err := r.pathDown()
+	err = errors.Join(err, r.removeAddrs(func(netip.Addr) bool { return true }))
+	r.cur = nil
+	return err
+}
+
+// pathDown takes everything away but the addresses on the uplink.
+func (r *Reconciler) pathDown() error {
+	c := r.cur
 	var errs []error
 	failed := func(what string, err error) {
 		if err != nil {
@@ -345,10 +363,7 @@ func (r *Reconciler) Down() error {
 	if c.tun != nil {
 		failed("close "+c.tunName, c.tun.Close())
 	}
-	if err := r.removeAddrs(func(netip.Addr) bool { return true }); err != nil {
-		errs = append(errs, err)
-	}
-	r.cur = nil
+	c.route, c.engine, c.steering, c.tun = Route{}, nil, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -238,3 +238,13 @@ func runDirectory(env []string) string {
 	}
 	return ""
 }
+
+// A stop in the middle of DAD takes the address along.
+func TestStopDuringDAD(t *testing.T) {
+	path := daemonPath(t)
+	h := enterNetns(t)
+	d := startDaemon(t, path, alwaysUp, directories(t)...)
+	d.waitLog(t, "CLAT is starting")
+	d.stop(t)
+	clean(t, h)
+}

@@ -106,8 +106,11 @@ func (d *tnat64d) handle(e event) error {
 		if e.engine.Engine != d.path.current() {
 			return nil // its successor runs already
 		}
-		d.log.Error("the engine has stopped; starting it again", "reason", e.err)
-		d.complain(d.rec.Down())
+		// A TUN that was removed is put back by the pass, as everything is.
+		if !errors.Is(e.err, os.ErrClosed) {
+			d.complain(d.rec.Down())
+			return d.failed(fmt.Errorf("the engine has stopped: %w", e.err))
+		}
 	}
 	return d.pass()
 }
@@ -195,7 +198,7 @@ func (d *tnat64d) failed(err error) error {
 		return explained
 	}
 	wait := min(firstRetry<<min(d.failures-1, 10), lastRetry)
-	d.enter(state{kind: "failed", reason: explained.Error()}, slog.LevelError, "the CLAT cannot be set up; trying again", "reason", explained)
+	d.enter(state{kind: "failed", reason: explained.Error()}, slog.LevelError, "the CLAT has failed; trying again", "reason", explained)
 	d.retry.Reset(wait)
 	return nil
 }

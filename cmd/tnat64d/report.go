@@ -17,7 +17,7 @@ import (
 // state is what the log last said about the CLAT. A line is written when it
 // changes, and not otherwise.
 type state struct {
-	kind   string // "up", "pending", "down", "failed"
+	kind   string // "up", "moving", "pending", "down", "failed"
 	iface  string
 	reason string
 	clat   string // addresses, PREF64, MTU
@@ -62,9 +62,14 @@ func (d *tnat64d) report(p clat.Progress, want clat.Desired) {
 		const why = "waiting for duplicate address detection"
 		d.enter(state{kind: "pending", iface: c.Uplink.Name, clat: c.IPv6.String()}, slog.LevelInfo, "CLAT is starting", "ipv6", c.IPv6, "reason", why)
 		return // not ready yet
+	case p == clat.Moving:
+		// Also while an address that was put back is in DAD: no news then.
+		if !strings.HasPrefix(d.state.clat, c.IPv6.String()+" ") {
+			d.enter(state{kind: "moving", iface: c.Uplink.Name, clat: c.IPv6.String()}, slog.LevelInfo, "CLAT address is changing", "ipv6", c.IPv6, "reason", "waiting for duplicate address detection")
+		}
 	case p == clat.Up:
 		d.wasUp = true
-		addresses := fmt.Sprint(c.IPv6, c.IPv4, c.PREF64.Prefix, c.MTU)
+		addresses := fmt.Sprintf("%s %s %s %d", c.IPv6, c.IPv4, c.PREF64.Prefix, c.MTU)
 		d.enter(state{kind: "up", iface: c.Uplink.Name, clat: addresses}, slog.LevelInfo, "CLAT is up",
 			"pref64", c.PREF64.Prefix, "source", c.PREF64.Source, "ipv4", c.IPv4, "ipv6", c.IPv6, "mtu", int(c.MTU.IPv4()),
 			"tun", c.TUN, "engine", "user", "queues", d.path.info.Queues, "offloads", d.path.info.Offloads, "steering", d.path.info.Steering)

@@ -1,0 +1,671 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"tnat64d/clat"
+	"tnat64d/cmd/tnat64-lab/lab"
+)
+
+// network is a lab with a daemon on its laptop.
+type network struct {
+	*lab.Lab
+	t      *testing.T
+	path   string // of the daemon's binary
+	log    *output
+	daemon *lab.Daemon
+	before lab.Snapshot // of the laptop without a daemon
+}
+
+func newNetwork(t *testing.T, o lab.Options) *network {
+	t.Helper()
+	needRoot(t)
+	t.Parallel() // a lab spends its first seconds waiting for the kernel's DAD
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	l, err := lab.New(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &network{Lab: l, t: t, path: daemonPath(t), log: new(output)}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Errorf("close the lab: %v", err)
+		}
+		if t.Failed() {
+			t.Logf("log of the daemon:\n%s", n.log)
+		}
+	})
+	if n.before, err = l.Laptop.Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// start starts the daemon and returns when it is ready.
+func (n *network) start(config string) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), 15*time.Second)
+	defer cancel()
+	d, err := n.StartDaemon(ctx, n.path, config, n.log)
+	if err != nil {
+		n.t.Fatalf("%v\n%s", err, n.log)
+	}
+	n.daemon = d
+}
+
+// up waits for a CLAT.
+func (n *network) up() lab.CLAT {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), 15*time.Second)
+	defer cancel()
+	c, err := n.WaitCLAT(ctx)
+	if err != nil {
+		n.t.Fatalf("%v\n%s", err, n.log)
+	}
+	return c
+}
+
+// stop ends the daemon; the laptop must be as before.
+func (n *network) stop() {
+	n.t.Helper()
+	if err := n.daemon.Stop(); err != nil {
+		n.t.Errorf("stop: %v", err)
+	}
+	n.clean()
+}
+
+func (n *network) clean() {
+	n.t.Helper()
+	after, err := n.Laptop.Snapshot()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if diff := n.before.Diff(after); len(diff) > 0 {
+		n.t.Errorf("the laptop is not as before:\n%s", strings.Join(diff, "\n"))
+	}
+}
+
+// eventually waits until ok; what says what did not become true.
+func (n *network) eventually(what string, ok func() bool) {
+	n.t.Helper()
+	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			n.t.Fatalf("not in time: %s\n%s", what, n.log)
+		}
+	}
+}
+
+func (n *network) said(text string, times int) {
+	n.t.Helper()
+	n.eventually(fmt.Sprintf("%d times %q", times, text), func() bool { return strings.Count(n.log.String(), text) >= times })
+}
+
+// get fetches the page of the IPv4-only server by its IPv4 literal.
+func (n *network) get() error {
+	var d net.Dialer
+	client := &http.Client{
+		Timeout: 5 * time.Second,
+		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+			err = n.Laptop.Do(func() error {
+				conn, err = d.DialContext(ctx, network, addr)
+				return err
+			})
+			return conn, err
+		}},
+	}
+	resp, err := client.Get("http://" + lab.ServerIPv4.String() + "/")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && !bytes.HasPrefix(b, []byte(lab.Greeting)) {
+		err = fmt.Errorf("the page is %q", b)
+	}
+	return err
+}
+
+func (n *network) mustGet() {
+	n.t.Helper()
+	if err := n.get(); err != nil {
+		n.t.Errorf("the IPv4-only server cannot be reached: %v\n%s", err, n.log)
+	}
+}
+
+// observe looks at the laptop as the daemon does.
+func (n *network) observe() clat.Observed {
+	n.t.Helper()
+	var o clat.Observed
+	err := n.Laptop.Do(func() error {
+		k, err := clat.NewKernel()
+		if err != nil {
+			return err
+		}
+		defer k.Close()
+		o, err = k.Observe()
+		return err
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return o
+}
+
+// clatAddrs are the addresses of the uplink that look like the CLAT's.
+func (n *network) clatAddrs() []netip.Addr {
+	n.t.Helper()
+	var as []netip.Addr
+	for _, a := range n.observe().Addrs {
+		if a.Prefix.Addr().Is6() && a.Prefix.Bits() == 128 && a.Deprecated {
+			as = append(as, a.Prefix.Addr())
+		}
+	}
+	return as
+}
+
+// defaultRoute returns the IPv4 default route that is ours.
+func (n *network) defaultRoute() (clat.Route, bool) {
+	n.t.Helper()
+	for _, r := range n.observe().Routes {
+		if !r.IPv6 && r.Protocol == clat.Protocol {
+			return r, true
+		}
+	}
+	return clat.Route{}, false
+}
+
+// Everything found by itself, and everything gone afterwards.
+func TestLabUpAndDown(t *testing.T) {
+	n := newNetwork(t, lab.Options{})
+	sysctls := n.sysctls()
+	n.start("")
+	c := n.up()
+	n.mustGet()
+	if c.IPv4 != netip.MustParseAddr("192.0.0.1") || !lab.LaptopLink.Contains(c.IPv6) {
+		t.Errorf("CLAT %+v", c)
+	}
+	if diff := diffLines(sysctls, n.sysctls()); diff != "" {
+		t.Errorf("sysctls changed while it runs:\n%s", diff)
+	}
+	n.said(`msg="CLAT is up" iface=wlan0 pref64=64:ff9b::/96 source="ra from fe80::1" ipv4=192.0.0.1`, 1)
+	n.stop()
+	if diff := diffLines(sysctls, n.sysctls()); diff != "" {
+		t.Errorf("sysctls changed:\n%s", diff)
+	}
+	if !regexp.MustCompile(`msg=stopped packets_4to6=[1-9]\d* bytes_4to6=[1-9]`).MatchString(n.log.String()) {
+		t.Errorf("no counters at the end:\n%s", n.log)
+	}
+	// The same network, the same address; the secret is what remains.
+	n.start("")
+	if again := n.up(); again.IPv6 != c.IPv6 {
+		t.Errorf("back on the network it has %s, not %s", again.IPv6, c.IPv6)
+	}
+	n.stop()
+}
+
+// sysctls reads all of net.ipv4 and net.ipv6 but what belongs to clat0.
+func (n *network) sysctls() map[string]string {
+	n.t.Helper()
+	all := map[string]string{}
+	err := n.Laptop.Do(func() error {
+		for _, root := range []string{"/proc/sys/net/ipv4", "/proc/sys/net/ipv6"} {
+			err := filepath.WalkDir(root, func(path string, e os.DirEntry, err error) error {
+				if err != nil || e.IsDir() || strings.Contains(path, "/clat0/") || strings.Contains(path, "/neigh/") {
+					return nil
+				}
+				if b, err := os.ReadFile(path); err == nil {
+					all[path] = string(b)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil || len(all) < 100 {
+		n.t.Fatalf("%d sysctls: %v", len(all), err)
+	}
+	// Counters that Linux keeps among the settings.
+	for _, k := range []string{"/proc/sys/net/ipv4/inet_peer_threshold", "/proc/sys/net/ipv4/tcp_fastopen_key"} {
+		delete(all, k)
+	}
+	return all
+}
+
+func diffLines(a, b map[string]string) string {
+	var out []string
+	for k, v := range a {
+		if b[k] != v {
+			out = append(out, fmt.Sprintf("%s: %q -> %q", k, v, b[k]))
+		}
+	}
+	for k := range b {
+		if _, ok := a[k]; !ok {
+			out = append(out, "new: "+k)
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, "\n")
+}
+
+// design.md section 5: with everything given nothing is discovered.
+func TestLabEverythingGiven(t *testing.T) {
+	n := newNetwork(t, lab.Options{})
+	n.Silence(true)
+	n.start(`
+		[clat]
+		enable  = "always"
+		uplinks = ["wlan0"]
+		pref64  = ["64:ff9b::/96"]
+		ipv6    = "2001:db8:1::c1a7"
+		ipv4    = "10.64.64.1"
+		tun     = "v4"
+		metric  = 7
+		mtu     = 1400
+		queues  = 3
+	`)
+	c := n.up() // ready means up
+	if c.TUN != "v4" || c.IPv4 != netip.MustParseAddr("10.64.64.1") || c.IPv6 != netip.MustParseAddr("2001:db8:1::c1a7") {
+		t.Errorf("CLAT %+v", c)
+	}
+	if r, _ := n.defaultRoute(); r.Metric != 7 || r.MTU != 1400 {
+		t.Errorf("route %+v", r)
+	}
+	n.said("queues=3", 1)
+	n.mustGet()
+	n.stop()
+}
+
+func TestLabFollowsMTU(t *testing.T) {
+	n := newNetwork(t, lab.Options{})
+	n.start("")
+	n.up()
+	a := n.Advert()
+	a.MTU = 1400
+	if err := n.SetAdvert(a); err != nil {
+		t.Fatal(err)
+	}
+	n.eventually("route MTU 1380", func() bool { r, _ := n.defaultRoute(); return r.MTU == 1380 })
+	n.mustGet()
+	if err := n.Laptop.SetMTU(lab.Uplink, 1300); err != nil {
+		t.Fatal(err)
+	}
+	n.eventually("route MTU 1280", func() bool { r, _ := n.defaultRoute(); return r.MTU == 1280 })
+	if strings.Contains(n.log.String(), "put back") {
+		t.Error("a change of MTU looks like foreign hands to it")
+	}
+	for _, l := range n.observe().Links {
+		if l.Name == "clat0" && l.MTU != 1300 {
+			t.Errorf("TUN MTU %d", l.MTU)
+		}
+	}
+	if err := n.daemon.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Another PREF64: the TUN stays, and so do listening sockets.
+func TestLabPREF64Changes(t *testing.T) {
+	n := newNetwork(t, lab.Options{})
+	n.start("")
+	first := n.up()
+	index := n.tunIndex()
+	next := netip.MustParsePrefix("3fff:64::/96")
+	if err := n.SetPREF64(next); err != nil {
+		t.Fatal(err)
+	}
+	n.eventually("the server answers through the new PREF64", func() bool { return n.get() == nil })
+	n.said("pref64=3fff:64::/96", 1)
+	n.eventually("one CLAT address, a new one", func() bool {
+		as := n.clatAddrs()
+		return len(as) == 1 && as[0] != first.IPv6
+	})
+	n.mustGet()
+	if n.tunIndex() != index {
+		t.Error("the TUN is another one")
+	}
+	// No PREF64, no CLAT.
+	if err := n.WithdrawPREF64(); err != nil {
+		t.Fatal(err)
+	}
+	n.said(`reason="waiting for a PREF64 on wlan0"`, 2) // as at the start
+	n.clean()
+	a := n.Advert()
+	a.PREF64 = []lab.PREF64{{Prefix: next, Lifetime: time.Minute}}
+	if err := n.SetAdvert(a); err != nil {
+		t.Fatal(err)
+	}
+	n.up()
+	n.mustGet()
+	n.stop()
+}
+
+func (n *network) tunIndex() int {
+	for _, l := range n.observe().Links {
+		if l.Name == "clat0" {
+			return l.Index
+		}
+	}
+	return 0
+}
+
+// The network is renumbered: the CLAT address follows the new prefix.
+func TestLabRenumbering(t *testing.T) {
+	n := newNetwork(t, lab.Options{})
+	n.start("")
+	n.up()
+	index := n.tunIndex()
+	next := netip.MustParsePrefix("2001:db8:99::/64")
+	router, err := n.Router.Netlink.LinkByName("lan0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Router.Netlink.AddrAdd(router, &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP("2001:db8:99::1"), Mask: net.CIDRMask(64, 128)}, Flags: unix.IFA_F_NODAD}); err != nil {
+		t.Fatal(err)
+	}
+	a := n.Advert()
+	a.Preferred = 0 // the old prefix is deprecated
+	if err := n.SetAdvert(a); err != nil {
+		t.Fatal(err)
+	}
+	a.Prefix, a.Preferred = next, time.Hour
+	if err := n.SetAdvert(a); err != nil {
+		t.Fatal(err)
+	}
+	n.eventually("a CLAT address in the new prefix and none in the old", func() bool {
+		as := n.clatAddrs()
+		return len(as) == 1 && next.Contains(as[0])
+	})
+	// The lab's PLAT knows only the old prefix; its router answers anybody.
+	n.eventually("the router answers", n.routerAnswers)
+	if n.tunIndex() != index {
+		t.Error("the TUN is another one")
+	}
+	if err := n.daemon.Stop(); err != nil {
+		t.Error(err)
+	}
+	if as := n.clatAddrs(); len(as) > 0 {
+		t.Errorf("left behind: %v", as)
+	}
+}
+
+// routerAnswers sends an IPv4 packet that may go two hops, the CLAT and the
+// router, and reports whether the router's ICMP error comes back.
+func (n *network) routerAnswers() bool {
+	err := n.Laptop.Do(func() error {
+		conn, err := net.Dial("udp4", lab.ServerIPv4.String()+":9")
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		raw, err := conn.(*net.UDPConn).SyscallConn()
+		if err != nil {
+			return err
+		}
+		raw.Control(func(fd uintptr) {
+			unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_TTL, 2)
+			unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_RECVERR, 1)
+		})
+		conn.Write([]byte("anybody there?"))
+		conn.SetReadDeadline(time.Now().Add(time.Second))
+		_, err = conn.Read(make([]byte, 1))
+		return err
+	})
+	return errors.Is(err, unix.EHOSTUNREACH)
+}
+
+// standards.md N-9: another host has the address. Three tries, then a reason.
+func TestLabDADConflicts(t *testing.T) {
+	n := newNetwork(t, lab.Options{})
+	router, err := n.Router.Netlink.LinkByName("lan0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[netip.Addr]bool{}
+	for range 3 {
+		n.start("")
+		c := n.up()
+		if seen[c.IPv6] {
+			t.Fatalf("%s is used though another host has it", c.IPv6)
+		}
+		n.mustGet()
+		n.stop()
+		seen[c.IPv6] = true
+		if err := n.Router.Netlink.AddrAdd(router, &netlink.Addr{IPNet: &net.IPNet{IP: c.IPv6.AsSlice(), Mask: net.CIDRMask(128, 128)}, Flags: unix.IFA_F_NODAD}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.log = new(output)
+	n.start("")
+	n.said("3 addresses in 2001:db8:1::/64 on wlan0 are in use by other hosts", 1)
+	if got := strings.Count(n.log.String(), "address is in use by another host"); got != 3 {
+		t.Errorf("%d conflicts in the log, want 3:\n%s", got, n.log)
+	}
+	n.clean()
+	n.stop()
+}
+
+// After SIGKILL the next start takes away what is left, whatever it then does.
+func TestLabSIGKILL(t *testing.T) {
+	n := newNetwork(t, lab.Options{})
+	n.start("")
+	n.up()
+	n.daemon.Kill()
+	if as := n.clatAddrs(); len(as) != 1 {
+		t.Fatalf("a killed daemon leaves %v: this test proves nothing", as)
+	}
+	n.start("[clat]\nenable = \"never\"\n")
+	n.said("removed what a killed predecessor left", 1)
+	n.clean()
+	n.stop()
+	// And one that goes on where the other was killed.
+	n.start("")
+	n.up()
+	n.daemon.Kill()
+	n.start("")
+	n.up()
+	n.mustGet()
+	n.stop()
+}
+
+// standards.md C-15: native IPv4 comes and goes.
+func TestLabNativeIPv4(t *testing.T) {
+	n := newNetwork(t, lab.Options{})
+	n.start("")
+	n.up()
+	if err := n.SetNativeIPv4(true); err != nil {
+		t.Fatal(err)
+	}
+	n.said(`reason="native IPv4 on wlan0: standing aside"`, 1)
+	if as := n.clatAddrs(); len(as) > 0 {
+		t.Errorf("it stands aside with %v", as)
+	}
+	if err := n.SetNativeIPv4(false); err != nil {
+		t.Fatal(err)
+	}
+	n.up()
+	n.mustGet()
+	n.stop()
+}
+
+// What other programs remove is put back.
+func TestLabForeignHands(t *testing.T) {
+	n := newNetwork(t, lab.Options{})
+	n.start("")
+	c := n.up()
+	uplink, err := n.Laptop.Netlink.LinkByName(lab.Uplink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Laptop.Netlink.AddrDel(uplink, &netlink.Addr{IPNet: &net.IPNet{IP: c.IPv6.AsSlice(), Mask: net.CIDRMask(128, 128)}}); err != nil {
+		t.Fatal(err)
+	}
+	n.eventually("the address is back", func() bool { return len(n.clatAddrs()) == 1 })
+	flush := func() {
+		rs, err := n.Laptop.Netlink.RouteList(nil, netlink.FAMILY_V4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range rs {
+			n.Laptop.Netlink.RouteDel(&r)
+		}
+	}
+	flush()
+	n.eventually("the route is back", func() bool { _, ok := n.defaultRoute(); return ok })
+	n.eventually("the server answers", func() bool { return n.get() == nil })
+
+	tun, err := n.Laptop.Netlink.LinkByName("clat0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Laptop.Netlink.LinkDel(tun); err != nil {
+		t.Fatal(err)
+	}
+	n.eventually("another TUN", func() bool { i := n.tunIndex(); return i != 0 && i != tun.Attrs().Index })
+	n.eventually("the server answers", func() bool { return n.get() == nil })
+	if got := strings.Count(n.log.String(), "put back what another program removed"); got < 3 {
+		t.Errorf("%d lines about it, want 3:\n%s", got, n.log)
+	}
+	n.stop()
+}
+
+// The link goes down and comes back.
+func TestLabLinkFlap(t *testing.T) {
+	n := newNetwork(t, lab.Options{})
+	n.start("")
+	n.up()
+	uplink, err := n.Laptop.Netlink.LinkByName(lab.Uplink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Laptop.Netlink.LinkSetDown(uplink); err != nil {
+		t.Fatal(err)
+	}
+	n.said(`msg="no CLAT" reason="waiting for an IPv6 default route"`, 1)
+	if err := n.Laptop.Netlink.LinkSetUp(uplink); err != nil {
+		t.Fatal(err)
+	}
+	n.up()
+	n.eventually("the server answers", func() bool { return n.get() == nil })
+	n.stop()
+}
+
+// A router that says its own link is a NAT64 is not believed.
+func TestLabHostilePREF64(t *testing.T) {
+	n := newNetwork(t, lab.Options{})
+	n.start("")
+	c := n.up()
+	a := n.Advert()
+	a.PREF64 = []lab.PREF64{
+		{Prefix: lab.LaptopLink, Lifetime: time.Minute},
+		{Prefix: netip.PrefixFrom(c.IPv6, 96).Masked(), Lifetime: time.Minute},
+		{Prefix: netip.MustParsePrefix("fe80::/64"), Lifetime: time.Minute},
+		{Prefix: netip.MustParsePrefix("ff02::/96"), Lifetime: time.Minute},
+	}
+	if err := n.SetAdvert(a); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(500 * time.Millisecond)
+	n.mustGet()
+	if got := strings.Count(n.log.String(), `msg="CLAT is up"`); got != 1 {
+		t.Errorf("it moved:\n%s", n.log)
+	}
+	n.stop()
+}
+
+// SIGHUP reads the configuration again; a bad one changes nothing.
+func TestLabReload(t *testing.T) {
+	n := newNetwork(t, lab.Options{})
+	n.start("")
+	n.up()
+	file := filepath.Join(n.Dir, "tnat64d.toml")
+	reload := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Kill(n.daemon.PID(), unix.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reload("[clat]\nmetric = \"low\"\n")
+	n.said("the new configuration is refused; the old one stays in force", 1)
+	n.said("tnat64d.toml:2:10: clat.metric", 1)
+	n.mustGet()
+	reload("[clat]\nengine = \"kernel\"\n")
+	n.said("the new configuration is refused; the old one stays in force", 2)
+	reload("[clat]\nmetric = 5\n[translation]\nicmp-errors-per-second = 3\n")
+	n.eventually("the new metric", func() bool { r, ok := n.defaultRoute(); return ok && r.Metric == 5 })
+	n.eventually("the server answers", func() bool { return n.get() == nil })
+	reload("[clat]\nenable = \"never\"\n")
+	n.said(`reason="clat.enable is \"never\""`, 1)
+	n.clean()
+	n.stop()
+}
+
+func TestLabMetrics(t *testing.T) {
+	n := newNetwork(t, lab.Options{})
+	d, err := n.startProcess("[control]\nmetrics = \"127.0.0.1:9646\"\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.up()
+	n.mustGet()
+	var got []string
+	err = n.Laptop.Do(func() error {
+		conn, err := net.Dial("tcp", "127.0.0.1:9646")
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, "GET /metrics HTTP/1.0\r\n\r\n")
+		for s := bufio.NewScanner(conn); s.Scan(); {
+			if name, _, ok := strings.Cut(s.Text(), " "); ok && strings.HasPrefix(name, "tnat64_") && !strings.Contains(name, "reason=") {
+				got = append(got, name)
+			}
+			if strings.HasPrefix(s.Text(), `tnat64_packets_translated_total{direction="4to6"} 0`) {
+				t.Error("nothing counted")
+			}
+		}
+		return nil
+	})
+	want := []string{
+		`tnat64_bytes_translated_total{direction="4to6"}`, `tnat64_bytes_translated_total{direction="6to4"}`,
+		`tnat64_icmp_errors_rate_limited_total`, `tnat64_icmp_errors_sent_total`,
+		`tnat64_packets_translated_total{direction="4to6"}`, `tnat64_packets_translated_total{direction="6to4"}`,
+		`tnat64_tun_errors_total{operation="read"}`, `tnat64_tun_errors_total{operation="write"}`,
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("metrics %v: %q", err, got)
+	}
+	d.stop(t)
+}
+
+// startProcess starts the daemon without the lab's own [control] table.
+func (n *network) startProcess(config string) (p *process, err error) {
+	err = n.Laptop.Do(func() error {
+		p = startDaemon(n.t, n.path, config, directories(n.t)...)
+		return nil
+	})
+	return p, err
+}
