@@ -52,8 +52,8 @@ func checkOffload(o Offload, b []byte, l4 int, proto uint8, fragment bool, tcpTy
 			return c, BadOffload
 		}
 		c.absent = true
-	case c.segments:
-		return c, BadOffload
+	case c.segments, proto == protoTCP && start < l4+20, proto == protoUDP && start < l4+8:
+		return c, BadOffload // in the middle of the header that is to be rewritten
 	default:
 		c.foreign = true
 	}

@@ -34,7 +34,7 @@ func (t *Translator) reply4(s *Scratch, h *header4, o *offload, r Reason, kind, 
 func (t *Translator) reply6(s *Scratch, h *header6, r Reason, kind, code uint8, word uint32) (Verdict, Reason) {
 	const redirect = 137
 	switch {
-	case t.noErrors, h.icmpError:
+	case t.noErrors, h.icmpError, illegalSource6(h.b[8:]):
 		return Drop, r
 	case h.proto != protoICMPv6:
 	case kind == 1, h.fragOff != 0, h.l4 == len(h.b), h.b[h.l4] == redirect:
