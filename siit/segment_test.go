@@ -25,8 +25,8 @@ func segment(p siit.Packet) ([][]byte, error) {
 		if p.Flags&siit.NeedsCsum != 0 {
 			at := int(p.CsumStart) + int(p.CsumOffset)
 			sum := ^checksum.Checksum(b[p.CsumStart:], 0)
-			if sum == 0 && ip.proto == protoUDP {
-				sum = 0xffff
+			if sum == 0 {
+				sum = 0xffff // as Linux does for any protocol
 			}
 			binary.BigEndian.PutUint16(b[at:], sum)
 		}
