@@ -93,15 +93,21 @@ func (n *network) stop() {
 	n.clean()
 }
 
+// clean compares the laptop with how it was, and gives its own addresses the
+// time for their DAD.
 func (n *network) clean() {
 	n.t.Helper()
-	after, err := n.Laptop.Snapshot()
-	if err != nil {
-		n.t.Fatal(err)
+	var diff []string
+	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		after, err := n.Laptop.Snapshot()
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		if diff = n.before.Diff(after); len(diff) == 0 {
+			return
+		}
 	}
-	if diff := n.before.Diff(after); len(diff) > 0 {
-		n.t.Errorf("the laptop is not as before:\n%s", strings.Join(diff, "\n"))
-	}
+	n.t.Errorf("the laptop is not as before:\n%s", strings.Join(diff, "\n"))
 }
 
 // eventually waits until ok; what says what did not become true.

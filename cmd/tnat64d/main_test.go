@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,9 @@ import (
 
 // The test binary is tnat64d when it is called by that name.
 func TestMain(m *testing.M) {
+	// The labs wait for the kernel's DAD most of the time, not for a CPU.
+	testing.Init()
+	flag.Set("test.parallel", "8")
 	testscript.Main(m, map[string]func(){"tnat64d": main})
 }
 

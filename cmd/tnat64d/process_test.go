@@ -82,9 +82,3 @@ func (p *process) stop(t *testing.T) {
 		t.Errorf("no summary at the end:\n%s", log)
 	}
 }
-
-// kill ends it by SIGKILL.
-func (p *process) kill() {
-	p.cmd.Process.Kill()
-	<-p.done
-}
