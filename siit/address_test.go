@@ -174,6 +174,7 @@ func TestConfigRefused(t *testing.T) {
 		"CLAT without IPv4":         func(c *siit.Config) { c.Mapping.CLAT.IPv4 = netip.Addr{} },
 		"CLAT the wrong way round":  func(c *siit.Config) { c.Mapping.CLAT = siit.Pair{IPv4: clat6, IPv6: clat4} },
 		"CLAT IPv4-mapped":          func(c *siit.Config) { c.Mapping.CLAT.IPv6 = netip.MustParseAddr("::ffff:192.0.0.1") },
+		"CLAT address in the table": func(c *siit.Config) { c.Mapping.EAM = []siit.EAM{eam("192.0.0.1/32", "2001:db8:cccc::1/128")} },
 		"CLAT inside PREF64":        func(c *siit.Config) { c.Mapping.CLAT.IPv6 = remote6 },
 		"E-1 suffix does not fit":   func(c *siit.Config) { c.Mapping.EAM = []siit.EAM{eam("192.0.2.0/24", "2001:db8:cccc::/121")} },
 		"E-1 host for a network":    func(c *siit.Config) { c.Mapping.EAM = []siit.EAM{eam("192.0.2.0/31", "2001:db8:cccc::1/128")} },

@@ -162,6 +162,24 @@ func TestEAMManyHosts(t *testing.T) {
 	}
 }
 
+// TestEAMWholeSpace: prefixes at the ends of the address spaces.
+func TestEAMWholeSpace(t *testing.T) {
+	r := newRig(t, routerConfig(eam("0.0.0.0/0", "2001:db8:9::/96"), eam("192.0.0.0/2", "e000::/3"), eam("223.255.255.255/32", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/128")))
+	for _, c := range []struct{ v4, v6 string }{
+		{"1.0.0.0", "2001:db8:9::100:0"}, {"191.255.255.255", "2001:db8:9::bfff:ffff"},
+		{"200.0.0.1", "e400:0:8000::"}, {"223.255.255.254", "efff:ffff::"}, {"223.255.255.255", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe"},
+	} {
+		a := netip.MustParseAddr(c.v4)
+		want, _ := mapEAM(r.cfg.Mapping.EAM, a)
+		if got := map6(t, r, a); got != want || got.String() != c.v6 {
+			t.Errorf("%s became %v, want %s", c.v4, got, c.v6)
+		}
+	}
+	if got := map4(t, r, netip.MustParseAddr("2001:db8:9::203.0.113.77")); got.String() != "203.0.113.77" {
+		t.Errorf("2001:db8:9::203.0.113.77 became %v", got)
+	}
+}
+
 // TestEAMHost is a CLAT that also serves hosts of a table (E-9, P-10).
 func TestEAMHost(t *testing.T) {
 	cfg := hostConfig()

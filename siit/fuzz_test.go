@@ -18,7 +18,7 @@ import (
 func fuzzConfigs() []siit.Config {
 	with := func(c siit.Config, change func(c *siit.Config)) siit.Config { change(&c); return c }
 	table := tableE5()
-	table.Mapping.Hairpin = siit.HairpinIntrinsic
+	table.Mapping.Hairpin, table.MTU6, table.MTU4 = siit.HairpinIntrinsic, 1400, 1480
 	return []siit.Config{
 		hostConfig(),
 		neutralConfig(),

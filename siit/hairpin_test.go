@@ -148,6 +148,19 @@ func TestHairpinIntrinsic(t *testing.T) {
 			}
 		}
 	})
+	t.Run("E-7 too big on the way back", func(t *testing.T) {
+		// The IPv4 form fits, but what is turned round does not: the sender
+		// has to hear of it, or its path MTU discovery ends here.
+		cfg := r.cfg
+		cfg.MTU6, cfg.MTU4 = 1400, 1480
+		in := ip6{src: hostA6, dst: hostB64, payload: udp(hostA6, hostB64, data(1402))}.bytes()
+		e := translate(t, cfg, in).reply(t, siit.TooBig)
+		if mtu := binary.BigEndian.Uint32(e[44:]); e[40] != 2 || mtu != 1400 {
+			t.Errorf("ICMPv6 type %d, MTU %d", e[40], mtu)
+		}
+		cfg.NoErrors = true
+		translate(t, cfg, in).dropped(t, siit.TooBig)
+	})
 	t.Run("E-7 super-packet", func(t *testing.T) {
 		in := ip6{src: hostA6, dst: hostB64, proto: protoTCP, payload: tcp(hostA6, hostB64, 0x10, nil, data(5000))}.bytes()
 		off := siit.Offload{GSOType: siit.GSOTCPv6, GSOSize: 1400, HdrLen: 60}

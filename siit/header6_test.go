@@ -322,7 +322,7 @@ func TestAddressesRefused6to4(t *testing.T) {
 	})
 	t.Run("A-12 illegal sources inside PREF64", func(t *testing.T) {
 		// No IPv4 packet may come from there (RFC 1812 5.3.7), translated or not.
-		for _, src := range []string{"0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"} {
+		for _, src := range []string{"0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "192.0.0.1"} {
 			in := from(embed(pref64, netip.MustParseAddr(src)))
 			host.run(t, in, siit.Offload{}).dropped(t, siit.SourceIllegal)
 		}
@@ -338,6 +338,13 @@ func TestAddressesRefused6to4(t *testing.T) {
 		in := ip6{dst: native6, payload: udp(remote6, native6, data(8))}.bytes()
 		if o := router.run(t, in, siit.Offload{}); o.verdict == siit.Translated || o.reason != siit.DestinationUnmappable {
 			t.Errorf("router: %v", o)
+		}
+	})
+	t.Run("G-7 P-13 destinations inside PREF64", func(t *testing.T) {
+		for _, dst := range []string{"0.0.0.1", "127.0.0.1", "169.254.1.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"} {
+			a := embed(pref64, netip.MustParseAddr(dst))
+			in := ip6{dst: a, payload: udp(remote6, a, data(8))}.bytes()
+			router.run(t, in, siit.Offload{}).dropped(t, siit.DestinationIllegal)
 		}
 	})
 	t.Run("ERR-2 source outside PREF64", func(t *testing.T) {

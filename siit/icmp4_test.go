@@ -207,6 +207,24 @@ func TestICMPQuoteLimits4to6(t *testing.T) {
 			}
 		}
 	})
+	t.Run("quotes that have no counterpart", func(t *testing.T) {
+		quoted := func(p ip4) []byte {
+			p.src, p.dst = remote4, clat4
+			return error4(11, 0, 0, p.bytes())
+		}
+		for name, in := range map[string][]byte{
+			"ICMP fragment":   quoted(ip4{proto: protoICMP, mf: true, payload: icmp4(8, 0, 1, data(64))}),
+			"later fragment":  quoted(ip4{proto: protoICMP, offset: 64, payload: data(64)}),
+			"ICMP timestamp":  quoted(ip4{proto: protoICMP, payload: icmp4(13, 0, 1, data(12))}),
+			"ICMPv6":          quoted(ip4{proto: protoICMPv6, payload: data(64)}),
+			"Fragment Header": quoted(ip4{proto: protoFragment, payload: data(64)}),
+			"not to us":       error4(11, 0, 0, ip4{src: remote4, dst: remote4, payload: udp(remote4, remote4, data(20))}.bytes()),
+		} {
+			if o := r.run(t, in, siit.Offload{}); o.verdict != siit.Drop {
+				t.Errorf("%s: %v", name, o)
+			}
+		}
+	})
 	t.Run("I4-15 every nested error", func(t *testing.T) {
 		for _, typ := range []uint8{3, 4, 5, 11, 12} {
 			inner := ip4{src: remote4, dst: clat4, proto: protoICMP, payload: icmp4(typ, 0, 0, received4(8))}.bytes()

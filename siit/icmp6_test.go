@@ -219,6 +219,25 @@ func TestICMPQuoteRefused6to4(t *testing.T) {
 			}
 		}
 	})
+	t.Run("quotes that have no counterpart", func(t *testing.T) {
+		quoted := func(p ip6) []byte {
+			p.src, p.dst = clat6, remote6
+			return error6(remote6, 3, 0, 0, p.bytes())
+		}
+		long := ip6{src: clat6, dst: remote6, proto: protoESP, payload: data(64)}.bytes()
+		long[4], long[5] = 0xff, 0xff // does not fit an IPv4 packet
+		for name, in := range map[string][]byte{
+			"ICMPv6 fragment": quoted(ip6{proto: protoICMPv6, ext: []extension{fragment(3, 0, true)}, payload: icmp6(clat6, remote6, 128, 0, 1, data(56))}),
+			"later fragment":  quoted(ip6{proto: protoICMPv6, ext: []extension{fragment(3, 64, false)}, payload: data(64)}),
+			"ND":              quoted(ip6{proto: protoICMPv6, payload: icmp6(clat6, remote6, 135, 0, 0, data(24))}),
+			"ICMPv4":          quoted(ip6{proto: protoICMP, payload: data(64)}),
+			"65535 bytes":     error6(remote6, 3, 0, 0, long),
+		} {
+			if o := r.run(t, in, siit.Offload{}); o.verdict != siit.Drop {
+				t.Errorf("%s: %v", name, o)
+			}
+		}
+	})
 	t.Run("quotes that cannot be read", func(t *testing.T) {
 		for n := range 40 {
 			r.run(t, error6(remote6, 1, 4, 0, sent6(20)[:n]), siit.Offload{}).dropped(t, siit.ICMPErrorMalformed)

@@ -109,6 +109,23 @@ func TestSegmentsFirstOrLast(t *testing.T) {
 	}
 }
 
+// TestSegmentsWithoutChecksum is T4-3 for a super-packet: each segment gets a
+// checksum of its own.
+func TestSegmentsWithoutChecksum(t *testing.T) {
+	cfg := hostConfig()
+	refuse := cfg
+	refuse.DropUDPZeroChecksum = true
+	for _, size := range []int{1000, 1440} {
+		for _, df := range []bool{true, false} {
+			s := super{to6: true, proto: protoUDP, size: size, payload: 9000, df: df, mapping: cfg.Mapping}
+			in, off := s.packet()
+			in[26], in[27] = 0, 0
+			equivalence(t, newRig(t, cfg), in, off)
+			newRig(t, refuse).run(t, in, off).dropped(t, siit.UDPZeroChecksum)
+		}
+	}
+}
+
 func TestSuperPacketTooBig(t *testing.T) {
 	cfg := hostConfig()
 	r := newRig(t, cfg)
