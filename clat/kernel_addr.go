@@ -3,7 +3,6 @@ package clat
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -101,6 +100,9 @@ func lifetime(seconds uint32) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
+// ErrIPv6Off is returned for links on which IPv6 is switched off.
+var ErrIPv6Off = errors.New("IPv6 is switched off on this interface")
+
 // AddCLATAddr adds a as /128 without prefix route and with preferred lifetime
 // 0. Its valid lifetime has no end: an address whose DAD fails is kept by the
 // kernel, flagged, only if it is permanent.
@@ -123,7 +125,7 @@ func (k *Kernel) AddCLATAddr(link int, a netip.Addr) error {
 		// looked; the next observation will tell what it is.
 		return nil
 	case errors.Is(err, unix.EACCES):
-		return fmt.Errorf("IPv6 is switched off on this interface (disable_ipv6): %w", err)
+		return ErrIPv6Off
 	}
 	return err
 }

@@ -154,7 +154,7 @@ func TestKernelIPv6SwitchedOff(t *testing.T) {
 	k := enterNetns(t)
 	l, _ := addVeth(t, k, "wlan0", "lan0")
 	must(t, os.WriteFile("/proc/sys/net/ipv6/conf/wlan0/disable_ipv6", []byte("1"), 0))
-	if err := k.AddCLATAddr(l.Attrs().Index, clatAddr); !errors.Is(err, unix.EACCES) {
+	if err := k.AddCLATAddr(l.Attrs().Index, clatAddr); !errors.Is(err, ErrIPv6Off) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -44,6 +44,8 @@ func explain(err error, tunName string) error {
 	case errors.As(err, &bpf):
 		hint := "BPF needs Linux 5.10 with CONFIG_BPF_SYSCALL, CAP_BPF or CAP_SYS_ADMIN in the initial user namespace, and no seccomp filter against bpf(2)"
 		return &failure{what: "packets cannot be steered", hint: hint, err: errors.New(strings.TrimPrefix(bpf.Error(), "steer: "))}
+	case errors.Is(err, clat.ErrIPv6Off):
+		return &failure{what: "the uplink cannot have a CLAT address", hint: "switch IPv6 on: sysctl -w net.ipv6.conf.INTERFACE.disable_ipv6=0", err: err}
 	case errors.Is(err, fs.ErrExist):
 		return tunNameTaken(tunName)
 	case errors.Is(err, fs.ErrPermission):

@@ -177,10 +177,25 @@ func TestBPFRefused(t *testing.T) {
 		exit $status`
 	cmd := command(t, unshare, "--user", "--map-root-user", "--net", "sh", "-c", script, "sh", path, "-config", writeConfig(t, alwaysUp))
 	cmd.Env = directories(t)
+	if _, err := exec.LookPath("ip"); err != nil {
+		t.Skip("needs ip: ", err)
+	}
 	if out, err := exec.Command(unshare, "--user", "--map-root-user", "--net", "ip", "link").CombinedOutput(); err != nil {
 		t.Skipf("needs user namespaces: %v: %s", err, out)
 	}
 	expectFailure(t, cmd, "packets cannot be steered: load the BPF programs: not permitted")
+}
+
+func TestIPv6SwitchedOff(t *testing.T) {
+	path := daemonPath(t)
+	h := enterNetns(t)
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/wlan0/disable_ipv6", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	cmd := command(t, path, "-config", writeConfig(t, alwaysUp))
+	cmd.Env = directories(t)
+	expectFailure(t, cmd, "IPv6 is switched off on this interface")
+	clean(t, h)
 }
 
 func TestMetricsPortTaken(t *testing.T) {
