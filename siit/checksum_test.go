@@ -52,6 +52,15 @@ func TestEveryChecksum(t *testing.T) {
 	}
 }
 
+// everyStep is how many sums are passed over: with -short, which the race
+// detector is run with, most of them.
+func everyStep() int {
+	if testing.Short() {
+		return 13
+	}
+	return 1
+}
+
 func everyChecksum(t *testing.T, s sumSetting, to6 bool) {
 	tr, err := siit.New(s.cfg)
 	if err != nil {
@@ -87,7 +96,8 @@ func everyChecksum(t *testing.T, s sumSetting, to6 bool) {
 	}
 	mem := make([]byte, siit.Headroom+len(in))
 	seen := make([]bool, 0x10000)
-	for v := range 0x10000 {
+	step := everyStep()
+	for v := 0; v < 0x10000; v += step {
 		packet := mem[siit.Headroom:]
 		copy(packet, in)
 		transport := packet[ipLen:]
@@ -153,7 +163,7 @@ func everyChecksum(t *testing.T, s sumSetting, to6 bool) {
 		}
 	}
 	// 0 and 0xffff stand for the same sum; a computation gives one of them.
-	if missing > 2 {
+	if missing > 2 && step == 1 {
 		t.Errorf("%d checksums did not occur", missing)
 	}
 }
@@ -210,14 +220,14 @@ func TestUDPWithoutChecksum(t *testing.T) {
 		// A computed checksum of 0 goes out as 0xffff (T4-5).
 		ffff := 0
 		in := none(ip4{}, 4)
-		for v := range 0x10000 {
+		for v := 0; v < 0x10000; v += everyStep() {
 			binary.BigEndian.PutUint16(in[28:], uint16(v))
 			o := compute.run(t, in, siit.Offload{})
 			if sum := binary.BigEndian.Uint16(o.one(t)[46:]); sum == 0xffff {
 				ffff++
 			}
 		}
-		if ffff == 0 {
+		if ffff == 0 && everyStep() == 1 {
 			t.Error("no checksum of 0xffff came out")
 		}
 	})

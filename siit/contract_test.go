@@ -116,8 +116,8 @@ func TestSeeds(t *testing.T) {
 		res := tr.Translate(siit.NewScratch(seed), siit.Packet{Buf: mem, Off: siit.Headroom})
 		return mustParse(t, res.Packets[0].Bytes()).id
 	}
-	if id(1) == id(2) || id(1) != id(1) {
-		t.Errorf("identifications %d and %d", id(1), id(2))
+	if a, b := id(1), id(2); a == b {
+		t.Errorf("identifications %d and %d", a, b)
 	}
 }
 
