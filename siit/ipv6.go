@@ -167,6 +167,9 @@ func (t *Translator) from6(s *Scratch, p Packet) (Verdict, Reason) {
 	if split && df {
 		return t.reply6(s, &h, TooBig, 2, 0, uint32(max(minMTU6, min(t.mtu6, t.mtu4+ipv4Len))))
 	}
+	if turn && df && n+ipv6Len > t.mtu6 {
+		return t.reply6(s, &h, TooBig, 2, 0, uint32(t.mtu6)) // on the way back
+	}
 	if split && o.segments {
 		return t.segment(s, h.b, h.l4, o, false)
 	}
