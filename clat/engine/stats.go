@@ -49,6 +49,23 @@ func (e *Engine) Stats() Stats {
 	return s
 }
 
+// Add returns the sum of two engines' counts.
+func (s Stats) Add(o Stats) Stats {
+	s.Packets4to6 += o.Packets4to6
+	s.Bytes4to6 += o.Bytes4to6
+	s.Packets6to4 += o.Packets6to4
+	s.Bytes6to4 += o.Bytes6to4
+	for i := range s.Drops {
+		s.Drops[i] += o.Drops[i]
+	}
+	s.ICMPFragments += o.ICMPFragments
+	s.Replies += o.Replies
+	s.RateLimited += o.RateLimited
+	s.WriteErrors += o.WriteErrors
+	s.ReadErrors += o.ReadErrors
+	return s
+}
+
 // counters are those of one queue. Only its goroutine adds to them, and the
 // padding keeps them off the cache lines of others (128 bytes, because
 // processors fetch lines in pairs), so that counting stays local to a CPU.

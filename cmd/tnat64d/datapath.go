@@ -114,7 +114,7 @@ func (r *running) Close() error {
 	d := r.path
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.past = sum(d.past, r.Stats())
+	d.past = d.past.Add(r.Stats())
 	d.cur = nil
 	return nil
 }
@@ -133,20 +133,5 @@ func (d *datapath) Stats() engine.Stats {
 	if d.cur == nil {
 		return d.past
 	}
-	return sum(d.past, d.cur.Stats())
-}
-
-func sum(a, b engine.Stats) engine.Stats {
-	a.Packets4to6 += b.Packets4to6
-	a.Bytes4to6 += b.Bytes4to6
-	a.Packets6to4 += b.Packets6to4
-	a.Bytes6to4 += b.Bytes6to4
-	for i := range a.Drops {
-		a.Drops[i] += b.Drops[i]
-	}
-	a.Replies += b.Replies
-	a.RateLimited += b.RateLimited
-	a.WriteErrors += b.WriteErrors
-	a.ReadErrors += b.ReadErrors
-	return a
+	return d.past.Add(d.cur.Stats())
 }

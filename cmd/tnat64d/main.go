@@ -22,7 +22,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 
 	"golang.org/x/sys/unix"
 
@@ -54,10 +53,10 @@ func main() {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var (
-		level   slog.Level
-		fs      = flag.NewFlagSet("tnat64d", flag.ContinueOnError)
-		file    = fs.String("config", "", "")
-		version = fs.Bool("version", false, "")
+		level      slog.Level
+		fs         = flag.NewFlagSet("tnat64d", flag.ContinueOnError)
+		file       = fs.String("config", "", "")
+		sayVersion = fs.Bool("version", false, "")
 	)
 	fs.Func("log-level", "", func(s string) error { return parseLevel(s, &level) })
 	fs.SetOutput(io.Discard)
@@ -71,7 +70,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case fs.NArg() > 0:
 		fmt.Fprintf(stderr, "tnat64d: unexpected argument %q\n%s", fs.Arg(0), usage)
 		return exitUsage
-	case *version:
+	case *sayVersion:
 		fmt.Fprintln(stdout, versionLine())
 		return exitOK
 	}
@@ -115,11 +114,10 @@ func newLogger(w io.Writer, level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, opts))
 }
 
+// version is set by the Makefile to what git says.
+var version = "(devel)"
+
 func versionLine() string {
-	version := "(devel)"
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		version = info.Main.Version
-	}
 	return fmt.Sprintf("tnat64d %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 

@@ -26,6 +26,7 @@ var (
 	packetsTranslated = describe("packets_translated_total", "Packets translated; a super-packet counts once.", "direction")
 	bytesTranslated   = describe("bytes_translated_total", "Bytes of translated packets, IP headers included, as they were before translation.", "direction")
 	packetsDropped    = describe("packets_dropped_total", "Packets not translated, by reason; those answered with an ICMP error as well.", "reason")
+	icmpFragments     = describe("icmp_fragments_total", "Fragments of ICMP messages that were collected to be translated as a whole.")
 	errorsSent        = describe("icmp_errors_sent_total", "ICMP errors sent in the translator's own name.")
 	errorsLimited     = describe("icmp_errors_rate_limited_total", "ICMP errors not sent because of translation.icmp-errors-per-second.")
 	ioErrors          = describe("tun_errors_total", "Packets that the kernel did not take from, or could not hand to, the engine.", "operation")
@@ -47,6 +48,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			count(packetsDropped, n, siit.Reason(r).String())
 		}
 	}
+	count(icmpFragments, s.ICMPFragments)
 	count(errorsSent, s.Replies)
 	count(errorsLimited, s.RateLimited)
 	count(ioErrors, s.ReadErrors, "read")
