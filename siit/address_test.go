@@ -179,6 +179,9 @@ func TestConfigRefused(t *testing.T) {
 		"E-1 suffix does not fit":   func(c *siit.Config) { c.Mapping.EAM = []siit.EAM{eam("192.0.2.0/24", "2001:db8:cccc::/121")} },
 		"E-1 host for a network":    func(c *siit.Config) { c.Mapping.EAM = []siit.EAM{eam("192.0.2.0/31", "2001:db8:cccc::1/128")} },
 		"EAM columns exchanged":     func(c *siit.Config) { c.Mapping.EAM = []siit.EAM{eam("2001:db8:cccc::/124", "192.0.2.0/28")} },
+		"EAM IPv4-mapped": func(c *siit.Config) {
+			c.Mapping.EAM = []siit.EAM{{IPv4: prefix("192.0.2.0/28"), IPv6: netip.PrefixFrom(netip.MustParseAddr("::ffff:192.0.2.0"), 124)}}
+		},
 		"EAM without IPv6":          func(c *siit.Config) { c.Mapping.EAM = []siit.EAM{{IPv4: prefix("192.0.2.0/28")}} },
 		"EAM without IPv4":          func(c *siit.Config) { c.Mapping.EAM = []siit.EAM{{IPv6: prefix("2001:db8:cccc::/124")}} },
 		"MTU6 1279":                 func(c *siit.Config) { c.MTU6 = 1279 },

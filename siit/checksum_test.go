@@ -273,6 +273,26 @@ func TestNeutral(t *testing.T) {
 	}
 }
 
+// TestNeutralButForSome: the CLAT's addresses are neutral, those of a host in
+// its table are not. The harness checks the sums.
+func TestNeutralButForSome(t *testing.T) {
+	cfg := neutralConfig()
+	cfg.Mapping.EAM = []siit.EAM{eam("192.0.2.0/28", "2001:db8:cccc::/124")}
+	r := newRig(t, cfg)
+	guest4, guest6, src6 := netip.MustParseAddr("192.0.2.5"), netip.MustParseAddr("2001:db8:cccc::5"), embed(neutralPREF64, remote4)
+	for _, in := range [][]byte{
+		ip4{src: guest4, payload: udp(guest4, remote4, data(50))}.bytes(),
+		ip4{src: guest4, dst: clat4, proto: protoTCP, payload: tcp(guest4, clat4, 2, nil, nil)}.bytes(),
+		ip4{dst: guest4, proto: protoTCP, payload: tcp(clat4, guest4, 2, nil, nil)}.bytes(),
+		ip6{src: src6, dst: guest6, payload: udp(src6, guest6, data(50))}.bytes(),
+		ip6{src: guest6, dst: neutralCLAT6, payload: udp(guest6, neutralCLAT6, data(50))}.bytes(),
+	} {
+		if o := r.run(t, in, siit.Offload{}); o.verdict != siit.Translated {
+			t.Logf("%x: %v", in[:20], o.reason)
+		}
+	}
+}
+
 // TestOtherChecksums is T4-7: DCCP and UDP-Lite have the pseudo-header in
 // their checksums, too. Both are 16 bits at byte 6.
 func TestOtherChecksums(t *testing.T) {
