@@ -657,7 +657,7 @@ func TestLabMetrics(t *testing.T) {
 	})
 	want := []string{
 		`tnat64_bytes_translated_total{direction="4to6"}`, `tnat64_bytes_translated_total{direction="6to4"}`,
-		`tnat64_icmp_errors_rate_limited_total`, `tnat64_icmp_errors_sent_total`,
+		`tnat64_icmp_errors_rate_limited_total`, `tnat64_icmp_errors_sent_total`, `tnat64_icmp_fragments_total`,
 		`tnat64_packets_translated_total{direction="4to6"}`, `tnat64_packets_translated_total{direction="6to4"}`,
 		`tnat64_tun_errors_total{operation="read"}`, `tnat64_tun_errors_total{operation="write"}`,
 	}
