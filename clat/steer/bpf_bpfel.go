@@ -23,6 +23,16 @@ type bpfCounters struct {
 	Failed        uint64
 }
 
+type bpfEngineCounters struct {
+	_          structs.HostLayout
+	Translated [2][3]struct {
+		_       structs.HostLayout
+		Packets uint64
+		Bytes   uint64
+	}
+	Declined [2][10]uint64
+}
+
 type bpfNextHop struct {
 	_      structs.HostLayout
 	Family uint32
@@ -35,17 +45,44 @@ type bpfPrefix struct {
 	Addr [16]uint8
 }
 
+type bpfTranslation struct {
+	_           structs.HostLayout
+	Clat6Hi     uint64
+	Clat6Lo     uint64
+	PrefHi      uint64
+	PrefLo      uint64
+	MaskHi      uint64
+	MaskLo      uint64
+	PrefLen     uint32
+	Clat4       uint32
+	Mtu6        uint32
+	Mtu4        uint32
+	Limit6      uint32
+	Neutral     uint32
+	DropPrivate uint32
+	Pad         uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapCounts           = "counts"
+	bpfMapEngineCounts     = "engine_counts"
 	bpfMapOurs             = "ours"
 	bpfMapRouter           = "router"
+	bpfMapTemplate         = "template"
+	bpfMapTranslations     = "translations"
+	bpfProgGsoProbe        = "gso_probe"
+	bpfProgTunEgress       = "tun_egress"
 	bpfProgTunIngress      = "tun_ingress"
 	bpfProgUplinkEgress    = "uplink_egress"
 	bpfProgUplinkIngress   = "uplink_ingress"
+	bpfVarGsoKept          = "gso_kept"
+	bpfVarKernelEngine     = "kernel_engine"
+	bpfVarTunHeaderLen     = "tun_header_len"
 	bpfVarTunIfindex       = "tun_ifindex"
+	bpfVarUplinkHeaderLen  = "uplink_header_len"
 	bpfVarUplinkIfindex    = "uplink_ifindex"
 	bpfVarUplinkLinkHeader = "uplink_link_header"
 )
@@ -92,6 +129,8 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
+	GsoProbe      *ebpf.ProgramSpec `ebpf:"gso_probe"`
+	TunEgress     *ebpf.ProgramSpec `ebpf:"tun_egress"`
 	TunIngress    *ebpf.ProgramSpec `ebpf:"tun_ingress"`
 	UplinkEgress  *ebpf.ProgramSpec `ebpf:"uplink_egress"`
 	UplinkIngress *ebpf.ProgramSpec `ebpf:"uplink_ingress"`
@@ -101,16 +140,23 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	Counts *ebpf.MapSpec `ebpf:"counts"`
-	Ours   *ebpf.MapSpec `ebpf:"ours"`
-	Router *ebpf.MapSpec `ebpf:"router"`
+	Counts       *ebpf.MapSpec `ebpf:"counts"`
+	EngineCounts *ebpf.MapSpec `ebpf:"engine_counts"`
+	Ours         *ebpf.MapSpec `ebpf:"ours"`
+	Router       *ebpf.MapSpec `ebpf:"router"`
+	Template     *ebpf.MapSpec `ebpf:"template"`
+	Translations *ebpf.MapSpec `ebpf:"translations"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
+	GsoKept          *ebpf.VariableSpec `ebpf:"gso_kept"`
+	KernelEngine     *ebpf.VariableSpec `ebpf:"kernel_engine"`
+	TunHeaderLen     *ebpf.VariableSpec `ebpf:"tun_header_len"`
 	TunIfindex       *ebpf.VariableSpec `ebpf:"tun_ifindex"`
+	UplinkHeaderLen  *ebpf.VariableSpec `ebpf:"uplink_header_len"`
 	UplinkIfindex    *ebpf.VariableSpec `ebpf:"uplink_ifindex"`
 	UplinkLinkHeader *ebpf.VariableSpec `ebpf:"uplink_link_header"`
 }
@@ -135,16 +181,22 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	Counts *ebpf.Map `ebpf:"counts"`
-	Ours   *ebpf.Map `ebpf:"ours"`
-	Router *ebpf.Map `ebpf:"router"`
+	Counts       *ebpf.Map `ebpf:"counts"`
+	EngineCounts *ebpf.Map `ebpf:"engine_counts"`
+	Ours         *ebpf.Map `ebpf:"ours"`
+	Router       *ebpf.Map `ebpf:"router"`
+	Template     *ebpf.Map `ebpf:"template"`
+	Translations *ebpf.Map `ebpf:"translations"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Counts,
+		m.EngineCounts,
 		m.Ours,
 		m.Router,
+		m.Template,
+		m.Translations,
 	)
 }
 
@@ -152,7 +204,11 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
+	GsoKept          *ebpf.Variable `ebpf:"gso_kept"`
+	KernelEngine     *ebpf.Variable `ebpf:"kernel_engine"`
+	TunHeaderLen     *ebpf.Variable `ebpf:"tun_header_len"`
 	TunIfindex       *ebpf.Variable `ebpf:"tun_ifindex"`
+	UplinkHeaderLen  *ebpf.Variable `ebpf:"uplink_header_len"`
 	UplinkIfindex    *ebpf.Variable `ebpf:"uplink_ifindex"`
 	UplinkLinkHeader *ebpf.Variable `ebpf:"uplink_link_header"`
 }
@@ -161,6 +217,8 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
+	GsoProbe      *ebpf.Program `ebpf:"gso_probe"`
+	TunEgress     *ebpf.Program `ebpf:"tun_egress"`
 	TunIngress    *ebpf.Program `ebpf:"tun_ingress"`
 	UplinkEgress  *ebpf.Program `ebpf:"uplink_egress"`
 	UplinkIngress *ebpf.Program `ebpf:"uplink_ingress"`
@@ -168,6 +226,8 @@ type bpfPrograms struct {
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.GsoProbe,
+		p.TunEgress,
 		p.TunIngress,
 		p.UplinkEgress,
 		p.UplinkIngress,

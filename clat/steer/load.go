@@ -1,15 +1,36 @@
 package steer
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
 )
 
+// constants are what the programs are loaded with.
+type constants struct {
+	uplink, tun int
+	linkHeader  bool // frames of the uplink begin with an Ethernet header
+	// How many bytes the programs find in front of the IP header.
+	uplinkHeaderLen, tunHeaderLen int
+	kernelEngine, gsoKept         bool
+}
+
+const ethernetLen = 14
+
+func newConstants(uplink int, linkHeader bool, tun int) constants {
+	c := constants{uplink: uplink, tun: tun, linkHeader: linkHeader}
+	if linkHeader {
+		c.uplinkHeaderLen = ethernetLen
+	}
+	return c
+}
+
 // load loads programs and maps into the kernel. Nothing is pinned: they are
 // gone with the process unless a filter holds them.
-func load(uplink int, linkHeader bool, tun int) (*bpfObjects, error) {
+func load(c constants) (*bpfObjects, error) {
 	// Does something only before kernel 5.11, and needs CAP_SYS_RESOURCE there.
 	// Without that right the maps may still fit; if not, loading says so.
 	_ = rlimit.RemoveMemlock()
@@ -22,14 +43,14 @@ func load(uplink int, linkHeader bool, tun int) (*bpfObjects, error) {
 	if err := spec.Assign(&specs); err != nil {
 		return nil, err
 	}
-	header := uint32(0)
-	if linkHeader {
-		header = 1
-	}
 	for _, err := range []error{
-		specs.TunIfindex.Set(uint32(tun)),
-		specs.UplinkIfindex.Set(uint32(uplink)),
-		specs.UplinkLinkHeader.Set(header),
+		specs.TunIfindex.Set(uint32(c.tun)),
+		specs.UplinkIfindex.Set(uint32(c.uplink)),
+		specs.UplinkLinkHeader.Set(flag(c.linkHeader)),
+		specs.UplinkHeaderLen.Set(uint32(c.uplinkHeaderLen)),
+		specs.TunHeaderLen.Set(uint32(c.tunHeaderLen)),
+		specs.KernelEngine.Set(flag(c.kernelEngine)),
+		specs.GsoKept.Set(flag(c.gsoKept)),
 	} {
 		if err != nil {
 			return nil, err
@@ -40,6 +61,61 @@ func load(uplink int, linkHeader bool, tun int) (*bpfObjects, error) {
 		return nil, err
 	}
 	return objects, nil
+}
+
+// loadEngine is load with the kernel engine in the programs. If the kernel
+// will not have it they are loaded without, and refused says why; err means
+// that not even that was possible.
+func loadEngine(c constants) (objects *bpfObjects, refused, err error) {
+	c.kernelEngine, c.gsoKept = true, true
+	objects, refused = load(c)
+	if refused == nil {
+		if c.gsoKept, refused = keepsGSO(objects); refused == nil && c.gsoKept {
+			return objects, nil, nil
+		}
+		objects.Close()
+		if refused == nil {
+			objects, refused = load(c)
+		}
+		if refused == nil {
+			return objects, nil, nil
+		}
+	}
+	c.kernelEngine = false
+	objects, err = load(c)
+	return objects, refused, err
+}
+
+// keepsGSO says whether super-packets can be translated on this kernel. If not
+// they are left to user space.
+func keepsGSO(objects *bpfObjects) (bool, error) {
+	frame := make([]byte, ethernetLen+200)
+	frame[12], frame[13], frame[14] = 0x08, 0x00, 0x45
+	kept, err := objects.GsoProbe.Run(&ebpf.RunOptions{
+		Data:    frame,
+		Context: skBuff{GSOSize: 50, GSOSegs: 4},
+	})
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		return false, nil
+	}
+	return kept == 1, err
+}
+
+// skBuff is struct __sk_buff as BPF_PROG_TEST_RUN takes it; the fields without
+// name must be zero, or do not matter.
+type skBuff struct {
+	_       [164]byte
+	GSOSegs uint32
+	_       uint64
+	GSOSize uint32
+	_       [12]byte
+}
+
+func flag(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // prefixKey is p as the key of the map "ours".

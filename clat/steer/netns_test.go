@@ -18,7 +18,7 @@ import (
 )
 
 // needsRoot skips a test that ordinary users cannot run.
-func needsRoot(t *testing.T) {
+func needsRoot(t testing.TB) {
 	t.Helper()
 	if os.Getuid() == 0 {
 		return

@@ -31,7 +31,7 @@ const (
 func loaded(t *testing.T, linkHeader bool) *Steering {
 	t.Helper()
 	needsRoot(t)
-	objects, err := load(1000001, linkHeader, 1000002)
+	objects, err := load(newConstants(1000001, linkHeader, 1000002))
 	if err != nil {
 		t.Fatalf("load: %+v", &Error{"load", err})
 	}

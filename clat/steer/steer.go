@@ -19,6 +19,11 @@ type Config struct {
 	TUN    int            // ifindex of the TUN whose queues user space serves
 	Ours   []netip.Prefix // IPv6: the CLAT address as /128, EAM prefixes
 	Attach Attach
+
+	// KernelEngine asks for the programs that translate simple packets. If
+	// the kernel refuses them, New succeeds without: see [Steering.KernelEngine].
+	// They wait for [Steering.SetTranslation].
+	KernelEngine bool
 }
 
 // Steering is a set of programs at work. Counters may be called at any time;
@@ -29,6 +34,7 @@ type Steering struct {
 	hooks    []io.Closer // what is attached, in that order
 	attached string
 	ours     map[netip.Prefix]bool // what the kernel's map holds
+	engine   error                 // why the kernel engine cannot be used, or nil
 }
 
 // New loads the programs and attaches them. The caller's goroutine must be
@@ -61,22 +67,45 @@ func New(cfg Config) (_ *Steering, err error) {
 		return nil, &Error{"use the TUN", fmt.Errorf("interface %q is none", tun.Attrs().Name)}
 	}
 
-	if s.objects, err = load(cfg.Uplink, ethernet, cfg.TUN); err != nil {
-		return nil, &Error{"load the BPF programs", err}
+	if err := s.load(newConstants(cfg.Uplink, ethernet, cfg.TUN), cfg.KernelEngine); err != nil {
+		return nil, err
 	}
 	if err := s.SetOurs(cfg.Ours); err != nil {
 		return nil, err
 	}
 	// Packets are taken from the uplink only when they have a way back.
-	err = s.attach(cfg.Attach, []hook{
+	hooks := []hook{
 		{tun, ingress, s.objects.TunIngress, "tun_ingress"},
 		{uplink, egress, s.objects.UplinkEgress, "uplink_egress"},
 		{uplink, ingress, s.objects.UplinkIngress, "uplink_ingress"},
-	}, attachTCX)
-	if err != nil {
+	}
+	if s.engine == nil {
+		hooks = append(hooks, hook{tun, egress, s.objects.TunEgress, "tun_egress"})
+	}
+	if err = s.attach(cfg.Attach, hooks, attachTCX); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// load loads the programs, with the kernel engine or without.
+func (s *Steering) load(c constants, kernelEngine bool) (err error) {
+	var refused error
+	if kernelEngine {
+		s.objects, refused, err = loadEngine(c)
+	} else {
+		s.objects, err = load(c)
+	}
+	if err != nil {
+		return &Error{"load the BPF programs", err}
+	}
+	switch {
+	case !kernelEngine:
+		s.engine = errNotAskedFor
+	case refused != nil:
+		s.engine = &Error{"load the kernel engine", refused}
+	}
+	return nil
 }
 
 // Attached says by what the programs are attached: "tcx", or "clsact" and in

@@ -1,16 +1,17 @@
 // Steering: packets reach the user-space translator and leave it again without
-// IPv6 forwarding, proxy neighbour discovery or firewall rules.
+// IPv6 forwarding, proxy neighbour discovery or firewall rules. And the kernel
+// engine, which translates the simple packets on the way, so that user space
+// never sees them.
 //
-//   uplink ingress  IPv6 to one of our addresses     -> TUN, to be read by user space
+//   TUN egress      simple IPv4 of a program         -> translated, uplink
+//                   any other                        -> read by user space
 //   TUN ingress     IPv6 that user space has written -> uplink, by the neighbour table
+//   uplink ingress  simple IPv6 to the CLAT address  -> translated, TUN ingress, as received there
+//                   other IPv6 to one of ours        -> TUN egress, to be read by user space
 //   uplink egress   IPv4 of the CLAT, untranslated   -> dropped
 //
 // Every program ends in TC_ACT_UNSPEC for what is not its business, which is
 // TCX_NEXT too: other programs and filters on the same hook still run.
-//
-// The kernel engine translates simple packets at the same hooks. Its place is
-// in steer_in and steer_out, in front of the redirect, and at the TUN's egress.
-// IPv6 that crosses the TUN's egress comes from steer_in and was declined already.
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -18,8 +19,11 @@
 #include <linux/pkt_cls.h>
 #include <linux/types.h>
 
+#include "engine.h"
 #include "maps.h"
 #include "packet.h"
+#include "to4.h"
+#include "to6.h"
 
 char _license[] SEC("license") = "Dual MIT/GPL";
 
@@ -60,16 +64,14 @@ static __always_inline int steer_in(struct __sk_buff *skb)
 // The link header of what goes out; the neighbour table fills in the addresses.
 static const struct ethhdr ipv6_frame = { .h_proto = bpf_htons(ETH_P_IPV6) };
 
-// steer_out sends an IPv6 packet that has no link header out of the uplink.
-static __always_inline int steer_out(struct __sk_buff *skb)
+// send_out sends an IPv6 packet that has no link header out of the uplink.
+static __always_inline int send_out(struct __sk_buff *skb)
 {
 	struct next_hop *via;
 	__u32 key = 0;
 
-	if (!uplink_link_header) {
-		COUNT(steered_out);
+	if (!uplink_link_header)
 		return bpf_redirect(uplink_ifindex, 0);
-	}
 
 	// bpf_redirect_neigh silently drops what has no link header to replace.
 	if (bpf_skb_change_head(skb, sizeof(ipv6_frame), 0) ||
@@ -77,8 +79,6 @@ static __always_inline int steer_out(struct __sk_buff *skb)
 		COUNT(failed);
 		return TC_ACT_SHOT;
 	}
-	COUNT(steered_out);
-
 	via = bpf_map_lookup_elem(&router, &key);
 	if (via)
 		return bpf_redirect_neigh(uplink_ifindex, (struct bpf_redir_neigh *)via, sizeof(*via), 0);
@@ -89,6 +89,7 @@ SEC("tc")
 int uplink_ingress(struct __sk_buff *skb)
 {
 	struct ipv6hdr ip6 __attribute__((aligned(8)));
+	int verdict;
 
 	// skb->protocol is what is behind a VLAN tag in the packet's metadata.
 	if (skb->protocol != bpf_htons(ETH_P_IPV6))
@@ -100,6 +101,8 @@ int uplink_ingress(struct __sk_buff *skb)
 	// Seen only because the interface is promiscuous.
 	if (skb->pkt_type == PACKET_OTHERHOST)
 		return TC_ACT_UNSPEC;
+	if (kernel_engine && to4(skb, &verdict))
+		return verdict == TC_ACT_SHOT ? verdict : bpf_redirect(tun_ifindex, BPF_F_INGRESS);
 	if (load_ipv6(skb, &ip6))
 		return TC_ACT_UNSPEC;
 	if (!is_ours(&ip6.daddr))
@@ -115,9 +118,23 @@ int uplink_ingress(struct __sk_buff *skb)
 }
 
 SEC("tc")
+int tun_egress(struct __sk_buff *skb)
+{
+	int verdict;
+
+	// IPv6 comes from steer_in: user space is to read it.
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return TC_ACT_UNSPEC;
+	if (!kernel_engine || !to6(skb, &verdict))
+		return TC_ACT_UNSPEC;
+	return verdict == TC_ACT_SHOT ? verdict : send_out(skb);
+}
+
+SEC("tc")
 int tun_ingress(struct __sk_buff *skb)
 {
 	struct ipv6hdr ip6 __attribute__((aligned(8)));
+	int verdict;
 
 	// IPv4 is a translated packet for the local stack and its firewall.
 	if (skb->protocol != bpf_htons(ETH_P_IPV6))
@@ -126,7 +143,10 @@ int tun_ingress(struct __sk_buff *skb)
 		COUNT(foreign_source);
 		return TC_ACT_SHOT;
 	}
-	return steer_out(skb);
+	verdict = send_out(skb);
+	if (verdict != TC_ACT_SHOT)
+		COUNT(steered_out);
+	return verdict;
 }
 
 SEC("tc")
@@ -142,4 +162,15 @@ int uplink_egress(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	COUNT(leaked_ipv4);
 	return TC_ACT_SHOT;
+}
+
+// gso_probe returns 1 if change_proto leaves gso_size alone. Before kernel
+// 5.14 it corrected it by the 20 bytes that the header grows or shrinks, which
+// splits every segment of a stream in two. Only for BPF_PROG_TEST_RUN.
+SEC("tc")
+int gso_probe(struct __sk_buff *skb)
+{
+	__u32 size = skb->gso_size;
+
+	return !bpf_skb_change_proto(skb, bpf_htons(ETH_P_IPV6), 0) && skb->gso_size == size;
 }

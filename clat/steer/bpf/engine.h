@@ -1,0 +1,122 @@
+// The kernel engine: what user space tells it, and what it counts.
+
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+
+#include <bpf/bpf_helpers.h>
+
+// Set by the loader like the variables in maps.h.
+volatile const __u32 kernel_engine;     // 0: only steer
+volatile const __u32 gso_kept;          // bpf_skb_change_proto leaves the size of segments alone (kernel 5.14)
+volatile const __u32 uplink_header_len; // bytes in front of the IP header at the uplink's ingress
+volatile const __u32 tun_header_len;    // the same at the TUN's egress: 0, but 14 in BPF_PROG_TEST_RUN
+
+// One translation between the CLAT pair and PREF64. Numbers are in host byte
+// order, also the halves of IPv6 addresses.
+struct translation {
+	__u64 clat6_hi, clat6_lo;
+	__u64 pref_hi, pref_lo;
+	__u64 mask_hi, mask_lo;
+	__u32 pref_len; // bits: 32, 40, 48, 56, 64 or 96
+	__u32 clat4;
+	__u32 mtu6, mtu4;   // of the next hops on either side
+	__u32 limit6;       // larger IPv4 packets without DF have to be fragmented
+	__u32 neutral;      // 1: transport checksums stay right by themselves
+	__u32 drop_private; // 1: decline private IPv4 addresses behind PREF64
+	__u32 pad;
+};
+
+// No entry, or an array with one translation. The array is exchanged as a
+// whole and the old one lives on until no program uses it any more: unlike the
+// value of any map in place, it is never seen half done.
+struct translation_array {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct translation);
+} template SEC(".maps"); // an unused one, from which clang and Go learn the types
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct translation_array);
+} translations SEC(".maps");
+
+// current returns the translation in force, or NULL: user space does it all.
+static __always_inline const struct translation *current(void)
+{
+	__u32 zero = 0;
+	void *array = bpf_map_lookup_elem(&translations, &zero);
+
+	return array ? bpf_map_lookup_elem(array, &zero) : NULL;
+}
+
+enum way {
+	TO6, // IPv4 to IPv6
+	TO4,
+	WAYS,
+};
+
+enum protocol {
+	TCP,
+	UDP,
+	ECHO,
+	PROTOCOLS,
+};
+
+// Why a packet was left to user space, roughly. Only user space knows why it
+// then drops one, if it does.
+enum declined {
+	DECLINED_MALFORMED, // lengths that lie, wrong header checksum
+	DECLINED_ADDRESS, // not between the CLAT pair and PREF64, or an illegal address
+	DECLINED_TTL, // 0 or 1: needs an answer
+	DECLINED_HEADER, // fragments, IPv4 options, IPv6 extension headers, VLAN tags
+	DECLINED_PROTOCOL, // not TCP, UDP or ICMP
+	DECLINED_ICMP, // not echo, or a large one
+	DECLINED_CHECKSUM, // UDP without one, wrong one of ICMP
+	DECLINED_SIZE, // must be fragmented or refused
+	DECLINED_OFFLOAD, // a super-packet of a kind that is not understood
+	DECLINED_MEMORY,
+	DECLINED_REASONS,
+};
+
+struct amount {
+	__u64 packets; // a super-packet counts once
+	__u64 bytes;   // before translation, IP header included
+};
+
+struct engine_counters {
+	struct amount translated[WAYS][PROTOCOLS];
+	__u64 declined[WAYS][DECLINED_REASONS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct engine_counters);
+} engine_counts SEC(".maps");
+
+// count_translated counts a packet of len bytes.
+static __always_inline void count_translated(enum way way, enum protocol protocol, __u32 len)
+{
+	__u32 zero = 0;
+	struct engine_counters *c = bpf_map_lookup_elem(&engine_counts, &zero);
+
+	if (!c)
+		return;
+	c->translated[way][protocol].packets++;
+	c->translated[way][protocol].bytes += len;
+}
+
+static __always_inline void count_declined(enum way way, enum declined why)
+{
+	__u32 zero = 0;
+	struct engine_counters *c = bpf_map_lookup_elem(&engine_counts, &zero);
+
+	if (c)
+		c->declined[way][why]++;
+}

@@ -1,0 +1,139 @@
+package steer
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"tnat64d/siit"
+)
+
+// engineBench runs packets through the programs of the kernel engine without
+// attaching them, and through siit.
+type engineBench struct {
+	s       *Steering
+	scratch *siit.Scratch
+	siit    *siit.Translator
+	buf     []byte
+	out     [1 << 16]byte
+}
+
+func newEngineBench(t testing.TB, linkHeader bool) *engineBench {
+	t.Helper()
+	needsRoot(t)
+	c := newConstants(1000001, linkHeader, 1000002)
+	// The kernel always puts an Ethernet header in front.
+	c.uplinkHeaderLen, c.tunHeaderLen = ethernetLen, ethernetLen
+	s := &Steering{ours: make(map[netip.Prefix]bool)}
+	if err := s.load(c, true); err != nil {
+		t.Fatalf("load: %+v", err)
+	}
+	t.Cleanup(func() { s.Close() })
+	if err := s.KernelEngine(); err != nil {
+		t.Fatalf("%+v", err)
+	}
+	return &engineBench{s: s, scratch: siit.NewScratch(1)}
+}
+
+// use makes both translate by the same configuration.
+func (b *engineBench) use(t testing.TB, cfg siit.Config) {
+	t.Helper()
+	tr, err := siit.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.siit = tr
+	if err := b.s.SetTranslation(translationOf(cfg)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.s.SetOurs([]netip.Prefix{netip.PrefixFrom(cfg.Mapping.CLAT.IPv6, 128)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// translationOf is what a daemon does with its configuration.
+func translationOf(cfg siit.Config) *Translation {
+	or := func(v, otherwise int) int {
+		if v == 0 {
+			return otherwise
+		}
+		return v
+	}
+	mtu6 := or(cfg.MTU6, 1500)
+	return &Translation{
+		IPv4:           cfg.Mapping.CLAT.IPv4,
+		IPv6:           cfg.Mapping.CLAT.IPv6,
+		PREF64:         cfg.Mapping.PREF64,
+		MTU6:           mtu6,
+		MTU4:           or(cfg.MTU4, mtu6-20),
+		LowestIPv6MTU:  or(cfg.LowestIPv6MTU, 1280),
+		DropWKPPrivate: cfg.DropWKPPrivate,
+	}
+}
+
+// gso is a super-packet's segments.
+type gso struct {
+	size, segs int
+	udp        bool
+}
+
+// kernel gives an IP packet to the program that would see it. translated is
+// what came out, nil if the packet was declined.
+func (b *engineBench) kernel(t testing.TB, packet []byte, g gso) (translated []byte) {
+	t.Helper()
+	b.buf = append(b.buf[:0], make([]byte, ethernetLen)...)
+	b.buf = append(b.buf, packet...)
+	program, strip := b.s.objects.TunEgress, ethernetLen
+	if packet[0]>>4 == 6 {
+		b.buf[12], b.buf[13] = 0x86, 0xdd
+		program = b.s.objects.UplinkIngress
+	} else {
+		b.buf[12], b.buf[13] = 0x08, 0x00
+	}
+	opts := ebpf.RunOptions{Data: b.buf, DataOut: b.out[:]}
+	if g.size > 0 {
+		opts.Context = skBuff{GSOSize: uint32(g.size), GSOSegs: uint32(g.segs)}
+	}
+	verdict, err := program.Run(&opts)
+	if err != nil {
+		t.Fatalf("run %x: %v", packet, err)
+	}
+	out := opts.DataOut
+	switch {
+	case len(out) == len(b.buf) && string(out) == string(b.buf):
+		// Left alone, or by uplink_ingress redirected as it is.
+		if verdict != pass && verdict != redirect {
+			t.Fatalf("verdict %#x for an untouched packet: %x", verdict, packet)
+		}
+		return nil
+	case verdict != redirect:
+		t.Fatalf("verdict %#x for a packet that was changed: %x", verdict, packet)
+	}
+	if packet[0]>>4 == 4 {
+		strip = 2 * ethernetLen // one more was put in front for the neighbour table
+	}
+	return out[strip:]
+}
+
+// truth is what siit makes of the packet: one packet of the other version, or nil.
+func (b *engineBench) truth(packet []byte, g gso) []byte {
+	buf := append(make([]byte, siit.Headroom), packet...)
+	p := siit.Packet{Buf: buf, Off: siit.Headroom}
+	if g.size > 0 {
+		p.GSOSize = uint16(g.size)
+		switch {
+		case g.udp:
+			p.GSOType = siit.GSOUDPL4
+		case packet[0]>>4 == 4:
+			p.GSOType = siit.GSOTCPv4
+		default:
+			p.GSOType = siit.GSOTCPv6
+		}
+	}
+	res := b.siit.Translate(b.scratch, p)
+	if res.Verdict != siit.Translated || len(res.Packets) != 1 {
+		return nil
+	}
+	return res.Packets[0].Bytes()
+}

@@ -1,0 +1,69 @@
+package steer
+
+// EngineCounters are packets that the kernel engine has seen since New. It
+// translates them or leaves them to user space, where they are counted again.
+type EngineCounters struct {
+	To6, To4 DirectionCounters
+}
+
+// DirectionCounters are those of one direction.
+type DirectionCounters struct {
+	TCP, UDP, Echo Amount // translated
+	Declined       [NumDeclined]uint64
+}
+
+// Amount is a number of packets, a super-packet counting once, and their bytes
+// before translation, IP headers included.
+type Amount struct{ Packets, Bytes uint64 }
+
+// Declined is roughly why a packet was left to user space. Many of those are
+// translated there; which are not, and precisely why, only user space knows.
+type Declined uint8
+
+// In the order of enum declined in bpf/engine.h.
+const (
+	DeclinedMalformed Declined = iota // lengths that lie, wrong header checksum
+	DeclinedAddress                   // not between the CLAT pair and PREF64, or an illegal address
+	DeclinedTTL                       // 0 or 1
+	DeclinedHeader                    // fragments, IPv4 options, IPv6 extension headers, VLAN tags
+	DeclinedProtocol                  // not TCP, UDP or ICMP
+	DeclinedICMP                      // not echo, or a large one
+	DeclinedChecksum                  // UDP without one, wrong one of ICMP
+	DeclinedSize                      // must be fragmented or refused
+	DeclinedOffload                   // a super-packet of a kind that is not understood
+	DeclinedMemory                    // the kernel had none
+
+	// NumDeclined is the number of reasons, for arrays of counters.
+	NumDeclined
+)
+
+// String returns the kebab-case name.
+func (d Declined) String() string {
+	return [NumDeclined]string{"malformed", "address", "ttl", "header", "protocol", "icmp", "checksum", "size", "offload", "memory"}[d]
+}
+
+// EngineCounters returns the sum over all CPUs. The packets of one moment may
+// be counted in part.
+func (s *Steering) EngineCounters() (EngineCounters, error) {
+	var cpus []bpfEngineCounters
+	if err := s.objects.EngineCounts.Lookup(uint32(0), &cpus); err != nil {
+		return EngineCounters{}, &Error{"read the kernel engine's counters", err}
+	}
+	var sum EngineCounters
+	for i := range cpus {
+		sum.To6.add(&cpus[i], 0)
+		sum.To4.add(&cpus[i], 1)
+	}
+	return sum, nil
+}
+
+// add adds one CPU's numbers of one direction, enum way in bpf/engine.h.
+func (d *DirectionCounters) add(c *bpfEngineCounters, way int) {
+	for i, a := range []*Amount{&d.TCP, &d.UDP, &d.Echo} { // enum protocol
+		a.Packets += c.Translated[way][i].Packets
+		a.Bytes += c.Translated[way][i].Bytes
+	}
+	for i, n := range c.Declined[way] {
+		d.Declined[i] += n
+	}
+}

@@ -1,0 +1,137 @@
+package steer
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+)
+
+// Translation is what the kernel engine translates between: the CLAT pair on
+// this side and PREF64 on the other. It holds for the simple packets what
+// siit.Config holds for all, and must say the same. There are no explicit
+// address mappings, and TOS is copied: where the configuration wants it
+// otherwise, user space has to do it all.
+type Translation struct {
+	IPv4, IPv6 netip.Addr   // of the CLAT
+	PREF64     netip.Prefix // RFC 6052, length 32, 40, 48, 56, 64 or 96
+
+	MTU6, MTU4     int  // bytes, of the next hops; packets that do not fit are left to user space
+	LowestIPv6MTU  int  // larger packets without DF are left to user space, which fragments them
+	DropWKPPrivate bool // leave packets between private IPv4 addresses and 64:ff9b::/96 to user space, which drops them
+}
+
+var wellKnownPrefix = netip.MustParsePrefix("64:ff9b::/96")
+
+// check refuses what the programs have no rule for.
+func (t *Translation) check() error {
+	switch {
+	case !t.IPv4.Is4():
+		return fmt.Errorf("CLAT address %q is not IPv4", t.IPv4)
+	case !t.IPv6.Is6() || t.IPv6.Is4In6() || t.IPv6.IsMulticast() || t.IPv6.IsUnspecified() || t.IPv6.IsLoopback():
+		return fmt.Errorf("CLAT address %q is not a host's IPv6 address", t.IPv6)
+	case !t.PREF64.IsValid() || !t.PREF64.Addr().Is6() || t.PREF64.Addr().Is4In6() || t.PREF64.Addr().IsMulticast():
+		return fmt.Errorf("PREF64 %q is not an IPv6 prefix", t.PREF64)
+	case t.PREF64.Contains(t.IPv6):
+		return fmt.Errorf("the CLAT address %s lies in PREF64 %s", t.IPv6, t.PREF64)
+	}
+	switch t.PREF64.Bits() {
+	case 32, 40, 48, 56, 64, 96:
+	default:
+		return fmt.Errorf("PREF64 %q has length %d; RFC 6052 section 2.2 allows 32, 40, 48, 56, 64 and 96", t.PREF64, t.PREF64.Bits())
+	}
+	for _, mtu := range []int{t.MTU6, t.MTU4, t.LowestIPv6MTU} {
+		if mtu <= 0 || mtu > 65535 {
+			return fmt.Errorf("MTU %d is not between 1 and 65535", mtu)
+		}
+	}
+	return nil
+}
+
+// value is t as the programs want it.
+func (t *Translation) value() bpfTranslation {
+	pref := t.PREF64.Masked().Addr().As16()
+	clat6 := t.IPv6.As16()
+	clat4 := t.IPv4.As4()
+	var mask [16]byte
+	for i := range t.PREF64.Bits() / 8 {
+		mask[i] = 0xff
+	}
+	half := func(a [16]byte, i int) uint64 { return binary.BigEndian.Uint64(a[i:]) }
+	return bpfTranslation{
+		Clat6Hi: half(clat6, 0), Clat6Lo: half(clat6, 8),
+		PrefHi: half(pref, 0), PrefLo: half(pref, 8),
+		MaskHi: half(mask, 0), MaskLo: half(mask, 8),
+		PrefLen:     uint32(t.PREF64.Bits()),
+		Clat4:       binary.BigEndian.Uint32(clat4[:]),
+		Mtu6:        uint32(t.MTU6),
+		Mtu4:        uint32(t.MTU4),
+		Limit6:      uint32(min(t.LowestIPv6MTU, t.MTU6)),
+		Neutral:     flag(t.neutral()),
+		DropPrivate: flag(t.DropWKPPrivate && t.PREF64.Masked() == wellKnownPrefix),
+	}
+}
+
+// neutral says whether translation leaves the sum of the pseudo-header as it
+// is (RFC 6052 section 4.1). Behind PREF64 of other lengths the bytes of an IPv4
+// address change places within the 16-bit words.
+func (t *Translation) neutral() bool {
+	if n := t.PREF64.Bits(); n != 32 && n != 96 {
+		return false
+	}
+	pref, clat6, clat4 := t.PREF64.Masked().Addr().As16(), t.IPv6.As16(), t.IPv4.As4()
+	return (words(pref[:])+words(clat6[:]))%0xffff == words(clat4[:])%0xffff
+}
+
+// words returns the sum of the 16-bit words of b.
+func words(b []byte) (sum uint32) {
+	for ; len(b) > 0; b = b[2:] {
+		sum += uint32(binary.BigEndian.Uint16(b))
+	}
+	return sum
+}
+
+// KernelEngine returns nil if the kernel engine can be used, or an [*Error]
+// that says why not: not asked for in Config, or refused by the kernel.
+func (s *Steering) KernelEngine() error { return s.engine }
+
+// SetTranslation makes the kernel engine translate the simple packets of t, or
+// with nil leave all to user space. It may be called at any time: every packet
+// sees one translation or the other and none is lost. When it returns, no
+// packet sees the old one any more.
+func (s *Steering) SetTranslation(t *Translation) error {
+	const key = uint32(0)
+	if t == nil {
+		if err := s.objects.Translations.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return &Error{"switch the kernel engine off", err}
+		}
+		return nil
+	}
+	if s.engine != nil {
+		return s.engine
+	}
+	if err := t.check(); err != nil {
+		return &Error{"switch the kernel engine on", err}
+	}
+	array, err := ebpf.NewMap(&ebpf.MapSpec{
+		Name:       "translation",
+		Type:       ebpf.Array,
+		KeySize:    4,
+		ValueSize:  uint32(binary.Size(bpfTranslation{})),
+		MaxEntries: 1,
+		Contents:   []ebpf.MapKV{{Key: key, Value: t.value()}},
+	})
+	if err != nil {
+		return &Error{"make the kernel engine's parameters", err}
+	}
+	defer array.Close() // the programs' map holds it
+	// The kernel waits here until no program uses the old one.
+	if err := s.objects.Translations.Put(key, array); err != nil {
+		return &Error{"switch the kernel engine on", err}
+	}
+	return nil
+}
+
+var errNotAskedFor = &Error{"use the kernel engine", errors.New("it was not asked for")}
