@@ -145,6 +145,7 @@ type fakeSteering struct{ h *fakeHost }
 
 func (s *fakeSteering) SetOurs(ours []netip.Prefix) error { return s.h.do("steer ours %v", ours) }
 func (s *fakeSteering) Follow(src, dst netip.Addr) error  { return nil }
+func (s *fakeSteering) Translate(c siit.Config) error     { return nil }
 func (s *fakeSteering) Close() error                      { return s.h.do("steer close") }
 
 type fakeEngine struct{ h *fakeHost }

@@ -54,6 +54,9 @@ type Steering interface {
 	// routes lead elsewhere (a second link, a VPN). It is asked again after
 	// every change of the host.
 	Follow(src, dst netip.Addr) error
+	// Translate tells the kernel engine, if there is one, what is translated
+	// from now on. What it declines goes to the Engine, so that is told first.
+	Translate(c siit.Config) error
 	Close() error
 }
 

@@ -281,6 +281,9 @@ func (r *Reconciler) bringUpEngine(_ Observed, want *CLAT) error {
 	} else {
 		c.engine.SetTranslator(t)
 	}
+	if err := c.steering.Translate(want.Translation); err != nil {
+		return fmt.Errorf("kernel engine: %w", err)
+	}
 	c.config = want.Translation
 	return nil
 }

@@ -255,16 +255,20 @@ func (s *story) download(ctx context.Context) error {
 }
 
 // translated shows one packet on both sides of the CLAT, and how many there were.
-func (s *story) translated(context.Context) error {
-	out, in, err := s.Laptop.Packets(s.clat.TUN)
+func (s *story) translated(ctx context.Context) error {
+	m, err := s.daemon.Metrics(ctx)
 	if err != nil {
 		return err
+	}
+	count := func(direction, engine string) float64 {
+		return m[fmt.Sprintf("tnat64_packets_translated_total{direction=%q,engine=%q}", direction, engine)]
 	}
 	for _, sent := range s.watch.Sent() {
 		if s.PREF64().Contains(sent.Destination) {
 			return errors.Join(
 				s.line(fmt.Sprintf("%s -> %s", s.clat.IPv4, lab.ServerIPv4), fmt.Sprintf("left %s as %s", lab.Uplink, sent)),
-				s.line("translated", fmt.Sprintf("%d packets out and %d back, super-packets of up to 64 KiB among them", out, in)),
+				s.line("translated", fmt.Sprintf("%.0f packets out and %.0f back in the kernel, %.0f and %.0f in user space; up to 64 KiB each",
+					count("4to6", "kernel"), count("6to4", "kernel"), count("4to6", "user"), count("6to4", "user"))),
 			)
 		}
 	}

@@ -8,8 +8,10 @@ import (
 
 // TestKilled kills tnat64d without warning. The next start takes over what was
 // left and works, and its stop leaves nothing.
-func TestKilled(t *testing.T) {
-	w := newWorld(t, lab.Options{}, "")
+func TestKilled(t *testing.T) { eachEngine(t, testKilled) }
+
+func testKilled(t *testing.T, config string) {
+	w := newWorld(t, lab.Options{}, config)
 	t.Run("before", w.page)
 	w.daemon.Kill()
 	w.start(built(t, "tnat64d"))

@@ -104,6 +104,13 @@ type world struct {
 	own     map[netip.Addr]bool // sources that may leave the laptop
 }
 
+// eachEngine runs a test with either engine of tnat64d.
+func eachEngine(t *testing.T, test func(t *testing.T, config string)) {
+	for _, engine := range []string{"kernel", "user"} {
+		t.Run(engine, func(t *testing.T) { test(t, fmt.Sprintf("[clat]\nengine = %q\n", engine)) })
+	}
+}
+
 // newWorld builds the lab and starts tnat64d with the given configuration.
 func newWorld(t *testing.T, o lab.Options, config string) *world {
 	t.Helper()

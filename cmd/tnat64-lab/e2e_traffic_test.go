@@ -26,8 +26,10 @@ var server = lab.ServerIPv4.String()
 func service(port uint16) string { return netip.AddrPortFrom(lab.ServerIPv4, port).String() }
 
 // TestTraffic sends everything that the issue names through one CLAT.
-func TestTraffic(t *testing.T) {
-	w := newWorld(t, lab.Options{}, "")
+func TestTraffic(t *testing.T) { eachEngine(t, testTraffic) }
+
+func testTraffic(t *testing.T, config string) {
+	w := newWorld(t, lab.Options{}, config)
 	t.Run("page", w.page)
 	t.Run("download", func(t *testing.T) { w.download(t, 1<<30) })
 	t.Run("upload", func(t *testing.T) { w.upload(t, 256<<20) })
@@ -323,7 +325,9 @@ func (w *world) refused(t *testing.T) {
 }
 
 // TestLinkMTU has links smaller than Ethernet on either side of the PLAT.
-func TestLinkMTU(t *testing.T) {
+func TestLinkMTU(t *testing.T) { eachEngine(t, testLinkMTU) }
+
+func testLinkMTU(t *testing.T, config string) {
 	for _, c := range []struct {
 		name string
 		o    lab.Options
@@ -333,7 +337,7 @@ func TestLinkMTU(t *testing.T) {
 		{"1280 before it", lab.Options{MTU: 1280}, "mtu=1260"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, c.o, "")
+			w := newWorld(t, c.o, config)
 			t.Run("page", w.page)
 			t.Run("download", func(t *testing.T) { w.download(t, 100<<20) })
 			t.Run("upload", func(t *testing.T) { w.upload(t, 100<<20) })
@@ -352,8 +356,10 @@ func TestLinkMTU(t *testing.T) {
 
 // TestPREF64Lengths changes the network's PREF64 under a running tnat64d, to
 // each length of prefix, by Router Advertisement.
-func TestPREF64Lengths(t *testing.T) {
-	w := newWorld(t, lab.Options{}, "")
+func TestPREF64Lengths(t *testing.T) { eachEngine(t, testPREF64Lengths) }
+
+func testPREF64Lengths(t *testing.T, config string) {
+	w := newWorld(t, lab.Options{}, config)
 	for _, bits := range []int{32, 40, 48, 56, 64, 96} {
 		t.Run(fmt.Sprint(bits), func(t *testing.T) {
 			p, err := lab.PREF64OfLength(bits)

@@ -10,6 +10,7 @@ import (
 	"tnat64d/clat"
 	"tnat64d/clat/engine"
 	"tnat64d/clat/steer"
+	"tnat64d/cmd/internal/config"
 	"tnat64d/siit"
 	"tnat64d/tun"
 )
@@ -22,16 +23,20 @@ type datapath struct {
 	failed func(*running, error) // an engine ended by itself
 	info   pathInfo              // of what runs now
 
-	errorsPerSecond int // limit on ICMP errors of engines started from now on
+	errorsPerSecond int           // limit on ICMP errors of engines started from now on
+	engine          config.Engine // of what is started from now on
 
-	mu   sync.Mutex // Stats is called by the metrics server as well
-	cur  *engine.Engine
-	past engine.Stats // of engines that have ended
+	mu     sync.Mutex // Stats is called by the metrics server as well
+	cur    *engine.Engine
+	past   engine.Stats // of engines that have ended
+	kernel *steer.Steering
+	before kernelStats // of kernel engines that have ended
 }
 
 // pathInfo is what is worth a word in the log.
 type pathInfo struct {
 	Steering string // "tcx", or "clsact" and why
+	Engine   string // "kernel", or "user" and why
 	Offloads string
 	Queues   int
 }
@@ -50,23 +55,44 @@ type openTUN struct{ *tun.Device }
 func (t openTUN) Index() int { return t.Device.Index }
 
 func (d *datapath) Steer(uplink, tun int, ours []netip.Prefix) (clat.Steering, error) {
-	s, err := steer.New(steer.Config{Uplink: uplink, TUN: tun, Ours: ours})
+	s, err := steer.New(steer.Config{Uplink: uplink, TUN: tun, Ours: ours, KernelEngine: d.engine != config.EngineUser})
 	if err != nil {
 		return nil, err
 	}
+	if refused := s.KernelEngine(); refused != nil && d.engine == config.EngineKernel {
+		s.Close()
+		return nil, &failure{
+			what: `clat.engine is "kernel", and the kernel refuses that engine`,
+			hint: `engine = "auto" goes on in user space where the kernel cannot`,
+			err:  refused,
+		}
+	}
 	d.info.Steering = s.Attached()
-	return &steering{Steering: s, handle: d.handle, uplink: uplink}, nil
+	d.mu.Lock()
+	d.kernel = s
+	d.mu.Unlock()
+	return &steering{Steering: s, path: d, uplink: uplink}, nil
 }
 
 type steering struct {
 	*steer.Steering
-	handle *netlink.Handle
+	path   *datapath
 	uplink int
 	router netip.Addr // what SetRouter was given
 }
 
+// Close keeps the counters.
+func (s *steering) Close() error {
+	d := s.path
+	d.mu.Lock()
+	d.before = d.before.add(kernelStatsOf(s.Steering))
+	d.kernel = nil
+	d.mu.Unlock()
+	return s.Steering.Close()
+}
+
 func (s *steering) Follow(src, dst netip.Addr) error {
-	router, err := steer.Router(s.handle, s.uplink, src, dst)
+	router, err := steer.Router(s.path.handle, s.uplink, src, dst)
 	if err != nil || router == s.router {
 		return err
 	}
@@ -124,14 +150,4 @@ func (d *datapath) current() *engine.Engine {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.cur
-}
-
-// Stats returns what all engines have counted since the start.
-func (d *datapath) Stats() engine.Stats {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.cur == nil {
-		return d.past
-	}
-	return d.past.Add(d.cur.Stats())
 }

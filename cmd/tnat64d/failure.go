@@ -39,8 +39,11 @@ func sayFailure(w io.Writer, err error) {
 // explain gives an error of a bring-up its hint, if it is of a kind that will
 // not go away by itself. Others are returned as they are.
 func explain(err error, tunName string) error {
+	var known *failure
 	var bpf *steer.Error
 	switch {
+	case errors.As(err, &known):
+		return known
 	case errors.As(err, &bpf):
 		hint := "BPF needs Linux 5.10 with CONFIG_BPF_SYSCALL, CAP_BPF or CAP_SYS_ADMIN in the initial user namespace, and no seccomp filter against bpf(2)"
 		return &failure{what: "packets cannot be steered", hint: hint, err: errors.New(strings.TrimPrefix(bpf.Error(), "steer: "))}

@@ -25,7 +25,7 @@ func TestExitStatus(t *testing.T) {
 		{[]string{"-nonsense"}, exitUsage},
 		{[]string{"-config", writeConfig(t, "[clat]\nmtu = 7\n")}, exitUsage},
 		{[]string{"-config", "/nonexistent"}, exitUsage},
-		{[]string{"-config", writeConfig(t, "[clat]\nengine = \"kernel\"\n")}, exitFailure},
+		{[]string{"-config", writeConfig(t, "[clat]\nuplinks = [\"nosuchlink0\"]\n")}, exitFailure},
 	} {
 		code, stderr, err := exitCode(command(t, path, c.args...))
 		if err != nil || code != c.want {

@@ -618,8 +618,12 @@ func TestLabReload(t *testing.T) {
 	n.said("the new configuration is refused; the old one stays in force", 1)
 	n.said("tnat64d.toml:2:10: clat.metric", 1)
 	n.mustGet()
+	reload("[clat]\nengine = \"user\"\n")
+	n.said(`engine="user (as configured)"`, 1)
+	n.mustGet()
 	reload("[clat]\nengine = \"kernel\"\n")
-	n.said("the new configuration is refused; the old one stays in force", 2)
+	n.said("engine=kernel", 2)
+	n.mustGet()
 	reload("[clat]\nmetric = 5\n[translation]\nicmp-errors-per-second = 3\n")
 	n.eventually("the new metric", func() bool { r, ok := n.defaultRoute(); return ok && r.Metric == 5 })
 	n.eventually("the server answers", func() bool { return n.get() == nil })
@@ -649,18 +653,24 @@ func TestLabMetrics(t *testing.T) {
 			if name, _, ok := strings.Cut(s.Text(), " "); ok && strings.HasPrefix(name, "tnat64_") && !strings.Contains(name, "reason=") {
 				got = append(got, name)
 			}
-			if strings.HasPrefix(s.Text(), `tnat64_packets_translated_total{direction="4to6"} 0`) {
+			if strings.HasPrefix(s.Text(), `tnat64_packets_translated_total{direction="4to6",engine="kernel"} 0`) {
 				t.Error("nothing counted")
 			}
 		}
 		return nil
 	})
-	want := []string{
-		`tnat64_bytes_translated_total{direction="4to6"}`, `tnat64_bytes_translated_total{direction="6to4"}`,
-		`tnat64_icmp_errors_rate_limited_total`, `tnat64_icmp_errors_sent_total`, `tnat64_icmp_fragments_total`,
-		`tnat64_packets_translated_total{direction="4to6"}`, `tnat64_packets_translated_total{direction="6to4"}`,
-		`tnat64_tun_errors_total{operation="read"}`, `tnat64_tun_errors_total{operation="write"}`,
+	var want []string
+	for _, name := range []string{"bytes", "packets"} {
+		for _, direction := range []string{"4to6", "6to4"} {
+			for _, engine := range []string{"kernel", "user"} {
+				want = append(want, fmt.Sprintf("tnat64_%s_translated_total{direction=%q,engine=%q}", name, direction, engine))
+			}
+		}
 	}
+	want = append(want,
+		`tnat64_icmp_errors_rate_limited_total`, `tnat64_icmp_errors_sent_total`, `tnat64_icmp_fragments_total`,
+		`tnat64_tun_errors_total{operation="read"}`, `tnat64_tun_errors_total{operation="write"}`)
+	slices.Sort(want)
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("metrics %v: %q", err, got)
 	}

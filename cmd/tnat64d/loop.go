@@ -227,9 +227,9 @@ func (d *tnat64d) reload() {
 	}
 	old := d.conf
 	d.conf = c
-	if c.Translation.ICMPErrorsPerSecond != old.Translation.ICMPErrorsPerSecond {
-		// It belongs to the engine, which is then a new one.
-		d.path.errorsPerSecond = c.Translation.ICMPErrorsPerSecond
+	if c.Translation.ICMPErrorsPerSecond != old.Translation.ICMPErrorsPerSecond || c.CLAT.Engine != old.CLAT.Engine {
+		// They belong to the engine, which is then a new one.
+		d.path.errorsPerSecond, d.path.engine = c.Translation.ICMPErrorsPerSecond, c.CLAT.Engine
 		d.complain(d.rec.Down())
 	}
 	if c.Control.Metrics != old.Control.Metrics {

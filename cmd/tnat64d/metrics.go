@@ -11,20 +11,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"tnat64d/clat/engine"
+	"tnat64d/clat/steer"
 	"tnat64d/siit"
 )
 
 // collector turns the engine's counters into Prometheus metrics when asked.
-type collector struct{ stats func() engine.Stats }
+type collector struct{ stats func() stats }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("tnat64_"+name, help, labels, nil)
 }
 
 var (
-	packetsTranslated = describe("packets_translated_total", "Packets translated; a super-packet counts once.", "direction")
-	bytesTranslated   = describe("bytes_translated_total", "Bytes of translated packets, IP headers included, as they were before translation.", "direction")
+	packetsTranslated = describe("packets_translated_total", "Packets translated; a super-packet counts once.", "direction", "engine")
+	bytesTranslated   = describe("bytes_translated_total", "Bytes of translated packets, IP headers included, as they were before translation.", "direction", "engine")
+	packetsDeclined   = describe("kernel_declined_total", "Packets that the kernel engine left to user space, by roughly why.", "direction", "reason")
 	packetsDropped    = describe("packets_dropped_total", "Packets not translated, by reason; those answered with an ICMP error as well.", "reason")
 	icmpFragments     = describe("icmp_fragments_total", "Fragments of ICMP messages that were collected to be translated as a whole.")
 	errorsSent        = describe("icmp_errors_sent_total", "ICMP errors sent in the translator's own name.")
@@ -35,14 +36,24 @@ var (
 func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
 
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	s := c.stats()
+	all := c.stats()
+	s := all.user
 	count := func(d *prometheus.Desc, n uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 	}
-	count(packetsTranslated, s.Packets4to6, "4to6")
-	count(packetsTranslated, s.Packets6to4, "6to4")
-	count(bytesTranslated, s.Bytes4to6, "4to6")
-	count(bytesTranslated, s.Bytes6to4, "6to4")
+	count(packetsTranslated, s.Packets4to6, "4to6", "user")
+	count(packetsTranslated, s.Packets6to4, "6to4", "user")
+	count(bytesTranslated, s.Bytes4to6, "4to6", "user")
+	count(bytesTranslated, s.Bytes6to4, "6to4", "user")
+	kernel := func(direction string, k directionStats) {
+		count(packetsTranslated, k.packets, direction, "kernel")
+		count(bytesTranslated, k.bytes, direction, "kernel")
+		for r, n := range k.declined {
+			count(packetsDeclined, n, direction, steer.Declined(r).String())
+		}
+	}
+	kernel("4to6", all.kernel.to6)
+	kernel("6to4", all.kernel.to4)
 	for r, n := range s.Drops {
 		if siit.Reason(r) != siit.None {
 			count(packetsDropped, n, siit.Reason(r).String())

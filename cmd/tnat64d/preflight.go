@@ -16,9 +16,6 @@ import (
 // checkProcess refuses to start where it cannot succeed, before anything is
 // touched.
 func checkProcess(c config.Config) error {
-	if c.CLAT.Engine == config.EngineKernel {
-		return &failure{what: `clat.engine is "kernel", and the kernel engine is not part of this version`, hint: `set it to "auto" or "user"`}
-	}
 	if c.CLAT.Enable == config.Never {
 		return nil
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"tnat64d/clat"
-	"tnat64d/clat/engine"
 	"tnat64d/siit"
 )
 
@@ -72,7 +71,7 @@ func (d *tnat64d) report(p clat.Progress, want clat.Desired) {
 		addresses := fmt.Sprintf("%s %s %s %d", c.IPv6, c.IPv4, c.PREF64.Prefix, c.MTU)
 		d.enter(state{kind: "up", iface: c.Uplink.Name, clat: addresses}, slog.LevelInfo, "CLAT is up",
 			"pref64", c.PREF64.Prefix, "source", c.PREF64.Source, "ipv4", c.IPv4, "ipv6", c.IPv6, "mtu", int(c.MTU.IPv4()),
-			"tun", c.TUN, "engine", "user", "queues", d.path.info.Queues, "offloads", d.path.info.Offloads, "steering", d.path.info.Steering)
+			"tun", c.TUN, "engine", d.path.info.Engine, "queues", d.path.info.Queues, "offloads", d.path.info.Offloads, "steering", d.path.info.Steering)
 	}
 	d.sayReady()
 }
@@ -86,10 +85,12 @@ func (d *tnat64d) sayReady() {
 }
 
 // summary is the last line of a run.
-func summary(s engine.Stats) []any {
+func summary(all stats) []any {
+	s, k := all.user, all.kernel
 	args := []any{
-		"packets_4to6", s.Packets4to6, "bytes_4to6", s.Bytes4to6,
-		"packets_6to4", s.Packets6to4, "bytes_6to4", s.Bytes6to4,
+		"packets_4to6", s.Packets4to6 + k.to6.packets, "bytes_4to6", s.Bytes4to6 + k.to6.bytes,
+		"packets_6to4", s.Packets6to4 + k.to4.packets, "bytes_6to4", s.Bytes6to4 + k.to4.bytes,
+		"by_kernel_engine", k.to6.packets + k.to4.packets,
 		"icmp_errors_sent", s.Replies, "icmp_errors_limited", s.RateLimited,
 		"write_errors", s.WriteErrors, "read_errors", s.ReadErrors,
 	}

@@ -55,7 +55,7 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	d := &tnat64d{
 		file: file, log: log, conf: c, secret: secret, kernel: kernel,
 		events: make(chan event), ctx: ctx,
-		path: &datapath{handle: kernel.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond},
+		path: &datapath{handle: kernel.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine},
 	}
 	d.path.failed = func(r *running, err error) { go d.post(engineEnded{r, err}) }
 	d.rec = clat.NewReconciler(kernel, d.path, journal, log)

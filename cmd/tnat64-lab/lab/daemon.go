@@ -1,11 +1,13 @@
 package lab
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,6 +23,7 @@ import (
 type Daemon struct {
 	Socket string // its control socket
 
+	laptop *Host
 	cmd    *Cmd
 	exited chan struct{}
 	err    error // of Wait, when exited is closed
@@ -31,9 +34,9 @@ type Daemon struct {
 // table; the lab adds one, so that several labs can run at once. The daemon's
 // log goes to log, which may be nil.
 func (l *Lab) StartDaemon(ctx context.Context, path, config string, log io.Writer) (*Daemon, error) {
-	d := &Daemon{Socket: filepath.Join(l.Dir, "tnat64d.sock"), exited: make(chan struct{})}
+	d := &Daemon{Socket: filepath.Join(l.Dir, "tnat64d.sock"), laptop: l.Laptop, exited: make(chan struct{})}
 	file := filepath.Join(l.Dir, "tnat64d.toml")
-	if err := os.WriteFile(file, fmt.Appendf(nil, "%s\n[control]\nsocket = %q\n", config, d.Socket), 0o644); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, "%s\n[control]\nsocket = %q\nmetrics = %q\n", config, d.Socket, metricsAddress), 0o644); err != nil {
 		return nil, fmt.Errorf("configuration of tnat64d: %w", err)
 	}
 	ready, stop, err := notifySocket(filepath.Join(l.Dir, "notify"))
@@ -125,6 +128,46 @@ func (d *Daemon) Stop() error {
 func (d *Daemon) Kill() {
 	d.cmd.Process.Kill()
 	<-d.exited
+}
+
+// metricsAddress is where the daemon serves its metrics, on the laptop.
+const metricsAddress = "127.0.0.1:9646"
+
+// Metrics returns the daemon's metrics, by name and labels as in
+// `tnat64_packets_translated_total{direction="4to6",engine="user"}`.
+func (d *Daemon) Metrics(ctx context.Context) (map[string]float64, error) {
+	var dialer net.Dialer
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+			err = d.laptop.Do(func() error {
+				conn, err = dialer.DialContext(ctx, network, addr)
+				return err
+			})
+			return conn, err
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+metricsAddress+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("tnat64d's metrics: %w", err)
+	}
+	defer resp.Body.Close()
+	metrics := make(map[string]float64)
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		name, value, ok := strings.Cut(lines.Text(), " ")
+		if !ok || name == "#" {
+			continue
+		}
+		if metrics[name], err = strconv.ParseFloat(value, 64); err != nil {
+			return nil, fmt.Errorf("tnat64d's metrics: %q: %w", lines.Text(), err)
+		}
+	}
+	return metrics, lines.Err()
 }
 
 // PeakRSS returns the largest resident memory the daemon has had, in bytes.
