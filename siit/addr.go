@@ -15,7 +15,7 @@ import (
 //
 // Byte 8, the octet "u", is zero in all but the /96, where it is part of the prefix.
 type prefix64 struct {
-	length int // bits; 0: there is no prefix
+	length int // bits
 	bytes  [16]byte
 	hi, lo uint64 // the same as numbers, to compare with
 }
@@ -43,11 +43,8 @@ func newPrefix64(p netip.Prefix) (prefix64, error) {
 // contains reports whether the IPv6 address in the first 16 bytes of a lies in the prefix.
 func (p *prefix64) contains(a []byte) bool {
 	hi := binary.BigEndian.Uint64(a)
-	switch p.length {
-	case 96:
+	if p.length == 96 {
 		return hi == p.hi && binary.BigEndian.Uint32(a[8:]) == uint32(p.lo>>32)
-	case 0:
-		return false
 	}
 	shift := 64 - uint(p.length)
 	return hi>>shift == p.hi>>shift

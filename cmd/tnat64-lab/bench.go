@@ -3,25 +3,23 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"os/exec"
 	"slices"
-	"strconv"
 	"text/tabwriter"
-	"time"
 
 	"tnat64d/cmd/tnat64-lab/lab"
 )
 
-// bench measures one TCP stream in both directions over the same path:
-// untranslated IPv6, Debian's tayga, and tnat64d. The server owns the
-// synthesised address itself (no PLAT), so that the path holds one translator
-// or none. Contestants take turns in every round, so that a machine that
-// drifts hurts all alike, and ratios are those within a round.
+// bench measures every load for every contestant over the same path: nothing
+// in the way (untranslated IPv6), Debian's tayga, and tnat64d with either
+// engine. The server owns the synthesised address itself (no PLAT), so that
+// the path holds one translator or none. Contestants take turns in every round,
+// so that a machine that drifts hurts all alike, and a ratio compares what was
+// measured in the same round.
 func bench(ctx context.Context, inv invocation, out io.Writer) (err error) {
 	if _, err := exec.LookPath("iperf3"); err != nil {
 		return hinted{err, "`make bench` installs iperf3 and tayga"}
@@ -37,168 +35,106 @@ func bench(ctx context.Context, inv invocation, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	daemon := &daemonContestant{path: inv.tnat64d}
-	contestants := []contestant{native{}, &taygaContestant{}, daemon}
-	results := make([]runs, len(contestants))
+
+	user := &daemonContestant{path: inv.tnat64d, engine: "user"}
+	kernel := &daemonContestant{path: inv.tnat64d, engine: "kernel"}
+	contestants := []contestant{native{}, taygaContestant{}, user, kernel}
+	results := make([][][]float64, len(contestants)) // by contestant, load, round
+	for i := range results {
+		results[i] = make([][]float64, len(loads))
+	}
+	absent := make([]bool, len(contestants))
 	for round := range inv.rounds {
 		for i, c := range contestants {
-			r, err := measureContestant(ctx, l, c, inv.seconds)
+			r, err := measure(ctx, l, c, inv.seconds)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
 			if errors.Is(err, exec.ErrNotFound) {
-				results[i].absent = true
+				absent[i] = true
 				continue
 			}
 			if err != nil {
 				return fmt.Errorf("%s, round %d: %w", c.name(), round+1, err)
 			}
-			results[i].rounds = append(results[i].rounds, r)
+			for k, v := range r {
+				results[i][k] = append(results[i][k], v)
+			}
 		}
 	}
-	return printBench(out, inv, contestants, results, daemon.rss)
+	fmt.Fprintf(out, "%d rounds of %d s; medians, and the share of untranslated IPv6 in the same round\n\n", inv.rounds, inv.seconds)
+	if err := printTable(out, contestants, results, absent); err != nil {
+		return err
+	}
+	if !absent[1] {
+		for i, c := range []contestant{user, kernel} {
+			fmt.Fprintf(out, "\n%s, one TCP stream: %.1f times tayga up, %.1f times down", c.name(),
+				median(results[i+2][0], results[1][0]), median(results[i+2][1], results[1][1]))
+		}
+	}
+	_, err = fmt.Fprintf(out, "\ntnat64d's memory at its peak (RSS): %.1f MB\n", float64(max(user.rss, kernel.rss))/1e6)
+	return err
 }
 
 // contestant makes the laptop reach the server in its own way.
 type contestant interface {
 	name() string
 	// start returns the address that a program connects to, and how to stop.
-	start(context.Context, *lab.Lab) (target string, stop func() error, err error)
+	start(context.Context, *lab.Lab) (target netip.Addr, stop func() error, err error)
 }
 
-// throughput is what one round gave, in bits per second.
-type throughput struct{ up, down float64 }
-
-type runs struct {
-	absent bool
-	rounds []throughput
-}
-
-func measureContestant(ctx context.Context, l *lab.Lab, c contestant, seconds int) (t throughput, err error) {
+// measure starts the contestant and puts all loads on it.
+func measure(ctx context.Context, l *lab.Lab, c contestant, seconds int) (values []float64, err error) {
 	target, stop, err := c.start(ctx, l)
 	if err != nil {
-		return t, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	if t.up, err = iperf3(ctx, l, target, seconds); err != nil {
-		return t, err
-	}
-	t.down, err = iperf3(ctx, l, target, seconds, "-R")
-	return t, err
-}
-
-// iperf3 runs one TCP stream from the laptop and returns what arrived.
-func iperf3(ctx context.Context, l *lab.Lab, target string, seconds int, more ...string) (float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second+20*time.Second)
-	defer cancel()
-	// A server of its own: one that has lost its client says that it is busy.
-	server := l.Server.Command(ctx, "iperf3", "-s")
-	if err := server.Start(); err != nil {
-		return 0, err
-	}
-	defer func() {
-		server.Process.Kill()
-		server.Wait()
-	}()
-	time.Sleep(200 * time.Millisecond) // until it listens
-	args := append([]string{"-J", "-c", target, "-t", strconv.Itoa(seconds), "-O", "1"}, more...)
-	cmd := l.Laptop.Command(ctx, "iperf3", args...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	stdout, err := cmd.Output()
-	var report struct {
-		Error string
-		End   struct {
-			Received struct {
-				BitsPerSecond float64 `json:"bits_per_second"`
-			} `json:"sum_received"`
+	for _, load := range loads {
+		v, err := load.run(ctx, l, target, seconds)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", load.name, err)
 		}
+		values = append(values, v)
 	}
-	if jsonErr := json.Unmarshal(stdout, &report); err == nil {
-		err = jsonErr
-	}
-	if report.Error != "" {
-		err = errors.New(report.Error)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("iperf3 to %s: %w %s", target, err, bytes.TrimSpace(stderr.Bytes()))
-	}
-	return report.End.Received.BitsPerSecond, nil
+	return values, nil
 }
 
-// native is untranslated IPv6 to the synthesised address.
-type native struct{}
-
-func (native) name() string { return "untranslated IPv6" }
-
-func (native) start(_ context.Context, l *lab.Lab) (string, func() error, error) {
-	return lab.Synthesize(l.PREF64(), lab.ServerIPv4).String(), func() error { return nil }, nil
-}
-
-// daemonContestant is the tnat64d under test.
-type daemonContestant struct {
-	path string
-	rss  int64 // the most it had in any round, bytes
-}
-
-func (*daemonContestant) name() string { return "tnat64d" }
-
-func (c *daemonContestant) start(ctx context.Context, l *lab.Lab) (string, func() error, error) {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	var log bytes.Buffer
-	d, err := l.StartDaemon(ctx, c.path, "", &log)
-	if err != nil {
-		return "", nil, fmt.Errorf("%w\n%s", err, log.Bytes())
-	}
-	if _, err := l.WaitCLAT(ctx); err != nil {
-		return "", nil, errors.Join(err, d.Stop())
-	}
-	return lab.ServerIPv4.String(), func() error {
-		rss, err := d.PeakRSS()
-		c.rss = max(c.rss, rss)
-		return errors.Join(err, d.Stop())
-	}, nil
-}
-
-// printBench prints medians, and ratios to untranslated IPv6 within a round.
-func printBench(out io.Writer, inv invocation, cs []contestant, results []runs, rss int64) error {
-	fmt.Fprintf(out, "one TCP stream, %d rounds of %d s, Gbit/s up and down (median), ratio to untranslated IPv6 of the same round\n\n", inv.rounds, inv.seconds)
+// printTable prints a row for each load.
+func printTable(out io.Writer, cs []contestant, results [][][]float64, absent []bool) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "\tup\tdown\tratio up\tratio down\t")
-	base := results[0].rounds
+	fmt.Fprint(w, "\t\t")
 	for i, c := range cs {
-		r := results[i]
-		if r.absent {
-			fmt.Fprintf(w, "%s\tnot installed\t\t\t\t\n", c.name())
-			continue
+		fmt.Fprintf(w, "%s\t", c.name())
+		if i > 0 {
+			fmt.Fprint(w, "\t")
 		}
-		up := func(t throughput) float64 { return t.up }
-		down := func(t throughput) float64 { return t.down }
-		fmt.Fprintf(w, "%s\t%.2f\t%.2f\t%.2f\t%.2f\t\n", c.name(),
-			median(r.rounds, nil, up)/1e9, median(r.rounds, nil, down)/1e9,
-			median(r.rounds, base, up), median(r.rounds, base, down))
 	}
-	if err := w.Flush(); err != nil {
-		return err
+	fmt.Fprintln(w)
+	for k, load := range loads {
+		fmt.Fprintf(w, "%s\t%s\t", load.name, load.unit)
+		for i := range cs {
+			if absent[i] {
+				fmt.Fprint(w, "not installed\t\t")
+				continue
+			}
+			fmt.Fprintf(w, load.format+"\t", median(results[i][k], nil)/load.scale)
+			if i > 0 {
+				fmt.Fprintf(w, "%.2f\t", median(results[i][k], results[0][k]))
+			}
+		}
+		fmt.Fprintln(w)
 	}
-	if t, d := results[1], results[2]; !t.absent {
-		fmt.Fprintf(out, "\ntnat64d is %.1f times tayga up, %.1f times down",
-			median(d.rounds, t.rounds, func(t throughput) float64 { return t.up }),
-			median(d.rounds, t.rounds, func(t throughput) float64 { return t.down }))
-	}
-	_, err := fmt.Fprintf(out, "\ntnat64d's memory at its peak (RSS): %.1f MB\n", float64(rss)/1e6)
-	return err
+	return w.Flush()
 }
 
-// median returns the median over the rounds of value, divided by that of base
-// in the same round if there is one.
-func median(rounds, base []throughput, value func(throughput) float64) float64 {
-	v := make([]float64, len(rounds))
-	for i, r := range rounds {
-		v[i] = value(r)
+// median returns the median of values, each divided by that of base in the
+// same round if there is one.
+func median(values, base []float64) float64 {
+	v := slices.Clone(values)
+	for i := range v {
 		if base != nil {
-			v[i] /= value(base[i])
+			v[i] /= base[i]
 		}
 	}
 	slices.Sort(v)
@@ -206,4 +142,40 @@ func median(rounds, base []throughput, value func(throughput) float64) float64 {
 		return (v[n/2-1] + v[n/2]) / 2
 	}
 	return v[len(v)/2]
+}
+
+// native is untranslated IPv6 to the synthesised address.
+type native struct{}
+
+func (native) name() string { return "IPv6" }
+
+func (native) start(_ context.Context, l *lab.Lab) (netip.Addr, func() error, error) {
+	return lab.Synthesize(l.PREF64(), lab.ServerIPv4), func() error { return nil }, nil
+}
+
+// daemonContestant is the tnat64d under test.
+type daemonContestant struct {
+	path   string
+	engine string
+	rss    int64 // the most it had in any round, bytes
+}
+
+func (c *daemonContestant) name() string { return "tnat64d " + c.engine }
+
+func (c *daemonContestant) start(ctx context.Context, l *lab.Lab) (netip.Addr, func() error, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	var log bytes.Buffer
+	d, err := l.StartDaemon(ctx, c.path, fmt.Sprintf("[clat]\nengine = %q\n", c.engine), &log)
+	if err != nil {
+		return netip.Addr{}, nil, fmt.Errorf("%w\n%s", err, log.Bytes())
+	}
+	if _, err := l.WaitCLAT(ctx); err != nil {
+		return netip.Addr{}, nil, errors.Join(err, d.Stop())
+	}
+	return lab.ServerIPv4, func() error {
+		rss, err := d.PeakRSS()
+		c.rss = max(c.rss, rss)
+		return errors.Join(err, d.Stop())
+	}, nil
 }

@@ -22,7 +22,7 @@ import (
 // and answered for by proxy neighbour discovery.
 type taygaContestant struct{}
 
-func (*taygaContestant) name() string { return "tayga" }
+func (taygaContestant) name() string { return "tayga" }
 
 const taygaTUN = "tayga0"
 
@@ -32,21 +32,21 @@ var (
 	taygaIPv6 = netip.MustParseAddr("2001:db8:1::7a16:a")
 )
 
-func (c *taygaContestant) start(ctx context.Context, l *lab.Lab) (_ string, _ func() error, err error) {
+func (c taygaContestant) start(ctx context.Context, l *lab.Lab) (netip.Addr, func() error, error) {
 	path, err := exec.LookPath("tayga")
 	if err != nil {
-		return "", nil, err
+		return netip.Addr{}, nil, err
 	}
 	conf := filepath.Join(l.Dir, "tayga.conf")
 	text := fmt.Sprintf("tun-device %s\nipv4-addr %s\nprefix %s\nmap %s %s\n", taygaTUN, taygaIPv4, l.PREF64(), taygaHost, taygaIPv6)
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
-		return "", nil, err
+		return netip.Addr{}, nil, err
 	}
 	cmd := l.Laptop.Command(context.WithoutCancel(ctx), path, "-d", "-c", conf)
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
-		return "", nil, err
+		return netip.Addr{}, nil, err
 	}
 	stop := func() error {
 		// The interface goes with the process, and its routes with it.
@@ -55,13 +55,13 @@ func (c *taygaContestant) start(ctx context.Context, l *lab.Lab) (_ string, _ fu
 		return errors.Join(killErr, c.undo(l))
 	}
 	if err := c.wire(l); err != nil {
-		return "", nil, errors.Join(fmt.Errorf("tayga: %w\n%s", err, output.Bytes()), stop())
+		return netip.Addr{}, nil, errors.Join(fmt.Errorf("tayga: %w\n%s", err, output.Bytes()), stop())
 	}
-	return lab.ServerIPv4.String(), stop, nil
+	return lab.ServerIPv4, stop, nil
 }
 
 // wire configures the laptop for tayga.
-func (c *taygaContestant) wire(l *lab.Lab) error {
+func (c taygaContestant) wire(l *lab.Lab) error {
 	h := l.Laptop
 	for _, s := range [][2]string{
 		{"net.ipv6.conf." + lab.Uplink + ".accept_ra", "2"},
@@ -107,7 +107,7 @@ func (c *taygaContestant) wire(l *lab.Lab) error {
 }
 
 // undo takes back what does not go with tayga's interface.
-func (c *taygaContestant) undo(l *lab.Lab) error {
+func (c taygaContestant) undo(l *lab.Lab) error {
 	h := l.Laptop
 	uplink, err := h.Netlink.LinkByName(lab.Uplink)
 	if err == nil {

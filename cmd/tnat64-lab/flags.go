@@ -52,7 +52,7 @@ func parse(args []string) (invocation, error) {
 	fs.StringVar(&inv.tnat64d, "tnat64d", "", "")
 	if inv.command == "bench" {
 		fs.IntVar(&inv.rounds, "rounds", 3, "")
-		fs.IntVar(&inv.seconds, "seconds", 4, "")
+		fs.IntVar(&inv.seconds, "seconds", 3, "")
 	} else {
 		fs.BoolVar(&inv.builtIn, "built-in", false, "")
 	}

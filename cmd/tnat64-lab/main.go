@@ -19,7 +19,7 @@ import (
 
 const usage = `Usage: tnat64-lab demo  [flags]    show what tnat64d does, in a dozen lines
        tnat64-lab shell [flags]    open a shell on the IPv6-only laptop, tnat64d running
-       tnat64-lab bench [flags]    TCP throughput: untranslated IPv6, tayga, tnat64d
+       tnat64-lab bench [flags]    throughput and rates: untranslated IPv6, tayga, tnat64d
 
 All of them build a network of four machines inside this one (network namespaces, so
 root is needed), start tnat64d on the laptop, and take everything away at the
@@ -35,7 +35,7 @@ end. Nothing else on this machine is touched.
                    where curl, ping and traceroute are installed
   -rounds N, -seconds N
                    bench only: how often each contestant takes its turn (default
-                   3), and for how long in each direction (default 4)
+                   3), and how long each measurement takes (default 3)
 
 Exit status: 0 if every step worked, 2 for bad usage, 1 otherwise; of shell, the
 shell's own.
