@@ -104,8 +104,7 @@ func datagrams(down bool) func(context.Context, *lab.Lab, netip.Addr, int) (floa
 		go func() {
 			var r result
 			r.err = l.Server.Do(func() (err error) {
-				b := make([]byte, 64)
-				_, from, err := unix.Recvfrom(server, b, 0) // who is there
+				from, err := caller(server)
 				switch {
 				case err != nil:
 				case down:
@@ -126,7 +125,7 @@ func datagrams(down bool) func(context.Context, *lab.Lab, netip.Addr, int) (floa
 				return err
 			}
 			defer unix.Close(conn)
-			if _, err := unix.Write(conn, make([]byte, 64)); err != nil {
+			if _, err := unix.Write(conn, hello); err != nil {
 				return err
 			}
 			if down {
@@ -140,6 +139,20 @@ func datagrams(down bool) func(context.Context, *lab.Lab, netip.Addr, int) (floa
 		r := <-served
 		return max(arrived, r.n), errors.Join(err, r.err, ctx.Err())
 	}
+}
+
+// hello is the first datagram of a client; a flood is all zeros.
+var hello = append([]byte{1}, make([]byte, 63)...)
+
+// caller waits for a hello. Datagrams of an earlier flood may still come in.
+func caller(conn int) (from unix.Sockaddr, err error) {
+	b := make([]byte, 64)
+	for b[0] != hello[0] {
+		if _, from, err = unix.Recvfrom(conn, b, 0); err != nil && err != unix.EINTR {
+			return nil, fmt.Errorf("the first datagram did not arrive: %w", err)
+		}
+	}
+	return from, nil
 }
 
 // flood sends datagrams; what the kernel does not take is lost.
@@ -272,7 +285,7 @@ func withServer(l *lab.Lab, serve func(conn int) error, client func() (float64, 
 }
 
 // patience ends a wait for a packet that was lost.
-var patience = unix.Timeval{Usec: 200_000}
+var patience = unix.Timeval{Usec: 500_000}
 
 // bind opens a socket of the server, at the address that everybody connects to:
 // without a PLAT that is an IPv6 address.
