@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"strconv"
 	"time"
@@ -87,6 +88,7 @@ const benchPort = 7001
 func datagrams(down bool) func(context.Context, *lab.Lab, netip.Addr, int) (float64, error) {
 	return func(ctx context.Context, l *lab.Lab, target netip.Addr, seconds int) (arrived float64, err error) {
 		length := time.Duration(seconds) * time.Second
+		id := byte(1 + rand.IntN(255))
 		var server int
 		err = l.Server.Do(func() (err error) {
 			server, err = bind(l, unix.SOCK_DGRAM)
@@ -104,13 +106,13 @@ func datagrams(down bool) func(context.Context, *lab.Lab, netip.Addr, int) (floa
 		go func() {
 			var r result
 			r.err = l.Server.Do(func() (err error) {
-				from, err := caller(server)
+				from, err := caller(server, id)
 				switch {
 				case err != nil:
 				case down:
 					err = unix.Connect(server, from)
 					if err == nil {
-						flood(ctx, server, length)
+						flood(ctx, server, id, length+100*time.Millisecond)
 					}
 				default:
 					r.n = arrivals(ctx, server, length)
@@ -125,15 +127,15 @@ func datagrams(down bool) func(context.Context, *lab.Lab, netip.Addr, int) (floa
 				return err
 			}
 			defer unix.Close(conn)
-			if _, err := unix.Write(conn, hello); err != nil {
+			if !down {
+				// Longer than the server counts, so that it ends by itself.
+				flood(ctx, conn, id, length+100*time.Millisecond)
+				return nil
+			}
+			if err := call(conn, id); err != nil {
 				return err
 			}
-			if down {
-				arrived = arrivals(ctx, conn, length)
-			} else {
-				// Longer than the server counts, so that it ends by itself.
-				flood(ctx, conn, length+100*time.Millisecond)
-			}
+			arrived = arrivals(ctx, conn, length)
 			return nil
 		})
 		r := <-served
@@ -141,23 +143,37 @@ func datagrams(down bool) func(context.Context, *lab.Lab, netip.Addr, int) (floa
 	}
 }
 
-// hello is the first datagram of a client; a flood is all zeros.
-var hello = append([]byte{1}, make([]byte, 63)...)
-
-// caller waits for a hello. Datagrams of an earlier flood may still come in.
-func caller(conn int) (from unix.Sockaddr, err error) {
+// caller waits for a datagram of this measurement, which id tells from what an
+// earlier one has left on the way.
+func caller(conn int, id byte) (from unix.Sockaddr, err error) {
 	b := make([]byte, 64)
-	for b[0] != hello[0] {
+	for b[0] != id {
 		if _, from, err = unix.Recvfrom(conn, b, 0); err != nil && err != unix.EINTR {
-			return nil, fmt.Errorf("the first datagram did not arrive: %w", err)
+			return nil, fmt.Errorf("no datagram arrived: %w", err)
 		}
 	}
 	return from, nil
 }
 
-// flood sends datagrams; what the kernel does not take is lost.
-func flood(ctx context.Context, conn int, length time.Duration) {
+// call sends datagrams until the first answer.
+func call(conn int, id byte) (err error) {
 	b := make([]byte, 64)
+	for range 20 {
+		b[0] = id
+		if _, err = unix.Write(conn, b); err != nil {
+			return err
+		}
+		if _, err = unix.Read(conn, b); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("no answer: %w", err)
+}
+
+// flood sends datagrams; what the kernel does not take is lost.
+func flood(ctx context.Context, conn int, id byte, length time.Duration) {
+	b := make([]byte, 64)
+	b[0] = id
 	end := time.Now().Add(length)
 	for n := 0; n%64 != 0 || time.Now().Before(end) && ctx.Err() == nil; n++ {
 		unix.Write(conn, b)
@@ -285,7 +301,7 @@ func withServer(l *lab.Lab, serve func(conn int) error, client func() (float64, 
 }
 
 // patience ends a wait for a packet that was lost.
-var patience = unix.Timeval{Usec: 500_000}
+var patience = unix.Timeval{Usec: 200_000}
 
 // bind opens a socket of the server, at the address that everybody connects to:
 // without a PLAT that is an IPv6 address.
