@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"tnat64d/packaging/test-kernel/guest"
+)
+
+// programs of the machine that tests run. They and the libraries that they
+// need come along.
+var programs = []string{
+	"sh", "cat", "cp", "grep", "mount", "sleep", "true", // of the tests' scripts
+	"ip", "setpriv", "unshare",
+	"curl", "dig", "iperf3", "ping", "traceroute",
+}
+
+// commands are built and stand in /usr/local/bin.
+var commands = []string{"cmd/tnat64d", "cmd/tnat64-lab"}
+
+// goStandIn is there for tests that build commands.
+//
+//go:embed go.sh
+var goStandIn []byte
+
+// testTimeout bounds the tests of one package.
+const testTimeout = "5m"
+
+// testFlags are flags of the test binaries.
+type testFlags struct {
+	pattern string
+	count   int
+}
+
+// build writes an initramfs with the tests; dir is for what is compiled.
+func build(ctx context.Context, dir, initramfs string, k kernel, chosen []suite, tests testFlags) error {
+	root, err := goOutput(ctx, "", "list", "-m", "-f", "{{.Dir}}")
+	if err != nil {
+		return err
+	}
+	root = strings.TrimSpace(root)
+	if err := compile(ctx, root, dir, directories(chosen)); err != nil {
+		return err
+	}
+	f, err := os.Create(initramfs)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w := bufio.NewWriter(f)
+	a := newArchive(w)
+	plan := guest.Plan{Env: []string{
+		"PATH=/usr/local/bin:/usr/bin", "HOME=/root", "LC_ALL=C", "TNAT64_REQUIRE_PRIVILEGED=1",
+	}}
+	for _, s := range chosen {
+		plan.Jobs = append(plan.Jobs, guest.Job{Dir: s.dir, Args: []string{
+			"-test.v=test2json", "-test.short", "-test.timeout=" + testTimeout,
+			"-test.run=" + tests.pattern, "-test.skip=" + s.skip, fmt.Sprint("-test.count=", tests.count),
+		}})
+	}
+	if plan.Modules, err = addModules(a, k); err != nil {
+		return err
+	}
+	data, err := json.Marshal(plan)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		a.file(guest.PlanPath, 0o644, data),
+		addSystem(a, dir),
+		addPrograms(ctx, a),
+		addTests(a, root, dir, directories(chosen)),
+		a.close(),
+		w.Flush(),
+	)
+}
+
+// compile builds init, the commands and the test binaries into dir.
+func compile(ctx context.Context, root, dir string, tested []string) error {
+	for _, sub := range []string{"commands", "tests"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
+			return err
+		}
+	}
+	args := []string{"build", "-ldflags=-s -w", "-o", filepath.Join(dir, "commands") + "/", "./packaging/test-kernel/init"}
+	if _, err := goOutput(ctx, root, append(args, relative(commands)...)...); err != nil {
+		return err
+	}
+	args = []string{"test", "-c", "-ldflags=-s -w", "-o", filepath.Join(dir, "tests") + "/"}
+	_, err := goOutput(ctx, root, append(args, relative(tested)...)...)
+	return err
+}
+
+func relative(dirs []string) (paths []string) {
+	for _, d := range dirs {
+		paths = append(paths, "./"+d)
+	}
+	return paths
+}
+
+func goOutput(ctx context.Context, dir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	return output(cmd)
+}
+
+// addSystem adds init and what makes a system of the rest.
+func addSystem(a *archive, dir string) error {
+	errs := []error{
+		a.directory("/root"),
+		a.file("/etc/hosts", 0o644, []byte("127.0.0.1 localhost\n::1 localhost\n")),
+		a.file("/etc/passwd", 0o644, []byte("root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")),
+		a.file("/usr/local/bin/go", 0o755, goStandIn),
+		a.link("/bin", "usr/bin"),
+		a.link("/sbin", "usr/bin"),
+		// The kernel opens it for init before anything is mounted.
+		a.device("/dev/console", 5, 1),
+		a.copy("/init", filepath.Join(dir, "commands", "init")),
+	}
+	for _, c := range commands {
+		name := path.Base(c)
+		errs = append(errs, a.copy("/usr/local/bin/"+name, filepath.Join(dir, "commands", name)))
+	}
+	return errors.Join(errs...)
+}
+
+// addPrograms adds programs and their shared libraries, which ldd knows.
+func addPrograms(ctx context.Context, a *archive) error {
+	for _, name := range programs {
+		file, err := exec.LookPath(name)
+		if err != nil {
+			return err
+		}
+		if err := a.copy("/usr/bin/"+name, file); err != nil {
+			return err
+		}
+		libraries, err := output(exec.CommandContext(ctx, "ldd", file))
+		if err != nil {
+			return err
+		}
+		for word := range strings.FieldsSeq(libraries) {
+			if path.IsAbs(word) {
+				if err := a.copy(word, word); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// addModules adds kernel modules and returns their paths, in the order in which
+// they can be loaded.
+func addModules(a *archive, k kernel) (names []string, err error) {
+	modules, err := loadOrder(k.modules, wanted)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range modules {
+		name := "/lib/modules/" + m.name + ".ko"
+		if err := a.file(name, 0o644, m.data); err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// addTests adds test binaries, each where it finds its testdata. The testdata
+// of all packages comes along, as some tests use those of others.
+func addTests(a *archive, root, dir string, tested []string) error {
+	for _, t := range tested {
+		if err := a.copy(guest.Sources+t+"/test", filepath.Join(dir, "tests", path.Base(t)+".test")); err != nil {
+			return err
+		}
+	}
+	return filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(root, file)
+		if err != nil || !slices.Contains(strings.Split(name, "/"), "testdata") {
+			return err
+		}
+		return a.copy(guest.Sources+name, file)
+	})
+}
+
+// copy adds a file of this machine.
+func (a *archive) copy(name, file string) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	return a.file(name, int(info.Mode().Perm()), data)
+}

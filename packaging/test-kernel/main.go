@@ -1,0 +1,102 @@
+// Command test-kernel runs the project's privileged and end-to-end tests on
+// another kernel than the machine's: by default Debian 12's own 6.1, which is
+// downloaded by apt and not installed. It boots under qemu with software
+// emulation, on an initramfs that holds the tests and nothing of the machine
+// but some programs.
+//
+// Nothing here needs root, except that apt's package lists are brought up to
+// date if they do not lead to a kernel.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "test-kernel:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	image := flag.String("kernel", "", "boot this kernel (vmlinuz) instead of Debian's")
+	modules := flag.String("modules", "", "directory with that kernel's modules")
+	list := flag.String("packages", "", "only the tests of these directories, with commas")
+	var tests testFlags
+	flag.StringVar(&tests.pattern, "run", ".", "only the tests that match, as in go test")
+	flag.IntVar(&tests.count, "count", 1, "run each test that many times")
+	limit := flag.Duration("timeout", 10*time.Minute, "for all of it")
+	verbose := flag.Bool("v", false, "print the consoles and what every test says as it comes")
+	flag.Parse()
+	switch {
+	case flag.NArg() > 0:
+		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	case (*image == "") != (*modules == ""):
+		return errors.New("-kernel and -modules go together")
+	case runtime.GOARCH != "amd64":
+		return fmt.Errorf("needs an amd64 machine, whose programs the tests run: this is %s", runtime.GOARCH)
+	}
+	chosen, err := choose(*list)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, *limit, fmt.Errorf("not done after %v", *limit))
+	defer cancel()
+
+	start := time.Now()
+	k := kernel{*image, *modules}
+	if k.image == "" {
+		if k, err = debianKernel(ctx); err != nil {
+			return fmt.Errorf("get Debian's kernel: %w", err)
+		}
+	}
+	dir, err := os.MkdirTemp("", "tnat64-test-kernel-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	initramfs := filepath.Join(dir, "initramfs")
+	if err := build(ctx, dir, initramfs, k, chosen, tests); err != nil {
+		return err
+	}
+	fmt.Printf("ready to boot %s after %s\n", filepath.Base(k.image), seconds(start))
+
+	booted := time.Now()
+	err = runMachines(ctx, k, initramfs, byMachine(chosen), *verbose)
+	fmt.Printf("all of it took %s, of which %s in qemu\n", seconds(start), seconds(booted))
+	return err
+}
+
+// runMachines boots the kernel once for each list of suites, all at a time.
+func runMachines(ctx context.Context, k kernel, initramfs string, machines [][]suite, verbose bool) error {
+	reports, errs := make([]*report, len(machines)), make([]error, len(machines))
+	var group sync.WaitGroup
+	for i, suites := range machines {
+		reports[i] = &report{verbose: verbose, dirs: directories(suites)}
+		group.Go(func() { errs[i] = boot(ctx, k, initramfs, reports[i]) })
+	}
+	group.Wait()
+	for _, r := range reports {
+		errs = append(errs, r.verdict())
+	}
+	if ctx.Err() != nil {
+		errs = append(errs, context.Cause(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// seconds is the time since then, for people.
+func seconds(then time.Time) string { return time.Since(then).Round(100 * time.Millisecond).String() }
