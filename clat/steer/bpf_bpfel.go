@@ -13,6 +13,12 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type bpfAmount struct {
+	_       structs.HostLayout
+	Packets uint64
+	Bytes   uint64
+}
+
 type bpfCounters struct {
 	_             structs.HostLayout
 	SteeredIn     uint64
@@ -21,16 +27,6 @@ type bpfCounters struct {
 	ForeignSource uint64
 	LeakedIpv4    uint64
 	Failed        uint64
-}
-
-type bpfEngineCounters struct {
-	_          structs.HostLayout
-	Translated [2][3]struct {
-		_       structs.HostLayout
-		Packets uint64
-		Bytes   uint64
-	}
-	Declined [2][10]uint64
 }
 
 type bpfNextHop struct {
@@ -68,10 +64,11 @@ type bpfTranslation struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapCounts           = "counts"
-	bpfMapEngineCounts     = "engine_counts"
+	bpfMapDeclined         = "declined"
 	bpfMapOurs             = "ours"
 	bpfMapRouter           = "router"
 	bpfMapTemplate         = "template"
+	bpfMapTranslated       = "translated"
 	bpfMapTranslations     = "translations"
 	bpfProgGsoProbe        = "gso_probe"
 	bpfProgTunEgress       = "tun_egress"
@@ -141,10 +138,11 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	Counts       *ebpf.MapSpec `ebpf:"counts"`
-	EngineCounts *ebpf.MapSpec `ebpf:"engine_counts"`
+	Declined     *ebpf.MapSpec `ebpf:"declined"`
 	Ours         *ebpf.MapSpec `ebpf:"ours"`
 	Router       *ebpf.MapSpec `ebpf:"router"`
 	Template     *ebpf.MapSpec `ebpf:"template"`
+	Translated   *ebpf.MapSpec `ebpf:"translated"`
 	Translations *ebpf.MapSpec `ebpf:"translations"`
 }
 
@@ -182,20 +180,22 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	Counts       *ebpf.Map `ebpf:"counts"`
-	EngineCounts *ebpf.Map `ebpf:"engine_counts"`
+	Declined     *ebpf.Map `ebpf:"declined"`
 	Ours         *ebpf.Map `ebpf:"ours"`
 	Router       *ebpf.Map `ebpf:"router"`
 	Template     *ebpf.Map `ebpf:"template"`
+	Translated   *ebpf.Map `ebpf:"translated"`
 	Translations *ebpf.Map `ebpf:"translations"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Counts,
-		m.EngineCounts,
+		m.Declined,
 		m.Ours,
 		m.Router,
 		m.Template,
+		m.Translated,
 		m.Translations,
 	)
 }

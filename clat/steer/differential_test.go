@@ -309,7 +309,6 @@ func (d *differential) packet(to6 bool) ([]byte, gso) {
 		if data := len(l4) - header; data > 0 {
 			g.size = 1 + d.rand.IntN(data+20)
 			g.segs = (data + g.size - 1) / g.size
-			g.udp = proto == protoUDP
 			if d.rand.IntN(20) == 0 {
 				g.segs = d.rand.IntN(10)
 			}

@@ -88,35 +88,40 @@ struct amount {
 	__u64 bytes;   // before translation, IP header included
 };
 
-struct engine_counters {
-	struct amount translated[WAYS][PROTOCOLS];
-	__u64 declined[WAYS][DECLINED_REASONS];
-};
+// The counters are told apart by the key and not by offsets in one value:
+// clang would compute those, and arithmetic with pointers takes CAP_PERFMON.
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct engine_counters);
-} engine_counts SEC(".maps");
+	__uint(max_entries, WAYS * PROTOCOLS);
+	__type(key, __u32); // way, protocol
+	__type(value, struct amount);
+} translated SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, WAYS * DECLINED_REASONS);
+	__type(key, __u32); // way, reason
+	__type(value, __u64);
+} declined SEC(".maps");
 
 // count_translated counts a packet of len bytes.
 static __always_inline void count_translated(enum way way, enum protocol protocol, __u32 len)
 {
-	__u32 zero = 0;
-	struct engine_counters *c = bpf_map_lookup_elem(&engine_counts, &zero);
+	__u32 key = way * PROTOCOLS + protocol;
+	struct amount *a = bpf_map_lookup_elem(&translated, &key);
 
-	if (!c)
+	if (!a)
 		return;
-	c->translated[way][protocol].packets++;
-	c->translated[way][protocol].bytes += len;
+	a->packets++;
+	a->bytes += len;
 }
 
 static __always_inline void count_declined(enum way way, enum declined why)
 {
-	__u32 zero = 0;
-	struct engine_counters *c = bpf_map_lookup_elem(&engine_counts, &zero);
+	__u32 key = way * DECLINED_REASONS + why;
+	__u64 *n = bpf_map_lookup_elem(&declined, &key);
 
-	if (c)
-		c->declined[way][why]++;
+	if (n)
+		(*n)++;
 }
