@@ -75,8 +75,8 @@ const (
 	bpfProgTunIngress      = "tun_ingress"
 	bpfProgUplinkEgress    = "uplink_egress"
 	bpfProgUplinkIngress   = "uplink_ingress"
+	bpfProgUplinkTranslate = "uplink_translate"
 	bpfVarGsoKept          = "gso_kept"
-	bpfVarKernelEngine     = "kernel_engine"
 	bpfVarTunHeaderLen     = "tun_header_len"
 	bpfVarTunIfindex       = "tun_ifindex"
 	bpfVarUplinkHeaderLen  = "uplink_header_len"
@@ -126,11 +126,12 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	GsoProbe      *ebpf.ProgramSpec `ebpf:"gso_probe"`
-	TunEgress     *ebpf.ProgramSpec `ebpf:"tun_egress"`
-	TunIngress    *ebpf.ProgramSpec `ebpf:"tun_ingress"`
-	UplinkEgress  *ebpf.ProgramSpec `ebpf:"uplink_egress"`
-	UplinkIngress *ebpf.ProgramSpec `ebpf:"uplink_ingress"`
+	GsoProbe        *ebpf.ProgramSpec `ebpf:"gso_probe"`
+	TunEgress       *ebpf.ProgramSpec `ebpf:"tun_egress"`
+	TunIngress      *ebpf.ProgramSpec `ebpf:"tun_ingress"`
+	UplinkEgress    *ebpf.ProgramSpec `ebpf:"uplink_egress"`
+	UplinkIngress   *ebpf.ProgramSpec `ebpf:"uplink_ingress"`
+	UplinkTranslate *ebpf.ProgramSpec `ebpf:"uplink_translate"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -151,7 +152,6 @@ type bpfMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
 	GsoKept          *ebpf.VariableSpec `ebpf:"gso_kept"`
-	KernelEngine     *ebpf.VariableSpec `ebpf:"kernel_engine"`
 	TunHeaderLen     *ebpf.VariableSpec `ebpf:"tun_header_len"`
 	TunIfindex       *ebpf.VariableSpec `ebpf:"tun_ifindex"`
 	UplinkHeaderLen  *ebpf.VariableSpec `ebpf:"uplink_header_len"`
@@ -205,7 +205,6 @@ func (m *bpfMaps) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
 	GsoKept          *ebpf.Variable `ebpf:"gso_kept"`
-	KernelEngine     *ebpf.Variable `ebpf:"kernel_engine"`
 	TunHeaderLen     *ebpf.Variable `ebpf:"tun_header_len"`
 	TunIfindex       *ebpf.Variable `ebpf:"tun_ifindex"`
 	UplinkHeaderLen  *ebpf.Variable `ebpf:"uplink_header_len"`
@@ -217,11 +216,12 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	GsoProbe      *ebpf.Program `ebpf:"gso_probe"`
-	TunEgress     *ebpf.Program `ebpf:"tun_egress"`
-	TunIngress    *ebpf.Program `ebpf:"tun_ingress"`
-	UplinkEgress  *ebpf.Program `ebpf:"uplink_egress"`
-	UplinkIngress *ebpf.Program `ebpf:"uplink_ingress"`
+	GsoProbe        *ebpf.Program `ebpf:"gso_probe"`
+	TunEgress       *ebpf.Program `ebpf:"tun_egress"`
+	TunIngress      *ebpf.Program `ebpf:"tun_ingress"`
+	UplinkEgress    *ebpf.Program `ebpf:"uplink_egress"`
+	UplinkIngress   *ebpf.Program `ebpf:"uplink_ingress"`
+	UplinkTranslate *ebpf.Program `ebpf:"uplink_translate"`
 }
 
 func (p *bpfPrograms) Close() error {
@@ -231,6 +231,7 @@ func (p *bpfPrograms) Close() error {
 		p.TunIngress,
 		p.UplinkEgress,
 		p.UplinkIngress,
+		p.UplinkTranslate,
 	)
 }
 

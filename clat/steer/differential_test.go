@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -46,6 +47,9 @@ func (b *engineBench) compare(t testing.TB, packet []byte, g gso) (translated bo
 func TestVectors(t *testing.T) {
 	b := newEngineBench(t, true)
 	text, err := os.ReadFile("../../siit/testdata/vectors.json")
+	if errors.Is(err, os.ErrNotExist) {
+		t.Skip("needs the vectors of package siit: the source tree is not here")
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -90,7 +90,7 @@ func (b *engineBench) kernel(t testing.TB, packet []byte, g gso) (translated []b
 	program, strip := b.s.objects.TunEgress, ethernetLen
 	if packet[0]>>4 == 6 {
 		b.buf[12], b.buf[13] = 0x86, 0xdd
-		program = b.s.objects.UplinkIngress
+		program = b.s.objects.UplinkTranslate
 	} else {
 		b.buf[12], b.buf[13] = 0x08, 0x00
 	}
@@ -105,7 +105,7 @@ func (b *engineBench) kernel(t testing.TB, packet []byte, g gso) (translated []b
 	out := opts.DataOut
 	switch {
 	case len(out) == len(b.buf) && string(out) == string(b.buf):
-		// Left alone, or by uplink_ingress redirected as it is.
+		// Left alone, or by uplink_translate redirected as it is.
 		if verdict != pass && verdict != redirect {
 			t.Fatalf("verdict %#x for an untouched packet: %x", verdict, packet)
 		}

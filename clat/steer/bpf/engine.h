@@ -8,10 +8,21 @@
 #include <bpf/bpf_helpers.h>
 
 // Set by the loader like the variables in maps.h.
-volatile const __u32 kernel_engine;     // 0: only steer
 volatile const __u32 gso_kept;          // bpf_skb_change_proto leaves the size of segments alone (kernel 5.14)
 volatile const __u32 uplink_header_len; // bytes in front of the IP header at the uplink's ingress
 volatile const __u32 tun_header_len;    // the same at the TUN's egress: 0, but 14 in BPF_PROG_TEST_RUN
+
+// slot is a small number on the stack, for a helper that takes its address.
+// Set all of it: without CAP_PERFMON the verifier of 6.1 takes a constant in a
+// slot of 8 bytes for a pointer that a later, shorter write would corrupt. The
+// number of fewer bytes is at the same address, as all of this is little endian.
+// Registers are spilled as a whole too, since code is generated for -mcpu=v2,
+// which has no 32-bit ones.
+union slot {
+	__u64 all;
+	__u32 u32;
+	__u8 u8;
+};
 
 // One translation between the CLAT pair and PREF64. Numbers are in host byte
 // order, also the halves of IPv6 addresses.
@@ -48,11 +59,18 @@ struct {
 // current returns the translation in force, or NULL: user space does it all.
 static __always_inline const struct translation *current(void)
 {
-	__u32 zero = 0;
-	void *array = bpf_map_lookup_elem(&translations, &zero);
+	union slot zero = { 0 };
+	void *array = bpf_map_lookup_elem(&translations, &zero.u32);
 
-	return array ? bpf_map_lookup_elem(array, &zero) : NULL;
+	return array ? bpf_map_lookup_elem(array, &zero.u32) : NULL;
 }
+
+// What became of a packet.
+enum outcome {
+	DECLINED, // nothing: it is as it was
+	TRANSLATED,
+	BROKEN, // half translated when a helper failed, which has not been seen to happen
+};
 
 enum way {
 	TO6, // IPv4 to IPv6
@@ -108,8 +126,8 @@ struct {
 // count_translated counts a packet of len bytes.
 static __always_inline void count_translated(enum way way, enum protocol protocol, __u32 len)
 {
-	__u32 key = way * PROTOCOLS + protocol;
-	struct amount *a = bpf_map_lookup_elem(&translated, &key);
+	union slot key = { way * PROTOCOLS + protocol };
+	struct amount *a = bpf_map_lookup_elem(&translated, &key.u32);
 
 	if (!a)
 		return;
@@ -119,8 +137,8 @@ static __always_inline void count_translated(enum way way, enum protocol protoco
 
 static __always_inline void count_declined(enum way way, enum declined why)
 {
-	__u32 key = way * DECLINED_REASONS + why;
-	__u64 *n = bpf_map_lookup_elem(&declined, &key);
+	union slot key = { way * DECLINED_REASONS + why };
+	__u64 *n = bpf_map_lookup_elem(&declined, &key.u32);
 
 	if (n)
 		(*n)++;

@@ -5,7 +5,6 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
-#include <linux/pkt_cls.h>
 #include <linux/types.h>
 
 #include <bpf/bpf_endian.h>
@@ -14,7 +13,6 @@
 #include "addr.h"
 #include "checksum.h"
 #include "engine.h"
-#include "maps.h"
 #include "to6.h"
 #include "transport.h"
 
@@ -27,13 +25,12 @@
 #define decline4(why)                                                          \
 	do {                                                                   \
 		count_declined(TO4, DECLINED_##why);                           \
-		return false;                                                  \
+		return DECLINED;                                               \
 	} while (0)
 
-// to4 translates an IPv6 packet to the CLAT address. False means that it has
-// not been touched, or is for somebody else; true that it is IPv4 now, unless
-// *verdict is TC_ACT_SHOT.
-static __always_inline bool to4(struct __sk_buff *skb, int *verdict)
+// to4 translates an IPv6 packet to the CLAT address. What is for somebody else
+// is declined without being counted.
+static __always_inline enum outcome to4(struct __sk_buff *skb)
 {
 	const struct translation *t = current();
 	const __u32 l3 = uplink_header_len, l4 = l3 + IPV6_LEN;
@@ -51,17 +48,18 @@ static __always_inline bool to4(struct __sk_buff *skb, int *verdict)
 	__u32 src, len, segment, next, check;
 	__u32 check_at = 0, change = 0, identification = 0, df = IPV4_DF;
 	__u64 check_flags = 0;
-	__u8 kind = 0, replaces = 0;
+	union slot kind = { 0 }; // the new ICMP type
+	__u32 replaces = 0;
 
 	if (!t)
-		return false;
+		return DECLINED;
 	if (bpf_skb_load_bytes(skb, l3, &in, sizeof(in)))
-		return false;
+		return DECLINED;
 	if (bpf_be64_to_cpu(in.words[3]) != t->clat6_hi || bpf_be64_to_cpu(in.words[4]) != t->clat6_lo)
-		return false;
+		return DECLINED;
 	first = bpf_be64_to_cpu(in.words[0]);
 	if (first >> 60 != 6)
-		return false;
+		return DECLINED;
 	if (skb->vlan_present)
 		decline4(HEADER);
 	len = first >> 16 & 0xffff;
@@ -121,16 +119,16 @@ static __always_inline bool to4(struct __sk_buff *skb, int *verdict)
 			decline4(ICMP);
 		if (skb->gso_size)
 			decline4(OFFLOAD);
-		kind = replaces == 128 ? 8 : 0;
+		kind.all = replaces == 128 ? 8 : 0;
 		// Where all is zero, siit writes a checksum of 0xffff, and the
 		// helper would write 0.
-		if (len > MESSAGE_MAX || !(kind | in.transport.echo.id))
+		if (len > MESSAGE_MAX || !(kind.all | in.transport.echo.id))
 			decline4(ICMP);
 		pseudo = sum64(t->clat6_hi) + sum64(t->clat6_lo) + sum_addr6(src6) + bpf_htons(len) + bpf_htons(IPPROTO_ICMPV6);
 		sum = sum_message(skb, l4, len);
 		if (sum < 0 || fold(sum + pseudo) != 0xffff)
 			decline4(CHECKSUM);
-		change = delta(pseudo + bpf_htons(replaces << 8), bpf_htons(kind << 8));
+		change = delta(pseudo + bpf_htons(replaces << 8), bpf_htons(kind.all << 8));
 		next = IPPROTO_ICMP;
 		protocol = ECHO;
 		check_at = ICMP_CHECK;
@@ -164,18 +162,12 @@ static __always_inline bool to4(struct __sk_buff *skb, int *verdict)
 	if (bpf_skb_change_proto(skb, bpf_htons(ETH_P_IP), 0))
 		decline4(MEMORY);
 	// From here on there is no way back.
-	*verdict = TC_ACT_SHOT;
 	if (bpf_skb_store_bytes(skb, l3, &header, IPV4_LEN, BPF_F_RECOMPUTE_CSUM))
-		goto failed;
-	if (replaces && bpf_skb_store_bytes(skb, l3 + IPV4_LEN, &kind, sizeof(kind), BPF_F_RECOMPUTE_CSUM))
-		goto failed;
+		return BROKEN;
+	if (replaces && bpf_skb_store_bytes(skb, l3 + IPV4_LEN, &kind.u8, sizeof(kind.u8), BPF_F_RECOMPUTE_CSUM))
+		return BROKEN;
 	if (change && bpf_l4_csum_replace(skb, l3 + IPV4_LEN + check_at, 0, change, BPF_F_PSEUDO_HDR | check_flags))
-		goto failed;
-	*verdict = TC_ACT_UNSPEC;
+		return BROKEN;
 	count_translated(TO4, protocol, len + IPV6_LEN);
-	return true;
-
-failed:
-	COUNT(failed);
-	return true;
+	return TRANSLATED;
 }

@@ -6,7 +6,6 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
-#include <linux/pkt_cls.h>
 #include <linux/types.h>
 
 #include <bpf/bpf_endian.h>
@@ -15,7 +14,6 @@
 #include "addr.h"
 #include "checksum.h"
 #include "engine.h"
-#include "maps.h"
 #include "transport.h"
 
 #define IPV4_LEN 20
@@ -27,12 +25,11 @@
 #define decline6(why)                                                          \
 	do {                                                                   \
 		count_declined(TO6, DECLINED_##why);                           \
-		return false;                                                  \
+		return DECLINED;                                               \
 	} while (0)
 
-// to6 translates an IPv4 packet that a program sends. False means that it has
-// not been touched; true that it is IPv6 now, unless *verdict is TC_ACT_SHOT.
-static __always_inline bool to6(struct __sk_buff *skb, int *verdict)
+// to6 translates an IPv4 packet that a program sends.
+static __always_inline enum outcome to6(struct __sk_buff *skb)
 {
 	const struct translation *t = current();
 	const __u32 l3 = tun_header_len, l4 = l3 + IPV4_LEN;
@@ -49,11 +46,11 @@ static __always_inline bool to6(struct __sk_buff *skb, int *verdict)
 	__u32 src, dst, total, len, segment, next;
 	__u32 check_at = 0, change = 0, mtu6, limit6;
 	__u64 check_flags = 0;
-	__u8 kind = 0;
+	union slot kind = { 0 }; // the new ICMP type
 	__u16 frag;
 
 	if (!t)
-		return false;
+		return DECLINED;
 	if (skb->vlan_present)
 		decline6(HEADER);
 	if (bpf_skb_load_bytes(skb, l3, &in, sizeof(in)))
@@ -128,7 +125,7 @@ static __always_inline bool to6(struct __sk_buff *skb, int *verdict)
 			decline6(OFFLOAD);
 		if (old != 8 && old != 0)
 			decline6(ICMP);
-		kind = old == 8 ? 128 : 129;
+		kind.all = old == 8 ? 128 : 129;
 		// A wrong checksum must not become a right one.
 		if (len > MESSAGE_MAX)
 			decline6(ICMP);
@@ -138,7 +135,7 @@ static __always_inline bool to6(struct __sk_buff *skb, int *verdict)
 		// The type is another, and unlike ICMPv4's this checksum covers a
 		// pseudo-header. What it gains is what changes.
 		change = delta(bpf_htons(old << 8),
-			       (__u64)bpf_htons(kind << 8) + bpf_htons(len) + bpf_htons(IPPROTO_ICMPV6) +
+			       (__u64)bpf_htons(kind.all << 8) + bpf_htons(len) + bpf_htons(IPPROTO_ICMPV6) +
 			       sum64(t->clat6_hi) + sum64(t->clat6_lo) + sum_addr6(dst6));
 		next = IPPROTO_ICMPV6;
 		protocol = ECHO;
@@ -160,18 +157,12 @@ static __always_inline bool to6(struct __sk_buff *skb, int *verdict)
 	if (bpf_skb_change_proto(skb, bpf_htons(ETH_P_IPV6), 0))
 		decline6(MEMORY);
 	// From here on there is no way back.
-	*verdict = TC_ACT_SHOT;
 	if (bpf_skb_store_bytes(skb, l3, header, sizeof(header), BPF_F_RECOMPUTE_CSUM))
-		goto failed;
-	if (kind && bpf_skb_store_bytes(skb, l3 + IPV6_LEN, &kind, sizeof(kind), BPF_F_RECOMPUTE_CSUM))
-		goto failed;
+		return BROKEN;
+	if (kind.all && bpf_skb_store_bytes(skb, l3 + IPV6_LEN, &kind.u8, sizeof(kind.u8), BPF_F_RECOMPUTE_CSUM))
+		return BROKEN;
 	if (change && bpf_l4_csum_replace(skb, l3 + IPV6_LEN + check_at, 0, change, BPF_F_PSEUDO_HDR | check_flags))
-		goto failed;
-	*verdict = TC_ACT_UNSPEC;
+		return BROKEN;
 	count_translated(TO6, protocol, total);
-	return true;
-
-failed:
-	COUNT(failed);
-	return true;
+	return TRANSLATED;
 }

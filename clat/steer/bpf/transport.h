@@ -45,11 +45,11 @@ static __always_inline bool is_tcp_inside(struct __sk_buff *skb)
 static __always_inline __u32 tcp_segment(struct __sk_buff *skb, __u32 off, __u32 len)
 {
 	__u32 header, size = skb->gso_size;
-	__u8 offset;
+	union slot offset = { 0 };
 
-	if (!gso_kept || bpf_skb_load_bytes(skb, off + TCP_OFFSET, &offset, sizeof(offset)))
+	if (!gso_kept || bpf_skb_load_bytes(skb, off + TCP_OFFSET, &offset.u8, sizeof(offset.u8)))
 		return 0;
-	header = (offset >> 4) * 4;
+	header = (offset.u8 >> 4) * 4;
 	if (header < TCP_MIN || header > len)
 		return 0;
 	return len < header + size ? len : header + size;
