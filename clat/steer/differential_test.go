@@ -118,7 +118,7 @@ func TestDifferential(t *testing.T) {
 		p := netip.MustParsePrefix(pref64)
 		configs = append(configs,
 			siit.Config{Mapping: siit.Mapping{PREF64: p, CLAT: clat("192.0.0.1", "2001:db9:1::c1a7")}},
-			siit.Config{Mapping: siit.Mapping{PREF64: p, CLAT: neutralPair(p)}, MTU6: 1400, LowestIPv6MTU: 1400, DropWKPPrivate: true},
+			siit.Config{Mapping: siit.Mapping{PREF64: p, CLAT: neutralPair(p, "2001:db9:1::1:0:0")}, MTU6: 1400, LowestIPv6MTU: 1400, DropWKPPrivate: true},
 		)
 	}
 	configs = append(configs,
@@ -177,8 +177,9 @@ func TestDifferential(t *testing.T) {
 }
 
 // neutralPair is a CLAT pair that makes checksums stay as they are behind p.
-func neutralPair(p netip.Prefix) siit.Pair {
-	v4, v6 := netip.MustParseAddr("192.0.0.1"), netip.MustParseAddr("2001:db9:1::1:0:0").As16()
+// The last word of its IPv6 address is chosen accordingly.
+func neutralPair(p netip.Prefix, ipv6 string) siit.Pair {
+	v4, v6 := netip.MustParseAddr("192.0.0.1"), netip.MustParseAddr(ipv6).As16()
 	pref := p.Addr().As16()
 	b4 := v4.As4()
 	need := (words(b4[:]) + 0xffff*100 - words(pref[:]) - words(v6[:])) % 0xffff

@@ -36,7 +36,9 @@ type tun struct {
 const (
 	tunOffloads = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 // USO needs kernel 6.2
 
+	gsoTCPv4  = 1
 	gsoTCPv6  = 4
+	gsoUDPL4  = 5
 	needsCsum = 1
 )
 

@@ -32,11 +32,11 @@ union transport {
 
 // is_tcp_inside says whether a super-packet stands for TCP segments. One that
 // begins with a UDP header is a tunnel then (VXLAN and the like). There is no
-// field to read this from, but the helper refuses to grow a super-packet of
-// datagrams, by nothing as well.
+// field to read this from, but the helper, which would have to correct the size
+// of segments, refuses to do so for datagrams; also when it grows by nothing.
 static __always_inline bool is_tcp_inside(struct __sk_buff *skb)
 {
-	return !bpf_skb_adjust_room(skb, 0, BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET);
+	return !bpf_skb_adjust_room(skb, 0, BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_NO_CSUM_RESET);
 }
 
 // tcp_segment returns the length of the largest segment of a TCP super-packet,
