@@ -38,7 +38,6 @@ const (
 
 	gsoTCPv4  = 1
 	gsoTCPv6  = 4
-	gsoUDPL4  = 5
 	needsCsum = 1
 )
 
