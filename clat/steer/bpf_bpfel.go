@@ -13,6 +13,12 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type bpfAmount struct {
+	_       structs.HostLayout
+	Packets uint64
+	Bytes   uint64
+}
+
 type bpfCounters struct {
 	_             structs.HostLayout
 	SteeredIn     uint64
@@ -21,16 +27,6 @@ type bpfCounters struct {
 	ForeignSource uint64
 	LeakedIpv4    uint64
 	Failed        uint64
-}
-
-type bpfEngineCounters struct {
-	_          structs.HostLayout
-	Translated [2][3]struct {
-		_       structs.HostLayout
-		Packets uint64
-		Bytes   uint64
-	}
-	Declined [2][10]uint64
 }
 
 type bpfNextHop struct {
@@ -68,18 +64,19 @@ type bpfTranslation struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapCounts           = "counts"
-	bpfMapEngineCounts     = "engine_counts"
+	bpfMapDeclined         = "declined"
 	bpfMapOurs             = "ours"
 	bpfMapRouter           = "router"
 	bpfMapTemplate         = "template"
+	bpfMapTranslated       = "translated"
 	bpfMapTranslations     = "translations"
 	bpfProgGsoProbe        = "gso_probe"
 	bpfProgTunEgress       = "tun_egress"
 	bpfProgTunIngress      = "tun_ingress"
 	bpfProgUplinkEgress    = "uplink_egress"
 	bpfProgUplinkIngress   = "uplink_ingress"
+	bpfProgUplinkTranslate = "uplink_translate"
 	bpfVarGsoKept          = "gso_kept"
-	bpfVarKernelEngine     = "kernel_engine"
 	bpfVarTunHeaderLen     = "tun_header_len"
 	bpfVarTunIfindex       = "tun_ifindex"
 	bpfVarUplinkHeaderLen  = "uplink_header_len"
@@ -129,11 +126,12 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	GsoProbe      *ebpf.ProgramSpec `ebpf:"gso_probe"`
-	TunEgress     *ebpf.ProgramSpec `ebpf:"tun_egress"`
-	TunIngress    *ebpf.ProgramSpec `ebpf:"tun_ingress"`
-	UplinkEgress  *ebpf.ProgramSpec `ebpf:"uplink_egress"`
-	UplinkIngress *ebpf.ProgramSpec `ebpf:"uplink_ingress"`
+	GsoProbe        *ebpf.ProgramSpec `ebpf:"gso_probe"`
+	TunEgress       *ebpf.ProgramSpec `ebpf:"tun_egress"`
+	TunIngress      *ebpf.ProgramSpec `ebpf:"tun_ingress"`
+	UplinkEgress    *ebpf.ProgramSpec `ebpf:"uplink_egress"`
+	UplinkIngress   *ebpf.ProgramSpec `ebpf:"uplink_ingress"`
+	UplinkTranslate *ebpf.ProgramSpec `ebpf:"uplink_translate"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -141,10 +139,11 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	Counts       *ebpf.MapSpec `ebpf:"counts"`
-	EngineCounts *ebpf.MapSpec `ebpf:"engine_counts"`
+	Declined     *ebpf.MapSpec `ebpf:"declined"`
 	Ours         *ebpf.MapSpec `ebpf:"ours"`
 	Router       *ebpf.MapSpec `ebpf:"router"`
 	Template     *ebpf.MapSpec `ebpf:"template"`
+	Translated   *ebpf.MapSpec `ebpf:"translated"`
 	Translations *ebpf.MapSpec `ebpf:"translations"`
 }
 
@@ -153,7 +152,6 @@ type bpfMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
 	GsoKept          *ebpf.VariableSpec `ebpf:"gso_kept"`
-	KernelEngine     *ebpf.VariableSpec `ebpf:"kernel_engine"`
 	TunHeaderLen     *ebpf.VariableSpec `ebpf:"tun_header_len"`
 	TunIfindex       *ebpf.VariableSpec `ebpf:"tun_ifindex"`
 	UplinkHeaderLen  *ebpf.VariableSpec `ebpf:"uplink_header_len"`
@@ -182,20 +180,22 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	Counts       *ebpf.Map `ebpf:"counts"`
-	EngineCounts *ebpf.Map `ebpf:"engine_counts"`
+	Declined     *ebpf.Map `ebpf:"declined"`
 	Ours         *ebpf.Map `ebpf:"ours"`
 	Router       *ebpf.Map `ebpf:"router"`
 	Template     *ebpf.Map `ebpf:"template"`
+	Translated   *ebpf.Map `ebpf:"translated"`
 	Translations *ebpf.Map `ebpf:"translations"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Counts,
-		m.EngineCounts,
+		m.Declined,
 		m.Ours,
 		m.Router,
 		m.Template,
+		m.Translated,
 		m.Translations,
 	)
 }
@@ -205,7 +205,6 @@ func (m *bpfMaps) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
 	GsoKept          *ebpf.Variable `ebpf:"gso_kept"`
-	KernelEngine     *ebpf.Variable `ebpf:"kernel_engine"`
 	TunHeaderLen     *ebpf.Variable `ebpf:"tun_header_len"`
 	TunIfindex       *ebpf.Variable `ebpf:"tun_ifindex"`
 	UplinkHeaderLen  *ebpf.Variable `ebpf:"uplink_header_len"`
@@ -217,11 +216,12 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	GsoProbe      *ebpf.Program `ebpf:"gso_probe"`
-	TunEgress     *ebpf.Program `ebpf:"tun_egress"`
-	TunIngress    *ebpf.Program `ebpf:"tun_ingress"`
-	UplinkEgress  *ebpf.Program `ebpf:"uplink_egress"`
-	UplinkIngress *ebpf.Program `ebpf:"uplink_ingress"`
+	GsoProbe        *ebpf.Program `ebpf:"gso_probe"`
+	TunEgress       *ebpf.Program `ebpf:"tun_egress"`
+	TunIngress      *ebpf.Program `ebpf:"tun_ingress"`
+	UplinkEgress    *ebpf.Program `ebpf:"uplink_egress"`
+	UplinkIngress   *ebpf.Program `ebpf:"uplink_ingress"`
+	UplinkTranslate *ebpf.Program `ebpf:"uplink_translate"`
 }
 
 func (p *bpfPrograms) Close() error {
@@ -231,6 +231,7 @@ func (p *bpfPrograms) Close() error {
 		p.TunIngress,
 		p.UplinkEgress,
 		p.UplinkIngress,
+		p.UplinkTranslate,
 	)
 }
 

@@ -57,8 +57,8 @@ func TestKilled(t *testing.T) {
 			}
 			kill(t, cmd)
 			if attach == Clsact {
-				// Filters on both interfaces, three, and two qdiscs.
-				if left := l.laptop.leftovers(t); len(left) != 5 {
+				// Filters on both interfaces, four, and two qdiscs.
+				if left := l.laptop.leftovers(t); len(left) != 6 {
 					t.Errorf("after SIGKILL %d are left: %q", len(left), left)
 				}
 			} else {

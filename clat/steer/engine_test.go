@@ -9,6 +9,12 @@ import (
 	"tnat64d/siit"
 )
 
+// plainConfig is a CLAT whose addresses are not checksum-neutral.
+var plainConfig = siit.Config{Mapping: siit.Mapping{
+	PREF64: netip.MustParsePrefix("64:ff9b::/96"),
+	CLAT:   siit.Pair{IPv4: netip.MustParseAddr("192.0.0.1"), IPv6: clat6},
+}}
+
 // engineBench runs packets through the programs of the kernel engine without
 // attaching them, and through siit.
 type engineBench struct {
@@ -72,11 +78,8 @@ func translationOf(cfg siit.Config) *Translation {
 	}
 }
 
-// gso is a super-packet's segments.
-type gso struct {
-	size, segs int
-	udp        bool
-}
+// gso is how a super-packet falls into segments.
+type gso struct{ size, segs int }
 
 // kernel gives an IP packet to the program that would see it. translated is
 // what came out, nil if the packet was declined.
@@ -87,7 +90,7 @@ func (b *engineBench) kernel(t testing.TB, packet []byte, g gso) (translated []b
 	program, strip := b.s.objects.TunEgress, ethernetLen
 	if packet[0]>>4 == 6 {
 		b.buf[12], b.buf[13] = 0x86, 0xdd
-		program = b.s.objects.UplinkIngress
+		program = b.s.objects.UplinkTranslate
 	} else {
 		b.buf[12], b.buf[13] = 0x08, 0x00
 	}
@@ -102,7 +105,7 @@ func (b *engineBench) kernel(t testing.TB, packet []byte, g gso) (translated []b
 	out := opts.DataOut
 	switch {
 	case len(out) == len(b.buf) && string(out) == string(b.buf):
-		// Left alone, or by uplink_ingress redirected as it is.
+		// Left alone, or by uplink_translate redirected as it is.
 		if verdict != pass && verdict != redirect {
 			t.Fatalf("verdict %#x for an untouched packet: %x", verdict, packet)
 		}
@@ -123,12 +126,12 @@ func (b *engineBench) truth(packet []byte, g gso) []byte {
 	if g.size > 0 {
 		p.GSOSize = uint16(g.size)
 		switch {
-		case g.udp:
-			p.GSOType = siit.GSOUDPL4
-		case packet[0]>>4 == 4:
+		case packet[0]>>4 == 4 && packet[9] == protoTCP:
 			p.GSOType = siit.GSOTCPv4
-		default:
+		case packet[0]>>4 == 6 && packet[6] == protoTCP:
 			p.GSOType = siit.GSOTCPv6
+		default:
+			p.GSOType = siit.GSOUDPL4
 		}
 	}
 	res := b.siit.Translate(b.scratch, p)

@@ -45,25 +45,28 @@ func (d Declined) String() string {
 // EngineCounters returns the sum over all CPUs. The packets of one moment may
 // be counted in part.
 func (s *Steering) EngineCounters() (EngineCounters, error) {
-	var cpus []bpfEngineCounters
-	if err := s.objects.EngineCounts.Lookup(uint32(0), &cpus); err != nil {
-		return EngineCounters{}, &Error{"read the kernel engine's counters", err}
-	}
 	var sum EngineCounters
-	for i := range cpus {
-		sum.To6.add(&cpus[i], 0)
-		sum.To4.add(&cpus[i], 1)
+	for way, d := range []*DirectionCounters{&sum.To6, &sum.To4} { // enum way
+		protocols := []*Amount{&d.TCP, &d.UDP, &d.Echo} // enum protocol
+		for i, a := range protocols {
+			var cpus []bpfAmount
+			if err := s.objects.Translated.Lookup(uint32(way*len(protocols)+i), &cpus); err != nil {
+				return EngineCounters{}, &Error{"read the kernel engine's counters", err}
+			}
+			for _, c := range cpus {
+				a.Packets += c.Packets
+				a.Bytes += c.Bytes
+			}
+		}
+		for i := range d.Declined {
+			var cpus []uint64
+			if err := s.objects.Declined.Lookup(uint32(way*len(d.Declined)+i), &cpus); err != nil {
+				return EngineCounters{}, &Error{"read the kernel engine's counters", err}
+			}
+			for _, n := range cpus {
+				d.Declined[i] += n
+			}
+		}
 	}
 	return sum, nil
-}
-
-// add adds one CPU's numbers of one direction, enum way in bpf/engine.h.
-func (d *DirectionCounters) add(c *bpfEngineCounters, way int) {
-	for i, a := range []*Amount{&d.TCP, &d.UDP, &d.Echo} { // enum protocol
-		a.Packets += c.Translated[way][i].Packets
-		a.Bytes += c.Translated[way][i].Bytes
-	}
-	for i, n := range c.Declined[way] {
-		d.Declined[i] += n
-	}
 }

@@ -28,9 +28,29 @@ func newConstants(uplink int, linkHeader bool, tun int) constants {
 	return c
 }
 
+// objects are programs and maps in the kernel.
+type objects struct {
+	bpfPrograms // those of the kernel engine may be nil
+	bpfMaps
+	translation *ebpf.MapSpec // of an array that can be put into the map "translations"
+}
+
+// steering are the programs without the kernel engine. Those who do not have
+// it must not load it: a verifier may look into branches that are never taken.
+type steering struct {
+	TunIngress    *ebpf.Program `ebpf:"tun_ingress"`
+	UplinkEgress  *ebpf.Program `ebpf:"uplink_egress"`
+	UplinkIngress *ebpf.Program `ebpf:"uplink_ingress"`
+}
+
+// Close unloads everything that nothing else holds.
+func (o *objects) Close() error {
+	return errors.Join(o.bpfPrograms.Close(), o.bpfMaps.Close())
+}
+
 // load loads programs and maps into the kernel. Nothing is pinned: they are
 // gone with the process unless a filter holds them.
-func load(c constants) (*bpfObjects, error) {
+func load(c constants) (*objects, error) {
 	// Does something only before kernel 5.11, and needs CAP_SYS_RESOURCE there.
 	// Without that right the maps may still fit; if not, loading says so.
 	_ = rlimit.RemoveMemlock()
@@ -49,49 +69,64 @@ func load(c constants) (*bpfObjects, error) {
 		specs.UplinkLinkHeader.Set(flag(c.linkHeader)),
 		specs.UplinkHeaderLen.Set(uint32(c.uplinkHeaderLen)),
 		specs.TunHeaderLen.Set(uint32(c.tunHeaderLen)),
-		specs.KernelEngine.Set(flag(c.kernelEngine)),
 		specs.GsoKept.Set(flag(c.gsoKept)),
 	} {
 		if err != nil {
 			return nil, err
 		}
 	}
-	objects := new(bpfObjects)
-	if err := spec.LoadAndAssign(objects, nil); err != nil {
+	o := &objects{translation: specs.Template}
+	if c.kernelEngine {
+		var all struct {
+			bpfPrograms
+			bpfMaps
+		}
+		err = spec.LoadAndAssign(&all, nil)
+		o.bpfPrograms, o.bpfMaps = all.bpfPrograms, all.bpfMaps
+	} else {
+		var some struct {
+			steering
+			bpfMaps
+		}
+		err = spec.LoadAndAssign(&some, nil)
+		o.TunIngress, o.UplinkEgress, o.UplinkIngress = some.TunIngress, some.UplinkEgress, some.UplinkIngress
+		o.bpfMaps = some.bpfMaps
+	}
+	if err != nil {
 		return nil, err
 	}
-	return objects, nil
+	return o, nil
 }
 
 // loadEngine is load with the kernel engine in the programs. If the kernel
 // will not have it they are loaded without, and refused says why; err means
 // that not even that was possible.
-func loadEngine(c constants) (objects *bpfObjects, refused, err error) {
+func loadEngine(c constants) (o *objects, refused, err error) {
 	c.kernelEngine, c.gsoKept = true, true
-	objects, refused = load(c)
+	o, refused = load(c)
 	if refused == nil {
-		if c.gsoKept, refused = keepsGSO(objects); refused == nil && c.gsoKept {
-			return objects, nil, nil
+		if c.gsoKept, refused = keepsGSO(o); refused == nil && c.gsoKept {
+			return o, nil, nil
 		}
-		objects.Close()
+		o.Close()
 		if refused == nil {
-			objects, refused = load(c)
+			o, refused = load(c)
 		}
 		if refused == nil {
-			return objects, nil, nil
+			return o, nil, nil
 		}
 	}
 	c.kernelEngine = false
-	objects, err = load(c)
-	return objects, refused, err
+	o, err = load(c)
+	return o, refused, err
 }
 
 // keepsGSO says whether super-packets can be translated on this kernel. If not
 // they are left to user space.
-func keepsGSO(objects *bpfObjects) (bool, error) {
+func keepsGSO(o *objects) (bool, error) {
 	frame := make([]byte, ethernetLen+200)
 	frame[12], frame[13], frame[14] = 0x08, 0x00, 0x45
-	kept, err := objects.GsoProbe.Run(&ebpf.RunOptions{
+	kept, err := o.GsoProbe.Run(&ebpf.RunOptions{
 		Data:    frame,
 		Context: skBuff{GSOSize: 50, GSOSegs: 4},
 	})

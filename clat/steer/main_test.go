@@ -11,7 +11,8 @@ import (
 )
 
 // childEnv makes the test binary be another process: it steers between the
-// interfaces given, says how that went, and lives on until it is killed.
+// interfaces given, with the kernel engine, says how that went, and lives on
+// until it is killed.
 const childEnv = "TNAT64_STEER_CHILD" // "ATTACH UPLINK TUN"
 
 func TestMain(m *testing.M) {
@@ -28,12 +29,21 @@ func child(spec string) {
 		fmt.Println("bad", childEnv, strconv.Quote(spec))
 		return
 	}
-	_, err := New(Config{
-		Uplink: uplink,
-		TUN:    tun,
-		Ours:   []netip.Prefix{netip.PrefixFrom(clat6, 128)},
-		Attach: Attach(attach),
+	s, err := New(Config{
+		Uplink:       uplink,
+		TUN:          tun,
+		Ours:         []netip.Prefix{netip.PrefixFrom(clat6, 128)},
+		Attach:       Attach(attach),
+		KernelEngine: true,
 	})
+	if err == nil {
+		err = s.KernelEngine()
+	}
+	for _, t := range []*Translation{translationOf(plainConfig), nil} { // the test is user space
+		if err == nil {
+			err = s.SetTranslation(t)
+		}
+	}
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		fmt.Println("permission:", err)

@@ -30,7 +30,7 @@ type Config struct {
 // the other methods by one goroutine at a time.
 type Steering struct {
 	netlink  *netlink.Handle // of the namespace that New was called in
-	objects  *bpfObjects
+	objects  *objects
 	hooks    []io.Closer // what is attached, in that order
 	attached string
 	ours     map[netip.Prefix]bool // what the kernel's map holds
@@ -77,10 +77,13 @@ func New(cfg Config) (_ *Steering, err error) {
 	hooks := []hook{
 		{tun, ingress, s.objects.TunIngress, "tun_ingress"},
 		{uplink, egress, s.objects.UplinkEgress, "uplink_egress"},
-		{uplink, ingress, s.objects.UplinkIngress, "uplink_ingress"},
 	}
 	if s.engine == nil {
-		hooks = append(hooks, hook{tun, egress, s.objects.TunEgress, "tun_egress"})
+		hooks = append(hooks,
+			hook{tun, egress, s.objects.TunEgress, "tun_egress"},
+			hook{uplink, ingress, s.objects.UplinkTranslate, "uplink_translate"})
+	} else {
+		hooks = append(hooks, hook{uplink, ingress, s.objects.UplinkIngress, "uplink_ingress"})
 	}
 	if err = s.attach(cfg.Attach, hooks, attachTCX); err != nil {
 		return nil, err

@@ -115,14 +115,9 @@ func (s *Steering) SetTranslation(t *Translation) error {
 	if err := t.check(); err != nil {
 		return &Error{"switch the kernel engine on", err}
 	}
-	array, err := ebpf.NewMap(&ebpf.MapSpec{
-		Name:       "translation",
-		Type:       ebpf.Array,
-		KeySize:    4,
-		ValueSize:  uint32(binary.Size(bpfTranslation{})),
-		MaxEntries: 1,
-		Contents:   []ebpf.MapKV{{Key: key, Value: t.value()}},
-	})
+	spec := s.objects.translation.Copy()
+	spec.Contents = []ebpf.MapKV{{Key: key, Value: t.value()}}
+	array, err := ebpf.NewMap(spec)
 	if err != nil {
 		return &Error{"make the kernel engine's parameters", err}
 	}

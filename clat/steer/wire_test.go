@@ -36,6 +36,7 @@ type tun struct {
 const (
 	tunOffloads = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 // USO needs kernel 6.2
 
+	gsoTCPv4  = 1
 	gsoTCPv6  = 4
 	needsCsum = 1
 )

@@ -70,6 +70,9 @@ static __always_inline __s64 sum_message(struct __sk_buff *skb, __u32 off, __u32
 
 	if (len > MESSAGE_MAX)
 		return -1;
+	// Unrolled: without CAP_PERFMON the verifier of 6.1 takes every jump the
+	// wrong way too, as a processor might, and never gets out of a loop.
+#pragma unroll
 	for (int i = 0; i < MESSAGE_MAX / MESSAGE_PART; i++) {
 		if (done + MESSAGE_PART > len)
 			break;

@@ -8,10 +8,21 @@
 #include <bpf/bpf_helpers.h>
 
 // Set by the loader like the variables in maps.h.
-volatile const __u32 kernel_engine;     // 0: only steer
 volatile const __u32 gso_kept;          // bpf_skb_change_proto leaves the size of segments alone (kernel 5.14)
 volatile const __u32 uplink_header_len; // bytes in front of the IP header at the uplink's ingress
 volatile const __u32 tun_header_len;    // the same at the TUN's egress: 0, but 14 in BPF_PROG_TEST_RUN
+
+// slot is a small number on the stack, for a helper that takes its address.
+// Set all of it: without CAP_PERFMON the verifier of 6.1 takes a constant in a
+// slot of 8 bytes for a pointer that a later, shorter write would corrupt. The
+// number of fewer bytes is at the same address, as all of this is little endian.
+// Registers are spilled as a whole too, since code is generated for -mcpu=v2,
+// which has no 32-bit ones.
+union slot {
+	__u64 all;
+	__u32 u32;
+	__u8 u8;
+};
 
 // One translation between the CLAT pair and PREF64. Numbers are in host byte
 // order, also the halves of IPv6 addresses.
@@ -48,11 +59,18 @@ struct {
 // current returns the translation in force, or NULL: user space does it all.
 static __always_inline const struct translation *current(void)
 {
-	__u32 zero = 0;
-	void *array = bpf_map_lookup_elem(&translations, &zero);
+	union slot zero = { 0 };
+	void *array = bpf_map_lookup_elem(&translations, &zero.u32);
 
-	return array ? bpf_map_lookup_elem(array, &zero) : NULL;
+	return array ? bpf_map_lookup_elem(array, &zero.u32) : NULL;
 }
+
+// What became of a packet.
+enum outcome {
+	DECLINED, // nothing: it is as it was
+	TRANSLATED,
+	BROKEN, // half translated when a helper failed, which has not been seen to happen
+};
 
 enum way {
 	TO6, // IPv4 to IPv6
@@ -88,35 +106,40 @@ struct amount {
 	__u64 bytes;   // before translation, IP header included
 };
 
-struct engine_counters {
-	struct amount translated[WAYS][PROTOCOLS];
-	__u64 declined[WAYS][DECLINED_REASONS];
-};
+// The counters are told apart by the key and not by offsets in one value:
+// clang would compute those, and arithmetic with pointers takes CAP_PERFMON.
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct engine_counters);
-} engine_counts SEC(".maps");
+	__uint(max_entries, WAYS * PROTOCOLS);
+	__type(key, __u32); // way, protocol
+	__type(value, struct amount);
+} translated SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, WAYS * DECLINED_REASONS);
+	__type(key, __u32); // way, reason
+	__type(value, __u64);
+} declined SEC(".maps");
 
 // count_translated counts a packet of len bytes.
 static __always_inline void count_translated(enum way way, enum protocol protocol, __u32 len)
 {
-	__u32 zero = 0;
-	struct engine_counters *c = bpf_map_lookup_elem(&engine_counts, &zero);
+	union slot key = { way * PROTOCOLS + protocol };
+	struct amount *a = bpf_map_lookup_elem(&translated, &key.u32);
 
-	if (!c)
+	if (!a)
 		return;
-	c->translated[way][protocol].packets++;
-	c->translated[way][protocol].bytes += len;
+	a->packets++;
+	a->bytes += len;
 }
 
 static __always_inline void count_declined(enum way way, enum declined why)
 {
-	__u32 zero = 0;
-	struct engine_counters *c = bpf_map_lookup_elem(&engine_counts, &zero);
+	union slot key = { way * DECLINED_REASONS + why };
+	__u64 *n = bpf_map_lookup_elem(&declined, &key.u32);
 
-	if (c)
-		c->declined[way][why]++;
+	if (n)
+		(*n)++;
 }

@@ -18,6 +18,7 @@
 #include <linux/if_packet.h>
 #include <linux/pkt_cls.h>
 #include <linux/types.h>
+#include <stdbool.h>
 
 #include "engine.h"
 #include "maps.h"
@@ -85,11 +86,10 @@ static __always_inline int send_out(struct __sk_buff *skb)
 	return bpf_redirect_neigh(uplink_ifindex, NULL, 0, 0);
 }
 
-SEC("tc")
-int uplink_ingress(struct __sk_buff *skb)
+// from_uplink takes what is for us.
+static __always_inline int from_uplink(struct __sk_buff *skb, bool translate)
 {
 	struct ipv6hdr ip6 __attribute__((aligned(8)));
-	int verdict;
 
 	// skb->protocol is what is behind a VLAN tag in the packet's metadata.
 	if (skb->protocol != bpf_htons(ETH_P_IPV6))
@@ -101,8 +101,17 @@ int uplink_ingress(struct __sk_buff *skb)
 	// Seen only because the interface is promiscuous.
 	if (skb->pkt_type == PACKET_OTHERHOST)
 		return TC_ACT_UNSPEC;
-	if (kernel_engine && to4(skb, &verdict))
-		return verdict == TC_ACT_SHOT ? verdict : bpf_redirect(tun_ifindex, BPF_F_INGRESS);
+	if (translate) {
+		switch (to4(skb)) {
+		case TRANSLATED:
+			return bpf_redirect(tun_ifindex, BPF_F_INGRESS);
+		case BROKEN:
+			COUNT(failed);
+			return TC_ACT_SHOT;
+		case DECLINED:
+			break;
+		}
+	}
 	if (load_ipv6(skb, &ip6))
 		return TC_ACT_UNSPEC;
 	if (!is_ours(&ip6.daddr))
@@ -118,16 +127,35 @@ int uplink_ingress(struct __sk_buff *skb)
 }
 
 SEC("tc")
+int uplink_ingress(struct __sk_buff *skb)
+{
+	return from_uplink(skb, false);
+}
+
+// uplink_translate is uplink_ingress with the kernel engine. It is a program of
+// its own, so that a kernel which refuses the engine still steers.
+SEC("tc")
+int uplink_translate(struct __sk_buff *skb)
+{
+	return from_uplink(skb, true);
+}
+
+SEC("tc")
 int tun_egress(struct __sk_buff *skb)
 {
-	int verdict;
-
 	// IPv6 comes from steer_in: user space is to read it.
 	if (skb->protocol != bpf_htons(ETH_P_IP))
 		return TC_ACT_UNSPEC;
-	if (!kernel_engine || !to6(skb, &verdict))
-		return TC_ACT_UNSPEC;
-	return verdict == TC_ACT_SHOT ? verdict : send_out(skb);
+	switch (to6(skb)) {
+	case TRANSLATED:
+		return send_out(skb);
+	case BROKEN:
+		COUNT(failed);
+		return TC_ACT_SHOT;
+	case DECLINED:
+		break;
+	}
+	return TC_ACT_UNSPEC;
 }
 
 SEC("tc")

@@ -5,8 +5,6 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
-#include <linux/ipv6.h>
-#include <linux/pkt_cls.h>
 #include <linux/types.h>
 
 #include <bpf/bpf_endian.h>
@@ -15,9 +13,8 @@
 #include "addr.h"
 #include "checksum.h"
 #include "engine.h"
-#include "maps.h"
-#include "reach.h"
 #include "to6.h"
+#include "transport.h"
 
 #define IPV4_TOTAL_MAX 65535
 
@@ -28,18 +25,19 @@
 #define decline4(why)                                                          \
 	do {                                                                   \
 		count_declined(TO4, DECLINED_##why);                           \
-		return false;                                                  \
+		return DECLINED;                                               \
 	} while (0)
 
-// to4 translates an IPv6 packet to the CLAT address. False means that it has
-// not been touched, or is for somebody else; true that it is IPv4 now, unless
-// *verdict is TC_ACT_SHOT.
-static __always_inline bool to4(struct __sk_buff *skb, int *verdict)
+// to4 translates an IPv6 packet to the CLAT address. What is for somebody else
+// is declined without being counted.
+static __always_inline enum outcome to4(struct __sk_buff *skb)
 {
 	const struct translation *t = current();
 	const __u32 l3 = uplink_header_len, l4 = l3 + IPV6_LEN;
-	const struct ipv6hdr *ip6;
-	const __be64 *words;
+	struct {
+		__be64 words[IPV6_LEN / 8];
+		union transport transport;
+	} in;
 	struct {
 		__u64 front[2];
 		__u32 dst;
@@ -50,28 +48,26 @@ static __always_inline bool to4(struct __sk_buff *skb, int *verdict)
 	__u32 src, len, segment, next, check;
 	__u32 check_at = 0, change = 0, identification = 0, df = IPV4_DF;
 	__u64 check_flags = 0;
-	__u8 kind = 0, replaces = 0;
+	union slot kind = { 0 }; // the new ICMP type
+	__u32 replaces = 0;
 
 	if (!t)
-		return false;
-	ip6 = reach(skb, l3, IPV6_LEN + TRANSPORT_MIN);
-	if (!ip6)
-		return false;
-	words = (const __be64 *)ip6;
-	if (bpf_be64_to_cpu(words[3]) != t->clat6_hi || bpf_be64_to_cpu(words[4]) != t->clat6_lo)
-		return false;
-	first = bpf_be64_to_cpu(words[0]);
+		return DECLINED;
+	if (bpf_skb_load_bytes(skb, l3, &in, sizeof(in)))
+		return DECLINED;
+	if (bpf_be64_to_cpu(in.words[3]) != t->clat6_hi || bpf_be64_to_cpu(in.words[4]) != t->clat6_lo)
+		return DECLINED;
+	first = bpf_be64_to_cpu(in.words[0]);
 	if (first >> 60 != 6)
-		return false;
+		return DECLINED;
 	if (skb->vlan_present)
 		decline4(HEADER);
-	len = ip6->payload_len;
-	len = bpf_ntohs(len);
+	len = first >> 16 & 0xffff;
 	if (len + IPV6_LEN != skb->len - l3 || len + IPV4_LEN > IPV4_TOTAL_MAX)
 		decline4(MALFORMED);
 
-	src6.hi = bpf_be64_to_cpu(words[1]);
-	src6.lo = bpf_be64_to_cpu(words[2]);
+	src6.hi = bpf_be64_to_cpu(in.words[1]);
+	src6.lo = bpf_be64_to_cpu(in.words[2]);
 	if (!in_pref64(t, src6))
 		decline4(ADDRESS);
 	src = extract(t, src6);
@@ -79,7 +75,7 @@ static __always_inline bool to4(struct __sk_buff *skb, int *verdict)
 		decline4(ADDRESS);
 	if (t->drop_private && is_private(src))
 		decline4(ADDRESS);
-	if (ip6->hop_limit <= 1)
+	if ((first & 0xff) <= 1)
 		decline4(TTL);
 
 	segment = len;
@@ -87,63 +83,52 @@ static __always_inline bool to4(struct __sk_buff *skb, int *verdict)
 		change = delta(sum64(t->clat6_hi) + sum64(t->clat6_lo) + sum_addr6(src6),
 			       sum_addr4(src) + sum_addr4(t->clat4));
 
-	next = ip6->nexthdr;
+	next = first >> 8 & 0xff;
 	switch (next) {
-	case IPPROTO_TCP: {
-		const void *tcp = reach(skb, l4, TCP_MIN);
-
-		if (!tcp)
+	case IPPROTO_TCP:
+		if (len < TCP_MIN)
 			decline4(MALFORMED);
 		if (skb->gso_size) {
-			__u32 tcp_len = tcp_header_len(tcp);
-
-			if (tcp_len < TCP_MIN || tcp_len > len || !gso_kept)
+			segment = tcp_segment(skb, l4, len);
+			if (!segment)
 				decline4(OFFLOAD);
-			if (segment > tcp_len + skb->gso_size)
-				segment = tcp_len + skb->gso_size;
 		}
 		protocol = TCP;
 		check_at = TCP_CHECK;
 		break;
-	}
-	case IPPROTO_UDP: {
-		const struct udp_header *udp = (const void *)(ip6 + 1);
-
-		if (!udp->check)
+	case IPPROTO_UDP:
+		if (!in.transport.udp.check)
 			decline4(CHECKSUM);
-		if (bpf_ntohs(udp->len) != len)
+		if (bpf_ntohs(in.transport.udp.len) != len)
 			decline4(MALFORMED);
 		if (skb->gso_size) {
-			if (!gso_kept || !are_datagrams(skb, len - sizeof(*udp)))
+			segment = udp_segment(skb, len);
+			if (!segment)
 				decline4(OFFLOAD);
-			if (segment > sizeof(*udp) + skb->gso_size)
-				segment = sizeof(*udp) + skb->gso_size;
 		}
 		protocol = UDP;
 		check_at = UDP_CHECK;
 		check_flags = BPF_F_MARK_MANGLED_0; // 0 would mean that there is none
 		break;
-	}
 	case IPPROTO_ICMPV6: {
-		const struct echo_header *echo = (const void *)(ip6 + 1);
 		__u64 pseudo;
 		__s64 sum;
 
-		if (echo->type != 128 && echo->type != 129)
+		replaces = in.transport.echo.type;
+		if (replaces != 128 && replaces != 129)
 			decline4(ICMP);
 		if (skb->gso_size)
 			decline4(OFFLOAD);
-		replaces = echo->type;
-		kind = replaces == 128 ? 8 : 0;
+		kind.all = replaces == 128 ? 8 : 0;
 		// Where all is zero, siit writes a checksum of 0xffff, and the
 		// helper would write 0.
-		if (len > MESSAGE_MAX || !(kind | echo->id))
+		if (len > MESSAGE_MAX || !(kind.all | in.transport.echo.id))
 			decline4(ICMP);
 		pseudo = sum64(t->clat6_hi) + sum64(t->clat6_lo) + sum_addr6(src6) + bpf_htons(len) + bpf_htons(IPPROTO_ICMPV6);
 		sum = sum_message(skb, l4, len);
 		if (sum < 0 || fold(sum + pseudo) != 0xffff)
 			decline4(CHECKSUM);
-		change = delta(pseudo + bpf_htons(replaces << 8), bpf_htons(kind << 8));
+		change = delta(pseudo + bpf_htons(replaces << 8), bpf_htons(kind.all << 8));
 		next = IPPROTO_ICMP;
 		protocol = ECHO;
 		check_at = ICMP_CHECK;
@@ -177,18 +162,12 @@ static __always_inline bool to4(struct __sk_buff *skb, int *verdict)
 	if (bpf_skb_change_proto(skb, bpf_htons(ETH_P_IP), 0))
 		decline4(MEMORY);
 	// From here on there is no way back.
-	*verdict = TC_ACT_SHOT;
 	if (bpf_skb_store_bytes(skb, l3, &header, IPV4_LEN, BPF_F_RECOMPUTE_CSUM))
-		goto failed;
-	if (replaces && bpf_skb_store_bytes(skb, l3 + IPV4_LEN, &kind, sizeof(kind), BPF_F_RECOMPUTE_CSUM))
-		goto failed;
+		return BROKEN;
+	if (replaces && bpf_skb_store_bytes(skb, l3 + IPV4_LEN, &kind.u8, sizeof(kind.u8), BPF_F_RECOMPUTE_CSUM))
+		return BROKEN;
 	if (change && bpf_l4_csum_replace(skb, l3 + IPV4_LEN + check_at, 0, change, BPF_F_PSEUDO_HDR | check_flags))
-		goto failed;
-	*verdict = TC_ACT_UNSPEC;
+		return BROKEN;
 	count_translated(TO4, protocol, len + IPV6_LEN);
-	return true;
-
-failed:
-	COUNT(failed);
-	return true;
+	return TRANSLATED;
 }
