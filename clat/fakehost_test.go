@@ -1,7 +1,9 @@
 package clat
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,6 +18,8 @@ type fakeHost struct {
 	out    []string
 	failAt string
 	nodad  bool // addresses are usable at once, as on links without DAD
+	nobpf  bool // steering is refused for good
+	lead   int  // link by which the PLAT is reached
 }
 
 func (h *fakeHost) do(format string, args ...any) error {
@@ -26,6 +30,12 @@ func (h *fakeHost) do(format string, args ...any) error {
 	}
 	h.out = append(h.out, cmd)
 	return nil
+}
+
+// doNothing prints a command that the kernel refuses.
+func (h *fakeHost) doNothing(format string, args ...any) error {
+	h.out = append(h.out, fmt.Sprintf(format, args...)+" # refused")
+	return errors.New("no BPF here")
 }
 
 // text returns the commands since the last call.
@@ -121,6 +131,9 @@ func (h *fakeHost) dropLink(index int) {
 }
 
 func (h *fakeHost) Steer(uplink, tun int, ours []netip.Prefix) (Steering, error) {
+	if h.nobpf {
+		return nil, &SteeringRefused{h.doNothing("steer %s and %s", h.o.linkName(uplink), h.o.linkName(tun))}
+	}
 	return &fakeSteering{h}, h.do("steer %s and %s ours %v", h.o.linkName(uplink), h.o.linkName(tun), ours)
 }
 
@@ -152,3 +165,56 @@ type fakeEngine struct{ h *fakeHost }
 
 func (e *fakeEngine) SetTranslator(*siit.Translator) { e.h.do("engine translator") }
 func (e *fakeEngine) Close() error                   { return e.h.do("engine close") }
+
+func (h *fakeHost) Sysctl(s Sysctl) (int, error) {
+	v, ok := h.o.Forwarding.Sysctls[s]
+	if !ok {
+		return 0, fs.ErrNotExist
+	}
+	return v, nil
+}
+
+func (h *fakeHost) SetSysctl(s Sysctl, value int) error {
+	if err := h.do("sysctl -w %s=%d", s, value); err != nil {
+		return err
+	}
+	if s == (Sysctl{allLinks, ipForwarding}) {
+		// As the kernel does.
+		for other := range h.o.Forwarding.Sysctls {
+			if other.Key == ipForwarding {
+				h.o.Forwarding.Sysctls[other] = value
+			}
+		}
+	}
+	h.o.Forwarding.Sysctls[s] = value
+	return nil
+}
+
+func (h *fakeHost) Divert(d Diversion) error {
+	if d.Uplink != 0 {
+		if err := h.do("ip -6 neigh replace proxy %s dev %s", d.Prefix.Addr(), h.o.linkName(d.Uplink)); err != nil {
+			return err
+		}
+	}
+	if err := h.do("ip -6 route replace %s dev %s proto %d", d.Prefix, h.o.linkName(d.TUN), Protocol); err != nil {
+		return err
+	}
+	if d.Uplink != 0 {
+		if err := h.do("ip -6 route del local %s dev %s table local", d.Prefix, h.o.linkName(d.Uplink)); err != nil {
+			return err
+		}
+	}
+	h.o.Forwarding.Diverted = append(h.o.Forwarding.Diverted, d)
+	return nil
+}
+
+func (h *fakeHost) Undivert(d Diversion) error {
+	words := fmt.Sprintf("ip -6 route del %s dev %s", d.Prefix, h.o.linkName(d.TUN))
+	if d.Uplink != 0 {
+		words += fmt.Sprintf("; ip -6 neigh del proxy %s dev %s", d.Prefix.Addr(), h.o.linkName(d.Uplink))
+	}
+	h.o.Forwarding.Diverted = slices.DeleteFunc(h.o.Forwarding.Diverted, func(e Diversion) bool { return e == d })
+	return h.do("%s", words)
+}
+
+func (h *fakeHost) Leads(int, netip.Addr, netip.Addr) (int, error) { return h.lead, nil }
