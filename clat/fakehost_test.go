@@ -1,7 +1,6 @@
 package clat
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
@@ -30,12 +29,6 @@ func (h *fakeHost) do(format string, args ...any) error {
 	}
 	h.out = append(h.out, cmd)
 	return nil
-}
-
-// doNothing prints a command that the kernel refuses.
-func (h *fakeHost) doNothing(format string, args ...any) error {
-	h.out = append(h.out, fmt.Sprintf(format, args...)+" # refused")
-	return errors.New("no BPF here")
 }
 
 // text returns the commands since the last call.
@@ -132,7 +125,8 @@ func (h *fakeHost) dropLink(index int) {
 
 func (h *fakeHost) Steer(uplink, tun int, ours []netip.Prefix) (Steering, error) {
 	if h.nobpf {
-		return nil, &SteeringRefused{h.doNothing("steer %s and %s", h.o.linkName(uplink), h.o.linkName(tun))}
+		h.out = append(h.out, fmt.Sprintf("steer %s and %s # refused", h.o.linkName(uplink), h.o.linkName(tun)))
+		return nil, &SteeringRefused{Why: "no BPF here"}
 	}
 	return &fakeSteering{h}, h.do("steer %s and %s ours %v", h.o.linkName(uplink), h.o.linkName(tun), ours)
 }

@@ -69,9 +69,12 @@ type Datapath interface {
 
 // SteeringRefused is the error of a host where packets cannot be steered,
 // though they may be forwarded.
-type SteeringRefused struct{ Err error }
+type SteeringRefused struct {
+	Why string // for people
+	Err error
+}
 
-func (e *SteeringRefused) Error() string { return e.Err.Error() }
+func (e *SteeringRefused) Error() string { return e.Why }
 func (e *SteeringRefused) Unwrap() error { return e.Err }
 
 // TUN is an open TUN interface. Closing it removes it from the host, with

@@ -172,7 +172,7 @@ func (r *Reconciler) bringUp(o Observed, want *CLAT) (Progress, error) {
 	for _, step := range []func(Observed, *CLAT) error{r.bringUpTUN, through, r.bringUpEngine, r.bringUpRoute} {
 		err := step(o, &now)
 		if refused := (*SteeringRefused)(nil); errors.As(err, &refused) && want.MayForward {
-			r.noSteering = refused.Error()
+			r.noSteering = refused.Why
 			return Replan, nil
 		}
 		if err != nil {
@@ -299,8 +299,10 @@ func (r *Reconciler) bringUpEngine(_ Observed, want *CLAT) error {
 	} else {
 		c.engine.SetTranslator(t)
 	}
-	if err := c.steering.Translate(want.Translation); err != nil {
-		return fmt.Errorf("kernel engine: %w", err)
+	if c.steering != nil {
+		if err := c.steering.Translate(want.Translation); err != nil {
+			return fmt.Errorf("kernel engine: %w", err)
+		}
 	}
 	c.config = want.Translation
 	return nil
