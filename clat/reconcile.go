@@ -47,6 +47,7 @@ type Reconciler struct {
 	hands   foreignHands
 	// noSteering says why steering was refused. That is not tried again.
 	noSteering string
+	saidWhy    bool
 }
 
 // running is what has been done so far for one CLAT.

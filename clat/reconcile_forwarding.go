@@ -149,7 +149,8 @@ func (r *Reconciler) undivert(which func(Diversion) bool) error {
 	return errors.Join(errs...)
 }
 
-// sayForwarding names everything that differs from a host with steering, once.
+// sayForwarding names everything that differs from a host with steering, and
+// once why.
 func (r *Reconciler) sayForwarding(want *CLAT) {
 	c := r.cur
 	var changed []string
@@ -169,9 +170,14 @@ func (r *Reconciler) sayForwarding(want *CLAT) {
 		return
 	}
 	c.said = text
+	if r.saidWhy {
+		r.log.Info("kernel forwarding again", "iface", c.uplink.Name, "changed", text, "restored", "at stop")
+		return
+	}
+	r.saidWhy = true
 	r.log.Warn("BPF is refused: falling back to kernel forwarding", "iface", c.uplink.Name, "reason", want.Forwarding.Why,
 		"changed", text, "restored", "at stop",
-		"consequences", fmt.Sprintf("the firewall's IPv6 FORWARD chain sees the packets and may block them; one hop more in traceroute; nothing keeps untranslated IPv4 of the CLAT from leaving by %s", c.uplink.Name))
+		"consequences", fmt.Sprintf("the FORWARD chain of this host's IPv6 firewall may block the packets; one hop more in traceroute; nothing keeps untranslated IPv4 of the CLAT from leaving by %s", c.uplink.Name))
 }
 
 // checkLead warns if the host's routes send what the translator writes
