@@ -190,7 +190,7 @@ func (h *fakeHost) Divert(d Diversion) error {
 			return err
 		}
 	}
-	if err := h.do("ip -6 route replace %s dev %s proto %d", d.Prefix, h.o.linkName(d.TUN), Protocol); err != nil {
+	if err := h.do("ip -6 route replace %s dev %s src %s proto %d", d.Prefix, h.o.linkName(d.TUN), d.Source, Protocol); err != nil {
 		return err
 	}
 	if d.Uplink != 0 {
@@ -198,6 +198,7 @@ func (h *fakeHost) Divert(d Diversion) error {
 			return err
 		}
 	}
+	h.o.Forwarding.Diverted = slices.DeleteFunc(h.o.Forwarding.Diverted, d.samePrefix)
 	h.o.Forwarding.Diverted = append(h.o.Forwarding.Diverted, d)
 	return nil
 }
@@ -207,7 +208,7 @@ func (h *fakeHost) Undivert(d Diversion) error {
 	if d.Uplink != 0 {
 		words += fmt.Sprintf("; ip -6 neigh del proxy %s dev %s", d.Prefix.Addr(), h.o.linkName(d.Uplink))
 	}
-	h.o.Forwarding.Diverted = slices.DeleteFunc(h.o.Forwarding.Diverted, func(e Diversion) bool { return e == d })
+	h.o.Forwarding.Diverted = slices.DeleteFunc(h.o.Forwarding.Diverted, d.samePrefix)
 	return h.do("%s", words)
 }
 

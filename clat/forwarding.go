@@ -2,6 +2,7 @@ package clat
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -69,6 +70,9 @@ func (c Change) String() string { return fmt.Sprintf("%s %d -> %d", c.Sysctl, c.
 // Forwarding is the part of a CLAT that takes the place of steering.
 type Forwarding struct {
 	Why string // steering is refused
+	// Source is the address of the uplink from which the kernel's own errors
+	// come; invalid if there is none yet.
+	Source netip.Addr
 	// Settings are to be made in this order and taken back in reverse.
 	Settings []Setting
 }
@@ -110,7 +114,7 @@ func (m Memory) change(s Sysctl) (Change, bool) {
 // forwarding says which sysctls let the kernel forward between l and a TUN.
 // What is as it should be already is left out, and stays at the end.
 func (o Observed) forwarding(l Link, tun string) *Forwarding {
-	f := &Forwarding{Why: o.Memory.NoSteering}
+	f := &Forwarding{Why: o.Memory.NoSteering, Source: o.ordinaryAddr(l)}
 	want := func(s Sysctl, value int) {
 		if was, ok := o.before(s); ok && was != value {
 			f.Settings = append(f.Settings, Setting{Change: Change{s, was, value}})
@@ -141,6 +145,22 @@ func (o Observed) forwarding(l Link, tun string) *Forwarding {
 	}
 	want(Sysctl{allLinks, proxyNDP}, 1)
 	return f
+}
+
+// ordinaryAddr returns the address by which other hosts know this one, as long
+// as it lasts the same.
+func (o Observed) ordinaryAddr(l Link) netip.Addr {
+	var best Addr
+	for _, a := range o.Addrs {
+		ip := a.Prefix.Addr()
+		if a.Link != l.Index || !ip.Is6() || ip.IsLinkLocalUnicast() || o.owns(ip) || a.Tentative || a.DADFailed || a.Deprecated {
+			continue
+		}
+		if !best.Prefix.IsValid() || best.Temporary && !a.Temporary || best.Temporary == a.Temporary && ip.Less(best.Prefix.Addr()) {
+			best = a
+		}
+	}
+	return best.Prefix.Addr()
 }
 
 // overwritten lists the links that forward on their own account, which they

@@ -45,6 +45,10 @@ type Diversion struct {
 	// Uplink is the link that has Prefix as its own address, for which it
 	// goes on to answer neighbour solicitations; 0: it is no address.
 	Uplink int
+	// Source is from where the kernel sends its own errors to Prefix. Left to
+	// itself it takes Prefix, if that is an address of the host, and a packet
+	// from oneself to oneself is not translated. May be invalid.
+	Source netip.Addr
 }
 
 // TUNLink is what the TUN interface should look like.

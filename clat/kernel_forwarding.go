@@ -63,7 +63,7 @@ func (k *Kernel) diverted(own []netip.Addr) ([]Diversion, error) {
 		case r.Type == unix.RTN_LOCAL && r.Table == unix.RT_TABLE_LOCAL:
 			local[p] = true
 		case r.Type == unix.RTN_UNICAST && r.Protocol == Protocol && r.Table == TableMain:
-			ds = append(ds, Diversion{Prefix: p, TUN: r.LinkIndex})
+			ds = append(ds, Diversion{Prefix: p, TUN: r.LinkIndex, Source: addrOf(r.Src)})
 		}
 	}
 	var complete []Diversion
@@ -155,8 +155,12 @@ func proxy(link int, a netip.Addr) *netlink.Neigh {
 }
 
 func diversionRoute(d Diversion) *netlink.Route {
-	return &netlink.Route{
+	r := &netlink.Route{
 		LinkIndex: d.TUN, Dst: &net.IPNet{IP: d.Prefix.Addr().AsSlice(), Mask: net.CIDRMask(d.Prefix.Bits(), 128)},
 		Priority: diversionMetric, Table: TableMain, Protocol: Protocol, Type: unix.RTN_UNICAST,
 	}
+	if d.Source.IsValid() {
+		r.Src = d.Source.AsSlice()
+	}
+	return r
 }

@@ -50,7 +50,7 @@ func TestKernelDivert(t *testing.T) {
 	defer d.Close()
 	must(t, k.SetTUN(TUNLink{Index: d.Index, Alias: aliasPrefix + "wlan0", MTU: 1500, IPv4: netip.MustParseAddr("192.0.0.1")}))
 
-	address := Diversion{Prefix: netip.PrefixFrom(clatAddr, 128), TUN: d.Index, Uplink: index}
+	address := Diversion{Prefix: netip.PrefixFrom(clatAddr, 128), TUN: d.Index, Uplink: index, Source: netip.MustParseAddr("2001:db8:1::10")}
 	eam := Diversion{Prefix: netip.MustParsePrefix("2001:db8:cccc::/124"), TUN: d.Index}
 	leads := func(a string) int {
 		rs, err := k.handle.RouteGet(net.ParseIP(a))

@@ -34,30 +34,35 @@ func (r *Reconciler) bringUpForwarding(o Observed, want *CLAT) error {
 	}
 	var diversions []Diversion
 	for i, p := range want.Ours() {
-		d := Diversion{Prefix: p.Masked(), TUN: c.tun.Index()}
+		d := Diversion{Prefix: p.Masked(), TUN: c.tun.Index(), Source: want.Forwarding.Source}
 		if i == 0 {
 			d.Uplink = c.uplink.Index
 		}
 		diversions = append(diversions, d)
 	}
 	for _, d := range diversions {
-		ours := slices.Contains(c.diverted, d)
+		at := slices.IndexFunc(c.diverted, d.samePrefix)
+		ours := at >= 0 && c.diverted[at] == d
 		if ours && (slices.Contains(o.Forwarding.Diverted, d) || !r.allow(fmt.Sprintf("way of %s into %s", d.Prefix, want.TUN))) {
 			continue
 		}
-		if !ours {
+		if at < 0 {
 			c.diverted = append(c.diverted, d)
+		} else {
+			c.diverted[at] = d
 		}
 		if err := r.host.Divert(d); err != nil {
 			return fmt.Errorf("divert packets for %s into %s: %w", d.Prefix, want.TUN, err)
 		}
 	}
-	if err := r.undivert(func(d Diversion) bool { return !slices.Contains(diversions, d) }); err != nil {
+	if err := r.undivert(func(d Diversion) bool { return !slices.ContainsFunc(diversions, d.samePrefix) }); err != nil {
 		return err
 	}
 	r.sayForwarding(want)
 	return r.checkLead(o, want)
 }
+
+func (d Diversion) samePrefix(e Diversion) bool { return d.Prefix == e.Prefix }
 
 func (r *Reconciler) bringUpSettings(o Observed, want *CLAT, first bool) error {
 	if r.journal == nil {

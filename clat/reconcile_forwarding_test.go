@@ -3,6 +3,7 @@ package clat
 import (
 	"errors"
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -56,7 +57,7 @@ const (
 	`
 	divertFirst = `
 		ip -6 neigh replace proxy ` + first + ` dev wlan0
-		ip -6 route replace ` + first + `/128 dev clat0 proto 64
+		ip -6 route replace ` + first + `/128 dev clat0 src 2001:db8:2::10 proto 64
 		ip -6 route del local ` + first + `/128 dev wlan0 table local
 	`
 	undivertFirst = `ip -6 route del ` + first + `/128 dev clat0; ip -6 neigh del proxy ` + first + ` dev wlan0`
@@ -279,13 +280,29 @@ func TestForwardingAddressChanges(t *testing.T) {
 	b.host.dad(true)
 	b.expect(Up, `
 		ip -6 neigh replace proxy 2001:db8:1::c1a7 dev wlan0
-		ip -6 route replace 2001:db8:1::c1a7/128 dev clat0 proto 64
+		ip -6 route replace 2001:db8:1::c1a7/128 dev clat0 src 2001:db8:2::10 proto 64
 		ip -6 route del local 2001:db8:1::c1a7/128 dev wlan0 table local
 		`+undivertFirst+`
 		engine translator
 		ip -6 addr del `+first+`/128 dev wlan0
 	`)
 	b.expect(Up, ``)
+}
+
+// The host's own address changes: errors come from the new one.
+func TestForwardingSourceChanges(t *testing.T) {
+	b := newForwardingBench(t, sysctlsOf617)
+	b.conf.IPv6 = clatAddr
+	for range 3 {
+		b.pass()
+	}
+	b.host.text()
+	b.host.o.Addrs[0].Prefix = netip.MustParsePrefix("2001:db8:3::10/64")
+	b.expect(Up, strings.NewReplacer(first, clatAddr.String(), "2001:db8:2::10", "2001:db8:3::10").Replace(divertFirst))
+	b.expect(Up, ``)
+	if strings.Contains(b.log.String(), "put back") {
+		t.Errorf("it looks like foreign hands:\n%s", b.log)
+	}
 }
 
 // Routes that lead elsewhere are worth one warning.
