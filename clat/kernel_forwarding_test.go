@@ -68,6 +68,13 @@ func TestKernelDivert(t *testing.T) {
 			t.Errorf("diverted: %v", o.Forwarding.Diverted)
 		}
 	}
+	old := address
+	address.Source = netip.MustParseAddr("2001:db8:1::11")
+	addAddr(t, k, l, "2001:db8:1::11/64", unix.IFA_F_NODAD)
+	must(t, k.Divert(address))
+	if o := observeForwarding(t, k, clatAddr); slices.Contains(o.Forwarding.Diverted, old) || !slices.Contains(o.Forwarding.Diverted, address) {
+		t.Errorf("after a change of source: %v", o.Forwarding.Diverted)
+	}
 	if leads(clatAddr.String()) != d.Index || leads("2001:db8:cccc::3") != d.Index {
 		t.Error("packets do not go into the TUN")
 	}

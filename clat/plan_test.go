@@ -63,6 +63,9 @@ func planText(d Desired) string {
 		fmt.Fprintf(&b, "%s on %s: %s <-> %s, pref64 %s, mtu %d/%d, metric %d\n", c.TUN, c.Uplink.Name, c.IPv4, c.IPv6, c.PREF64.Prefix, c.MTU.IPv4(), c.MTU, c.Metric)
 		if f := c.Forwarding; f != nil {
 			fmt.Fprintln(&b, "forwarding:", f.Why)
+			if f.Source.IsValid() {
+				fmt.Fprintln(&b, "  errors from", f.Source)
+			}
 			for _, s := range f.Settings {
 				fmt.Fprint(&b, "  ", s)
 				if s.Implied {
