@@ -69,6 +69,9 @@ func cleanUpAddrs(k *Kernel, j *Journal) ([]Leftover, error) {
 			errs = append(errs, err)
 		}
 	}
+	if err := k.cleanUpWay(o); err != nil {
+		errs = append(errs, fmt.Errorf("remove leftover routes: %w", err))
+	}
 	return removed, errors.Join(errs...)
 }
 

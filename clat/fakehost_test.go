@@ -85,11 +85,19 @@ func (h *fakeHost) SetTUN(t TUNLink) error {
 }
 
 func (h *fakeHost) routeWords(r Route) string {
+	if r.IPv6 {
+		return fmt.Sprintf("default via %s dev %s table %d metric %d proto %d", r.Gateway, h.o.linkName(r.Link), r.Table, r.Metric, r.Protocol)
+	}
 	return fmt.Sprintf("default dev %s src %s metric %d mtu %d proto %d", h.o.linkName(r.Link), r.Source, r.Metric, r.MTU, r.Protocol)
 }
 
 func (h *fakeHost) AddRoute(r Route) error {
-	if err := h.do("ip route append %s", h.routeWords(r)); err != nil {
+	command := "ip route append %s"
+	if r.IPv6 {
+		command = "ip -6 route replace %s"
+		h.o.Routes = slices.DeleteFunc(h.o.Routes, func(e Route) bool { return e.IPv6 && e.Table == r.Table && e.Protocol == r.Protocol })
+	}
+	if err := h.do(command, h.routeWords(r)); err != nil {
 		return err
 	}
 	h.o.Routes = append(h.o.Routes, r)
@@ -97,7 +105,11 @@ func (h *fakeHost) AddRoute(r Route) error {
 }
 
 func (h *fakeHost) DelRoute(r Route) error {
-	if err := h.do("ip route del %s", h.routeWords(r)); err != nil {
+	command := "ip route del %s"
+	if r.IPv6 {
+		command = "ip -6 route del %s"
+	}
+	if err := h.do(command, h.routeWords(r)); err != nil {
 		return err
 	}
 	h.o.Routes = slices.DeleteFunc(h.o.Routes, func(e Route) bool { return e == r })
@@ -190,7 +202,7 @@ func (h *fakeHost) Divert(d Diversion) error {
 			return err
 		}
 	}
-	if err := h.do("ip -6 route replace %s dev %s src %s proto %d", d.Prefix, h.o.linkName(d.TUN), d.Source, Protocol); err != nil {
+	if err := h.do("ip -6 route replace %s dev %s src %s table local proto %d", d.Prefix, h.o.linkName(d.TUN), d.Source, Protocol); err != nil {
 		return err
 	}
 	if d.Uplink != 0 {
@@ -204,12 +216,22 @@ func (h *fakeHost) Divert(d Diversion) error {
 }
 
 func (h *fakeHost) Undivert(d Diversion) error {
-	words := fmt.Sprintf("ip -6 route del %s dev %s", d.Prefix, h.o.linkName(d.TUN))
+	words := fmt.Sprintf("ip -6 route del %s dev %s table local", d.Prefix, h.o.linkName(d.TUN))
 	if d.Uplink != 0 {
 		words += fmt.Sprintf("; ip -6 neigh del proxy %s dev %s", d.Prefix.Addr(), h.o.linkName(d.Uplink))
 	}
 	h.o.Forwarding.Diverted = slices.DeleteFunc(h.o.Forwarding.Diverted, d.samePrefix)
 	return h.do("%s", words)
+}
+
+func (h *fakeHost) AddRule(tun string) error {
+	h.o.Forwarding.Rule = true
+	return h.do("ip -6 rule add pref %[1]d iif %[2]s lookup %[1]d protocol %[1]d", TableForwarding, tun)
+}
+
+func (h *fakeHost) DelRule(tun string) error {
+	h.o.Forwarding.Rule = false
+	return h.do("ip -6 rule del pref %[1]d iif %[2]s lookup %[1]d protocol %[1]d", TableForwarding, tun)
 }
 
 func (h *fakeHost) Leads(int, netip.Addr, netip.Addr) (int, error) { return h.lead, nil }

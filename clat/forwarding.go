@@ -22,6 +22,11 @@ import (
 //     that route too. A proxy neighbour entry and all.proxy_ndp bring them back
 //     to the kernel, and it answers them as it does those by multicast.
 //
+//   - The host's routes may lead to the PLAT by another link, or into a VPN.
+//     Then a rule sends what comes from the TUN by the uplink's own default
+//     route, in a table of its own. The routes into the TUN are in the local
+//     table, which no VPN comes before.
+//
 // A proxy entry without the address would not do: before all.forwarding or
 // the uplink's own forwarding is on the kernel answers for none, and when it
 // does, then late and from another address.
@@ -73,6 +78,9 @@ type Forwarding struct {
 	// Source is the address of the uplink from which the kernel's own errors
 	// come; invalid if there is none yet.
 	Source netip.Addr
+	// Way is the uplink's default route in [TableForwarding]; the zero Route
+	// if the host's routes will do.
+	Way Route
 	// Settings are to be made in this order and taken back in reverse.
 	Settings []Setting
 }
@@ -92,7 +100,13 @@ type ForwardingState struct {
 	// Diverted has the destinations for which [Forwarder.Divert] has nothing
 	// left to do.
 	Diverted []Diversion
+	// Rule says that the rule for [TableForwarding] is there.
+	Rule bool
 }
+
+// TableForwarding is the number of our routing table, and the priority of the
+// rule for it and the metric of routes beside those of others.
+const TableForwarding = Protocol
 
 // before returns what a sysctl was before we changed it.
 func (o Observed) before(s Sysctl) (value int, ok bool) {
@@ -114,7 +128,7 @@ func (m Memory) change(s Sysctl) (Change, bool) {
 // forwarding says which sysctls let the kernel forward between l and a TUN.
 // What is as it should be already is left out, and stays at the end.
 func (o Observed) forwarding(l Link, tun string) *Forwarding {
-	f := &Forwarding{Why: o.Memory.NoSteering, Source: o.ordinaryAddr(l)}
+	f := &Forwarding{Why: o.Memory.NoSteering, Source: o.ordinaryAddr(l), Way: o.way(l)}
 	want := func(s Sysctl, value int) {
 		if was, ok := o.before(s); ok && was != value {
 			f.Settings = append(f.Settings, Setting{Change: Change{s, was, value}})
@@ -145,6 +159,28 @@ func (o Observed) forwarding(l Link, tun string) *Forwarding {
 	}
 	want(Sysctl{allLinks, proxyNDP}, 1)
 	return f
+}
+
+// way returns the default route of l, with our marks, if another link has one
+// that might be preferred.
+func (o Observed) way(l Link) Route {
+	var own Route
+	for _, r := range append(o.ipv6Defaults(), o.Routes...) {
+		if r.IPv6 && r.Link == l.Index && r.Protocol != Protocol {
+			own = r
+			break
+		}
+	}
+	if own == (Route{}) {
+		return own
+	}
+	elsewhere := slices.ContainsFunc(o.Routes, func(r Route) bool {
+		return r.IPv6 && r.Link != l.Index && (r.Table != TableMain || own.Table != TableMain || r.Metric <= own.Metric)
+	})
+	if !elsewhere {
+		return Route{}
+	}
+	return Route{IPv6: true, Link: l.Index, Gateway: own.Gateway, Metric: TableForwarding, Table: TableForwarding, Protocol: Protocol}
 }
 
 // ordinaryAddr returns the address by which other hosts know this one, as long

@@ -33,6 +33,10 @@ type Forwarder interface {
 	// what is missing.
 	Divert(d Diversion) error
 	Undivert(d Diversion) error
+	// AddRule makes the kernel forward what comes from the interface by the
+	// routes of table [TableForwarding].
+	AddRule(tun string) error
+	DelRule(tun string) error
 	// Leads returns the link by which the kernel forwards packets that come
 	// from the TUN.
 	Leads(tun int, src, dst netip.Addr) (link int, err error)

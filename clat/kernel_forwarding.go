@@ -34,8 +34,61 @@ func (k *Kernel) ObserveForwarding(o *Observed) error {
 	if f.Diverted, err = k.diverted(o.Memory.Own); err != nil {
 		return fmt.Errorf("observe forwarding: %w", err)
 	}
+	rules, err := k.ourRules()
+	if err != nil {
+		return fmt.Errorf("observe forwarding: %w", err)
+	}
+	f.Rule = len(rules) > 0
 	o.Forwarding = f
 	return nil
+}
+
+// ourRules lists the rules that AddRule has added. A kernel without IPv6
+// policy routing has none.
+func (k *Kernel) ourRules() ([]netlink.Rule, error) {
+	all, err := retryDump(func() ([]netlink.Rule, error) { return k.handle.RuleList(unix.AF_INET6) })
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
+		return nil, nil
+	}
+	return slices.DeleteFunc(all, func(r netlink.Rule) bool { return r.Protocol != Protocol || r.Table != TableForwarding }), err
+}
+
+// AddRule adds the rule of which there is to be one.
+func (k *Kernel) AddRule(tun string) error {
+	if err := k.handle.RuleAdd(forwardingRule(tun)); !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	return nil
+}
+
+// DelRule removes what AddRule has added.
+func (k *Kernel) DelRule(tun string) error {
+	if err := k.handle.RuleDel(forwardingRule(tun)); !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	return nil
+}
+
+func forwardingRule(tun string) *netlink.Rule {
+	r := netlink.NewRule()
+	r.Family, r.Protocol = unix.AF_INET6, Protocol
+	r.Priority, r.Table, r.IifName = TableForwarding, TableForwarding, tun
+	return r
+}
+
+// cleanUpWay removes rules and routes of TableForwarding that are ours.
+func (k *Kernel) cleanUpWay(o Observed) error {
+	rules, err := k.ourRules()
+	errs := []error{err}
+	for _, r := range rules {
+		errs = append(errs, k.DelRule(r.IifName))
+	}
+	for _, r := range o.Routes {
+		if r.IPv6 && r.Protocol == Protocol && r.Table == TableForwarding {
+			errs = append(errs, k.DelRoute(r))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // diverted lists our routes into TUNs, without those for the addresses own
@@ -62,7 +115,7 @@ func (k *Kernel) diverted(own []netip.Addr) ([]Diversion, error) {
 		switch {
 		case r.Type == unix.RTN_LOCAL && r.Table == unix.RT_TABLE_LOCAL:
 			local[p] = true
-		case r.Type == unix.RTN_UNICAST && r.Protocol == Protocol && r.Table == TableMain:
+		case r.Type == unix.RTN_UNICAST && r.Protocol == Protocol && r.Table == unix.RT_TABLE_LOCAL:
 			ds = append(ds, Diversion{Prefix: p, TUN: r.LinkIndex, Source: addrOf(r.Src)})
 		}
 	}
@@ -146,10 +199,6 @@ func (k *Kernel) Leads(tun int, src, dst netip.Addr) (int, error) {
 	return rs[0].LinkIndex, nil
 }
 
-// diversionMetric is one that nobody else uses, so that RouteReplace replaces
-// nothing but our own.
-const diversionMetric = Protocol
-
 func proxy(link int, a netip.Addr) *netlink.Neigh {
 	return &netlink.Neigh{LinkIndex: link, Family: unix.AF_INET6, Flags: netlink.NTF_PROXY, IP: a.AsSlice()}
 }
@@ -157,7 +206,8 @@ func proxy(link int, a netip.Addr) *netlink.Neigh {
 func diversionRoute(d Diversion) *netlink.Route {
 	r := &netlink.Route{
 		LinkIndex: d.TUN, Dst: &net.IPNet{IP: d.Prefix.Addr().AsSlice(), Mask: net.CIDRMask(d.Prefix.Bits(), 128)},
-		Priority: diversionMetric, Table: TableMain, Protocol: Protocol, Type: unix.RTN_UNICAST,
+		// A metric that nobody else uses: RouteReplace replaces only ours.
+		Priority: TableForwarding, Table: unix.RT_TABLE_LOCAL, Protocol: Protocol, Type: unix.RTN_UNICAST,
 	}
 	if d.Source.IsValid() {
 		r.Src = d.Source.AsSlice()

@@ -117,6 +117,69 @@ func TestKernelDivert(t *testing.T) {
 	}
 }
 
+// The rule and its route lead what comes from the TUN by the uplink, and are
+// found again after a kill.
+func TestKernelWay(t *testing.T) {
+	k := enterNetns(t)
+	l, _ := addVeth(t, k, "wlan0", "lan0")
+	other, _ := addVeth(t, k, "eth0", "eth1")
+	index := l.Attrs().Index
+	zero6 := &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
+	must(t, k.handle.RouteAdd(&netlink.Route{Dst: zero6, LinkIndex: other.Attrs().Index, Priority: 1}))
+	// As a VPN does: a rule before the main table.
+	must(t, k.handle.RouteAdd(&netlink.Route{Dst: zero6, LinkIndex: other.Attrs().Index, Table: 51820}))
+	vpn := netlink.NewRule()
+	vpn.Family, vpn.Priority, vpn.Table = unix.AF_INET6, 100, 51820
+	must(t, k.handle.RuleAdd(vpn))
+	d, err := tun.Open("clat0", 1)
+	must(t, err)
+	defer d.Close()
+	must(t, k.SetTUN(TUNLink{Index: d.Index, Alias: aliasPrefix + "wlan0", MTU: 1500, IPv4: netip.MustParseAddr("192.0.0.1")}))
+	must(t, k.Divert(Diversion{Prefix: netip.PrefixFrom(clatAddr, 128), TUN: d.Index}))
+	if rs, err := k.handle.RouteGet(net.IP(clatAddr.AsSlice())); err != nil || rs[0].LinkIndex != d.Index {
+		t.Errorf("a VPN comes before the way into the TUN: %v %v", rs, err)
+	}
+	leads := func() int {
+		t.Helper()
+		link, err := k.Leads(d.Index, clatAddr, netip.MustParseAddr("64:ff9b::1"))
+		must(t, err)
+		return link
+	}
+	if leads() != other.Attrs().Index {
+		t.Error("this test proves nothing")
+	}
+	way := Route{IPv6: true, Link: index, Gateway: netip.MustParseAddr("fe80::1"), Metric: TableForwarding, Table: TableForwarding, Protocol: Protocol}
+	next := way
+	next.Gateway = netip.MustParseAddr("fe80::2")
+	for _, r := range []Route{way, next, next} {
+		must(t, k.AddRoute(r))
+		must(t, k.AddRule("clat0"))
+	}
+	o := observeForwarding(t, k)
+	if !o.Forwarding.Rule || !slices.Contains(o.Routes, next) || slices.Contains(o.Routes, way) {
+		t.Errorf("rule %v, routes %+v", o.Forwarding.Rule, o.Routes)
+	}
+	if leads() != index {
+		t.Error("the rule does not lead to the uplink")
+	}
+	if o.hasIPv6Default(index) {
+		t.Error("our own route makes an uplink")
+	}
+	d.Close() // as a kill does; rules stay
+	_, _, err = CleanUp(k, nil)
+	must(t, err)
+	if o := observeForwarding(t, k); o.Forwarding.Rule || slices.Contains(o.Routes, next) {
+		t.Errorf("left behind: rule %v, routes %+v", o.Forwarding.Rule, o.Routes)
+	}
+	rules, err := k.handle.RuleList(unix.AF_INET6)
+	must(t, err)
+	if len(rules) != 3 {
+		t.Errorf("rules %v", rules)
+	}
+	must(t, k.DelRule("clat0"))
+	must(t, k.DelRoute(next))
+}
+
 // Both ways to forward, set and restored as after a kill; the names of links
 // may have dots.
 func TestKernelForwardingRestored(t *testing.T) {

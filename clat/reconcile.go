@@ -69,6 +69,7 @@ type running struct {
 
 	forwards bool // in place of steering
 	diverted []Diversion
+	way      Route  // and the rule that leads to it
 	said     string // what the log has said of it
 	lead     int    // link by which the kernel forwards to the PLAT
 }

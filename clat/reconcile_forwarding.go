@@ -58,6 +58,9 @@ func (r *Reconciler) bringUpForwarding(o Observed, want *CLAT) error {
 	if err := r.undivert(func(d Diversion) bool { return !slices.ContainsFunc(diversions, d.samePrefix) }); err != nil {
 		return err
 	}
+	if err := r.bringUpWay(o, want); err != nil {
+		return err
+	}
 	r.sayForwarding(want)
 	return r.checkLead(o, want)
 }
@@ -154,6 +157,38 @@ func (r *Reconciler) undivert(which func(Diversion) bool) error {
 	return errors.Join(errs...)
 }
 
+// bringUpWay keeps what the translator writes on the uplink where the host's
+// routes lead elsewhere.
+func (r *Reconciler) bringUpWay(o Observed, want *CLAT) error {
+	c := r.cur
+	way, old := want.Forwarding.Way, c.way
+	if way == (Route{}) {
+		return r.wayDown()
+	}
+	c.way = way
+	if way != old || !slices.Contains(o.Routes, way) && r.allow("IPv6 route of "+want.TUN) {
+		if err := r.host.AddRoute(way); err != nil {
+			return fmt.Errorf("add IPv6 default route for %s: %w", want.TUN, err)
+		}
+	}
+	if old == (Route{}) || !o.Forwarding.Rule && r.allow("IPv6 rule of "+want.TUN) {
+		if err := r.host.AddRule(want.TUN); err != nil {
+			return fmt.Errorf("add IPv6 rule for %s: %w", want.TUN, err)
+		}
+	}
+	return nil
+}
+
+func (r *Reconciler) wayDown() error {
+	c := r.cur
+	if c.way == (Route{}) {
+		return nil
+	}
+	err := errors.Join(r.host.DelRule(c.tunName), r.host.DelRoute(c.way))
+	c.way = Route{}
+	return err
+}
+
 // sayForwarding names everything that differs from a host with steering, and
 // once why.
 func (r *Reconciler) sayForwarding(want *CLAT) {
@@ -169,6 +204,9 @@ func (r *Reconciler) sayForwarding(want *CLAT) {
 		if d.Uplink != 0 {
 			changed = append(changed, fmt.Sprintf("no local route for %[1]s, proxy neighbour %[1]s on %[2]s", d.Prefix.Addr(), c.uplink.Name))
 		}
+	}
+	if c.way != (Route{}) {
+		changed = append(changed, fmt.Sprintf("rule for %s to table %d, default route by %s there", want.TUN, TableForwarding, c.uplink.Name))
 	}
 	text := strings.Join(changed, "; ")
 	if text == c.said {
@@ -210,6 +248,7 @@ func (r *Reconciler) forwardingDown() error {
 	r.cur.forwards, r.cur.said, r.cur.lead = false, "", 0
 	return errors.Join(
 		r.restore(func(Change) bool { return true }),
+		r.wayDown(),
 		r.undivert(func(Diversion) bool { return true }),
 	)
 }

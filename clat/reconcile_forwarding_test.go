@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -57,10 +58,10 @@ const (
 	`
 	divertFirst = `
 		ip -6 neigh replace proxy ` + first + ` dev wlan0
-		ip -6 route replace ` + first + `/128 dev clat0 src 2001:db8:2::10 proto 64
+		ip -6 route replace ` + first + `/128 dev clat0 src 2001:db8:2::10 table local proto 64
 		ip -6 route del local ` + first + `/128 dev wlan0 table local
 	`
-	undivertFirst = `ip -6 route del ` + first + `/128 dev clat0; ip -6 neigh del proxy ` + first + ` dev wlan0`
+	undivertFirst = `ip -6 route del ` + first + `/128 dev clat0 table local; ip -6 neigh del proxy ` + first + ` dev wlan0`
 	translate     = `
 		engine start on clat0
 		ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
@@ -280,13 +281,60 @@ func TestForwardingAddressChanges(t *testing.T) {
 	b.host.dad(true)
 	b.expect(Up, `
 		ip -6 neigh replace proxy 2001:db8:1::c1a7 dev wlan0
-		ip -6 route replace 2001:db8:1::c1a7/128 dev clat0 src 2001:db8:2::10 proto 64
+		ip -6 route replace 2001:db8:1::c1a7/128 dev clat0 src 2001:db8:2::10 table local proto 64
 		ip -6 route del local 2001:db8:1::c1a7/128 dev wlan0 table local
 		`+undivertFirst+`
 		engine translator
 		ip -6 addr del `+first+`/128 dev wlan0
 	`)
 	b.expect(Up, ``)
+}
+
+// A second link that is preferred, and one that is a VPN's.
+func TestForwardingWay(t *testing.T) {
+	for name, other := range map[string]Route{
+		"second link": {Link: 9, IPv6: true, Metric: 5, Table: TableMain},
+		"VPN":         {Link: 9, IPv6: true, Metric: 1024, Table: 51820},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newForwardingBench(t, sysctlsOf617+"\nlink 9 wg0 kind wireguard\n")
+			router := netip.MustParseAddr("fe80::1")
+			b.host.o.Routes[0].Gateway, b.host.o.Routes[0].Metric = router, 100
+			b.forward(force)
+			b.host.o.Routes = append(b.host.o.Routes, other)
+			b.expect(Up, `
+				ip -6 route replace default via fe80::1 dev wlan0 table 64 metric 64 proto 64
+				ip -6 rule add pref 64 iif clat0 lookup 64 protocol 64
+			`)
+			b.expect(Up, ``)
+			if !strings.Contains(b.log.String(), "rule for clat0 to table 64") {
+				t.Errorf("not in the log:\n%s", b.log)
+			}
+			// Another router takes over.
+			b.host.o.Routes[0].Gateway = router.Next()
+			b.expect(Up, `ip -6 route replace default via fe80::2 dev wlan0 table 64 metric 64 proto 64`)
+			b.expect(Up, ``)
+			// Foreign hands.
+			b.host.o.Forwarding.Rule = false
+			b.expect(Up, `ip -6 rule add pref 64 iif clat0 lookup 64 protocol 64`)
+			// The other one goes.
+			wayDown := `
+				ip -6 rule del pref 64 iif clat0 lookup 64 protocol 64
+				ip -6 route del default via fe80::2 dev wlan0 table 64 metric 64 proto 64
+			`
+			gone := func(r Route) bool { return r == other }
+			b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, gone)
+			b.expect(Up, wayDown)
+			b.expect(Up, ``)
+			b.host.o.Routes = append(b.host.o.Routes, other)
+			b.pass()
+			b.host.text()
+			// Our own route does not make an uplink.
+			b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r Route) bool { return r.IPv6 && r.Link == 2 && r.Protocol != Protocol })
+			b.conf.Uplinks = []string{"wlan0"}
+			b.expect(Down, stopTranslating+unforce+wayDown+closeFirst)
+		})
+	}
 }
 
 // The host's own address changes: errors come from the new one.

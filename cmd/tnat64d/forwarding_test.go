@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -315,6 +316,59 @@ func TestLabForwardingDisturbed(t *testing.T) {
 		n.clean()
 		n.restored(before)
 	})
+}
+
+// Another link, or a VPN, has the better IPv6 default route. The CLAT's packets
+// do not go there.
+func TestLabForwardingBesideVPN(t *testing.T) {
+	for name, table := range map[string]int{"second link": clat.TableMain, "VPN": 51820} {
+		t.Run(name, func(t *testing.T) {
+			n := newNetwork(t, lab.Options{})
+			n.path = withoutBPF(t, n.path, false)
+			h := n.Laptop.Netlink
+			other := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "vpn0"}, PeerName: "vpn1"}
+			if err := h.LinkAdd(other); err != nil {
+				t.Fatal(err)
+			}
+			set := []func() error{
+				func() error { return h.LinkSetUp(other) },
+				func() error { l, err := h.LinkByName("vpn1"); return errors.Join(err, h.LinkSetUp(l)) },
+				func() error {
+					return h.RouteAdd(&netlink.Route{Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}, LinkIndex: other.Attrs().Index, Table: table, Priority: 1})
+				},
+			}
+			if table != clat.TableMain {
+				rule := netlink.NewRule()
+				rule.Family, rule.Priority, rule.Table = netlink.FAMILY_V6, 100, table
+				set = append(set, func() error { return h.RuleAdd(rule) })
+			}
+			for _, f := range set {
+				if err := f(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(3 * time.Second) // IPv6 on the new link settles
+			var err error
+			if n.before, err = n.Laptop.Snapshot(); err != nil {
+				t.Fatal(err)
+			}
+			n.start("[clat]\nuplinks = [\"wlan0\"]\n")
+			n.up()
+			n.mustGet()
+			n.said("rule for clat0 to table 64, default route by wlan0 there", 1)
+			n.daemon.Kill()
+			n.start("[clat]\nenable = \"never\"\n")
+			n.clean()
+			n.stop()
+			n.start("[clat]\nuplinks = [\"wlan0\"]\n")
+			n.up()
+			n.mustGet()
+			n.stop()
+			if strings.Contains(n.log.String(), "lead to the PLAT by another link") {
+				t.Errorf("a warning without need:\n%s", n.log)
+			}
+		})
+	}
 }
 
 // The configuration decides at run time, too.
