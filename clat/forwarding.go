@@ -21,7 +21,6 @@ import (
 //   - Solicitations by unicast (neighbour unreachability detection) would take
 //     that route too. A proxy neighbour entry and all.proxy_ndp bring them back
 //     to the kernel, and it answers them as it does those by multicast.
-//
 //   - The host's routes may lead to the PLAT by another link, or into a VPN.
 //     Then a rule sends what comes from the TUN by the uplink's own default
 //     route, in a table of its own. The routes into the TUN are in the local

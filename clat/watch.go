@@ -16,10 +16,10 @@ import (
 const settle = 50 * time.Millisecond
 
 // Watch calls changed, from one goroutine, after links, addresses, routes or
-// IPv6 forwarding of the network namespace of the calling thread have changed, at most once per
-// 50 ms, until ctx ends. What has changed is not said: the receiver observes
-// anew, so that messages lost (ENOBUFS) cost nothing. It sleeps while nothing
-// changes.
+// IPv6 forwarding of the network namespace of the calling thread have changed,
+// at most once per 50 ms, until ctx ends. What has changed is not said: the
+// receiver observes anew, so that messages lost (ENOBUFS) cost nothing. It
+// sleeps while nothing changes.
 //
 // The subscription is in force when Watch returns.
 func Watch(ctx context.Context, changed func()) error {
