@@ -187,12 +187,16 @@ func TestBPFRefusedAndForwarded(t *testing.T) {
 	path := daemonPath(t)
 	needRoot(t)
 	cmd := inUserNamespace(t, `
-		before=$(sysctl net.ipv6 | grep -v clat0)
+		sysctls() { grep -rs . /proc/sys/net/ipv6/conf | grep -v /clat0/; }
+		before=$(sysctls)
 		"$@" & daemon=$!
-		for i in $(seq 100); do ip -4 route | grep -q "default dev clat0" && break; sleep 0.1; done
-		ip -4 route | grep -q "default dev clat0" || exit 98
+		n=0
+		until ip -4 route | grep -q "default dev clat0"; do
+			n=$((n+1)); [ $n -lt 100 ] || exit 98
+			sleep 0.1
+		done
 		kill -TERM $daemon; wait $daemon || exit 97
-		[ "$(sysctl net.ipv6)" = "$before" ] || exit 96
+		[ "$(sysctls)" = "$before" ] || exit 96
 		ip -6 neigh show proxy | grep c1a7 && exit 95
 		ip -o -6 addr | grep c1a7 && exit 94
 		exit 0`, path, "-config", writeConfig(t, alwaysUp))
@@ -211,7 +215,7 @@ func TestBPFRefusedAndForwarded(t *testing.T) {
 // that has the uplink wlan0. "$@" are the arguments.
 func inUserNamespace(t *testing.T, script string, args ...string) *exec.Cmd {
 	t.Helper()
-	for _, program := range []string{"unshare", "ip", "sysctl"} {
+	for _, program := range []string{"unshare", "ip"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skip("needs ", program, ": ", err)
 		}
