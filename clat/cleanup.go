@@ -12,11 +12,26 @@ type Leftover struct {
 	Addr netip.Addr
 }
 
-// CleanUp removes the CLAT addresses that a killed predecessor left on the
-// host: those in the journal, and those that the kernel remembers to be ours.
-// Call it with the journal locked, so that they cannot belong to a running
-// daemon. TUN, routes and translators have vanished with their process.
-func CleanUp(k *Kernel, j *Journal) ([]Leftover, error) {
+// CleanUp restores the sysctls and removes the CLAT addresses that a killed
+// predecessor left on the host: those in the journal, and addresses that the
+// kernel remembers to be ours. Call it with the journal locked, so that they
+// cannot belong to a running daemon. TUN, routes and translators have vanished
+// with their process.
+func CleanUp(k *Kernel, j *Journal) ([]Leftover, []Change, error) {
+	var (
+		restored []Change
+		errs     []error
+	)
+	if j != nil {
+		var err error
+		restored, err = restoreChanges(k, j, func(Change) bool { return true })
+		errs = append(errs, err)
+	}
+	removed, err := cleanUpAddrs(k, j)
+	return removed, restored, errors.Join(append(errs, err)...)
+}
+
+func cleanUpAddrs(k *Kernel, j *Journal) ([]Leftover, error) {
 	o, err := k.Observe()
 	if err != nil {
 		return nil, err
@@ -36,18 +51,26 @@ func CleanUp(k *Kernel, j *Journal) ([]Leftover, error) {
 		if !a.looksLikeCLAT() || a.Protocol != Protocol && !noted[e] {
 			continue
 		}
-		if err := k.DelCLATAddr(a.Link, e.Addr); err != nil {
+		// Nobody else has a proxy entry for an address that is the link's own.
+		if err := errors.Join(k.delProxy(a.Link, e.Addr), k.DelCLATAddr(a.Link, e.Addr)); err != nil {
 			errs = append(errs, fmt.Errorf("remove leftover address %s from %s: %w", e.Addr, e.Link, err))
 			delete(noted, e)
 			continue
 		}
 		removed = append(removed, Leftover(e))
 	}
-	// What the journal has and the host has not is gone with its link.
+	// What the journal has and the host has not is gone with its link, or by
+	// other hands, which may have left the proxy entry.
 	for e := range noted {
+		if l, ok := o.linkByName(e.Link); ok {
+			errs = append(errs, k.delProxy(l.Index, e.Addr))
+		}
 		if err := j.Del(e.Link, e.Addr); err != nil {
 			errs = append(errs, err)
 		}
+	}
+	if err := k.cleanUpWay(o); err != nil {
+		errs = append(errs, fmt.Errorf("remove leftover routes: %w", err))
 	}
 	return removed, errors.Join(errs...)
 }

@@ -28,6 +28,7 @@ type Config struct {
 	TUN     string     // interface name; default "clat0"
 	Queues  int        // of the TUN, at least 1
 	Metric  int        // of the IPv4 default route
+	Forward bool       // let the kernel forward where steering is refused
 
 	// Secret makes the CLAT address unpredictable and yet the same whenever
 	// the host returns to a network (RFC 7217).

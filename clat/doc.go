@@ -17,7 +17,8 @@
 // Everything it adds can be found again: the CLAT IPv6 address carries
 // [Protocol] as its origin (Linux 5.18) and is in the [Journal]; the IPv4
 // default route carries [Protocol] too, and the TUN an alias. It writes no
-// sysctl.
+// sysctl, except where BPF is refused and the kernel has to forward
+// ([Forwarding]); those are in the journal.
 //
 // What it does not do: packets (package siit), finding PREF64 (package
 // pref64), DHCP.

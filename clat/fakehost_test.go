@@ -2,6 +2,7 @@ package clat
 
 import (
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,6 +17,8 @@ type fakeHost struct {
 	out    []string
 	failAt string
 	nodad  bool // addresses are usable at once, as on links without DAD
+	nobpf  bool // steering is refused for good
+	lead   int  // link by which the PLAT is reached
 }
 
 func (h *fakeHost) do(format string, args ...any) error {
@@ -82,11 +85,19 @@ func (h *fakeHost) SetTUN(t TUNLink) error {
 }
 
 func (h *fakeHost) routeWords(r Route) string {
+	if r.IPv6 {
+		return fmt.Sprintf("default via %s dev %s table %d metric %d proto %d", r.Gateway, h.o.linkName(r.Link), r.Table, r.Metric, r.Protocol)
+	}
 	return fmt.Sprintf("default dev %s src %s metric %d mtu %d proto %d", h.o.linkName(r.Link), r.Source, r.Metric, r.MTU, r.Protocol)
 }
 
 func (h *fakeHost) AddRoute(r Route) error {
-	if err := h.do("ip route append %s", h.routeWords(r)); err != nil {
+	command := "ip route append %s"
+	if r.IPv6 {
+		command = "ip -6 route replace %s"
+		h.o.Routes = slices.DeleteFunc(h.o.Routes, func(e Route) bool { return e.IPv6 && e.Table == r.Table && e.Protocol == r.Protocol })
+	}
+	if err := h.do(command, h.routeWords(r)); err != nil {
 		return err
 	}
 	h.o.Routes = append(h.o.Routes, r)
@@ -94,7 +105,11 @@ func (h *fakeHost) AddRoute(r Route) error {
 }
 
 func (h *fakeHost) DelRoute(r Route) error {
-	if err := h.do("ip route del %s", h.routeWords(r)); err != nil {
+	command := "ip route del %s"
+	if r.IPv6 {
+		command = "ip -6 route del %s"
+	}
+	if err := h.do(command, h.routeWords(r)); err != nil {
 		return err
 	}
 	h.o.Routes = slices.DeleteFunc(h.o.Routes, func(e Route) bool { return e == r })
@@ -121,6 +136,10 @@ func (h *fakeHost) dropLink(index int) {
 }
 
 func (h *fakeHost) Steer(uplink, tun int, ours []netip.Prefix) (Steering, error) {
+	if h.nobpf {
+		h.out = append(h.out, fmt.Sprintf("steer %s and %s # refused", h.o.linkName(uplink), h.o.linkName(tun)))
+		return nil, &SteeringRefused{Why: "no BPF here"}
+	}
 	return &fakeSteering{h}, h.do("steer %s and %s ours %v", h.o.linkName(uplink), h.o.linkName(tun), ours)
 }
 
@@ -152,3 +171,67 @@ type fakeEngine struct{ h *fakeHost }
 
 func (e *fakeEngine) SetTranslator(*siit.Translator) { e.h.do("engine translator") }
 func (e *fakeEngine) Close() error                   { return e.h.do("engine close") }
+
+func (h *fakeHost) Sysctl(s Sysctl) (int, error) {
+	v, ok := h.o.Forwarding.Sysctls[s]
+	if !ok {
+		return 0, fs.ErrNotExist
+	}
+	return v, nil
+}
+
+func (h *fakeHost) SetSysctl(s Sysctl, value int) error {
+	if err := h.do("sysctl -w %s=%d", s, value); err != nil {
+		return err
+	}
+	if s == (Sysctl{allLinks, ipForwarding}) {
+		// As the kernel does.
+		for other := range h.o.Forwarding.Sysctls {
+			if other.Key == ipForwarding {
+				h.o.Forwarding.Sysctls[other] = value
+			}
+		}
+	}
+	h.o.Forwarding.Sysctls[s] = value
+	return nil
+}
+
+func (h *fakeHost) Divert(d Diversion) error {
+	if d.Uplink != 0 {
+		if err := h.do("ip -6 neigh replace proxy %s dev %s", d.Prefix.Addr(), h.o.linkName(d.Uplink)); err != nil {
+			return err
+		}
+	}
+	if err := h.do("ip -6 route replace %s dev %s src %s table local proto %d", d.Prefix, h.o.linkName(d.TUN), d.Source, Protocol); err != nil {
+		return err
+	}
+	if d.Uplink != 0 {
+		if err := h.do("ip -6 route del local %s dev %s table local", d.Prefix, h.o.linkName(d.Uplink)); err != nil {
+			return err
+		}
+	}
+	h.o.Forwarding.Diverted = slices.DeleteFunc(h.o.Forwarding.Diverted, d.samePrefix)
+	h.o.Forwarding.Diverted = append(h.o.Forwarding.Diverted, d)
+	return nil
+}
+
+func (h *fakeHost) Undivert(d Diversion) error {
+	words := fmt.Sprintf("ip -6 route del %s dev %s table local", d.Prefix, h.o.linkName(d.TUN))
+	if d.Uplink != 0 {
+		words += fmt.Sprintf("; ip -6 neigh del proxy %s dev %s", d.Prefix.Addr(), h.o.linkName(d.Uplink))
+	}
+	h.o.Forwarding.Diverted = slices.DeleteFunc(h.o.Forwarding.Diverted, d.samePrefix)
+	return h.do("%s", words)
+}
+
+func (h *fakeHost) AddRule(tun string) error {
+	h.o.Forwarding.Rule = true
+	return h.do("ip -6 rule add pref %[1]d iif %[2]s lookup %[1]d protocol %[1]d", TableForwarding, tun)
+}
+
+func (h *fakeHost) DelRule(tun string) error {
+	h.o.Forwarding.Rule = false
+	return h.do("ip -6 rule del pref %[1]d iif %[2]s lookup %[1]d protocol %[1]d", TableForwarding, tun)
+}
+
+func (h *fakeHost) Leads(int, netip.Addr, netip.Addr) (int, error) { return h.lead, nil }

@@ -19,6 +19,40 @@ type Host interface {
 	SetTUN(t TUNLink) error
 	AddRoute(r Route) error
 	DelRoute(r Route) error
+
+	Forwarder
+}
+
+// Forwarder is the part of a Host that is used where steering is refused and
+// the kernel forwards packets between uplink and TUN.
+type Forwarder interface {
+	// Sysctl's error is fs.ErrNotExist for one that is not there.
+	Sysctl(s Sysctl) (int, error)
+	SetSysctl(s Sysctl, value int) error
+	// Divert leads packets for d.Prefix into the TUN. Repeating it puts right
+	// what is missing.
+	Divert(d Diversion) error
+	Undivert(d Diversion) error
+	// AddRule makes the kernel forward what comes from the interface by the
+	// routes of table [TableForwarding].
+	AddRule(tun string) error
+	DelRule(tun string) error
+	// Leads returns the link by which the kernel forwards packets that come
+	// from the TUN.
+	Leads(tun int, src, dst netip.Addr) (link int, err error)
+}
+
+// Diversion is a destination whose packets go into the TUN.
+type Diversion struct {
+	Prefix netip.Prefix
+	TUN    int
+	// Uplink is the link that has Prefix as its own address, for which it
+	// goes on to answer neighbour solicitations; 0: it is no address.
+	Uplink int
+	// Source is from where the kernel sends its own errors to Prefix. Left to
+	// itself it takes Prefix, if that is an address of the host, and a packet
+	// from oneself to oneself is not translated. May be invalid.
+	Source netip.Addr
 }
 
 // TUNLink is what the TUN interface should look like.
@@ -34,11 +68,22 @@ type Datapath interface {
 	// OpenTUN creates the TUN. It must not exist yet.
 	OpenTUN(name string, queues int) (TUN, error)
 	// Steer takes packets for ours away from the uplink to the TUN, and sends
-	// what the translator writes to the TUN out of the uplink.
+	// what the translator writes to the TUN out of the uplink. A
+	// *SteeringRefused says that this will not succeed later either.
 	Steer(uplink, tun int, ours []netip.Prefix) (Steering, error)
 	// Run starts to translate what the TUN carries.
 	Run(tun TUN, t *siit.Translator) (Engine, error)
 }
+
+// SteeringRefused is the error of a host where packets cannot be steered,
+// though they may be forwarded.
+type SteeringRefused struct {
+	Why string // for people
+	Err error
+}
+
+func (e *SteeringRefused) Error() string { return e.Why }
+func (e *SteeringRefused) Unwrap() error { return e.Err }
 
 // TUN is an open TUN interface. Closing it removes it from the host, with
 // its addresses and routes.

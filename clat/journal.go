@@ -10,23 +10,27 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// Journal is the file that remembers which addresses we put on an uplink, so
-// that the start after a SIGKILL can take them away on kernels without
-// IFA_PROTO as well. It is locked while the daemon runs, which also keeps a
-// second daemon from the same network namespace.
+// Journal is the file that remembers which addresses we put on an uplink and
+// which sysctls we changed, so that the start after a SIGKILL can take back
+// both (the former on kernels without IFA_PROTO as well). It is locked while
+// the daemon runs, which also keeps a second daemon from the same network
+// namespace.
 //
-// The file has one line per step, "add LINK ADDRESS" before an address is
-// added and "del LINK ADDRESS" after it is removed. A line cut short by a
-// crash is ignored.
+// The file has one line per step: "add LINK ADDRESS" before an address is
+// added and "del LINK ADDRESS" after it is removed; "set LINK KEY WAS IS"
+// before a sysctl is changed and "unset LINK KEY" after it is restored. A line
+// cut short by a crash is ignored.
 type Journal struct {
 	f       *os.File
 	path    string
 	entries []JournalEntry
+	changes []Change
 	failed  error // first write that failed; later ones are not tried
 }
 
@@ -104,17 +108,26 @@ func (j *Journal) read() error {
 	}
 	s := bufio.NewScanner(bytes.NewReader(b))
 	for s.Scan() {
-		f := strings.Fields(s.Text())
-		if len(f) != 3 {
-			continue
-		}
-		a, err := netip.ParseAddr(f[2])
-		if err != nil {
-			continue
-		}
-		j.note(f[0], JournalEntry{Link: f[1], Addr: a})
+		j.parse(strings.Fields(s.Text()))
 	}
 	return nil
+}
+
+func (j *Journal) parse(f []string) {
+	switch {
+	case len(f) == 3 && (f[0] == "add" || f[0] == "del"):
+		if a, err := netip.ParseAddr(f[2]); err == nil {
+			j.note(f[0], JournalEntry{Link: f[1], Addr: a})
+		}
+	case len(f) == 5 && f[0] == "set":
+		was, err1 := strconv.Atoi(f[3])
+		is, err2 := strconv.Atoi(f[4])
+		if s := (Sysctl{f[1], f[2]}); err1 == nil && err2 == nil && s.valid() {
+			j.noteChange(Change{s, was, is})
+		}
+	case len(f) == 3 && f[0] == "unset":
+		j.forget(Sysctl{f[1], f[2]})
+	}
 }
 
 func (j *Journal) note(op string, e JournalEntry) {
@@ -142,11 +155,51 @@ func (j *Journal) write(op, link string, a netip.Addr) error {
 	if j.failed != nil {
 		return nil
 	}
-	if len(j.entries) == 0 {
+	return j.line("%s %s %s\n", op, link, a)
+}
+
+func (j *Journal) noteChange(c Change) {
+	j.forget(c.Sysctl)
+	j.changes = append(j.changes, c)
+}
+
+func (j *Journal) forget(s Sysctl) {
+	j.changes = slices.DeleteFunc(j.changes, func(c Change) bool { return c.Sysctl == s })
+}
+
+// Changes returns the sysctls that are changed, or may be, in the order in
+// which they were.
+func (j *Journal) Changes() []Change { return slices.Clone(j.changes) }
+
+// Set records that a sysctl is about to be changed. After an error it must not
+// be.
+func (j *Journal) Set(c Change) error {
+	if j.failed != nil {
+		return fmt.Errorf("journal: %w", j.failed)
+	}
+	j.noteChange(c)
+	if err := j.line("set %s %s %d %d\n", c.Link, c.Key, c.Was, c.Is); err != nil {
+		j.forget(c.Sysctl)
+		return err
+	}
+	return nil
+}
+
+// Unset records that a sysctl has been restored.
+func (j *Journal) Unset(s Sysctl) error {
+	j.forget(s)
+	if j.failed != nil {
+		return nil
+	}
+	return j.line("unset %s %s\n", s.Link, s.Key)
+}
+
+func (j *Journal) line(format string, args ...any) error {
+	if j.empty() {
 		// Nothing left to remember. This also keeps the file short.
 		j.failed = j.f.Truncate(0)
 	} else {
-		_, j.failed = fmt.Fprintf(j.f, "%s %s %s\n", op, link, a)
+		_, j.failed = fmt.Fprintf(j.f, format, args...)
 	}
 	if j.failed != nil {
 		return fmt.Errorf("journal: %w", j.failed)
@@ -154,9 +207,11 @@ func (j *Journal) write(op, link string, a netip.Addr) error {
 	return nil
 }
 
+func (j *Journal) empty() bool { return len(j.entries) == 0 && len(j.changes) == 0 }
+
 // Close unlocks the journal, and removes it if nothing is left to remember.
 func (j *Journal) Close() error {
-	if len(j.entries) == 0 {
+	if j.empty() {
 		os.Remove(j.path)
 		os.Remove(filepath.Dir(j.path)) // succeeds only if it is empty
 	}

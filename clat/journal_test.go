@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -44,6 +45,50 @@ func TestJournalSurvivesAKill(t *testing.T) {
 	}
 }
 
+// Sysctls are remembered in the order in which they were changed.
+func TestJournalOfSysctls(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run", "journal")
+	j, err := OpenJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	accept, forward := Change{Sysctl{"wlan0.7", acceptRA}, 1, 2}, Change{Sysctl{allLinks, ipForwarding}, 0, 1}
+	proxy := Change{Sysctl{allLinks, proxyNDP}, 0, 1}
+	for _, c := range []Change{accept, proxy, forward} {
+		if err := j.Set(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.Unset(proxy.Sysctl); err != nil {
+		t.Fatal(err)
+	}
+	j.f.Close()
+
+	// Nothing outside net.ipv6.conf, whatever the file says.
+	f, _ := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	f.WriteString("set ../../kernel panic 0 1\nset .. forwarding 0 1\nset wlan0 mtu 0 1\nset wlan0 forwarding x 1\nset wlan0 forwarding 1\nset a/b forwarding 0 1\nset wlan0 accept_ra 0 1 2\nset wlan0 forw")
+	f.Close()
+	j, err = OpenJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := j.Changes(); !slices.Equal(got, []Change{accept, forward}) {
+		t.Errorf("changes %v", got)
+	}
+	for _, c := range j.Changes() {
+		if err := j.Unset(c.Sysctl); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st, err := os.Stat(path); err != nil || st.Size() != 0 {
+		t.Errorf("an empty journal of %v bytes, %v", st, err)
+	}
+	j.Close()
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file is left behind: %v", err)
+	}
+}
+
 // A full disk is reported once and costs nothing else.
 func TestJournalOnAFullDisk(t *testing.T) {
 	f, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
@@ -61,6 +106,15 @@ func TestJournalOnAFullDisk(t *testing.T) {
 	}
 	if len(j.Entries()) != 2 {
 		t.Error("entries are forgotten")
+	}
+	// A sysctl that cannot be noted must not be changed: no silence there.
+	for range 2 {
+		if err := j.Set(Change{Sysctl{allLinks, ipForwarding}, 0, 1}); err == nil {
+			t.Error("no error for a sysctl")
+		}
+	}
+	if len(j.Changes()) != 0 {
+		t.Error("remembers what was not changed")
 	}
 }
 

@@ -51,9 +51,12 @@ func (k *Kernel) SetTUN(t TUNLink) error {
 	return nil
 }
 
-// AddRoute adds an IPv4 default route. Routes of others with the same metric
-// stay and go first.
+// AddRoute adds a default route. IPv4 routes of others with the same metric
+// stay and go first; an IPv6 route takes the place of its like.
 func (k *Kernel) AddRoute(r Route) error {
+	if r.IPv6 {
+		return k.handle.RouteReplace(netlinkRoute(r))
+	}
 	err := k.handle.RouteAppend(netlinkRoute(r))
 	if errors.Is(err, unix.EEXIST) {
 		return nil // this very route is there
@@ -67,9 +70,14 @@ func (k *Kernel) DelRoute(r Route) error {
 }
 
 func netlinkRoute(r Route) *netlink.Route {
-	return &netlink.Route{
+	n := &netlink.Route{
 		LinkIndex: r.Link, Dst: &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)},
-		Src: r.Source.AsSlice(), Scope: netlink.SCOPE_LINK, Priority: r.Metric, MTU: r.MTU,
+		Src: r.Source.AsSlice(), Gw: r.Gateway.AsSlice(), Scope: netlink.SCOPE_LINK, Priority: r.Metric, MTU: r.MTU,
 		Table: r.Table, Protocol: netlink.RouteProtocol(r.Protocol), Type: unix.RTN_UNICAST,
 	}
+	if r.IPv6 {
+		n.Dst = &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
+		n.Scope = netlink.SCOPE_UNIVERSE // IPv6 knows no other
+	}
+	return n
 }

@@ -322,7 +322,7 @@ func TestCleanUp(t *testing.T) {
 	must(t, j.Add("wlan0", noted))
 	must(t, j.Add("wlan0", netip.MustParseAddr("2001:db8:1::10"))) // a lie: it does not look like one of ours
 	must(t, j.Add("gone0", clatAddr))
-	removed, err := CleanUp(k, j)
+	removed, _, err := CleanUp(k, j)
 	must(t, err)
 
 	var got []string

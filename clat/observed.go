@@ -17,6 +17,9 @@ type Observed struct {
 	PREF64 []PREF64
 
 	Memory Memory
+
+	// Forwarding is nil as long as Memory.NoSteering is empty.
+	Forwarding *ForwardingState
 }
 
 // Memory is what a running CLAT remembers from one observation to the next.
@@ -27,6 +30,10 @@ type Memory struct {
 	Refused []netip.Addr
 	// IPv4 is the CLAT IPv4 address in use, which is kept while it is free.
 	IPv4 netip.Addr
+	// NoSteering says why steering was refused; empty: it was not.
+	NoSteering string
+	// Changes are the sysctls that we have changed.
+	Changes []Change
 }
 
 // Link is a network interface.

@@ -41,6 +41,11 @@ type CLAT struct {
 
 	// Translation is complete, ready for siit.New.
 	Translation siit.Config
+
+	// Forwarding takes the place of steering; nil: packets are steered.
+	Forwarding *Forwarding
+	// MayForward says that steering may be refused.
+	MayForward bool
 }
 
 // Ours lists the IPv6 destinations that belong to the translator and not to
@@ -111,7 +116,10 @@ func Plan(o Observed, c Config) Desired {
 	d.CLAT = &CLAT{
 		Uplink: d.Uplink, TUN: c.TUN, Queues: c.Queues,
 		IPv6: v6, IPv4: v4, PREF64: p, MTU: mtu, Metric: c.Metric,
-		Translation: t,
+		Translation: t, MayForward: c.Forward,
+	}
+	if c.Forward && o.Memory.NoSteering != "" && o.Forwarding != nil {
+		d.CLAT.Forwarding = o.forwarding(l, c.TUN)
 	}
 	d.Why = fmt.Sprintf("PREF64 %s on %s (%s)", p.Prefix, l.Name, p.Source)
 	d.Warnings = o.warnings(d.CLAT)

@@ -25,6 +25,7 @@ import (
 //	route4 default dev wlan0 ...
 //	pref64 wlan0 64:ff9b::/96
 //	own ADDR, refused ADDR, kept IPv4
+//	nosteering, sysctl LINK KEY VALUE, changed LINK KEY WAS IS
 //	config KEY VALUE
 func TestPlan(t *testing.T) {
 	files, err := filepath.Glob("testdata/plan/*.txt")
@@ -60,6 +61,19 @@ func planText(d Desired) string {
 	var b strings.Builder
 	if c := d.CLAT; c != nil {
 		fmt.Fprintf(&b, "%s on %s: %s <-> %s, pref64 %s, mtu %d/%d, metric %d\n", c.TUN, c.Uplink.Name, c.IPv4, c.IPv6, c.PREF64.Prefix, c.MTU.IPv4(), c.MTU, c.Metric)
+		if f := c.Forwarding; f != nil {
+			fmt.Fprintln(&b, "forwarding:", f.Why)
+			if f.Source.IsValid() {
+				fmt.Fprintln(&b, "  errors from", f.Source)
+			}
+			for _, s := range f.Settings {
+				fmt.Fprint(&b, "  ", s)
+				if s.Implied {
+					fmt.Fprint(&b, " (implied)")
+				}
+				fmt.Fprintln(&b)
+			}
+		}
 	}
 	fmt.Fprintln(&b, "why:", d.Why)
 	for _, w := range d.Warnings {
@@ -70,7 +84,7 @@ func planText(d Desired) string {
 
 func parseCase(text string) (Observed, Config, error) {
 	var o Observed
-	c := Config{Secret: []byte("a secret for tests"), Metric: 2048}
+	c := Config{Secret: []byte("a secret for tests"), Metric: 2048, Forward: true}
 	for _, line := range strings.Split(text, "\n") {
 		line, _, _ = strings.Cut(line, "#")
 		f := strings.Fields(line)
@@ -180,6 +194,13 @@ func parseLine(o *Observed, c *Config, f []string) error {
 		o.Memory.Own = append(o.Memory.Own, netip.MustParseAddr(next()))
 	case "refused":
 		o.Memory.Refused = append(o.Memory.Refused, netip.MustParseAddr(next()))
+	case "nosteering":
+		o.Memory.NoSteering = "no BPF here"
+		o.Forwarding = &ForwardingState{Sysctls: map[Sysctl]int{}}
+	case "sysctl":
+		o.Forwarding.Sysctls[Sysctl{next(), next()}] = number()
+	case "changed":
+		o.Memory.Changes = append(o.Memory.Changes, Change{Sysctl{next(), next()}, number(), number()})
 	case "kept":
 		o.Memory.IPv4 = netip.MustParseAddr(next())
 	case "config":
@@ -198,6 +219,8 @@ func parseLine(o *Observed, c *Config, f []string) error {
 			c.Metric = number()
 		case "tun":
 			c.TUN = next()
+		case "forward":
+			c.Forward = next() == "yes"
 		case "icmp-source":
 			c.Translation.ICMPSource4 = netip.MustParseAddr(next())
 		default:

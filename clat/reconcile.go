@@ -22,7 +22,8 @@ const (
 	Pending
 	// Moving: as Pending, and an address that has passed DAD serves meanwhile.
 	Moving
-	// Replan: DAD has refused the address; plan again with the new Memory.
+	// Replan: DAD has refused the address, or the kernel steering; observe and
+	// plan again with the new Memory.
 	Replan
 	// Up: the host looks as desired.
 	Up
@@ -44,6 +45,9 @@ type Reconciler struct {
 	refused []netip.Addr // by DAD
 	retry   time.Duration
 	hands   foreignHands
+	// noSteering says why steering was refused. That is not tried again.
+	noSteering string
+	saidWhy    bool
 }
 
 // running is what has been done so far for one CLAT.
@@ -62,6 +66,12 @@ type running struct {
 	engine   Engine
 	config   siit.Config // of the engine's translator
 	route    Route
+
+	forwards bool // in place of steering
+	diverted []Diversion
+	way      Route  // and the rule that leads to it
+	said     string // what the log has said of it
+	lead     int    // link by which the kernel forwards to the PLAT
 }
 
 // NewReconciler returns a Reconciler for a host on which nothing of ours is
@@ -72,7 +82,10 @@ func NewReconciler(h Host, d Datapath, journal *Journal, log *slog.Logger) *Reco
 
 // Memory returns what the next Plan has to know.
 func (r *Reconciler) Memory() Memory {
-	m := Memory{Refused: slices.Clone(r.refused)}
+	m := Memory{Refused: slices.Clone(r.refused), NoSteering: r.noSteering}
+	if r.journal != nil {
+		m.Changes = r.journal.Changes()
+	}
 	if r.cur != nil {
 		m.Own = slices.Clone(r.cur.added)
 		m.IPv4 = r.cur.ipv4
@@ -92,7 +105,7 @@ func (r *Reconciler) Reconcile(o Observed, d Desired) (Progress, error) {
 	if d.Uplink.Index != r.uplink {
 		r.uplink, r.refused = d.Uplink.Index, nil
 	}
-	if r.cur != nil && (d.CLAT == nil || !r.cur.fits(d.CLAT)) {
+	if r.cur != nil && (d.CLAT == nil || !r.cur.fits(d.CLAT) || r.cur.forwards && d.CLAT.Forwarding == nil) {
 		if err := r.Down(); err != nil {
 			return Down, err
 		}
@@ -101,10 +114,9 @@ func (r *Reconciler) Reconcile(o Observed, d Desired) (Progress, error) {
 		return Down, nil
 	}
 	if r.cur != nil && r.cur.tunGone(o) {
-		if err := r.pathDown(); err != nil {
+		if err := r.pathGone(); err != nil {
 			return Down, errors.Join(err, r.Down())
 		}
-		r.cur.removed = true
 	}
 	if r.cur == nil {
 		r.cur = &running{uplink: d.CLAT.Uplink, tunName: d.CLAT.TUN, queues: d.CLAT.Queues, ipv4: d.CLAT.IPv4}
@@ -155,9 +167,17 @@ func (r *Reconciler) bringUp(o Observed, want *CLAT) (Progress, error) {
 	now := *want
 	now.IPv6 = c.active
 	now.Translation.Mapping.CLAT.IPv6 = c.active
-	steps := []func(Observed, *CLAT) error{r.bringUpTUN, r.bringUpSteering, r.bringUpEngine, r.bringUpRoute}
-	for _, step := range steps {
-		if err := step(o, &now); err != nil {
+	through := r.bringUpSteering
+	if want.Forwarding != nil {
+		through = r.bringUpForwarding
+	}
+	for _, step := range []func(Observed, *CLAT) error{r.bringUpTUN, through, r.bringUpEngine, r.bringUpRoute} {
+		err := step(o, &now)
+		if refused := (*SteeringRefused)(nil); errors.As(err, &refused) && want.MayForward {
+			r.noSteering = refused.Why
+			return Replan, nil
+		}
+		if err != nil {
 			return Down, err
 		}
 	}
@@ -281,8 +301,10 @@ func (r *Reconciler) bringUpEngine(_ Observed, want *CLAT) error {
 	} else {
 		c.engine.SetTranslator(t)
 	}
-	if err := c.steering.Translate(want.Translation); err != nil {
-		return fmt.Errorf("kernel engine: %w", err)
+	if c.steering != nil {
+		if err := c.steering.Translate(want.Translation); err != nil {
+			return fmt.Errorf("kernel engine: %w", err)
+		}
 	}
 	c.config = want.Translation
 	return nil
@@ -343,6 +365,20 @@ func (r *Reconciler) Down() error {
 	return err
 }
 
+// pathGone takes away what is left of a path whose TUN is gone.
+func (r *Reconciler) pathGone() error {
+	c := r.cur
+	forwarded := c.forwards
+	err := r.pathDown()
+	c.removed = true
+	if forwarded {
+		// The address is no longer delivered locally: start over.
+		err = errors.Join(err, r.removeAddrs(func(netip.Addr) bool { return true }))
+		c.active = netip.Addr{}
+	}
+	return err
+}
+
 // pathDown takes everything away but the addresses on the uplink.
 func (r *Reconciler) pathDown() error {
 	c := r.cur
@@ -358,6 +394,7 @@ func (r *Reconciler) pathDown() error {
 	if c.engine != nil {
 		failed("stop the engine", c.engine.Close())
 	}
+	failed("stop forwarding", r.forwardingDown())
 	if c.steering != nil {
 		failed("stop steering", c.steering.Close())
 	}

@@ -79,7 +79,8 @@ func (o Observed) ipv6Defaults() []Route {
 }
 
 func (o Observed) hasIPv6Default(link int) bool {
-	return slices.ContainsFunc(o.Routes, func(r Route) bool { return r.IPv6 && r.Link == link })
+	// Our own (see Forwarding) says nothing about the network.
+	return slices.ContainsFunc(o.Routes, func(r Route) bool { return r.IPv6 && r.Link == link && r.Protocol != Protocol })
 }
 
 // uplinkMTU returns the IPv6 MTU of an uplink: the smallest of the device's,

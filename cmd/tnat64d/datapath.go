@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/netip"
+	"strings"
 	"sync"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"tnat64d/clat"
 	"tnat64d/clat/engine"
@@ -56,6 +59,9 @@ func (t openTUN) Index() int { return t.Device.Index }
 
 func (d *datapath) Steer(uplink, tun int, ours []netip.Prefix) (clat.Steering, error) {
 	s, err := steer.New(steer.Config{Uplink: uplink, TUN: tun, Ours: ours, KernelEngine: d.engine != config.EngineUser})
+	if bpfRefused(err) {
+		return nil, &clat.SteeringRefused{Why: strings.TrimPrefix(err.Error(), "steer: "), Err: err}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +78,22 @@ func (d *datapath) Steer(uplink, tun int, ours []netip.Prefix) (clat.Steering, e
 	d.kernel = s
 	d.mu.Unlock()
 	return &steering{Steering: s, path: d, uplink: uplink}, nil
+}
+
+// bpfRefused reports whether BPF as such is not to be had: the kernel loads or
+// attaches no program of ours, for another reason than that it is short of
+// something at the moment or that the interface has gone.
+func bpfRefused(err error) bool {
+	var e *steer.Error
+	if !errors.As(err, &e) || !strings.HasPrefix(e.Op, "load ") && !strings.HasPrefix(e.Op, "attach ") {
+		return false
+	}
+	for _, passing := range []error{unix.ENOMEM, unix.ENOBUFS, unix.EMFILE, unix.ENFILE, unix.EAGAIN, unix.EINTR, unix.ENODEV, unix.ENXIO} {
+		if errors.Is(e.Err, passing) {
+			return false
+		}
+	}
+	return true
 }
 
 type steering struct {

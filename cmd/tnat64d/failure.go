@@ -41,9 +41,13 @@ func sayFailure(w io.Writer, err error) {
 func explain(err error, tunName string) error {
 	var known *failure
 	var bpf *steer.Error
+	var forwarding *clat.ForwardingRefused
 	switch {
 	case errors.As(err, &known):
 		return known
+	case errors.As(err, &forwarding):
+		hint := "allow one of the two: BPF needs CAP_BPF and no seccomp filter against bpf(2); forwarding needs /proc/sys/net to be writable, and the runtime directory for a journal"
+		return &failure{what: "packets can be neither steered nor forwarded", hint: hint, err: forwarding}
 	case errors.As(err, &bpf):
 		hint := "BPF needs Linux 5.10 with CONFIG_BPF_SYSCALL, CAP_BPF or CAP_SYS_ADMIN in the initial user namespace, and no seccomp filter against bpf(2)"
 		return &failure{what: "packets cannot be steered", hint: hint, err: errors.New(strings.TrimPrefix(bpf.Error(), "steer: "))}

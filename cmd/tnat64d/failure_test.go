@@ -35,13 +35,13 @@ func TestExitStatus(t *testing.T) {
 }
 
 // without runs the daemon with fewer capabilities than we have.
-func without(t *testing.T, path, caps string) *exec.Cmd {
+func without(t *testing.T, path, caps, config string) *exec.Cmd {
 	t.Helper()
 	setpriv, err := exec.LookPath("setpriv")
 	if err != nil {
 		t.Skip("needs setpriv: ", err)
 	}
-	cmd := command(t, setpriv, "--bounding-set="+caps, path, "-config", writeConfig(t, ""))
+	cmd := command(t, setpriv, "--bounding-set="+caps, path, "-config", writeConfig(t, config))
 	cmd.Env = directories(t)
 	return cmd
 }
@@ -54,9 +54,10 @@ func TestWithoutRights(t *testing.T) {
 		expectFailure(t, cmd, "CAP_NET_ADMIN and CAP_BPF missing")
 		return
 	}
-	expectFailure(t, without(t, path, "-all"), "no permission to change the network of this host: CAP_NET_ADMIN and CAP_BPF missing")
-	expectFailure(t, without(t, path, "-net_admin"), "CAP_NET_ADMIN missing")
-	expectFailure(t, without(t, path, "-sys_admin,-bpf"), "CAP_BPF missing")
+	expectFailure(t, without(t, path, "-all", ""), "no permission to change the network of this host: CAP_NET_ADMIN and CAP_BPF missing")
+	expectFailure(t, without(t, path, "-net_admin", ""), "CAP_NET_ADMIN missing")
+	// Without CAP_BPF alone there is kernel forwarding, unless it is not wanted.
+	expectFailure(t, without(t, path, "-sys_admin,-bpf", "[clat]\nengine = \"kernel\"\n"), "CAP_BPF missing")
 }
 
 // enterNetns moves the test into a network namespace of its own that has the
@@ -160,30 +161,73 @@ func TestNoTUNDevice(t *testing.T) {
 	clean(t, h)
 }
 
-// In a user namespace root may make interfaces, but not load programs: the
-// start fails half way and must undo the first half.
+// In a user namespace root may make interfaces and write sysctls, but not load
+// programs. Where it may not even write sysctls, or no program means no CLAT,
+// the start fails half way and must undo the first half.
 func TestBPFRefused(t *testing.T) {
 	path := daemonPath(t)
 	needRoot(t)
-	unshare, err := exec.LookPath("unshare")
-	if err != nil {
-		t.Skip("needs unshare: ", err)
+	for name, c := range map[string]struct{ prepare, config, sentence string }{
+		"read-only sysctls": {"mount --rbind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys || exit 99", alwaysUp, "packets can be neither steered nor forwarded: load the BPF programs: not permitted"},
+		"engine kernel":     {"", alwaysUp + "engine = \"kernel\"\n", "packets cannot be steered: load the BPF programs: not permitted"},
+		"no journal":        {"export RUNTIME_DIRECTORY=/dev/null/x", alwaysUp, "without a journal changed sysctls could not be restored after a crash"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := inUserNamespace(t, c.prepare+`
+				"$@"; status=$?
+				ip -o link | grep -q clat0 && echo "tnat64d: left clat0 behind" >&2
+				ip -o -6 addr | grep -q c1a7 && echo "tnat64d: left the address behind" >&2
+				exit $status`, path, "-config", writeConfig(t, c.config))
+			expectFailure(t, cmd, c.sentence)
+		})
 	}
-	script := `
-		ip link add wlan0 type veth peer name lan0 && ip link set wlan0 up && ip link set lan0 up || exit 99
-		"$@"; status=$?
-		ip -o link | grep -q clat0 && echo "tnat64d: left clat0 behind" >&2
-		ip -o -6 addr | grep -q c1a7 && echo "tnat64d: left the address behind" >&2
-		exit $status`
-	cmd := command(t, unshare, "--user", "--map-root-user", "--net", "sh", "-c", script, "sh", path, "-config", writeConfig(t, alwaysUp))
-	cmd.Env = directories(t)
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skip("needs ip: ", err)
+}
+
+func TestBPFRefusedAndForwarded(t *testing.T) {
+	path := daemonPath(t)
+	needRoot(t)
+	cmd := inUserNamespace(t, `
+		sysctls() { grep -rs . /proc/sys/net/ipv6/conf | grep -v /clat0/; }
+		before=$(sysctls)
+		"$@" & daemon=$!
+		n=0
+		until ip -4 route | grep -q "default dev clat0"; do
+			n=$((n+1)); [ $n -lt 100 ] || exit 98
+			sleep 0.1
+		done
+		kill -TERM $daemon; wait $daemon || exit 97
+		[ "$(sysctls)" = "$before" ] || exit 96
+		ip -6 neigh show proxy | grep c1a7 && exit 95
+		ip -o -6 addr | grep c1a7 && exit 94
+		exit 0`, path, "-config", writeConfig(t, alwaysUp))
+	code, stderr, err := exitCode(cmd)
+	if err != nil || code != 0 {
+		t.Errorf("status %d, %v\n%s", code, err, stderr)
 	}
-	if out, err := exec.Command(unshare, "--user", "--map-root-user", "--net", "ip", "link").CombinedOutput(); err != nil {
+	for _, said := range []string{"falling back to kernel forwarding", "net.ipv6.conf.all.proxy_ndp 0 -> 1", "CLAT is up", "msg=restored sysctl=net.ipv6.conf.all.proxy_ndp value=0"} {
+		if !strings.Contains(stderr, said) {
+			t.Errorf("it has not said %q:\n%s", said, stderr)
+		}
+	}
+}
+
+// inUserNamespace is a shell script as root of a user namespace, in a network
+// that has the uplink wlan0. "$@" are the arguments.
+func inUserNamespace(t *testing.T, script string, args ...string) *exec.Cmd {
+	t.Helper()
+	for _, program := range []string{"unshare", "ip"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip("needs ", program, ": ", err)
+		}
+	}
+	flags := []string{"--user", "--map-root-user", "--net", "--mount", "sh", "-c"}
+	if out, err := exec.Command("unshare", append(flags, "ip link")...).CombinedOutput(); err != nil {
 		t.Skipf("needs user namespaces: %v: %s", err, out)
 	}
-	expectFailure(t, cmd, "packets cannot be steered: load the BPF programs: not permitted")
+	script = "ip link set lo up && ip link add wlan0 type veth peer name lan0 && ip link set wlan0 up && ip link set lan0 up || exit 99\n" + script
+	cmd := command(t, "unshare", append(append(flags, script, "sh"), args...)...)
+	cmd.Env = directories(t)
+	return cmd
 }
 
 func TestIPv6SwitchedOff(t *testing.T) {

@@ -126,7 +126,10 @@ func (d *tnat64d) pass() error {
 		if err != nil {
 			return d.failed(err)
 		}
-		want := d.plan(&o)
+		want, err := d.plan(&o)
+		if err != nil {
+			return d.failed(err)
+		}
 		progress, err := d.rec.Reconcile(o, want)
 		if err != nil {
 			if d.changedMeanwhile(want) {
@@ -150,8 +153,13 @@ func (d *tnat64d) pass() error {
 
 // plan decides what should be, and follows the uplink with the search for its
 // PREF64.
-func (d *tnat64d) plan(o *clat.Observed) clat.Desired {
+func (d *tnat64d) plan(o *clat.Observed) (clat.Desired, error) {
 	o.Memory = d.rec.Memory()
+	if o.Memory.NoSteering != "" {
+		if err := d.kernel.ObserveForwarding(o); err != nil {
+			return clat.Desired{}, err
+		}
+	}
 	conf := planConfig(d.conf, d.secret)
 	seen := *o
 	seen.PREF64 = nil
@@ -165,7 +173,7 @@ func (d *tnat64d) plan(o *clat.Observed) clat.Desired {
 		d.disc = discover(d.ctx, up, d.conf, d.log, func() { d.post(prefixChanged{}) })
 	}
 	d.disc.complete(o)
-	return clat.Plan(*o, conf)
+	return clat.Plan(*o, conf), nil
 }
 
 // changedMeanwhile reports whether a step may have failed because the host was
@@ -175,8 +183,8 @@ func (d *tnat64d) changedMeanwhile(was clat.Desired) bool {
 	if err != nil {
 		return false
 	}
-	now := d.plan(&o)
-	return (now.CLAT == nil) != (was.CLAT == nil) || now.Uplink != was.Uplink
+	now, err := d.plan(&o)
+	return err == nil && ((now.CLAT == nil) != (was.CLAT == nil) || now.Uplink != was.Uplink)
 }
 
 const (

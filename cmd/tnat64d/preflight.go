@@ -19,15 +19,16 @@ func checkProcess(c config.Config) error {
 	if c.CLAT.Enable == config.Never {
 		return nil
 	}
-	if err := checkCapabilities(); err != nil {
+	if err := checkCapabilities(c.CLAT.Engine == config.EngineKernel); err != nil {
 		return err
 	}
 	return checkTUNDevice()
 }
 
 // checkCapabilities looks for the rights that everything needs. Router
-// advertisements can be had without CAP_NET_RAW.
-func checkCapabilities() error {
+// advertisements can be had without CAP_NET_RAW, and where BPF is refused the
+// kernel can forward instead, unless it is insisted on.
+func checkCapabilities(bpf bool) error {
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&head, &data[0]); err != nil {
@@ -41,7 +42,7 @@ func checkCapabilities() error {
 	if !has(unix.CAP_BPF) && !has(unix.CAP_SYS_ADMIN) {
 		missing = append(missing, "CAP_BPF")
 	}
-	if len(missing) == 0 {
+	if has(unix.CAP_NET_ADMIN) && (!bpf || len(missing) == 0) {
 		return nil
 	}
 	return &failure{

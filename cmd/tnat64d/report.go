@@ -68,10 +68,14 @@ func (d *tnat64d) report(p clat.Progress, want clat.Desired) {
 		}
 	case p == clat.Up:
 		d.wasUp = true
+		steering, by := d.path.info.Steering, d.path.info.Engine
+		if c.Forwarding != nil {
+			steering, by = "none (kernel forwarding)", "user (BPF is refused)"
+		}
 		addresses := fmt.Sprintf("%s %s %s %d", c.IPv6, c.IPv4, c.PREF64.Prefix, c.MTU)
 		d.enter(state{kind: "up", iface: c.Uplink.Name, clat: addresses}, slog.LevelInfo, "CLAT is up",
 			"pref64", c.PREF64.Prefix, "source", c.PREF64.Source, "ipv4", c.IPv4, "ipv6", c.IPv6, "mtu", int(c.MTU.IPv4()),
-			"tun", c.TUN, "engine", d.path.info.Engine, "queues", d.path.info.Queues, "offloads", d.path.info.Offloads, "steering", d.path.info.Steering)
+			"tun", c.TUN, "engine", by, "queues", d.path.info.Queues, "offloads", d.path.info.Offloads, "steering", steering)
 	}
 	d.sayReady()
 }

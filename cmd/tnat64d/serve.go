@@ -95,7 +95,10 @@ func openJournal(log *slog.Logger) (*clat.Journal, error) {
 }
 
 func cleanUp(k *clat.Kernel, j *clat.Journal, log *slog.Logger) {
-	removed, err := clat.CleanUp(k, j)
+	removed, restored, err := clat.CleanUp(k, j)
+	for _, c := range restored {
+		log.Info("restored what a killed predecessor had changed", "sysctl", c.Sysctl, "value", c.Was)
+	}
 	for _, l := range removed {
 		log.Info("removed what a killed predecessor left", "iface", l.Link, "address", l.Addr)
 	}

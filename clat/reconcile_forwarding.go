@@ -1,0 +1,254 @@
+package clat
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+)
+
+// ForwardingRefused is the error of a host where packets can be neither
+// steered nor forwarded.
+type ForwardingRefused struct {
+	Why string // steering is refused
+	Err error
+}
+
+func (e *ForwardingRefused) Error() string {
+	return fmt.Sprintf("%s; and the kernel cannot be made to forward: %v", e.Why, e.Err)
+}
+
+func (e *ForwardingRefused) Unwrap() error { return e.Err }
+
+// errNoJournal keeps the promise to leave nothing behind after a SIGKILL.
+var errNoJournal = errors.New("without a journal changed sysctls could not be restored after a crash")
+
+// bringUpForwarding takes the place of bringUpSteering.
+func (r *Reconciler) bringUpForwarding(o Observed, want *CLAT) error {
+	c := r.cur
+	first := !c.forwards
+	c.forwards = true
+	if err := r.bringUpSettings(o, want, first); err != nil {
+		return &ForwardingRefused{want.Forwarding.Why, err}
+	}
+	var diversions []Diversion
+	for i, p := range want.Ours() {
+		d := Diversion{Prefix: p.Masked(), TUN: c.tun.Index(), Source: want.Forwarding.Source}
+		if i == 0 {
+			d.Uplink = c.uplink.Index
+		}
+		diversions = append(diversions, d)
+	}
+	for _, d := range diversions {
+		at := slices.IndexFunc(c.diverted, d.samePrefix)
+		ours := at >= 0 && c.diverted[at] == d
+		if ours && (slices.Contains(o.Forwarding.Diverted, d) || !r.allow(fmt.Sprintf("way of %s into %s", d.Prefix, want.TUN))) {
+			continue
+		}
+		if at < 0 {
+			c.diverted = append(c.diverted, d)
+		} else {
+			c.diverted[at] = d
+		}
+		if err := r.host.Divert(d); err != nil {
+			return fmt.Errorf("divert packets for %s into %s: %w", d.Prefix, want.TUN, err)
+		}
+	}
+	if err := r.undivert(func(d Diversion) bool { return !slices.ContainsFunc(diversions, d.samePrefix) }); err != nil {
+		return err
+	}
+	if err := r.bringUpWay(o, want); err != nil {
+		return err
+	}
+	r.sayForwarding(want)
+	return r.checkLead(o, want)
+}
+
+func (d Diversion) samePrefix(e Diversion) bool { return d.Prefix == e.Prefix }
+
+func (r *Reconciler) bringUpSettings(o Observed, want *CLAT, first bool) error {
+	if r.journal == nil {
+		return errNoJournal
+	}
+	var wanted []Sysctl
+	for _, s := range want.Forwarding.Settings {
+		wanted = append(wanted, s.Sysctl)
+		if err := r.bringUpSetting(o, s, s.Link == want.TUN, first); err != nil {
+			return err
+		}
+	}
+	return r.restore(func(c Change) bool { return !slices.Contains(wanted, c.Sysctl) })
+}
+
+// bringUpSetting changes one sysctl. Those of the TUN go with it and need no
+// journal.
+func (r *Reconciler) bringUpSetting(o Observed, s Setting, ofTUN, first bool) error {
+	now, known := o.Forwarding.Sysctls[s.Sysctl]
+	done := known && now == s.Is
+	ours := ofTUN && !first
+	if !ofTUN {
+		_, ours = Memory{Changes: r.journal.Changes()}.change(s.Sysctl)
+		if !ours {
+			if err := r.journal.Set(s.Change); err != nil {
+				return err
+			}
+		}
+	}
+	if done || s.Implied || ours && known && !r.allow("sysctl "+s.String()) {
+		return nil
+	}
+	err := r.host.SetSysctl(s.Sysctl, s.Is)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // its link is gone
+	}
+	return err
+}
+
+// restore puts back the sysctls that which selects.
+func (r *Reconciler) restore(which func(Change) bool) error {
+	if r.journal == nil {
+		return nil
+	}
+	restored, err := restoreChanges(r.host, r.journal, which)
+	for _, c := range restored {
+		r.log.Info("restored", "sysctl", c.Sysctl, "value", c.Was)
+	}
+	return err
+}
+
+// restoreChanges puts back, the last first, the sysctls of the journal that
+// which selects, unless another program has changed them meanwhile. What fails
+// stays in the journal.
+func restoreChanges(f Forwarder, j *Journal, which func(Change) bool) (restored []Change, err error) {
+	var errs []error
+	for _, c := range slices.Backward(j.Changes()) {
+		if !which(c) {
+			continue
+		}
+		now, err := f.Sysctl(c.Sysctl)
+		if err == nil && now == c.Is {
+			if err = f.SetSysctl(c.Sysctl, c.Was); err == nil {
+				restored = append(restored, c)
+			}
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("restore %s: %w", c.Sysctl, err))
+			continue
+		}
+		errs = append(errs, j.Unset(c.Sysctl))
+	}
+	return restored, errors.Join(errs...)
+}
+
+func (r *Reconciler) undivert(which func(Diversion) bool) error {
+	c := r.cur
+	var errs []error
+	c.diverted = slices.DeleteFunc(c.diverted, func(d Diversion) bool {
+		if !which(d) {
+			return false
+		}
+		if err := r.host.Undivert(d); err != nil {
+			errs = append(errs, fmt.Errorf("stop diverting packets for %s: %w", d.Prefix, err))
+			return false
+		}
+		return true
+	})
+	return errors.Join(errs...)
+}
+
+// bringUpWay keeps what the translator writes on the uplink where the host's
+// routes lead elsewhere.
+func (r *Reconciler) bringUpWay(o Observed, want *CLAT) error {
+	c := r.cur
+	way, old := want.Forwarding.Way, c.way
+	if way == (Route{}) {
+		return r.wayDown()
+	}
+	c.way = way
+	if way != old || !slices.Contains(o.Routes, way) && r.allow("IPv6 route of "+want.TUN) {
+		if err := r.host.AddRoute(way); err != nil {
+			return fmt.Errorf("add IPv6 default route for %s: %w", want.TUN, err)
+		}
+	}
+	if old == (Route{}) || !o.Forwarding.Rule && r.allow("IPv6 rule of "+want.TUN) {
+		if err := r.host.AddRule(want.TUN); err != nil {
+			return fmt.Errorf("add IPv6 rule for %s: %w", want.TUN, err)
+		}
+	}
+	return nil
+}
+
+func (r *Reconciler) wayDown() error {
+	c := r.cur
+	if c.way == (Route{}) {
+		return nil
+	}
+	err := errors.Join(r.host.DelRule(c.tunName), r.host.DelRoute(c.way))
+	c.way = Route{}
+	return err
+}
+
+// sayForwarding names everything that differs from a host with steering, and
+// once why.
+func (r *Reconciler) sayForwarding(want *CLAT) {
+	c := r.cur
+	var changed []string
+	for _, s := range want.Forwarding.Settings {
+		if !s.Implied {
+			changed = append(changed, s.String())
+		}
+	}
+	for _, d := range c.diverted {
+		changed = append(changed, fmt.Sprintf("route %s to %s", d.Prefix, want.TUN))
+		if d.Uplink != 0 {
+			changed = append(changed, fmt.Sprintf("no local route for %[1]s, proxy neighbour %[1]s on %[2]s", d.Prefix.Addr(), c.uplink.Name))
+		}
+	}
+	if c.way != (Route{}) {
+		changed = append(changed, fmt.Sprintf("rule for %s to table %d, default route by %s there", want.TUN, TableForwarding, c.uplink.Name))
+	}
+	text := strings.Join(changed, "; ")
+	if text == c.said {
+		return
+	}
+	c.said = text
+	if r.saidWhy {
+		r.log.Info("kernel forwarding again", "iface", c.uplink.Name, "changed", text, "restored", "at stop")
+		return
+	}
+	r.saidWhy = true
+	r.log.Warn("BPF is refused: falling back to kernel forwarding", "iface", c.uplink.Name, "reason", want.Forwarding.Why,
+		"changed", text, "restored", "at stop",
+		"consequences", fmt.Sprintf("the FORWARD chain of this host's IPv6 firewall may block the packets; one hop more in traceroute; nothing keeps untranslated IPv4 of the CLAT from leaving by %s", c.uplink.Name))
+}
+
+// checkLead warns if the host's routes send what the translator writes
+// elsewhere than to the uplink. Steering would not care.
+func (r *Reconciler) checkLead(o Observed, want *CLAT) error {
+	c := r.cur
+	link, err := r.host.Leads(c.tun.Index(), want.IPv6, want.PREF64.Prefix.Addr().Next())
+	if err != nil {
+		r.log.Debug("no way to the PLAT", "iface", c.uplink.Name, "reason", err)
+		return nil
+	}
+	if link != c.uplink.Index && link != c.lead {
+		r.log.Warn("the host's IPv6 routes lead to the PLAT by another link; kernel forwarding follows them", "iface", c.uplink.Name, "link", o.linkName(link))
+	}
+	c.lead = link
+	return nil
+}
+
+// forwardingDown takes back what bringUpForwarding did, except that the CLAT
+// address is not delivered locally again: it must go as well.
+func (r *Reconciler) forwardingDown() error {
+	if !r.cur.forwards {
+		return nil
+	}
+	r.cur.forwards, r.cur.said, r.cur.lead = false, "", 0
+	return errors.Join(
+		r.restore(func(Change) bool { return true }),
+		r.wayDown(),
+		r.undivert(func(Diversion) bool { return true }),
+	)
+}
