@@ -7,7 +7,7 @@ GO        ?= go
 BIN       := bin
 COMMANDS  := tnat64d tnat64ctl tnat64-lab
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-FUZZTIME  ?= 4s
+FUZZTIME  ?= 6s
 TOOL      := $(GO) tool -modfile=packaging/tools/go.mod
 
 # The Debian packages of the tests: programs that the end-to-end tests send
@@ -59,7 +59,7 @@ test-unprivileged:
 test-all:
 	TNAT64_REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -timeout 20m ./...
 
-## fuzz     every fuzz target for FUZZTIME (4s)
+## fuzz     every fuzz target for FUZZTIME (6s)
 fuzz:
 	@packaging/fuzz.sh $(FUZZTIME)
 
