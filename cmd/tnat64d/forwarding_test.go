@@ -324,7 +324,7 @@ func TestLabForwardingBesideVPN(t *testing.T) {
 	for name, table := range map[string]int{"second link": clat.TableMain, "VPN": 51820} {
 		t.Run(name, func(t *testing.T) {
 			n := newNetwork(t, lab.Options{})
-			n.path = withoutBPF(t, n.path, false)
+			n.path = withoutBPF(t, n.path, true)
 			h := n.Laptop.Netlink
 			other := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "vpn0"}, PeerName: "vpn1"}
 			if err := h.LinkAdd(other); err != nil {
