@@ -70,16 +70,17 @@ func TestVectors(t *testing.T) {
 		t.Fatal(err)
 	}
 	translated := 0
-	for _, v := range vectors {
+	for i, v := range vectors {
 		packet, err := hex.DecodeString(v.In)
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := v.Config
-		b.use(t, siit.Config{
-			Mapping: siit.Mapping{PREF64: c.PREF64, CLAT: siit.Pair{IPv4: c.CLAT4, IPv6: c.CLAT6}},
-			MTU6:    c.MTU6, MTU4: c.MTU4, LowestIPv6MTU: c.LowestIPv6MTU, ICMPSource4: c.ICMPSource4,
-		})
+		if c := v.Config; i == 0 || c != vectors[i-1].Config { // a change takes its time
+			b.use(t, siit.Config{
+				Mapping: siit.Mapping{PREF64: c.PREF64, CLAT: siit.Pair{IPv4: c.CLAT4, IPv6: c.CLAT6}},
+				MTU6:    c.MTU6, MTU4: c.MTU4, LowestIPv6MTU: c.LowestIPv6MTU, ICMPSource4: c.ICMPSource4,
+			})
+		}
 		took, err := b.compare(t, packet, gso{})
 		if err != nil {
 			t.Errorf("%s: %v", v.Name, err)
@@ -122,7 +123,7 @@ func TestDifferential(t *testing.T) {
 		)
 	}
 	configs = append(configs,
-		siit.Config{Mapping: siit.Mapping{PREF64: netip.MustParsePrefix("64:ff9b::/96"), CLAT: clat("10.1.2.3", "2001:db9:1::c1a7")}, MTU6: 9000, MTU4: 700, DropWKPPrivate: true},
+		siit.Config{Mapping: siit.Mapping{PREF64: netip.MustParsePrefix("64:ff9b::/96"), CLAT: clat("203.0.113.9", "2001:db9:1::c1a7")}, MTU6: 9000, MTU4: 700, DropWKPPrivate: true},
 		siit.Config{Mapping: siit.Mapping{PREF64: netip.MustParsePrefix("64:ff9b::/96"), CLAT: clat("192.0.0.1", "2001:db9:1::c1a7")}, MTU6: 1280, MTU4: 1260},
 	)
 

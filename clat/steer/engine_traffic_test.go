@@ -110,7 +110,7 @@ func TestEngineTraffic(t *testing.T) {
 					}
 					sums := map[bool]string{true: "partial", false: "complete"}[offload]
 					t.Run(sums+"/TCP", func(t *testing.T) { testEngineTCP(t, l, s, offload) })
-					t.Run(sums+"/UDP", func(t *testing.T) { testEngineUDP(t, l, s) })
+					t.Run(sums+"/UDP", func(t *testing.T) { testEngineUDP(t, l, s, 1452) })
 					if offload {
 						t.Run(sums+"/UDPSegments", func(t *testing.T) { testEngineUDPSegments(t, l, s, cfg.Mapping.CLAT.IPv6) })
 					}
@@ -285,12 +285,12 @@ func (l *lab) dialUDP(t *testing.T, port int) *net.UDPConn {
 	return c.(*net.UDPConn)
 }
 
-func testEngineUDP(t *testing.T, l *lab, s *Steering) {
+func testEngineUDP(t *testing.T, l *lab, s *Steering, largest int) {
 	before := engineCounters(t, s)
 	c := l.dialUDP(t, l.echoServer(t))
 	b := make([]byte, 2000)
 	n := 0
-	for size := 0; size <= 1452; size += 13 {
+	for size := 0; size <= largest; size += 13 {
 		sent := bytes.Repeat([]byte{byte(size)}, size)
 		if _, err := c.Write(sent); err != nil {
 			t.Fatal(err)
@@ -526,7 +526,7 @@ func testEngineOff(t *testing.T, l *lab, s *Steering, cfg siit.Config) {
 	if err := s.SetTranslation(translationOf(cfg)); err != nil {
 		t.Fatal(err)
 	}
-	testEngineUDP(t, l, s)
+	testEngineUDP(t, l, s, 1452)
 }
 
 // Every packet is translated by one configuration or the other, and none is
@@ -679,7 +679,7 @@ func TestEngineVLAN(t *testing.T) {
 			l.addresses(t, "up0.5", "rt0.5")
 			l.ipv4(t, plainConfig, 1480)
 			s := l.engine(t, attach, plainConfig)
-			testEngineUDP(t, l, s)
+			testEngineUDP(t, l, s, 1452)
 			testEngineEcho(t, l, s)
 		})
 	}
@@ -712,5 +712,40 @@ func TestSetTranslationErrors(t *testing.T) {
 	// A refused change has no effect.
 	if out := b.kernel(t, rawIPv4(protoTCP, 64, 0x4000, nil, make([]byte, 20)), gso{}); out == nil {
 		t.Error("the kernel engine is off")
+	}
+}
+
+// A tunnel that checks the sum of its own packets knows the sum of what is
+// inside: such packets carry it along, and it has to follow their translation.
+func TestEngineCompleteSum(t *testing.T) {
+	needsRoot(t)
+	for kind, cfg := range map[string]siit.Config{"plain": plainConfig, "neutral": neutralConfig} {
+		t.Run(kind, func(t *testing.T) {
+			l := &lab{laptop: newHost(t), router: newHost(t)}
+			connect(t, l.laptop, "up0", l.router, "rt0")
+			ends := []netip.Addr{netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2")}
+			for i, h := range []*host{l.laptop, l.router} {
+				name := []string{"up0", "rt0"}[i]
+				h.addr(t, name, ends[i].String()+"/64")
+				// No offload, so that somebody has to compute the sum at all.
+				h.checksumOffload(t, name, false)
+				err := h.nl.LinkAdd(&netlink.Vxlan{
+					LinkAttrs: netlink.LinkAttrs{Name: name + "x"},
+					VxlanId:   1, Port: 4789, SrcAddr: ends[i].AsSlice(), Group: ends[1-i].AsSlice(),
+					VtepDevIndex: h.index(t, name), UDPCSum: true,
+				})
+				if errors.Is(err, unix.EOPNOTSUPP) {
+					t.Skip("this kernel has no VXLAN")
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				h.up(t, name+"x")
+			}
+			l.addresses(t, "up0x", "rt0x")
+			l.ipv4(t, cfg, 1380)
+			s := l.engine(t, Auto, cfg)
+			testEngineUDP(t, l, s, 1352)
+		})
 	}
 }

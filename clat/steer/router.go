@@ -4,27 +4,33 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // Router returns what [Steering.SetRouter] should be given for packets from
-// src, the CLAT address, to dst, an address behind the PLAT: the zero Addr if
-// the host's routes lead out of the uplink by themselves, else the next hop of
-// the uplink's own best route.
+// src, the CLAT address, to dst, an address behind the PLAT: the next hop of
+// the uplink's own best route, or the zero Addr to leave the choice to the
+// host's routes. Ask again when routes or rules change.
 //
-// bpf_redirect_neigh asks the routes for a next hop and does not insist that
-// the route belongs to the uplink: on a host with a second, preferred link or
-// with a VPN that takes the default route it would look for the other link's
-// router on this one. Ask again when routes or rules change.
+// There are two reasons not to leave it to them. bpf_redirect_neigh asks the
+// routes and does not insist that what they say belongs to the uplink: on a
+// host with a second, preferred link or with a VPN that takes the default route
+// it would look for the other link's router on this one. And it asks for every
+// packet, which costs about a tenth of what sending a small one takes.
+//
+// Where the routes lead out of the uplink and name several routers the kernel
+// has to choose, because it knows which of them are reachable.
 func Router(h *netlink.Handle, uplink int, src, dst netip.Addr) (netip.Addr, error) {
 	chosen, err := h.RouteGetWithOptions(net.IP(dst.AsSlice()), &netlink.RouteGetOptions{
 		OifIndex: uplink,
 		SrcAddr:  net.IP(src.AsSlice()),
 	})
-	if err == nil && len(chosen) > 0 && chosen[0].LinkIndex == uplink {
-		return netip.Addr{}, nil
+	leadsOut := err == nil && len(chosen) > 0 && chosen[0].LinkIndex == uplink
+	if leadsOut && len(chosen[0].Gw) == 0 {
+		return netip.Addr{}, nil // another destination, another next hop
 	}
 
 	routes, err := dump(func() ([]netlink.Route, error) {
@@ -35,37 +41,50 @@ func Router(h *netlink.Handle, uplink int, src, dst netip.Addr) (netip.Addr, err
 		return netip.Addr{}, &Error{"list the routes", err}
 	}
 	var best netlink.Route
-	var via netip.Addr
+	var hops []netip.Addr // of the best route and those that are as good
 	for _, r := range routes {
-		next, ok := nextHop(r, uplink, dst)
-		if ok && (!via.IsValid() || better(r, best)) {
-			best, via = r, next
+		next := nextHops(r, uplink, dst)
+		switch {
+		case len(next) == 0 || len(hops) > 0 && better(best, r):
+			continue
+		case len(hops) == 0 || better(r, best):
+			best, hops = r, nil
+		}
+		for _, hop := range next {
+			if !slices.Contains(hops, hop) {
+				hops = append(hops, hop)
+			}
 		}
 	}
-	if !via.IsValid() {
+	switch {
+	case !leadsOut && len(hops) == 0:
 		return netip.Addr{}, &Error{"choose a router", fmt.Errorf("no route to %s leads out of interface %d", dst, uplink)}
+	case leadsOut && (len(hops) != 1 || !net.IP(hops[0].AsSlice()).Equal(chosen[0].Gw)):
+		return netip.Addr{}, nil
 	}
-	return via, nil
+	return hops[0], nil
 }
 
-// nextHop returns where r sends dst if that is out of the uplink.
-func nextHop(r netlink.Route, uplink int, dst netip.Addr) (netip.Addr, bool) {
+// nextHops returns where r sends dst out of the uplink.
+func nextHops(r netlink.Route, uplink int, dst netip.Addr) (hops []netip.Addr) {
 	if r.Type != unix.RTN_UNICAST || r.Dst != nil && !r.Dst.Contains(dst.AsSlice()) {
-		return netip.Addr{}, false
+		return nil
 	}
-	gateway, ok := r.Gw, r.LinkIndex == uplink
-	for _, n := range r.MultiPath {
-		if !ok && n.LinkIndex == uplink {
-			gateway, ok = n.Gw, true
+	paths := r.MultiPath
+	if len(paths) == 0 {
+		paths = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw}}
+	}
+	for _, p := range paths {
+		gateway, ok := netip.AddrFromSlice(p.Gw)
+		switch {
+		case p.LinkIndex != uplink:
+			continue
+		case !ok:
+			gateway = dst // on the link
 		}
+		hops = append(hops, gateway)
 	}
-	if !ok {
-		return netip.Addr{}, false
-	}
-	if len(gateway) == 0 {
-		return dst, true // on the link
-	}
-	return netip.AddrFromSlice(gateway)
+	return hops
 }
 
 // better says whether a is more specific than b or, being as specific, has

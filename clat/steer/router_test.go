@@ -28,8 +28,18 @@ func TestRouter(t *testing.T) {
 		}
 		return router
 	}
+	if got := ask(plat6); got != router6 {
+		t.Errorf("the uplink has the only default route: router %s, want %s", got, router6)
+	}
+	second := netlink.Route{LinkIndex: l.laptop.index(t, l.uplink), Gw: net.ParseIP("fe80::2")}
+	if err := l.laptop.nl.RouteAppend(&second); err != nil {
+		t.Fatal(err)
+	}
 	if got := ask(plat6); got.IsValid() {
-		t.Errorf("the uplink has the only default route: router %s, want none", got)
+		t.Errorf("two routers, of which the kernel has to choose: router %s, want none", got)
+	}
+	if err := l.laptop.nl.RouteDel(&second); err != nil {
+		t.Fatal(err)
 	}
 
 	preferred := netlink.Route{LinkIndex: l.laptop.index(t, "other0"), Gw: other.AsSlice(), Priority: 100}
