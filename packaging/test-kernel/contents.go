@@ -34,8 +34,8 @@ var commands = []string{"cmd/tnat64d", "cmd/tnat64-lab"}
 //go:embed go.sh
 var goStandIn []byte
 
-// testTimeout bounds the tests of one package.
-const testTimeout = "5m"
+// testTimeout bounds the tests of one package, in time to say what hangs.
+const testTimeout = "9m"
 
 // testFlags are flags of the test binaries.
 type testFlags struct {

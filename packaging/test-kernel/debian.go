@@ -22,21 +22,27 @@ const (
 	kernelSeries = "linux-image-6.1."
 )
 
-// debianKernel downloads Debian's newest kernel package, unless it is in the
-// cache already, and unpacks what tests need of it.
+// debianKernel returns Debian's newest kernel.
 func debianKernel(ctx context.Context) (kernel, error) {
-	name, err := newestKernel(ctx)
+	k, err := cachedKernel(ctx)
 	if err != nil && os.Getuid() == 0 {
-		// A fresh machine or container has no package lists.
+		// A fresh machine or container has no package lists, or old ones.
 		if _, err := output(exec.CommandContext(ctx, "apt-get", "update", "-qq")); err != nil {
 			return kernel{}, err
 		}
-		name, err = newestKernel(ctx)
+		k, err = cachedKernel(ctx)
 	}
+	return k, err
+}
+
+// cachedKernel downloads Debian's newest kernel as far as apt knows, unless it
+// is in the cache already.
+func cachedKernel(ctx context.Context) (kernel, error) {
+	name, err := newestKernel(ctx)
 	if err != nil {
 		return kernel{}, err
 	}
-	version, err := output(exec.CommandContext(ctx, "apt-cache", "show", "--no-all-versions", name))
+	paragraph, err := output(exec.CommandContext(ctx, "apt-cache", "show", "--no-all-versions", name))
 	if err != nil {
 		return kernel{}, err
 	}
@@ -45,7 +51,7 @@ func debianKernel(ctx context.Context) (kernel, error) {
 		return kernel{}, err
 	}
 	cache = filepath.Join(cache, "tnat64d", "kernel")
-	dir := filepath.Join(cache, name+"_"+field(version, "Version"))
+	dir := filepath.Join(cache, name+"_"+field(paragraph, "Version"))
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		err = unpackKernel(ctx, name, cache, dir)
 		if err != nil {
