@@ -15,10 +15,11 @@ TOOL      := $(GO) tool -modfile=packaging/tools/go.mod
 # their source says.
 TEST_PACKAGES  := curl iputils-ping traceroute iperf3 bind9-dnsutils clang-14 llvm-14 libbpf-dev gcc libc6-dev
 BENCH_PACKAGES := iperf3 tayga
+TESTKERNEL_PACKAGES := qemu-system-x86 iproute2 curl iputils-ping traceroute iperf3 bind9-dnsutils
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build demo shell test test-packages check test-race test-unprivileged test-all fuzz bench bench-siit generate clean
+.PHONY: help build demo shell test test-packages check test-race test-unprivileged test-all test-kernel fuzz bench bench-siit generate clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -58,6 +59,11 @@ test-unprivileged:
 
 test-all:
 	TNAT64_REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -timeout 20m ./...
+
+## test-kernel  the privileged and end-to-end tests on Debian 12's kernel, in qemu
+test-kernel:
+	@packaging/install-packages.sh $(TESTKERNEL_PACKAGES)
+	$(GO) run ./packaging/test-kernel $(TESTKERNEL_FLAGS)
 
 ## fuzz     every fuzz target for FUZZTIME (6s)
 fuzz:
