@@ -39,8 +39,8 @@ const testTimeout = "9m"
 
 // testFlags are flags of the test binaries.
 type testFlags struct {
-	pattern string
-	count   int
+	run   string // instead of the suite's
+	count int
 }
 
 // build writes an initramfs with the tests; dir is for what is compiled.
@@ -64,9 +64,12 @@ func build(ctx context.Context, dir, initramfs string, k kernel, chosen []suite,
 		"PATH=/usr/local/bin:/usr/bin", "HOME=/root", "LC_ALL=C", "TNAT64_REQUIRE_PRIVILEGED=1",
 	}}
 	for _, s := range chosen {
-		plan.Jobs = append(plan.Jobs, guest.Job{Dir: s.dir, Args: []string{
+		if tests.run != "" {
+			s.run = tests.run
+		}
+		plan.Jobs = append(plan.Jobs, guest.Job{Name: s.name, Dir: s.dir, Args: []string{
 			"-test.v=test2json", "-test.short", "-test.timeout=" + testTimeout,
-			"-test.run=" + tests.pattern, "-test.skip=" + s.skip, fmt.Sprint("-test.count=", tests.count),
+			"-test.run=" + s.run, "-test.skip=" + s.skip, fmt.Sprint("-test.count=", tests.count),
 		}})
 	}
 	if plan.Modules, err = addModules(a, k); err != nil {

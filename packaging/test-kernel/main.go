@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -32,9 +33,9 @@ func main() {
 func run() error {
 	image := flag.String("kernel", "", "boot this kernel (vmlinuz) instead of Debian's")
 	modules := flag.String("modules", "", "directory with that kernel's modules")
-	list := flag.String("packages", "", "only the tests of these directories, with commas")
+	list := flag.String("suites", "", "only these, with commas: "+strings.Join(names(suites), ","))
 	var tests testFlags
-	flag.StringVar(&tests.pattern, "run", ".", "only the tests that match, as in go test")
+	flag.StringVar(&tests.run, "run", "", "only the tests that match, as in go test")
 	flag.IntVar(&tests.count, "count", 1, "run each test that many times")
 	limit := flag.Duration("timeout", 10*time.Minute, "for all of it")
 	verbose := flag.Bool("v", false, "print the consoles and what every test says as it comes")
@@ -85,7 +86,7 @@ func runMachines(ctx context.Context, k kernel, initramfs string, machines [][]s
 	reports, errs := make([]*report, len(machines)), make([]error, len(machines))
 	var group sync.WaitGroup
 	for i, suites := range machines {
-		reports[i] = &report{verbose: verbose, dirs: directories(suites)}
+		reports[i] = &report{verbose: verbose, suites: names(suites)}
 		group.Go(func() { errs[i] = boot(ctx, k, initramfs, reports[i]) })
 	}
 	group.Wait()

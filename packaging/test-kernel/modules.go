@@ -15,7 +15,7 @@ import (
 // wanted are the modules that the tests need. On a real system the kernel loads
 // them by itself when they are asked for.
 var wanted = []string{
-	"tun", "veth", "dummy", "bridge", "8021q",
+	"tun", "veth", "dummy", "bridge", "8021q", "vxlan",
 	"sch_ingress", "cls_bpf", "cls_u32", "cls_matchall", "act_bpf", "act_mirred",
 	"nfnetlink", "xfrm_user", // families that a netlink.Handle opens by default
 }

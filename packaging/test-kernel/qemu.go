@@ -35,7 +35,7 @@ func boot(ctx context.Context, k kernel, initramfs string, r *report) error {
 		// asm_exc_int3 (bugzilla.redhat.com/2216496).
 		"-accel", "tcg,thread=single", "-cpu", "max",
 		"-serial", "file:/dev/fd/3", "-serial", "file:/dev/fd/4",
-		"-kernel", k.image, "-initrd", initramfs, "-append", commandLine+" -- "+strings.Join(r.dirs, " "))
+		"-kernel", k.image, "-initrd", initramfs, "-append", commandLine+" -- "+strings.Join(r.suites, " "))
 	cmd.ExtraFiles = []*os.File{consoleEnd, eventsEnd}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {

@@ -14,7 +14,7 @@ import (
 // report collects what comes from one machine, and prints it.
 type report struct {
 	verbose bool
-	dirs    []string // of the suites it runs, in order
+	suites  []string // that it runs, in order
 
 	console []string // the kernel's own output
 	output  string   // of the current suite
@@ -53,7 +53,7 @@ func (r *report) readEvents(port io.Reader) {
 func (r *report) event(ev guest.Event) {
 	switch {
 	case ev.Kernel != "":
-		fmt.Printf("kernel %s is up for %s\n", ev.Kernel, strings.Join(r.dirs, ", "))
+		fmt.Printf("kernel %s is up for %s\n", ev.Kernel, strings.Join(r.suites, ", "))
 	case ev.Failed != "":
 		r.faultf("init: %s", ev.Failed)
 	case ev.Done != nil:
@@ -61,10 +61,10 @@ func (r *report) event(ev guest.Event) {
 		if ev.Done.Tainted != 0 {
 			r.faultf("the kernel is tainted (%d): it has complained", ev.Done.Tainted)
 		}
-	case ev.Exit != nil && r.ended == len(r.dirs):
+	case ev.Exit != nil && r.ended == len(r.suites):
 		r.faultf("init ran more than it was told to")
 	case ev.Exit != nil:
-		r.exit(r.dirs[r.ended], *ev.Exit)
+		r.exit(r.suites[r.ended], *ev.Exit)
 		r.ended++
 		r.output = ""
 	default:
@@ -76,24 +76,24 @@ func (r *report) event(ev guest.Event) {
 }
 
 // exit judges the end of a suite and prints how it went.
-func (r *report) exit(dir string, e guest.Exit) {
+func (r *report) exit(suite string, e guest.Exit) {
 	results := parse(r.output)
 	faults := len(r.faults)
 	switch {
 	case e.Status != 0:
-		r.faultf("%s: %d tests failed, exit status %d", dir, len(results.failed), e.Status)
+		r.faultf("%s: %d tests failed, exit status %d", suite, len(results.failed), e.Status)
 	case len(results.passed) == 0:
-		r.faultf("%s: no test ran", dir)
+		r.faultf("%s: no test ran", suite)
 	}
 	if len(e.Left) > 0 {
-		r.faultf("%s: processes left behind: %s", dir, strings.Join(e.Left, ", "))
+		r.faultf("%s: processes left behind: %s", suite, strings.Join(e.Left, ", "))
 	}
 	verdict := "ok"
 	if len(r.faults) > faults {
 		verdict = "FAIL"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-4s %-18s %6.1fs  %d passed, %d failed, %d skipped\n", verdict, dir, e.Seconds,
+	fmt.Fprintf(&b, "%-4s %-19s %6.1fs  %d passed, %d failed, %d skipped\n", verdict, suite, e.Seconds,
 		len(results.passed), len(results.failed), len(results.skipped))
 	for _, t := range results.skipped {
 		fmt.Fprintf(&b, "     skipped %s: %s\n", t.name, t.reason())
@@ -113,7 +113,7 @@ func (r *report) exit(dir string, e guest.Exit) {
 // verdict says whether all went well, when nothing more will come.
 func (r *report) verdict() error {
 	if !r.done {
-		missing := r.dirs[r.ended:]
+		missing := r.suites[r.ended:]
 		r.faultf("the kernel did not reach the end; missing: %s", strings.Join(missing, ", "))
 		if len(missing) > 0 && !r.verbose {
 			fmt.Printf("what %s said:\n%s", missing[0], strings.ReplaceAll(r.output, marker, ""))

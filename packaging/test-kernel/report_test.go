@@ -28,7 +28,7 @@ func TestVerdict(t *testing.T) {
 		{"not an event", "hello\n" + up + passed + exit + done, "not understood"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := &report{dirs: []string{"tun"}}
+			r := &report{suites: []string{"tun"}}
 			r.readEvents(strings.NewReader(c.events))
 			err := r.verdict()
 			if (err != nil) != (c.want != "") || err != nil && !strings.Contains(err.Error(), c.want) {
@@ -47,7 +47,7 @@ func TestSuites(t *testing.T) {
 	if _, err := choose("tun,nun"); err == nil {
 		t.Error("a directory that does not exist is not noticed")
 	}
-	chosen, err := choose("tun,cmd/tnat64-lab,clat")
+	chosen, err := choose("tun,cmd/tnat64-lab:bulk,clat")
 	if err != nil {
 		t.Fatal(err)
 	}

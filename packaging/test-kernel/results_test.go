@@ -29,7 +29,7 @@ panic: test timed out after 9m0s
 		TestC (1s)
 `
 
-func names(tests []*test) string {
+func testNames(tests []*test) string {
 	var all []string
 	for _, t := range tests {
 		all = append(all, t.name)
@@ -40,11 +40,11 @@ func names(tests []*test) string {
 func TestParse(t *testing.T) {
 	r := parse(strings.ReplaceAll(sample, "^", marker))
 	for _, c := range []struct{ what, got, want string }{
-		{"passed", names(r.passed), "TestA"},
-		{"skipped", names(r.skipped), "TestB/y"},
+		{"passed", testNames(r.passed), "TestA"},
+		{"skipped", testNames(r.skipped), "TestB/y"},
 		{"reason", r.skipped[0].reason(), "b_test.go:20: needs a moon"},
 		// TestC did not end.
-		{"failed", names(r.failed), "TestB TestB/x TestC"},
+		{"failed", testNames(r.failed), "TestB TestB/x TestC"},
 		{"output of TestB", r.failed[0].output, "    b_test.go:9: of TestB\n"},
 		{"output of TestB/x", r.failed[1].output, "no line end"},
 		{"output of TestC", strings.SplitAfter(r.failed[2].output, "\n")[0], "panic: test timed out after 9m0s\n"},
@@ -59,7 +59,7 @@ func TestParse(t *testing.T) {
 func TestParseCount(t *testing.T) {
 	const once = "^=== RUN   TestA\nhello\n^--- PASS: TestA (0.01s)\n"
 	r := parse(strings.ReplaceAll(once+strings.Replace(once, "PASS", "FAIL", 1), "^", marker))
-	if names(r.passed) != "TestA" || names(r.failed) != "TestA" || r.failed[0].output != "hello\n" {
-		t.Errorf("passed %q, failed %q", names(r.passed), names(r.failed))
+	if testNames(r.passed) != "TestA" || testNames(r.failed) != "TestA" || r.failed[0].output != "hello\n" {
+		t.Errorf("passed %q, failed %q", testNames(r.passed), testNames(r.failed))
 	}
 }

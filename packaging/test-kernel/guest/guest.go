@@ -17,8 +17,9 @@ type Plan struct {
 	Jobs    []Job    // of all machines
 }
 
-// Job is one test binary, the file "test" below Sources and Dir, where it runs.
+// Job runs a test binary, the file "test" below Sources and Dir, there.
 type Job struct {
+	Name string
 	Dir  string
 	Args []string
 }

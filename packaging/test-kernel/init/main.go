@@ -1,6 +1,6 @@
 // Command init is the first process of the kernel that is under test. It mounts
 // what a Linux system has, loads modules, runs those test binaries of the plan
-// in the initramfs whose directories are its arguments, reports to the second
+// in the initramfs whose names are its arguments, reports to the second
 // serial port, and powers off.
 package main
 
@@ -34,8 +34,8 @@ func main() {
 
 // first is process 1. Its own failures go to the console, and the missing
 // events tell the host.
-func first(dirs []string) {
-	if err := system(dirs); err != nil {
+func first(jobs []string) {
+	if err := system(jobs); err != nil {
 		fmt.Fprintln(os.Stderr, "init:", err)
 	}
 	unix.Sync()
@@ -43,14 +43,14 @@ func first(dirs []string) {
 }
 
 // system makes a system of the kernel and has the runner work there.
-func system(dirs []string) error {
+func system(jobs []string) error {
 	if err := mountAll(); err != nil {
 		return err
 	}
 	if err := limits(); err != nil {
 		return err
 	}
-	p, err := os.StartProcess("/init", append([]string{"/init", runnerArg}, dirs...), &os.ProcAttr{
+	p, err := os.StartProcess("/init", append([]string{"/init", runnerArg}, jobs...), &os.ProcAttr{
 		Env:   os.Environ(),
 		Files: []*os.File{nil, os.Stdout, os.Stderr},
 	})
@@ -70,19 +70,19 @@ func system(dirs []string) error {
 }
 
 // runner is the process that does the work of the plan.
-func runner(dirs []string) {
+func runner(jobs []string) {
 	events, err := openEvents()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "init:", err)
 		os.Exit(1)
 	}
-	if err := execute(dirs, events); err != nil {
+	if err := execute(jobs, events); err != nil {
 		events.send(guest.Event{Failed: err.Error()})
 	}
 	events.close()
 }
 
-func execute(dirs []string, events *events) error {
+func execute(jobs []string, events *events) error {
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {
 		return err
@@ -104,11 +104,11 @@ func execute(dirs []string, events *events) error {
 		return err
 	}
 	for _, j := range plan.Jobs {
-		if !slices.Contains(dirs, j.Dir) {
+		if !slices.Contains(jobs, j.Name) {
 			continue
 		}
 		if err := runJob(j, plan.Env, events); err != nil {
-			return fmt.Errorf("%s: %w", j.Dir, err)
+			return fmt.Errorf("%s: %w", j.Name, err)
 		}
 	}
 	tainted, err := taint()
