@@ -96,7 +96,7 @@ func compile(ctx context.Context, root, dir string, tested []string) error {
 			return err
 		}
 	}
-	args := []string{"build", "-ldflags=-s -w", "-o", filepath.Join(dir, "commands") + "/", "./packaging/test-kernel/init"}
+	args := []string{"build", "-buildvcs=false", "-ldflags=-s -w", "-o", filepath.Join(dir, "commands") + "/", "./packaging/test-kernel/init"}
 	if _, err := goOutput(ctx, root, append(args, relative(commands)...)...); err != nil {
 		return err
 	}
