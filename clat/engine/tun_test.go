@@ -160,6 +160,7 @@ func TestRealFlowsInOrder(t *testing.T) {
 	server, err := net.ListenUDP("udp6", &net.UDPAddr{IP: host6.AsSlice()})
 	must(t, err)
 	defer server.Close()
+	must(t, server.SetReadBuffer(1<<20))
 	go func() { // echo
 		buf := make([]byte, 2000)
 		for {

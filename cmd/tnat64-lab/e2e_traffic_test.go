@@ -31,8 +31,8 @@ func TestTraffic(t *testing.T) { eachEngine(t, testTraffic) }
 func testTraffic(t *testing.T, config string) {
 	w := newWorld(t, lab.Options{}, config)
 	t.Run("page", w.page)
-	t.Run("download", func(t *testing.T) { w.download(t, 1<<30) })
-	t.Run("upload", func(t *testing.T) { w.upload(t, 256<<20) })
+	t.Run("download", func(t *testing.T) { w.download(t, size(1<<30)) })
+	t.Run("upload", func(t *testing.T) { w.upload(t, size(256<<20)) })
 	t.Run("ping", func(t *testing.T) {
 		wants(t, w.laptop(t, "ping", "-n", "-c", "3", "-i", "0.2", server), "3 received")
 	})
@@ -41,8 +41,8 @@ func testTraffic(t *testing.T, config string) {
 	t.Run("traceroute ICMP", func(t *testing.T) { w.traceroute(t, "-I") })
 	t.Run("iperf3 TCP up", func(t *testing.T) { w.iperf(t) })
 	t.Run("iperf3 TCP down", func(t *testing.T) { w.iperf(t, "-R") })
-	t.Run("iperf3 UDP up", func(t *testing.T) { w.iperf(t, "-u", "-b", "10M") })
-	t.Run("iperf3 UDP down", func(t *testing.T) { w.iperf(t, "-u", "-b", "10M", "-R") })
+	t.Run("iperf3 UDP up", func(t *testing.T) { w.iperf(t, "-u", "-b", udpRate()) })
+	t.Run("iperf3 UDP down", func(t *testing.T) { w.iperf(t, "-u", "-b", udpRate(), "-R") })
 	t.Run("DNS", w.dig)
 	t.Run("UDP", w.datagrams)
 	t.Run("ESP", w.esp)
@@ -343,8 +343,8 @@ func testLinkMTU(t *testing.T, config string) {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, c.o, config)
 			t.Run("page", w.page)
-			t.Run("download", func(t *testing.T) { w.download(t, 100<<20) })
-			t.Run("upload", func(t *testing.T) { w.upload(t, 100<<20) })
+			t.Run("download", func(t *testing.T) { w.download(t, size(100<<20)) })
+			t.Run("upload", func(t *testing.T) { w.upload(t, size(100<<20)) })
 			t.Run("UDP", w.datagrams)
 			t.Run("ping fragmented", w.pingFragmented)
 			t.Run("path MTU", func(t *testing.T) {
@@ -376,7 +376,7 @@ func testPREF64Lengths(t *testing.T, config string) {
 			needProgram(t, "curl")
 			eventually(t, 10*time.Second, func() error {
 				w.noteAddresses()
-				out, err := w.try(t, "curl", "-sS", "--connect-timeout", "1", url("/"))
+				out, err := w.try(t, "curl", "-sS", "--max-time", "2", url("/"))
 				if err != nil {
 					return fmt.Errorf("%w: %s", err, out)
 				}
@@ -387,4 +387,19 @@ func testPREF64Lengths(t *testing.T, config string) {
 			t.Run("UDP", w.datagrams)
 		})
 	}
+}
+
+// size is n, or less of it in short mode, which is for slow machines.
+func size(n int64) int64 {
+	if testing.Short() {
+		return n / 16
+	}
+	return n
+}
+
+func udpRate() string {
+	if testing.Short() {
+		return "2M"
+	}
+	return "10M"
 }

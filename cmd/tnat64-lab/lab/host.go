@@ -10,6 +10,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // namedNamespaces is where iproute2 keeps named network namespaces.
@@ -55,7 +56,7 @@ func newHost(id, name string) (*Host, error) {
 	if err := <-ready; err != nil {
 		return nil, fmt.Errorf("create network namespace %q: %w", h.Namespace, err)
 	}
-	nl, err := netlink.NewHandleAt(h.ns)
+	nl, err := netlink.NewHandleAt(h.ns, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("netlink in %q: %w", h.Namespace, err), h.close())
 	}

@@ -138,7 +138,7 @@ func (s *Snapshot) addPrograms(h *Host, links []netlink.Link) error {
 				}
 				return err
 			})
-			if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EPERM) {
+			if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EPERM) {
 				continue // before Linux 6.6 there is no tcx; an interface may be gone by now
 			}
 			if err != nil {
