@@ -50,13 +50,7 @@ type CLAT struct {
 
 // Ours lists the IPv6 destinations that belong to the translator and not to
 // the host's own IPv6 stack.
-func (c CLAT) Ours() []netip.Prefix {
-	ps := []netip.Prefix{netip.PrefixFrom(c.IPv6, 128)}
-	for _, e := range c.Translation.Mapping.EAM {
-		ps = append(ps, e.IPv6)
-	}
-	return ps
-}
+func (c CLAT) Ours() []netip.Prefix { return c.Translation.Mapping.Ours() }
 
 // maxTries is how many addresses DAD may refuse before we give up (standards.md N-9).
 const maxTries = 3
