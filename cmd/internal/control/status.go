@@ -1,0 +1,176 @@
+// Package control is how programs talk to a running tnat64d: JSON over HTTP
+// over a Unix socket.
+//
+//	GET /v1/status   one Status
+//	GET /v1/watch    a Status now and after every change, one JSON object per line
+//	GET /v1/trace    a Record per packet, one JSON object per line; see Filter
+//	POST /v1/nudge   a Nudge: somebody knows that the network has changed
+//
+// New fields may appear at any time; readers ignore those they do not know.
+package control
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Status is what the daemon knows about itself and its uplinks.
+type Status struct {
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	Config  string    `json:"config,omitempty"` // file in force; empty: none, all defaults
+	Enable  string    `json:"enable"`           // auto, always, never
+
+	// Why says in a sentence why there is no uplink; empty if there are some.
+	Why     string   `json:"why,omitempty"`
+	Uplinks []Uplink `json:"uplinks"` // in order of preference; never null
+
+	// Features are what the daemon can do with help of others (D-Bus, BPF, a
+	// journal), and why not where it cannot.
+	Features []Feature `json:"features,omitempty"`
+}
+
+// State says how far the CLAT of an uplink has come.
+type State string
+
+const (
+	Up       State = "up"       // translating
+	Moving   State = "moving"   // translating, while a new address is in DAD
+	Starting State = "starting" // in DAD
+	Held     State = "held"     // interface and IPv4 address are kept, the network is not there at the moment
+	Waiting  State = "waiting"  // something is missing: see Why
+	Standby  State = "standby"  // not needed: native IPv4, or another CLAT
+	Failed   State = "failed"   // a step failed; tried again
+)
+
+// Uplink is one uplink and its CLAT.
+type Uplink struct {
+	Name     string    `json:"name"`
+	Index    int       `json:"index"`
+	State    State     `json:"state"`
+	Since    time.Time `json:"since"`
+	Why      string    `json:"why"`
+	Warnings []string  `json:"warnings,omitempty"`
+
+	// What is known about the network, also without a CLAT.
+	PREF64    []PREF64     `json:"pref64,omitempty"` // the one in use first
+	Resolvers []netip.Addr `json:"resolvers,omitempty"`
+	Discovery string       `json:"discovery,omitempty"` // how PREF64 is looked for at present, in words
+	Ignored   []Ignored    `json:"ignored,omitempty"`   // what was heard and not used
+
+	CLAT *CLAT `json:"clat,omitempty"` // while up, moving or held
+
+	History []Change `json:"history,omitempty"` // latest last
+}
+
+// PREF64 is a NAT64 prefix known for an uplink.
+type PREF64 struct {
+	Prefix  netip.Prefix `json:"prefix"`
+	Source  string       `json:"source"`            // static, ra, dns
+	From    *netip.Addr  `json:"from,omitempty"`    // router or resolver
+	Expires *time.Time   `json:"expires,omitempty"` // absent: never
+	InUse   bool         `json:"in_use"`
+	Doubted bool         `json:"doubted,omitempty"` // its PLAT does not answer
+}
+
+// Ignored is something that was heard while looking for PREF64 and not used.
+type Ignored struct {
+	Reason      string        `json:"reason"`
+	Explanation string        `json:"explanation"`
+	Prefix      *netip.Prefix `json:"prefix,omitempty"`
+	From        *netip.Addr   `json:"from,omitempty"`
+	Count       uint64        `json:"count"`
+	Last        time.Time     `json:"last"`
+}
+
+// CLAT is a translator with its addresses and counters.
+type CLAT struct {
+	TUN    string     `json:"tun"`
+	IPv4   netip.Addr `json:"ipv4"`
+	IPv6   netip.Addr `json:"ipv6"`
+	MTU4   int        `json:"mtu4"` // largest IPv4 packet, bytes
+	MTU6   int        `json:"mtu6"`
+	Metric int        `json:"metric"` // of the IPv4 default route
+
+	Engine    string `json:"engine"`               // kernel (with user space behind it) or user
+	EngineWhy string `json:"engine_why,omitempty"` // why not kernel
+	Steering  string `json:"steering"`             // tcx, clsact, or forwarding and why
+	Queues    int    `json:"queues"`
+	Offloads  string `json:"offloads"`
+
+	PLAT PLAT `json:"plat"`
+
+	Traffic []Traffic  `json:"traffic"`            // one per direction, engine and protocol that has occurred
+	Drops   []Dropped  `json:"drops,omitempty"`    // most frequent first
+	Errors  ICMPErrors `json:"errors"`             // ICMP errors in the translator's own name
+	IO      IOErrors   `json:"io_errors"`          // packets that the kernel did not take or hand out
+	Decline []Dropped  `json:"declined,omitempty"` // left by the kernel engine to user space; not lost
+}
+
+// PLAT says whether the NAT64 beyond answers, judged by packets that come back.
+type PLAT struct {
+	State PLATState `json:"state"`
+	Since time.Time `json:"since"`
+	Why   string    `json:"why,omitempty"`
+}
+
+// PLATState is what is known about the PLAT.
+type PLATState string
+
+const (
+	PLATUnknown   PLATState = "unknown" // nothing has been sent yet
+	PLATAnswering PLATState = "answering"
+	PLATSilent    PLATState = "silent" // packets go out and nothing comes back
+)
+
+// Traffic counts what was translated. A super-packet counts as one; bytes are
+// those before translation, with the IP header.
+type Traffic struct {
+	Direction string `json:"direction"` // 4to6, 6to4
+	Engine    string `json:"engine"`    // kernel, user
+	Protocol  string `json:"protocol"`  // tcp, udp, icmp, other
+	Packets   uint64 `json:"packets"`
+	Bytes     uint64 `json:"bytes"`
+}
+
+// Dropped counts packets with one reason.
+type Dropped struct {
+	Reason      string `json:"reason"`
+	Explanation string `json:"explanation"`
+	Packets     uint64 `json:"packets"`
+}
+
+// ICMPErrors counts the translator's own.
+type ICMPErrors struct {
+	Sent    uint64 `json:"sent"`
+	Limited uint64 `json:"limited"` // not sent: translation.icmp-errors-per-second
+}
+
+// IOErrors counts failed reads and writes of the TUN.
+type IOErrors struct {
+	Read  uint64 `json:"read"`
+	Write uint64 `json:"write"`
+}
+
+// Feature is something optional.
+type Feature struct {
+	Name      string `json:"name"`
+	Available bool   `json:"available"`
+	Why       string `json:"why,omitempty"`
+}
+
+// Change is an entry of an uplink's history.
+type Change struct {
+	Time  time.Time `json:"time"`
+	State State     `json:"state"`
+	Why   string    `json:"why"`
+}
+
+// Nudge tells the daemon about a change that it cannot see, or not so soon. A
+// network manager's hook sends it.
+type Nudge struct {
+	Interface string `json:"interface,omitempty"` // empty: all
+	// Resolvers, if not null, are the interface's own DNS servers until the
+	// next nudge for it.
+	Resolvers []netip.Addr `json:"resolvers,omitempty"`
+}
