@@ -67,6 +67,7 @@ type Engine struct {
 	translator atomic.Pointer[siit.Translator]
 	errorLimit *rate.Limiter // nil: no ICMP errors at all
 	onRefused  func(packet []byte, refused siit.Result) (again bool)
+	trace      atomic.Pointer[func(Seen)] // nil: nobody listens
 	icmp       icmpFragments
 	workers    []*worker
 	closeOnce  sync.Once

@@ -103,7 +103,7 @@ func TestBothDirections(t *testing.T) {
 		t.Errorf("IPv6 became % x", p)
 	}
 
-	want := Stats{Packets4to6: 1, Bytes4to6: 31, Packets6to4: 1, Bytes6to4: 50}
+	want := Stats{To6: Translated{UDP: {1, 31}}, To4: Translated{UDP: {1, 50}}}
 	if got := e.Stats(); got != want {
 		t.Errorf("stats %+v\nwant  %+v", got, want)
 	}
@@ -219,7 +219,7 @@ func TestGarbage(t *testing.T) {
 	}
 	flush(t, k)
 	s := e.Stats()
-	sum := s.Packets4to6 + s.Packets6to4
+	sum := s.To6.Total().Packets + s.To4.Total().Packets
 	for _, n := range s.Drops {
 		sum += n
 	}
@@ -250,7 +250,7 @@ func TestOnRefusedLearns(t *testing.T) {
 	if p, _ := ks[0].receive(t); !bytes.HasSuffix(p, []byte("who?")) || p[0]>>4 != 4 {
 		t.Errorf("received % x", p)
 	}
-	want := Stats{Packets6to4: 1, Bytes6to4: 52}
+	want := Stats{To4: Translated{UDP: {1, 52}}}
 	if got := e.Stats(); got != want || calls.Load() != 1 {
 		t.Errorf("%d calls, stats %+v\nwant %+v", calls.Load(), got, want)
 	}
@@ -339,8 +339,8 @@ func TestWriteErrorsAreCounted(t *testing.T) {
 			k.send(t, udp4([]byte("lost"), 64), tun.VnetHeader{})
 		}
 		flush(t, k)
-		if s := e.Stats(); s.WriteErrors != 2 || s.Packets4to6 != 3 {
-			t.Errorf("%v: %d write errors of %d packets, want 2 of 3", errno, s.WriteErrors, s.Packets4to6)
+		if s := e.Stats(); s.WriteErrors != 2 || s.To6.Total().Packets != 3 {
+			t.Errorf("%v: %d write errors of %d packets, want 2 of 3", errno, s.WriteErrors, s.To6.Total().Packets)
 		}
 	}
 }
@@ -397,8 +397,8 @@ func TestSwapUnderLoad(t *testing.T) {
 	for i := 0; ; i++ {
 		select {
 		case <-done:
-			if s := e.Stats(); s.Packets4to6 != queues*packets {
-				t.Errorf("%d packets, want %d", s.Packets4to6, queues*packets)
+			if n := e.Stats().To6.Total().Packets; n != queues*packets {
+				t.Errorf("%d packets, want %d", n, queues*packets)
 			}
 			return
 		default:

@@ -230,7 +230,7 @@ func TestFragmentedEcho(t *testing.T) {
 	if headerChecksum(answer) != 0 || answer[0] != 0 || !bytes.Equal(answer[4:], echo[4:]) {
 		t.Errorf("the answer became %d bytes of type %d", len(answer), answer[0])
 	}
-	if s := e.Stats(); s.ICMPFragments != 7 || s.Packets4to6 != 1 || s.Packets6to4 != 1 || s.Drops[siit.FragmentedICMP] != 0 {
+	if s := e.Stats(); s.ICMPFragments != 7 || s.To6[ICMP].Packets != 1 || s.To4[ICMP].Packets != 1 || s.Drops[siit.FragmentedICMP] != 0 {
 		t.Errorf("stats %+v", s)
 	}
 }

@@ -10,8 +10,7 @@ import (
 // from the TUN at once: a super-packet counts as one, with all its bytes, IP
 // headers included, as they were before translation.
 type Stats struct {
-	Packets4to6, Bytes4to6 uint64
-	Packets6to4, Bytes6to4 uint64
+	To6, To4 Translated // IPv4 to IPv6, and back
 
 	// Drops counts packets that were not translated, by the reason. That
 	// includes those answered with an ICMP error, whether it was sent or not:
@@ -28,15 +27,36 @@ type Stats struct {
 	ReadErrors  uint64 // packets that the kernel could not hand out
 }
 
+// Translated counts what was translated in one direction, by protocol.
+type Translated [NumProtocols]Traffic
+
+// Traffic is a number of packets and their bytes.
+type Traffic struct{ Packets, Bytes uint64 }
+
+// Total returns the sum over all protocols.
+func (t Translated) Total() (sum Traffic) {
+	for _, n := range t {
+		sum.Packets += n.Packets
+		sum.Bytes += n.Bytes
+	}
+	return sum
+}
+
+func (t Translated) add(o Translated) Translated {
+	for p := range t {
+		t[p].Packets += o[p].Packets
+		t[p].Bytes += o[p].Bytes
+	}
+	return t
+}
+
 // Stats sums up the queues. It may be called at any time; packets that are on
 // their way may be in one number and not yet in another.
 func (e *Engine) Stats() Stats {
 	var s Stats
 	for _, w := range e.workers {
-		s.Packets4to6 += w.packets4to6.Load()
-		s.Bytes4to6 += w.bytes4to6.Load()
-		s.Packets6to4 += w.packets6to4.Load()
-		s.Bytes6to4 += w.bytes6to4.Load()
+		s.To6 = s.To6.add(w.to6.load())
+		s.To4 = s.To4.add(w.to4.load())
 		for i := range s.Drops {
 			s.Drops[i] += w.drops[i].Load()
 		}
@@ -51,10 +71,8 @@ func (e *Engine) Stats() Stats {
 
 // Add returns the sum of two engines' counts.
 func (s Stats) Add(o Stats) Stats {
-	s.Packets4to6 += o.Packets4to6
-	s.Bytes4to6 += o.Bytes4to6
-	s.Packets6to4 += o.Packets6to4
-	s.Bytes6to4 += o.Bytes6to4
+	s.To6 = s.To6.add(o.To6)
+	s.To4 = s.To4.add(o.To4)
 	for i := range s.Drops {
 		s.Drops[i] += o.Drops[i]
 	}
@@ -72,13 +90,27 @@ func (s Stats) Add(o Stats) Stats {
 type counters struct {
 	_ [128]byte
 
-	packets4to6, bytes4to6 atomic.Uint64
-	packets6to4, bytes6to4 atomic.Uint64
-	icmpFragments          atomic.Uint64
-	replies, rateLimited   atomic.Uint64
-	writeErrors            atomic.Uint64
-	readErrors             atomic.Uint64
-	drops                  [siit.NumReasons]atomic.Uint64
+	to6, to4             translated
+	icmpFragments        atomic.Uint64
+	replies, rateLimited atomic.Uint64
+	writeErrors          atomic.Uint64
+	readErrors           atomic.Uint64
+	drops                [siit.NumReasons]atomic.Uint64
 
 	_ [128]byte
+}
+
+// translated is where a queue counts what Translated tells.
+type translated [NumProtocols]struct{ packets, bytes atomic.Uint64 }
+
+func (t *translated) count(p Protocol, bytes int) {
+	t[p].packets.Add(1)
+	t[p].bytes.Add(uint64(bytes))
+}
+
+func (t *translated) load() (n Translated) {
+	for p := range t {
+		n[p] = Traffic{Packets: t[p].packets.Load(), Bytes: t[p].bytes.Load()}
+	}
+	return n
 }

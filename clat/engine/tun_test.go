@@ -216,16 +216,16 @@ func TestRealFlowsInOrder(t *testing.T) {
 	}
 	wg.Wait()
 	s := l.engine.Stats()
-	if s.Packets4to6 != flows*datagrams || s.Packets6to4 != flows*datagrams || s.WriteErrors != 0 || s.ReadErrors != 0 {
+	if s.To6[UDP].Packets != flows*datagrams || s.To4[UDP].Packets != flows*datagrams || s.WriteErrors != 0 || s.ReadErrors != 0 {
 		t.Errorf("stats %+v", s)
 	}
 	used := 0
 	for _, w := range l.engine.workers {
-		if w.packets4to6.Load() > 0 {
+		if w.to6[UDP].packets.Load() > 0 {
 			used++
 		}
 		// What a queue has read in one direction it reads in the other.
-		if out, in := w.packets4to6.Load(), w.packets6to4.Load(); out != in {
+		if out, in := w.to6[UDP].packets.Load(), w.to4[UDP].packets.Load(); out != in {
 			t.Errorf("a queue has carried %d packets out and %d in: flows change queues", out, in)
 		}
 	}
@@ -307,10 +307,10 @@ func TestRealTCP(t *testing.T) {
 				t.Error("the download arrived damaged")
 			}
 			s := l.engine.Stats()
-			if mean := up.Bytes4to6 / up.Packets4to6; mean < 4*1500 {
+			if mean := up.To6[TCP].Bytes / up.To6[TCP].Packets; mean < 4*1500 {
 				t.Errorf("upload: %d bytes per packet on average: no super-packets", mean)
 			}
-			if mean := (s.Bytes6to4 - up.Bytes6to4) / (s.Packets6to4 - up.Packets6to4); mean < 4*1500 {
+			if mean := (s.To4[TCP].Bytes - up.To4[TCP].Bytes) / (s.To4[TCP].Packets - up.To4[TCP].Packets); mean < 4*1500 {
 				t.Errorf("download: %d bytes per packet on average: no super-packets", mean)
 			}
 			l.end(t)

@@ -26,6 +26,7 @@ type worker struct {
 	queue   Queue
 	buf     []byte
 	scratch *siit.Scratch
+	came    []byte // copy of the packet as it was read, while it is traced
 	counters
 }
 
@@ -61,6 +62,11 @@ func (w *worker) step() error {
 	p := siit.Packet{Buf: w.buf[:siit.Headroom+n], Off: siit.Headroom, Offload: siit.Offload(h)}
 	from4 := w.buf[siit.Headroom]>>4 == 4 // the header is rewritten in place; translated packets are not empty
 
+	trace := w.engine.trace.Load()
+	if trace != nil {
+		w.came = append(w.came[:0], p.Bytes()...)
+	}
+
 	r := w.engine.translator.Load().Translate(w.scratch, p)
 	if r.Verdict != siit.Translated && w.engine.onRefused != nil && w.engine.onRefused(p.Bytes(), r) {
 		r = w.engine.translator.Load().Translate(w.scratch, p)
@@ -69,31 +75,38 @@ func (w *worker) step() error {
 		var kept bool
 		if n, kept = w.engine.icmp.add(p.Bytes(), w.buf, siit.Headroom, time.Now()); kept {
 			w.icmpFragments.Add(1)
+			if trace != nil {
+				(*trace)(Seen{Packet: w.came, Result: r, Collected: true})
+			}
 		}
 		if n > 0 {
 			p = siit.Packet{Buf: w.buf[:siit.Headroom+n], Off: siit.Headroom}
+			if trace != nil {
+				w.came = append(w.came[:0], p.Bytes()...)
+			}
 			r = w.engine.translator.Load().Translate(w.scratch, p)
 		} else if kept {
 			return nil
 		}
 	}
+	limited := r.Verdict == siit.Reply && !w.engine.mayReply()
+	if trace != nil {
+		(*trace)(Seen{Packet: w.came, Result: r, Limited: limited})
+	}
 
-	switch r.Verdict {
-	case siit.Translated:
+	switch {
+	case r.Verdict == siit.Translated:
+		direction := &w.to4
 		if from4 {
-			w.packets4to6.Add(1)
-			w.bytes4to6.Add(uint64(n))
-		} else {
-			w.packets6to4.Add(1)
-			w.bytes6to4.Add(uint64(n))
+			direction = &w.to6
 		}
+		direction.count(protocolOf(r.Packets), n)
 		w.write(r.Packets)
-	case siit.Reply:
+	case limited:
 		w.drops[r.Reason].Add(1)
-		if !w.engine.mayReply() {
-			w.rateLimited.Add(1)
-			break
-		}
+		w.rateLimited.Add(1)
+	case r.Verdict == siit.Reply:
+		w.drops[r.Reason].Add(1)
 		w.replies.Add(1)
 		w.write(r.Packets)
 	default:

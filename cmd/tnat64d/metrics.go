@@ -41,10 +41,11 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count := func(d *prometheus.Desc, n uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 	}
-	count(packetsTranslated, s.Packets4to6, "4to6", "user")
-	count(packetsTranslated, s.Packets6to4, "6to4", "user")
-	count(bytesTranslated, s.Bytes4to6, "4to6", "user")
-	count(bytesTranslated, s.Bytes6to4, "6to4", "user")
+	to6, to4 := s.To6.Total(), s.To4.Total()
+	count(packetsTranslated, to6.Packets, "4to6", "user")
+	count(packetsTranslated, to4.Packets, "6to4", "user")
+	count(bytesTranslated, to6.Bytes, "4to6", "user")
+	count(bytesTranslated, to4.Bytes, "6to4", "user")
 	kernel := func(direction string, k directionStats) {
 		count(packetsTranslated, k.packets, direction, "kernel")
 		count(bytesTranslated, k.bytes, direction, "kernel")

@@ -91,9 +91,10 @@ func (d *tnat64d) sayReady() {
 // summary is the last line of a run.
 func summary(all stats) []any {
 	s, k := all.user, all.kernel
+	to6, to4 := s.To6.Total(), s.To4.Total()
 	args := []any{
-		"packets_4to6", s.Packets4to6 + k.to6.packets, "bytes_4to6", s.Bytes4to6 + k.to6.bytes,
-		"packets_6to4", s.Packets6to4 + k.to4.packets, "bytes_6to4", s.Bytes6to4 + k.to4.bytes,
+		"packets_4to6", to6.Packets + k.to6.packets, "bytes_4to6", to6.Bytes + k.to6.bytes,
+		"packets_6to4", to4.Packets + k.to4.packets, "bytes_6to4", to4.Bytes + k.to4.bytes,
 		"by_kernel_engine", k.to6.packets + k.to4.packets,
 		"icmp_errors_sent", s.Replies, "icmp_errors_limited", s.RateLimited,
 		"write_errors", s.WriteErrors, "read_errors", s.ReadErrors,
