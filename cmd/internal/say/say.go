@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // Exit statuses of all commands.
@@ -16,27 +17,40 @@ const (
 	StatusUsage = 2 // wrong command line or configuration; nothing has been touched
 )
 
-// noted is an error with what the commands add to it.
-type noted struct {
-	error
-	hint  string
+// Failure is an error as people are told it. Of What and Err one may be absent.
+type Failure struct {
+	What string // what could not be done: "cannot serve metrics"
+	Err  error  // why
+	Hint string // what to do about it; empty if nobody knows
+
 	usage bool
 }
 
-func (n *noted) Unwrap() error { return n.error }
+func (f *Failure) Error() string {
+	switch {
+	case f.Err == nil:
+		return f.What
+	case f.What == "":
+		return f.Err.Error()
+	}
+	return fmt.Sprintf("%s: %v", f.What, f.Err)
+}
+
+func (f *Failure) Unwrap() error { return f.Err }
 
 // Hint adds what to do about err.
 func Hint(err error, format string, args ...any) error {
-	return &noted{error: err, hint: fmt.Sprintf(format, args...)}
+	return &Failure{Err: err, Hint: fmt.Sprintf(format, args...)}
 }
 
 // Usage marks err as a mistake of whoever wrote the command line or the
 // configuration.
-func Usage(err error) error { return &noted{error: err, usage: true} }
+func Usage(err error) error { return &Failure{Err: err, usage: true} }
 
-// Fail prints err for a person and returns the exit status that belongs to it.
-// An error that has a method Detail, such as *config.Error, is printed by it
-// as it is, so that editors find file and line at the beginning.
+// Fail prints err for a person, with all hints in it, and returns the exit
+// status that belongs to it. An error that has a method Detail, such as
+// *config.Error, is printed by it as it is, so that editors find file and line
+// at the beginning.
 func Fail(w io.Writer, program string, err error) int {
 	if d, ok := errors.AsType[interface {
 		error
@@ -47,17 +61,32 @@ func Fail(w io.Writer, program string, err error) int {
 		fmt.Fprintf(w, "%s: %v\n", program, err)
 	}
 	status := StatusError
-	for e := err; e != nil; e = errors.Unwrap(e) {
-		n, ok := e.(*noted)
-		if !ok {
-			continue
+	var hints []string
+	for _, f := range failures(err) {
+		if f.Hint != "" && !slices.Contains(hints, f.Hint) {
+			hints = append(hints, f.Hint)
+			fmt.Fprintf(w, "hint: %s\n", f.Hint)
 		}
-		if n.hint != "" {
-			fmt.Fprintf(w, "hint: %s\n", n.hint)
-		}
-		if n.usage {
+		if f.usage {
 			status = StatusUsage
 		}
 	}
 	return status
+}
+
+// failures returns every Failure in err, from outside in.
+func failures(err error) []*Failure {
+	var found []*Failure
+	if f, ok := err.(*Failure); ok {
+		found = append(found, f)
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		found = append(found, failures(e.Unwrap())...)
+	case interface{ Unwrap() []error }:
+		for _, e := range e.Unwrap() {
+			found = append(found, failures(e)...)
+		}
+	}
+	return found
 }

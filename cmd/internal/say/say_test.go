@@ -24,6 +24,10 @@ func TestFail(t *testing.T) {
 		{Usage(plain), "p: it broke\n", StatusUsage},
 		{Hint(Usage(plain), "read the manual"), "p: it broke\nhint: read the manual\n", StatusUsage},
 		{fmt.Errorf("outside: %w", Usage(Hint(plain, "inside"))), "p: outside: it broke\nhint: inside\n", StatusUsage},
+		{&Failure{What: "cannot start"}, "p: cannot start\n", StatusError},
+		{&Failure{What: "cannot start", Err: plain, Hint: "mend it"}, "p: cannot start: it broke\nhint: mend it\n", StatusError},
+		{&Failure{What: "cannot start", Err: Usage(plain)}, "p: cannot start: it broke\n", StatusUsage},
+		{errors.Join(Hint(plain, "a"), fmt.Errorf("b: %w", Hint(plain, "b")), Hint(plain, "a")), "p: it broke\nb: it broke\nit broke\nhint: a\nhint: b\n", StatusError},
 		{Usage(detailed{}), "f:1:1: long\n", StatusUsage},
 	} {
 		var b strings.Builder
