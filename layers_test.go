@@ -31,6 +31,8 @@ var layers = map[string][]string{
 	// Commands may import whatever they need, but not each other: what they
 	// share is below cmd/internal, and the lab is a library too.
 	"cmd":                   nil,
+	"cmd/internal/bus":      {"github.com/godbus/dbus/v5", "tnat64d/cmd/internal/control"},
+	"cmd/internal/resume":   {"golang.org/x/sys"},
 	"cmd/internal":          {"tnat64d/siit", "tnat64d/pref64", "github.com/pelletier/go-toml/v2"},
 	"packaging":             {},
 	"packaging/test-kernel": {"golang.org/x/sys"},

@@ -1,0 +1,38 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+
+	"tnat64d/cmd/internal/control"
+)
+
+// Features returns what can be had from the bus, and why not where it cannot,
+// in the order of the daemon's status. Asking connects the bus.
+func (b *Bus) Features(ctx context.Context) []control.Feature {
+	s, err := b.connect(ctx)
+	feature := func(name, service, without string) control.Feature {
+		f := control.Feature{Name: name}
+		switch {
+		case err != nil:
+			f.Why = err.Error()
+		case !s.runs(service):
+			f.Why = fmt.Sprintf("%s is not running: %s", programs[service], without)
+		default:
+			b.mu.Lock()
+			rest := b.resting(service)
+			b.mu.Unlock()
+			if rest > 0 {
+				f.Why = fmt.Sprintf("%s does not answer; asked again in %s", programs[service], rest)
+			} else {
+				f.Available = true
+			}
+		}
+		return f
+	}
+	return []control.Feature{
+		feature("dns-resolved", resolvedName, "DNS servers of links are not known from it"),
+		feature("dns-networkmanager", managerName, "DNS servers of links are not known from it"),
+		feature("sleep-logind", logindName, "sleep is noticed by the clocks instead"),
+	}
+}
