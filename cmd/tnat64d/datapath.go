@@ -8,40 +8,52 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"tnat64d/clat"
 	"tnat64d/clat/engine"
 	"tnat64d/clat/steer"
 	"tnat64d/cmd/internal/config"
+	"tnat64d/cmd/internal/say"
 	"tnat64d/siit"
 	"tnat64d/tun"
 )
 
-// datapath makes the CLAT of packages tun, clat/steer and clat/engine. It is
-// the clat.Datapath of the user-space engine, and adds up what engines count
-// while they come and go.
+// datapath makes the CLATs of packages tun, clat/steer and clat/engine, and
+// adds up what they count while they come and go.
 type datapath struct {
 	handle *netlink.Handle
-	failed func(*running, error) // an engine ended by itself
-	info   pathInfo              // of what runs now
+	failed func(*path, error) // an engine ended by itself
 
 	errorsPerSecond int           // limit on ICMP errors of engines started from now on
 	engine          config.Engine // of what is started from now on
 
-	mu     sync.Mutex // Stats is called by the metrics server as well
-	cur    *engine.Engine
-	past   engine.Stats // of engines that have ended
-	kernel *steer.Steering
-	before kernelStats // of kernel engines that have ended
+	mu    sync.Mutex
+	paths map[int]*path // by index of the TUN
+	past  stats         // of paths that have ended
+	see   see           // nil: nobody traces
 }
 
-// pathInfo is what is worth a word in the log.
-type pathInfo struct {
-	Steering string // "tcx", or "clsact" and why
-	Engine   string // "kernel", or "user" and why
-	Offloads string
-	Queues   int
+// path is the way of one CLAT's packets. Reconciler closes its parts in the
+// reverse order of their making.
+type path struct {
+	data     *datapath
+	device   *tun.Device
+	name     string // of the TUN
+	uplink   string // name, for traces
+	index    int    // of the uplink
+	steered  string // "tcx", or "clsact" and why; empty: the kernel forwards
+	translation siit.Config // what the kernel engine was last told
+	byWhom   string // "kernel" or "user"
+	whyUser  string
+
+	// Under data.mu, as statistics are asked for at any time:
+	engine *engine.Engine
+	kernel *steer.Steering
+	past   stats // of engines that have ended
+
+	router netip.Addr // what SetRouter was given
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when engine has
 }
 
 func (d *datapath) OpenTUN(name string, queues int) (clat.TUN, error) {
@@ -49,17 +61,33 @@ func (d *datapath) OpenTUN(name string, queues int) (clat.TUN, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.info.Offloads, d.info.Queues = dev.Offloads.String(), len(dev.Queues)
-	return openTUN{dev}, nil
+	p := &path{data: d, device: dev, name: name, byWhom: "user"}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.paths[dev.Index] = p
+	return openTUN{p}, nil
 }
 
-type openTUN struct{ *tun.Device }
+// openTUN is the TUN of a path.
+type openTUN struct{ *path }
 
-func (t openTUN) Index() int { return t.Device.Index }
+func (t openTUN) Index() int { return t.device.Index }
+
+// Close ends the path and keeps its counts.
+func (t openTUN) Close() error {
+	d := t.data
+	d.mu.Lock()
+	d.past = d.past.add(t.stats())
+	if d.paths[t.device.Index] == t.path {
+		delete(d.paths, t.device.Index)
+	}
+	d.mu.Unlock()
+	return t.device.Close()
+}
 
 func (d *datapath) Steer(uplink, tun int, ours []netip.Prefix) (clat.Steering, error) {
 	s, err := steer.New(steer.Config{Uplink: uplink, TUN: tun, Ours: ours, KernelEngine: d.engine != config.EngineUser})
-	if bpfRefused(err) {
+	if refused := (*steer.Error)(nil); errors.As(err, &refused) && refused.Refused() {
 		return nil, &clat.SteeringRefused{Why: strings.TrimPrefix(err.Error(), "steer: "), Err: err}
 	}
 	if err != nil {
@@ -67,109 +95,130 @@ func (d *datapath) Steer(uplink, tun int, ours []netip.Prefix) (clat.Steering, e
 	}
 	if refused := s.KernelEngine(); refused != nil && d.engine == config.EngineKernel {
 		s.Close()
-		return nil, &failure{
-			what: `clat.engine is "kernel", and the kernel refuses that engine`,
-			hint: `engine = "auto" goes on in user space where the kernel cannot`,
-			err:  refused,
+		return nil, &say.Failure{
+			What: `clat.engine is "kernel", and the kernel refuses that engine`,
+			Hint: `engine = "auto" goes on in user space where the kernel cannot`,
+			Err:  refused,
 		}
 	}
-	d.info.Steering = s.Attached()
 	d.mu.Lock()
-	d.kernel = s
-	d.mu.Unlock()
-	return &steering{Steering: s, path: d, uplink: uplink}, nil
+	defer d.mu.Unlock()
+	p := d.paths[tun]
+	p.kernel, p.steered, p.index = s, s.Attached(), uplink
+	return &steering{Steering: s, path: p}, nil
 }
 
-// bpfRefused reports whether BPF as such is not to be had: the kernel loads or
-// attaches no program of ours, for another reason than that it is short of
-// something at the moment or that the interface has gone.
-func bpfRefused(err error) bool {
-	var e *steer.Error
-	if !errors.As(err, &e) || !strings.HasPrefix(e.Op, "load ") && !strings.HasPrefix(e.Op, "attach ") {
-		return false
-	}
-	for _, passing := range []error{unix.ENOMEM, unix.ENOBUFS, unix.EMFILE, unix.ENFILE, unix.EAGAIN, unix.EINTR, unix.ENODEV, unix.ENXIO} {
-		if errors.Is(e.Err, passing) {
-			return false
-		}
-	}
-	return true
-}
-
+// steering is the Steering of a path.
 type steering struct {
 	*steer.Steering
-	path   *datapath
-	uplink int
-	router netip.Addr // what SetRouter was given
+	path *path
 }
 
 // Close keeps the counters.
 func (s *steering) Close() error {
-	d := s.path
-	d.mu.Lock()
-	d.before = d.before.add(kernelStatsOf(s.Steering))
-	d.kernel = nil
-	d.mu.Unlock()
+	p := s.path
+	p.data.mu.Lock()
+	p.past.kernel = p.past.kernel.add(kernelStatsOf(s.Steering))
+	p.kernel, p.steered, p.router, p.byWhom = nil, "", netip.Addr{}, "user"
+	p.data.mu.Unlock()
 	return s.Steering.Close()
 }
 
 func (s *steering) Follow(src, dst netip.Addr) error {
-	router, err := steer.Router(s.path.handle, s.uplink, src, dst)
-	if err != nil || router == s.router {
+	p := s.path
+	router, err := steer.Router(p.data.handle, p.index, src, dst)
+	if err != nil || router == p.router {
 		return err
 	}
 	if err := s.SetRouter(router); err != nil {
 		return err
 	}
-	s.router = router
+	p.router = router
 	return nil
-}
-
-// running is an engine at work.
-type running struct {
-	*engine.Engine
-	path   *datapath
-	cancel context.CancelFunc
-	ended  chan struct{}
 }
 
 func (d *datapath) Run(t clat.TUN, tr *siit.Translator) (clat.Engine, error) {
+	p := t.(openTUN).path
 	var queues []engine.Queue
-	for _, q := range t.(openTUN).Queues {
+	for _, q := range p.device.Queues {
 		queues = append(queues, q)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{
-		Engine: engine.New(engine.Options{Queues: queues, Translator: tr, ICMPErrorsPerSecond: d.errorsPerSecond}),
-		path:   d, cancel: cancel, ended: make(chan struct{}),
-	}
+	e := engine.New(engine.Options{Queues: queues, Translator: tr, ICMPErrorsPerSecond: d.errorsPerSecond})
 	d.mu.Lock()
-	d.cur = r.Engine
+	p.engine, p.cancel, p.ended = e, cancel, make(chan struct{})
+	p.show()
 	d.mu.Unlock()
 	go func() {
-		defer close(r.ended)
-		if err := r.Engine.Run(ctx); err != nil {
-			d.failed(r, err)
+		defer close(p.ended)
+		if err := e.Run(ctx); err != nil {
+			d.failed(p, err)
 		}
 	}()
-	return r, nil
+	return running{p}, nil
 }
 
+// running is the Engine of a path.
+type running struct{ *path }
+
+func (r running) SetTranslator(t *siit.Translator) { r.engine.SetTranslator(t) }
+
 // Close ends the engine. Its queues, and thereby the TUN, close with it.
-func (r *running) Close() error {
+func (r running) Close() error {
 	r.cancel()
 	<-r.ended
-	d := r.path
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.past = d.past.Add(r.Stats())
-	d.cur = nil
+	r.data.mu.Lock()
+	defer r.data.mu.Unlock()
+	r.past.user = r.past.user.Add(r.engine.Stats())
+	r.engine = nil
 	return nil
 }
 
-// current returns the engine at work, or nil.
-func (d *datapath) current() *engine.Engine {
+// alive reports whether the engine that p had is still in use.
+func (d *datapath) alive(p *path) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.cur
+	return p.engine != nil && d.paths[p.device.Index] == p
+}
+
+// byName returns the path whose TUN has that name, or nil.
+func (d *datapath) byName(tun string) *path {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range d.paths {
+		if p.name == tun {
+			return p
+		}
+	}
+	return nil
+}
+
+// of returns what the path's engines have counted since its TUN was opened.
+func (d *datapath) of(p *path) stats {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return p.stats()
+}
+
+// Stats returns what all engines have counted since the start.
+func (d *datapath) Stats() stats {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.past
+	for _, p := range d.paths {
+		s = s.add(p.stats())
+	}
+	return s
+}
+
+// stats is called with data.mu held.
+func (p *path) stats() stats {
+	s := p.past
+	if p.engine != nil {
+		s.user = s.user.Add(p.engine.Stats())
+	}
+	if p.kernel != nil {
+		s.kernel = s.kernel.add(kernelStatsOf(p.kernel))
+	}
+	return s
 }

@@ -6,101 +6,163 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
-	"time"
 
 	"tnat64d/clat"
 	"tnat64d/cmd/internal/config"
 	"tnat64d/pref64"
 )
 
-// discovery finds the PREF64 of one uplink. Static prefixes leave nothing to
-// discover: then nothing listens and nothing is sent.
+// discovery looks for the PREF64 of one link. It begins before the link is an
+// uplink, as the router advertisement that brings the default route most often
+// brings PREF64 too, and goes on while the link is without a network.
 type discovery struct {
-	uplink  clat.Uplink
-	static  []netip.Prefix
-	tracker *pref64.Tracker
-	own     []netip.Prefix // what the tracker was last told
+	link    clat.Uplink
+	asks    asks
+	finder  *pref64.Finder
+	own     []netip.Prefix // what the finder was last told
+	carrier bool
+	paused  bool
 	stop    context.CancelFunc
 }
 
-// discover starts to look for the PREF64 of an uplink. changed is called, from
-// another goroutine, when the tracker may say something else.
-func discover(ctx context.Context, up clat.Uplink, c config.Config, log *slog.Logger, changed func()) *discovery {
-	ctx, stop := context.WithCancel(ctx)
-	log = log.With("iface", up.Name)
-	d := &discovery{uplink: up, static: c.CLAT.PREF64, stop: stop, tracker: pref64.NewTracker(c.CLAT.PREF64, log)}
+// asks is the part of the configuration that a discovery follows.
+type asks struct {
+	static  []netip.Prefix
+	sources []config.Source
+	servers []netip.Addr
+}
+
+func (a asks) equal(b asks) bool {
+	return slices.Equal(a.static, b.static) && slices.Equal(a.sources, b.sources) && slices.Equal(a.servers, b.servers)
+}
+
+// maxLinks bounds the links that are listened to: a host with hundreds of
+// virtual ones has few that lead to a network.
+const maxLinks = 16
+
+// search looks for PREF64 on every link that is an uplink or may become one,
+// and no longer on others.
+func (d *tnat64d) search(o clat.Observed, conf clat.Config) {
+	want := asks{static: d.conf.CLAT.PREF64, sources: d.conf.Discovery.Sources, servers: d.conf.Discovery.DNSServers}
+	candidates := clat.Candidates(o, conf)
+	candidates = candidates[:min(len(candidates), maxLinks)]
+	keep := map[int]bool{}
+	for _, l := range candidates {
+		up := clat.Uplink{Name: l.Name, Index: l.Index}
+		old := d.links[l.Index]
+		if old != nil && (old.link != up || !old.asks.equal(want)) {
+			old.close()
+			old = nil
+		}
+		if old == nil {
+			d.links[l.Index] = d.discover(up, want, l.Carrier)
+		} else {
+			old.attach(l.Carrier)
+		}
+		keep[l.Index] = true
+	}
+	for index, l := range d.links {
+		if !keep[index] {
+			l.close()
+			delete(d.links, index)
+		}
+	}
+}
+
+// discover starts to look for the PREF64 of a link.
+func (d *tnat64d) discover(up clat.Uplink, a asks, carrier bool) *discovery {
+	ctx, stop := context.WithCancel(d.ctx)
+	l := &discovery{link: up, asks: a, stop: stop, carrier: carrier, paused: true}
+	l.finder = pref64.NewFinder(pref64.Options{
+		Interface: up.Index, Name: up.Name,
+		Static:    a.static,
+		RA:        slices.Contains(a.sources, config.RA),
+		DNS:       slices.Contains(a.sources, config.DNS),
+		Servers:   a.servers,
+		Resolvers: func(ctx context.Context) []netip.Addr { return d.resolvers(ctx, up) },
+		Log:       d.log.With(slog.String("iface", up.Name)),
+	})
+	l.finder.Pause(true) // until the link is an uplink
+	go l.finder.Run(ctx)
 	go func() {
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case <-d.tracker.Changed():
-				changed()
+			case <-l.finder.Changed():
+				d.post(prefixChanged{})
 			}
 		}
 	}()
-	if len(d.static) == 0 && slices.Contains(c.Discovery.Sources, config.RA) {
-		go listen(ctx, pref64.NewRASource(up.Index, log), d.tracker, log)
-	}
-	return d
+	return l
 }
 
-// listenAgain is how long to wait after a source has failed.
-const listenAgain = 30 * time.Second
+// attach notes whether the link has a carrier. One that comes back may lead to
+// another network.
+func (l *discovery) attach(carrier bool) {
+	if carrier && !l.carrier {
+		l.finder.Attached()
+	}
+	l.carrier = carrier
+}
 
-func listen(ctx context.Context, src pref64.Source, t *pref64.Tracker, log *slog.Logger) {
-	for said := false; ; said = true {
-		err := src.Run(ctx, t.Apply)
-		if ctx.Err() != nil {
-			return
+// pause stops questions to resolvers while there is no use for an answer.
+func (l *discovery) pause(on bool) {
+	if l != nil && l.paused != on {
+		l.paused = on
+		l.finder.Pause(on)
+	}
+}
+
+func (l *discovery) close() {
+	l.stop()
+	l.finder.Close()
+}
+
+func (d *tnat64d) forgetLinks() {
+	for index, l := range d.links {
+		l.close()
+		delete(d.links, index)
+	}
+}
+
+// refresh asks again on a link, or on all if it has no name: resolvers have
+// changed, or somebody knows that the network has.
+func (d *tnat64d) refresh(name string) {
+	for _, l := range d.links {
+		if name == "" || l.link.Name == name {
+			l.finder.Refresh()
 		}
-		if !said {
-			log.Error("cannot discover PREF64; trying again every 30 seconds", "reason", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(listenAgain):
-		}
 	}
 }
 
-// fits reports whether d is what the configuration asks for on the uplink.
-func (d *discovery) fits(up clat.Uplink, c config.Config) bool {
-	return d != nil && d.uplink == up && slices.Equal(d.static, c.CLAT.PREF64)
-}
-
-func (d *discovery) close() {
-	if d != nil {
-		d.stop()
-		d.tracker.Close()
-	}
-}
-
-// complete adds to an observation what routers have said, and tells the
-// tracker which prefixes cannot be a PREF64.
-func (d *discovery) complete(o *clat.Observed) {
-	if d == nil {
-		return
-	}
-	var own []netip.Prefix
+// complete adds to an observation what routers and resolvers have said, and
+// tells the finders which prefixes cannot be a PREF64.
+func (d *tnat64d) complete(o *clat.Observed) {
+	own := map[int][]netip.Prefix{}
 	for _, a := range o.Addrs {
-		if ip := a.Prefix.Addr(); a.Link == d.uplink.Index && ip.Is6() && !ip.IsLinkLocalUnicast() {
-			own = append(own, a.Prefix.Masked())
+		if ip := a.Prefix.Addr(); ip.Is6() && !ip.IsLinkLocalUnicast() && !ip.IsLoopback() {
+			own[a.Link] = append(own[a.Link], a.Prefix.Masked())
 		}
 	}
-	if !slices.Equal(own, d.own) {
-		d.own = own
-		d.tracker.SetOwn(own)
-	}
-	if p, ok := d.tracker.Current(); ok {
-		o.PREF64 = append(o.PREF64, clat.PREF64{Link: d.uplink.Index, Prefix: p.Prefix, Source: source(p)})
-	}
-	// Where the kernel accepts router advertisements it has done this itself.
-	if mtu := clat.MTU6(d.tracker.MTU()); mtu != 0 {
-		for i := range o.Links {
-			if l := &o.Links[i]; l.Index == d.uplink.Index && (l.MTU6 == 0 || mtu < l.MTU6) {
-				l.MTU6 = mtu
+	for index, l := range d.links {
+		if !slices.Equal(own[index], l.own) {
+			l.own = own[index]
+			l.finder.SetOwn(l.own)
+		}
+		s := l.finder.Snapshot()
+		for _, c := range s.Candidates {
+			o.PREF64 = append(o.PREF64, clat.PREF64{Link: index, Prefix: c.Prefix, Source: source(c)})
+		}
+		if s.HeardRA {
+			o.Advertised = append(o.Advertised, clat.Advertised{Link: index, SLAAC: s.SLAAC})
+		}
+		// Where the kernel accepts router advertisements it has done this itself.
+		if mtu := clat.MTU6(s.MTU); mtu != 0 {
+			for i := range o.Links {
+				if e := &o.Links[i]; e.Index == index && (e.MTU6 == 0 || mtu < e.MTU6) {
+					e.MTU6 = mtu
+				}
 			}
 		}
 	}

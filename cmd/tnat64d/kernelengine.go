@@ -1,7 +1,6 @@
 package main
 
 import (
-	"tnat64d/clat/engine"
 	"tnat64d/clat/steer"
 	"tnat64d/cmd/internal/config"
 	"tnat64d/siit"
@@ -10,22 +9,29 @@ import (
 // Translate makes the kernel engine translate the simple packets of c, where
 // there is such an engine and it can do what c asks for.
 func (s *steering) Translate(c siit.Config) error {
-	t, why := s.path.kernelTranslation(s.Steering, c)
-	s.path.info.Engine = "kernel"
+	s.path.translation = c
+	return s.path.applyTranslation()
+}
+
+// applyTranslation tells the kernel engine of p what to do at present.
+func (p *path) applyTranslation() error {
+	t, why := p.kernelTranslation()
+	p.byWhom, p.whyUser = "kernel", ""
 	if t == nil {
-		s.path.info.Engine = "user (" + why + ")"
-		if s.KernelEngine() != nil {
+		p.byWhom, p.whyUser = "user", why
+		if p.kernel.KernelEngine() != nil {
 			return nil
 		}
 	}
-	return s.SetTranslation(t)
+	return p.kernel.SetTranslation(t)
 }
 
 // kernelTranslation returns what the kernel engine should do, or nil and why
 // everything is left to user space.
-func (d *datapath) kernelTranslation(s *steer.Steering, c siit.Config) (t *steer.Translation, why string) {
-	switch refused := s.KernelEngine(); {
-	case d.engine == config.EngineUser:
+func (p *path) kernelTranslation() (t *steer.Translation, why string) {
+	c := p.translation
+	switch refused := p.kernel.KernelEngine(); {
+	case p.data.engine == config.EngineUser:
 		return nil, "as configured"
 	case refused != nil:
 		return nil, refused.Error()
@@ -33,6 +39,8 @@ func (d *datapath) kernelTranslation(s *steer.Steering, c siit.Config) (t *steer
 		return nil, "explicit address mappings are configured"
 	case c.IgnoreTOS:
 		return nil, "TOS is not to be copied"
+	case p.data.traced():
+		return nil, "while packets are traced"
 	}
 	lowest := c.LowestIPv6MTU
 	if lowest == 0 {
@@ -42,62 +50,4 @@ func (d *datapath) kernelTranslation(s *steer.Steering, c siit.Config) (t *steer
 		IPv4: c.Mapping.CLAT.IPv4, IPv6: c.Mapping.CLAT.IPv6, PREF64: c.Mapping.PREF64,
 		MTU6: c.MTU6, MTU4: c.MTU4, LowestIPv6MTU: lowest, DropWKPPrivate: c.DropWKPPrivate,
 	}, ""
-}
-
-// stats is what both engines have counted.
-type stats struct {
-	user   engine.Stats
-	kernel kernelStats
-}
-
-// kernelStats are the kernel engine's counters in both directions.
-type kernelStats struct{ to6, to4 directionStats }
-
-type directionStats struct {
-	packets, bytes uint64
-	declined       [steer.NumDeclined]uint64 // left to user space
-}
-
-// kernelStatsOf reads the counters; what cannot be read counts as nothing.
-func kernelStatsOf(s *steer.Steering) kernelStats {
-	c, err := s.EngineCounters()
-	if err != nil {
-		return kernelStats{}
-	}
-	return kernelStats{to6: direction(c.To6), to4: direction(c.To4)}
-}
-
-func direction(c steer.DirectionCounters) directionStats {
-	return directionStats{
-		packets:  c.TCP.Packets + c.UDP.Packets + c.Echo.Packets,
-		bytes:    c.TCP.Bytes + c.UDP.Bytes + c.Echo.Bytes,
-		declined: c.Declined,
-	}
-}
-
-func (k kernelStats) add(o kernelStats) kernelStats {
-	return kernelStats{to6: k.to6.add(o.to6), to4: k.to4.add(o.to4)}
-}
-
-func (d directionStats) add(o directionStats) directionStats {
-	d.packets += o.packets
-	d.bytes += o.bytes
-	for i := range d.declined {
-		d.declined[i] += o.declined[i]
-	}
-	return d
-}
-
-// Stats returns what all engines have counted since the start.
-func (d *datapath) Stats() stats {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	s := stats{user: d.past, kernel: d.before}
-	if d.cur != nil {
-		s.user = s.user.Add(d.cur.Stats())
-	}
-	if d.kernel != nil {
-		s.kernel = s.kernel.add(kernelStatsOf(d.kernel))
-	}
-	return s
 }

@@ -12,28 +12,43 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"tnat64d/clat"
+	"tnat64d/cmd/internal/bus"
 	"tnat64d/cmd/internal/config"
+	"tnat64d/cmd/internal/control"
+	"tnat64d/cmd/internal/resume"
 )
 
 // tnat64d is the running daemon. One goroutine, the loop, owns all of it.
 type tnat64d struct {
-	ctx    context.Context // ends the loop and everything beside it
-	file   string          // of the configuration; empty: the default one
-	log    *slog.Logger
-	conf   config.Config
-	secret []byte
-	kernel *clat.Kernel
-	path   *datapath
-	rec    *clat.Reconciler
-	disc   *discovery
-	events chan event
+	ctx     context.Context // ends the loop and everything beside it
+	file    string          // of the configuration; empty: the default one
+	log     *slog.Logger
+	conf    config.Config
+	secret  []byte
+	started time.Time
+	kernel  *clat.Kernel
+	path    *datapath
+	rec     *clat.Reconciler
+	bus     *bus.Bus
+	events  chan event
 
-	state    state // the last one that was logged
-	warnings []string
+	links    map[int]*discovery // by index: where PREF64 is looked for
+	nudged   *nudges            // what network managers' hooks have told
+	uplinks  []*uplink          // of the last plan, in its order
+	why      string             // there is none
+	features []control.Feature
+	server   *control.Server // nil: there is no socket
+
 	ready    bool // systemd knows
 	wasUp    bool // a CLAT has been up since the start
-	failures int  // in a row
+	failures int  // of passes in a row
+	errors   uint64
 	retry    *time.Timer
+	due      time.Time   // of retry; zero: it does not run
+	tick     *time.Timer // see look
+	wokeUp   time.Time
+	told     string // systemd's STATUS
+	alive    time.Duration // how often systemd wants to hear of us; 0: never
 }
 
 // event is something that calls for another look.
@@ -41,13 +56,18 @@ type event any
 
 type (
 	hostChanged   struct{} // links, addresses or routes
-	prefixChanged struct{} // what the tracker says
+	prefixChanged struct{} // what a tracker says
 	retryDue      struct{} // the timer
+	tickDue       struct{} // the other timer
 	startIsOver   struct{} // of patience with DAD before saying ready
 	reload        struct{} // SIGHUP
-	engineEnded   struct { // by itself
-		engine *running
-		err    error
+	dnsChanged    struct{} // the resolvers of some link
+	woken         struct{ after time.Duration }
+	nudged        struct{ control.Nudge }
+	asked         struct{ f func() } // by the control socket or the metrics
+	engineEnded   struct {           // by itself
+		path *path
+		err  error
 	}
 )
 
@@ -63,14 +83,43 @@ func (d *tnat64d) post(e event) {
 	}
 }
 
-func (d *tnat64d) postSignals(hup <-chan os.Signal) {
+// ask runs f in the loop, and reports whether it did within the time of ctx.
+func (d *tnat64d) ask(ctx context.Context, f func()) bool {
+	done := make(chan struct{})
+	select {
+	case d.events <- asked{func() { f(); close(done) }}:
+	case <-ctx.Done():
+		return false
+	case <-d.ctx.Done():
+		return false
+	}
+	<-done
+	return true
+}
+
+// listen turns what others tell into events.
+func (d *tnat64d) listen(hup <-chan os.Signal) {
 	for {
 		select {
 		case <-hup:
 			d.post(reload{})
+		case <-d.bus.DNSChanged():
+			d.post(dnsChanged{})
+		case asleep := <-d.bus.Sleep():
+			if !asleep {
+				d.post(woken{})
+			}
 		case <-d.ctx.Done():
 			return
 		}
+	}
+}
+
+// slept is called when the machine has slept, or somebody has set its clock,
+// which is nothing to us.
+func (d *tnat64d) slept(e resume.Event) {
+	if e.Slept > 0 {
+		d.post(woken{e.Slept})
 	}
 }
 
@@ -79,10 +128,13 @@ func (d *tnat64d) postSignals(hup <-chan os.Signal) {
 func (d *tnat64d) loop() error {
 	d.retry = time.AfterFunc(time.Hour, func() { d.post(retryDue{}) })
 	defer d.retry.Stop()
+	d.tick = time.AfterFunc(time.Hour, func() { d.post(tickDue{}) })
+	defer d.tick.Stop()
 	defer time.AfterFunc(patience, func() { d.post(startIsOver{}) }).Stop()
 	if err := d.pass(); err != nil {
 		return err
 	}
+	d.look()
 	for {
 		select {
 		case <-d.ctx.Done():
@@ -97,22 +149,40 @@ func (d *tnat64d) loop() error {
 
 func (d *tnat64d) handle(e event) error {
 	switch e := e.(type) {
+	case asked:
+		e.f()
+		return nil
 	case startIsOver:
 		d.sayReady()
 		return nil
+	case tickDue:
+		d.look()
+		return nil
 	case reload:
 		d.reload()
+	case dnsChanged:
+		d.refresh("")
+		return nil
+	case nudged:
+		if e.Resolvers != nil {
+			d.nudged.set(e.Interface, e.Resolvers)
+		}
+		d.refresh(e.Interface)
+	case woken:
+		d.wake(e.after)
 	case engineEnded:
-		if e.engine.Engine != d.path.current() {
+		if !d.path.alive(e.path) {
 			return nil // its successor runs already
 		}
 		// A TUN that was removed is put back by the pass, as everything is.
 		if !errors.Is(e.err, os.ErrClosed) {
 			d.complain(d.rec.Down())
-			return d.failed(fmt.Errorf("the engine has stopped: %w", e.err))
+			return d.failed(fmt.Errorf("the engine of %s has stopped: %w", e.path.name, e.err))
 		}
 	}
-	return d.pass()
+	err := d.pass()
+	d.look()
+	return err
 }
 
 // replans bounds how often one pass follows DAD from address to address.
@@ -121,70 +191,76 @@ const replans = 8
 // pass looks at the host and makes it as it should be.
 func (d *tnat64d) pass() error {
 	d.retry.Stop()
+	d.due = time.Time{}
 	for range replans {
 		o, err := d.kernel.Observe()
 		if err != nil {
 			return d.failed(err)
 		}
-		want, err := d.plan(&o)
+		plans, err := d.plan(&o)
 		if err != nil {
 			return d.failed(err)
 		}
-		progress, err := d.rec.Reconcile(o, want)
-		if err != nil {
-			if d.changedMeanwhile(want) {
-				continue
-			}
-			return d.failed(err)
-		}
-		if progress == clat.Replan {
+		outcomes := d.rec.Reconcile(o, plans)
+		if d.again(plans, outcomes) {
 			continue
 		}
-		d.failures = 0
-		if wait := d.rec.RetryAfter(); wait > 0 {
-			d.retry.Reset(wait)
-		}
-		d.report(progress, want)
-		return nil
+		return d.conclude(plans, outcomes)
 	}
-	d.retry.Reset(time.Second)
+	d.retryAfter(time.Second)
 	return nil
 }
 
-// plan decides what should be, and follows the uplink with the search for its
-// PREF64.
-func (d *tnat64d) plan(o *clat.Observed) (clat.Desired, error) {
-	o.Memory = d.rec.Memory()
-	if o.Memory.NoSteering != "" {
-		if err := d.kernel.ObserveForwarding(o); err != nil {
-			return clat.Desired{}, err
+// again reports whether another look is worth more than these outcomes: the
+// plan must be made anew, or a step failed on a host that is no longer as it
+// was observed.
+func (d *tnat64d) again(plans clat.Plans, outcomes []clat.Outcome) bool {
+	for i, out := range outcomes {
+		if out.Progress == clat.Replan && out.Err == nil {
+			return true
+		}
+		if out.Err != nil && d.changedMeanwhile(plans.Uplinks[i]) {
+			return true
 		}
 	}
-	conf := planConfig(d.conf, d.secret)
-	seen := *o
-	seen.PREF64 = nil
-	up := clat.Plan(seen, conf).Uplink
-	switch {
-	case up.Index == 0:
-		d.disc.close()
-		d.disc = nil
-	case !d.disc.fits(up, d.conf):
-		d.disc.close()
-		d.disc = discover(d.ctx, up, d.conf, d.log, func() { d.post(prefixChanged{}) })
-	}
-	d.disc.complete(o)
-	return clat.Plan(*o, conf), nil
+	return false
 }
 
-// changedMeanwhile reports whether a step may have failed because the host was
-// no longer as observed.
+// changedMeanwhile reports whether an uplink's plan is no longer what it was.
 func (d *tnat64d) changedMeanwhile(was clat.Desired) bool {
 	o, err := d.kernel.Observe()
 	if err != nil {
 		return false
 	}
-	now, err := d.plan(&o)
-	return err == nil && ((now.CLAT == nil) != (was.CLAT == nil) || now.Uplink != was.Uplink)
+	plans, err := d.plan(&o)
+	if err != nil {
+		return false
+	}
+	for _, now := range plans.Uplinks {
+		if now.Uplink == was.Uplink {
+			return (now.CLAT == nil) != (was.CLAT == nil)
+		}
+	}
+	return true
+}
+
+// plan decides what should be, and follows the links with the search for
+// their PREF64.
+func (d *tnat64d) plan(o *clat.Observed) (clat.Plans, error) {
+	o.Memory = d.rec.Memory()
+	if o.Memory.NoSteering != "" {
+		if err := d.kernel.ObserveForwarding(o); err != nil {
+			return clat.Plans{}, err
+		}
+	}
+	conf := planConfig(d.conf, d.secret)
+	d.search(*o, conf)
+	d.complete(o)
+	plans := clat.Plan(*o, conf)
+	for _, want := range plans.Uplinks {
+		d.links[want.Uplink.Index].pause(want.Standby || want.Hold)
+	}
+	return plans, nil
 }
 
 const (
@@ -195,19 +271,78 @@ const (
 	startAttempts = 3
 )
 
-// failed decides what becomes of a failed pass. Before the first success an
-// error that will not go away ends the daemon; later it tries again, less and
-// less often.
+// conclude reports what a pass has achieved, and sees to it that there is
+// another one where something failed.
+func (d *tnat64d) conclude(plans clat.Plans, outcomes []clat.Outcome) error {
+	d.retryAfter(d.rec.RetryAfter())
+	d.follow(plans)
+	d.failures = 0
+	var fatal error
+	working := 0
+	for i, out := range outcomes {
+		u := d.uplinks[i]
+		if c := u.want.CLAT; c != nil {
+			u.running = c
+			d.path.belongs(c.TUN, u.Name)
+		}
+		if out.Err == nil {
+			u.failures = 0
+			d.report(u, out.Progress)
+			if out.Progress == clat.Up || out.Progress == clat.Moving || out.Progress == clat.Pending {
+				working++
+			}
+			continue
+		}
+		u.failures++
+		d.errors++
+		explained := explain(out.Err, d.conf.CLAT.TUN)
+		if !d.wasUp && (lasting(explained) || u.failures >= startAttempts) {
+			fatal = errors.Join(fatal, explained)
+		}
+		d.enter(u, news{
+			state: control.Failed, why: explained.Error(), level: slog.LevelError,
+			message: "the CLAT has failed; trying again", args: []any{"reason", explained},
+		})
+		d.retryAfter(backoff(u.failures))
+	}
+	if fatal != nil && working == 0 {
+		return fatal
+	}
+	if len(plans.Uplinks) == 0 {
+		d.none(plans.Why)
+	}
+	d.sayHow()
+	return nil
+}
+
+// backoff is how long to wait after a number of failures in a row.
+func backoff(failures int) time.Duration {
+	return min(firstRetry<<min(failures-1, 10), lastRetry)
+}
+
+// retryAfter asks for another pass in wait, if none comes sooner. 0 asks for
+// nothing.
+func (d *tnat64d) retryAfter(wait time.Duration) {
+	if wait > 0 && (d.due.IsZero() || time.Now().Add(wait).Before(d.due)) {
+		d.due = time.Now().Add(wait)
+		d.retry.Reset(wait)
+	}
+}
+
+// failed decides what becomes of a pass that failed as a whole. Before the
+// first success an error that will not go away ends the daemon; later it tries
+// again, less and less often.
 func (d *tnat64d) failed(err error) error {
 	d.failures++
+	d.errors++
 	explained := explain(err, d.conf.CLAT.TUN)
-	var lasting *failure
-	if !d.wasUp && (errors.As(explained, &lasting) || d.failures >= startAttempts) {
+	if !d.wasUp && (lasting(explained) || d.failures >= startAttempts) {
 		return explained
 	}
-	wait := min(firstRetry<<min(d.failures-1, 10), lastRetry)
-	d.enter(state{kind: "failed", reason: explained.Error()}, slog.LevelError, "the CLAT has failed; trying again", "reason", explained)
-	d.retry.Reset(wait)
+	if d.failures == 1 {
+		d.log.Error("looking at this host has failed; trying again", "reason", explained)
+	}
+	d.retryAfter(backoff(d.failures))
 	return nil
 }
 
@@ -240,12 +375,11 @@ func (d *tnat64d) reload() {
 		d.path.errorsPerSecond, d.path.engine = c.Translation.ICMPErrorsPerSecond, c.CLAT.Engine
 		d.complain(d.rec.Down())
 	}
-	if c.Control.Metrics != old.Control.Metrics {
-		d.log.Warn("a change of control.metrics needs a restart")
+	if c.Control != old.Control {
+		d.log.Warn("a change of the table [control] needs a restart")
 	}
-	if !slices.Equal(c.Discovery.Sources, old.Discovery.Sources) {
-		d.disc.close()
-		d.disc = nil
+	if !slices.Equal(c.Discovery.Sources, old.Discovery.Sources) || !slices.Equal(c.Discovery.DNSServers, old.Discovery.DNSServers) {
+		d.forgetLinks()
 	}
 	d.log.Info("configuration read again")
 }
@@ -265,7 +399,7 @@ func (d *tnat64d) keepOld(err error) {
 // stop takes everything down and says what was done.
 func (d *tnat64d) stop() error {
 	err := d.rec.Down()
-	d.disc.close()
+	d.forgetLinks()
 	d.log.Info("stopped", summary(d.path.Stats())...)
 	if err != nil {
 		return fmt.Errorf("not everything could be taken down: %w", err)

@@ -1,7 +1,7 @@
 // Command tnat64d is a CLAT (RFC 6877): it gives the IPv4 programs of a host on
 // an IPv6-only network their IPv4 back, through the network's NAT64.
 //
-//	tnat64d [-config FILE] [-log-level debug|info|warn|error] [-version]
+//	tnat64d [-config FILE] [-log-level debug|info|warn|error] [-check] [-version]
 //
 // It runs in the foreground until SIGTERM or SIGINT; SIGHUP reads the
 // configuration again. The exit status is 0 after a clean stop, 2 for bad usage
@@ -26,23 +26,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/cmd/internal/config"
+	"tnat64d/cmd/internal/journal"
+	"tnat64d/cmd/internal/say"
 )
 
-const usage = `usage: tnat64d [-config FILE] [-log-level debug|info|warn|error] [-version]
+const usage = `usage: tnat64d [-config FILE] [-log-level debug|info|warn|error] [-check] [-version]
 
   -config FILE      read FILE instead of ` + config.DefaultPath + `, which may be absent
   -log-level LEVEL  say less or more than info
+  -check            only read the configuration and say what is wrong with it
   -version          print the version and exit
 
 Runs in the foreground until SIGTERM or SIGINT. SIGHUP reads the configuration again.
 `
-
-// Exit statuses.
-const (
-	exitOK      = 0
-	exitFailure = 1
-	exitUsage   = 2
-)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
@@ -51,11 +47,12 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) int {
 	var (
 		level      slog.Level
 		fs         = flag.NewFlagSet("tnat64d", flag.ContinueOnError)
 		file       = fs.String("config", "", "")
+		check      = fs.Bool("check", false, "")
 		sayVersion = fs.Bool("version", false, "")
 	)
 	fs.Func("log-level", "", func(s string) error { return parseLevel(s, &level) })
@@ -63,31 +60,33 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(stdout, usage)
-		return exitOK
+		return say.StatusOK
 	case err != nil:
 		fmt.Fprintf(stderr, "tnat64d: %v\n%s", err, usage)
-		return exitUsage
+		return say.StatusUsage
 	case fs.NArg() > 0:
 		fmt.Fprintf(stderr, "tnat64d: unexpected argument %q\n%s", fs.Arg(0), usage)
-		return exitUsage
+		return say.StatusUsage
 	case *sayVersion:
 		fmt.Fprintln(stdout, versionLine())
-		return exitOK
+		return say.StatusOK
 	}
 	conf, warnings, err := config.Load(*file)
 	if err != nil {
-		sayConfigError(stderr, err)
-		return exitUsage
+		return say.Fail(stderr, "tnat64d", say.Usage(err))
 	}
-	log := newLogger(stderr, level)
+	log := journal.New(stderr, level)
+	defer log.Close()
 	for _, w := range warnings {
-		log.Warn("configuration", "reason", w.String())
+		slog.New(log).Warn("configuration", "reason", w.String())
 	}
-	if err := serve(ctx, *file, conf, log); err != nil {
-		sayFailure(stderr, err)
-		return exitFailure
+	if *check {
+		return say.StatusOK
 	}
-	return exitOK
+	if err := serve(ctx, *file, conf, slog.New(log)); err != nil {
+		return say.Fail(stderr, "tnat64d", err)
+	}
+	return say.StatusOK
 }
 
 func parseLevel(s string, l *slog.Level) error {
@@ -100,32 +99,9 @@ func parseLevel(s string, l *slog.Level) error {
 	return nil
 }
 
-// newLogger writes text, and leaves the time to the journal if that reads us.
-func newLogger(w io.Writer, level slog.Level) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: level}
-	if os.Getenv("JOURNAL_STREAM") != "" {
-		opts.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
-		}
-	}
-	return slog.New(slog.NewTextHandler(w, opts))
-}
-
 // version is set by the Makefile to what git says.
 var version = "(devel)"
 
 func versionLine() string {
 	return fmt.Sprintf("tnat64d %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-}
-
-func sayConfigError(w io.Writer, err error) {
-	var bad *config.Error
-	if errors.As(err, &bad) {
-		fmt.Fprint(w, bad.Detail())
-		return
-	}
-	fmt.Fprintf(w, "tnat64d: %v\n", err)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -11,50 +10,76 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"tnat64d/clat/engine"
 	"tnat64d/clat/steer"
+	"tnat64d/cmd/internal/control"
+	"tnat64d/cmd/internal/say"
+	"tnat64d/pref64"
 	"tnat64d/siit"
 )
 
-// collector turns the engine's counters into Prometheus metrics when asked.
-type collector struct{ stats func() stats }
+// collector turns what the daemon counts and knows into Prometheus metrics
+// when asked.
+type collector struct{ d *tnat64d }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("tnat64_"+name, help, labels, nil)
 }
 
 var (
-	packetsTranslated = describe("packets_translated_total", "Packets translated; a super-packet counts once.", "direction", "engine")
-	bytesTranslated   = describe("bytes_translated_total", "Bytes of translated packets, IP headers included, as they were before translation.", "direction", "engine")
+	buildInfo         = describe("build_info", "1, with the version of the daemon.", "version")
+	packetsTranslated = describe("packets_translated_total", "Packets translated; a super-packet counts once.", "direction", "engine", "protocol")
+	bytesTranslated   = describe("bytes_translated_total", "Bytes of translated packets, IP headers included, as they were before translation.", "direction", "engine", "protocol")
 	packetsDeclined   = describe("kernel_declined_total", "Packets that the kernel engine left to user space, by roughly why.", "direction", "reason")
 	packetsDropped    = describe("packets_dropped_total", "Packets not translated, by reason; those answered with an ICMP error as well.", "reason")
 	icmpFragments     = describe("icmp_fragments_total", "Fragments of ICMP messages that were collected to be translated as a whole.")
 	errorsSent        = describe("icmp_errors_sent_total", "ICMP errors sent in the translator's own name.")
 	errorsLimited     = describe("icmp_errors_rate_limited_total", "ICMP errors not sent because of translation.icmp-errors-per-second.")
 	ioErrors          = describe("tun_errors_total", "Packets that the kernel did not take from, or could not hand to, the engine.", "operation")
+	leakedIPv4        = describe("leaked_ipv4_packets_total", "IPv4 packets from 192.0.0.0/29 that were about to leave the host untranslated, and were dropped.")
+	reconcileErrors   = describe("reconcile_errors_total", "Attempts to make the host what it should be that have failed.")
+	uplinkState       = describe("uplink_state", "1 for the state that the uplink is in, 0 for the others.", "uplink", "state")
+	uplinkSince       = describe("uplink_state_since_timestamp_seconds", "When the uplink entered its state.", "uplink")
+	platState         = describe("plat_state", "1 for what is known of the PLAT behind the uplink, 0 for the others.", "uplink", "state")
+	prefixInfo        = describe("pref64_info", "1 for each PREF64 that is known; in_use tells which one translates.", "uplink", "pref64", "source", "in_use")
+	prefixExpiry      = describe("pref64_expiry_timestamp_seconds", "When a PREF64 expires unless it is refreshed; absent for one that does not.", "uplink", "pref64", "source")
+	prefixIgnored     = describe("pref64_ignored_total", "What was heard while looking for PREF64 and not used, by reason.", "uplink", "reason")
 )
 
-func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		buildInfo, packetsTranslated, bytesTranslated, packetsDeclined, packetsDropped, icmpFragments, errorsSent, errorsLimited,
+		ioErrors, leakedIPv4, reconcileErrors, uplinkState, uplinkSince, platState, prefixInfo, prefixExpiry, prefixIgnored,
+	} {
+		ch <- d
+	}
+}
 
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	all := c.stats()
-	s := all.user
 	count := func(d *prometheus.Desc, n uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 	}
-	to6, to4 := s.To6.Total(), s.To4.Total()
-	count(packetsTranslated, to6.Packets, "4to6", "user")
-	count(packetsTranslated, to4.Packets, "6to4", "user")
-	count(bytesTranslated, to6.Bytes, "4to6", "user")
-	count(bytesTranslated, to4.Bytes, "6to4", "user")
-	kernel := func(direction string, k directionStats) {
-		count(packetsTranslated, k.packets, direction, "kernel")
-		count(bytesTranslated, k.bytes, direction, "kernel")
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(buildInfo, 1, version)
+
+	all := c.d.path.Stats()
+	translated := func(direction, by string, t engine.Translated) {
+		for p, n := range t {
+			count(packetsTranslated, n.Packets, direction, by, engine.Protocol(p).String())
+			count(bytesTranslated, n.Bytes, direction, by, engine.Protocol(p).String())
+		}
+	}
+	s := all.user
+	translated("4to6", "user", s.To6)
+	translated("6to4", "user", s.To4)
+	for direction, k := range map[string]directionStats{"4to6": all.kernel.to6, "6to4": all.kernel.to4} {
+		translated(direction, "kernel", k.translated)
 		for r, n := range k.declined {
 			count(packetsDeclined, n, direction, steer.Declined(r).String())
 		}
 	}
-	kernel("4to6", all.kernel.to6)
-	kernel("6to4", all.kernel.to4)
 	for r, n := range s.Drops {
 		if siit.Reason(r) != siit.None {
 			count(packetsDropped, n, siit.Reason(r).String())
@@ -65,25 +90,91 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(errorsLimited, s.RateLimited)
 	count(ioErrors, s.ReadErrors, "read")
 	count(ioErrors, s.WriteErrors, "write")
+
+	// A loop that is stuck costs the rest of the metrics, and no more.
+	ctx, cancel := context.WithTimeout(c.d.ctx, time.Second)
+	defer cancel()
+	var (
+		now     control.Status
+		failed  uint64
+		leaked  uint64
+		ignored map[string][pref64.NumReasons]uint64
+	)
+	if !c.d.ask(ctx, func() {
+		now, failed, ignored = c.d.status(), c.d.errors, c.d.ignored()
+		leaked = all.kernel.leaked + c.d.rec.Leaked()
+	}) {
+		return
+	}
+	count(leakedIPv4, leaked)
+	count(reconcileErrors, failed)
+	for _, u := range now.Uplinks {
+		for _, state := range []control.State{control.Up, control.Moving, control.Starting, control.Held, control.Waiting, control.Standby, control.Failed} {
+			gauge(uplinkState, one(u.State == state), u.Name, string(state))
+		}
+		gauge(uplinkSince, seconds(u.Since), u.Name)
+		if u.CLAT != nil {
+			for _, state := range []control.PLATState{control.PLATUnknown, control.PLATAnswering, control.PLATSilent} {
+				gauge(platState, one(u.CLAT.PLAT.State == state), u.Name, string(state))
+			}
+		}
+		prefixes := map[string]bool{} // two routers may advertise the same one
+		for _, p := range u.PREF64 {
+			key := p.Prefix.String() + p.Source
+			if prefixes[key] {
+				continue
+			}
+			prefixes[key] = true
+			gauge(prefixInfo, 1, u.Name, p.Prefix.String(), p.Source, fmt.Sprint(p.InUse))
+			if p.Expires != nil {
+				gauge(prefixExpiry, seconds(*p.Expires), u.Name, p.Prefix.String(), p.Source)
+			}
+		}
+	}
+	for name, totals := range ignored {
+		for r, n := range totals {
+			if pref64.Reason(r) != pref64.None && n > 0 {
+				count(prefixIgnored, n, name, pref64.Reason(r).String())
+			}
+		}
+	}
+}
+
+func one(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
+
+// ignored returns what was not used while looking for PREF64, by link.
+func (d *tnat64d) ignored() map[string][pref64.NumReasons]uint64 {
+	all := map[string][pref64.NumReasons]uint64{}
+	for _, l := range d.links {
+		all[l.link.Name] = l.finder.IgnoredTotals()
+	}
+	return all
 }
 
 // serveMetrics answers /metrics on addr until ctx ends.
-func serveMetrics(ctx context.Context, addr string, d *datapath, log *slog.Logger) error {
+func serveMetrics(ctx context.Context, addr string, d *tnat64d) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return &failure{what: "cannot serve metrics", hint: "control.metrics needs an address of this host and a port that is free", err: err}
+		return &say.Failure{What: "cannot serve metrics", Hint: "control.metrics needs an address of this host and a port that is free", Err: err}
 	}
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collector{d.Stats})
+	reg.MustRegister(collector{d})
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	srv := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10}
 	context.AfterFunc(ctx, func() { srv.Close() })
 	go func() {
 		if err := srv.Serve(l); err != nil && ctx.Err() == nil {
-			log.Error("metrics are no longer served", "reason", err)
+			d.log.Error("metrics are no longer served", "reason", err)
 		}
 	}()
-	log.Info("serving metrics", "address", fmt.Sprintf("http://%s/metrics", l.Addr()))
+	d.log.Info("serving metrics", "address", fmt.Sprintf("http://%s/metrics", l.Addr()))
 	return nil
 }

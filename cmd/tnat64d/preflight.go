@@ -11,6 +11,7 @@ import (
 
 	"tnat64d/clat"
 	"tnat64d/cmd/internal/config"
+	"tnat64d/cmd/internal/say"
 )
 
 // checkProcess refuses to start where it cannot succeed, before anything is
@@ -45,9 +46,9 @@ func checkCapabilities(bpf bool) error {
 	if has(unix.CAP_NET_ADMIN) && (!bpf || len(missing) == 0) {
 		return nil
 	}
-	return &failure{
-		what: "no permission to change the network of this host: " + strings.Join(missing, " and ") + " missing",
-		hint: "run it as root, or by its systemd unit",
+	return &say.Failure{
+		What: "no permission to change the network of this host: " + strings.Join(missing, " and ") + " missing",
+		Hint: "run it as root, or by its systemd unit",
 	}
 }
 
@@ -62,9 +63,9 @@ func checkTUNDevice() error {
 		unix.Close(fd)
 		return nil
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return &failure{what: "there is no " + tunDevice, hint: "load the TUN driver: modprobe tun; a container must be given the device", err: nil}
+		return &say.Failure{What: "there is no " + tunDevice, Hint: "load the TUN driver: modprobe tun; a container must be given the device"}
 	}
-	return &failure{what: "cannot open " + tunDevice, hint: "a container or systemd unit must be allowed to use the device (DeviceAllow=" + tunDevice + " rw)", err: err}
+	return &say.Failure{What: "cannot open " + tunDevice, Hint: "a container or systemd unit must be allowed to use the device (DeviceAllow=" + tunDevice + " rw)", Err: err}
 }
 
 // checkHost refuses to start when the host contradicts the configuration.
@@ -87,7 +88,7 @@ func checkHost(c config.Config, o clat.Observed) error {
 		if len(up) > 1 {
 			what = fmt.Sprintf("none of the configured uplinks exists: %s", strings.Join(up, ", "))
 		}
-		return &failure{what: what, hint: "clat.uplinks can name " + strings.Join(names, ", ") + "; without it the uplink is found by its IPv6 default route"}
+		return &say.Failure{What: what, Hint: "clat.uplinks can name " + strings.Join(names, ", ") + "; without it the uplink is found by its IPv6 default route"}
 	}
 	if exists(c.CLAT.TUN) {
 		return tunNameTaken(c.CLAT.TUN)

@@ -6,78 +6,123 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"tnat64d/clat"
+	"tnat64d/cmd/internal/control"
 	"tnat64d/siit"
 )
 
-// state is what the log last said about the CLAT. A line is written when it
-// changes, and not otherwise.
-type state struct {
-	kind   string // "up", "moving", "pending", "down", "failed"
-	iface  string
-	reason string
-	clat   string // addresses, PREF64, MTU
-}
-
-// enter notes a new state and logs it, if it is new.
-func (d *tnat64d) enter(s state, level slog.Level, msg string, args ...any) {
-	if s == d.state {
+// enter notes a new state of an uplink and logs it; the old one again is no
+// news.
+func (d *tnat64d) enter(u *uplink, n news) {
+	if u.same(n) {
 		return
 	}
-	d.state = s
-	if s.iface != "" {
-		args = append([]any{"iface", s.iface}, args...)
-	}
-	d.log.Log(context.Background(), level, msg, args...)
-	notify(d.log, status(msg+words(args)))
+	u.note(n, time.Now())
+	d.log.Log(context.Background(), n.level, n.message, append([]any{"iface", u.Name}, n.args...)...)
+	d.changed()
 }
 
-// words puts the values of log arguments behind a status line.
-func words(args []any) string {
-	var b strings.Builder
-	for i := 0; i+1 < len(args); i += 2 {
-		fmt.Fprintf(&b, ", %v %v", args[i], args[i+1])
-	}
-	return b.String()
-}
+const whyDAD = "waiting for duplicate address detection"
 
-// report tells the log and systemd how far a pass has come.
-func (d *tnat64d) report(p clat.Progress, want clat.Desired) {
+// report tells how far a pass has come with an uplink.
+func (d *tnat64d) report(u *uplink, p clat.Progress) {
+	want := u.want
 	for _, w := range want.Warnings {
-		if !slices.Contains(d.warnings, w) {
-			d.log.Warn(w, "iface", want.Uplink.Name)
+		if !slices.Contains(u.warnings, w) {
+			d.log.Warn(w, "iface", u.Name)
 		}
 	}
-	d.warnings = want.Warnings
+	u.warnings = want.Warnings
 
 	c := want.CLAT
 	switch {
+	case p == clat.Held:
+		d.enter(u, news{state: control.Held, why: want.Why, level: slog.LevelInfo,
+			message: "the network is gone; keeping the CLAT's interface for a while", args: []any{"reason", want.Why}})
+	case c == nil && want.Standby:
+		d.enter(u, news{state: control.Standby, why: want.Why, level: slog.LevelInfo,
+			message: "no CLAT", args: []any{"reason", want.Why}})
 	case c == nil:
-		d.enter(state{kind: "down", iface: want.Uplink.Name, reason: want.Why}, slog.LevelInfo, "no CLAT", "reason", want.Why)
+		d.enter(u, news{state: control.Waiting, why: want.Why, level: slog.LevelInfo,
+			message: "no CLAT", args: []any{"reason", want.Why}})
 	case p == clat.Pending:
-		const why = "waiting for duplicate address detection"
-		d.enter(state{kind: "pending", iface: c.Uplink.Name, clat: c.IPv6.String()}, slog.LevelInfo, "CLAT is starting", "ipv6", c.IPv6, "reason", why)
+		d.enter(u, news{state: control.Starting, why: whyDAD, identity: c.IPv6.String(), level: slog.LevelInfo,
+			message: "CLAT is starting", args: []any{"ipv6", c.IPv6, "reason", whyDAD}})
 		return // not ready yet
 	case p == clat.Moving:
 		// Also while an address that was put back is in DAD: no news then.
-		if !strings.HasPrefix(d.state.clat, c.IPv6.String()+" ") {
-			d.enter(state{kind: "moving", iface: c.Uplink.Name, clat: c.IPv6.String()}, slog.LevelInfo, "CLAT address is changing", "ipv6", c.IPv6, "reason", "waiting for duplicate address detection")
+		if !strings.HasPrefix(u.identity, c.IPv6.String()+" ") {
+			d.enter(u, news{state: control.Moving, why: whyDAD, identity: c.IPv6.String(), level: slog.LevelInfo,
+				message: "CLAT address is changing", args: []any{"ipv6", c.IPv6, "reason", whyDAD}})
 		}
 	case p == clat.Up:
 		d.wasUp = true
-		steering, by := d.path.info.Steering, d.path.info.Engine
-		if c.Forwarding != nil {
-			steering, by = "none (kernel forwarding)", "user (BPF is refused)"
-		}
-		addresses := fmt.Sprintf("%s %s %s %d", c.IPv6, c.IPv4, c.PREF64.Prefix, c.MTU)
-		d.enter(state{kind: "up", iface: c.Uplink.Name, clat: addresses}, slog.LevelInfo, "CLAT is up",
-			"pref64", c.PREF64.Prefix, "source", c.PREF64.Source, "ipv4", c.IPv4, "ipv6", c.IPv6, "mtu", int(c.MTU.IPv4()),
-			"tun", c.TUN, "engine", by, "queues", d.path.info.Queues, "offloads", d.path.info.Offloads, "steering", steering)
+		d.reportUp(u)
 	}
 	d.sayReady()
+}
+
+func (d *tnat64d) reportUp(u *uplink) {
+	c := u.want.CLAT
+	steering, by, queues, offloads := "", "", 0, ""
+	if p := d.path.byName(c.TUN); p != nil {
+		steering, by = p.steered, p.byWhom
+		if p.whyUser != "" {
+			by += " (" + p.whyUser + ")"
+		}
+		queues, offloads = len(p.device.Queues), p.device.Offloads.String()
+	}
+	if c.Forwarding != nil {
+		steering, by = "none (kernel forwarding)", "user (BPF is refused)"
+	}
+	d.enter(u, news{
+		state: control.Up, why: u.want.Why, level: slog.LevelInfo, message: "CLAT is up",
+		identity: fmt.Sprintf("%s %s %s %d", c.IPv6, c.IPv4, c.PREF64.Prefix, c.MTU),
+		args: []any{"pref64", c.PREF64.Prefix, "source", c.PREF64.Source, "ipv4", c.IPv4, "ipv6", c.IPv6, "mtu", int(c.MTU.IPv4()),
+			"tun", c.TUN, "engine", by, "queues", queues, "offloads", offloads, "steering", steering},
+	})
+}
+
+// none reports that there is no uplink at all.
+func (d *tnat64d) none(why string) {
+	if d.why != why {
+		d.why = why
+		d.log.Info("no CLAT", "reason", why)
+		d.changed()
+	}
+	d.sayReady()
+}
+
+// sayHow tells systemd in one line how things are.
+func (d *tnat64d) sayHow() {
+	var parts []string
+	for _, u := range d.uplinks {
+		switch c := u.want.CLAT; {
+		case u.state == control.Up && c != nil:
+			parts = append(parts, fmt.Sprintf("%s: CLAT is up, PREF64 %s, %s engine", u.Name, c.PREF64.Prefix, d.engineOf(c.TUN)))
+		default:
+			parts = append(parts, fmt.Sprintf("%s: %s", u.Name, u.why))
+		}
+	}
+	text := strings.Join(parts, "; ")
+	if len(parts) == 0 {
+		text = "no CLAT: " + d.why
+	}
+	if text != d.told {
+		d.told = text
+		notify(d.log, "STATUS="+text)
+	}
+}
+
+func (d *tnat64d) engineOf(tun string) string {
+	if p := d.path.byName(tun); p != nil {
+		return p.byWhom
+	}
+	return "no"
 }
 
 // sayReady tells systemd once that the start is over.
@@ -92,10 +137,11 @@ func (d *tnat64d) sayReady() {
 func summary(all stats) []any {
 	s, k := all.user, all.kernel
 	to6, to4 := s.To6.Total(), s.To4.Total()
+	kernel6, kernel4 := k.to6.total(), k.to4.total()
 	args := []any{
-		"packets_4to6", to6.Packets + k.to6.packets, "bytes_4to6", to6.Bytes + k.to6.bytes,
-		"packets_6to4", to4.Packets + k.to4.packets, "bytes_6to4", to4.Bytes + k.to4.bytes,
-		"by_kernel_engine", k.to6.packets + k.to4.packets,
+		"packets_4to6", to6.Packets + kernel6.Packets, "bytes_4to6", to6.Bytes + kernel6.Bytes,
+		"packets_6to4", to4.Packets + kernel4.Packets, "bytes_6to4", to4.Bytes + kernel4.Bytes,
+		"by_kernel_engine", kernel6.Packets + kernel4.Packets,
 		"icmp_errors_sent", s.Replies, "icmp_errors_limited", s.RateLimited,
 		"write_errors", s.WriteErrors, "read_errors", s.ReadErrors,
 	}

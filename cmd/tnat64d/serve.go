@@ -3,18 +3,23 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
 	"tnat64d/clat"
 	"tnat64d/clat/steer"
+	"tnat64d/cmd/internal/bus"
 	"tnat64d/cmd/internal/config"
+	"tnat64d/cmd/internal/control"
+	"tnat64d/cmd/internal/resume"
 )
 
 // serve runs the daemon until ctx ends. Whatever it returns, nothing of ours is
@@ -51,31 +56,70 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 
 	// What runs beside the loop ends with it, also when the loop fails.
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	d := &tnat64d{
-		file: file, log: log, conf: c, secret: secret, kernel: kernel,
+		file: file, log: log, conf: c, secret: secret, kernel: kernel, started: time.Now(),
 		events: make(chan event), ctx: ctx,
-		path: &datapath{handle: kernel.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine},
+		path:   &datapath{handle: kernel.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine, paths: map[int]*path{}},
+		bus:    bus.New(bus.Options{}),
+		links:  map[int]*discovery{},
+		nudged: &nudges{resolvers: map[string][]netip.Addr{}},
 	}
-	d.path.failed = func(r *running, err error) { go d.post(engineEnded{r, err}) }
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer cancel()
+	defer d.bus.Close()
+	d.path.failed = func(p *path, err error) { go d.post(engineEnded{p, err}) }
 	d.rec = clat.NewReconciler(kernel, d.path, journal, log)
+	if journal == nil {
+		d.features = append(d.features, control.Feature{Name: "journal", Why: "a crash may leave the CLAT address on the uplink"})
+	}
+	if every, err := daemon.SdWatchdogEnabled(false); err == nil {
+		d.alive = every / 2
+	}
 	if c.Control.Metrics != "" {
-		if err := serveMetrics(ctx, c.Control.Metrics, d.path, log); err != nil {
+		if err := serveMetrics(ctx, c.Control.Metrics, d); err != nil {
 			return err
 		}
 	}
+	d.serveControl(&beside, c.Control.Socket)
 	if err := clat.Watch(ctx, func() { d.post(hostChanged{}) }); err != nil {
 		return err
 	}
+	beside.Go(func() {
+		if err := resume.Watch(ctx, d.slept); err != nil {
+			log.Warn("the kernel does not tell when the machine has slept", "reason", err)
+		}
+	})
+	// The bus speaks up only after it has been spoken to.
+	beside.Go(func() { d.bus.Features(ctx) })
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, unix.SIGHUP)
 	defer signal.Stop(hup)
-	go d.postSignals(hup)
+	go d.listen(hup)
 
 	err = d.loop()
 	notify(log, daemon.SdNotifyStopping)
 	return errors.Join(err, d.stop())
 }
+
+// serveControl answers on the control socket until the daemon ends. A daemon
+// that cannot is dumb and not useless.
+func (d *tnat64d) serveControl(beside *sync.WaitGroup, path string) {
+	s, err := control.NewServer(path, backend{d}, d.log)
+	if err != nil {
+		d.log.Error("no control socket: tnat64ctl cannot speak to this daemon", "reason", err)
+		return
+	}
+	d.server = s
+	beside.Go(func() {
+		if err := s.Run(d.ctx); err != nil {
+			d.log.Error("the control socket is closed: tnat64ctl cannot speak to this daemon any more", "reason", err)
+		}
+	})
+}
+
+// changed tells those who watch that something is new.
+func (d *tnat64d) changed() { d.server.Changed() }
 
 // openJournal returns nil if there is no place for one.
 func openJournal(log *slog.Logger) (*clat.Journal, error) {
@@ -113,5 +157,3 @@ func notify(log *slog.Logger, state string) {
 		log.Debug("systemd cannot be told", "reason", err)
 	}
 }
-
-func status(text string) string { return fmt.Sprintf("STATUS=%s", text) }

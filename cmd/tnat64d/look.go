@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"tnat64d/cmd/internal/control"
+)
+
+// doubt is for how long another PREF64 is preferred to one whose PLAT does not
+// answer.
+const doubt = 10 * time.Minute
+
+// look does what must be done now and then: it judges the PLATs and tells
+// systemd that we are alive. It is the only timer of a host at rest.
+func (d *tnat64d) look() {
+	now := time.Now()
+	next := time.Duration(0)
+	sooner := func(wait time.Duration) {
+		if next == 0 || wait < next {
+			next = wait
+		}
+	}
+	for _, u := range d.uplinks {
+		if u.state != control.Up && u.state != control.Moving {
+			u.judged = ""
+			continue
+		}
+		p := d.path.byName(u.want.CLAT.TUN)
+		if p == nil {
+			continue
+		}
+		f := d.path.of(p).flow()
+		if way := u.want.CLAT.PREF64.Prefix.String() + " " + u.want.CLAT.IPv6.String(); way != u.judged {
+			u.judged = way
+			u.plat.reset(now, f)
+		} else if was := u.plat.state; u.plat.look(now, f) {
+			d.judged(u, was)
+		}
+		sooner(u.plat.next(now))
+	}
+	if d.alive > 0 {
+		notify(d.log, daemon.SdNotifyWatchdog)
+		sooner(d.alive)
+	}
+	if next == 0 {
+		d.tick.Stop()
+		return
+	}
+	d.tick.Reset(next)
+}
+
+// judged tells what is new about a PLAT, and turns to another PREF64 if there
+// is one.
+func (d *tnat64d) judged(u *uplink, was control.PLATState) {
+	prefix := u.want.CLAT.PREF64.Prefix
+	switch {
+	case u.plat.state == control.PLATSilent:
+		others := 0
+		if l := d.links[u.Index]; l != nil {
+			others = len(l.finder.Snapshot().Candidates) - 1
+			l.finder.Doubt(prefix, doubt)
+		}
+		what := "there is no other"
+		if others > 0 {
+			what = fmt.Sprintf("trying another; this one again in %v", doubt)
+		}
+		d.log.Warn("the PLAT does not answer: packets go out and nothing comes back", "iface", u.Name, "pref64", prefix, "next", what)
+	case was == control.PLATSilent:
+		d.log.Info("the PLAT answers again", "iface", u.Name, "pref64", prefix)
+	default:
+		d.log.Debug("the PLAT answers", "iface", u.Name, "pref64", prefix)
+	}
+	d.changed()
+}
+
+// wake is called after the machine has slept. Lifetimes have not run
+// meanwhile, and the network may be another one.
+func (d *tnat64d) wake(after time.Duration) {
+	if now := time.Now(); now.Sub(d.wokeUp) > wakeOnce {
+		d.wokeUp = now
+		args := []any{}
+		if after > 0 {
+			args = append(args, "slept", after.Round(time.Second))
+		}
+		d.log.Info("woken up: looking whether the network is still the same", args...)
+		for _, l := range d.links {
+			l.finder.Attached()
+		}
+	}
+}
+
+// wakeOnce is for how long a second word of the same awakening is no news:
+// logind and the clock both tell.
+const wakeOnce = 3 * time.Second

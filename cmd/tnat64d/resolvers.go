@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+
+	"tnat64d/clat"
+	"tnat64d/cmd/internal/resolvconf"
+)
+
+// nudges are the resolvers that network managers' hooks have told, by
+// interface name. Finders ask from their own goroutines.
+type nudges struct {
+	mu        sync.Mutex
+	resolvers map[string][]netip.Addr
+}
+
+// maxNudges bounds what a hook that has gone mad can fill.
+const maxNudges = 64
+
+func (n *nudges) set(iface string, servers []netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case len(servers) == 0:
+		delete(n.resolvers, iface)
+	case len(n.resolvers) < maxNudges:
+		n.resolvers[iface] = servers
+	}
+}
+
+func (n *nudges) of(iface string) []netip.Addr {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.resolvers[iface]
+}
+
+// resolvers returns the DNS servers of a link besides those of router
+// advertisements: what a hook has told, then what systemd-resolved or
+// NetworkManager say, and resolv.conf last, where nobody else knows any (RFC
+// 8880 section 7.1.3). That file does not say to which link a server belongs;
+// a server of a VPN in it does not answer over the uplink.
+func (d *tnat64d) resolvers(ctx context.Context, up clat.Uplink) []netip.Addr {
+	if told := d.nudged.of(up.Name); len(told) > 0 {
+		return told
+	}
+	if known, _, err := d.bus.LinkDNS(ctx, up.Index, up.Name); err == nil && len(known) > 0 {
+		return known
+	}
+	c, err := resolvconf.System()
+	if err != nil {
+		d.log.Debug("no DNS servers in resolv.conf", "reason", err)
+	}
+	return c.Servers
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"tnat64d/clat/engine"
+	"tnat64d/clat/steer"
+	"tnat64d/cmd/internal/config"
+	"tnat64d/cmd/internal/control"
+	"tnat64d/pref64"
+	"tnat64d/siit"
+)
+
+// status is called in the loop.
+func (d *tnat64d) status() control.Status {
+	s := control.Status{
+		Version: version, Started: d.started, Config: d.conf.File, Enable: enableWord(d.conf.CLAT.Enable),
+		Uplinks: []control.Uplink{}, Features: slices.Clone(d.features),
+	}
+	if len(d.uplinks) == 0 {
+		s.Why = d.why
+	}
+	for _, u := range d.uplinks {
+		s.Uplinks = append(s.Uplinks, d.uplinkStatus(u))
+	}
+	return s
+}
+
+func enableWord(e config.Enable) string {
+	return map[config.Enable]string{config.Auto: "auto", config.Always: "always", config.Never: "never"}[e]
+}
+
+func (d *tnat64d) uplinkStatus(u *uplink) control.Uplink {
+	s := control.Uplink{
+		Name: u.Name, Index: u.Index, State: u.state, Since: u.since, Why: u.why,
+		Warnings: u.want.Warnings, History: slices.Clone(u.history),
+	}
+	if l := d.links[u.Index]; l != nil {
+		known := l.finder.Snapshot()
+		for _, p := range known.Candidates {
+			s.PREF64 = append(s.PREF64, prefixStatus(p, u))
+		}
+		s.Resolvers, s.Discovery = known.Resolvers, known.Discovery
+		for _, ig := range known.Ignored {
+			s.Ignored = append(s.Ignored, ignoredStatus(ig))
+		}
+	}
+	switch u.state {
+	case control.Up, control.Moving, control.Held:
+		s.CLAT = d.clatStatus(u)
+	}
+	return s
+}
+
+func prefixStatus(p pref64.Observation, u *uplink) control.PREF64 {
+	s := control.PREF64{
+		Prefix: p.Prefix, Source: p.Origin.String(), From: address(p.Router), Doubted: p.Doubted,
+		InUse: u.want.CLAT != nil && u.want.CLAT.PREF64.Prefix == p.Prefix,
+	}
+	if !p.Expires.IsZero() {
+		s.Expires = &p.Expires
+	}
+	return s
+}
+
+func ignoredStatus(ig pref64.Ignored) control.Ignored {
+	s := control.Ignored{
+		Reason: ig.Reason.String(), Explanation: ig.Reason.Explanation(),
+		From: address(ig.Router), Count: ig.Count, Last: ig.Last,
+	}
+	if ig.Prefix.IsValid() {
+		s.Prefix = &ig.Prefix
+	}
+	return s
+}
+
+// address makes the zero Addr absent in JSON.
+func address(a netip.Addr) *netip.Addr {
+	if !a.IsValid() {
+		return nil
+	}
+	return &a
+}
+
+// clatStatus returns nil if the CLAT is on its way down.
+func (d *tnat64d) clatStatus(u *uplink) *control.CLAT {
+	c := u.running
+	if c == nil {
+		return nil
+	}
+	p := d.path.byName(c.TUN)
+	if p == nil {
+		return nil
+	}
+	s := &control.CLAT{
+		TUN: c.TUN, IPv4: c.IPv4, IPv6: c.IPv6, MTU4: int(c.MTU.IPv4()), MTU6: int(c.MTU), Metric: c.Metric,
+		Engine: p.byWhom, EngineWhy: p.whyUser, Steering: p.steered,
+		Queues: len(p.device.Queues), Offloads: p.device.Offloads.String(),
+		PLAT:    control.PLAT{State: u.plat.state, Since: u.plat.since},
+		Traffic: []control.Traffic{},
+	}
+	if c.Forwarding != nil {
+		s.Steering, s.EngineWhy = "kernel forwarding: "+c.Forwarding.Why, "BPF is refused"
+	}
+	if u.plat.state == control.PLATSilent {
+		s.PLAT.Why = "packets go out and nothing comes back"
+	}
+	all := d.path.of(p)
+	for _, t := range []struct {
+		direction, engine string
+		counts            engine.Translated
+	}{
+		{"4to6", "kernel", all.kernel.to6.translated}, {"4to6", "user", all.user.To6},
+		{"6to4", "kernel", all.kernel.to4.translated}, {"6to4", "user", all.user.To4},
+	} {
+		for protocol, n := range t.counts {
+			if n.Packets > 0 {
+				s.Traffic = append(s.Traffic, control.Traffic{
+					Direction: t.direction, Engine: t.engine, Protocol: engine.Protocol(protocol).String(), Packets: n.Packets, Bytes: n.Bytes,
+				})
+			}
+		}
+	}
+	for r, n := range all.user.Drops {
+		if n > 0 {
+			s.Drops = append(s.Drops, control.Dropped{Reason: siit.Reason(r).String(), Explanation: siit.Reason(r).Explanation(), Packets: n})
+		}
+	}
+	for r := range steer.NumDeclined {
+		if n := all.kernel.to6.declined[r] + all.kernel.to4.declined[r]; n > 0 {
+			s.Decline = append(s.Decline, control.Dropped{Reason: r.String(), Explanation: r.Explanation(), Packets: n})
+		}
+	}
+	for _, list := range [][]control.Dropped{s.Drops, s.Decline} {
+		slices.SortStableFunc(list, func(a, b control.Dropped) int { return cmp.Compare(b.Packets, a.Packets) })
+	}
+	s.Errors = control.ICMPErrors{Sent: all.user.Replies, Limited: all.user.RateLimited}
+	s.IO = control.IOErrors{Read: all.user.ReadErrors, Write: all.user.WriteErrors}
+	return s
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"log/slog"
+	"time"
+
+	"tnat64d/clat"
+	"tnat64d/cmd/internal/control"
+)
+
+// uplink is what the daemon remembers of a link that is an uplink, or was one
+// a moment ago.
+type uplink struct {
+	clat.Uplink
+	want    clat.Desired // of the last pass
+	running *clat.CLAT   // the last one that was wanted
+
+	state    control.State
+	why      string
+	identity string // of the CLAT that was last reported: addresses, PREF64, MTU
+	since    time.Time
+	history  []control.Change
+	warnings []string // those that the log has
+	failures int      // in a row
+
+	plat   platWatch
+	judged string // the way that plat judges
+}
+
+// historyLength is how many changes an uplink remembers.
+const historyLength = 20
+
+// news is a change of state in words.
+type news struct {
+	state    control.State
+	why      string
+	identity string
+	level    slog.Level
+	message  string // of the log
+	args     []any
+}
+
+// same reports whether there is nothing new in n.
+func (u *uplink) same(n news) bool {
+	return u.state == n.state && u.why == n.why && u.identity == n.identity
+}
+
+// note makes n the present state.
+func (u *uplink) note(n news, now time.Time) {
+	if u.state != n.state {
+		u.since = now
+	}
+	u.state, u.why, u.identity = n.state, n.why, n.identity
+	if len(u.history) == historyLength {
+		u.history = append(u.history[:0], u.history[1:]...)
+	}
+	u.history = append(u.history, control.Change{Time: now, State: n.state, Why: n.why})
+}
+
+// follow makes d.uplinks those of the plan, in its order.
+func (d *tnat64d) follow(plans clat.Plans) {
+	before := map[clat.Uplink]*uplink{}
+	for _, u := range d.uplinks {
+		before[u.Uplink] = u
+	}
+	var now []*uplink
+	for _, want := range plans.Uplinks {
+		u := before[want.Uplink]
+		if u == nil {
+			u = &uplink{Uplink: want.Uplink, since: time.Now()}
+		}
+		delete(before, want.Uplink)
+		u.want = want
+		now = append(now, u)
+	}
+	if len(now) != len(d.uplinks) || len(before) > 0 {
+		d.changed()
+	}
+	for _, gone := range before {
+		d.log.Info("no uplink any more", "iface", gone.Name)
+	}
+	d.uplinks = now
+}
