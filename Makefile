@@ -15,11 +15,13 @@ TOOL      := $(GO) tool -modfile=packaging/tools/go.mod
 # their source says.
 TEST_PACKAGES  := curl iputils-ping traceroute iperf3 bind9-dnsutils clang-14 llvm-14 libbpf-dev gcc libc6-dev
 BENCH_PACKAGES := iperf3 tayga
+PACKAGING_PACKAGES := lintian rpm shellcheck zsh fish man-db libarchive-tools
+TESTVM_PACKAGES := debootstrap qemu-system-x86 e2fsprogs iproute2
 TESTKERNEL_PACKAGES := qemu-system-x86 iproute2 curl iputils-ping traceroute iperf3 bind9-dnsutils
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build demo shell test test-packages check test-race test-unprivileged test-all test-kernel test-kernel-twice fuzz bench bench-siit generate clean
+.PHONY: help build demo shell test test-packages check test-race test-unprivileged test-all test-kernel test-kernel-twice packages release test-vm fuzz bench bench-siit generate clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -69,6 +71,20 @@ test-kernel:
 # miss a deadline once. Missing it again is a failure.
 test-kernel-twice:
 	@$(MAKE) --no-print-directory test-kernel || { echo "once more: test-kernel failed"; $(MAKE) --no-print-directory test-kernel; }
+
+## packages deb, rpm and Arch Linux packages for amd64 and arm64, into dist/
+packages:
+	@packaging/packages.sh
+
+## release  packages, their checksums, SBOMs and what is new, into dist/
+release:
+	@packaging/release.sh
+
+## test-vm  the package on a booted Debian 12 with NetworkManager, in qemu (root)
+test-vm:
+	@packaging/install-packages.sh $(TESTVM_PACKAGES)
+	@packaging/packages.sh amd64
+	$(GO) run ./packaging/test-vm $(TESTVM_FLAGS)
 
 ## fuzz     every fuzz target for FUZZTIME (6s)
 fuzz:

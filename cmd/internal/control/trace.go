@@ -1,7 +1,6 @@
 package control
 
 import (
-	"net/netip"
 	"time"
 )
 
@@ -11,12 +10,16 @@ import (
 type Record struct {
 	Time      time.Time `json:"time"`
 	Uplink    string    `json:"uplink"`
-	Direction string    `json:"direction"` // 4to6, 6to4
-	Verdict   string    `json:"verdict"`   // translated, reply, drop: as in `tnat64ctl translate`
-	Reason    string    `json:"reason,omitempty"`
-	In        []byte    `json:"in"` // IP packet as it came, cut to the filter's snapshot length
+	Direction string    `json:"direction,omitempty"` // 4to6, 6to4; empty if it is no IP packet
+	Verdict   Verdict   `json:"verdict"`
+	Reason    string    `json:"reason,omitempty"` // why it was not translated
+	In        []byte    `json:"in"`               // IP packet as it came, cut to the filter's snapshot length
 	InLen     int       `json:"in_len"`
-	Out       []Packet  `json:"out"` // the translation, its fragments, or the ICMP error that goes back
+	Out       []Packet  `json:"out"` // the translation, its fragments, or the ICMP error that goes back; never null
+
+	// Limited: an ICMP error would have gone back, and did not because of
+	// translation.icmp-errors-per-second. The verdict is drop.
+	Limited bool `json:"limited,omitempty"`
 
 	// Missed counts records that were lost before this one, because the reader
 	// was too slow.
@@ -29,13 +32,19 @@ type Packet struct {
 	Len  int    `json:"len"`
 }
 
-// Filter selects Records: all fields that are set must match. As query
-// parameters of /v1/trace: uplink, reason, verdict, protocol, address, snaplen.
-type Filter struct {
-	Uplink   string       // name
-	Reason   string       // drop reason
-	Verdict  string       // translated, reply, drop
-	Protocol string       // tcp, udp, icmp, or a protocol number
-	Address  netip.Prefix // contains source or destination of the packet as it came, or of what came out
-	Snaplen  int          // bytes kept of each packet; 0: 256
-}
+// Verdict says what became of a packet, in the words of `tnat64ctl translate`
+// and one more.
+type Verdict string
+
+const (
+	Translated Verdict = "translated"
+	Reply      Verdict = "reply" // an ICMP error went back to the sender
+	Drop       Verdict = "drop"
+
+	// Collected: a fragment of an ICMP message, kept until the others are
+	// there. The whole message is a Record of its own, after its last fragment.
+	Collected Verdict = "collected"
+)
+
+// Verdicts returns all of them.
+func Verdicts() []Verdict { return []Verdict{Translated, Reply, Drop, Collected} }

@@ -1,0 +1,176 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tnat64d/cmd/internal/say"
+)
+
+// What errors of a Client wrap. They are for people, with a hint.
+var (
+	ErrNotRunning = errors.New("tnat64d is not running")
+	ErrForbidden  = errors.New("no permission to talk to tnat64d")
+	ErrTooOld     = errors.New("the tnat64d that is running is too old for this")
+	ErrGone       = errors.New("tnat64d has gone away")
+)
+
+// Client asks a daemon.
+type Client struct {
+	path string
+	http *http.Client
+}
+
+// answerTimeout is how long the daemon may take for what it answers at once.
+const answerTimeout = 10 * time.Second
+
+// NewClient returns a Client for the control socket at path. Each call makes a
+// connection of its own.
+func NewClient(path string) *Client {
+	var d net.Dialer
+	return &Client{path: path, http: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return d.DialContext(ctx, "unix", path)
+		},
+		DisableKeepAlives:     true,
+		DisableCompression:    true,
+		ResponseHeaderTimeout: answerTimeout,
+	}}}
+}
+
+// Status asks for the present state.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	var s Status
+	body, err := c.do(ctx, http.MethodGet, "/v1/status", nil, nil)
+	if err != nil {
+		return s, err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(&s); err != nil {
+		return s, c.explain(err)
+	}
+	return s, nil
+}
+
+// Watch calls changed with the present state and after every change, until ctx
+// ends, and returns nil then; an error that wraps ErrGone if the daemon ends.
+func (c *Client) Watch(ctx context.Context, changed func(Status) error) error {
+	return follow(ctx, c, "/v1/watch", nil, nil, changed)
+}
+
+// Trace calls record with packets until ctx ends, and returns nil then; an
+// error that wraps ErrGone if the daemon ends; or record's error. begun, if
+// set, is called before the first packet.
+func (c *Client) Trace(ctx context.Context, f Filter, begun func(), record func(Record) error) error {
+	return follow(ctx, c, "/v1/trace", f.query(), begun, record)
+}
+
+// follow reads a stream of JSON values.
+func follow[T any](ctx context.Context, c *Client, path string, query url.Values, begun func(), value func(T) error) error {
+	body, err := c.do(ctx, http.MethodGet, path, query, nil)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	defer body.Close()
+	if begun != nil {
+		begun()
+	}
+	for d := json.NewDecoder(body); ; {
+		var v T
+		err := d.Decode(&v)
+		var op *net.OpError
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, io.EOF):
+			return &say.Failure{Err: ErrGone, Hint: hintNotRunning}
+		case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &op):
+			return &say.Failure{Err: ErrGone, What: "the connection was cut", Hint: "either it was killed, or what it sent was not read for a minute"}
+		case err != nil:
+			return c.explain(err)
+		}
+		if err := value(v); err != nil {
+			return err
+		}
+	}
+}
+
+// Nudge tells the daemon about a change of the network.
+func (c *Client) Nudge(ctx context.Context, n Nudge) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	b, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	body, err := c.do(ctx, http.MethodPost, "/v1/nudge", nil, b)
+	if err != nil {
+		return err
+	}
+	return body.Close()
+}
+
+// do sends a request and returns the body of a success.
+func (c *Client) do(ctx context.Context, method, path string, query url.Values, body []byte) (io.ReadCloser, error) {
+	u := url.URL{Scheme: "http", Host: "tnat64d", Path: path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	if r.StatusCode/100 == 2 {
+		return r.Body, nil
+	}
+	defer r.Body.Close()
+	if r.StatusCode == http.StatusNotFound || r.StatusCode == http.StatusMethodNotAllowed {
+		return nil, &say.Failure{Err: ErrTooOld, Hint: "start the new one: systemctl restart tnat64d"}
+	}
+	var p problem
+	if json.NewDecoder(io.LimitReader(r.Body, maxBody)).Decode(&p) != nil || p.Error == "" {
+		p.Error = r.Status
+	}
+	return nil, fmt.Errorf("tnat64d refuses: %s", p.Error)
+}
+
+const hintNotRunning = "`systemctl status tnat64d` says whether it runs, and why not"
+
+// explain gives an error of a request words.
+func (c *Client) explain(err error) error {
+	if u := new(url.Error); errors.As(err, &u) {
+		err = u.Err
+	}
+	var timeout interface{ Timeout() bool }
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOTDIR):
+		return &say.Failure{Err: fmt.Errorf("%w: nobody answers at %s", ErrNotRunning, c.path), Hint: hintNotRunning}
+	case errors.Is(err, fs.ErrPermission):
+		return &say.Failure{Err: fmt.Errorf("%w at %s", ErrForbidden, c.path), Hint: "run it with sudo, or as a member of the group " + Group}
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, unix.EAGAIN), errors.As(err, &timeout) && timeout.Timeout():
+		return &say.Failure{What: fmt.Sprintf("tnat64d does not answer at %s", c.path), Hint: "it hangs or has too much to do: systemctl restart tnat64d"}
+	case errors.Is(err, unix.EINVAL):
+		return &say.Failure{What: fmt.Sprintf("%q is no path that a socket can have", c.path), Hint: "-socket takes what the configuration has as control.socket"}
+	}
+	return &say.Failure{What: fmt.Sprintf("what answers at %s does not talk as tnat64d does", c.path), Err: err,
+		Hint: "-socket takes what the configuration has as control.socket"}
+}

@@ -1,0 +1,243 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"tnat64d/clat/engine"
+)
+
+// Backend is whom the server asks: the daemon. Its methods are called by many
+// goroutines at once, and must neither wait for anything slow nor for the
+// server.
+type Backend interface {
+	// Status returns the present state, which the server does not change.
+	Status() Status
+
+	// Trace has every packet of every uplink shown to see from now on, also
+	// those of uplinks and engines that come later, until it is called with
+	// nil. Meanwhile the kernel engine must leave all packets to user space.
+	// see may be called by many goroutines at once, never blocks, and keeps
+	// nothing of what it is shown. Calls of Trace come one after another.
+	Trace(see func(uplink string, p engine.Seen)) error
+
+	// Nudge tells about a change of the network. An error is for the client.
+	Nudge(Nudge) error
+}
+
+// limits bound what clients can cost.
+type limits struct {
+	connections int // at a time; more are closed at once
+	requests    int // at a time; more are refused
+	streams     int // of these, watches and traces; the rest is for short ones
+	traces      int // of these
+
+	request time.Duration // for the client to send its request, and to take a short answer
+	stream  time.Duration // for a write to a client that watches or traces: it may be stopped for a moment
+	beat    time.Duration // between empty lines of a stream, that find out whether the client is there
+	pause   time.Duration // between two states for one client
+}
+
+var ordinary = limits{
+	connections: 32, requests: 16, streams: 12, traces: 4,
+	request: 5 * time.Second, stream: time.Minute, beat: 30 * time.Second, pause: 100 * time.Millisecond,
+}
+
+const (
+	maxHeader = 4 << 10 // bytes of a request's header; net/http adds as much
+	maxBody   = 64 << 10
+)
+
+// Server answers on the control socket. Whoever may open the socket may use
+// all of it: the kernel asks for write permission on the file (mode 0660, root
+// and Group), and nothing that a client can ask for breaks the data path.
+type Server struct {
+	socket   *socket
+	backend  Backend
+	limits   limits
+	tracing  tracing
+	complain *complaints
+
+	requests, streams slots
+
+	mu       sync.Mutex
+	watchers map[*watcher]struct{}
+	ended    bool
+	handlers sync.WaitGroup // Add with mu held and not ended
+}
+
+// NewServer makes the control socket at path; Run answers on it. Its errors
+// are for people.
+func NewServer(path string, b Backend, log *slog.Logger) (*Server, error) {
+	return newServer(path, b, log, ordinary)
+}
+
+func newServer(path string, b Backend, log *slog.Logger, l limits) (*Server, error) {
+	s, err := listen(path, log)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{
+		socket: s, backend: b, limits: l,
+		tracing:  tracing{backend: b, max: l.traces},
+		complain: &complaints{log: log, kinds: make(map[string]*complaint)},
+		requests: make(slots, l.requests), streams: make(slots, l.streams),
+		watchers: make(map[*watcher]struct{}),
+	}, nil
+}
+
+// Run answers until ctx ends, and returns nil then. It removes the socket. The
+// backend is not called any more when it returns.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.end()
+	defer s.socket.Close()
+	srv := &http.Server{
+		Handler:           s.handler(),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		ReadHeaderTimeout: s.limits.request,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          log.New(s.complain, "", 0),
+	}
+	srv.SetKeepAlivesEnabled(false) // a connection is one request, so that counting those is enough
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		// Those who watch see the end of their stream, those who do not read get no time.
+		soon, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		defer cancel()
+		if srv.Shutdown(soon) != nil {
+			srv.Close()
+		}
+	})
+	err := srv.Serve(&limited{Listener: s.socket, slots: make(slots, s.limits.connections), complain: s.complain})
+	if stop() {
+		srv.Close()
+		return err
+	}
+	<-stopped
+	return nil
+}
+
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", s.status)
+	mux.HandleFunc("GET /v1/watch", s.watch)
+	mux.HandleFunc("GET /v1/trace", s.trace)
+	mux.HandleFunc("POST /v1/nudge", s.nudge)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		refuse(w, http.StatusNotFound, fmt.Errorf("there is no %s %s", r.Method, r.URL.Path))
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.begin() {
+			return
+		}
+		defer s.handlers.Done()
+		if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+			c.understood.Store(true)
+		}
+		if !s.requests.take() {
+			s.complain.say("too many requests on the control socket at the same time")
+			refuse(w, http.StatusServiceUnavailable, errors.New("too many programs talk to it at the same time"))
+			return
+		}
+		defer s.requests.free()
+		rc, deadline := http.NewResponseController(w), time.Now().Add(s.limits.request)
+		rc.SetWriteDeadline(deadline)
+		if r.ContentLength != 0 {
+			// Also what nobody wants is read. Without a body net/http reads
+			// already, to see the client go, and must not be hurried.
+			rc.SetReadDeadline(deadline)
+		}
+		if r.Method == http.MethodGet && r.ContentLength != 0 {
+			refuse(w, http.StatusBadRequest, errors.New("the request has a body"))
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// begin notes that a request is handled, unless it is too late for that.
+func (s *Server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.handlers.Add(1)
+	}
+	return !s.ended
+}
+
+// end waits for the requests that are handled.
+func (s *Server) end() {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	s.handlers.Wait()
+}
+
+// problem is the body of every answer that is no success.
+type problem struct {
+	Error string `json:"error"`
+}
+
+func refuse(w http.ResponseWriter, status int, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(problem{err.Error()})
+}
+
+// present returns the state with what the contract promises.
+func (s *Server) present() Status {
+	st := s.backend.Status()
+	if st.Uplinks == nil {
+		st.Uplinks = []Uplink{}
+	}
+	return st
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	var b bytes.Buffer
+	if err := json.NewEncoder(&b).Encode(s.present()); err != nil {
+		refuse(w, http.StatusInternalServerError, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if _, err := w.Write(b.Bytes()); err != nil {
+		s.lost(err)
+	}
+}
+
+func (s *Server) nudge(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var n Nudge
+	if err == nil {
+		err = json.Unmarshal(body, &n)
+	}
+	if err == nil {
+		err = s.backend.Nudge(n)
+	}
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// lost notes why a write to a client failed, if the client is to blame: that
+// it has gone is no news.
+func (s *Server) lost(err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.complain.say("a client of the control socket does not read what it asked for: disconnected")
+	}
+}

@@ -1,0 +1,62 @@
+# bash completion of tnat64d, tnat64ctl and tnat64-lab.
+
+_tnat64_flags() { # COMMAND: of tnat64ctl
+	case $1 in
+	status | watch) echo -json -h ;;
+	trace) echo -reason -protocol -address -w -json -h ;;
+	doctor) echo -json -h ;;
+	nudge) echo -interface -dns -h ;;
+	translate) echo -config -json -h ;;
+	*) echo -socket -h ;;
+	esac
+}
+
+_tnat64() {
+	local program=${COMP_WORDS[0]##*/} cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+	local words='' files='' command='' i
+	case $program in
+	tnat64d)
+		words='-config -log-level -check -version -h'
+		;;
+	tnat64ctl)
+		for ((i = 1; i < COMP_CWORD; i++)); do
+			case ${COMP_WORDS[i]} in
+			-socket) i=$((i + 1)) ;;
+			-*) ;;
+			*)
+				command=${COMP_WORDS[i]}
+				break
+				;;
+			esac
+		done
+		words=$(_tnat64_flags "$command")
+		[ -n "$command" ] || words="status watch trace doctor nudge translate $words"
+		[ "$command" = translate ] && files=yes
+		;;
+	tnat64-lab)
+		if [ "$COMP_CWORD" = 1 ]; then
+			words='demo shell bench -h'
+		else
+			words='-pref64 -mtu -mtu-isp -native-ipv4 -tnat64d'
+			[ "${COMP_WORDS[1]}" = bench ] && words="$words -rounds -seconds" || words="$words -built-in"
+		fi
+		;;
+	esac
+	case $prev in
+	-config | -socket | -w | -tnat64d)
+		words=
+		files=yes
+		;;
+	-log-level) words='debug info warn error' ;;
+	-protocol) words='tcp udp icmp' ;;
+	-interface) words=$(command ls /sys/class/net 2>/dev/null) ;;
+	-reason | -address | -dns | -pref64 | -mtu | -mtu-isp | -rounds | -seconds) words= ;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+	if [ -n "$files" ]; then
+		mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$cur")
+		compopt -o filenames 2>/dev/null
+	fi
+}
+
+complete -F _tnat64 tnat64d tnat64ctl tnat64-lab
