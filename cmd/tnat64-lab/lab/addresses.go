@@ -24,7 +24,8 @@ var (
 	ispServer4    = netip.MustParsePrefix("198.51.100.0/24")
 	ispServerISP4 = netip.MustParseAddr("198.51.100.1")
 	nativeLink    = netip.MustParsePrefix("192.0.2.64/26")
-	nativeRouter  = netip.MustParseAddr("192.0.2.65")
+
+	moreLinks = netip.MustParsePrefix("2001:db8:100::/44") // laptop - router of other networks
 
 	// Only without a PLAT, when IPv6 goes all the way to the server.
 	routerISP6    = netip.MustParsePrefix("2001:db8:2::/64")
@@ -38,6 +39,7 @@ var (
 // Interface names, each inside its host.
 const (
 	Uplink  = "wlan0" // laptop, towards the router
+	Uplink2 = "eth0"  // laptop, towards a second router: Options.Second
 	TUN     = "nat64" // router, into the PLAT
 	lan     = "lan0"  // router, towards the laptop
 	wan     = "wan0"  // router, towards the isp
@@ -94,7 +96,7 @@ func checkPREF64(p netip.Prefix) error {
 	if p.Bits() == 96 && p.Addr().As16()[8] != 0 {
 		return fmt.Errorf("PREF64 %q: bits 64 to 71 must be zero (RFC 6052 section 2.2)", p)
 	}
-	for _, own := range []netip.Prefix{LaptopLink, routerISP6, ispServer6} {
+	for _, own := range []netip.Prefix{LaptopLink, routerISP6, ispServer6, moreLinks} {
 		if p.Overlaps(own) {
 			return fmt.Errorf("PREF64 %q overlaps the lab's own link %q; a prefix from 3fff::/20 does not", p, own)
 		}

@@ -1,14 +1,16 @@
 package lab
 
 import (
-	"encoding/binary"
 	"errors"
-	"io"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/net/ipv4"
 )
 
 // The names that the server's DNS knows (RFC 2606 reserves the domain).
@@ -76,24 +78,60 @@ func udpLimit(query []byte) int {
 	return 512
 }
 
-func dnsUDP(conn *net.UDPConn) {
+// serverDNS is the server's DNS, and what it was asked.
+type serverDNS struct {
+	mu      sync.Mutex
+	queries []Query
+}
+
+// ServerQueries returns what the server's own DNS has been asked so far,
+// oldest first. A VPN's resolver is that one: Query.To tells them apart.
+func (l *Lab) ServerQueries() []Query {
+	l.serverDNS.mu.Lock()
+	defer l.serverDNS.mu.Unlock()
+	return slices.Clone(l.serverDNS.queries)
+}
+
+// answer notes a query and answers it.
+func (s *serverDNS) answer(q Query, query []byte, limit int) []byte {
+	var p dnsmessage.Parser
+	if header, err := p.Start(query); err == nil {
+		if question, err := p.Question(); err == nil {
+			q.Time, q.ID, q.Length = time.Now(), header.ID, len(query)
+			q.Name, q.Type, q.CD = question.Name.String(), question.Type, header.CheckingDisabled
+			s.mu.Lock()
+			s.queries = append(s.queries, q)
+			s.mu.Unlock()
+		}
+	}
+	return answer(query, limit)
+}
+
+func (s *serverDNS) serveUDP(conn *net.UDPConn) {
 	buf := make([]byte, 4096)
+	packets := ipv4.NewPacketConn(conn)
+	packets.SetControlMessage(ipv4.FlagDst, true) // a socket for both families has none
 	for {
-		n, from, err := conn.ReadFrom(buf)
+		n, cm, from, err := packets.ReadFrom(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil {
 			continue // an ICMP error about an earlier answer
 		}
-		if out := answer(buf[:n], udpLimit(buf[:n])); out != nil {
+		q := Query{From: from.(*net.UDPAddr).AddrPort()}
+		if cm != nil {
+			to, _ := netip.AddrFromSlice(cm.Dst)
+			q.To = netip.AddrPortFrom(to.Unmap(), PortDNS)
+		}
+		if out := s.answer(q, buf[:n], udpLimit(buf[:n])); out != nil {
 			conn.WriteTo(out, from)
 		}
 	}
 }
 
-// dnsTCP serves DNS over TCP (RFC 7766): each message behind its length.
-func dnsTCP(ln net.Listener) {
+// serveTCP serves DNS over TCP (RFC 7766).
+func (s *serverDNS) serveTCP(ln net.Listener) {
 	for {
 		conn, err := ln.Accept()
 		if err != nil {
@@ -102,28 +140,11 @@ func dnsTCP(ln net.Listener) {
 		go func() {
 			defer conn.Close()
 			conn.SetDeadline(time.Now().Add(10 * time.Second))
-			answerStream(conn)
+			q := Query{
+				TCP:  true,
+				From: conn.RemoteAddr().(*net.TCPAddr).AddrPort(), To: conn.LocalAddr().(*net.TCPAddr).AddrPort(),
+			}
+			answerStream(conn, func(query []byte) []byte { return s.answer(q, query, 1<<16-1) })
 		}()
-	}
-}
-
-// answerStream answers the queries of one TCP connection.
-func answerStream(conn io.ReadWriter) {
-	for {
-		var length [2]byte
-		if _, err := io.ReadFull(conn, length[:]); err != nil {
-			return
-		}
-		query := make([]byte, binary.BigEndian.Uint16(length[:]))
-		if _, err := io.ReadFull(conn, query); err != nil {
-			return
-		}
-		out := answer(query, 1<<16-1)
-		if out == nil {
-			return
-		}
-		if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(out))), out...)); err != nil {
-			return
-		}
 	}
 }

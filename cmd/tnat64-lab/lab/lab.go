@@ -23,8 +23,25 @@ type Options struct {
 	MTUServer int // of the link isp - server; default 1500
 	RAMTU     int // MTU option of the RAs; default none
 
-	RDNSS      []netip.Addr // DNS servers in the RAs; default none
+	RDNSS      []netip.Addr // DNS servers in the RAs; default none, or the router with DNS
 	NativeIPv4 bool         // the laptop has native IPv4 as well
+	Link       netip.Prefix // /64 of the link laptop - router; default 2001:db8:1::/64
+
+	DNS *DNS // the router's resolver; default none
+
+	// How the network is broken, or what else it lacks.
+	NoPREF64        bool           // the RAs do not tell PREF64, the PLAT works
+	MorePREF64      []netip.Prefix // also in the RAs, each with a PLAT
+	DeadPREF64      []netip.Prefix // those of PREF64 and MorePREF64 whose PLAT is dead: see PLATDead
+	BlackHole       int            // longer packets (bytes) vanish on the link laptop - router: see SetBlackHole
+	BlackHoleISP    int            // and on the link router - isp
+	DHCPv6          bool           // the laptop's address is a /128 from DHCPv6: RA with M=1, prefix with A=0
+	NoDefaultRouter bool           // the RAs have router lifetime 0
+	NDFilter        int            // the access point forwards from so many addresses, those it sees in DAD first; 0: from all
+
+	// Second, if set, is another network, on which the laptop is with another
+	// interface, [Uplink2]: as from AddNetwork and AddUplink.
+	Second *Options
 
 	// NoPLAT leaves out the NAT64: IPv6 goes on to the server, which owns the
 	// synthesised address of its IPv4 address. It shows what a CLAT costs
@@ -46,6 +63,21 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if err := checkPREF64(o.PREF64); err != nil {
 		return o, err
+	}
+	for _, p := range o.MorePREF64 {
+		if err := checkPREF64(p); err != nil {
+			return o, err
+		}
+	}
+	if o.Link.IsValid() && (o.Link.Bits() != 64 || !o.Link.Addr().Is6() || o.Link != o.Link.Masked()) {
+		return o, fmt.Errorf("link %q is not a /64", o.Link)
+	}
+	if o.DNS != nil && !o.DNS.NoRDNSS && o.RDNSS == nil {
+		link := o.Link
+		if !link.IsValid() {
+			link = LaptopLink
+		}
+		o.RDNSS = []netip.Addr{link.Addr().Next()}
 	}
 	if o.PREF64Lifetime == 0 {
 		o.PREF64Lifetime = 10 * time.Minute
@@ -78,25 +110,25 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// Lab is a running network.
+// Lab is a running network, or several: its own one is embedded.
 type Lab struct {
-	ID                          string // "tn64-4711-2ph4-1", see Sweep
-	Dir                         string // a directory of its own for configuration and sockets
-	Laptop, Router, ISP, Server *Host
+	*Network
+	ID                  string // "tn64-4711-2ph4-1", see Sweep
+	Dir                 string // a directory of its own for configuration and sockets
+	Laptop, ISP, Server *Host
+	Second              *Network // Options.Second, or nil
 
-	options Options
-	plat    *plat
-	adverts *advertiser
-	stop    context.CancelFunc
-	running sync.WaitGroup
-	closing sync.Once
-	closed  error
+	life      context.Context // ends with Close
+	stop      context.CancelFunc
+	running   sync.WaitGroup
+	closing   sync.Once
+	closed    error
+	serverDNS serverDNS
 
-	mu      sync.Mutex
-	pref64  netip.Prefix
-	advert  Advert
-	message []byte // advert on the wire
-	silent  bool
+	mu       sync.Mutex
+	networks []*Network // the lab's own first
+	pools    int        // of PLATs, given away
+	air      *Network   // that the laptop's first interface was on, while it is on none
 }
 
 // New builds a lab and returns when the laptop has configured its IPv6: an
@@ -117,17 +149,18 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
-	l := &Lab{ID: id, Dir: filepath.Join(stateRoot, id), options: o, pref64: o.PREF64}
+	l := &Lab{ID: id, Dir: filepath.Join(stateRoot, id)}
 	// The context of New bounds the building, not the life of what is built.
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	l.stop = stop
-	if err := l.build(ctx, running); err != nil {
+	l.life, l.stop = context.WithCancel(context.WithoutCancel(ctx))
+	l.Network = l.describe(1, o)
+	l.networks = []*Network{l.Network}
+	if err := l.build(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("lab: %w", err), l.Close())
 	}
 	return l, nil
 }
 
-func (l *Lab) build(ctx, running context.Context) error {
+func (l *Lab) build(ctx context.Context) error {
 	if err := makeState(l.Dir); err != nil {
 		return err
 	}
@@ -142,36 +175,34 @@ func (l *Lab) build(ctx, running context.Context) error {
 	}
 	return steps(
 		l.wire,
-		func() error { return l.startPLAT(running) },
-		func() error { return l.routePREF64(l.pref64) },
-		func() error { return l.serve(running) },
-		func() error { return l.startAdvertising(running) },
-		func() error { return l.Laptop.up(Uplink) },
+		func() error { return l.serve(l.life) },
+		func() error { return l.start(l.life) },
 		func() error {
-			if l.options.NativeIPv4 {
-				return l.SetNativeIPv4(true)
+			_, err := l.turnOn()
+			return err
+		},
+		func() error { return l.Laptop.up(Uplink) },
+		l.configureLaptop,
+		l.addSecond,
+		func() error { return l.WaitOnline(ctx) },
+		func() error {
+			if l.Second != nil {
+				return l.Second.WaitOnline(ctx)
 			}
 			return nil
 		},
-		func() error { return l.waitOnline(ctx) },
 	)
 }
 
-func (l *Lab) startAdvertising(running context.Context) error {
-	adverts, err := newAdvertiser(l.Router)
-	if err != nil {
+// addSecond builds the network of Options.Second.
+func (l *Lab) addSecond() (err error) {
+	if l.options.Second == nil {
+		return nil
+	}
+	if l.Second, err = l.addNetwork(*l.options.Second); err != nil {
 		return err
 	}
-	l.adverts = adverts
-	first := Advert{
-		RouterLifetime: l.options.RouterLifetime,
-		Prefix:         LaptopLink, Valid: 24 * time.Hour, Preferred: 4 * time.Hour,
-		PREF64: []PREF64{{l.pref64, l.options.PREF64Lifetime}},
-		MTU:    l.options.RAMTU,
-		RDNSS:  l.options.RDNSS,
-	}
-	l.running.Go(func() { l.advertise(running) })
-	return l.SetAdvert(first)
+	return l.addUplink(Uplink2, l.Second)
 }
 
 // Close takes the lab away: servers, processes started on its hosts,
@@ -179,8 +210,15 @@ func (l *Lab) startAdvertising(running context.Context) error {
 func (l *Lab) Close() error {
 	l.closing.Do(func() {
 		l.stop()
+		l.mu.Lock()
+		hosts, networks := []*Host{l.Laptop, l.ISP, l.Server}, l.networks
+		l.mu.Unlock()
+		for _, n := range networks {
+			n.close()
+			hosts = append(hosts, n.Router)
+		}
 		var errs []error
-		for _, h := range []*Host{l.Laptop, l.Router, l.ISP, l.Server} {
+		for _, h := range hosts {
 			if h != nil {
 				errs = append(errs, h.close())
 			}

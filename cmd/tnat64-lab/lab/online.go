@@ -11,52 +11,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// waitOnline waits until the laptop has settled: it has a global IPv6 address
-// and a default route, and all addresses passed duplicate address detection.
-func (l *Lab) waitOnline(ctx context.Context) error {
+// WaitOnline waits until the laptop has settled on this network: it has a
+// global IPv6 address and a default route, if the network has these to offer,
+// and all addresses passed duplicate address detection.
+func (n *Network) WaitOnline(ctx context.Context) error {
 	// The kernel ignores RAs until the link is ready for IPv6, and asks for
 	// one only after a random second. So advertise now and then meanwhile.
 	for try := 0; ; try++ {
-		addr, err := l.LaptopAddress()
+		addr, err := n.LaptopAddress()
 		if err != nil {
 			return err
 		}
-		settled, err := l.Laptop.settled()
+		settled, err := n.lab.Laptop.settled()
 		if err != nil {
 			return err
 		}
-		routed, err := l.Laptop.hasDefaultRoute(netlink.FAMILY_V6)
-		if err != nil {
-			return err
+		routed := n.options.NoDefaultRouter
+		if !routed {
+			if routed, err = n.lab.Laptop.routesVia(n.Attached(), n.Local); err != nil {
+				return err
+			}
 		}
 		if addr.IsValid() && settled && routed {
 			return nil
 		}
-		if !routed && try%5 == 4 {
-			l.sendAdvert()
+		if (!routed || !addr.IsValid()) && try%5 == 4 {
+			n.sendAdvert()
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("laptop did not get online: %w", context.Cause(ctx))
+			return fmt.Errorf("laptop did not get online on %s: %w", n.Name, context.Cause(ctx))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-}
-
-// LaptopAddress returns the laptop's own global IPv6 address from SLAAC, or
-// the zero Addr while there is none that may be used.
-func (l *Lab) LaptopAddress() (netip.Addr, error) {
-	addrs, err := l.Laptop.addresses(Uplink, netlink.FAMILY_V6)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	for _, a := range addrs {
-		ip, _ := netip.AddrFromSlice(a.IP)
-		if LaptopLink.Contains(ip) && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED|unix.IFA_F_DEPRECATED) == 0 {
-			return ip, nil
-		}
-	}
-	return netip.Addr{}, nil
 }
 
 // settled reports whether no address is tentative any more.
@@ -92,6 +79,31 @@ func (h *Host) hasDefaultRoute(family int) (bool, error) {
 	for _, r := range routes {
 		if isDefault(r) {
 			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// routesVia reports whether the host has an IPv6 default route to that router.
+func (h *Host) routesVia(ifname string, router netip.Addr) (bool, error) {
+	link, err := h.Netlink.LinkByName(ifname)
+	if err != nil {
+		return false, fmt.Errorf("routes of %s: %w", h.Name, err)
+	}
+	routes, err := dump(func() ([]netlink.Route, error) { return h.Netlink.RouteList(nil, netlink.FAMILY_V6) })
+	if err != nil {
+		return false, fmt.Errorf("routes of %s: %w", h.Name, err)
+	}
+	for _, r := range routes {
+		if !isDefault(r) {
+			continue
+		}
+		// Several routers of one metric are one route of several hops.
+		hops := append(r.MultiPath, &netlink.NexthopInfo{LinkIndex: r.LinkIndex, Gw: r.Gw})
+		for _, hop := range hops {
+			if hop.LinkIndex == link.Attrs().Index && hop.Gw.Equal(router.AsSlice()) {
+				return true, nil
+			}
 		}
 	}
 	return false, nil

@@ -58,8 +58,8 @@ func (l *Lab) serve(ctx context.Context) error {
 			listen(PortEcho, echoTCP),
 			receive(PortEcho, echoUDP),
 			receive(PortEchoNoChecksum, echoWithoutChecksum),
-			listen(PortDNS, dnsTCP),
-			receive(PortDNS, dnsUDP),
+			listen(PortDNS, l.serverDNS.serveTCP),
+			receive(PortDNS, l.serverDNS.serveUDP),
 			func() error {
 				conn, err := net.ListenPacket("ip4:50", "0.0.0.0")
 				if err != nil {

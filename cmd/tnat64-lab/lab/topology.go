@@ -15,16 +15,16 @@ import (
 type end struct {
 	host   *Host
 	ifname string
-	mac    byte
+	mac    net.HardwareAddr
 }
 
 // connect makes a veth pair between two hosts, both ends still down. It is
 // created inside the namespaces: the machine's own never sees it.
 func connect(a, b end, mtu int) error {
 	link := &netlink.Veth{
-		LinkAttrs:        netlink.LinkAttrs{Name: a.ifname, MTU: mtu, HardwareAddr: hardwareAddr(a.mac)},
+		LinkAttrs:        netlink.LinkAttrs{Name: a.ifname, MTU: mtu, HardwareAddr: a.mac},
 		PeerName:         b.ifname,
-		PeerHardwareAddr: hardwareAddr(b.mac),
+		PeerHardwareAddr: b.mac,
 		PeerNamespace:    netlink.NsFd(b.host.ns),
 		PeerMTU:          uint32(mtu),
 	}
@@ -42,6 +42,29 @@ func (h *Host) up(ifname string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("set up %s:%s: %w", h.Name, ifname, err)
+	}
+	return nil
+}
+
+// down sets an interface down.
+func (h *Host) down(ifname string) error {
+	link, err := h.Netlink.LinkByName(ifname)
+	if err == nil {
+		err = h.Netlink.LinkSetDown(link)
+	}
+	if err != nil {
+		return fmt.Errorf("set down %s:%s: %w", h.Name, ifname, err)
+	}
+	return nil
+}
+
+func (h *Host) setHardwareAddr(ifname string, mac net.HardwareAddr) error {
+	link, err := h.Netlink.LinkByName(ifname)
+	if err == nil {
+		err = h.Netlink.LinkSetHardwareAddr(link, mac)
+	}
+	if err != nil {
+		return fmt.Errorf("address %s of %s:%s: %w", mac, h.Name, ifname, err)
 	}
 	return nil
 }
@@ -102,14 +125,10 @@ func (h *Host) route(dst netip.Prefix, ifname string, via netip.Addr) error {
 	return nil
 }
 
-// unroute removes the route to dst on that interface.
-func (h *Host) unroute(dst netip.Prefix, ifname string) error {
-	link, err := h.Netlink.LinkByName(ifname)
-	if err == nil {
-		err = h.Netlink.RouteDel(&netlink.Route{Dst: ipNet(dst), LinkIndex: link.Attrs().Index})
-	}
-	if err != nil {
-		return fmt.Errorf("remove route to %s on %s:%s: %w", dst, h.Name, ifname, err)
+// unroute removes the route to dst, wherever it leads.
+func (h *Host) unroute(dst netip.Prefix) error {
+	if err := h.Netlink.RouteDel(&netlink.Route{Dst: ipNet(dst)}); err != nil {
+		return fmt.Errorf("remove route to %s on %s: %w", dst, h.Name, err)
 	}
 	return nil
 }
@@ -163,39 +182,28 @@ func (l *Lab) wire() error {
 		l.ISP.infrastructure,
 		l.Server.infrastructure,
 		l.forwarding,
-		func() error { return connect(end{l.Laptop, Uplink, 0x10}, end{l.Router, lan, 0x01}, o.MTU) },
-		func() error { return connect(end{l.Router, wan, 0x02}, end{l.ISP, ispWest, 0x03}, o.MTUISP) },
-		func() error { return connect(end{l.ISP, ispEast, 0x04}, end{l.Server, eth, 0x05}, o.MTUServer) },
-		func() error { return l.Router.up(lan) },
-		func() error { return l.Router.up(wan) },
-		func() error { return l.ISP.up(ispWest) },
+		l.Network.forwarding,
+		func() error { return l.plug(Uplink, hardwareAddr(0x10), l.Network) },
+		l.Network.wireISP,
+		func() error {
+			return connect(end{l.ISP, ispEast, hardwareAddr(0x04)}, end{l.Server, eth, hardwareAddr(0x05)}, o.MTUServer)
+		},
 		func() error { return l.ISP.up(ispEast) },
 		func() error { return l.Server.up(eth) },
-
-		func() error { return l.Router.address(lan, RouterLocal, 64) },
-		func() error { return l.Router.address(lan, RouterIPv6, LaptopLink.Bits()) },
-		func() error { return l.Router.address(wan, RouterIPv4, routerISP4.Bits()) },
-		func() error { return l.ISP.address(ispWest, ISPIPv4, routerISP4.Bits()) },
 		func() error { return l.ISP.address(ispEast, ispServerISP4, ispServer4.Bits()) },
 		func() error { return l.Server.address(eth, ServerIPv4, ispServer4.Bits()) },
-
-		func() error { return l.Router.route(anyIPv4, wan, ISPIPv4) },
-		func() error { return l.ISP.route(Pool, ispWest, RouterIPv4) },
-		func() error { return l.ISP.route(nativeLink, ispWest, RouterIPv4) },
 		func() error { return l.Server.route(anyIPv4, eth, ispServerISP4) },
 	)
 }
 
-// forwarding makes routers of the routers, and IPv4-only machines of those
-// beyond the PLAT.
+// forwarding makes a router of the isp, and IPv4-only machines of those beyond
+// the PLAT.
 func (l *Lab) forwarding() error {
 	ipv6Beyond := "1" // disabled
 	if l.options.NoPLAT {
 		ipv6Beyond = "0"
 	}
 	return steps(
-		func() error { return l.Router.Sysctl("net.ipv4.ip_forward", "1") },
-		func() error { return l.Router.Sysctl("net.ipv6.conf.all.forwarding", "1") },
 		func() error { return l.ISP.Sysctl("net.ipv4.ip_forward", "1") },
 		func() error { return l.ISP.Sysctl("net.ipv6.conf.all.forwarding", "1") },
 		func() error { return l.ISP.Sysctl("net.ipv6.conf.all.disable_ipv6", ipv6Beyond) },
@@ -225,37 +233,43 @@ func (l *Lab) wireWithoutPLAT() error {
 	)
 }
 
-// SetNativeIPv4 gives the laptop native IPv4 beside its IPv6, or takes it away
-// again: an address and a default route of metric 100, as a DHCP client would.
-func (l *Lab) SetNativeIPv4(on bool) error {
-	link, err := l.Laptop.Netlink.LinkByName(Uplink)
+// SetNativeIPv4 gives the laptop native IPv4 on this network beside its IPv6,
+// or takes it away again: an address and a default route of metric 100, as a
+// DHCP client would.
+func (n *Network) SetNativeIPv4(on bool) error {
+	uplink := n.Attached()
+	link, err := n.lab.Laptop.Netlink.LinkByName(uplink)
 	if err != nil {
 		return fmt.Errorf("native IPv4: %w", err)
 	}
-	addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(NativeLaptop, nativeLink.Bits()))}
+	n.mu.Lock()
+	n.nativeOn = on
+	n.mu.Unlock()
+	own := n.NativeLaptop()
 	if !on {
 		// The routes go with the address.
-		if err := l.Laptop.Netlink.AddrDel(link, addr); err != nil {
+		if err := n.lab.Laptop.Netlink.AddrDel(link, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(own, n.native.Bits()))}); err != nil {
 			return fmt.Errorf("native IPv4: %w", err)
 		}
 		return nil
 	}
+	gateway := n.native.Addr().Next()
 	return steps(
-		func() error { return l.Router.address(lan, nativeRouter, nativeLink.Bits()) },
-		func() error { return l.Laptop.address(Uplink, NativeLaptop, nativeLink.Bits()) },
+		func() error { return n.Router.address(lan, gateway, n.native.Bits()) },
+		func() error { return n.lab.Laptop.address(uplink, own, n.native.Bits()) },
 		func() error {
-			return l.Laptop.Netlink.RouteReplace(&netlink.Route{
-				Dst: ipNet(anyIPv4), LinkIndex: link.Attrs().Index, Gw: nativeRouter.AsSlice(), Priority: 100,
+			return n.lab.Laptop.Netlink.RouteReplace(&netlink.Route{
+				Dst: ipNet(anyIPv4), LinkIndex: link.Attrs().Index, Gw: gateway.AsSlice(), Priority: 100,
 			})
 		},
 	)
 }
 
-// routePREF64 leads a PREF64 to the PLAT, or without one to the server.
-func (l *Lab) routePREF64(p netip.Prefix) error {
-	if !l.options.NoPLAT {
-		return l.Router.route(p, TUN, netip.Addr{})
-	}
+// NativeLaptop is the laptop's native IPv4 address on this network, when it has one.
+func (n *Network) NativeLaptop() netip.Addr { return n.native.Addr().Next().Next() }
+
+// routeToServer leads a PREF64 to the server, which owns its own address there.
+func (l *Lab) routeToServer(p netip.Prefix) error {
 	return steps(
 		func() error { return l.Server.address(eth, Synthesize(p, ServerIPv4), 128) },
 		func() error { return l.ISP.route(p, ispEast, ispServer6Srv) },
@@ -263,15 +277,11 @@ func (l *Lab) routePREF64(p netip.Prefix) error {
 	)
 }
 
-// unroutePREF64 undoes routePREF64, except that a server without a PLAT keeps
-// its old address.
-func (l *Lab) unroutePREF64(p netip.Prefix) error {
-	if !l.options.NoPLAT {
-		return l.Router.unroute(p, TUN)
-	}
+// unrouteToServer undoes routeToServer, except that the server keeps its old address.
+func (l *Lab) unrouteToServer(p netip.Prefix) error {
 	return steps(
-		func() error { return l.Router.unroute(p, wan) },
-		func() error { return l.ISP.unroute(p, ispEast) },
+		func() error { return l.Router.unroute(p) },
+		func() error { return l.ISP.unroute(p) },
 	)
 }
 
