@@ -39,6 +39,11 @@ func (d *tnat64d) look() {
 		} else if was := u.plat.state; u.plat.look(now, f) {
 			d.judged(u, was)
 		}
+		if target := d.conf.Discovery.PLATProbe; target.IsValid() && u.plat.doubtful() {
+			if err := probe(d.ctx, u.want.CLAT.TUN, u.want.CLAT.IPv4, target); err != nil {
+				d.log.Debug("the PLAT cannot be probed", "iface", u.Name, "reason", err)
+			}
+		}
 		sooner(u.plat.next(now))
 	}
 	if d.alive > 0 {

@@ -77,6 +77,9 @@ func (w *platWatch) enter(s control.PLATState, now time.Time) {
 	}
 }
 
+// doubtful reports whether an answer would be welcome.
+func (w *platWatch) doubtful() bool { return w.state != control.PLATAnswering || !w.began.IsZero() }
+
 // next is how long to wait before the next look.
 func (w *platWatch) next(now time.Time) time.Duration {
 	suspicious := !w.began.IsZero() && now.Sub(w.suspected) < watchfulAfter

@@ -62,6 +62,9 @@ type Discovery struct {
 	// DNSServers are asked for ipv4only.arpa (RFC 7050). A link-local one may
 	// have a zone. Empty: the resolvers of the uplink.
 	DNSServers []netip.Addr
+	// PLATProbe is pinged through a PLAT of which nothing is known or that
+	// seems not to answer. Invalid: nothing is ever sent for that.
+	PLATProbe netip.Addr
 }
 
 // Translation is the table [translation]: the choices RFC 7915 leaves open.

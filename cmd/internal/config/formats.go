@@ -187,6 +187,21 @@ var dnsServer = format[netip.Addr]{
 	},
 }
 
+// platProbe is an address that the user chooses: pinging somebody who has not
+// been asked is impolite (and for those of ipv4only.arpa RFC 8880 forbids it).
+var platProbe = format[netip.Addr]{
+	allowed: "a unicast IPv4 address of somebody who does not mind to be pinged",
+	parse: func(s string) (netip.Addr, error) {
+		a, err := hostIPv4(s)
+		if err == nil && continuity.Contains(a) {
+			return a, errors.New("is an address of CLATs (RFC 7335)")
+		}
+		return a, err
+	},
+}
+
+var continuity = netip.MustParsePrefix("192.0.0.0/29")
+
 var socketPath = format[string]{
 	allowed: "an absolute path of up to 107 bytes",
 	parse: func(s string) (string, error) {

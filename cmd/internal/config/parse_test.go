@@ -213,6 +213,8 @@ func TestMistakes(t *testing.T) {
 		{"[discovery]\nsources = []", `2:11: discovery.sources: "[]" and no clat.pref64: there is no way to get a prefix; allowed: at least one of ra, dns, or a prefix in clat.pref64`},
 		{"[discovery]\ndns-servers = [\"192.0.2.53\"]", `2:16: discovery.dns-servers: "192.0.2.53" is IPv4, not IPv6; allowed: a unicast IPv6 address`},
 		{"[discovery]\ndns-servers = [\"2001:db8::53%eth0\"]", `2:16: discovery.dns-servers: "2001:db8::53%eth0" has a zone but is not link-local; allowed: a unicast IPv6 address`},
+		{"[discovery]\nplat-probe = \"192.0.0.170\"", `2:14: discovery.plat-probe: "192.0.0.170" is an address of ipv4only.arpa, by which PREF64 is discovered (RFC 7050); allowed: a unicast IPv4 address of somebody who does not mind to be pinged`},
+		{"[discovery]\nplat-probe = \"192.0.0.1\"", `2:14: discovery.plat-probe: "192.0.0.1" is an address of CLATs (RFC 7335); allowed: a unicast IPv4 address of somebody who does not mind to be pinged`},
 		{"[discovery]\ndns-servers = [\"resolver\"]", `2:16: discovery.dns-servers: "resolver" is not an address; allowed: a unicast IPv6 address`},
 
 		// [translation]

@@ -47,6 +47,7 @@ var discoveryKeys = []key{
 		list(c, name, n, &c.config.Discovery.Sources, oneOf[Source](sourceWords))
 	}},
 	{"dns-servers", func(c *checker, name string, n *node) { list(c, name, n, &c.config.Discovery.DNSServers, dnsServer) }},
+	{"plat-probe", func(c *checker, name string, n *node) { text(c, name, n, &c.config.Discovery.PLATProbe, platProbe) }},
 }
 
 var translationKeys = []key{
