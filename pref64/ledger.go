@@ -20,10 +20,11 @@ type ledger struct {
 	logged [NumReasons]time.Time
 }
 
-// note counts ig at now. When too many different things have been ignored the
+// note counts ig at now, once or as often as its Count says. When too many different things have been ignored the
 // one that was seen longest ago is forgotten; the totals keep counting it.
 func (l *ledger) note(ig Ignored, now time.Time) {
-	l.totals[ig.Reason]++
+	times := max(ig.Count, 1)
+	l.totals[ig.Reason] += times
 	if last := l.logged[ig.Reason]; last.IsZero() || now.Sub(last) >= logEvery {
 		l.logged[ig.Reason] = now
 		l.warn(ig)
@@ -32,14 +33,14 @@ func (l *ledger) note(ig Ignored, now time.Time) {
 	i := slices.IndexFunc(l.recent, func(o Ignored) bool {
 		return o.Reason == ig.Reason && o.Prefix == ig.Prefix && o.Router == ig.Router
 	})
+	ig.Count = times
 	switch {
 	case i >= 0:
-		ig.Count = l.recent[i].Count
+		ig.Count += l.recent[i].Count
 		l.recent = slices.Delete(l.recent, i, i+1)
 	case len(l.recent) == maxRecent:
 		l.recent = slices.Delete(l.recent, 0, 1)
 	}
-	ig.Count++
 	ig.Last = now
 	l.recent = append(l.recent, ig)
 }
@@ -50,7 +51,7 @@ func (l *ledger) warn(ig Ignored) {
 		attrs = append(attrs, "pref64", ig.Prefix)
 	}
 	if ig.Router.IsValid() {
-		attrs = append(attrs, "router", ig.Router)
+		attrs = append(attrs, ig.Reason.speaker(), ig.Router)
 	}
 	l.log.Warn("ignored while looking for PREF64: "+ig.Reason.Explanation(), attrs...)
 }

@@ -80,3 +80,16 @@ func parseMTU(opt []byte) (int, Reason) {
 	}
 	return int(min(mtu, 1<<31-1)), None // int may have 32 bits
 }
+
+// parseRDNSS reads a Recursive DNS Server option (RFC 8106 section 5.1): eight
+// bytes with the lifetime, then addresses.
+func parseRDNSS(opt []byte) (RDNSS, Reason) {
+	if len(opt) < 8+16 || (len(opt)-8)%16 != 0 {
+		return RDNSS{}, BadLength
+	}
+	r := RDNSS{Lifetime: time.Duration(binary.BigEndian.Uint32(opt[4:])) * time.Second}
+	for a := opt[8:]; len(a) > 0; a = a[16:] {
+		r.Servers = append(r.Servers, netip.AddrFrom16([16]byte(a)))
+	}
+	return r, None
+}

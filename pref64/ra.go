@@ -14,6 +14,7 @@ type RouterAdvertisement struct {
 	MTU            int           // bytes, at least 1280; 0: not given. Nobody adopts more than the link's own
 	Prefixes       []PrefixInfo  // in the order of the options
 	PREF64         []PREF64      // in the order of the options
+	RDNSS          []RDNSS       // in the order of the options
 	Ignored        []Ignored     // options that were left out
 }
 
@@ -26,13 +27,19 @@ type PrefixInfo struct {
 	Preferred  time.Duration // Infinite if it never ends
 }
 
-// Infinite is the lifetime of 0xffffffff seconds in a PrefixInfo.
+// Infinite is the lifetime of 0xffffffff seconds in a PrefixInfo or RDNSS.
 const Infinite = time.Duration(0xffffffff) * time.Second
 
 // PREF64 is a PREF64 option (RFC 8781 section 4) with a usable prefix.
 type PREF64 struct {
 	Prefix   netip.Prefix
 	Lifetime time.Duration // a multiple of 8 s, at most 65528 s; 0: withdrawn
+}
+
+// RDNSS is a Recursive DNS Server option (RFC 8106 section 5.1).
+type RDNSS struct {
+	Servers  []netip.Addr  // at least one, without zones
+	Lifetime time.Duration // Infinite if it never ends; 0: withdrawn
 }
 
 const (
@@ -42,6 +49,7 @@ const (
 	optSourceLinkLayer = 1
 	optPrefixInfo      = 3
 	optMTU             = 5
+	optRDNSS           = 25
 	optPREF64          = 38
 
 	raFixedLen = 16 // bytes of a Router Advertisement before its options
@@ -99,6 +107,12 @@ func (ra *RouterAdvertisement) add(opt []byte) Reason {
 		p, reason := parsePREF64(opt)
 		if reason == None {
 			ra.PREF64 = append(ra.PREF64, p)
+		}
+		return reason
+	case optRDNSS:
+		r, reason := parseRDNSS(opt)
+		if reason == None {
+			ra.RDNSS = append(ra.RDNSS, r)
 		}
 		return reason
 	case optPrefixInfo:

@@ -33,6 +33,7 @@ type RASource struct {
 	ifindex  int
 	log      *slog.Logger
 	solicits chan struct{}
+	attaches chan struct{}
 }
 
 var _ Source = (*RASource)(nil)
@@ -40,7 +41,7 @@ var _ Source = (*RASource)(nil)
 // NewRASource returns a RASource for the interface with the given index. The
 // log should carry its name.
 func NewRASource(ifindex int, log *slog.Logger) *RASource {
-	return &RASource{ifindex: ifindex, log: log, solicits: make(chan struct{}, 1)}
+	return &RASource{ifindex: ifindex, log: log, solicits: make(chan struct{}, 1), attaches: make(chan struct{}, 1)}
 }
 
 // Solicit makes Run ask the routers again: up to three Router Solicitations,
@@ -50,6 +51,15 @@ func NewRASource(ifindex int, log *slog.Logger) *RASource {
 func (s *RASource) Solicit() {
 	select {
 	case s.solicits <- struct{}{}:
+	default:
+	}
+}
+
+// attached makes Run ask the routers as at the start: the link may be another
+// one, on which nothing has been asked yet.
+func (s *RASource) attached() {
+	select {
+	case s.attaches <- struct{}{}:
 	default:
 	}
 }
@@ -105,6 +115,10 @@ func (s *RASource) Run(ctx context.Context, emit func(Report)) error {
 			if rawErr == nil {
 				sol.start(time.Now().Add(rand.N(solicitDelay)))
 			}
+		case <-s.attaches:
+			if rawErr == nil {
+				sol.attach(time.Now().Add(rand.N(startDelay)))
+			}
 		case <-timer.C:
 			if err := raw.solicit(); err == nil {
 				sol.sent(time.Now())
@@ -153,7 +167,7 @@ func receive(ctx context.Context, read func() (Report, error), reports chan<- Re
 			continue
 		}
 		failures = 0
-		if r.RA == nil && r.Observations == nil && r.Ignored == nil {
+		if r.RA == nil && r.Observations == nil && r.Resolvers == nil && r.Ignored == nil {
 			continue
 		}
 		select {

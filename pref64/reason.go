@@ -30,6 +30,15 @@ const (
 	TooMany
 	Flapping
 
+	// A DNS answer, or what came instead, is not used.
+	WrongID
+	WrongQuestion
+	MalformedAnswer
+	AnswerTooLong
+	TooManyRecords
+	NoWellKnown
+	Ambiguous
+
 	// The kernel's own report.
 	MalformedReport
 	EventsLost
@@ -43,6 +52,14 @@ func (r Reason) String() string { return reasons[r].name }
 
 // Explanation returns one sentence for people.
 func (r Reason) Explanation() string { return reasons[r].explanation }
+
+// speaker is the log key for who said what is not used.
+func (r Reason) speaker() string {
+	if r >= WrongID && r <= Ambiguous {
+		return "resolver"
+	}
+	return "router"
+}
 
 var reasons = [NumReasons]struct{ name, explanation string }{
 	None: {"none", "It was accepted."},
@@ -63,8 +80,16 @@ var reasons = [NumReasons]struct{ name, explanation string }{
 	BadMTU:    {"bad-mtu", "An MTU option names less than 1280 bytes, which no IPv6 link may have."},
 
 	OwnPrefix: {"own-prefix", "The prefix overlaps a prefix or an address of the link itself, which is not behind a NAT64."},
-	TooMany:   {"too-many", "The link already has as many prefixes as are remembered."},
+	TooMany:   {"too-many", "The link already has as many prefixes, or resolvers, as are remembered."},
 	Flapping:  {"flapping", "The prefix in use changed so often that the next one has to wait."},
+
+	WrongID:         {"wrong-id", "A DNS answer came that nobody had asked for: it has another id than the question."},
+	WrongQuestion:   {"wrong-question", "A DNS answer came that is about another question."},
+	MalformedAnswer: {"malformed-answer", "A DNS answer cannot be read."},
+	AnswerTooLong:   {"answer-too-long", "A DNS answer is longer than was announced, or than any answer to this question can be."},
+	TooManyRecords:  {"too-many-records", "A DNS answer has more records than are looked at."},
+	NoWellKnown:     {"no-well-known-address", "The IPv6 addresses of ipv4only.arpa do not hold 192.0.0.170 or 192.0.0.171 where a DNS64 puts them; a captive portal may have answered."},
+	Ambiguous:       {"ambiguous", "The IPv6 addresses of ipv4only.arpa hold the well-known IPv4 address twice, so that nobody can tell the length of the prefix."},
 
 	MalformedReport: {"malformed-report", "A report of the kernel about a Router Advertisement could not be read."},
 	EventsLost:      {"events-lost", "The kernel dropped reports about Router Advertisements because they came too fast."},

@@ -9,6 +9,10 @@ const (
 	maxSolicitations     = 3               // MAX_RTR_SOLICITATIONS (RFC 4861 section 10)
 	solicitationInterval = 4 * time.Second // RTR_SOLICITATION_INTERVAL (RFC 4861 section 10)
 
+	// attachInterval is the least time between solicitations when the link
+	// comes and goes.
+	attachInterval = time.Second
+
 	// A solicitation that could not be sent, most often because the interface
 	// has no address yet, is tried again for as long as its interval lasts.
 	solicitationRetry = 500 * time.Millisecond
@@ -32,6 +36,14 @@ func (s *solicitor) start(at time.Time) {
 	if !s.last.IsZero() {
 		s.next = later(at, s.last.Add(solicitationInterval))
 	}
+}
+
+// attach asks for a new round on what may be another link: the distance from
+// the last solicitation counts no more, but for that of links that flap.
+func (s *solicitor) attach(at time.Time) {
+	last := s.last.Add(attachInterval)
+	s.last = time.Time{}
+	s.start(later(at, last))
 }
 
 // sent notes that the solicitation that was due went out.

@@ -1,6 +1,7 @@
 package pref64
 
 import (
+	"cmp"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -47,24 +48,33 @@ const (
 type Tracker struct {
 	changed chan struct{}
 
-	mu      sync.Mutex
-	entries []entry // in the order of arrival
-	own     []netip.Prefix
-	current Observation // valid if current.Prefix is
-	mtu     int
-	ignored ledger
-	timer   *time.Timer // runs update at the next time something ends
-	closed  bool
+	mu         sync.Mutex
+	entries    []entry // in the order of arrival
+	own        []netip.Prefix
+	home       netip.Prefix  // what would be in use if nothing were in doubt
+	current    Observation   // valid if current.Prefix is
+	candidates []Observation // usable, one for each prefix, current first; none if current is not valid
+	mtu        int
+	link       attachment
+	resolvers  []resolver // in the order of arrival
+	doubts     []doubt
+	inquiry    inquiry
+	ignored    ledger
+	timer      *time.Timer // runs update at the next time something ends
+	closed     bool
 
 	// adopted is where the adoptions made so far have pushed the time, each
 	// by flapInterval, as in a token bucket (generic cell rate algorithm).
 	adopted time.Time
 	held    netip.Prefix // waits for its turn; invalid if nothing does
+
+	news news
 }
 
 type entry struct {
 	Observation
-	inRA bool // overlapped a prefix of the last RA it came in
+	inRA  bool // overlapped a prefix of the last RA it came in
+	stale bool // heard before the present attachment
 }
 
 // NewTracker returns a Tracker that knows the given static prefixes. The log
@@ -74,10 +84,12 @@ func NewTracker(static []netip.Prefix, log *slog.Logger) *Tracker {
 	t := &Tracker{
 		changed: make(chan struct{}, 1),
 		ignored: ledger{log: log},
+		inquiry: inquiry{wake: make(chan struct{}, 1)},
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
+	t.link.since = now
 	t.timer = time.AfterFunc(time.Hour, t.tick)
 	for _, p := range static {
 		t.observe(Observation{Prefix: p, Origin: Static}, nil, now)
@@ -162,6 +174,8 @@ func (t *Tracker) Forget() {
 	}
 	t.entries = slices.DeleteFunc(t.entries, func(e entry) bool { return e.Origin != Static })
 	t.adopted = time.Time{}
+	t.resolvers, t.doubts = nil, nil
+	t.link = attachment{number: t.link.number + 1, since: time.Now()}
 	if t.mtu != 0 {
 		t.mtu = 0
 		t.notify()
@@ -187,7 +201,35 @@ func (t *Tracker) Apply(r Report) {
 	for _, o := range r.Observations {
 		t.observe(o, r.RA, now)
 	}
+	for _, d := range r.Resolvers {
+		t.hearResolver(d, now)
+	}
+	if r.RA != nil {
+		t.hearRA(r.RA, now)
+	}
 	t.update(now)
+}
+
+// hearRA takes in what ra says besides prefixes and resolvers.
+func (t *Tracker) hearRA(ra *RouterAdvertisement, now time.Time) {
+	t.link.heardRA = true
+	t.hearPrefixes(ra, now)
+	if ra.RouterLifetime == 0 {
+		return
+	}
+	if !t.link.unsettled.IsZero() {
+		t.settle(ra)
+	}
+	if t.link.notCarried.IsZero() && !t.carried() {
+		t.link.notCarried = now
+	}
+}
+
+// carried reports whether routers of this attachment advertise a usable PREF64.
+func (t *Tracker) carried() bool {
+	return slices.ContainsFunc(t.entries, func(e entry) bool {
+		return e.Origin == RA && !e.stale && t.usable(e)
+	})
 }
 
 // observe enters o into the table. ra is the message it came in, if known.
@@ -220,7 +262,7 @@ func (t *Tracker) observe(o Observation, ra *RouterAdvertisement, now time.Time)
 		t.entries = append(t.entries, entry{})
 	}
 	e := &t.entries[i]
-	e.Observation = o
+	e.Observation, e.stale = o, false
 	if ra != nil {
 		e.inRA = ra.contains(o.Prefix)
 	}
@@ -267,18 +309,22 @@ func (t *Tracker) tick() {
 
 // update forgets what has expired, chooses again, and sets the timer.
 func (t *Tracker) update(now time.Time) {
-	t.entries = slices.DeleteFunc(t.entries, func(e entry) bool {
-		return !e.Expires.IsZero() && !now.Before(e.Expires)
-	})
+	t.expire(now)
 
-	next, held := t.choose(), netip.Prefix{}
+	t.home = first(t.ranked(t.home, false)).Prefix
+	keep := t.home
+	if !t.doubted(keep).IsZero() {
+		keep = t.current.Prefix
+	}
+	order := t.ranked(keep, true)
+	next, held := first(order), netip.Prefix{}
 	if next.Prefix != t.current.Prefix {
 		if next.Origin != Static && now.Before(t.turn()) {
 			held = next.Prefix
 			if held != t.held {
 				t.ignored.note(Ignored{Reason: Flapping, Prefix: next.Prefix, Router: next.Router}, now)
 			}
-			next = Observation{}
+			next = find(order, t.current.Prefix)
 		} else if next.Origin != Static {
 			t.adopted = later(t.adopted, now).Add(flapInterval)
 		}
@@ -287,20 +333,93 @@ func (t *Tracker) update(now time.Time) {
 		t.notify()
 	}
 	t.current, t.held = next, held
+	t.candidates = nil
+	if next.Prefix.IsValid() {
+		t.candidates = append(t.candidates, next)
+		for _, o := range order {
+			if o.Prefix != next.Prefix {
+				t.candidates = append(t.candidates, o)
+			}
+		}
+	}
+	t.inquire(now)
+	t.announce(now)
 	t.setTimer(now)
 }
 
-// choose returns the prefix to use, or the zero Observation.
-func (t *Tracker) choose() Observation {
-	var best Observation
+// expire forgets what has ended.
+func (t *Tracker) expire(now time.Time) {
+	over := func(end time.Time) bool { return !end.IsZero() && !now.Before(end) }
+	t.entries = slices.DeleteFunc(t.entries, func(e entry) bool { return over(e.Expires) })
+	t.resolvers = slices.DeleteFunc(t.resolvers, func(r resolver) bool { return over(r.Expires) })
+	t.link.onLink = slices.DeleteFunc(t.link.onLink, func(o onLink) bool { return over(o.expires) })
+	t.doubts = slices.DeleteFunc(t.doubts, func(d doubt) bool { return over(d.until) })
+	if over(t.link.unsettled) {
+		t.settle(nil)
+	}
+}
+
+// ranked returns the usable prefixes, each once, best first: by doubt, if
+// doubts count, then those heard since the link was attached, then by Origin,
+// then keep, then in the order of arrival.
+func (t *Tracker) ranked(keep netip.Prefix, doubts bool) []Observation {
+	until := func(p netip.Prefix) time.Time {
+		if !doubts {
+			return time.Time{}
+		}
+		return t.doubted(p)
+	}
+	var usable []entry
 	for _, e := range t.entries {
-		o := e.Observation
-		keeps := o.Prefix == t.current.Prefix && best.Prefix != t.current.Prefix
-		if t.usable(e) && (!best.Prefix.IsValid() || o.Origin < best.Origin || o.Origin == best.Origin && keeps) {
-			best = o
+		if t.usable(e) {
+			e.Doubted = !until(e.Prefix).IsZero()
+			usable = append(usable, e)
 		}
 	}
-	return best
+	slices.SortStableFunc(usable, func(a, b entry) int {
+		return cmp.Or(
+			until(a.Prefix).Compare(until(b.Prefix)), // zero is before all
+			no(a.stale, b.stale),
+			cmp.Compare(a.Origin, b.Origin),
+			-no(a.Prefix == keep, b.Prefix == keep),
+		)
+	})
+	var order []Observation
+	for _, e := range usable {
+		if !find(order, e.Prefix).Prefix.IsValid() {
+			order = append(order, e.Observation)
+		}
+	}
+	return order
+}
+
+// no orders what is not so before what is.
+func no(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// first returns the first of order, or the zero Observation.
+func first(order []Observation) Observation {
+	if len(order) == 0 {
+		return Observation{}
+	}
+	return order[0]
+}
+
+// find returns the Observation with the prefix p, or the zero Observation.
+func find(order []Observation, p netip.Prefix) Observation {
+	for _, o := range order {
+		if o.Prefix == p {
+			return o
+		}
+	}
+	return Observation{}
 }
 
 // turn is the earliest time at which an advertised prefix may be adopted.
@@ -311,6 +430,17 @@ func (t *Tracker) setTimer(now time.Time) {
 	for _, e := range t.entries {
 		at = earlier(at, e.Expires)
 	}
+	for _, r := range t.resolvers {
+		at = earlier(at, r.Expires)
+	}
+	for _, o := range t.link.onLink {
+		at = earlier(at, o.expires)
+	}
+	for _, d := range t.doubts {
+		at = earlier(at, d.until)
+	}
+	at = earlier(at, t.link.unsettled)
+	at = earlier(at, t.news.at)
 	if t.held.IsValid() {
 		at = earlier(at, t.turn())
 	}

@@ -81,17 +81,33 @@ func align4(n int) int { return (n + 3) &^ 3 }
 func (r *Report) add(b []byte, ifindex int, now time.Time) {
 	for len(b) > 0 {
 		uo, rest, ok, reason := parseUserOption(b)
-		if ok && uo.ifindex == ifindex && uo.opt[0] == optPREF64 {
-			var p PREF64
-			if !isLinkLocal(uo.router) {
-				reason = NotLinkLocal
-			} else if p, reason = parsePREF64(uo.opt); reason == None {
-				r.Observations = append(r.Observations, p.observe(uo.router, ifindex, now))
-			}
+		if ok && uo.ifindex == ifindex {
+			reason = r.addOption(uo, now)
 		}
 		if reason != None {
 			r.Ignored = append(r.Ignored, Ignored{Reason: reason, Router: uo.router})
 		}
 		b = rest
 	}
+}
+
+// addOption puts one option into r, if it is of use.
+func (r *Report) addOption(uo userOption, now time.Time) Reason {
+	var reason Reason
+	switch {
+	case uo.opt[0] != optPREF64 && uo.opt[0] != optRDNSS:
+	case !isLinkLocal(uo.router):
+		reason = NotLinkLocal
+	case uo.opt[0] == optPREF64:
+		var p PREF64
+		if p, reason = parsePREF64(uo.opt); reason == None {
+			r.Observations = append(r.Observations, p.observe(uo.router, uo.ifindex, now))
+		}
+	default:
+		var d RDNSS
+		if d, reason = parseRDNSS(uo.opt); reason == None {
+			r.Resolvers = append(r.Resolvers, d.observe(uo.router, now)...)
+		}
+	}
+	return reason
 }

@@ -1,0 +1,267 @@
+package pref64
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+const (
+	maxServers = 4 // that are asked
+
+	// refreshEarly is how long before the end of the TTL DNS is asked again
+	// (RFC 7050 section 3).
+	refreshEarly = 10 * time.Second
+
+	// A TTL counts within these bounds. With the lower ones questions are at
+	// least a minute apart, whatever the network says. RFC 2308 section 5
+	// finds one to three hours sensible for negative answers.
+	minTTL         = time.Minute + refreshEarly
+	maxTTL         = 24 * time.Hour
+	minNegativeTTL = time.Minute
+	maxNegativeTTL = 3 * time.Hour
+	noTTL          = 5 * time.Minute // of a negative answer without SOA, which must not be cached, and of a useless one
+
+	// A prefix is kept so long beyond its TTL if nobody answers: a resolver
+	// that is being restarted says nothing about the NAT64 (as RFC 8767 does
+	// for addresses, with a much longer time).
+	graceTTL = time.Minute
+
+	// Rounds without an answer are so far apart, twice as far each time.
+	firstRetry = 5 * time.Second
+	lastRetry  = 5 * time.Minute
+
+	// Whatever happens, rounds are so far apart.
+	minPause = 5 * time.Second
+
+	resolversTimeout = 2 * time.Second
+)
+
+// timeouts are how long an answer is waited for, each for one question to
+// every server, in the manner of resolv.conf(5).
+var timeouts = [...]time.Duration{time.Second, 2 * time.Second}
+
+// asker asks an uplink's own resolvers for PREF64 (RFC 7050, RFC 8880) while
+// its Tracker wants it.
+type asker struct {
+	tracker   *Tracker
+	ifindex   int
+	servers   []netip.Addr                           // if there are some only these are asked
+	resolvers func(ctx context.Context) []netip.Addr // may be nil
+	dial      dialFunc
+	again     chan struct{} // ask again now, if DNS is asked at all
+}
+
+// schedule is when to ask.
+type schedule struct {
+	want     want      // what it was made for
+	due      time.Time // not before
+	last     time.Time // when the latest round began in which somebody was asked
+	failures int       // in a row
+	found    bool      // by the latest round
+	hurry    bool      // something changed during the round
+}
+
+// soon moves the next round to now, or as soon after as the distance from the
+// latest allows.
+func (s *schedule) soon(now time.Time) {
+	s.failures = 0
+	s.due = now
+	if !s.last.IsZero() {
+		s.due = later(now, s.last.Add(minPause))
+	}
+}
+
+// over notes what the round that began at the given time has given.
+func (s *schedule) over(o outcome, began, now time.Time) {
+	if o.kind != nobody {
+		s.last = began
+	}
+	s.found = o.kind == found
+	switch o.kind {
+	case found:
+		s.failures = 0
+		s.due = now.Add(o.ttl - refreshEarly)
+	case negativeAnswer:
+		s.failures = 0
+		s.due = now.Add(o.ttl)
+	default:
+		s.due = now.Add(min(firstRetry<<min(s.failures, 10), lastRetry))
+		s.failures++
+	}
+	if s.hurry {
+		s.hurry = false
+		s.soon(now)
+	}
+}
+
+// run asks whenever it is time, until ctx ends.
+func (a *asker) run(ctx context.Context) {
+	type result struct {
+		outcome
+		want
+		began time.Time
+	}
+	var (
+		s       schedule
+		results = make(chan result)
+		cancel  context.CancelFunc // of the round that is going on
+		timer   = time.NewTimer(0)
+	)
+	defer timer.Stop()
+	for {
+		now := time.Now()
+		w, advertised := a.tracker.wanted()
+		switch {
+		case w.attachment != s.want.attachment:
+			s = schedule{}
+		case w.resolvers != s.want.resolvers && cancel != nil:
+			s.hurry = true
+		case w.resolvers != s.want.resolvers, w.ok && !s.want.ok && s.found:
+			s.soon(now)
+		}
+		if cancel != nil && (!w.ok || w.attachment != s.want.attachment) {
+			cancel()
+		}
+		s.want = w
+		timer.Stop()
+		if w.ok && cancel == nil {
+			at := later(w.from, s.due)
+			a.tracker.inquired(at)
+			timer.Reset(at.Sub(now))
+		}
+		select {
+		case <-ctx.Done():
+			if cancel != nil {
+				cancel()
+				<-results
+			}
+			return
+		case <-a.tracker.inquiry.wake:
+		case <-a.again:
+			if cancel != nil {
+				s.hurry = true
+			} else {
+				s.soon(time.Now())
+			}
+		case <-timer.C:
+			var round context.Context
+			round, cancel = context.WithCancel(ctx)
+			a.tracker.inquired(time.Time{})
+			go func() {
+				began := time.Now()
+				results <- result{a.round(round, advertised), w, began}
+			}()
+		case r := <-results:
+			cancel()
+			cancel = nil
+			if r.want.attachment == s.want.attachment && s.want.ok {
+				s.over(r.outcome, r.began, time.Now())
+			}
+			a.tracker.answered(r.outcome, r.want, a.ifindex)
+		}
+	}
+}
+
+// list returns whom to ask, the link's own resolvers besides the advertised
+// ones, and why there is nobody to ask if so.
+func (a *asker) list(ctx context.Context, advertised []netip.Addr) (servers, own []netip.Addr, why string) {
+	all := slices.Clone(a.servers)
+	if len(all) == 0 {
+		if a.resolvers != nil {
+			ctx, cancel := context.WithTimeout(ctx, resolversTimeout)
+			own = a.resolvers(ctx)
+			cancel()
+		}
+		all = slices.Concat(advertised, own)
+	}
+	var cannot []string
+	for _, s := range all {
+		s = s.WithZone("")
+		if slices.Contains(servers, s) {
+			continue
+		}
+		if because := cannotAsk(s); because != "" {
+			cannot = append(cannot, fmt.Sprintf("%v %s", s, because))
+		} else if len(servers) < maxServers {
+			servers = append(servers, s)
+		}
+	}
+	switch {
+	case len(servers) > 0:
+	case len(cannot) == 0:
+		why = "no resolver of this link is known"
+	default:
+		why = strings.Join(cannot[:min(len(cannot), maxServers)], ", ")
+	}
+	return servers, own, why
+}
+
+// round asks one server after the other until one knows a prefix. One that
+// says that there is none is believed only if nobody knows better: a network
+// may have resolvers with and without DNS64.
+func (a *asker) round(ctx context.Context, advertised []netip.Addr) outcome {
+	servers, own, why := a.list(ctx, advertised)
+	o := outcome{kind: failed, resolvers: own}
+	if len(servers) == 0 {
+		o.kind, o.why = nobody, why
+		return o
+	}
+	problems := make([]string, len(servers))
+	for _, timeout := range timeouts {
+		for i, server := range servers {
+			if slices.Contains(o.no, server) || ctx.Err() != nil {
+				continue
+			}
+			ans, ignored, err := a.ask(ctx, server, timeout)
+			for _, reason := range ignored {
+				reason.Router = server
+				o.ignored = append(o.ignored, reason)
+			}
+			switch {
+			case err != nil:
+				problems[i] = fmt.Sprintf("%v %v", server, err)
+			case len(ans.prefixes) > 0:
+				o.kind, o.server, o.prefixes = found, server, ans.prefixes
+				o.ttl = min(max(ans.ttl, minTTL), maxTTL)
+				return o
+			case ans.rcode != dnsmessage.RCodeSuccess:
+				problems[i] = fmt.Sprintf("%v answers %s", server, rcode(ans.rcode))
+			default:
+				ttl := noTTL
+				if ans.negative && ans.ttl > 0 {
+					ttl = min(max(ans.ttl, minNegativeTTL), maxNegativeTTL)
+				}
+				if len(o.no) == 0 || ttl < o.ttl {
+					o.ttl = ttl
+				}
+				o.kind, o.server = negativeAnswer, server
+				o.no = append(o.no, server)
+				problems[i] = ""
+			}
+		}
+	}
+	o.all = len(o.no) == len(servers)
+	o.why = strings.Join(slices.DeleteFunc(problems, func(s string) bool { return s == "" }), ", ")
+	return o
+}
+
+// rcode is the usual name of a response code.
+func rcode(c dnsmessage.RCode) string {
+	switch c {
+	case dnsmessage.RCodeFormatError:
+		return "FORMERR"
+	case dnsmessage.RCodeServerFailure:
+		return "SERVFAIL"
+	case dnsmessage.RCodeNotImplemented:
+		return "NOTIMP"
+	case dnsmessage.RCodeRefused:
+		return "REFUSED"
+	}
+	return fmt.Sprintf("error %d", c)
+}

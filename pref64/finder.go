@@ -1,0 +1,153 @@
+package pref64
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// listenAgain is how long to wait after Router Advertisements could not be
+// listened to.
+const listenAgain = 30 * time.Second
+
+// Options say where and how a Finder looks.
+type Options struct {
+	Interface int            // index
+	Name      string         // of the interface, for words
+	Static    []netip.Prefix // if there are some nothing else is looked for
+	RA, DNS   bool           // discovery.sources
+	Servers   []netip.Addr   // if there are some only these are asked
+
+	// Resolvers returns the link's own resolvers besides those that routers
+	// advertise. It is called before each asking, and may take up to two
+	// seconds. nil: there are none.
+	Resolvers func(ctx context.Context) []netip.Addr
+
+	Log *slog.Logger // should carry the name of the interface
+}
+
+// Finder finds the PREF64 of one uplink, by all means that its Options allow:
+// a Tracker together with what feeds it.
+//
+// Its Changed is sent to also when anything else in its Snapshot except times
+// has changed, for that at most once a second.
+type Finder struct {
+	*Tracker
+	options Options
+	source  attachable // nil: not used
+	asker   *asker     // nil: not used
+
+	mu        sync.Mutex
+	listening error // why Router Advertisements are not heard at present
+}
+
+// attachable is a Source that can be told that it should ask.
+type attachable interface {
+	Source
+	Solicit()
+	attached()
+}
+
+// NewFinder returns a Finder that knows the static prefixes already. Run makes
+// it look for others.
+func NewFinder(o Options) *Finder {
+	return newFinder(o, NewRASource(o.Interface, o.Log), dialOver(o.Interface))
+}
+
+func newFinder(o Options, source attachable, dial dialFunc) *Finder {
+	f := &Finder{Tracker: NewTracker(o.Static, o.Log), options: o}
+	if len(o.Static) == 0 && o.RA {
+		f.source = source
+	}
+	if len(o.Static) == 0 && o.DNS {
+		f.asker = &asker{
+			tracker:   f.Tracker,
+			ifindex:   o.Interface,
+			servers:   o.Servers,
+			resolvers: o.Resolvers,
+			dial:      dial,
+			again:     make(chan struct{}, 1),
+		}
+	}
+	t := f.Tracker
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.news.wanted = true
+	t.inquiry.enabled, t.inquiry.routers = f.asker != nil, f.source != nil
+	t.update(time.Now())
+	select {
+	case <-t.changed: // nobody has asked yet
+	default:
+	}
+	return f
+}
+
+// Run looks for prefixes until ctx ends. Then the Finder does not change any
+// more. Sockets are opened in the network namespace of the process.
+func (f *Finder) Run(ctx context.Context) {
+	defer f.Close()
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	if f.source != nil {
+		parts.Go(func() { f.listen(ctx) })
+	}
+	if f.asker != nil {
+		parts.Go(func() { f.asker.run(ctx) })
+	}
+	<-ctx.Done()
+}
+
+func (f *Finder) listen(ctx context.Context) {
+	for said := false; ; said = true {
+		err := f.source.Run(ctx, f.Apply)
+		if ctx.Err() != nil {
+			return
+		}
+		if !said {
+			f.options.Log.Error("cannot listen for router advertisements; trying again every 30 seconds", "reason", err)
+		}
+		f.setListening(err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(listenAgain):
+		}
+		f.setListening(nil)
+	}
+}
+
+func (f *Finder) setListening(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.listening = err
+}
+
+// Refresh asks the routers again, and the resolvers if they are asked at all:
+// the host woke up, the resolvers changed, or somebody said so.
+func (f *Finder) Refresh() {
+	if f.source != nil {
+		f.source.Solicit()
+	}
+	if f.asker != nil {
+		select {
+		case f.asker.again <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Attached says that the link got carrier, perhaps that of another network.
+// Routers are asked at once. What was heard before is used until the first
+// Router Advertisement of a default router that does not confirm it, or until
+// five seconds have passed without one.
+func (f *Finder) Attached() {
+	f.Tracker.attached()
+	if f.source != nil {
+		f.source.attached()
+	}
+}
+
+// Pause makes DNS not be asked, as long as it is true: there is native IPv4.
+func (f *Finder) Pause(paused bool) { f.pause(paused) }
