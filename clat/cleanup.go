@@ -15,8 +15,8 @@ type Leftover struct {
 // CleanUp restores the sysctls and removes the CLAT addresses that a killed
 // predecessor left on the host: those in the journal, and addresses that the
 // kernel remembers to be ours. Call it with the journal locked, so that they
-// cannot belong to a running daemon. TUN, routes and translators have vanished
-// with their process.
+// cannot belong to a running daemon. So it does with rules. TUN, routes into it
+// and translators have vanished with their process.
 func CleanUp(k *Kernel, j *Journal) ([]Leftover, []Change, error) {
 	var (
 		restored []Change
@@ -69,7 +69,7 @@ func cleanUpAddrs(k *Kernel, j *Journal) ([]Leftover, error) {
 			errs = append(errs, err)
 		}
 	}
-	if err := k.cleanUpWay(o); err != nil {
+	if err := errors.Join(k.cleanUpWay(o), k.cleanUpRules()); err != nil {
 		errs = append(errs, fmt.Errorf("remove leftover routes: %w", err))
 	}
 	return removed, errors.Join(errs...)

@@ -1,18 +1,24 @@
 package clat
 
 import (
-	"log/slog"
+	"maps"
 	"time"
 
 	"golang.org/x/time/rate"
 )
 
+// object is something of ours that other programs may remove, by its words.
+type object struct {
+	link int // of the uplink
+	what string
+}
+
 // foreignHands limits how often we put back what another program removes:
 // five times at once, which is enough for a network manager that starts over,
 // and then every ten seconds, so that there is no fight with one that insists.
+// Each object has its own: one event may cost all of them at once.
 type foreignHands struct {
 	limiter *rate.Limiter
-	log     *slog.Logger
 	silent  bool
 }
 
@@ -21,12 +27,18 @@ const (
 	putBackBurst = 5
 )
 
-func newForeignHands(log *slog.Logger) foreignHands {
-	return foreignHands{limiter: rate.NewLimiter(rate.Every(putBackEvery), putBackBurst), log: log}
-}
-
-// allow returns 0 if what may be put back now, or how long to wait.
-func (f *foreignHands) allow(what string) time.Duration {
+// allow reports whether what may be put back now; if not it asks to be called
+// again.
+func (c *running) allow(what string) bool {
+	r := c.rec
+	o := object{c.uplink.Index, what}
+	f := r.hands[o]
+	if f == nil {
+		// Those that have rested are as good as new ones.
+		maps.DeleteFunc(r.hands, func(_ object, f *foreignHands) bool { return f.limiter.Tokens() >= putBackBurst })
+		f = &foreignHands{limiter: rate.NewLimiter(rate.Every(putBackEvery), putBackBurst)}
+		r.hands[o] = f
+	}
 	if f.limiter.Tokens() >= putBackBurst {
 		f.silent = false
 	}
@@ -35,12 +47,13 @@ func (f *foreignHands) allow(what string) time.Duration {
 		res.Cancel()
 		if !f.silent {
 			f.silent = true
-			f.log.Warn("another program keeps removing what is ours; putting it back every 10 seconds, and silently", "object", what)
+			r.log.Warn("another program keeps removing what is ours; putting it back every 10 seconds, and silently", "object", what)
 		}
-		return wait
+		r.retryIn(wait)
+		return false
 	}
 	if !f.silent {
-		f.log.Info("put back what another program removed", "object", what)
+		r.log.Info("put back what another program removed", "object", what)
 	}
-	return 0
+	return true
 }

@@ -19,6 +19,14 @@ type Host interface {
 	SetTUN(t TUNLink) error
 	AddRoute(r Route) error
 	DelRoute(r Route) error
+	// AddSourceRule makes r; what is there of it stays.
+	AddSourceRule(r SourceRule) error
+	DelSourceRule(r SourceRule) error
+	// AbortFlows ends the TCP connections and connected UDP sockets of the
+	// host's programs that have the local address a, so that they need not
+	// wait for what cannot come. The error is errors.ErrUnsupported where the
+	// kernel cannot.
+	AbortFlows(a netip.Addr) (flows int, err error)
 
 	Forwarder
 }
@@ -55,6 +63,23 @@ type Diversion struct {
 	Source netip.Addr
 }
 
+// SourceRule keeps packets from a CLAT with that CLAT, whatever the main table
+// says: they look into Table first, where they find the CLAT's default route
+// or, while there is none, that the network is unreachable.
+type SourceRule struct {
+	Source netip.Addr
+	Table  int
+}
+
+// sourceRule gives every CLAT a table of its own: 64 and the last digit of its
+// address, or 72 if that is not of 192.0.0.0/29. IPv6 has other tables.
+func sourceRule(a netip.Addr) SourceRule {
+	if !rfc7335.Contains(a) {
+		return SourceRule{a, Protocol + 8}
+	}
+	return SourceRule{a, Protocol + int(a.As4()[3]&7)}
+}
+
 // TUNLink is what the TUN interface should look like.
 type TUNLink struct {
 	Index int
@@ -73,6 +98,14 @@ type Datapath interface {
 	Steer(uplink, tun int, ours []netip.Prefix) (Steering, error)
 	// Run starts to translate what the TUN carries.
 	Run(tun TUN, t *siit.Translator) (Engine, error)
+	// Guard keeps IPv4 of CLATs from leaving by a link untranslated, as
+	// Steer does for its uplink.
+	Guard(link int) (Guard, error)
+}
+
+// Guard is in force until Close.
+type Guard interface {
+	Close() error
 }
 
 // SteeringRefused is the error of a host where packets cannot be steered,
@@ -102,6 +135,9 @@ type Steering interface {
 	// Translate tells the kernel engine, if there is one, what is translated
 	// from now on. What it declines goes to the Engine, so that is told first.
 	Translate(c siit.Config) error
+	// Suspend ends translation by the kernel engine and drops what the other
+	// engine sends, until SetOurs and Translate are called again.
+	Suspend() error
 	Close() error
 }
 

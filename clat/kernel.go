@@ -6,12 +6,15 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/clat/steer"
 )
 
 // Kernel is the host as netlink shows it, in the network namespace of the
@@ -21,6 +24,10 @@ type Kernel struct {
 	// route is a socket for the two messages about addresses that need
 	// IFA_PROTO, which netlink's Addr does not have.
 	route *nl.SocketHandle
+	// sockets is for what is connected.
+	sockets *nl.SocketHandle
+	// programs remembers what BPF programs are called.
+	programs steer.ProgramNames
 }
 
 // NewKernel opens the netlink sockets.
@@ -29,18 +36,25 @@ func NewKernel() (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("netlink: %w", err)
 	}
-	s, err := newRouteSocket()
+	k := &Kernel{handle: h, programs: steer.ProgramNames{}}
+	if k.route, err = newSocket(unix.NETLINK_ROUTE); err == nil {
+		k.sockets, err = newSocket(unix.NETLINK_INET_DIAG)
+	}
 	if err != nil {
-		h.Close()
+		k.Close()
 		return nil, fmt.Errorf("netlink: %w", err)
 	}
-	return &Kernel{handle: h, route: s}, nil
+	return k, nil
 }
 
 // Close closes the sockets.
 func (k *Kernel) Close() {
 	k.handle.Close()
-	k.route.Close()
+	for _, s := range []*nl.SocketHandle{k.route, k.sockets} {
+		if s != nil {
+			s.Close()
+		}
+	}
 }
 
 // Handle returns the netlink handle, for package steer.
@@ -63,11 +77,28 @@ func (k *Kernel) Observe() (Observed, error) {
 		}
 		o.Routes = append(o.Routes, rs...)
 	}
+	if o.Rules, err = k.sourceRules(); err != nil {
+		return o, fmt.Errorf("list rules: %w", err)
+	}
 	o.Links = linksOf(links)
 	for i := range o.Links {
 		o.Links[i].sysctls(o)
+		if l := &o.Links[i]; l.mayBeUplink() && o.hasIPv6Default(l.Index) {
+			l.Programs = k.foreignCLATs(l.Index)
+		}
 	}
 	return o, nil
+}
+
+// foreignCLATs names the BPF programs of others at a link's packets that call
+// themselves CLATs, as NetworkManager's do. Where the kernel does not let us
+// look there are none.
+func (k *Kernel) foreignCLATs(link int) []string {
+	names, err := k.programs.Foreign(k.handle, link)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(names, func(n string) bool { return !strings.Contains(strings.ToLower(n), "clat") })
 }
 
 // retryDump repeats a dump that was interrupted by a change: its result is
@@ -99,7 +130,7 @@ func linksOf(links []netlink.Link) []Link {
 		a := l.Attrs()
 		out = append(out, Link{
 			Index: a.Index, Name: a.Name, Kind: kind(l), Alias: a.Alias,
-			Up: a.Flags&net.FlagUp != 0, Loopback: a.Flags&net.FlagLoopback != 0,
+			Up: a.Flags&net.FlagUp != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0, Loopback: a.Flags&net.FlagLoopback != 0,
 			BridgePort: bridges[a.MasterIndex], MTU: a.MTU,
 		})
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,19 +15,6 @@ const (
 	infiniteLife  = 0xffffffff // INFINITY_LIFE_TIME
 	socketTimeout = 60         // seconds, as netlink's own handles have
 )
-
-func newRouteSocket() (*nl.SocketHandle, error) {
-	s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, err
-	}
-	tv := &unix.Timeval{Sec: socketTimeout}
-	if err := errors.Join(s.SetSendTimeout(tv), s.SetReceiveTimeout(tv)); err != nil {
-		s.Close()
-		return nil, err
-	}
-	return &nl.SocketHandle{Socket: s}, nil
-}
 
 func (k *Kernel) request(msgType, flags int) *nl.NetlinkRequest {
 	return &nl.NetlinkRequest{

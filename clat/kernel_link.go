@@ -81,3 +81,10 @@ func netlinkRoute(r Route) *netlink.Route {
 	}
 	return n
 }
+
+// linkGone reports whether a step failed because a link it needs has vanished
+// or gone down.
+func linkGone(err error) bool {
+	var notFound netlink.LinkNotFoundError
+	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENETDOWN) || errors.As(err, &notFound)
+}

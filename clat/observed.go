@@ -13,8 +13,14 @@ type Observed struct {
 	Addrs  []Addr
 	Routes []Route // default routes only, every table but local
 
+	// Rules are ours, with what they need in their tables.
+	Rules []SourceRule
+
 	// PREF64 lists what is known for each link, best first.
 	PREF64 []PREF64
+	// Advertised has the links on which a router has been heard since they
+	// got their carrier.
+	Advertised []Advertised
 
 	Memory Memory
 
@@ -22,18 +28,50 @@ type Observed struct {
 	Forwarding *ForwardingState
 }
 
-// Memory is what a running CLAT remembers from one observation to the next.
+// Advertised is what routers say of addresses on a link.
+type Advertised struct {
+	Link  int            // interface index
+	SLAAC []netip.Prefix // in which hosts may form addresses (PIO with A=1); may be none
+}
+
+// Memory is what running CLATs remember from one observation to the next.
 type Memory struct {
-	// Own are the CLAT IPv6 addresses that we have put on an uplink.
+	// CLATs are those that run or are held, first started first.
+	CLATs []Remembered
+	// Own are the CLAT IPv6 addresses that we have put on uplinks.
 	Own []netip.Addr
 	// Refused are addresses for which DAD found another owner.
-	Refused []netip.Addr
-	// IPv4 is the CLAT IPv4 address in use, which is kept while it is free.
-	IPv4 netip.Addr
-	// NoSteering says why steering was refused; empty: it was not.
+	Refused []Refusal
+	// NoSteering says why steering was refused; empty: it was not, or long ago.
 	NoSteering string
 	// Changes are the sysctls that we have changed.
 	Changes []Change
+}
+
+// Remembered is a CLAT that runs or is held.
+type Remembered struct {
+	Uplink   Uplink
+	TUN      string
+	TUNIndex int        // 0: there is none yet
+	IPv4     netip.Addr // which it keeps while that is free
+	IPv6     netip.Addr // in use; invalid: none
+	Forwards bool       // without steering
+}
+
+// Refusal is an address that DAD refused on a link.
+type Refusal struct {
+	Link int // interface index
+	Addr netip.Addr
+}
+
+// clat returns the CLAT on an uplink; its TUN has no name if there is none.
+func (m Memory) clat(uplink int) Remembered {
+	for _, r := range m.CLATs {
+		if r.Uplink.Index == uplink {
+			return r
+		}
+	}
+	return Remembered{}
 }
 
 // Link is a network interface.
@@ -43,11 +81,15 @@ type Link struct {
 	Kind       string // rtnetlink kind: "tun", "wireguard", "bridge"; empty for hardware
 	Alias      string
 	Up         bool // administratively up
+	Carrier    bool
 	Loopback   bool
 	BridgePort bool
 	MTU        int  // of the device
 	MTU6       MTU6 // net.ipv6.conf.LINK.mtu, which follows the RA's MTU option; 0 if not known
-	RPFilter   int  // effective net.ipv4.conf rp_filter: 0 off, 1 strict, 2 loose
+	// Programs are BPF programs at an uplink's packets that look like somebody
+	// else's CLAT.
+	Programs []string
+	RPFilter int // effective net.ipv4.conf rp_filter: 0 off, 1 strict, 2 loose
 }
 
 // Forever is the lifetime of an address that does not expire.
@@ -120,15 +162,4 @@ func (o Observed) addr(link int, a netip.Addr) (Addr, bool) {
 		}
 	}
 	return Addr{}, false
-}
-
-// nativeIPv4 reports whether the link has an IPv4 default route, with or
-// without a gateway, in any table (standards.md C-15, C-16).
-func (o Observed) nativeIPv4(link int) bool {
-	for _, r := range o.Routes {
-		if !r.IPv6 && r.Link == link {
-			return true
-		}
-	}
-	return false
 }

@@ -8,13 +8,34 @@ import (
 	"tnat64d/siit"
 )
 
-// Desired is what the host should look like.
+// Plans is what the host should look like.
+type Plans struct {
+	// Why says in plain words why there is no uplink; empty if there is one.
+	// Uplinks may nevertheless list links that are held.
+	Why string
+	// Uplinks has one entry per link that matters, as [Uplinks] lists them.
+	Uplinks []Desired
+	// Guard lists the links by which IPv4 of a CLAT might leave untranslated
+	// if the routes led there: all with a default route, while there is a CLAT.
+	Guard []Uplink
+	// SourceRules says that a CLAT's default route is not the only one, so
+	// that packets with its source need a rule to find it.
+	SourceRules bool
+}
+
+// Desired is what should run for one link. No CLAT, Hold and Standby exclude
+// each other; none of them means: nothing yet, or no more.
 type Desired struct {
-	// Uplink is the link whose PREF64 matters, also before one is known. Its
-	// Index is 0 if there is no uplink.
-	Uplink Uplink
+	// Uplink is the link whose PREF64 matters, also before one is known.
+	Uplink
 	// CLAT is nil if none should run.
 	CLAT *CLAT
+	// Hold says that the network of a CLAT is gone for the moment: it keeps
+	// TUN, IPv4 address and sockets, but no route, for a minute.
+	Hold bool
+	// Standby says that there is no need for a CLAT: native IPv4, or another
+	// CLAT on this host.
+	Standby bool
 	// Why says in plain words why there is a CLAT, or why not.
 	Why string
 	// Warnings are circumstances that the user may want to change. The CLAT
@@ -55,26 +76,80 @@ func (c CLAT) Ours() []netip.Prefix { return c.Translation.Mapping.Ours() }
 // maxTries is how many addresses DAD may refuse before we give up (standards.md N-9).
 const maxTries = 3
 
-// Plan decides what should run, for one uplink. It is pure and total: the same
-// observation and configuration always give the same answer, and every answer
-// has its Why.
-func Plan(o Observed, c Config) Desired {
+// Uplinks lists the links that matter, in the order of preference: those that
+// lead to an IPv6-only network or might, and behind them those of CLATs whose
+// network is gone for the moment. It does not depend on PREF64: each of them
+// needs somebody who looks for it.
+func Uplinks(o Observed, c Config) []Uplink {
+	var us []Uplink
+	if c.Enable == Never {
+		return us
+	}
+	chosen, _ := o.uplinks(c)
+	for _, l := range append(chosen, o.abandoned(c, chosen)...) {
+		us = append(us, Uplink{l.Name, l.Index})
+	}
+	return us
+}
+
+// Plan decides what should run. It is pure and total: the same observation and
+// configuration always give the same answer, and every answer has its Why.
+func Plan(o Observed, c Config) Plans {
 	c = c.withDefaults()
 	if c.Enable == Never {
-		return Desired{Why: `clat.enable is "never"`}
+		return Plans{Why: `clat.enable is "never"`}
 	}
-	l, why := o.uplink(c)
-	if why != "" {
-		return Desired{Why: why}
+	chosen, why := o.uplinks(c)
+	p := planner{o: o, c: c, taken: o.takenIPv4(), metric: o.firstMetric(c, len(chosen))}
+	plans := Plans{Why: why}
+	for i, l := range chosen {
+		plans.Uplinks = append(plans.Uplinks, p.desired(l, i))
 	}
+	for _, l := range o.abandoned(c, chosen) {
+		d := Desired{Uplink: Uplink{l.Name, l.Index}, Hold: true, Why: l.lost()}
+		switch why := o.standby(l); {
+		case why != "" && c.Enable == Auto:
+			d.Hold, d.Standby, d.Why = false, true, why
+		case o.Memory.clat(l.Index).Forwards && p.forwards != "":
+			// What the kernel forwards for one link it cannot for another.
+			d.Hold, d.Why = false, p.forwardsElsewhere()
+		}
+		plans.Uplinks = append(plans.Uplinks, d)
+	}
+	plans.Guard, plans.SourceRules = o.guard(plans.Uplinks), o.needSourceRules(plans.Uplinks)
+	return plans
+}
+
+// planner is what the plans for several uplinks have to agree on.
+type planner struct {
+	o        Observed
+	c        Config
+	taken    map[netip.Addr]string // IPv4 addresses and whose they are
+	tuns     []string              // names given so far
+	fixed    bool                  // the configured addresses are given away
+	forwards string                // the uplink that the kernel forwards for
+	metric   int
+}
+
+// desired decides for one uplink, the nth of them.
+func (p *planner) desired(l Link, n int) Desired {
+	o, c := p.o, p.c
 	d := Desired{Uplink: Uplink{Name: l.Name, Index: l.Index}}
-	if c.Enable == Auto && o.nativeIPv4(l.Index) {
-		d.Why = fmt.Sprintf("native IPv4 on %s: standing aside", l.Name)
+	if why := o.standby(l); why != "" && c.Enable == Auto {
+		d.Standby, d.Why = true, why
 		return d
 	}
-	p, why := o.pref64(l)
+	running := o.Memory.clat(l.Index)
+	// hold is for what the network no longer has, and may have again.
+	hold := func(why string) Desired {
+		d.Why, d.Hold = why, running.TUN != ""
+		return d
+	}
+	p64, why := o.pref64(l)
 	if why != "" {
-		d.Why = why
+		return hold(why)
+	}
+	if d.Why = p.whyNotForward(l); d.Why != "" {
 		return d
 	}
 	mtu, why := o.mtu(l, c)
@@ -82,42 +157,112 @@ func Plan(o Observed, c Config) Desired {
 		d.Why = why
 		return d
 	}
-	v4, why := o.clatIPv4(c)
+	fixed := p.hasFixed(l)
+	p.fixed = p.fixed || fixed
+	v4, why := p.ipv4(l, running, fixed)
 	if why != "" {
 		d.Why = why
 		return d
 	}
-	v6, why := o.clatIPv6(l, c, v4, p.Prefix)
+	var v6 netip.Addr
+	if fixed && c.IPv6.IsValid() {
+		v6, why = c.IPv6, o.whyNotFixed(l, c.IPv6, p64.Prefix)
+	} else {
+		prefix, none := o.slaacPrefix(l, p64.Prefix)
+		if none != "" {
+			return hold(none)
+		}
+		v6, why = o.derivedIPv6(l, identity{secret: c.Secret, prefix: prefix, iface: l.Name, ipv4: v4, pref64: p64.Prefix})
+	}
 	if why != "" {
 		d.Why = why
 		return d
 	}
 
-	t := c.Translation
-	t.Mapping.PREF64 = p.Prefix
+	p.taken[v4] = "is the IPv4 address of the CLAT on " + l.Name
+	d.CLAT = &CLAT{
+		Uplink: d.Uplink, TUN: p.tun(running), Queues: c.Queues,
+		IPv6: v6, IPv4: v4, PREF64: p64, MTU: mtu, Metric: p.metric + n,
+		Translation: p.translation(v4, v6, p64.Prefix, mtu), MayForward: c.Forward,
+	}
+	if c.Forward && o.Memory.NoSteering != "" && o.Forwarding != nil {
+		d.CLAT.Forwarding = o.forwarding(l, d.CLAT.TUN)
+		p.forwards = l.Name
+	}
+	d.Why = fmt.Sprintf("PREF64 %s on %s (%s)", p64.Prefix, l.Name, p64.Source)
+	d.Warnings = o.warnings(d.CLAT)
+	return d
+}
+
+// translation fills in the template.
+func (p *planner) translation(v4, v6 netip.Addr, pref64 netip.Prefix, mtu MTU6) siit.Config {
+	t := p.c.Translation
+	t.Mapping.PREF64 = pref64
 	t.Mapping.CLAT = siit.Pair{IPv4: v4, IPv6: v6}
 	if t.ICMPSource4 == v4 {
 		// An error that came from the host itself would not show in traceroute.
 		t.ICMPSource4 = rfc7335.Addr().Next()
-		for t.ICMPSource4 == v4 {
+		for p.taken[t.ICMPSource4] != "" && rfc7335.Contains(t.ICMPSource4.Next()) || t.ICMPSource4 == v4 {
 			t.ICMPSource4 = t.ICMPSource4.Next()
 		}
 	}
 	t.MTU6, t.MTU4 = int(mtu), int(mtu.IPv4())
-	if t.LowestIPv6MTU > int(mtu) {
-		t.LowestIPv6MTU = int(mtu)
+	t.LowestIPv6MTU = min(t.LowestIPv6MTU, int(mtu))
+	return t
+}
+
+// whyNotForward says why the kernel does not forward for l, if it has to.
+func (p *planner) whyNotForward(l Link) string {
+	if !p.c.Forward || p.o.Memory.NoSteering == "" || p.o.Forwarding == nil {
+		return ""
 	}
-	d.CLAT = &CLAT{
-		Uplink: d.Uplink, TUN: c.TUN, Queues: c.Queues,
-		IPv6: v6, IPv4: v4, PREF64: p, MTU: mtu, Metric: c.Metric,
-		Translation: t, MayForward: c.Forward,
+	if p.forwards == "" {
+		// Who runs goes on, unless it is held.
+		for _, r := range p.o.Memory.CLATs {
+			other, ok := p.o.linkByIndex(r.Uplink.Index)
+			if _, why := p.o.pref64(other); ok && r.Forwards && r.Uplink.Index != l.Index && p.o.chosen(p.c, other) && why == "" && p.o.standby(other) == "" {
+				p.forwards = r.Uplink.Name
+			}
+		}
 	}
-	if c.Forward && o.Memory.NoSteering != "" && o.Forwarding != nil {
-		d.CLAT.Forwarding = o.forwarding(l, c.TUN)
+	if p.forwards == "" || p.forwards == l.Name {
+		return ""
 	}
-	d.Why = fmt.Sprintf("PREF64 %s on %s (%s)", p.Prefix, l.Name, p.Source)
-	d.Warnings = o.warnings(d.CLAT)
-	return d
+	return p.forwardsElsewhere()
+}
+
+func (p *planner) forwardsElsewhere() string {
+	return fmt.Sprintf("BPF is refused (%s), and the kernel forwards for one uplink only: %s", p.o.Memory.NoSteering, p.forwards)
+}
+
+// tun returns the name of the TUN: that of the CLAT that runs, the configured
+// one, or of its stem the next number.
+func (p *planner) tun(running Remembered) string {
+	name := running.TUN
+	if name == "" || stem(name) != stem(p.c.TUN) {
+		name = p.c.TUN
+	}
+	for n := 0; p.tunTaken(name, running); n++ {
+		name = numbered(p.c.TUN, n)
+	}
+	p.tuns = append(p.tuns, name)
+	return name
+}
+
+// tunTaken reports whether another CLAT of ours has the name, or, unless it is
+// the configured one, anybody else.
+func (p *planner) tunTaken(name string, running Remembered) bool {
+	if slices.Contains(p.tuns, name) {
+		return true
+	}
+	if name == running.TUN {
+		return false
+	}
+	if slices.ContainsFunc(p.o.Memory.CLATs, func(r Remembered) bool { return r.TUN == name }) {
+		return true
+	}
+	l, exists := p.o.linkByName(name)
+	return exists && !p.o.isOurs(l) && name != p.c.TUN
 }
 
 // pref64 returns the first usable prefix of a link. One that contains an
@@ -151,92 +296,21 @@ func (o Observed) mtu(l Link, c Config) (MTU6, string) {
 	return m, ""
 }
 
-// rfc7335 is the IPv4 service continuity prefix, for the inner side of
-// translators on hosts.
-var rfc7335 = netip.MustParsePrefix("192.0.0.0/29")
-
-// clatIPv4 returns the IPv4 address of the CLAT: the configured one, or the
-// first of 192.0.0.0/29 that no other link has and that the translator does
-// not use for its own errors (RFC 7335, standards.md C-42).
-func (o Observed) clatIPv4(c Config) (netip.Addr, string) {
-	taken := func(a netip.Addr) string {
-		if a == c.Translation.ICMPSource4 {
-			return "is the source of the translator's own errors (translation.icmp-source)"
-		}
-		for _, e := range o.Addrs {
-			if l, _ := o.linkByIndex(e.Link); e.Prefix.Addr() == a && l.Name != c.TUN {
-				return "is an address of " + l.Name
-			}
-		}
-		return ""
-	}
-	if c.IPv4.IsValid() && c.IPv4 == c.Translation.ICMPSource4 {
-		return c.IPv4, "" // and the errors get another source
-	}
-	if c.IPv4.IsValid() {
-		if why := taken(c.IPv4); why != "" {
-			return netip.Addr{}, fmt.Sprintf("the configured IPv4 address %s %s", c.IPv4, why)
-		}
-		return c.IPv4, ""
-	}
-	if o.Memory.IPv4.IsValid() && rfc7335.Contains(o.Memory.IPv4) && taken(o.Memory.IPv4) == "" {
-		return o.Memory.IPv4, ""
-	}
-	for _, last := range [...]byte{1, 2, 3, 4, 5, 6, 7, 0} {
-		if a := netip.AddrFrom4([4]byte{192, 0, 0, last}); taken(a) == "" {
-			return a, ""
-		}
-	}
-	return netip.Addr{}, "every address of 192.0.0.0/29 is in use on this host"
-}
-
-// clatIPv6 returns the IPv6 address of the CLAT: the configured one, or the
-// first of three candidates in the uplink's /64 that DAD has not refused.
-func (o Observed) clatIPv6(l Link, c Config, v4 netip.Addr, pref64 netip.Prefix) (netip.Addr, string) {
-	if c.IPv6.IsValid() {
-		switch {
-		case pref64.Contains(c.IPv6):
-			return netip.Addr{}, fmt.Sprintf("the configured IPv6 address %s lies in PREF64 %s", c.IPv6, pref64)
-		case o.foreign(c.IPv6):
-			return netip.Addr{}, fmt.Sprintf("the configured IPv6 address %s is already one of this host's own; the CLAT needs one for itself", c.IPv6)
-		case slices.Contains(o.Memory.Refused, c.IPv6):
-			return netip.Addr{}, fmt.Sprintf("the configured IPv6 address %s is in use by another host on %s", c.IPv6, l.Name)
-		}
-		return c.IPv6, ""
-	}
-	prefix, why := o.slaacPrefix(l, pref64)
-	if why != "" {
-		return netip.Addr{}, why
-	}
-	id := identity{secret: c.Secret, prefix: prefix, iface: l.Name, ipv4: v4, pref64: pref64}
-	for n := range maxTries {
-		if a := id.address(n); !slices.Contains(o.Memory.Refused, a) && !o.foreign(a) {
-			return a, ""
-		}
-	}
-	return netip.Addr{}, fmt.Sprintf("%d addresses in %s on %s are in use by other hosts: clat.ipv6 can name one that is free", maxTries, prefix, l.Name)
-}
-
-// owns reports whether a CLAT address on the host is ours.
-func (o Observed) owns(a netip.Addr) bool { return slices.Contains(o.Memory.Own, a) }
-
-// foreign reports whether the host has the address for another purpose.
-func (o Observed) foreign(a netip.Addr) bool {
-	return !o.owns(a) && slices.ContainsFunc(o.Addrs, func(e Addr) bool { return e.Prefix.Addr() == a })
-}
-
 // warnings tells what may keep packets from a CLAT that runs.
 func (o Observed) warnings(c *CLAT) []string {
 	var ws []string
 	t, ok := o.linkByName(c.TUN)
 	if ok && t.RPFilter == 1 {
 		for _, r := range o.Routes {
-			if !r.IPv6 && r.Link != t.Index && r.Table == TableMain && r.Metric < c.Metric {
+			if !r.IPv6 && r.Link != t.Index && r.Protocol != Protocol && r.Table == TableMain && r.Metric < c.Metric {
 				ws = append(ws, fmt.Sprintf("net.ipv4 rp_filter is 1 (strict): while %s has the better IPv4 default route, replies that arrive on %s are dropped; 2 (loose) would let them in",
 					o.linkName(r.Link), c.TUN))
 				break
 			}
 		}
+	}
+	if other, ok := o.anotherCLAT(c.Uplink.Index); ok {
+		ws = append(ws, fmt.Sprintf("%s; clat.enable is \"always\", so both run", other))
 	}
 	return ws
 }

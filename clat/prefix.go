@@ -2,6 +2,7 @@ package clat
 
 import (
 	"cmp"
+	"fmt"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -9,10 +10,14 @@ import (
 )
 
 // slaacPrefix chooses the /64 of the uplink in which the CLAT address is
-// formed, the way RFC 6724 would choose a source address towards PREF64: same
+// formed: one that is advertised on this network, if routers have been heard;
+// of those the way RFC 6724 would choose a source address towards PREF64: same
 // label (rule 6: global with global, ULA with ULA), then longest match (rule
 // 8); of equals the one in use, then the one that lives longest
 // (standards.md C-14). Without one the string says why.
+//
+// A network that advertises none gives addresses by DHCPv6 only, and would
+// drop what comes from an invented one (peers.md 4.2).
 func (o Observed) slaacPrefix(l Link, pref64 netip.Prefix) (netip.Prefix, string) {
 	type candidate struct {
 		prefix netip.Prefix
@@ -20,11 +25,16 @@ func (o Observed) slaacPrefix(l Link, pref64 netip.Prefix) (netip.Prefix, string
 		match  int  // common bits with PREF64
 		inUse  bool
 		valid  time.Duration
+		now    bool // advertised on this network
 	}
 	var (
 		best  []candidate
 		other bool // an address from which no prefix can be taken
 	)
+	advertised, heard := o.advertised(l.Index)
+	if heard && len(advertised) == 0 {
+		return netip.Prefix{}, fmt.Sprintf("the network on %s gives addresses by DHCPv6 only, none that a CLAT could form for itself: clat.ipv6 can name one", l.Name)
+	}
 	for _, a := range o.Addrs {
 		ip := a.Prefix.Addr()
 		if a.Link != l.Index || !ip.Is6() || ip.IsLinkLocalUnicast() || ip.IsLoopback() || o.owns(ip) {
@@ -41,6 +51,7 @@ func (o Observed) slaacPrefix(l Link, pref64 netip.Prefix) (netip.Prefix, string
 			match:  min(commonBits(ip, pref64.Addr()), 64),
 			inUse:  slices.ContainsFunc(o.Memory.Own, p.Contains),
 			valid:  a.Valid,
+			now:    slices.Contains(advertised, p),
 		})
 	}
 	if len(best) == 0 {
@@ -51,6 +62,7 @@ func (o Observed) slaacPrefix(l Link, pref64 netip.Prefix) (netip.Prefix, string
 	}
 	slices.SortStableFunc(best, func(a, b candidate) int {
 		return cmp.Or(
+			yesFirst(a.now, b.now),
 			yesFirst(a.label, b.label),
 			cmp.Compare(b.match, a.match),
 			yesFirst(a.inUse, b.inUse),
@@ -59,6 +71,32 @@ func (o Observed) slaacPrefix(l Link, pref64 netip.Prefix) (netip.Prefix, string
 		)
 	})
 	return best[0].prefix, ""
+}
+
+// serves reports whether packets from a, an address of ours on the link, still
+// belong to the link's network: it has another address in the same /64, and if
+// routers have been heard they advertise it. A deprecated one will do.
+func (o Observed) serves(link int, a netip.Addr) bool {
+	p, _ := a.Prefix(64)
+	if advertised, heard := o.advertised(link); heard && !slices.Contains(advertised, p) {
+		return false
+	}
+	return slices.ContainsFunc(o.Addrs, func(e Addr) bool {
+		return e.Link == link && p.Contains(e.Prefix.Addr()) && !e.DADFailed && !o.owns(e.Prefix.Addr())
+	})
+}
+
+// advertised returns the /64s in which hosts on the link may form addresses.
+func (o Observed) advertised(link int) (ps []netip.Prefix, heard bool) {
+	for _, a := range o.Advertised {
+		if a.Link == link {
+			for _, p := range a.SLAAC {
+				ps = append(ps, p.Masked())
+			}
+			heard = true
+		}
+	}
+	return ps, heard
 }
 
 func yesFirst(a, b bool) int {

@@ -25,11 +25,10 @@ func (e *ForwardingRefused) Unwrap() error { return e.Err }
 var errNoJournal = errors.New("without a journal changed sysctls could not be restored after a crash")
 
 // bringUpForwarding takes the place of bringUpSteering.
-func (r *Reconciler) bringUpForwarding(o Observed, want *CLAT) error {
-	c := r.cur
+func (c *running) bringUpForwarding(o Observed, want *CLAT) error {
 	first := !c.forwards
 	c.forwards = true
-	if err := r.bringUpSettings(o, want, first); err != nil {
+	if err := c.bringUpSettings(o, want, first); err != nil {
 		return &ForwardingRefused{want.Forwarding.Why, err}
 	}
 	var diversions []Diversion
@@ -43,7 +42,7 @@ func (r *Reconciler) bringUpForwarding(o Observed, want *CLAT) error {
 	for _, d := range diversions {
 		at := slices.IndexFunc(c.diverted, d.samePrefix)
 		ours := at >= 0 && c.diverted[at] == d
-		if ours && (slices.Contains(o.Forwarding.Diverted, d) || !r.allow(fmt.Sprintf("way of %s into %s", d.Prefix, want.TUN))) {
+		if ours && (slices.Contains(o.Forwarding.Diverted, d) || !c.allow(fmt.Sprintf("way of %s into %s", d.Prefix, want.TUN))) {
 			continue
 		}
 		if at < 0 {
@@ -51,54 +50,54 @@ func (r *Reconciler) bringUpForwarding(o Observed, want *CLAT) error {
 		} else {
 			c.diverted[at] = d
 		}
-		if err := r.host.Divert(d); err != nil {
+		if err := c.rec.host.Divert(d); err != nil {
 			return fmt.Errorf("divert packets for %s into %s: %w", d.Prefix, want.TUN, err)
 		}
 	}
-	if err := r.undivert(func(d Diversion) bool { return !slices.ContainsFunc(diversions, d.samePrefix) }); err != nil {
+	if err := c.undivert(func(d Diversion) bool { return !slices.ContainsFunc(diversions, d.samePrefix) }); err != nil {
 		return err
 	}
-	if err := r.bringUpWay(o, want); err != nil {
+	if err := c.bringUpWay(o, want); err != nil {
 		return err
 	}
-	r.sayForwarding(want)
-	return r.checkLead(o, want)
+	c.sayForwarding(want)
+	return c.checkLead(o, want)
 }
 
 func (d Diversion) samePrefix(e Diversion) bool { return d.Prefix == e.Prefix }
 
-func (r *Reconciler) bringUpSettings(o Observed, want *CLAT, first bool) error {
-	if r.journal == nil {
+func (c *running) bringUpSettings(o Observed, want *CLAT, first bool) error {
+	if c.rec.journal == nil {
 		return errNoJournal
 	}
 	var wanted []Sysctl
 	for _, s := range want.Forwarding.Settings {
 		wanted = append(wanted, s.Sysctl)
-		if err := r.bringUpSetting(o, s, s.Link == want.TUN, first); err != nil {
+		if err := c.bringUpSetting(o, s, s.Link == want.TUN, first); err != nil {
 			return err
 		}
 	}
-	return r.restore(func(c Change) bool { return !slices.Contains(wanted, c.Sysctl) })
+	return c.rec.restore(func(c Change) bool { return !slices.Contains(wanted, c.Sysctl) })
 }
 
 // bringUpSetting changes one sysctl. Those of the TUN go with it and need no
 // journal.
-func (r *Reconciler) bringUpSetting(o Observed, s Setting, ofTUN, first bool) error {
+func (c *running) bringUpSetting(o Observed, s Setting, ofTUN, first bool) error {
 	now, known := o.Forwarding.Sysctls[s.Sysctl]
 	done := known && now == s.Is
 	ours := ofTUN && !first
 	if !ofTUN {
-		_, ours = Memory{Changes: r.journal.Changes()}.change(s.Sysctl)
+		_, ours = Memory{Changes: c.rec.journal.Changes()}.change(s.Sysctl)
 		if !ours {
-			if err := r.journal.Set(s.Change); err != nil {
+			if err := c.rec.journal.Set(s.Change); err != nil {
 				return err
 			}
 		}
 	}
-	if done || s.Implied || ours && known && !r.allow("sysctl "+s.String()) {
+	if done || s.Implied || ours && known && !c.allow("sysctl "+s.String()) {
 		return nil
 	}
-	err := r.host.SetSysctl(s.Sysctl, s.Is)
+	err := c.rec.host.SetSysctl(s.Sysctl, s.Is)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // its link is gone
 	}
@@ -141,14 +140,13 @@ func restoreChanges(f Forwarder, j *Journal, which func(Change) bool) (restored 
 	return restored, errors.Join(errs...)
 }
 
-func (r *Reconciler) undivert(which func(Diversion) bool) error {
-	c := r.cur
+func (c *running) undivert(which func(Diversion) bool) error {
 	var errs []error
 	c.diverted = slices.DeleteFunc(c.diverted, func(d Diversion) bool {
 		if !which(d) {
 			return false
 		}
-		if err := r.host.Undivert(d); err != nil {
+		if err := c.rec.host.Undivert(d); err != nil {
 			errs = append(errs, fmt.Errorf("stop diverting packets for %s: %w", d.Prefix, err))
 			return false
 		}
@@ -159,40 +157,37 @@ func (r *Reconciler) undivert(which func(Diversion) bool) error {
 
 // bringUpWay keeps what the translator writes on the uplink where the host's
 // routes lead elsewhere.
-func (r *Reconciler) bringUpWay(o Observed, want *CLAT) error {
-	c := r.cur
+func (c *running) bringUpWay(o Observed, want *CLAT) error {
 	way, old := want.Forwarding.Way, c.way
 	if way == (Route{}) {
-		return r.wayDown()
+		return c.wayDown()
 	}
 	c.way = way
-	if way != old || !slices.Contains(o.Routes, way) && r.allow("IPv6 route of "+want.TUN) {
-		if err := r.host.AddRoute(way); err != nil {
+	if way != old || !slices.Contains(o.Routes, way) && c.allow("IPv6 route of "+want.TUN) {
+		if err := c.rec.host.AddRoute(way); err != nil {
 			return fmt.Errorf("add IPv6 default route for %s: %w", want.TUN, err)
 		}
 	}
-	if old == (Route{}) || !o.Forwarding.Rule && r.allow("IPv6 rule of "+want.TUN) {
-		if err := r.host.AddRule(want.TUN); err != nil {
+	if old == (Route{}) || !o.Forwarding.Rule && c.allow("IPv6 rule of "+want.TUN) {
+		if err := c.rec.host.AddRule(want.TUN); err != nil {
 			return fmt.Errorf("add IPv6 rule for %s: %w", want.TUN, err)
 		}
 	}
 	return nil
 }
 
-func (r *Reconciler) wayDown() error {
-	c := r.cur
+func (c *running) wayDown() error {
 	if c.way == (Route{}) {
 		return nil
 	}
-	err := errors.Join(r.host.DelRule(c.tunName), r.host.DelRoute(c.way))
+	err := errors.Join(c.rec.host.DelRule(c.tunName), c.rec.host.DelRoute(c.way))
 	c.way = Route{}
 	return err
 }
 
 // sayForwarding names everything that differs from a host with steering, and
 // once why.
-func (r *Reconciler) sayForwarding(want *CLAT) {
-	c := r.cur
+func (c *running) sayForwarding(want *CLAT) {
 	var changed []string
 	for _, s := range want.Forwarding.Settings {
 		if !s.Implied {
@@ -213,27 +208,26 @@ func (r *Reconciler) sayForwarding(want *CLAT) {
 		return
 	}
 	c.said = text
-	if r.saidWhy {
-		r.log.Info("kernel forwarding again", "iface", c.uplink.Name, "changed", text, "restored", "at stop")
+	if c.rec.saidForwarding {
+		c.rec.log.Info("kernel forwarding again", "iface", c.uplink.Name, "changed", text, "restored", "at stop")
 		return
 	}
-	r.saidWhy = true
-	r.log.Warn("BPF is refused: falling back to kernel forwarding", "iface", c.uplink.Name, "reason", want.Forwarding.Why,
+	c.rec.saidForwarding = true
+	c.rec.log.Warn("BPF is refused: falling back to kernel forwarding", "iface", c.uplink.Name, "reason", want.Forwarding.Why,
 		"changed", text, "restored", "at stop",
 		"consequences", fmt.Sprintf("the FORWARD chain of this host's IPv6 firewall may block the packets; one hop more in traceroute; nothing keeps untranslated IPv4 of the CLAT from leaving by %s", c.uplink.Name))
 }
 
 // checkLead warns if the host's routes send what the translator writes
 // elsewhere than to the uplink. Steering would not care.
-func (r *Reconciler) checkLead(o Observed, want *CLAT) error {
-	c := r.cur
-	link, err := r.host.Leads(c.tun.Index(), want.IPv6, want.PREF64.Prefix.Addr().Next())
+func (c *running) checkLead(o Observed, want *CLAT) error {
+	link, err := c.rec.host.Leads(c.tun.Index(), want.IPv6, want.PREF64.Prefix.Addr().Next())
 	if err != nil {
-		r.log.Debug("no way to the PLAT", "iface", c.uplink.Name, "reason", err)
+		c.rec.log.Debug("no way to the PLAT", "iface", c.uplink.Name, "reason", err)
 		return nil
 	}
 	if link != c.uplink.Index && link != c.lead {
-		r.log.Warn("the host's IPv6 routes lead to the PLAT by another link; kernel forwarding follows them", "iface", c.uplink.Name, "link", o.linkName(link))
+		c.rec.log.Warn("the host's IPv6 routes lead to the PLAT by another link; kernel forwarding follows them", "iface", c.uplink.Name, "link", o.linkName(link))
 	}
 	c.lead = link
 	return nil
@@ -241,14 +235,14 @@ func (r *Reconciler) checkLead(o Observed, want *CLAT) error {
 
 // forwardingDown takes back what bringUpForwarding did, except that the CLAT
 // address is not delivered locally again: it must go as well.
-func (r *Reconciler) forwardingDown() error {
-	if !r.cur.forwards {
+func (c *running) forwardingDown() error {
+	if !c.forwards {
 		return nil
 	}
-	r.cur.forwards, r.cur.said, r.cur.lead = false, "", 0
+	c.forwards, c.said, c.lead = false, "", 0
 	return errors.Join(
-		r.restore(func(Change) bool { return true }),
-		r.wayDown(),
-		r.undivert(func(Diversion) bool { return true }),
+		c.rec.restore(func(Change) bool { return true }),
+		c.wayDown(),
+		c.undivert(func(Diversion) bool { return true }),
 	)
 }

@@ -19,49 +19,94 @@ var overlays = map[string]bool{
 	"dummy": true, "ifb": true, "nlmon": true, "vcan": true,
 }
 
-// uplink chooses the link towards the IPv6-only network: the first configured
-// one that can be used, or the one with the best IPv6 default route. Without
-// one the string says what is missing.
-func (o Observed) uplink(c Config) (Link, string) {
+// uplinks chooses the links towards IPv6-only networks: the configured ones that
+// can be used, or all with an IPv6 default route, best first. Without one the
+// string says what is missing.
+func (o Observed) uplinks(c Config) ([]Link, string) {
 	if len(c.Uplinks) > 0 {
-		return o.configuredUplink(c)
+		return o.configuredUplinks(c)
 	}
+	var ls []Link
 	for _, r := range o.ipv6Defaults() {
-		if l, ok := o.linkByIndex(r.Link); ok && l.mayBeUplink() {
-			return l, ""
+		if l, ok := o.linkByIndex(r.Link); ok && l.mayBeUplink() && !o.isOurs(l) && !slices.ContainsFunc(ls, l.same) {
+			ls = append(ls, l)
 		}
 	}
-	return Link{}, "waiting for an IPv6 default route"
+	if len(ls) == 0 {
+		return nil, "waiting for an IPv6 default route"
+	}
+	return ls, ""
 }
 
-func (o Observed) configuredUplink(c Config) (Link, string) {
-	var waiting []string
+func (o Observed) configuredUplinks(c Config) ([]Link, string) {
+	var (
+		ls      []Link
+		waiting []string
+	)
 	for _, name := range c.Uplinks {
 		l, ok := o.linkByName(name)
 		switch {
 		case !ok:
 			waiting = append(waiting, fmt.Sprintf("%s does not exist", name))
-		case l.Loopback || strings.HasPrefix(l.Alias, aliasPrefix):
+		case l.Loopback || o.isOurs(l):
 			waiting = append(waiting, fmt.Sprintf("%s cannot be an uplink", name))
 		case !l.Up:
 			waiting = append(waiting, fmt.Sprintf("%s is down", name))
 		case !o.hasIPv6Default(l.Index) && !c.waitsForNothing():
 			waiting = append(waiting, fmt.Sprintf("%s has no IPv6 default route", name))
-		default:
-			return l, ""
+		case !slices.ContainsFunc(ls, l.same):
+			ls = append(ls, l)
 		}
 	}
-	return Link{}, "waiting for an uplink: " + strings.Join(waiting, ", ")
+	if len(ls) == 0 {
+		return nil, "waiting for an uplink: " + strings.Join(waiting, ", ")
+	}
+	return ls, ""
 }
 
-// waitsForNothing is the promise of design.md section 5: always, an uplink and
+func (l Link) same(m Link) bool { return l.Index == m.Index }
+
+func (o Observed) chosen(c Config, l Link) bool {
+	ls, _ := o.uplinks(c)
+	return slices.ContainsFunc(ls, l.same)
+}
+
+// abandoned lists the links of CLATs that are no uplinks at the moment but
+// might be again.
+func (o Observed) abandoned(c Config, chosen []Link) []Link {
+	var ls []Link
+	for _, r := range o.Memory.CLATs {
+		l, ok := o.linkByIndex(r.Uplink.Index)
+		switch {
+		case !ok || l.Name != r.Uplink.Name || o.isOurs(l) || slices.ContainsFunc(chosen, l.same):
+		case len(c.Uplinks) > 0 && !slices.Contains(c.Uplinks, l.Name):
+		case len(c.Uplinks) == 0 && (l.BridgePort || overlays[l.Kind]):
+		default:
+			ls = append(ls, l)
+		}
+	}
+	return ls
+}
+
+// lost says why a link that was an uplink is none.
+func (l Link) lost() string {
+	switch {
+	case !l.Up:
+		return l.Name + " is down"
+	case !l.Carrier:
+		return l.Name + " has no carrier"
+	}
+	return l.Name + " has no IPv6 default route any more"
+}
+
+// waitsForNothing is the promise of design.md section 5: always, one uplink and
 // a fixed address need no look at the network.
 func (c Config) waitsForNothing() bool {
-	return c.Enable == Always && len(c.Uplinks) > 0 && c.IPv6.IsValid()
+	return c.Enable == Always && len(c.Uplinks) == 1 && c.IPv6.IsValid()
 }
 
 func (l Link) mayBeUplink() bool {
-	return l.Up && !l.Loopback && !l.BridgePort && !overlays[l.Kind] && !strings.HasPrefix(l.Alias, aliasPrefix)
+	return l.Up && !l.Loopback && !l.BridgePort && !overlays[l.Kind]
 }
 
 // ipv6Defaults returns the IPv6 default routes of the main table, best first.

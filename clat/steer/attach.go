@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -33,33 +34,51 @@ type hook struct {
 	name      string // of the program, for people
 }
 
+// attachment is what is attached, in that order, and by what.
+type attachment struct {
+	hooks []io.Closer
+	by    string // "tcx", or "clsact" and in brackets why not tcx
+}
+
 // attach attaches every hook the same way. tcx is attachTCX.
-func (s *Steering) attach(how Attach, hooks []hook, tcx func(hook) (io.Closer, error)) error {
-	s.attached = "tcx"
+func (a *attachment) attach(h *netlink.Handle, how Attach, hooks []hook, tcx func(hook) (io.Closer, error)) error {
+	a.by = "tcx"
 	if how == Clsact {
-		s.attached = "clsact (as configured)"
+		a.by = "clsact (as configured)"
 	}
-	for _, h := range hooks {
+	for _, at := range hooks {
 		if how != Clsact {
-			link, err := tcx(h)
+			link, err := tcx(at)
 			if err == nil {
-				s.hooks = append(s.hooks, link)
+				a.hooks = append(a.hooks, link)
 				continue
 			}
 			// Only the first can find that the kernel is too old.
-			if how == TCX || len(s.hooks) > 0 || !errors.Is(err, ebpf.ErrNotSupported) {
-				return h.error(err)
+			if how == TCX || len(a.hooks) > 0 || !errors.Is(err, ebpf.ErrNotSupported) {
+				return at.error(err)
 			}
 			how = Clsact
-			s.attached = fmt.Sprintf("clsact (%v)", err)
+			a.by = fmt.Sprintf("clsact (%v)", err)
 		}
-		filter, err := attachClsact(s.netlink, h)
+		filter, err := attachClsact(h, at)
 		if err != nil {
-			return h.error(err)
+			return at.error(err)
 		}
-		s.hooks = append(s.hooks, filter)
+		a.hooks = append(a.hooks, filter)
 	}
 	return nil
+}
+
+// Close detaches the last first.
+func (a *attachment) Close() error {
+	var errs []error
+	for _, h := range slices.Backward(a.hooks) {
+		if err := h.Close(); err != nil {
+			errs = append(errs, &Error{"detach the BPF programs", err})
+		}
+	}
+	a.hooks = nil
+	return errors.Join(errs...)
 }
 
 func (h hook) error(err error) error {

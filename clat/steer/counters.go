@@ -1,5 +1,7 @@
 package steer
 
+import "github.com/cilium/ebpf"
+
 // Counters are packets since New, by what became of them. A super-packet
 // counts once.
 type Counters struct {
@@ -14,8 +16,12 @@ type Counters struct {
 // Counters returns the sum over all CPUs. The packets of one moment may be
 // counted in part.
 func (s *Steering) Counters() (Counters, error) {
+	return readCounters(s.objects.Counts)
+}
+
+func readCounters(counts *ebpf.Map) (Counters, error) {
 	var cpus []bpfCounters
-	if err := s.objects.Counts.Lookup(uint32(0), &cpus); err != nil {
+	if err := counts.Lookup(uint32(0), &cpus); err != nil {
 		return Counters{}, &Error{"read the counters", err}
 	}
 	var sum Counters

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // Error says what could not be done and why, in one sentence. Formatted with
@@ -48,6 +50,21 @@ func (e *Error) Unwrap() error {
 		return nil
 	}
 	return e.Err
+}
+
+// Refused reports whether BPF as such is not to be had: the kernel loads or
+// attaches none of our programs, for another reason than that it is short of
+// something at the moment or that the interface has gone.
+func (e *Error) Refused() bool {
+	if !strings.HasPrefix(e.Op, "load ") && !strings.HasPrefix(e.Op, "attach ") {
+		return false
+	}
+	for _, passing := range []error{unix.ENOMEM, unix.ENOBUFS, unix.EMFILE, unix.ENFILE, unix.EAGAIN, unix.EINTR, unix.ENODEV, unix.ENXIO} {
+		if errors.Is(e.Err, passing) {
+			return false
+		}
+	}
+	return true
 }
 
 // refused says whether the verifier rejected a program. It leaves a log then;

@@ -87,17 +87,17 @@ func TestFallback(t *testing.T) {
 		s := loaded(t, true)
 		s.netlink = l.laptop.nl
 		err := l.laptop.try(func() error {
-			return s.attach(tt.attach, []hook{{l.laptop.link(t, l.uplink), ingress, s.objects.UplinkIngress, "uplink_ingress"}}, tt.tcx)
+			return s.hooks.attach(s.netlink, tt.attach, []hook{{l.laptop.link(t, l.uplink), ingress, s.objects.UplinkIngress, "uplink_ingress"}}, tt.tcx)
 		})
 		if !errors.Is(err, tt.err) || err == nil && s.Attached() != tt.attached {
 			t.Errorf("%v: attached %q, error %v, want %q, %v", tt.attach, s.Attached(), err, tt.attached, tt.err)
 		}
-		for _, h := range s.hooks {
+		for _, h := range s.hooks.hooks {
 			if err := h.Close(); err != nil {
 				t.Error(err)
 			}
 		}
-		s.hooks, s.netlink = nil, nil
+		s.hooks.hooks, s.netlink = nil, nil
 		l.nothingLeft(t)
 	}
 }

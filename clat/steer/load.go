@@ -51,6 +51,35 @@ func (o *objects) Close() error {
 // load loads programs and maps into the kernel. Nothing is pinned: they are
 // gone with the process unless a filter holds them.
 func load(c constants) (*objects, error) {
+	spec, err := prepare(c)
+	if err != nil {
+		return nil, err
+	}
+	o := &objects{translation: spec.Maps["template"]}
+	if c.kernelEngine {
+		var all struct {
+			bpfPrograms
+			bpfMaps
+		}
+		err = spec.LoadAndAssign(&all, nil)
+		o.bpfPrograms, o.bpfMaps = all.bpfPrograms, all.bpfMaps
+	} else {
+		var some struct {
+			steering
+			bpfMaps
+		}
+		err = spec.LoadAndAssign(&some, nil)
+		o.TunIngress, o.UplinkEgress, o.UplinkIngress = some.TunIngress, some.UplinkEgress, some.UplinkIngress
+		o.bpfMaps = some.bpfMaps
+	}
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// prepare returns what is to be loaded, with its constants.
+func prepare(c constants) (*ebpf.CollectionSpec, error) {
 	// Does something only before kernel 5.11, and needs CAP_SYS_RESOURCE there.
 	// Without that right the maps may still fit; if not, loading says so.
 	_ = rlimit.RemoveMemlock()
@@ -75,27 +104,7 @@ func load(c constants) (*objects, error) {
 			return nil, err
 		}
 	}
-	o := &objects{translation: specs.Template}
-	if c.kernelEngine {
-		var all struct {
-			bpfPrograms
-			bpfMaps
-		}
-		err = spec.LoadAndAssign(&all, nil)
-		o.bpfPrograms, o.bpfMaps = all.bpfPrograms, all.bpfMaps
-	} else {
-		var some struct {
-			steering
-			bpfMaps
-		}
-		err = spec.LoadAndAssign(&some, nil)
-		o.TunIngress, o.UplinkEgress, o.UplinkIngress = some.TunIngress, some.UplinkEgress, some.UplinkIngress
-		o.bpfMaps = some.bpfMaps
-	}
-	if err != nil {
-		return nil, err
-	}
-	return o, nil
+	return spec, nil
 }
 
 // loadEngine is load with the kernel engine in the programs. If the kernel

@@ -3,9 +3,7 @@ package steer
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
-	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -29,12 +27,11 @@ type Config struct {
 // Steering is a set of programs at work. Counters may be called at any time;
 // the other methods by one goroutine at a time.
 type Steering struct {
-	netlink  *netlink.Handle // of the namespace that New was called in
-	objects  *objects
-	hooks    []io.Closer // what is attached, in that order
-	attached string
-	ours     map[netip.Prefix]bool // what the kernel's map holds
-	engine   error                 // why the kernel engine cannot be used, or nil
+	netlink *netlink.Handle // of the namespace that New was called in
+	objects *objects
+	hooks   attachment
+	ours    map[netip.Prefix]bool // what the kernel's map holds
+	engine  error                 // why the kernel engine cannot be used, or nil
 }
 
 // New loads the programs and attaches them. The caller's goroutine must be
@@ -85,7 +82,7 @@ func New(cfg Config) (_ *Steering, err error) {
 	} else {
 		hooks = append(hooks, hook{uplink, ingress, s.objects.UplinkIngress, "uplink_ingress"})
 	}
-	if err = s.attach(cfg.Attach, hooks, attachTCX); err != nil {
+	if err = s.hooks.attach(s.netlink, cfg.Attach, hooks, attachTCX); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -113,7 +110,7 @@ func (s *Steering) load(c constants, kernelEngine bool) (err error) {
 
 // Attached says by what the programs are attached: "tcx", or "clsact" and in
 // brackets why not tcx.
-func (s *Steering) Attached() string { return s.attached }
+func (s *Steering) Attached() string { return s.hooks.by }
 
 // SetOurs makes the IPv6 prefixes that are steered equal to ours; calling it
 // again with the same is harmless. New prefixes are added before old ones are
@@ -169,16 +166,17 @@ func (s *Steering) SetRouter(router netip.Addr) error {
 	return nil
 }
 
+// Suspend leaves nothing to the kernel engine and drops what user space sends,
+// until SetTranslation and SetOurs say otherwise. What arrives for addresses
+// that were ours is left to the kernel, which should not have them any more.
+func (s *Steering) Suspend() error {
+	return errors.Join(s.SetTranslation(nil), s.SetOurs(nil))
+}
+
 // Close detaches the programs, last attached first, and frees them. It may be
 // called twice, and after the interfaces have gone.
 func (s *Steering) Close() error {
-	var errs []error
-	for _, h := range slices.Backward(s.hooks) {
-		if err := h.Close(); err != nil {
-			errs = append(errs, &Error{"detach the BPF programs", err})
-		}
-	}
-	s.hooks = nil
+	errs := []error{s.hooks.Close()}
 	if s.objects != nil {
 		errs = append(errs, s.objects.Close())
 		s.objects = nil

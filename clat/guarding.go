@@ -1,0 +1,62 @@
+package clat
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// guarded is a link with a guard, or one that has refused it.
+type guarded struct {
+	uplink  Uplink
+	guard   Guard // nil: refused
+	refused time.Time
+}
+
+// guard makes the guards of all links in want that have no steering, which
+// is one as well. That a link cannot be guarded is worth a warning, no more.
+func (r *Reconciler) guard(want []Uplink) {
+	for index, g := range r.guards {
+		if !slices.Contains(want, g.uplink) || r.steers(g.uplink) {
+			if g.guard != nil {
+				if err := g.guard.Close(); err != nil {
+					r.log.Warn("cannot remove the guard", "iface", g.uplink.Name, "reason", err)
+				}
+			}
+			delete(r.guards, index)
+		}
+	}
+	for _, u := range want {
+		if r.steers(u) {
+			continue
+		}
+		g := r.guards[u.Index]
+		if g == nil {
+			g = &guarded{uplink: u}
+			r.guards[u.Index] = g
+		}
+		left := tryAgain - time.Since(g.refused)
+		switch {
+		case g.guard != nil:
+			continue
+		case !g.refused.IsZero() && left > 0:
+			r.retryIn(left)
+			continue
+		}
+		made, err := r.path.Guard(u.Index)
+		if err == nil {
+			g.guard = made
+			continue
+		}
+		if g.refused.IsZero() && !linkGone(err) {
+			r.log.Warn(fmt.Sprintf("nothing keeps untranslated IPv4 of the CLAT from leaving by %s", u.Name), "iface", u.Name, "reason", err)
+		}
+		g.refused = time.Now()
+		r.retryIn(tryAgain)
+	}
+}
+
+// steers reports whether the steering of a CLAT guards the link.
+func (r *Reconciler) steers(u Uplink) bool {
+	return slices.ContainsFunc(r.running, func(c *running) bool { return c.uplink == u && c.steering != nil })
+}

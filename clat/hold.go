@@ -1,0 +1,48 @@
+package clat
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// hold keeps a CLAT whose network is gone, for a minute: TUN, IPv4 address and
+// engine, but no IPv4 default route, so that programs hear at once that the
+// network is unreachable. What connections there are survive if it comes back
+// with the same prefixes, and listening sockets in any case.
+func (c *running) hold(o Observed, sourceRules bool) Outcome {
+	r := c.rec
+	if c.held.IsZero() {
+		c.held = time.Now()
+	}
+	left := holdFor - time.Since(c.held)
+	if left <= 0 || c.engine == nil || c.tunGone(o) {
+		return Outcome{Progress: Down, Err: c.end(true)}
+	}
+	if err := c.withhold(o, sourceRules); err != nil {
+		return Outcome{Err: errors.Join(err, c.end(false))}
+	}
+	r.retryIn(left)
+	return Outcome{Progress: Held}
+}
+
+func (c *running) withhold(o Observed, sourceRules bool) error {
+	err := errors.Join(c.routesDown(), c.bringUpRule(o, sourceRules))
+	// The kernel takes the addresses of a link that goes down. Nobody else
+	// has to be blamed for it.
+	r := c.rec
+	c.added = slices.DeleteFunc(c.added, func(a netip.Addr) bool {
+		if _, there := o.addr(c.uplink.Index, a); there {
+			return false
+		}
+		if r.journal != nil {
+			r.warn(r.journal.Del(c.uplink.Name, a))
+		}
+		return true
+	})
+	if c.active.IsValid() && (c.forwards || !slices.Contains(c.added, c.active) || !o.serves(c.uplink.Index, c.active)) {
+		err = errors.Join(err, c.withdraw())
+	}
+	return err
+}

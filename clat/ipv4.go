@@ -1,0 +1,71 @@
+package clat
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// rfc7335 is the IPv4 service continuity prefix, for the inner side of
+// translators on hosts.
+var rfc7335 = netip.MustParsePrefix("192.0.0.0/29")
+
+// takenIPv4 returns the IPv4 addresses of the host that are not our CLATs'.
+func (o Observed) takenIPv4() map[netip.Addr]string {
+	taken := map[netip.Addr]string{}
+	for _, a := range o.Addrs {
+		if l, _ := o.linkByIndex(a.Link); a.Prefix.Addr().Is4() && !o.isOurs(l) {
+			taken[a.Prefix.Addr()] = "is an address of " + l.Name
+		}
+	}
+	return taken
+}
+
+// ipv4 returns the IPv4 address of the CLAT: the configured one, the one it
+// has, or the first of 192.0.0.0/29 that nobody has and that the translator
+// does not use for its own errors (RFC 7335, standards.md C-42).
+func (p *planner) ipv4(l Link, running Remembered, fixed bool) (netip.Addr, string) {
+	icmp := p.c.Translation.ICMPSource4
+	if want := p.c.IPv4; fixed && want.IsValid() {
+		if why := p.taken[want]; why != "" {
+			return netip.Addr{}, fmt.Sprintf("the configured IPv4 address %s %s", want, why)
+		}
+		return want, "" // errors get another source if it is theirs
+	}
+	free := func(a netip.Addr) bool {
+		if a == icmp || a == p.c.IPv4 || p.taken[a] != "" {
+			return false
+		}
+		for _, r := range p.o.Memory.CLATs {
+			if r.IPv4 == a && r.Uplink.Index != l.Index {
+				return false
+			}
+		}
+		return true
+	}
+	if a := running.IPv4; a.IsValid() && rfc7335.Contains(a) && free(a) {
+		return a, ""
+	}
+	for _, last := range [...]byte{1, 2, 3, 4, 5, 6, 7, 0} {
+		if a := netip.AddrFrom4([4]byte{192, 0, 0, last}); free(a) {
+			return a, ""
+		}
+	}
+	return netip.Addr{}, "every address of 192.0.0.0/29 is in use on this host"
+}
+
+// hasFixed reports whether the configured addresses are those of the CLAT on
+// l: one CLAT has them, who has them keeps them, and otherwise the first takes
+// them.
+func (p *planner) hasFixed(l Link) bool {
+	if p.fixed || !p.c.IPv4.IsValid() && !p.c.IPv6.IsValid() {
+		return false
+	}
+	for _, r := range p.o.Memory.CLATs {
+		has := p.c.IPv6.IsValid() && r.IPv6 == p.c.IPv6 || p.c.IPv4.IsValid() && r.IPv4 == p.c.IPv4
+		if other, ok := p.o.linkByIndex(r.Uplink.Index); has && ok && r.Uplink.Index != l.Index &&
+			p.o.chosen(p.c, other) && (p.c.Enable == Always || p.o.standby(other) == "") {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,121 @@
+package clat
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// sourceRulePriority comes right before the main table, and after what a VPN
+// has put there.
+const sourceRulePriority = 32765
+
+// AddSourceRule adds the rule for packets from r.Source and, first, what they
+// find where there is no better route: that the network is unreachable.
+func (k *Kernel) AddSourceRule(r SourceRule) error {
+	if err := k.handle.RouteReplace(unreachable(r)); err != nil {
+		return fmt.Errorf("table %d: %w", r.Table, unlessUnknown(err))
+	}
+	if err := k.handle.RuleAdd(netlinkRule(r)); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("rule: %w", unlessUnknown(err))
+	}
+	return nil
+}
+
+// DelSourceRule removes both.
+func (k *Kernel) DelSourceRule(r SourceRule) error {
+	err := k.handle.RuleDel(netlinkRule(r))
+	if errors.Is(err, unix.ENOENT) || isUnsupported(err) {
+		err = nil
+	}
+	return errors.Join(err, unlessGone(k.handle.RouteDel(unreachable(r))))
+}
+
+// unlessUnknown turns the error of a kernel without policy routing
+// (CONFIG_IP_MULTIPLE_TABLES) into one that says so.
+func unlessUnknown(err error) error {
+	if isUnsupported(err) {
+		return fmt.Errorf("%w by this kernel: %w", errors.ErrUnsupported, err)
+	}
+	return err
+}
+
+func isUnsupported(err error) bool {
+	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT)
+}
+
+// sourceRules lists our rules that are complete.
+func (k *Kernel) sourceRules() ([]SourceRule, error) {
+	rules, err := k.ipv4Rules()
+	if err != nil || len(rules) == 0 {
+		return nil, err
+	}
+	routes, err := k.unreachables()
+	if err != nil {
+		return nil, err
+	}
+	var out []SourceRule
+	for _, n := range rules {
+		r := SourceRule{Table: n.Table}
+		if n.Src != nil {
+			r.Source = addrOf(n.Src.IP)
+		}
+		if slices.ContainsFunc(routes, func(rt netlink.Route) bool { return rt.Table == r.Table }) {
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+// ipv4Rules lists the IPv4 rules that are ours.
+func (k *Kernel) ipv4Rules() ([]netlink.Rule, error) {
+	all, err := retryDump(func() ([]netlink.Rule, error) { return k.handle.RuleList(unix.AF_INET) })
+	if isUnsupported(err) {
+		return nil, nil
+	}
+	return slices.DeleteFunc(all, func(r netlink.Rule) bool { return r.Protocol != Protocol }), err
+}
+
+// unreachables lists the IPv4 routes that AddSourceRule has added.
+func (k *Kernel) unreachables() ([]netlink.Route, error) {
+	filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC, Protocol: Protocol, Type: unix.RTN_UNREACHABLE}
+	return retryDump(func() ([]netlink.Route, error) {
+		return k.handle.RouteListFiltered(unix.AF_INET, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TYPE)
+	})
+}
+
+// cleanUpRules removes the rules that a killed predecessor left, and their
+// routes; those into its TUN are gone.
+func (k *Kernel) cleanUpRules() error {
+	rules, err := k.ipv4Rules()
+	errs := []error{err}
+	for _, r := range rules {
+		if err := k.handle.RuleDel(&r); !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, err)
+		}
+	}
+	routes, err := k.unreachables()
+	errs = append(errs, err)
+	for _, r := range routes {
+		errs = append(errs, unlessGone(k.handle.RouteDel(&r)))
+	}
+	return errors.Join(errs...)
+}
+
+func netlinkRule(r SourceRule) *netlink.Rule {
+	n := netlink.NewRule()
+	n.Family, n.Protocol = unix.AF_INET, Protocol
+	n.Priority, n.Table, n.Src = sourceRulePriority, r.Table, ipNet(r.Source)
+	return n
+}
+
+func unreachable(r SourceRule) *netlink.Route {
+	return &netlink.Route{
+		Dst:      &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)},
+		Priority: maxMetric, Table: r.Table, Protocol: Protocol, Type: unix.RTN_UNREACHABLE,
+	}
+}

@@ -1,0 +1,332 @@
+package clat
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"time"
+
+	"tnat64d/siit"
+)
+
+// running is what has been done so far for one CLAT.
+type running struct {
+	rec      *Reconciler
+	uplink   Uplink
+	tunName  string
+	queues   int
+	ipv4     netip.Addr
+	added    []netip.Addr // CLAT IPv6 addresses that we have put on the uplink
+	active   netip.Addr   // the one of them that has passed DAD and is in use
+	tun      TUN
+	removed  bool // by foreign hands, and not opened again
+	link     TUNLink
+	steering Steering
+	ours     []netip.Prefix
+	engine   Engine
+	config   siit.Config // of the engine's translator
+	asleep   bool        // the steering is suspended
+	routes   []Route
+	rule     SourceRule // the zero SourceRule: none
+	noRule   bool       // the kernel knows no rules
+	held     time.Time  // since when; zero: it is not
+	stumbles int        // in a row
+
+	forwards bool // in place of steering
+	diverted []Diversion
+	way      Route  // and the rule that leads to it
+	said     string // what the log has said of it
+	lead     int    // link by which the kernel forwards to the PLAT
+}
+
+// mayStay reports whether what runs can become what is desired without
+// starting over.
+func (c *running) mayStay(d Desired) bool {
+	if d.CLAT == nil {
+		return d.Hold
+	}
+	want := d.CLAT
+	return c.tunName == want.TUN && c.queues == want.Queues && c.ipv4 == want.IPv4 && (!c.forwards || want.Forwarding != nil)
+}
+
+func (c *running) tunGone(o Observed) bool {
+	if c.tun == nil {
+		return false
+	}
+	_, ok := o.linkByIndex(c.tun.Index())
+	return !ok
+}
+
+func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, error) {
+	r := c.rec
+	c.held = time.Time{}
+	if c.tunGone(o) {
+		if err := c.pathGone(); err != nil {
+			return Down, err
+		}
+	}
+	p, err := c.bringUpAddress(o, want.IPv6)
+	if err != nil || p == Replan {
+		return p, err
+	}
+	if p == Up {
+		c.active = want.IPv6
+	}
+	if c.active.IsValid() && c.active != want.IPv6 && !o.serves(c.uplink.Index, c.active) {
+		// Its network is gone: nothing must come from it any more.
+		r.abortFlows(c.ipv4, c.uplink.Name)
+		if err := c.withdraw(); err != nil {
+			return Down, err
+		}
+	}
+	if !c.active.IsValid() {
+		return Pending, nil
+	}
+	if p == Pending {
+		p = Moving
+	}
+	if c.removed {
+		if !c.allow("interface " + want.TUN) {
+			return Pending, nil
+		}
+		c.removed = false
+	}
+	// While a new address is in DAD the old one serves, with everything else
+	// (PREF64, MTU) new already.
+	now := *want
+	now.IPv6 = c.active
+	now.Translation.Mapping.CLAT.IPv6 = c.active
+	if was, is := c.config.Mapping, now.Translation.Mapping; c.engine != nil && (was.PREF64 != is.PREF64 || was.CLAT.IPv6 != is.CLAT.IPv6) {
+		r.abortFlows(c.ipv4, c.uplink.Name)
+	}
+	through := c.bringUpSteering
+	if want.Forwarding != nil {
+		through = c.bringUpForwarding
+	}
+	for _, step := range []func(Observed, *CLAT) error{c.bringUpTUN, through, c.bringUpEngine} {
+		err := step(o, &now)
+		if refused := (*SteeringRefused)(nil); errors.As(err, &refused) && want.MayForward {
+			r.noSteering, r.noSteeringSince, r.noSteeringOn = refused.Why, time.Now(), c.uplink
+			return Replan, nil
+		}
+		if err != nil {
+			return Down, err
+		}
+	}
+	if err := c.bringUpRoutes(o, &now, sourceRules); err != nil {
+		return Down, err
+	}
+	return p, c.removeAddrs(func(a netip.Addr) bool { return a != c.active && a != want.IPv6 })
+}
+
+// bringUpAddress returns Up if a is on the uplink and has passed DAD.
+func (c *running) bringUpAddress(o Observed, a netip.Addr) (Progress, error) {
+	r := c.rec
+	e, present := o.addr(c.uplink.Index, a)
+	known := slices.Contains(c.added, a)
+	switch {
+	case !present:
+		if known && !c.allow(fmt.Sprintf("address %s on %s", a, c.uplink.Name)) {
+			return Pending, nil
+		}
+		if !known {
+			if r.journal != nil {
+				r.warn(r.journal.Add(c.uplink.Name, a))
+			}
+			c.added = append(c.added, a)
+		}
+		if err := r.host.AddCLATAddr(c.uplink.Index, a); err != nil {
+			return Down, fmt.Errorf("add address %s to %s: %w", a, c.uplink.Name, err)
+		}
+		return Pending, nil
+	case e.DADFailed:
+		r.log.Warn("address is in use by another host", "iface", c.uplink.Name, "address", a)
+		r.refuse(c.uplink.Index, a)
+		if a == c.active {
+			r.abortFlows(c.ipv4, c.uplink.Name)
+			return Replan, c.withdraw()
+		}
+		return Replan, c.removeAddrs(func(b netip.Addr) bool { return b == a })
+	case e.Tentative:
+		return Pending, nil
+	}
+	return Up, nil
+}
+
+func (c *running) bringUpTUN(o Observed, want *CLAT) error {
+	opened := c.tun == nil
+	if opened {
+		t, err := c.rec.path.OpenTUN(want.TUN, want.Queues)
+		if err != nil {
+			return fmt.Errorf("open TUN %s: %w", want.TUN, err)
+		}
+		c.tun = t
+	}
+	t := TUNLink{Index: c.tun.Index(), Alias: aliasPrefix + want.Uplink.Name, MTU: want.MTU, IPv4: want.IPv4}
+	if !opened && t == c.link {
+		if t.matches(o) || !c.allow("settings of "+want.TUN) {
+			return nil
+		}
+	}
+	if err := c.rec.host.SetTUN(t); err != nil {
+		return fmt.Errorf("set up %s: %w", want.TUN, err)
+	}
+	c.link = t
+	return nil
+}
+
+func (t TUNLink) matches(o Observed) bool {
+	l, ok := o.linkByIndex(t.Index)
+	if !ok || !l.Up || l.Alias != t.Alias || l.MTU != int(t.MTU) {
+		return false
+	}
+	_, ok = o.addr(t.Index, t.IPv4)
+	return ok
+}
+
+func (c *running) bringUpSteering(_ Observed, want *CLAT) error {
+	ours := want.Ours()
+	switch {
+	case c.steering == nil:
+		s, err := c.rec.path.Steer(c.uplink.Index, c.tun.Index(), ours)
+		if err != nil {
+			return fmt.Errorf("steer packets between %s and %s: %w", c.uplink.Name, want.TUN, err)
+		}
+		c.steering = s
+	case c.asleep || !slices.Equal(ours, c.ours):
+		if err := c.steering.SetOurs(ours); err != nil {
+			return fmt.Errorf("steer packets for %s: %w", want.IPv6, err)
+		}
+	}
+	c.ours = ours
+	// Any address behind the PLAT will do. Without a route to it nothing can
+	// be sent anyway, and the route will be a change to look at.
+	if err := c.steering.Follow(want.IPv6, want.PREF64.Prefix.Addr().Next()); err != nil {
+		c.rec.log.Debug("no way to the PLAT", "iface", c.uplink.Name, "reason", err)
+	}
+	return nil
+}
+
+func (c *running) bringUpEngine(_ Observed, want *CLAT) error {
+	if c.engine != nil && !c.asleep && reflect.DeepEqual(c.config, want.Translation) {
+		return nil
+	}
+	t, err := siit.New(want.Translation)
+	if err != nil {
+		return fmt.Errorf("translator: %w", err)
+	}
+	if c.engine == nil {
+		e, err := c.rec.path.Run(c.tun, t)
+		if err != nil {
+			return fmt.Errorf("start the engine: %w", err)
+		}
+		c.engine = e
+	} else {
+		c.engine.SetTranslator(t)
+	}
+	if c.steering != nil {
+		if err := c.steering.Translate(want.Translation); err != nil {
+			return fmt.Errorf("kernel engine: %w", err)
+		}
+	}
+	c.config, c.asleep = want.Translation, false
+	return nil
+}
+
+// removeAddrs takes away the CLAT addresses of ours that which selects.
+func (c *running) removeAddrs(which func(netip.Addr) bool) error {
+	r := c.rec
+	var errs []error
+	c.added = slices.DeleteFunc(c.added, func(a netip.Addr) bool {
+		if !which(a) {
+			return false
+		}
+		if err := r.host.DelCLATAddr(c.uplink.Index, a); err != nil {
+			errs = append(errs, fmt.Errorf("remove address %s from %s: %w", a, c.uplink.Name, err))
+			return false
+		}
+		if r.journal != nil {
+			r.warn(r.journal.Del(c.uplink.Name, a))
+		}
+		return true
+	})
+	return errors.Join(errs...)
+}
+
+// end takes everything away, in the reverse order of bring-up, and goes on
+// after a step that fails. abort: what is connected can wait for nothing.
+func (c *running) end(abort bool) error {
+	r := c.rec
+	abort = abort && c.engine != nil
+	if abort {
+		// Now, so that the other side hears of it.
+		r.abortFlows(c.ipv4, c.uplink.Name)
+	}
+	err := c.pathDown()
+	err = errors.Join(err, c.removeAddrs(func(netip.Addr) bool { return true }))
+	if abort {
+		// And those who have tried once more meanwhile.
+		r.abortFlows(c.ipv4, c.uplink.Name)
+	}
+	r.running = slices.DeleteFunc(r.running, func(other *running) bool { return other == c })
+	return err
+}
+
+// withdraw ends the use of the active address. TUN, IPv4 address and engine
+// wait for the next one, and packets have no way meanwhile.
+func (c *running) withdraw() error {
+	errs := []error{c.routesDown()}
+	if c.forwards {
+		// Diverted addresses are not delivered locally again: they go.
+		errs = append(errs, c.wayDown(), c.undivert(func(Diversion) bool { return true }))
+	}
+	// Before the steering lets go of it, or the kernel would answer for it.
+	gone := c.active
+	errs = append(errs, c.removeAddrs(func(a netip.Addr) bool { return a == gone || c.forwards }))
+	c.active = netip.Addr{}
+	if c.steering != nil {
+		errs = append(errs, c.steering.Suspend())
+	}
+	c.asleep = true
+	return errors.Join(errs...)
+}
+
+// pathGone takes away what is left of a path whose TUN is gone.
+func (c *running) pathGone() error {
+	forwarded := c.forwards
+	err := c.pathDown()
+	c.removed = true
+	if forwarded {
+		// The address is no longer delivered locally: start over.
+		err = errors.Join(err, c.removeAddrs(func(netip.Addr) bool { return true }))
+		c.active = netip.Addr{}
+	}
+	return err
+}
+
+// pathDown takes everything away but the addresses on the uplink.
+func (c *running) pathDown() error {
+	var errs []error
+	failed := func(what string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	failed("remove IPv4 default route", c.routesDown())
+	failed("remove the rule", c.ruleDown())
+	if c.engine != nil {
+		failed("stop the engine", c.engine.Close())
+	}
+	failed("stop forwarding", c.forwardingDown())
+	if c.steering != nil {
+		failed("stop steering", c.steering.Close())
+	}
+	if c.tun != nil {
+		failed("close "+c.tunName, c.tun.Close())
+	}
+	c.engine, c.steering, c.tun, c.asleep = nil, nil, nil, false
+	c.config, c.ours, c.link = siit.Config{}, nil, TUNLink{}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,103 @@
+package clat
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// bringUpRoutes makes the IPv4 default route in the main table and, if it is
+// wanted, the one in the CLAT's own table with the rule that leads there.
+func (c *running) bringUpRoutes(o Observed, want *CLAT, sourceRule bool) error {
+	main := Route{
+		Link: c.tun.Index(), Source: want.IPv4, Metric: want.Metric, MTU: int(want.MTU.IPv4()),
+		Table: TableMain, Protocol: Protocol,
+	}
+	routes := []Route{main}
+	if sourceRule && !c.noRule {
+		routes = append(routes, c.ownRoute(main))
+	}
+	for _, rt := range routes {
+		if slices.Contains(c.routes, rt) && (slices.Contains(o.Routes, rt) || !c.allow(rt.what(want.TUN))) {
+			continue
+		}
+		if err := c.rec.host.AddRoute(rt); err != nil {
+			return fmt.Errorf("add %s: %w", rt.what(want.TUN), err)
+		}
+		if !slices.Contains(c.routes, rt) {
+			c.routes = append(c.routes, rt)
+		}
+	}
+	if err := c.bringUpRule(o, sourceRule); err != nil {
+		return err
+	}
+	// After the new ones are there: no packet finds the host without.
+	return c.dropRoutes(func(rt Route) bool { return !slices.Contains(routes, rt) })
+}
+
+// ownRoute is the CLAT's default route in its own table. There its metric
+// matters only beside "unreachable", which has the worst.
+func (c *running) ownRoute(main Route) Route {
+	main.Table, main.Metric = sourceRule(c.ipv4).Table, Protocol
+	return main
+}
+
+func (r Route) what(tun string) string {
+	if r.Table == TableMain {
+		return "IPv4 default route on " + tun
+	}
+	return fmt.Sprintf("IPv4 default route on %s in table %d", tun, r.Table)
+}
+
+// bringUpRule makes the rule, or removes it.
+func (c *running) bringUpRule(o Observed, wanted bool) error {
+	if !wanted || c.noRule {
+		return c.ruleDown()
+	}
+	r := c.rec
+	rule := sourceRule(c.ipv4)
+	if c.rule == rule && (slices.Contains(o.Rules, rule) || !c.allow("rule for "+c.tunName)) {
+		return nil
+	}
+	c.rule = rule
+	err := r.host.AddSourceRule(rule)
+	if errors.Is(err, errors.ErrUnsupported) {
+		c.noRule = true
+		if !r.saidNoRules {
+			r.saidNoRules = true
+			r.log.Warn("this kernel has no policy routing: connections end when another IPv4 default route becomes the better one", "reason", err)
+		}
+		return c.ruleDown()
+	}
+	if err != nil {
+		return fmt.Errorf("add the rule for %s: %w", rule.Source, err)
+	}
+	return nil
+}
+
+func (c *running) ruleDown() error {
+	if c.rule == (SourceRule{}) {
+		return nil
+	}
+	err := c.rec.host.DelSourceRule(c.rule)
+	c.rule = SourceRule{}
+	return err
+}
+
+// routesDown removes the IPv4 default routes. The rule stays: where it leads
+// the network is unreachable then.
+func (c *running) routesDown() error { return c.dropRoutes(func(Route) bool { return true }) }
+
+func (c *running) dropRoutes(which func(Route) bool) error {
+	var errs []error
+	c.routes = slices.DeleteFunc(c.routes, func(rt Route) bool {
+		if !which(rt) {
+			return false
+		}
+		if err := c.rec.host.DelRoute(rt); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s: %w", rt.what(c.tunName), err))
+		}
+		return true
+	})
+	return errors.Join(errs...)
+}

@@ -1,0 +1,62 @@
+package clat
+
+import (
+	"fmt"
+	"strings"
+)
+
+// standby says why a link needs no CLAT of ours; empty: it does.
+func (o Observed) standby(l Link) string {
+	if o.nativeIPv4(l.Index) {
+		return fmt.Sprintf("native IPv4 on %s: standing aside", l.Name)
+	}
+	if other, ok := o.anotherCLAT(l.Index); ok {
+		return other + ": standing aside"
+	}
+	return ""
+}
+
+// nativeIPv4 reports whether the link has an IPv4 default route, with or
+// without a gateway, in any table (standards.md C-15, C-16).
+func (o Observed) nativeIPv4(link int) bool {
+	for _, r := range o.Routes {
+		if !r.IPv6 && r.Link == link && r.Protocol != Protocol {
+			return true
+		}
+	}
+	return false
+}
+
+// anotherCLAT looks for somebody else's CLAT that serves the link: an address
+// of 192.0.0.0/29 on the link itself, where NetworkManager has it, or on one
+// that is no uplink, where clatd has it; or a program at the link's packets
+// (standards.md C-41).
+func (o Observed) anotherCLAT(link int) (what string, ok bool) {
+	for _, a := range o.Addrs {
+		l, known := o.linkByIndex(a.Link)
+		if !known || !rfc7335.Contains(a.Prefix.Addr()) || o.isOurs(l) {
+			continue
+		}
+		if a.Link == link || l.Loopback || !l.mayBeUplink() || !o.hasIPv6Default(l.Index) {
+			return fmt.Sprintf("another CLAT is at work: %s has %s", l.Name, a.Prefix.Addr()), true
+		}
+	}
+	if l, known := o.linkByIndex(link); known && len(l.Programs) > 0 {
+		return fmt.Sprintf("another CLAT is at work: %s has the BPF program %s", l.Name, l.Programs[0]), true
+	}
+	return "", false
+}
+
+// isOurs reports whether a link is a TUN of ours. The alias tells, and where
+// somebody has removed that, memory.
+func (o Observed) isOurs(l Link) bool {
+	if strings.HasPrefix(l.Alias, aliasPrefix) {
+		return true
+	}
+	for _, r := range o.Memory.CLATs {
+		if r.TUN == l.Name && (r.TUNIndex == l.Index || r.TUNIndex == 0) {
+			return true
+		}
+	}
+	return false
+}

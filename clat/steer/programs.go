@@ -1,0 +1,91 @@
+package steer
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ProgramNames remembers what the programs of others are called, by their id,
+// which the kernel does not use twice.
+type ProgramNames map[ebpf.ProgramID]string
+
+// Foreign returns the names of the BPF programs and tc filters that are at the
+// interface's packets and not ours. A name that the kernel does not tell is
+// left out.
+func (n ProgramNames) Foreign(h *netlink.Handle, ifindex int) ([]string, error) {
+	var names []string
+	for _, at := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
+		r, err := link.QueryPrograms(link.QueryOptions{Target: ifindex, Attach: at})
+		if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.EINVAL) {
+			break // before Linux 6.6
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range r.Programs {
+			if name := n.name(p.ID); name != "" && !ours[name] {
+				names = append(names, name)
+			}
+		}
+	}
+	clsact, err := hasClsact(h, ifindex)
+	if err != nil || !clsact {
+		return names, err
+	}
+	for _, parent := range clsactParents {
+		all, err := filters(h, ifindex, parent)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range all {
+			if b, ok := f.(*netlink.BpfFilter); ok && !strings.HasPrefix(b.Name, filterPrefix) {
+				names = append(names, b.Name)
+			}
+		}
+	}
+	return names, nil
+}
+
+// ours are the programs of steer.c, by as much of their names as the kernel
+// keeps.
+var ours = map[string]bool{
+	"tun_ingress": true, "tun_egress": true, "uplink_ingress": true, "uplink_egress": true, "uplink_translat": true,
+}
+
+// name returns "" for a program that is gone or may not be looked at.
+func (n ProgramNames) name(id ebpf.ProgramID) string {
+	if name, known := n[id]; known {
+		return name
+	}
+	p, err := ebpf.NewProgramFromID(id)
+	if err != nil {
+		return ""
+	}
+	defer p.Close()
+	info, err := p.Info()
+	if err != nil {
+		return ""
+	}
+	n[id] = info.Name
+	return info.Name
+}
+
+func hasClsact(h *netlink.Handle, ifindex int) (bool, error) {
+	qdiscs, err := dump(func() ([]netlink.Qdisc, error) {
+		return h.QdiscList(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: ifindex}})
+	})
+	if err != nil {
+		return false, err
+	}
+	for _, q := range qdiscs {
+		if q.Type() == "clsact" {
+			return true, nil
+		}
+	}
+	return false, nil
+}
