@@ -260,8 +260,13 @@ func (s *story) translated(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	count := func(direction, engine string) float64 {
-		return m[fmt.Sprintf("tnat64_packets_translated_total{direction=%q,engine=%q}", direction, engine)]
+	count := func(direction, engine string) (all float64) {
+		for name, n := range m { // one for each protocol
+			if strings.HasPrefix(name, fmt.Sprintf("tnat64_packets_translated_total{direction=%q,engine=%q,", direction, engine)) {
+				all += n
+			}
+		}
+		return all
 	}
 	for _, sent := range s.watch.Sent() {
 		if s.PREF64().Contains(sent.Destination) {

@@ -27,24 +27,25 @@ type datapath struct {
 	errorsPerSecond int           // limit on ICMP errors of engines started from now on
 	engine          config.Engine // of what is started from now on
 
-	mu    sync.Mutex
-	paths map[int]*path // by index of the TUN
-	past  stats         // of paths that have ended
-	see   see           // nil: nobody traces
+	mu     sync.Mutex
+	paths  map[int]*path // by index of the TUN
+	guards map[*guard]bool
+	past   stats // of paths and guards that have ended
+	see    see   // nil: nobody traces
 }
 
 // path is the way of one CLAT's packets. Reconciler closes its parts in the
 // reverse order of their making.
 type path struct {
-	data     *datapath
-	device   *tun.Device
-	name     string // of the TUN
-	uplink   string // name, for traces
-	index    int    // of the uplink
-	steered  string // "tcx", or "clsact" and why; empty: the kernel forwards
+	data        *datapath
+	device      *tun.Device
+	name        string      // of the TUN
+	uplink      string      // name, for traces
+	index       int         // of the uplink
+	steered     string      // "tcx", or "clsact" and why; empty: the kernel forwards
 	translation siit.Config // what the kernel engine was last told
-	byWhom   string // "kernel" or "user"
-	whyUser  string
+	byWhom      string      // "kernel" or "user"
+	whyUser     string
 
 	// Under data.mu, as statistics are asked for at any time:
 	engine *engine.Engine
@@ -118,7 +119,7 @@ type steering struct {
 func (s *steering) Close() error {
 	p := s.path
 	p.data.mu.Lock()
-	p.past.kernel = p.past.kernel.add(kernelStatsOf(s.Steering))
+	p.past = p.past.add(statsOf(s.Steering))
 	p.kernel, p.steered, p.router, p.byWhom = nil, "", netip.Addr{}, "user"
 	p.data.mu.Unlock()
 	return s.Steering.Close()
@@ -208,6 +209,9 @@ func (d *datapath) Stats() stats {
 	for _, p := range d.paths {
 		s = s.add(p.stats())
 	}
+	for g := range d.guards {
+		s.leaked += g.leaked()
+	}
 	return s
 }
 
@@ -218,7 +222,39 @@ func (p *path) stats() stats {
 		s.user = s.user.Add(p.engine.Stats())
 	}
 	if p.kernel != nil {
-		s.kernel = s.kernel.add(kernelStatsOf(p.kernel))
+		s = s.add(statsOf(p.kernel))
 	}
 	return s
+}
+
+// guard keeps its count when it is closed.
+type guard struct {
+	*steer.Guard
+	data *datapath
+}
+
+func (d *datapath) Guard(link int) (clat.Guard, error) {
+	made, err := steer.NewGuard(link, steer.Auto)
+	if err != nil {
+		return nil, err
+	}
+	g := &guard{made, d}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.guards[g] = true
+	return g, nil
+}
+
+func (g *guard) Close() error {
+	g.data.mu.Lock()
+	delete(g.data.guards, g)
+	g.data.past.leaked += g.leaked()
+	g.data.mu.Unlock()
+	return g.Guard.Close()
+}
+
+// leaked counts as nothing if it cannot be read.
+func (g *guard) leaked() uint64 {
+	n, _ := g.LeakedIPv4()
+	return n
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/cmd/internal/say"
 )
 
 // Exit statuses are a contract; testscript only knows good and bad.
@@ -21,11 +23,11 @@ func TestExitStatus(t *testing.T) {
 		args []string
 		want int
 	}{
-		{[]string{"-version"}, exitOK},
-		{[]string{"-nonsense"}, exitUsage},
-		{[]string{"-config", writeConfig(t, "[clat]\nmtu = 7\n")}, exitUsage},
-		{[]string{"-config", "/nonexistent"}, exitUsage},
-		{[]string{"-config", writeConfig(t, "[clat]\nuplinks = [\"nosuchlink0\"]\n")}, exitFailure},
+		{[]string{"-version"}, say.StatusOK},
+		{[]string{"-nonsense"}, say.StatusUsage},
+		{[]string{"-config", writeConfig(t, "[clat]\nmtu = 7\n")}, say.StatusUsage},
+		{[]string{"-config", "/nonexistent"}, say.StatusUsage},
+		{[]string{"-config", writeConfig(t, "[clat]\nuplinks = [\"nosuchlink0\"]\n")}, say.StatusError},
 	} {
 		code, stderr, err := exitCode(command(t, path, c.args...))
 		if err != nil || code != c.want {

@@ -13,6 +13,11 @@ func (s *steering) Translate(c siit.Config) error {
 	return s.path.applyTranslation()
 }
 
+func (s *steering) Suspend() error {
+	s.path.translation = siit.Config{} // so that nothing but Translate ends this
+	return s.Steering.Suspend()
+}
+
 // applyTranslation tells the kernel engine of p what to do at present.
 func (p *path) applyTranslation() error {
 	t, why := p.kernelTranslation()

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -633,13 +634,16 @@ func TestLabReload(t *testing.T) {
 	n.stop()
 }
 
+// TestLabMetrics compares the names, labels and explanations of all metrics
+// with a golden file: dashboards and alerts depend on them.
 func TestLabMetrics(t *testing.T) {
 	n := newNetwork(t, lab.Options{})
-	d, err := n.startProcess("[control]\nmetrics = \"127.0.0.1:9646\"\n")
+	d, err := n.startProcess("[control]\nmetrics = \"127.0.0.1:9646\"\nsocket = \"" + t.TempDir() + "/s\"\n")
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.up()
+	d.waitLog(t, "CLAT is up")
 	n.mustGet()
 	var got []string
 	err = n.Laptop.Do(func() error {
@@ -650,29 +654,37 @@ func TestLabMetrics(t *testing.T) {
 		defer conn.Close()
 		fmt.Fprint(conn, "GET /metrics HTTP/1.0\r\n\r\n")
 		for s := bufio.NewScanner(conn); s.Scan(); {
-			if name, _, ok := strings.Cut(s.Text(), " "); ok && strings.HasPrefix(name, "tnat64_") && !strings.Contains(name, "reason=") {
-				got = append(got, name)
+			line := s.Text()
+			if !strings.Contains(line, "tnat64_") {
+				continue
 			}
-			if strings.HasPrefix(s.Text(), `tnat64_packets_translated_total{direction="4to6",engine="kernel"} 0`) {
+			if strings.HasPrefix(line, `tnat64_packets_translated_total{direction="4to6",engine="kernel",protocol="tcp"} 0`) {
 				t.Error("nothing counted")
 			}
+			if !strings.HasPrefix(line, "#") {
+				line, _, _ = strings.Cut(line, "} ")
+				line, _, _ = strings.Cut(line, " ")
+			}
+			got = append(got, line)
 		}
 		return nil
 	})
-	var want []string
-	for _, name := range []string{"bytes", "packets"} {
-		for _, direction := range []string{"4to6", "6to4"} {
-			for _, engine := range []string{"kernel", "user"} {
-				want = append(want, fmt.Sprintf("tnat64_%s_translated_total{direction=%q,engine=%q}", name, direction, engine))
-			}
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(got, "\n") + "\n"
+	const golden = "testdata/metrics.golden"
+	if os.Getenv("TNAT64_UPDATE_GOLDEN") != "" {
+		if err := os.WriteFile(golden, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
 		}
 	}
-	want = append(want,
-		`tnat64_icmp_errors_rate_limited_total`, `tnat64_icmp_errors_sent_total`, `tnat64_icmp_fragments_total`,
-		`tnat64_tun_errors_total{operation="read"}`, `tnat64_tun_errors_total{operation="write"}`)
-	slices.Sort(want)
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("metrics %v: %q", err, got)
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), text); diff != "" {
+		t.Errorf("the metrics are not those of %s (-want +got):\n%s\nTNAT64_UPDATE_GOLDEN=1 writes it anew", golden, diff)
 	}
 	d.stop(t)
 }

@@ -22,6 +22,7 @@ import (
 type tnat64d struct {
 	ctx     context.Context // ends the loop and everything beside it
 	file    string          // of the configuration; empty: the default one
+	inForce string          // the file that was read; empty: none, all defaults
 	log     *slog.Logger
 	conf    config.Config
 	secret  []byte
@@ -47,7 +48,7 @@ type tnat64d struct {
 	due      time.Time   // of retry; zero: it does not run
 	tick     *time.Timer // see look
 	wokeUp   time.Time
-	told     string // systemd's STATUS
+	told     string        // systemd's STATUS
 	alive    time.Duration // how often systemd wants to hear of us; 0: never
 }
 
@@ -369,7 +370,7 @@ func (d *tnat64d) reload() {
 		d.log.Warn("configuration", "reason", w.String())
 	}
 	old := d.conf
-	d.conf = c
+	d.conf, d.inForce = c, configFile(d.file)
 	if c.Translation.ICMPErrorsPerSecond != old.Translation.ICMPErrorsPerSecond || c.CLAT.Engine != old.CLAT.Engine {
 		// They belong to the engine, which is then a new one.
 		d.path.errorsPerSecond, d.path.engine = c.Translation.ICMPErrorsPerSecond, c.CLAT.Engine

@@ -76,7 +76,7 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 		return say.Fail(stderr, "tnat64d", say.Usage(err))
 	}
 	log := journal.New(stderr, level)
-	defer log.Close()
+	defer log.Flush()
 	for _, w := range warnings {
 		slog.New(log).Warn("configuration", "reason", w.String())
 	}

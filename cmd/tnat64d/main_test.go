@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"tnat64d/cmd/internal/say"
 )
 
 // The test binary is tnat64d when it is called by that name.
@@ -109,7 +111,7 @@ func expectFailure(t *testing.T, cmd *exec.Cmd, sentence string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code != exitFailure {
+	if code != say.StatusError {
 		t.Errorf("exit status %d, want 1", code)
 	}
 	lines := strings.Split(strings.TrimSpace(stderr), "\n")

@@ -90,6 +90,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(errorsLimited, s.RateLimited)
 	count(ioErrors, s.ReadErrors, "read")
 	count(ioErrors, s.WriteErrors, "write")
+	count(leakedIPv4, all.leaked)
 
 	// A loop that is stuck costs the rest of the metrics, and no more.
 	ctx, cancel := context.WithTimeout(c.d.ctx, time.Second)
@@ -97,16 +98,13 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	var (
 		now     control.Status
 		failed  uint64
-		leaked  uint64
 		ignored map[string][pref64.NumReasons]uint64
 	)
 	if !c.d.ask(ctx, func() {
 		now, failed, ignored = c.d.status(), c.d.errors, c.d.ignored()
-		leaked = all.kernel.leaked + c.d.rec.Leaked()
 	}) {
 		return
 	}
-	count(leakedIPv4, leaked)
 	count(reconcileErrors, failed)
 	for _, u := range now.Uplinks {
 		for _, state := range []control.State{control.Up, control.Moving, control.Starting, control.Held, control.Waiting, control.Standby, control.Failed} {

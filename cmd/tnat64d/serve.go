@@ -57,9 +57,9 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	// What runs beside the loop ends with it, also when the loop fails.
 	ctx, cancel := context.WithCancel(ctx)
 	d := &tnat64d{
-		file: file, log: log, conf: c, secret: secret, kernel: kernel, started: time.Now(),
+		file: file, inForce: configFile(file), log: log, conf: c, secret: secret, kernel: kernel, started: time.Now(),
 		events: make(chan event), ctx: ctx,
-		path:   &datapath{handle: kernel.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine, paths: map[int]*path{}},
+		path:   &datapath{handle: kernel.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine, paths: map[int]*path{}, guards: map[*guard]bool{}},
 		bus:    bus.New(bus.Options{}),
 		links:  map[int]*discovery{},
 		nudged: &nudges{resolvers: map[string][]netip.Addr{}},

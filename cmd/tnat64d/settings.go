@@ -42,3 +42,15 @@ func directory(env, otherwise string) string {
 	}
 	return otherwise
 }
+
+// configFile returns the file that config.Load(file) reads, or nothing if that
+// is the default one and absent.
+func configFile(file string) string {
+	if file != "" {
+		return file
+	}
+	if _, err := os.Stat(config.DefaultPath); err != nil {
+		return ""
+	}
+	return config.DefaultPath
+}

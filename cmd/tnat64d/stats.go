@@ -9,10 +9,11 @@ import (
 type stats struct {
 	user   engine.Stats
 	kernel kernelStats
+	leaked uint64 // IPv4 packets of CLATs that were on their way out of an uplink
 }
 
 func (s stats) add(o stats) stats {
-	return stats{user: s.user.Add(o.user), kernel: s.kernel.add(o.kernel)}
+	return stats{user: s.user.Add(o.user), kernel: s.kernel.add(o.kernel), leaked: s.leaked + o.leaked}
 }
 
 // flow is what platWatch wants to know: packets out, and packets in that are
@@ -26,26 +27,23 @@ func (s stats) flow() flow {
 }
 
 // kernelStats are the kernel engine's counters in both directions.
-type kernelStats struct {
-	to6, to4 directionStats
-	leaked   uint64 // IPv4 of the CLAT that was on its way out of the uplink
-}
+type kernelStats struct{ to6, to4 directionStats }
 
 type directionStats struct {
 	translated engine.Translated
 	declined   [steer.NumDeclined]uint64 // left to user space
 }
 
-// kernelStatsOf reads the counters; what cannot be read counts as nothing.
-func kernelStatsOf(s *steer.Steering) kernelStats {
-	var k kernelStats
-	if c, err := s.EngineCounters(); err == nil {
-		k.to6, k.to4 = direction(c.To6), direction(c.To4)
+// statsOf reads the counters of the programs in the kernel; what cannot be
+// read counts as nothing.
+func statsOf(programs *steer.Steering) (s stats) {
+	if c, err := programs.EngineCounters(); err == nil {
+		s.kernel = kernelStats{to6: direction(c.To6), to4: direction(c.To4)}
 	}
-	if c, err := s.Counters(); err == nil {
-		k.leaked = c.LeakedIPv4
+	if c, err := programs.Counters(); err == nil {
+		s.leaked = c.LeakedIPv4
 	}
-	return k
+	return s
 }
 
 func direction(c steer.DirectionCounters) (d directionStats) {
@@ -57,7 +55,7 @@ func direction(c steer.DirectionCounters) (d directionStats) {
 }
 
 func (k kernelStats) add(o kernelStats) kernelStats {
-	return kernelStats{to6: k.to6.add(o.to6), to4: k.to4.add(o.to4), leaked: k.leaked + o.leaked}
+	return kernelStats{to6: k.to6.add(o.to6), to4: k.to4.add(o.to4)}
 }
 
 func (d directionStats) total() engine.Traffic { return d.translated.Total() }

@@ -16,7 +16,7 @@ import (
 // status is called in the loop.
 func (d *tnat64d) status() control.Status {
 	s := control.Status{
-		Version: version, Started: d.started, Config: d.conf.File, Enable: enableWord(d.conf.CLAT.Enable),
+		Version: version, Started: d.started, Config: d.inForce, Enable: enableWord(d.conf.CLAT.Enable),
 		Uplinks: []control.Uplink{}, Features: slices.Clone(d.features),
 	}
 	if len(d.uplinks) == 0 {
