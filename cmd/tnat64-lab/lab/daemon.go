@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/vishvananda/netlink"
+	"tnat64d/cmd/internal/control"
 )
 
 // Daemon is a tnat64d that runs on the laptop.
@@ -29,14 +28,32 @@ type Daemon struct {
 	err    error // of Wait, when exited is closed
 }
 
-// StartDaemon starts the tnat64d binary at path on the laptop and returns when
-// it says that it is ready (sd_notify). config is TOML without a [control]
-// table; the lab adds one, so that several labs can run at once. The daemon's
-// log goes to log, which may be nil.
+// DaemonOptions say how to start tnat64d.
+type DaemonOptions struct {
+	// Config is TOML without a [control] table; the lab adds one, so that
+	// several labs can run at once. Control has lines for that table, besides
+	// socket and metrics.
+	Config, Control string
+
+	// Env has more environment, as NAME=VALUE, for example
+	// DBUS_SYSTEM_BUS_ADDRESS: by default the daemon finds no bus, above all
+	// not that of the machine.
+	Env []string
+
+	Log io.Writer // the daemon's; may be nil
+}
+
+// StartDaemon is StartDaemonWith config and log only.
 func (l *Lab) StartDaemon(ctx context.Context, path, config string, log io.Writer) (*Daemon, error) {
+	return l.StartDaemonWith(ctx, path, DaemonOptions{Config: config, Log: log})
+}
+
+// StartDaemonWith starts the tnat64d binary at path on the laptop and returns
+// when it says that it is ready (sd_notify).
+func (l *Lab) StartDaemonWith(ctx context.Context, path string, o DaemonOptions) (*Daemon, error) {
 	d := &Daemon{Socket: filepath.Join(l.Dir, "tnat64d.sock"), laptop: l.Laptop, exited: make(chan struct{})}
 	file := filepath.Join(l.Dir, "tnat64d.toml")
-	if err := os.WriteFile(file, fmt.Appendf(nil, "%s\n[control]\nsocket = %q\nmetrics = %q\n", config, d.Socket, metricsAddress), 0o644); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, "%s\n[control]\nsocket = %q\nmetrics = %q\n%s\n", o.Config, d.Socket, metricsAddress, o.Control), 0o644); err != nil {
 		return nil, fmt.Errorf("configuration of tnat64d: %w", err)
 	}
 	ready, stop, err := notifySocket(filepath.Join(l.Dir, "notify"))
@@ -49,8 +66,10 @@ func (l *Lab) StartDaemon(ctx context.Context, path, config string, log io.Write
 	d.cmd.Env = append(os.Environ(),
 		"NOTIFY_SOCKET="+filepath.Join(l.Dir, "notify"),
 		// As systemd would say it: nothing of it outside the lab.
-		"RUNTIME_DIRECTORY="+l.Dir, "STATE_DIRECTORY="+l.Dir)
-	d.cmd.Stdout, d.cmd.Stderr = log, log
+		"RUNTIME_DIRECTORY="+l.Dir, "STATE_DIRECTORY="+l.Dir,
+		"DBUS_SYSTEM_BUS_ADDRESS=unix:path="+filepath.Join(l.Dir, "no-bus"))
+	d.cmd.Env = append(d.cmd.Env, o.Env...)
+	d.cmd.Stdout, d.cmd.Stderr = o.Log, o.Log
 	d.cmd.SysProcAttr.Setpgid = true // Ctrl-C in a shell beside it is not meant for it
 	if err := d.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start tnat64d: %w", err)
@@ -185,62 +204,7 @@ func (d *Daemon) PeakRSS() (int64, error) {
 	return 0, fmt.Errorf("/proc/%d/status has no VmHWM", d.PID())
 }
 
-// CLAT is what the laptop has when its CLAT is up.
-type CLAT struct {
-	TUN  string
-	IPv4 netip.Addr // on TUN
-	IPv6 netip.Addr // on the uplink
-}
-
-// WaitCLAT waits until the laptop's IPv4 default route leads into a TUN.
-func (l *Lab) WaitCLAT(ctx context.Context) (CLAT, error) {
-	for {
-		c, err := l.FindCLAT()
-		if err != nil || c.TUN != "" {
-			return c, err
-		}
-		select {
-		case <-ctx.Done():
-			return CLAT{}, fmt.Errorf("no CLAT on the laptop: %w", context.Cause(ctx))
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
-// FindCLAT returns the laptop's CLAT, or the zero value if there is none.
-func (l *Lab) FindCLAT() (CLAT, error) {
-	routes, err := dump(func() ([]netlink.Route, error) { return l.Laptop.Netlink.RouteList(nil, netlink.FAMILY_V4) })
-	if err != nil {
-		return CLAT{}, fmt.Errorf("routes of the laptop: %w", err)
-	}
-	for _, r := range routes {
-		if !isDefault(r) {
-			continue
-		}
-		link, err := l.Laptop.Netlink.LinkByIndex(r.LinkIndex)
-		if err != nil || link.Type() != "tuntap" && link.Type() != "tun" {
-			continue
-		}
-		c := CLAT{TUN: link.Attrs().Name}
-		addrs, err := l.Laptop.Addresses(c.TUN)
-		if err != nil {
-			return CLAT{}, err
-		}
-		for _, a := range addrs {
-			if a.Addr().Is4() {
-				c.IPv4 = a.Addr()
-			}
-		}
-		// The CLAT's address is the only /128 on the uplink.
-		if addrs, err = l.Laptop.Addresses(Uplink); err != nil {
-			return CLAT{}, err
-		}
-		for _, a := range addrs {
-			if a.Addr().Is6() && a.Bits() == 128 {
-				c.IPv6 = a.Addr()
-			}
-		}
-		return c, nil
-	}
-	return CLAT{}, nil
+// Status returns what the daemon says of itself on its control socket.
+func (d *Daemon) Status(ctx context.Context) (control.Status, error) {
+	return control.NewClient(d.Socket).Status(ctx)
 }

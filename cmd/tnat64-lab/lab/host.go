@@ -26,6 +26,8 @@ type Host struct {
 	spawn chan func()   // run on the host's own thread, see newHost
 	quit  chan struct{} // closed when that thread is to end
 	procs processes
+
+	resolvConf bool // its processes have an /etc/resolv.conf of their own
 }
 
 // newHost creates the namespace and a thread that lives in it until close.

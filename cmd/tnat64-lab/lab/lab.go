@@ -128,7 +128,8 @@ type Lab struct {
 	mu       sync.Mutex
 	networks []*Network // the lab's own first
 	pools    int        // of PLATs, given away
-	air      *Network   // that the laptop's first interface was on, while it is on none
+	guests   []*Host
+	air      *Network // that the laptop's first interface was on, while it is on none
 }
 
 // New builds a lab and returns when the laptop has configured its IPv6: an
@@ -211,7 +212,7 @@ func (l *Lab) Close() error {
 	l.closing.Do(func() {
 		l.stop()
 		l.mu.Lock()
-		hosts, networks := []*Host{l.Laptop, l.ISP, l.Server}, l.networks
+		hosts, networks := append([]*Host{l.Laptop, l.ISP, l.Server}, l.guests...), l.networks
 		l.mu.Unlock()
 		for _, n := range networks {
 			n.close()

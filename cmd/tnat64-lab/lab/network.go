@@ -232,7 +232,7 @@ func (n *Network) Attached() string {
 // The first Router Advertisement goes out at once; turnOn returns when.
 func (n *Network) turnOn() (firstRA time.Time, err error) {
 	n.mu.Lock()
-	prefixes, routers, nativeOn := slices.Clone(n.prefixes), slices.Clone(n.routers), n.nativeOn
+	prefixes, nativeOn := slices.Clone(n.prefixes), n.nativeOn
 	n.mu.Unlock()
 	err = steps(
 		func() error { return n.Router.setHardwareAddr(lan, n.mac) },
@@ -250,7 +250,7 @@ func (n *Network) turnOn() (firstRA time.Time, err error) {
 			return nil
 		},
 		func() error {
-			for _, a := range routers {
+			for _, a := range n.advertisers() {
 				if err := a.turnOn(); err != nil {
 					return err
 				}
@@ -263,10 +263,7 @@ func (n *Network) turnOn() (firstRA time.Time, err error) {
 
 // turnOff ends the advertisements and sets the link down: carrier goes off.
 func (n *Network) turnOff() error {
-	n.mu.Lock()
-	routers := slices.Clone(n.routers)
-	n.mu.Unlock()
-	for _, a := range routers {
+	for _, a := range n.advertisers() {
 		a.turnOff()
 	}
 	return n.Router.down(lan)
@@ -296,10 +293,7 @@ func (n *Network) SetCarrier(on bool) (usable time.Time, err error) {
 
 // close ends what the lab's life does not end.
 func (n *Network) close() {
-	n.mu.Lock()
-	routers := slices.Clone(n.routers)
-	n.mu.Unlock()
-	for _, a := range routers {
+	for _, a := range n.advertisers() {
 		a.turnOff()
 	}
 	n.filters.mu.Lock()
@@ -322,6 +316,13 @@ func (n *Network) addPrefix(p netip.Prefix) error {
 		return nil
 	}
 	return n.Router.address(lan, p.Addr().Next(), p.Bits())
+}
+
+// advertisers are the routers on the link.
+func (n *Network) advertisers() []*Advertiser {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.routers)
 }
 
 // owns reports whether an address is in one of the link's prefixes.

@@ -51,6 +51,35 @@ func (l *Lab) addUplink(ifname string, n *Network) error {
 	)
 }
 
+// Replug makes the laptop's interface on this network anew, after somebody has
+// deleted it: as when a USB adapter is pulled out and put back. It returns when
+// the network was there again: see SetCarrier.
+func (n *Network) Replug() (usable time.Time, err error) {
+	n.attaching.Lock()
+	defer n.attaching.Unlock()
+	ifname := n.Attached()
+	for _, a := range n.advertisers() {
+		a.turnOff()
+	}
+	mac := hardwareAddr(0x10)
+	if n.number > 1 {
+		mac[4] = byte(n.number)
+	}
+	err = steps(
+		func() error { return n.lab.plug(ifname, mac, n) },
+		func() error { return n.lab.Laptop.up(ifname) },
+		func() error {
+			usable, err = n.turnOn()
+			return err
+		},
+		n.configureLaptop,
+	)
+	if err != nil {
+		return usable, fmt.Errorf("lab: replug %s: %w", ifname, err)
+	}
+	return usable, nil
+}
+
 // configureLaptop does on the laptop what its kernel does not do by itself.
 func (n *Network) configureLaptop() error {
 	return steps(

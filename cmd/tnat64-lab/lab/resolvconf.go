@@ -1,0 +1,45 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// SetResolvConf gives processes that are started on the host from now on (and
+// those after an earlier call, at once) an /etc/resolv.conf of their own. The
+// machine's is not touched: it is covered by a mount that only they see.
+func (l *Lab) SetResolvConf(h *Host, content string) error {
+	if err := l.setResolvConf(h, content); err != nil {
+		return fmt.Errorf("lab: resolv.conf of %s: %w", h.Name, err)
+	}
+	return nil
+}
+
+func (l *Lab) setResolvConf(h *Host, content string) error {
+	path := filepath.Join(l.Dir, h.Name+"-resolv.conf")
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	covered := h.resolvConf
+	h.resolvConf = true
+	l.mu.Unlock()
+	if covered {
+		return nil // it is the same file
+	}
+	return h.onThread(func() error {
+		// The thread belongs to the host and never runs anything else.
+		return steps(
+			func() error { return os.NewSyscallError("unshare", unix.Unshare(unix.CLONE_FS|unix.CLONE_NEWNS)) },
+			func() error {
+				return os.NewSyscallError("mount", unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+			},
+			func() error {
+				return os.NewSyscallError("mount", unix.Mount(path, "/etc/resolv.conf", "", unix.MS_BIND, ""))
+			},
+		)
+	})
+}
