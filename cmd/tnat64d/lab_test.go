@@ -352,12 +352,17 @@ func TestLabPREF64Changes(t *testing.T) {
 	if n.tunIndex() != index {
 		t.Error("the TUN is another one")
 	}
-	// No PREF64, no CLAT.
+	// No PREF64, no CLAT: its interface waits for another prefix, without route.
 	if err := n.WithdrawPREF64(); err != nil {
 		t.Fatal(err)
 	}
 	n.said(`reason="waiting for a PREF64 on wlan0"`, 2) // as at the start
-	n.clean()
+	if err := n.get(); !errors.Is(err, unix.ENETUNREACH) {
+		t.Errorf("without a PREF64: %v", err)
+	}
+	if n.tunIndex() != index {
+		t.Error("the TUN is gone at once, or another one")
+	}
 	a := n.Advert()
 	a.PREF64 = []lab.PREF64{{Prefix: next, Lifetime: time.Minute}}
 	if err := n.SetAdvert(a); err != nil {
@@ -569,7 +574,7 @@ func TestLabLinkFlap(t *testing.T) {
 	if err := n.Laptop.Netlink.LinkSetDown(uplink); err != nil {
 		t.Fatal(err)
 	}
-	n.said(`msg="no CLAT" reason="waiting for an IPv6 default route"`, 1)
+	n.said(`reason="wlan0 is down"`, 1)
 	if err := n.Laptop.Netlink.LinkSetUp(uplink); err != nil {
 		t.Fatal(err)
 	}

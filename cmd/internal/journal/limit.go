@@ -16,15 +16,18 @@ const (
 	// kinds is how many messages are remembered at a time.
 	kinds = 128
 	// variants is how many different lines of one message are written within a
-	// window.
+	// window, and again how often one of them is if others came between: a
+	// state that comes and goes is told, up to a point.
 	variants = 10
+	again    = 5
 )
 
 // Handler is a slog.Handler that passes records on to another one, but not the
-// same ones again and again. After a line has been passed on, those like it are
-// only counted, and a minute later the count is one line: that of the latest,
-// its message followed by "(17 more like this in the last minute)", and the
-// attribute repeated=17.
+// same ones again and again. After a line has been passed on, those like it that
+// follow at once are only counted, and so are those after the fifth within a
+// minute if there are other lines between. A minute later the count is one
+// line: that of the latest, its message followed by "(17 more like this in the
+// last minute)", and the attribute repeated=17.
 //
 // Like it is a record with the same level, message, "iface" and "reason"; if
 // it has no reason, the same attributes altogether. Whatever else they say, ten
@@ -44,6 +47,7 @@ type limiter struct {
 	seed  maphash.Seed
 	kinds map[kind]*history
 	timer *time.Timer // runs while anything is held back; nil: not yet needed
+	last  uint64      // the line that came last, written or not
 }
 
 // kind is what the records of one history have in common.
@@ -55,8 +59,8 @@ type kind struct {
 
 // history is what has recently been written, and not written, of a kind.
 type history struct {
-	since   time.Time // start of the window
-	written []uint64  // hashes of the lines in it
+	since   time.Time      // start of the window
+	written map[uint64]int // lines in it, by hash, and how often
 	held    int
 	last    slog.Record  // of those held
 	next    slog.Handler // for last
@@ -110,14 +114,17 @@ func (l *limiter) hold(h *Handler, r slog.Record) bool {
 	p := l.kinds[k]
 	if p == nil {
 		l.makeRoom(now)
-		p = &history{since: now}
+		p = &history{since: now, written: map[uint64]int{}}
 		l.kinds[k] = p
 	}
 	if p.held == 0 && now.Sub(p.since) >= window {
-		p.since, p.written = now, p.written[:0]
+		p.since = now
+		clear(p.written)
 	}
-	if !slices.Contains(p.written, line) && len(p.written) < variants {
-		p.written = append(p.written, line)
+	before, at := p.written[line], l.last
+	l.last = line
+	if before == 0 && len(p.written) < variants || before > 0 && before < again && line != at && p.held == 0 {
+		p.written[line]++
 		return false
 	}
 	p.held++
@@ -155,6 +162,7 @@ func (l *limiter) identify(h *Handler, r slog.Record) (kind, uint64) {
 		hash.Reset()
 		hash.WriteString(reason)
 	}
+	hash.WriteString(k.level.String() + k.message + k.iface)
 	return k, hash.Sum64()
 }
 

@@ -92,11 +92,22 @@ func TestWhatIsDifferentIsWritten(t *testing.T) {
 		if got := lines(); len(got) != 7 {
 			t.Errorf("%d lines: %q", len(got), got)
 		}
-		log.With("iface", "usb0").Info("no CLAT", "reason", "no prefix")
-		log.Info("CLAT is up", "iface", "wlan0", "ipv6", "2001:db8::1")
-		want(t, lines(), "")
+	})
+}
+
+// A link that flaps is told, the first times.
+func TestWhatComesAndGoes(t *testing.T) {
+	limited(t, func(log *slog.Logger, _ *Handler, lines func() []string) {
+		for range 20 {
+			log.Info("CLAT is up", "iface", "wlan0", "ipv6", "2001:db8::1")
+			log.Info("no CLAT", "iface", "wlan0", "reason", "wlan0 is down")
+			time.Sleep(time.Second)
+		}
+		if got := lines(); len(got) != 2*again {
+			t.Errorf("%d lines: %q", len(got), got)
+		}
 		time.Sleep(window)
-		if got := lines(); len(got) != 2 {
+		if got := lines(); len(got) != 2 || !strings.Contains(got[0], "15 more like this") {
 			t.Errorf("%q", got)
 		}
 	})
@@ -168,7 +179,7 @@ func TestNoTimerAtRest(t *testing.T) {
 		if h.limit.timer != nil {
 			t.Error("a timer although nothing is held back")
 		}
-		log.Info("x")
+		log.Info("y")
 		time.Sleep(window)
 		lines()
 		if h.limit.timer.Stop() {
