@@ -36,6 +36,7 @@ var layers = map[string][]string{
 	"cmd/internal":          {"tnat64d/siit", "tnat64d/pref64", "github.com/pelletier/go-toml/v2"},
 	"packaging":             {},
 	"packaging/test-kernel": {"golang.org/x/sys"},
+	"packaging/test-vm":     {"tnat64d/cmd/tnat64-lab/lab", "github.com/gopacket/gopacket"},
 	"benchmarks":            nil,
 }
 

@@ -11,7 +11,10 @@ import (
 
 // describe summarises an IP packet in a few words: version, protocol, who to
 // whom, size. It shows what the bytes say, also where they are wrong.
-func describe(ip []byte) string {
+func describe(ip []byte) string { return describeCut(ip, len(ip)) }
+
+// describeCut is describe for the first bytes of a packet of n.
+func describeCut(ip []byte, n int) string {
 	var src, dst netip.Addr
 	var rest []byte // from the transport header on
 	var proto layers.IPProtocol
@@ -26,9 +29,9 @@ func describe(ip []byte) string {
 		src, dst = netip.AddrFrom16([16]byte(ip[8:])), netip.AddrFrom16([16]byte(ip[24:]))
 		proto, offset, rest = skipExtensions(layers.IPProtocol(ip[6]), ip[40:])
 	case len(ip) > 0 && (ip[0]>>4 == 4 || ip[0]>>4 == 6):
-		return fmt.Sprintf("IPv%d, cut short, %d bytes", ip[0]>>4, len(ip))
+		return fmt.Sprintf("IPv%d, cut short, %d bytes", ip[0]>>4, n)
 	case len(ip) > 0:
-		return fmt.Sprintf("no IP packet, %d bytes", len(ip))
+		return fmt.Sprintf("no IP packet, %d bytes", n)
 	default:
 		return "no IP packet"
 	}
@@ -52,7 +55,7 @@ func describe(ip []byte) string {
 	if offset > 0 {
 		what += fmt.Sprintf(" fragment at %d", offset)
 	}
-	return fmt.Sprintf("IPv%d %s %s > %s, %d bytes", ip[0]>>4, what, from, to, len(ip))
+	return fmt.Sprintf("IPv%d %s %s > %s, %d bytes", ip[0]>>4, what, from, to, n)
 }
 
 // name is what people call a protocol.

@@ -27,8 +27,19 @@ type command struct {
 	run     func(args []string, stdin io.Reader, stdout, stderr io.Writer) error
 }
 
-var commands = []command{
-	{"translate", "run the packets of a capture file through the translator, offline", translate},
+// commands returns all of them. Those that ask the daemon do so at socket.
+func commands(socket string) []command {
+	online := func(run func(socket string, args []string, stdout, stderr io.Writer) error) func([]string, io.Reader, io.Writer, io.Writer) error {
+		return func(args []string, _ io.Reader, stdout, stderr io.Writer) error {
+			return run(socket, args, stdout, stderr)
+		}
+	}
+	return []command{
+		{"status", "tell in plain words how IPv4 is doing, and why", online(runStatus)},
+		{"watch", "follow what changes", online(runWatch)},
+		{"trace", "show packets as they are translated or dropped", online(runTrace)},
+		{"translate", "run the packets of a capture file through the translator, offline", translate},
+	}
 }
 
 // run is main without the process: it returns the exit status.
@@ -41,21 +52,21 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 }
 
 func dispatch(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
-	var known []string
-	for _, c := range commands {
-		known = append(known, c.name)
-	}
-	theyAre := "the commands are: " + strings.Join(known, ", ")
-
 	flags := newFlags("tnat64ctl")
-	flags.String("socket", config.Default().Control.Socket, "`PATH` of tnat64d's control socket")
+	socket := flags.String("socket", config.Default().Control.Socket, "`PATH` of tnat64d's control socket")
 	if err := flags.Parse(args); err != nil {
 		return badFlags(err, stdout, "tnat64ctl -h lists commands and flags", func(w io.Writer) { usage(w, flags) })
 	}
+	all := commands(*socket)
+	var known []string
+	for _, c := range all {
+		known = append(known, c.name)
+	}
+	theyAre := "the commands are: " + strings.Join(known, ", ")
 	if flags.NArg() == 0 {
 		return say.Hint(say.Usage(errors.New("no command given")), "%s", theyAre)
 	}
-	for _, c := range commands {
+	for _, c := range all {
 		if c.name == flags.Arg(0) {
 			return c.run(flags.Args()[1:], stdin, stdout, stderr)
 		}
@@ -65,7 +76,7 @@ func dispatch(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 
 func usage(w io.Writer, flags *flag.FlagSet) {
 	fmt.Fprint(w, "usage: tnat64ctl [-socket PATH] COMMAND [ARGUMENTS]\n\ncommands:\n")
-	for _, c := range commands {
+	for _, c := range commands("") {
 		fmt.Fprintf(w, "  %-12s%s\n", c.name, c.summary)
 	}
 	fmt.Fprint(w, "\nflags:\n")

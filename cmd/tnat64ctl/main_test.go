@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 //	cut FILE N                    remove the last N bytes
 //	unpcap FILE TEXT              write what a capture of raw IP has as text
 //	status N COMMAND...           the exit status must be N
+//	daemon SOCKET                 a daemon's control socket, until the script or "daemon stop" ends it
+//	unpcapng FILE TEXT            write what a trace has as text
 //
 // A line of PACKETS may have "+N" for N bytes more that were not captured.
 // Packet number i has the time i seconds and i nanoseconds.
@@ -35,11 +37,13 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"pcap":   func(ts *testscript.TestScript, neg bool, args []string) { writeCapture(ts, args, false) },
-			"pcapng": func(ts *testscript.TestScript, neg bool, args []string) { writeCapture(ts, args, true) },
-			"cut":    cut,
-			"unpcap": unpcap,
-			"status": status,
+			"pcap":     func(ts *testscript.TestScript, neg bool, args []string) { writeCapture(ts, args, false) },
+			"pcapng":   func(ts *testscript.TestScript, neg bool, args []string) { writeCapture(ts, args, true) },
+			"cut":      cut,
+			"unpcap":   unpcap,
+			"status":   status,
+			"daemon":   daemon,
+			"unpcapng": unpcapng,
 		},
 	})
 }

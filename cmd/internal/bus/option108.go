@@ -91,7 +91,7 @@ func networkdOption108(q question, ifindex int) (Option108, error) {
 	}
 	var link struct {
 		AdministrativeState string
-		DHCPv4Client        *struct{ Lease *struct{} }
+		DHCPv4Client        struct{ Lease *struct{} } // systemd 256 and later
 	}
 	if err := json.Unmarshal([]byte(text), &link); err != nil {
 		return Option108{}, fmt.Errorf("description of the link is not understood: %w", err)
@@ -99,10 +99,8 @@ func networkdOption108(q question, ifindex int) (Option108, error) {
 	switch {
 	case link.AdministrativeState == "unmanaged" || link.AdministrativeState == "":
 		return Option108{}, fmt.Errorf("%w", ErrNotManaged)
-	case link.DHCPv4Client == nil:
-		return Option108{Why: "systemd-networkd does not use DHCPv4 on the link"}, nil
 	case link.DHCPv4Client.Lease != nil:
 		return Option108{Why: "systemd-networkd holds an IPv4 lease; it does not show the option"}, nil
 	}
-	return Option108{Why: "systemd-networkd holds no IPv4 lease; whether the network has sent the option (and IPv6OnlyMode= asks for it) is only in its log"}, nil
+	return Option108{Why: "systemd-networkd shows no IPv4 lease; whether the network has sent the option (if IPv6OnlyMode= asks for it) is only in its log"}, nil
 }

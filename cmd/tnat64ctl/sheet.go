@@ -1,0 +1,219 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"tnat64d/cmd/internal/control"
+)
+
+// sheet is a status in the making: headings, and rows of a label and what
+// belongs to it.
+type sheet struct{ strings.Builder }
+
+func (t *sheet) line(format string, args ...any) {
+	fmt.Fprintf(t, format, args...)
+	t.WriteByte('\n')
+}
+
+// row writes texts below each other, the first behind its label. Empty ones
+// are left out.
+func (t *sheet) row(label string, texts ...string) {
+	for _, s := range texts {
+		if s != "" {
+			t.line("  %-18s%s", label, s)
+			label = ""
+		}
+	}
+}
+
+func (t *sheet) uplink(u *control.Uplink, now time.Time) {
+	t.line("%s: %s, since %s (%s)%s", u.Name, stateWords(u.State), at(u.Since, now), ago(now.Sub(u.Since)), colon(u.Why))
+	t.row("warning", u.Warnings...)
+	var prefixes []string
+	for _, p := range u.PREF64 {
+		prefixes = append(prefixes, prefixWords(p, now))
+	}
+	if prefixes == nil {
+		prefixes = []string{"none is known"}
+	}
+	t.row("NAT64 prefix", prefixes...)
+	t.row("found by", u.Discovery)
+	if u.CLAT != nil {
+		t.clat(u, now)
+	}
+	var resolvers []string
+	for _, a := range u.Resolvers {
+		resolvers = append(resolvers, a.String())
+	}
+	t.row("DNS servers", strings.Join(resolvers, ", "))
+	var ignored []string
+	for _, i := range u.Ignored {
+		ignored = append(ignored, ignoredWords(i, now))
+	}
+	t.row("not used", ignored...)
+	var history []string
+	for _, c := range u.History[max(0, len(u.History)-maxHistory):] {
+		history = append(history, fmt.Sprintf("%s  %s%s", at(c.Time, now), stateWords(c.State), colon(c.Why)))
+	}
+	t.row("history", history...)
+}
+
+// maxHistory is how many changes are shown; -json has all.
+const maxHistory = 8
+
+func prefixWords(p control.PREF64, now time.Time) string {
+	s := p.Prefix.String()
+	if p.InUse {
+		s += ", in use"
+	}
+	from := ""
+	if p.From != nil {
+		from = " " + p.From.String()
+	}
+	switch p.Source {
+	case "ra":
+		s += ", from router" + from
+	case "dns":
+		s += ", from DNS server" + from
+	case "static":
+		s += ", from the configuration"
+	default:
+		s += ", from " + p.Source + from
+	}
+	if p.Expires != nil {
+		if left := p.Expires.Sub(now); left > 0 {
+			s += ", good for " + ago(left)
+		} else {
+			s += ", expired"
+		}
+	}
+	if p.Doubted {
+		s += "; its NAT64 does not answer"
+	}
+	return s
+}
+
+func ignoredWords(i control.Ignored, now time.Time) string {
+	var s string
+	if i.Prefix != nil {
+		s = i.Prefix.String() + " "
+	}
+	if i.From != nil {
+		s += "from " + i.From.String() + " "
+	}
+	return fmt.Sprintf("%s(%s, last %s ago): %s", s, count(i.Count, "time"), ago(now.Sub(i.Last)), either(i.Explanation, i.Reason))
+}
+
+func (t *sheet) clat(u *control.Uplink, now time.Time) {
+	c := u.CLAT
+	t.row("NAT64 answers", platWords(c.PLAT, now))
+	t.row("IPv4 address", fmt.Sprintf("%s on %s (route metric %d)", c.IPv4, c.TUN, c.Metric))
+	t.row("IPv6 address", fmt.Sprintf("%s on %s", c.IPv6, u.Name))
+	t.row("largest packet", fmt.Sprintf("%s of IPv4, %s of IPv6", count(uint64(c.MTU4), "byte"), count(uint64(c.MTU6), "byte")))
+	by := "in user space" + colon(c.EngineWhy)
+	if c.Engine == "kernel" {
+		by = "in the kernel; what is out of the ordinary in user space"
+	}
+	t.row("translated", by)
+	how := []string{"by " + c.Steering, count(uint64(c.Queues), "queue")}
+	if c.Offloads != "" {
+		how = append(how, "offloads "+c.Offloads)
+	}
+	t.row("packets come", strings.Join(how, ", "))
+	t.row("sent", trafficWords(c.Traffic, "4to6"))
+	t.row("received", trafficWords(c.Traffic, "6to4"))
+	t.drops("not translated", c.Drops)
+	if c.Errors != (control.ICMPErrors{}) {
+		s := fmt.Sprintf("%s sent to senders of such packets", number(c.Errors.Sent))
+		if c.Errors.Limited > 0 {
+			s += fmt.Sprintf(", %s held back (translation.icmp-errors-per-second)", number(c.Errors.Limited))
+		}
+		t.row("ICMP errors", s)
+	}
+	if c.IO != (control.IOErrors{}) {
+		t.row("lost", fmt.Sprintf("%s that the kernel could not hand out, %s that it did not take", count(c.IO.Read, "packet"), number(c.IO.Write)))
+	}
+	if len(c.Decline) > 0 {
+		t.row("left by kernel", "to user space, which is slower; not lost:")
+		t.drops("", c.Decline)
+	}
+}
+
+func platWords(p control.PLAT, now time.Time) string {
+	switch p.State {
+	case control.PLATAnswering:
+		return fmt.Sprintf("yes, for %s%s", ago(now.Sub(p.Since)), colon(p.Why))
+	case control.PLATSilent:
+		return fmt.Sprintf("no, for %s%s", ago(now.Sub(p.Since)), colon(either(p.Why, "packets go out and nothing comes back")))
+	case control.PLATUnknown:
+		return "not known yet" + colon(either(p.Why, "nothing has been sent"))
+	}
+	return string(p.State)
+}
+
+// trafficWords sums up one direction over engines, by protocol.
+func trafficWords(all []control.Traffic, direction string) string {
+	var packets, bytes, kernel uint64
+	type protocol struct {
+		name    string
+		packets uint64
+	}
+	var by []protocol
+	for _, n := range all {
+		if n.Direction != direction || n.Packets == 0 {
+			continue
+		}
+		packets += n.Packets
+		bytes += n.Bytes
+		if n.Engine == "kernel" {
+			kernel += n.Packets
+		}
+		i := slices.IndexFunc(by, func(p protocol) bool { return p.name == n.Protocol })
+		if i < 0 {
+			i, by = len(by), append(by, protocol{name: n.Protocol})
+		}
+		by[i].packets += n.Packets
+	}
+	if packets == 0 {
+		return "nothing yet"
+	}
+	slices.SortStableFunc(by, func(a, b protocol) int { return cmp.Compare(b.packets, a.packets) })
+	var parts []string
+	for _, p := range by {
+		parts = append(parts, number(p.packets)+" "+p.name)
+	}
+	s := fmt.Sprintf("%s, %s (%s)", count(packets, "packet"), size(bytes), strings.Join(parts, ", "))
+	if kernel > 0 {
+		s += fmt.Sprintf(", %d %% in the kernel", uint64(float64(kernel)/float64(packets)*100))
+	}
+	return s
+}
+
+func (t *sheet) drops(label string, all []control.Dropped) {
+	width := 0
+	for _, d := range all {
+		width = max(width, len(number(d.Packets)))
+	}
+	var texts []string
+	for _, d := range all {
+		texts = append(texts, fmt.Sprintf("%*s  %s%s", width, number(d.Packets), d.Reason, colon(d.Explanation)))
+	}
+	t.row(label, texts...)
+}
+
+func (t *sheet) daemon(s control.Status, now time.Time) {
+	t.line("tnat64d %s: running for %s", s.Version, ago(now.Sub(s.Started)))
+	t.row("configuration", either(s.Config, "none, all defaults"))
+	t.row("clat.enable", s.Enable)
+	for _, f := range s.Features {
+		if f.Available {
+			t.row(f.Name, "available"+colon(f.Why))
+		} else {
+			t.row(f.Name, "absent"+colon(f.Why))
+		}
+	}
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os/signal"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tnat64d/cmd/internal/control"
+	"tnat64d/cmd/internal/say"
+)
+
+const statusUsage = `usage: tnat64ctl [-socket PATH] status [-json]
+
+Asks the running tnat64d how IPv4 is doing: one sentence first, then for every
+uplink the NAT64 prefix and where it comes from, addresses, what has been
+translated, and what not and why.
+
+With -json, the same as one JSON object. Its fields stay as they are; new ones
+may come.
+
+The exit status is 0 if tnat64d has answered, whatever it said; "tnat64ctl
+doctor" judges.
+
+flags:
+`
+
+// runStatus is the subcommand status.
+func runStatus(socket string, args []string, stdout, _ io.Writer) error {
+	asJSON, err := jsonOnly("status", statusUsage, args, stdout)
+	if err != nil || asJSON == nil {
+		return err
+	}
+	s, err := control.NewClient(socket).Status(context.Background())
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		e := json.NewEncoder(stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(s)
+	}
+	_, err = io.WriteString(stdout, statusText(s, time.Now()))
+	return err
+}
+
+// jsonOnly parses the flags of a command that has -json and no arguments. It
+// returns nil if there is nothing left to do.
+func jsonOnly(name, usage string, args []string, stdout io.Writer) (asJSON *bool, err error) {
+	flags := newFlags(name)
+	asJSON = flags.Bool("json", false, "print JSON")
+	hint := fmt.Sprintf("usage: tnat64ctl %s [-json]", name)
+	if err := flags.Parse(args); err != nil {
+		return nil, badFlags(err, stdout, hint, func(w io.Writer) {
+			io.WriteString(w, usage)
+			printFlags(w, flags)
+		})
+	}
+	if flags.NArg() > 0 {
+		return nil, say.Hint(say.Usage(fmt.Errorf("%s takes no arguments, and there is %q", name, flags.Arg(0))), "%s", hint)
+	}
+	return asJSON, nil
+}
+
+// untilInterrupted is a context that ends with Ctrl-C or the end of the
+// session.
+func untilInterrupted() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+}
+
+// statusText is what status prints.
+func statusText(s control.Status, now time.Time) string {
+	var t sheet
+	t.line("%s", headline(s, now))
+	for i := range s.Uplinks {
+		t.line("")
+		t.uplink(&s.Uplinks[i], now)
+	}
+	t.line("")
+	t.daemon(s, now)
+	return t.String()
+}
+
+// headline is the one sentence that answers "does IPv4 work?".
+func headline(s control.Status, now time.Time) string {
+	u := mostUseful(s.Uplinks)
+	if u == nil {
+		return "No CLAT: " + either(s.Why, "there is no uplink") + "."
+	}
+	on := "on " + u.Name
+	why := strings.TrimSuffix(u.Why, ".")
+	switch u.State {
+	case control.Up, control.Moving:
+		switch c := u.CLAT; {
+		case c == nil:
+		case c.PLAT.State == control.PLATSilent:
+			return fmt.Sprintf("IPv4 does not work: the CLAT %s is up, but the network's NAT64 has not answered for %s.", on, ago(now.Sub(c.PLAT.Since)))
+		case c.PLAT.State == control.PLATUnknown:
+			return fmt.Sprintf("IPv4 is ready: the CLAT %s has been up for %s, and not been used yet.", on, ago(now.Sub(u.Since)))
+		}
+		return fmt.Sprintf("IPv4 works: the CLAT %s has been up for %s.", on, ago(now.Sub(u.Since)))
+	case control.Starting:
+		return fmt.Sprintf("IPv4 will work in a moment: the CLAT %s is starting%s.", on, colon(why))
+	case control.Held:
+		return fmt.Sprintf("IPv4 does not work at the moment: the CLAT %s waits for the network to come back%s.", on, colon(why))
+	case control.Standby:
+		return fmt.Sprintf("No CLAT %s, and none is needed%s.", on, colon(why))
+	case control.Failed:
+		return fmt.Sprintf("No CLAT %s: starting it fails, and is tried again%s.", on, colon(why))
+	}
+	return fmt.Sprintf("No CLAT %s%s.", on, colon(either(why, stateWords(u.State))))
+}
+
+// mostUseful returns the uplink that the headline is about: where a CLAT works
+// if there is one, where one is needed next, the first otherwise.
+func mostUseful(uplinks []control.Uplink) *control.Uplink {
+	var best *control.Uplink
+	rank := func(u *control.Uplink) int {
+		up := u.State == control.Up || u.State == control.Moving
+		switch {
+		case up && (u.CLAT == nil || u.CLAT.PLAT.State != control.PLATSilent):
+			return 4
+		case up:
+			return 3
+		case u.State == control.Starting:
+			return 2
+		case u.State == control.Held, u.State == control.Standby:
+			return 1
+		}
+		return 0
+	}
+	for i := range uplinks {
+		if u := &uplinks[i]; best == nil || rank(u) > rank(best) {
+			best = u
+		}
+	}
+	return best
+}
+
+func colon(s string) string {
+	if s == "" {
+		return ""
+	}
+	return ": " + s
+}
+
+func either(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a
+}

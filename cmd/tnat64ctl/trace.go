@@ -1,0 +1,210 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"tnat64d/cmd/internal/control"
+	"tnat64d/cmd/internal/say"
+)
+
+const traceUsage = `usage: tnat64ctl [-socket PATH] trace [flags]
+
+Shows packets as the running tnat64d translates or drops them, a line for each,
+until Ctrl-C. A super-packet is one packet, with all its bytes. The kernel
+engine pauses meanwhile, so that every packet is seen, and things are slower.
+
+With -w, packets are written to FILE in the pcapng format and no lines are
+printed: each packet as it came, and behind it what came out, both with the
+verdict and the reason as comments. "-w -" is standard output:
+
+  tnat64ctl trace -w - | wireshark -k -i -
+
+With -json, a line of JSON for each packet.
+
+All of the conditions given must hold. Verdicts are translated, reply (an ICMP
+error went back to the sender), drop, and collected (a fragment of an ICMP
+message, kept until the others are there).
+
+flags:
+`
+
+// traceFlags are those of trace.
+type traceFlags struct {
+	filter control.Filter
+	file   string
+	json   bool
+	count  uint64
+}
+
+func parseTraceFlags(args []string, stdout io.Writer) (*traceFlags, error) {
+	f := new(traceFlags)
+	var verdict string
+	flags := newFlags("trace")
+	flags.BoolVar(&f.json, "json", false, "print JSON")
+	flags.StringVar(&f.file, "w", "", "write packets to `FILE` (pcapng)")
+	flags.Uint64Var(&f.count, "c", 0, "end after `COUNT` packets")
+	flags.StringVar(&f.filter.Uplink, "uplink", "", "only packets of the uplink `NAME`")
+	flags.StringVar(&f.filter.Reason, "reason", "", "only packets not translated for `REASON`, a word of \"tnat64ctl status\"")
+	flags.StringVar(&verdict, "verdict", "", "only packets with this `VERDICT`")
+	flags.StringVar(&f.filter.Protocol, "protocol", "", "only packets of this `PROTOCOL`: tcp, udp, icmp or a number")
+	flags.Func("address", "only packets from or to this `ADDRESS` or prefix, before or after translation", func(s string) (err error) {
+		f.filter.Address, err = control.ParseAddress(s)
+		return err
+	})
+	const hint = "tnat64ctl trace -h lists the flags"
+	if err := flags.Parse(args); err != nil {
+		return nil, badFlags(err, stdout, hint, func(w io.Writer) {
+			io.WriteString(w, traceUsage)
+			printFlags(w, flags)
+		})
+	}
+	f.filter.Verdict = control.Verdict(verdict)
+	if f.file != "" {
+		f.filter.Snaplen = control.MaxSnaplen
+	}
+	err := f.filter.Check()
+	switch {
+	case err != nil:
+	case flags.NArg() > 0:
+		err = fmt.Errorf("trace takes no arguments, and there is %q", flags.Arg(0))
+	case f.file == "-" && f.json:
+		err = errors.New("-w - and -json both want standard output")
+	default:
+		return f, nil
+	}
+	return nil, say.Hint(say.Usage(err), "%s", hint)
+}
+
+// errEnough ends a trace after -c packets.
+var errEnough = errors.New("enough")
+
+// runTrace is the subcommand trace.
+func runTrace(socket string, args []string, stdout, stderr io.Writer) error {
+	flags, err := parseTraceFlags(args, stdout)
+	if err != nil || flags == nil {
+		return err
+	}
+	ctx, stop := untilInterrupted()
+	defer stop()
+	client := control.NewClient(socket)
+	s, err := client.Status(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	out, err := flags.output(stdout)
+	if err != nil {
+		return err
+	}
+	var sum summary
+	err = client.Trace(ctx, flags.filter, func() { fmt.Fprintln(stderr, beginning(s, flags.filter)) }, func(r control.Record) error {
+		sum.add(&r)
+		if err := out.record(&r); err != nil {
+			return err
+		}
+		if sum.total == flags.count {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	// What was seen is kept whatever happened.
+	if e := out.Close(); err == nil {
+		err = e
+	}
+	if sum.begun() || err == nil {
+		fmt.Fprint(stderr, sum.String())
+	}
+	return err
+}
+
+// beginning says what is to be known before packets come.
+func beginning(s control.Status, f control.Filter) string {
+	var names []string
+	var up, kernel bool
+	for _, u := range s.Uplinks {
+		names = append(names, u.Name)
+		if u.CLAT != nil && (f.Uplink == "" || f.Uplink == u.Name) {
+			up = true
+			kernel = kernel || u.CLAT.Engine == "kernel"
+		}
+	}
+	text := "tracing"
+	switch {
+	case f.Uplink != "" && !slices.Contains(names, f.Uplink):
+		text += fmt.Sprintf("; there is no uplink %q at present", f.Uplink)
+		if names != nil {
+			text += ", but " + strings.Join(names, ", ")
+		}
+	case !up:
+		text += "; there is no CLAT at present, packets come when there is one"
+	case kernel:
+		text += "; the kernel engine pauses meanwhile, and things are slower"
+	}
+	return text + ". Ctrl-C ends it."
+}
+
+// recorder is what happens to packets.
+type recorder interface {
+	record(*control.Record) error
+	io.Closer
+}
+
+func (f *traceFlags) output(stdout io.Writer) (recorder, error) {
+	var all recorders
+	if f.file != "" {
+		s, err := createTrace(f.file, stdout)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	switch {
+	case f.json:
+		all = append(all, jsonRecords{json.NewEncoder(stdout)})
+	case f.file == "":
+		all = append(all, textRecords{stdout})
+	}
+	return all, nil
+}
+
+type recorders []recorder
+
+func (all recorders) record(r *control.Record) error {
+	for _, o := range all {
+		if err := o.record(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (all recorders) Close() error {
+	var errs []error
+	for _, o := range all {
+		errs = append(errs, o.Close())
+	}
+	return errors.Join(errs...)
+}
+
+type jsonRecords struct{ *json.Encoder }
+
+func (j jsonRecords) record(r *control.Record) error { return j.Encode(r) }
+func (jsonRecords) Close() error                     { return nil }
+
+type textRecords struct{ w io.Writer }
+
+func (t textRecords) record(r *control.Record) error {
+	_, err := io.WriteString(t.w, recordText(r))
+	return err
+}
+func (textRecords) Close() error { return nil }

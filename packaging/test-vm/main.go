@@ -1,0 +1,100 @@
+// Command test-vm installs the Debian package on a booted Debian 12 with
+// NetworkManager and looks what becomes of it: after the installation, when the
+// configuration is broken, without D-Bus, while the network offers IPv4, after a
+// reboot, and when it is purged.
+//
+// The machine runs under qemu with software emulation; its network card is on
+// the laptop's link of the lab (package lab), so that its network is IPv6-only,
+// with router advertisements that carry PREF64. It takes root: for the lab, and
+// once for debootstrap. The root file system is kept in a cache outside the
+// repository, and what a run changes in it is thrown away.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "test-vm:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	deb := flag.String("deb", "", "package to install (default: the newest in dist/)")
+	cache := flag.String("cache", "/var/cache/tnat64-test-vm", "directory for the root file system")
+	limit := flag.Duration("timeout", 15*time.Minute, "for all of it")
+	verbose := flag.Bool("v", false, "print the machine's console")
+	flag.Parse()
+	switch {
+	case flag.NArg() > 0:
+		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	case runtime.GOARCH != "amd64":
+		return fmt.Errorf("needs an amd64 machine: this is %s", runtime.GOARCH)
+	case os.Getuid() != 0:
+		return fmt.Errorf("needs root, for network namespaces and debootstrap: %w", os.ErrPermission)
+	}
+	var err error
+	if *deb == "" {
+		if *deb, err = newest("dist/*_amd64.deb"); err != nil {
+			return err
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, *limit, fmt.Errorf("not done after %v", *limit))
+	defer cancel()
+
+	start := time.Now()
+	img, err := prepareImage(ctx, *cache)
+	if err != nil {
+		return fmt.Errorf("root file system: %w", err)
+	}
+	net, err := newNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	defer net.Close()
+	m, err := boot(ctx, img, *deb, net, *verbose)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	err = tell(ctx, m, net, start)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// newest returns the file that was changed last.
+func newest(pattern string) (string, error) {
+	files, err := filepath.Glob(pattern)
+	if err != nil {
+		return "", err
+	}
+	var found string
+	var when time.Time
+	for _, f := range files {
+		info, err := os.Stat(f)
+		if err != nil {
+			return "", err
+		}
+		if info.ModTime().After(when) {
+			found, when = f, info.ModTime()
+		}
+	}
+	if found == "" {
+		return "", fmt.Errorf("there is no %s: make packages", pattern)
+	}
+	return found, nil
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// scene is one thing that is shown: scripts on the machine, printed with what
+// they say. Each must end with status 0.
+type scene struct {
+	title   string
+	before  func(ctx context.Context, n *network) error // in the network
+	scripts []string
+	reboot  bool // afterwards
+}
+
+// Shell functions of all scripts.
+const prelude = `
+# waits SECONDS COMMAND...: until it succeeds.
+waits() {
+	local seconds=$1; shift
+	for i in $(seq "$seconds"); do "$@" >/dev/null 2>&1 && return 0; sleep 1; done
+	echo "after $seconds seconds still not: $*"; return 1
+}
+fetch() { curl -sS --max-time 20 http://198.51.100.7/; }
+route4() { ip -4 route show default; }
+via() { route4 | head -1 | grep -q "dev $1"; } # the best default route
+unmanaged() { nmcli -g GENERAL.STATE device show clat0 | grep "10 (unmanaged)"; }
+says() { journalctl -b -o cat "$@"; }
+# journal WORDS: the lines since the mark.
+mark() { date +%s >/run/mark; sleep 1; }
+journal() { journalctl -b -o short-monotonic --no-hostname --since "@$(cat /run/mark)" "$@"; }
+gone() { ! ip link show clat0; }
+# A fault of the machine shows the log.
+trap 's=$?; [ $s = 0 ] || { echo "--- status $s; journal:"; journalctl -b -n 40 --no-pager -o short-monotonic; ip addr; ip route; ip -6 route; }' EXIT
+set -e
+`
+
+var story = []scene{
+	{title: "Debian 12 with NetworkManager on an IPv6-only network, before", scripts: []string{
+		`. /etc/os-release; echo "$PRETTY_NAME, $(uname -r), $(systemctl --version | head -1), NetworkManager $(NetworkManager --version)"`,
+		`waits 90 sh -c 'ip -6 route show default | grep -q .'; ip -br addr show eth0; nmcli -t device`,
+		`! fetch`,
+		`find / -xdev -iname '*tnat64*' 2>/dev/null | sort; sysctl -a 2>/dev/null | grep -E '^net.*(forward|accept_ra |proxy_ndp)' | sort >/root/sysctls`,
+	}},
+	{title: "install the package", scripts: []string{
+		`mark; tar -xf /dev/vdb -C /root; dpkg -i /root/tnat64d.deb`,
+		`waits 60 systemctl is-active tnat64d; systemctl is-enabled tnat64d; systemctl is-active tnat64d`,
+		`waits 60 via clat0; systemctl status --no-pager -n 0 tnat64d | cat`,
+		`journal -t tnat64d --no-pager`,
+		`fetch`,
+		`ping -c 2 -W 5 198.51.100.7 | tail -3`,
+		`route4; ip -br addr show clat0`,
+	}},
+	{title: "who it is and what it may", scripts: []string{
+		`ps -o user:8,group:8,rss,args -C tnat64d; grep -E 'Cap(Eff|Bnd|Amb)|NoNewPrivs|Seccomp:' /proc/$(pidof tnat64d)/status`,
+		`systemd-analyze security tnat64d | tail -1`,
+		`ls -la /run/tnat64 /var/lib/tnat64`,
+		`tnat64ctl status`,
+	}},
+	{title: "NetworkManager leaves clat0 alone", scripts: []string{
+		`nmcli -t device; unmanaged`,
+		`udevadm info /sys/class/net/clat0 | grep -E 'NM_UNMANAGED|ID_MM'`,
+	}},
+	{title: "the dispatcher hook", scripts: []string{
+		`mark; nmcli device reapply eth0; sleep 4; journal -u NetworkManager-dispatcher --no-pager | tail -3; fetch`,
+		`/usr/lib/NetworkManager/dispatcher.d/50-tnat64 clat0 up; time IP6_NAMESERVERS=2001:db8:1::1 timeout 5 /usr/lib/NetworkManager/dispatcher.d/50-tnat64 eth0 up`,
+	}},
+	{title: "everything in user space, by a reload", scripts: []string{
+		`mark; printf '[clat]\nengine = "user"\n' >/etc/tnat64/tnat64d.toml; systemctl reload tnat64d; waits 30 via clat0; sleep 2; fetch; journal -t tnat64d --no-pager`,
+	}},
+	{title: "a broken configuration does not take it down: reload, upgrade", scripts: []string{
+		`pidof tnat64d >/run/pid; printf '[clat]\nengin = "user"\nmtu = 7\n' >/etc/tnat64/tnat64d.toml; mark; ! systemctl reload tnat64d; journal -t tnat64d --no-pager`,
+		`mark; dpkg -i /root/tnat64d.deb`,
+		`journal -t tnat64d --no-pager`,
+		`[ "$(pidof tnat64d)" = "$(cat /run/pid)" ]; systemctl is-active tnat64d; fetch`,
+	}},
+	{title: "a restart with it says why, and does not try again", scripts: []string{
+		`mark; ! systemctl restart tnat64d; sleep 5; journal --no-pager -u tnat64d; systemctl show -p ActiveState,Result,NRestarts,ExecMainStatus tnat64d`,
+		`printf '[clat]\n' >/etc/tnat64/tnat64d.toml; systemctl restart tnat64d; waits 30 via clat0; fetch`,
+	}},
+	{title: "an upgrade restarts it, and a download survives", scripts: []string{
+		`pidof tnat64d >/run/pid
+		(curl -sS --limit-rate 200k --max-time 100 -o /root/download http://198.51.100.7/bytes/4000000; echo "curl: status $?, $(stat -c %s /root/download) bytes" >/root/result) &
+		sleep 3; dpkg -i /root/tnat64d.deb; waits 30 via clat0
+		[ "$(pidof tnat64d)" != "$(cat /run/pid)" ]; wait; cat /root/result; grep -q "status 0, 4000000" /root/result`,
+	}},
+	{title: "SIGKILL: the next one cleans up and goes on", scripts: []string{
+		`mark; kill -KILL $(pidof tnat64d); waits 30 sh -c 'systemctl is-active tnat64d && pidof tnat64d'; waits 30 via clat0; fetch; journal --no-pager -u tnat64d`,
+	}},
+	{title: "no /dev/net/tun", scripts: []string{
+		`mark; mv /dev/net/tun /dev/net/away; ! systemctl restart tnat64d; journal --no-pager -t tnat64d; mv /dev/net/away /dev/net/tun`,
+		`systemctl reset-failed tnat64d; systemctl restart tnat64d; waits 30 via clat0; fetch`,
+	}},
+	{title: "a masked dispatcher", scripts: []string{
+		`mark; systemctl mask --now NetworkManager-dispatcher.service; nmcli device reapply eth0; sleep 5; journal --no-pager -u NetworkManager -u tnat64d | grep -iE 'dispatch|nudge|tnat64' || true; fetch; systemctl unmask NetworkManager-dispatcher.service`,
+	}},
+	{title: "no D-Bus", scripts: []string{
+		`mark; systemctl stop dbus.socket dbus.service; sleep 1; systemctl restart tnat64d || true; sleep 3; pidof tnat64d; journal --no-pager -t tnat64d`,
+		`systemctl start dbus.socket dbus.service; systemctl restart systemd-logind NetworkManager; waits 60 nmcli -t device; waits 60 via clat0; fetch`,
+	}},
+	{title: "where BPF is refused the sandbox lets it forward", scripts: []string{
+		`mkdir -p /run/systemd/system/tnat64d.service.d; printf '[Service]\nAmbientCapabilities=\nAmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW\nCapabilityBoundingSet=\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW\n' >/run/systemd/system/tnat64d.service.d/nobpf.conf
+		systemctl daemon-reload; mark; systemctl restart tnat64d; waits 30 via clat0; sleep 2; journal --no-pager -t tnat64d; fetch`,
+		`rm -r /run/systemd/system/tnat64d.service.d; systemctl daemon-reload; systemctl restart tnat64d; waits 30 via clat0; fetch
+		sysctl -a 2>/dev/null | grep -E '^net.*(forward|accept_ra |proxy_ndp)' | grep -v clat0 | sort | diff /root/sysctls -`,
+	}},
+	{title: "native IPv4 comes (DHCPv4)", before: func(ctx context.Context, n *network) error { return n.startDHCP(ctx) }, scripts: []string{
+		`mark; waits 90 via eth0; sleep 3; route4; waits 20 gone; journal -t tnat64d --no-pager; fetch`,
+		`systemctl is-active tnat64d; tnat64ctl status`,
+	}},
+	{title: "and goes", before: func(_ context.Context, n *network) error { n.refuseDHCP(); return nil }, scripts: []string{
+		`mark; waits 60 via clat0; route4; journal -t tnat64d --no-pager; fetch`,
+	}, reboot: true},
+	{title: "after a reboot, with nobody's help", scripts: []string{
+		`waits 90 via clat0; fetch; systemctl is-active tnat64d; journalctl -b -t tnat64d --no-pager -o short-monotonic --no-hostname`,
+		`systemd-analyze | head -1; systemd-analyze critical-chain tnat64d.service | tail -n +4`,
+		`unmanaged; systemctl is-system-running || systemctl --failed --no-legend`,
+	}},
+	{title: "purge leaves nothing", scripts: []string{
+		`mark; apt-get purge -y -q tnat64d; journal -t tnat64d --no-pager`,
+		`echo "files: $(find / -xdev -iname '*tnat64*' ! -path '/root/*' 2>/dev/null | wc -l) in /etc, /usr, /var; /run: $(find /run -iname '*tnat64*' | wc -l)"
+		! find / /run -xdev -iname '*tnat64*' ! -path '/root/*' 2>/dev/null | grep .
+		! getent passwd tnat64; ! getent group tnat64; ! grep tnat64 /etc/passwd- /etc/group- /etc/shadow`,
+		`! pidof tnat64d; gone; ip -br addr; ip -4 route; ip -6 addr show dev eth0 | grep -c inet6; tc filter show dev eth0 ingress; tc qdisc show dev eth0 | { ! grep clsact; }
+		sysctl -a 2>/dev/null | grep -E '^net.*(forward|accept_ra |proxy_ndp)' | sort | diff /root/sysctls -; ! fetch`,
+	}},
+}
+
+// tell plays the story and prints it.
+func tell(ctx context.Context, m *machine, n *network, start time.Time) error {
+	elapsed := func() time.Duration { return time.Since(start).Round(time.Second) }
+	fmt.Printf("booted after %v\n", elapsed())
+	for _, s := range story {
+		fmt.Printf("\n== %s (%v)\n", s.title, elapsed())
+		if s.before != nil {
+			if err := s.before(ctx, n); err != nil {
+				return err
+			}
+		}
+		for _, script := range s.scripts {
+			fmt.Printf("# %s\n", strings.Join(strings.Fields(script), " "))
+			out, status, err := m.sh(ctx, prelude+script)
+			if err != nil {
+				return err
+			}
+			for line := range strings.Lines(out) {
+				fmt.Print("  ", line)
+			}
+			if out != "" {
+				fmt.Println()
+			}
+			if status != 0 {
+				return fmt.Errorf("%s: status %d of %q", s.title, status, script)
+			}
+		}
+		if s.reboot {
+			if _, _, err := m.sh(ctx, "systemctl --no-block reboot"); err != nil {
+				return err
+			}
+			if err := m.waitReady(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	fmt.Printf("\nall of it took %v\n", elapsed())
+	return nil
+}
