@@ -30,7 +30,7 @@ func recordText(r *control.Record) string {
 // verdictText is verdict and reason, as `tnat64ctl translate` words them.
 func verdictText(r *control.Record) string {
 	s := string(r.Verdict)
-	if r.Reason != "" && r.Verdict != control.Collected {
+	if r.Reason != "" {
 		s += " " + r.Reason + colon(control.Explanation(r.Reason))
 	}
 	if r.Limited {

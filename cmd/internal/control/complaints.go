@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"log/slog"
 	"sync"
 	"time"
@@ -45,6 +46,6 @@ func (c *complaints) say(msg string, args ...any) {
 // Write takes what net/http has to say. Its lines tell kinds apart by their
 // text, which may contain addresses; they count as one kind.
 func (c *complaints) Write(line []byte) (int, error) {
-	c.say("a request on the control socket failed", "reason", string(line))
+	c.say("a request on the control socket failed", "reason", string(bytes.TrimSpace(line)))
 	return len(line), nil
 }

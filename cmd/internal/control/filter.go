@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"tnat64d/clat/engine"
 	"tnat64d/siit"
 )
 
@@ -163,8 +164,9 @@ func newMatcher(f Filter) matcher {
 	return matcher{f, numbers}
 }
 
-// match says whether the filter wants the packet in, of which out came.
-func (m *matcher) match(uplink string, v Verdict, reason siit.Reason, in []byte, out []siit.Packet) bool {
+// match says whether the filter wants a packet.
+func (m *matcher) match(uplink string, v Verdict, s engine.Seen) bool {
+	reason := s.Result.Reason
 	if m.Uplink != "" && m.Uplink != uplink || m.Verdict != "" && m.Verdict != v ||
 		m.Reason != "" && (reason == siit.None || m.Reason != reason.String()) {
 		return false
@@ -172,14 +174,14 @@ func (m *matcher) match(uplink string, v Verdict, reason siit.Reason, in []byte,
 	if m.numbers == nil && !m.Address.IsValid() {
 		return true
 	}
-	h, ok := readHead(in)
+	h, ok := readHead(s.Packet)
 	if m.numbers != nil && (!ok || !slices.Contains(m.numbers, h.protocol)) {
 		return false
 	}
 	if !m.Address.IsValid() || ok && h.in(m.Address) {
 		return true
 	}
-	for _, p := range out {
+	for _, p := range s.Result.Packets {
 		if h, ok := readHead(p.Bytes()); ok && h.in(m.Address) {
 			return true
 		}

@@ -77,8 +77,9 @@ type Server struct {
 	handlers sync.WaitGroup // Add with mu held and not ended
 }
 
-// NewServer makes the control socket at path; Run answers on it. Its errors
-// are for people.
+// NewServer makes the control socket at path; Run answers on it, and has to be
+// called, if only with a context that has ended, to remove it. Its errors are
+// for people.
 func NewServer(path string, b Backend, log *slog.Logger) (*Server, error) {
 	return newServer(path, b, log, ordinary)
 }
@@ -97,8 +98,8 @@ func newServer(path string, b Backend, log *slog.Logger, l limits) (*Server, err
 	}, nil
 }
 
-// Run answers until ctx ends, and returns nil then. It removes the socket. The
-// backend is not called any more when it returns.
+// Run answers until ctx ends, and returns nil then. In any case it removes the
+// socket, and does not call the backend any more when it has returned.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.end()
 	defer s.socket.Close()

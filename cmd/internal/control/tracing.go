@@ -64,15 +64,16 @@ func (t *tracing) see(uplink string, s engine.Seen) {
 	if all == nil {
 		return
 	}
-	v := verdictOf(s)
-	out := s.Result.Packets
-	if v == Drop || v == Collected {
-		out = nil
+	v, now := verdictOf(s), time.Now()
+	if v == Collected {
+		s.Result.Reason = siit.None // it is not lost
 	}
-	now := time.Now()
+	if v == Drop || v == Collected {
+		s.Result.Packets = nil
+	}
 	for _, n := range *all {
-		if n.match(uplink, v, s.Result.Reason, s.Packet, s.Result.Packets) {
-			n.add(now, uplink, v, s, out)
+		if n.match(uplink, v, s) {
+			n.add(now, uplink, v, s)
 		}
 	}
 }
@@ -109,7 +110,8 @@ type trace struct {
 }
 
 // add queues a Record, or counts it as missed.
-func (n *trace) add(now time.Time, uplink string, v Verdict, s engine.Seen, out []siit.Packet) {
+func (n *trace) add(now time.Time, uplink string, v Verdict, s engine.Seen) {
+	out := s.Result.Packets
 	cost := recordCost + min(len(s.Packet), n.Snaplen)
 	for _, p := range out {
 		cost += recordCost + min(len(p.Bytes()), n.Snaplen)

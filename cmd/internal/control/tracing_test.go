@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"tnat64d/clat/engine"
 	"tnat64d/siit"
@@ -69,6 +70,7 @@ func TestTrace(t *testing.T) {
 		{"reply", Filter{Verdict: Reply}, "a2 b2"},
 		{"drop", Filter{Verdict: Drop}, "a3 a5 b3 b5"},
 		{"collected", Filter{Verdict: Collected}, "a4 b4"},
+		{"a collected fragment is not lost", Filter{Reason: "fragmented-icmp"}, ""},
 		{"udp", Filter{Protocol: "udp"}, "a0 a1 a2 a3 b0 b1 b2 b3"},
 		{"icmp", Filter{Protocol: "icmp"}, "a4 b4"},
 		{"number", Filter{Protocol: "17", Uplink: "a", Verdict: Reply}, "a2"},
@@ -84,6 +86,9 @@ func TestTrace(t *testing.T) {
 					for _, s := range all {
 						r.fake.packet(uplink, s)
 					}
+				}
+				if tt.want == "" {
+					time.AfterFunc(50*time.Millisecond, cancel)
 				}
 			}, func(rec Record) error {
 				i := len(all)
