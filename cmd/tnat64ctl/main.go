@@ -38,6 +38,7 @@ func commands(socket string) []command {
 		{"status", "tell in plain words how IPv4 is doing, and why", online(runStatus)},
 		{"watch", "follow what changes", online(runWatch)},
 		{"trace", "show packets as they are translated or dropped", online(runTrace)},
+		{"doctor", "look at this host and its network, and say why IPv4 does not work", online(runDoctor)},
 		{"translate", "run the packets of a capture file through the translator, offline", translate},
 	}
 }
@@ -45,6 +46,9 @@ func commands(socket string) []command {
 // run is main without the process: it returns the exit status.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	err := dispatch(args, stdin, stdout, stderr)
+	if errors.Is(err, errUnhealthy) {
+		return say.StatusError
+	}
 	if err != nil {
 		return say.Fail(stderr, "tnat64ctl", err)
 	}

@@ -1,0 +1,410 @@
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"tnat64d/cmd/internal/control"
+)
+
+// Result is what a finding means for IPv4 on this host, in a word.
+type Result string
+
+const (
+	OK      Result = "ok"
+	Warning Result = "warning" // works, or may work, all the same
+	Problem Result = "problem"
+	Skipped Result = "skipped" // not tested, or not known
+)
+
+// Line is one finding in words.
+type Line struct {
+	Check  string `json:"check"` // one word for programs, for example "dns64"
+	Result Result `json:"result"`
+	Text   string `json:"text"`
+}
+
+// Lines says the findings, one line each, in the order in which one thing needs
+// the other.
+func Lines(f Findings) []Line {
+	lines := []Line{f.kernelLine(), f.uplinkLine()}
+	if f.Uplink.Name == "" {
+		return append(lines, f.nativeLine(), f.daemonLine())
+	}
+	lines = append(lines, f.addressLine(), f.routerLine(), f.raLine())
+	lines = append(lines, f.dnsLines()...)
+	if l, ok := f.agreementLine(); ok {
+		lines = append(lines, l)
+	}
+	lines = append(lines, f.systemLines()...)
+	lines = append(lines, f.nativeLine(), f.dhcpLine())
+	lines = append(lines, f.otherLines()...)
+	lines = append(lines, f.daemonLine())
+	lines = append(lines, f.pathLines()...)
+	return append(lines, f.sizeLine(), f.freshLine())
+}
+
+func (f Findings) kernelLine() Line {
+	h := f.Host
+	l := Line{Check: "kernel", Result: OK}
+	switch {
+	case h.TUN != "":
+		l.Result, l.Text = Problem, fmt.Sprintf("Linux %s; %s", h.Kernel, h.TUN)
+	case slices.Contains(h.Missing, "CAP_NET_ADMIN"):
+		l.Result, l.Text = Problem, fmt.Sprintf("Linux %s; no process here may have %s", h.Kernel, strings.Join(h.Missing, " or "))
+	case h.Old:
+		l.Result, l.Text = Warning, fmt.Sprintf("Linux %s is older than %s, the oldest that tnat64d is made for", h.Kernel, kernelFloor)
+	case h.BPF != "":
+		l.Result, l.Text = Warning, fmt.Sprintf("Linux %s; BPF programs cannot be loaded (%s), so that the kernel would have to forward instead", h.Kernel, h.BPF)
+	case len(h.Missing) > 0:
+		l.Result, l.Text = Warning, fmt.Sprintf("Linux %s; no process here may have %s", h.Kernel, strings.Join(h.Missing, " or "))
+	default:
+		hook := "clsact"
+		if h.TCX {
+			hook = "tcx"
+		}
+		bpf := "BPF with " + hook
+		if !h.BPFKnown {
+			bpf += " (not tried, which takes root)"
+		}
+		l.Text = fmt.Sprintf("Linux %s, TUN, %s", h.Kernel, bpf)
+	}
+	return l
+}
+
+func (f Findings) uplinkLine() Line {
+	u := f.Uplink
+	l := Line{Check: "uplink", Result: Problem}
+	switch {
+	case u.Name == "" && len(u.Tunnels) > 0:
+		l.Text = "the only IPv6 default route leads into the tunnel " + strings.Join(u.Tunnels, " and ")
+	case u.Name == "":
+		l.Text = "no interface is connected to a network"
+	case !u.Up:
+		l.Text = u.Name + " is switched off or has no carrier"
+	case u.IPv6Off:
+		l.Text = "IPv6 is switched off on " + u.Name
+	case !u.Default:
+		l.Text = u.Name + " has no IPv6 default route"
+	case u.Router.IsValid():
+		l.Result, l.Text = OK, fmt.Sprintf("%s has an IPv6 default route through %s, MTU %d", u.Name, u.Router, u.MTU)
+	default:
+		l.Result, l.Text = OK, fmt.Sprintf("%s has an IPv6 default route, MTU %d", u.Name, u.MTU)
+	}
+	if f.IPv4.Native != "" && l.Result == Problem {
+		l.Result = Warning
+	}
+	if u.Name != "" && len(u.Tunnels) > 0 {
+		l.Text += "; there is another into the tunnel " + strings.Join(u.Tunnels, " and ")
+	}
+	return l
+}
+
+func (f Findings) addressLine() Line {
+	a := f.Addresses
+	l := Line{Check: "address", Result: Problem}
+	switch {
+	case len(a.Usable) == 0 && len(a.Tentative) > 0:
+		l.Text = fmt.Sprintf("%s is tentative: duplicate address detection is going on", join(a.Tentative))
+	case len(a.Usable) == 0 && len(a.Duplicate) > 0:
+		l.Text = fmt.Sprintf("%s is in use by another machine, too", join(a.Duplicate))
+	case len(a.Usable) == 0:
+		l.Text = "no global IPv6 address"
+	case len(a.Formable) == 0:
+		l.Text = fmt.Sprintf("%s, without a /64 in which a CLAT could form its own (DHCPv6 only)", joinHosts(a.Usable))
+	default:
+		l.Result, l.Text = OK, fmt.Sprintf("%s; a CLAT can form its own in %s", joinHosts(a.Usable), joinPrefixes(a.Formable))
+	}
+	if f.IPv4.Native != "" && l.Result == Problem {
+		l.Result = Warning
+	}
+	return l
+}
+
+func (f Findings) routerLine() Line {
+	p := f.Uplink.Answers
+	switch {
+	case !p.Tested:
+		return Line{"router", Skipped, "not asked for an echo: " + p.Why}
+	case p.OK:
+		return Line{"router", OK, fmt.Sprintf("%s answers ping in %s", f.Uplink.Router, inWords(p.Time))}
+	}
+	return Line{"router", Warning, fmt.Sprintf("%s does not answer ping, which some routers never do", f.Uplink.Router)}
+}
+
+func (f Findings) raLine() Line {
+	l := Line{Check: "pref64", Result: Warning}
+	if f.IPv4.Native != "" {
+		l.Result = OK
+	}
+	ra := f.RA
+	prefixes := ra.pref64()
+	switch {
+	case ra.Error != "":
+		l.Result, l.Text = Skipped, "router advertisements were not listened to: "+ra.Error
+	case len(prefixes) > 0:
+		l.Result = OK
+		var by []string
+		for _, r := range ra.Routers {
+			if len(r.PREF64) > 0 {
+				by = append(by, fmt.Sprintf("%s advertises %s", r.Address, joinPrefixes(r.PREF64)))
+			}
+		}
+		l.Text = strings.Join(by, ", ")
+	case len(ra.Routers) > 0 && ra.Solicited:
+		l.Text = fmt.Sprintf("the router advertisements of %s carry no PREF64 option", joinRouters(ra.Routers))
+	case ra.Solicited:
+		l.Text = fmt.Sprintf("no router advertisement within %s, although one was asked for", inWords(ra.Listened))
+	default:
+		l.Result, l.Text = Skipped, fmt.Sprintf("no router advertised a PREF64 within %s; to ask the routers takes root", inWords(ra.Listened))
+	}
+	if len(ra.Refused) > 0 {
+		var why []string
+		for _, r := range ra.Refused {
+			if r.Prefix.IsValid() {
+				why = append(why, fmt.Sprintf("%s is refused: %s", r.Prefix, r.Why))
+			} else {
+				why = append(why, r.Why)
+			}
+		}
+		l.Result, l.Text = Warning, l.Text+"; "+strings.Join(why, "; ")
+	}
+	return l
+}
+
+func (f Findings) dnsLines() []Line {
+	var lines []Line
+	for _, s := range f.DNS.Servers {
+		l := Line{Check: "dns64", Result: OK}
+		who := fmt.Sprintf("%s (%s)", s.Address, s.From)
+		switch a := s.Answer; a.Kind {
+		case DNS64:
+			l.Text = fmt.Sprintf("%s synthesises with %s", who, joinPrefixes(a.PREF64))
+		case Negative:
+			l.Text = who + " is no DNS64"
+			if len(f.RA.pref64()) == 0 {
+				l.Result = Warning
+			}
+		case Elsewhere:
+			l.Result, l.Text = Warning, fmt.Sprintf("%s answers with addresses that are nobody's NAT64: %s", who, join(a.Address))
+		default:
+			l.Result, l.Text = Warning, fmt.Sprintf("%s does not answer: %s", who, a.Problems)
+		}
+		if f.IPv4.Native != "" {
+			l.Result = OK
+		}
+		lines = append(lines, l)
+	}
+	if len(lines) == 0 {
+		lines = append(lines, Line{"dns64", Skipped, "no DNS server of this network is known; -dns names one"})
+	}
+	return lines
+}
+
+func (f Findings) agreementLine() (Line, bool) {
+	if len(f.RA.pref64()) == 0 || len(f.DNS.pref64()) == 0 {
+		return Line{}, false
+	}
+	if f.disagree() {
+		return Line{"agreement", Problem, "router advertisements and DNS name different prefixes"}, true
+	}
+	return Line{"agreement", OK, "router advertisements and DNS name the same prefix"}, true
+}
+
+func (f Findings) systemLines() []Line {
+	var lines []Line
+	for _, s := range f.System {
+		l := Line{Check: "resolver", Result: OK}
+		by := ""
+		if s.Tunnel {
+			by = ", through the tunnel " + s.Via
+		}
+		what := "knows no NAT64"
+		switch a := s.Answer; a.Kind {
+		case DNS64:
+			what = "synthesises with " + joinPrefixes(a.PREF64)
+		case Elsewhere:
+			what = "answers with " + join(a.Address)
+		case Silent:
+			what = "does not answer: " + a.Problems
+		}
+		l.Text = fmt.Sprintf("programs ask %s (%s)%s, which %s", s.Address, s.From, by, what)
+		if odd, ok := f.vpnResolver(); ok && odd.Address == s.Address || s.Answer.Kind == Silent || s.Answer.Kind == Elsewhere {
+			l.Result = Warning
+		}
+		lines = append(lines, l)
+	}
+	return lines
+}
+
+func (f Findings) nativeLine() Line {
+	if f.IPv4.Native != "" {
+		return Line{"native-ipv4", OK, f.IPv4.Native + " has a native IPv4 default route"}
+	}
+	l := Line{"native-ipv4", OK, "none"}
+	if f.IPv4.Tunnel != "" {
+		l.Text = fmt.Sprintf("none; an IPv4 default route leads into the tunnel %s", f.IPv4.Tunnel)
+	}
+	return l
+}
+
+func (f Findings) dhcpLine() Line {
+	d := f.DHCP
+	switch {
+	case d.Option:
+		return Line{"option-108", OK, "the network says by DHCP that it is meant to be used without IPv4: " + d.Why}
+	case d.Maybe:
+		return Line{"option-108", Skipped, "not known: " + d.Why}
+	}
+	return Line{"option-108", OK, d.Why}
+}
+
+func (f Findings) otherLines() []Line {
+	var lines []Line
+	for _, o := range f.Others {
+		lines = append(lines, Line{"other-clat", Warning, fmt.Sprintf("%s: %s", o.Name, o.Evidence)})
+	}
+	if len(lines) == 0 {
+		lines = append(lines, Line{"other-clat", OK, "none"})
+	}
+	return lines
+}
+
+func (f Findings) daemonLine() Line {
+	d := f.Daemon
+	l := Line{Check: "tnat64d", Result: Warning}
+	switch {
+	case !d.Running:
+		l.Text = "is not running"
+		if f.IPv4.Native != "" || len(f.Others) > 0 {
+			l.Result = OK
+		}
+	case d.translates(f.Uplink.Name) && d.Status == nil:
+		l.Result, l.Text = OK, fmt.Sprintf("has its interface %s for %s; it cannot be asked more: %s", d.Interfaces[f.Uplink.Name], f.Uplink.Name, d.Error)
+	case d.Status == nil:
+		l.Text = "runs, but cannot be asked: " + d.Error
+	default:
+		u, ok := d.uplink(f.Uplink.Name)
+		switch {
+		case !ok && d.Status.Why != "":
+			l.Text = "runs without an uplink: " + d.Status.Why
+		case !ok:
+			l.Text = "runs, but not on " + f.Uplink.Name
+		default:
+			l.Text = fmt.Sprintf("%s on %s: %s", u.State, u.Name, u.Why)
+			switch u.State {
+			case control.Up, control.Moving, control.Standby:
+				l.Result = OK
+			case control.Failed:
+				l.Result = Problem
+			}
+			if u.CLAT != nil && u.CLAT.PLAT.State == control.PLATSilent {
+				l.Result, l.Text = Problem, l.Text+"; nothing comes back from the NAT64"
+			}
+		}
+	}
+	return l
+}
+
+func (f Findings) pathLines() []Line {
+	if f.Target == nil {
+		return []Line{{"path", Skipped, "not tested: -target HOST:PORT names an IPv4 host to reach"}}
+	}
+	var lines []Line
+	for _, p := range f.Paths {
+		how := "over plain IPv4"
+		if !p.plain() {
+			how = fmt.Sprintf("through %s (%s)", p.PREF64, synthesize(p.PREF64, f.Target.Address))
+		}
+		l := Line{Check: "path"}
+		switch {
+		case !p.tested():
+			l.Result = Skipped
+		case !p.answers():
+			l.Result = Problem
+		case p.Echo.failed() || p.TCP.failed():
+			l.Result = Warning
+		default:
+			l.Result = OK
+		}
+		l.Text = fmt.Sprintf("%s %s: %s", f.Target.Name, how, probeText("ping", p.Echo))
+		if f.Target.Port != 0 {
+			l.Text += fmt.Sprintf(", %s", probeText(fmt.Sprintf("TCP port %d", f.Target.Port), p.TCP))
+		}
+		lines = append(lines, l)
+	}
+	if len(lines) == 0 {
+		lines = append(lines, Line{"path", Skipped, fmt.Sprintf("there is no way to %s that could be tested", f.Target.Name)})
+	}
+	return lines
+}
+
+func probeText(what string, p Probe) string {
+	switch {
+	case !p.Tested:
+		return what + " not tested: " + p.Why
+	case p.OK && p.Why != "":
+		return fmt.Sprintf("%s %s in %s", what, p.Why, inWords(p.Time))
+	case p.OK:
+		return fmt.Sprintf("%s answers in %s", what, inWords(p.Time))
+	}
+	return what + " fails: " + p.Why
+}
+
+func (f Findings) sizeLine() Line {
+	s := f.Size
+	switch {
+	case !s.Tested:
+		return Line{"packet-size", Skipped, "not tested: " + s.Why}
+	case s.Largest == 0:
+		return Line{"packet-size", Problem, fmt.Sprintf("not even packets of %d bytes are answered", minMTU)}
+	case s.blackHole():
+		return Line{"packet-size", Problem, fmt.Sprintf("packets up to %d bytes are answered, larger ones disappear without a Packet Too Big", s.Largest)}
+	case s.Largest < s.Link:
+		return Line{"packet-size", OK, fmt.Sprintf("packets up to %d bytes are answered; larger ones are refused properly by %s", s.Largest, s.Reporter)}
+	}
+	return Line{"packet-size", OK, fmt.Sprintf("packets of %d bytes are answered, the most that %s can send", s.Largest, f.Uplink.Name)}
+}
+
+func (f Findings) freshLine() Line {
+	r := f.Fresh
+	switch {
+	case !r.Tested:
+		return Line{"fresh-address", Skipped, "not tested: " + r.Why}
+	case r.Duplicate:
+		return Line{"fresh-address", Problem, fmt.Sprintf("somebody claimed %s, which had just been made up", r.Address)}
+	case r.filtered():
+		return Line{"fresh-address", Problem, fmt.Sprintf("nothing answers to %s, a second address of this host", r.Address)}
+	}
+	return Line{"fresh-address", OK, fmt.Sprintf("a second address of this host (%s) is answered like the first", r.Address)}
+}
+
+// inWords is a duration as people want to read it.
+func inWords(d time.Duration) string {
+	switch {
+	case d >= time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d >= 10*time.Millisecond:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	}
+	return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
+}
+
+func joinHosts(ps []netip.Prefix) string {
+	var as []netip.Addr
+	for _, p := range ps {
+		as = append(as, p.Addr())
+	}
+	return join(as)
+}
+
+func joinRouters(rs []Router) string {
+	var as []netip.Addr
+	for _, r := range rs {
+		as = append(as, r.Address)
+	}
+	return join(as)
+}
