@@ -33,7 +33,7 @@ var layers = map[string][]string{
 	"cmd":                   nil,
 	"cmd/internal/bus":      {"github.com/godbus/dbus/v5", "tnat64d/cmd/internal/control"},
 	"cmd/internal/resume":   {"golang.org/x/sys"},
-	"cmd/internal/control":  {"tnat64d/clat/engine", "tnat64d/siit", "golang.org/x/sys"},
+	"cmd/internal/control":  {"tnat64d/clat/engine", "tnat64d/siit", "tnat64d/cmd/internal/say", "golang.org/x/sys"},
 	"cmd/internal":          {"tnat64d/siit", "tnat64d/pref64", "github.com/pelletier/go-toml/v2"},
 	"packaging":             {},
 	"packaging/test-kernel": {"golang.org/x/sys"},
