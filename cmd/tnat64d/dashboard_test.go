@@ -1,0 +1,34 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestDashboard holds the example dashboard to metrics that exist, with labels
+// that they have.
+func TestDashboard(t *testing.T) {
+	text, err := os.ReadFile("../../packaging/grafana/tnat64d.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !json.Valid(text) {
+		t.Fatal("the dashboard is no JSON")
+	}
+	golden, err := os.ReadFile("testdata/metrics.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := regexp.MustCompile(`tnat64_[a-z0-9_]+`).FindAllString(string(text), -1)
+	if len(used) < 10 {
+		t.Errorf("only %d metrics are shown", len(used))
+	}
+	for _, name := range used {
+		if !strings.Contains(string(golden), "# HELP "+name+" ") && name != "tnat64_pref64_ignored_total" { // which is not there before something is ignored
+			t.Errorf("there is no metric %s", name)
+		}
+	}
+}
