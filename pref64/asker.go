@@ -33,11 +33,11 @@ const (
 	graceTTL = time.Minute
 
 	// Rounds without an answer are so far apart, twice as far each time.
-	firstRetry = 5 * time.Second
+	firstRetry = 2 * time.Second
 	lastRetry  = 5 * time.Minute
 
 	// Whatever happens, rounds are so far apart.
-	minPause = 5 * time.Second
+	minPause = 2 * time.Second
 
 	resolversTimeout = 2 * time.Second
 )
@@ -95,23 +95,21 @@ func (s *schedule) over(o outcome, began, now time.Time) {
 		s.failures++
 	}
 	if s.hurry {
-		s.hurry = false
 		s.soon(now)
 	}
 }
 
 // run asks whenever it is time, until ctx ends.
 func (a *asker) run(ctx context.Context) {
-	type result struct {
-		outcome
-		want
-		began time.Time
-	}
 	var (
 		s       schedule
-		results = make(chan result)
-		cancel  context.CancelFunc // of the round that is going on
 		timer   = time.NewTimer(0)
+		results = make(chan outcome)
+
+		cancel  context.CancelFunc // of the round that is going on; nil: none is
+		began   time.Time
+		asked   want // what it is for
+		aborted bool // it is not wanted any more
 	)
 	defer timer.Stop()
 	for {
@@ -125,10 +123,11 @@ func (a *asker) run(ctx context.Context) {
 		case w.resolvers != s.want.resolvers, w.ok && !s.want.ok && s.found:
 			s.soon(now)
 		}
-		if cancel != nil && (!w.ok || w.attachment != s.want.attachment) {
-			cancel()
-		}
 		s.want = w
+		if cancel != nil && (!w.ok || w.attachment != asked.attachment) {
+			cancel()
+			aborted = true
+		}
 		timer.Stop()
 		if w.ok && cancel == nil {
 			at := later(w.from, s.due)
@@ -152,18 +151,21 @@ func (a *asker) run(ctx context.Context) {
 		case <-timer.C:
 			var round context.Context
 			round, cancel = context.WithCancel(ctx)
+			began, asked, aborted, s.hurry = time.Now(), w, false, false
 			a.tracker.inquired(time.Time{})
-			go func() {
-				began := time.Now()
-				results <- result{a.round(round, advertised), w, began}
-			}()
-		case r := <-results:
+			go func() { results <- a.round(round, advertised) }()
+		case o := <-results:
 			cancel()
 			cancel = nil
-			if r.want.attachment == s.want.attachment && s.want.ok {
-				s.over(r.outcome, r.began, time.Now())
+			switch {
+			case aborted && s.want.attachment != asked.attachment:
+			case aborted:
+				s.last = began
+				s.soon(time.Now())
+			default:
+				s.over(o, began, time.Now())
+				a.tracker.answered(o, asked, a.ifindex)
 			}
-			a.tracker.answered(r.outcome, r.want, a.ifindex)
 		}
 	}
 }
@@ -180,26 +182,31 @@ func (a *asker) list(ctx context.Context, advertised []netip.Addr) (servers, own
 		}
 		all = slices.Concat(advertised, own)
 	}
-	var cannot []string
-	for _, s := range all {
-		s = s.WithZone("")
-		if slices.Contains(servers, s) {
-			continue
-		}
-		if because := cannotAsk(s); because != "" {
-			cannot = append(cannot, fmt.Sprintf("%v %s", s, because))
-		} else if len(servers) < maxServers {
-			servers = append(servers, s)
-		}
-	}
+	servers, cannot := choose(all)
 	switch {
 	case len(servers) > 0:
 	case len(cannot) == 0:
 		why = "no resolver of this link is known"
 	default:
-		why = strings.Join(cannot[:min(len(cannot), maxServers)], ", ")
+		why = strings.Join(cannot, ", ")
 	}
 	return servers, own, why
+}
+
+// choose returns those of all that are asked, without zones, each once, and in
+// words why others are not.
+func choose(all []netip.Addr) (servers []netip.Addr, cannot []string) {
+	for _, s := range all {
+		s = s.WithZone("")
+		switch because := cannotAsk(s); {
+		case slices.Contains(servers, s):
+		case because == "" && len(servers) < maxServers:
+			servers = append(servers, s)
+		case because != "" && len(cannot) < maxServers:
+			cannot = append(cannot, fmt.Sprintf("%v %s", s, because))
+		}
+	}
+	return servers, cannot
 }
 
 // round asks one server after the other until one knows a prefix. One that
@@ -227,7 +234,8 @@ func (a *asker) round(ctx context.Context, advertised []netip.Addr) outcome {
 			case err != nil:
 				problems[i] = fmt.Sprintf("%v %v", server, err)
 			case len(ans.prefixes) > 0:
-				o.kind, o.server, o.prefixes = found, server, ans.prefixes
+				// More of them would not be remembered, and one is needed.
+				o.kind, o.server, o.prefixes = found, server, ans.prefixes[:min(len(ans.prefixes), maxPerRouter)]
 				o.ttl = min(max(ans.ttl, minTTL), maxTTL)
 				return o
 			case ans.rcode != dnsmessage.RCodeSuccess:
@@ -240,7 +248,7 @@ func (a *asker) round(ctx context.Context, advertised []netip.Addr) outcome {
 				if len(o.no) == 0 || ttl < o.ttl {
 					o.ttl = ttl
 				}
-				o.kind, o.server = negativeAnswer, server
+				o.kind, o.server, o.useless = negativeAnswer, server, ans.ignored
 				o.no = append(o.no, server)
 				problems[i] = ""
 			}

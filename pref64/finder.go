@@ -74,13 +74,9 @@ func newFinder(o Options, source attachable, dial dialFunc) *Finder {
 	t := f.Tracker
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.news.wanted = true
 	t.inquiry.enabled, t.inquiry.routers = f.asker != nil, f.source != nil
 	t.update(time.Now())
-	select {
-	case <-t.changed: // nobody has asked yet
-	default:
-	}
+	t.news = news{wanted: true, digest: t.digest()}
 	return f
 }
 

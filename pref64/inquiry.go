@@ -47,6 +47,7 @@ type outcome struct {
 	ttl       time.Duration  // if found or negative, within bounds
 	no        []netip.Addr   // who said that there is no DNS64
 	all       bool           // everybody who was asked said no
+	useless   Reason         // if negative: there were addresses, but not of a DNS64
 	why       string         // if failed, or there is nobody, in words
 	resolvers []netip.Addr   // the link's own besides the advertised ones
 	ignored   []Ignored
@@ -150,6 +151,7 @@ func (t *Tracker) answered(o outcome, w want, ifindex int) {
 	for _, ig := range o.ignored {
 		t.ignored.note(ig, now)
 	}
+	// Meanwhile a router may have said so, or the link may have become another.
 	if q := t.inquiry.want; !q.ok || q.attachment != w.attachment {
 		return
 	}

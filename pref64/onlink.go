@@ -21,7 +21,7 @@ type onLink struct {
 // forAddresses reports whether hosts may form addresses from p (RFC 4862
 // section 5.5.3).
 func forAddresses(p PrefixInfo) bool {
-	return p.Autonomous && p.Valid > 0 && p.Preferred <= p.Valid && !isLinkLocal(p.Prefix.Addr())
+	return p.Autonomous && p.Prefix.Bits() == 64 && p.Valid > 0 && p.Preferred <= p.Valid && !isLinkLocal(p.Prefix.Addr())
 }
 
 // hearPrefixes takes in the Prefix Information options of ra.

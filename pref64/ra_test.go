@@ -221,6 +221,7 @@ func FuzzParseRA(f *testing.F) {
 		f.Add(unhex(f, raHeader+c.bytes))
 	}
 	f.Add(unhex(f, raHeader+"05010000 00000578 03044040 00000e10 00000e10 00000000 20010db8 00010000 00000000 00000000"))
+	f.Add(unhex(f, raHeader+"19030000 00000708 20010db8 00000000 00000000 00000053"))
 	f.Add(unhex(f, raHeader+"2600"))
 	f.Add(bytes.Repeat([]byte{0x86, 0}, 40))
 	f.Fuzz(func(t *testing.T, msg []byte) {
@@ -235,7 +236,7 @@ func FuzzParseRA(f *testing.F) {
 		if reason != None {
 			return
 		}
-		if n := len(ra.PREF64) + len(ra.Prefixes) + len(ra.Ignored); n > len(msg)/8 {
+		if n := len(ra.PREF64) + len(ra.Prefixes) + len(ra.RDNSS) + len(ra.Ignored); n > len(msg)/8 {
 			t.Fatalf("%d options in %d bytes", n, len(msg))
 		}
 		for _, p := range ra.PREF64 {
@@ -244,6 +245,11 @@ func FuzzParseRA(f *testing.F) {
 			}
 			if p.Lifetime < 0 || p.Lifetime > 65528*time.Second || p.Lifetime%(8*time.Second) != 0 {
 				t.Fatalf("lifetime %v", p.Lifetime)
+			}
+		}
+		for _, d := range ra.RDNSS {
+			if len(d.Servers) == 0 || d.Lifetime < 0 || d.Lifetime > Infinite {
+				t.Fatalf("RDNSS %+v", d)
 			}
 		}
 		if ra.MTU != 0 && ra.MTU < 1280 {

@@ -46,19 +46,8 @@ func (f *Finder) Snapshot() Snapshot {
 	if len(s.Resolvers) == 0 {
 		s.Resolvers = slices.Concat(t.advertised(), t.inquiry.resolvers)
 	}
-	s.Resolvers = usableServers(s.Resolvers)
+	s.Resolvers, _ = choose(s.Resolvers)
 	return s
-}
-
-func usableServers(all []netip.Addr) []netip.Addr {
-	var servers []netip.Addr
-	for _, a := range all {
-		a = a.WithZone("")
-		if cannotAsk(a) == "" && !slices.Contains(servers, a) {
-			servers = append(servers, a)
-		}
-	}
-	return servers
 }
 
 // words says how PREF64 is looked for at present.
@@ -78,7 +67,7 @@ func (f *Finder) words(listening error, now time.Time) string {
 		say = append(say, "router advertisements")
 	case t.link.heardRA && t.link.notCarried.IsZero():
 		say = append(say, "no default router has been heard")
-	case t.link.heardRA || !t.link.notCarried.IsZero():
+	case t.link.heardRA || !t.link.notCarried.IsZero() || len(t.advertised()) > 0:
 		say = append(say, "router advertisements carry no PREF64")
 	default:
 		say = append(say, "no router advertisement has been heard")
@@ -117,6 +106,9 @@ func (q *inquiry) words(now time.Time) string {
 	case found:
 		return fmt.Sprintf("from %v, %s", q.last.server, again)
 	case negativeAnswer:
+		if q.last.useless != None {
+			return fmt.Sprintf("%v gives addresses that no DNS64 has made (%v, %s)", q.last.server, q.last.useless, again)
+		}
 		return fmt.Sprintf("%v says that there is no NAT64 (negative answer, %s)", q.last.server, again)
 	case nobody:
 		return fmt.Sprintf("nobody to ask: %s (%s)", q.last.why, again)

@@ -25,7 +25,7 @@ type Observation struct {
 	Origin    Origin
 	Router    netip.Addr // who said so, without zone: the router, or the resolver; invalid if static
 	Interface int        // index of the interface it was heard on; 0 if static
-	Expires   time.Time  // zero: never
+	Expires   time.Time  // zero: never. That of DNS includes a minute of grace
 	Withdrawn bool       // Router takes the prefix back (lifetime 0)
 	Doubted   bool       // its PLAT does not answer (Tracker.Doubt); only in a Snapshot
 }

@@ -1,7 +1,6 @@
 package pref64
 
 import (
-	"bytes"
 	"net/netip"
 	"slices"
 )
@@ -23,50 +22,94 @@ var positions = [...]struct {
 	{96, [4]int{12, 13, 14, 15}},
 }
 
-// prefixOf returns the prefix under which a DNS64 has put one of the well-known
-// addresses into a (RFC 7050 section 3). A well-known address that occurs a
-// second time, anywhere on an octet boundary, leaves open which of the two is
-// the embedded one; then the other well-known address may tell, in this
-// address or in the next. Nothing is ever guessed. What comes after the
-// embedded address (the suffix) is not looked at.
-func prefixOf(a netip.Addr) (netip.Prefix, Reason) {
-	b := a.As16()
-	reason := NoWellKnown
-	for _, wka := range wellKnown {
-		bits, found := 0, 0
-		for at := 0; at+4 <= len(b); at++ {
-			if !bytes.Equal(b[at:at+4], wka[:]) {
-				continue
-			}
-			found++
-			switch {
-			case at == 12:
-				bits = 96
-			case at == 4 && b[8] == 0:
-				bits = 32
-			case at == 9 && b[8] == 0:
-				bits = 64
-			}
+// search looks for an IPv4 address in b, on every octet boundary and where a
+// DNS64 would split it, and returns how often it is there, and for which
+// length of prefix. bits is 0 if it is not there exactly once, or not at a
+// place for which there is a length. What comes after it (the suffix) is not
+// looked at.
+func search(b [16]byte, v4 [4]byte) (bits, times int) {
+	for at := 0; at+4 <= len(b); at++ {
+		if [4]byte(b[at:]) != v4 {
+			continue
 		}
-		// The three that byte 8 splits.
-		for _, p := range positions[1:4] {
-			if b[8] == 0 && [4]byte{b[p.bytes[0]], b[p.bytes[1]], b[p.bytes[2]], b[p.bytes[3]]} == wka {
-				found++
+		times++
+		for _, p := range positions {
+			if p.bytes[0] == at && holds(b, p.bits, v4) {
 				bits = p.bits
 			}
 		}
-		switch {
-		case found > 1:
-			reason = Ambiguous
-		case bits != 0:
-			prefix, err := Check(netip.PrefixFrom(a.WithZone(""), bits))
-			if err != nil {
-				return netip.Prefix{}, BadPrefix
-			}
-			return prefix, None
+	}
+	for _, p := range positions[1:4] { // those that byte 8 splits
+		if holds(b, p.bits, v4) {
+			times++
+			bits = p.bits
 		}
 	}
-	return netip.Prefix{}, reason
+	if times != 1 {
+		bits = 0
+	}
+	return bits, times
+}
+
+// holds reports whether v4 lies in b where it does behind a prefix of the
+// given length.
+func holds(b [16]byte, bits int, v4 [4]byte) bool {
+	if bits < 96 && b[8] != 0 {
+		return false
+	}
+	for _, p := range positions {
+		if p.bits == bits {
+			return [4]byte{b[p.bytes[0]], b[p.bytes[1]], b[p.bytes[2]], b[p.bytes[3]]} == v4
+		}
+	}
+	return false
+}
+
+// prefixOf returns the prefix under which a DNS64 has put one of the
+// well-known addresses into a (RFC 7050 section 3). If these are in it more
+// than once, part of the prefix looks like one. Then only a place counts whose
+// value is there just once, and only if the answer, whose addresses all are,
+// has the other well-known address behind the same prefix. Nothing is guessed.
+func prefixOf(a netip.Addr, all []netip.Addr) (netip.Prefix, Reason) {
+	var (
+		b      = a.As16()
+		bits   [2]int
+		times  int
+		prefix netip.Prefix
+	)
+	for i, wka := range wellKnown {
+		n := 0
+		bits[i], n = search(b, wka)
+		times += n
+	}
+	for i := range wellKnown {
+		p := netip.PrefixFrom(a.WithZone(""), bits[i]).Masked()
+		switch {
+		case bits[i] == 0:
+		case times > 1 && !embedded(p, wellKnown[1-i], all):
+		case prefix.IsValid():
+			return netip.Prefix{}, Ambiguous
+		default:
+			prefix = p
+		}
+	}
+	switch {
+	case !prefix.IsValid() && times > 1:
+		return netip.Prefix{}, Ambiguous
+	case !prefix.IsValid():
+		return netip.Prefix{}, NoWellKnown
+	}
+	if _, err := Check(prefix); err != nil {
+		return netip.Prefix{}, BadPrefix
+	}
+	return prefix, None
+}
+
+// embedded reports whether v4 is behind p in one of the addresses.
+func embedded(p netip.Prefix, v4 [4]byte, addrs []netip.Addr) bool {
+	return slices.ContainsFunc(addrs, func(a netip.Addr) bool {
+		return p.Contains(a) && holds(a.As16(), p.Bits(), v4)
+	})
 }
 
 // prefixesOf returns the prefixes of the addresses that ipv4only.arpa has
@@ -77,11 +120,10 @@ func prefixesOf(addrs []netip.Addr) ([]netip.Prefix, Reason) {
 		reason   = None
 	)
 	for _, a := range addrs {
-		p, r := prefixOf(a)
+		p, r := prefixOf(a, addrs)
 		switch {
 		case r != None:
-			// The most telling one: ambiguous before nothing found.
-			reason = max(reason, r)
+			reason = max(reason, r) // the most telling one is the last in the enum
 		case !slices.Contains(prefixes, p):
 			prefixes = append(prefixes, p)
 		}
