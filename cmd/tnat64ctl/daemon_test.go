@@ -30,11 +30,24 @@ var (
 // fakeDaemon has the state of busy and, while it is traced, a packet of each
 // kind again and again.
 type fakeDaemon struct {
+	stop          func()
+	asked, traced chan struct{} // cap 1: somebody has
+
 	mu  sync.Mutex
 	end func() // of the packets
 }
 
-func (d *fakeDaemon) Status() control.Status { return busy() }
+func (d *fakeDaemon) Status() control.Status {
+	note(d.asked)
+	return busy()
+}
+
+func note(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
 
 func (d *fakeDaemon) Nudge(control.Nudge) error { return nil }
 
@@ -45,6 +58,7 @@ func (d *fakeDaemon) Trace(see func(string, engine.Seen)) error {
 		d.end()
 		return nil
 	}
+	note(d.traced)
 	ctx, cancel := context.WithCancel(context.Background())
 	d.end = cancel
 	go func() {
@@ -71,31 +85,50 @@ func tracedPackets() []engine.Seen {
 	}
 }
 
-// daemon is the script command: "daemon SOCKET" or "daemon stop".
+// daemon is the script command:
+//
+//	daemon SOCKET         start one
+//	daemon asked, traced  wait until a client asks for the state, or traces
+//	daemon stop           end it
 func daemon(ts *testscript.TestScript, neg bool, args []string) {
-	if args[0] == "stop" {
-		running(ts)()
+	wait := func(c chan struct{}) {
+		select {
+		case <-c:
+		case <-time.After(20 * time.Second):
+			ts.Fatalf("not %s for 20 s", args[0])
+		}
+	}
+	switch args[0] {
+	case "asked":
+		wait(running(ts).asked)
+		return
+	case "traced":
+		wait(running(ts).traced)
+		return
+	case "stop":
+		running(ts).stop()
 		return
 	}
-	s, err := control.NewServer(ts.MkAbs(args[0]), &fakeDaemon{end: func() {}}, slog.New(slog.DiscardHandler))
+	d := &fakeDaemon{asked: make(chan struct{}, 1), traced: make(chan struct{}, 1), end: func() {}}
+	s, err := control.NewServer(ts.MkAbs(args[0]), d, slog.New(slog.DiscardHandler))
 	ts.Check(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- s.Run(ctx) }()
-	stop := sync.OnceFunc(func() { cancel(); ts.Check(<-done) })
-	daemons.Store(ts.Getenv("WORK"), stop)
-	ts.Defer(stop)
+	d.stop = sync.OnceFunc(func() { cancel(); ts.Check(<-done) })
+	daemons.Store(ts.Getenv("WORK"), d)
+	ts.Defer(d.stop)
 }
 
-// daemons finds the stop function of a script's daemon by its directory.
+// daemons finds a script's latest daemon by its directory.
 var daemons sync.Map
 
-func running(ts *testscript.TestScript) func() {
-	stop, ok := daemons.Load(ts.Getenv("WORK"))
+func running(ts *testscript.TestScript) *fakeDaemon {
+	d, ok := daemons.Load(ts.Getenv("WORK"))
 	if !ok {
 		ts.Fatalf("there is no daemon")
 	}
-	return stop.(func())
+	return d.(*fakeDaemon)
 }
 
 // unpcapng writes packets, their comments and directions as text.

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 //	cut FILE N                    remove the last N bytes
 //	unpcap FILE TEXT              write what a capture of raw IP has as text
 //	status N COMMAND...           the exit status must be N
-//	daemon SOCKET                 a daemon's control socket, until the script or "daemon stop" ends it
+//	daemon ...                    a daemon's control socket
 //	unpcapng FILE TEXT            write what a trace has as text
 //
 // A line of PACKETS may have "+N" for N bytes more that were not captured.

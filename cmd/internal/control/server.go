@@ -116,7 +116,7 @@ func (s *Server) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
 		// Those who watch see the end of their stream, those who do not read get no time.
-		soon, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		soon, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if srv.Shutdown(soon) != nil {
 			srv.Close()
