@@ -17,11 +17,10 @@ import (
 // away: the CLAT goes and comes back.
 func TestNativeIPv4(t *testing.T) {
 	w := newWorld(t, lab.Options{}, "")
-	w.own[netip.Addr{}] = true // ARP has no IP source
+	w.nativeMayLeave(w.Network)
 	if err := w.SetNativeIPv4(true); err != nil {
 		t.Fatal(err)
 	}
-	w.noteAddresses()
 	eventually(t, 10*time.Second, func() error {
 		c, err := w.FindCLAT()
 		if err == nil && c.TUN != "" {

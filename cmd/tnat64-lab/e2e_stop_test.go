@@ -14,7 +14,7 @@ func testKilled(t *testing.T, config string) {
 	w := newWorld(t, lab.Options{}, config)
 	t.Run("before", w.page)
 	w.daemon.Kill()
-	w.start(built(t, "tnat64d"))
+	w.start(built(t, "tnat64d"), true)
 	t.Run("after", w.page)
 	// The checks of every test follow: SIGTERM, and all is as before.
 }
@@ -28,7 +28,7 @@ func TestRestart(t *testing.T) {
 		t.Error(err)
 	}
 	w.asBefore()
-	w.start(built(t, "tnat64d"))
+	w.start(built(t, "tnat64d"), true)
 	t.Run("after", w.page)
 	if w.clat != first {
 		t.Errorf("CLAT is %+v after a restart, was %+v", w.clat, first)

@@ -3,15 +3,20 @@ package main
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"tnat64d/cmd/tnat64-lab/lab"
 )
@@ -34,6 +39,14 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == builtInCommand {
 		// The demo's own programs, when a test plays the demo.
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	}
+	// Many labs at once, unless -parallel says how many: each waits most of its
+	// time and needs little of the processor.
+	flag.Parse()
+	said := false
+	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
+	if !said {
+		flag.Set("test.parallel", "10")
 	}
 	dir, err := os.MkdirTemp("", "tnat64-lab-test-")
 	if err != nil {
@@ -100,10 +113,22 @@ type world struct {
 
 	before  lab.Snapshot
 	sysctls lab.Snapshot
-	watch   *lab.Watch
-	own     map[netip.Addr]bool // sources that may leave the laptop
+	watches []*lab.Watch // of every uplink
+
+	mu  sync.Mutex
+	own map[netip.Addr]bool // sources that may leave the laptop
 
 	forwards bool // by sysctl: those are different meanwhile
+	moved    bool // the laptop has been on other networks: see asBefore
+}
+
+// stage is what a world begins with.
+type stage struct {
+	network lab.Options
+	config  string
+	prepare func(l *lab.Lab) error // the laptop, before it is looked at and the daemon starts
+	nobody  bool                   // there is to be no CLAT at first
+	path    string                 // of a program in the place of tnat64d
 }
 
 // eachEngine runs a test with either engine of tnat64d.
@@ -116,16 +141,25 @@ func eachEngine(t *testing.T, test func(t *testing.T, config string)) {
 // newWorld builds the lab and starts tnat64d with the given configuration.
 func newWorld(t *testing.T, o lab.Options, config string) *world {
 	t.Helper()
-	needRoot(t)
-	return newWorldOf(t, o, config, built(t, "tnat64d"))
+	return newWorldOn(t, stage{network: o, config: config})
 }
 
 // newWorldOf is newWorld with another program in the place of tnat64d.
 func newWorldOf(t *testing.T, o lab.Options, config, path string) *world {
 	t.Helper()
+	return newWorldOn(t, stage{network: o, config: config, path: path})
+}
+
+// newWorldOn builds the lab and starts tnat64d.
+func newWorldOn(t *testing.T, s stage) *world {
+	t.Helper()
+	needRoot(t)
+	if s.path == "" {
+		s.path = built(t, "tnat64d")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), buildTimeout)
 	defer cancel()
-	l, err := lab.New(ctx, o)
+	l, err := lab.New(ctx, s.network)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,16 +168,35 @@ func newWorldOf(t *testing.T, o lab.Options, config, path string) *world {
 			t.Errorf("close the lab: %v", err)
 		}
 	})
-	w := &world{Lab: l, t: t, config: config, own: map[netip.Addr]bool{netip.IPv6Unspecified(): true}}
+	if s.prepare != nil {
+		if err := s.prepare(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := &world{Lab: l, t: t, config: s.config, own: map[netip.Addr]bool{netip.IPv6Unspecified(): true}}
 	w.before = must(t)(l.Laptop.Snapshot())
 	w.sysctls = must(t)(l.Laptop.Sysctls())
-	w.watch, err = l.Laptop.Watch(lab.Uplink)
-	if err != nil {
+	for _, name := range w.uplinks() {
+		watch, err := l.Laptop.Watch(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.watches = append(w.watches, watch)
+	}
+	if err := w.followAddresses(); err != nil {
 		t.Fatal(err)
 	}
-	w.start(path)
+	w.start(s.path, !s.nobody)
 	t.Cleanup(w.finish)
 	return w
+}
+
+// uplinks are the laptop's interfaces towards networks.
+func (w *world) uplinks() []string {
+	if w.Second != nil {
+		return []string{lab.Uplink, lab.Uplink2}
+	}
+	return []string{lab.Uplink}
 }
 
 // must fails the test on an error.
@@ -157,39 +210,60 @@ func must(t *testing.T) func(s lab.Snapshot, err error) lab.Snapshot {
 	}
 }
 
-// start starts tnat64d and waits for its CLAT.
-func (w *world) start(path string) {
+// start starts tnat64d and, if there is to be one, waits for its CLAT.
+func (w *world) start(path string, clat bool) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), startTimeout)
 	defer cancel()
 	var err error
-	if w.daemon, err = w.StartDaemon(ctx, path, w.config, &w.log); err == nil {
+	if w.daemon, err = w.StartDaemon(ctx, path, w.config, &w.log); err == nil && clat {
 		w.clat, err = w.WaitCLAT(ctx)
 	}
 	if err != nil {
 		w.t.Fatalf("%v\n%s", err, w.log.String())
 	}
-	w.noteAddresses()
 }
 
-// noteAddresses remembers the laptop's addresses as its own.
-func (w *world) noteAddresses() {
-	w.t.Helper()
-	addrs, err := w.Laptop.Addresses(lab.Uplink)
+// followAddresses takes all IPv6 addresses that the laptop has, or has once
+// had, for its own: they come and go with the networks.
+func (w *world) followAddresses() error {
+	updates := make(chan netlink.AddrUpdate, 64)
+	done := make(chan struct{})
+	w.t.Cleanup(func() { close(done) })
+	err := w.Laptop.Do(func() error {
+		return netlink.AddrSubscribeWithOptions(updates, done, netlink.AddrSubscribeOptions{ListExisting: true})
+	})
 	if err != nil {
-		w.t.Fatal(err)
+		return fmt.Errorf("addresses of the laptop: %w", err)
 	}
-	for _, a := range addrs {
-		w.own[a.Addr()] = true
-	}
+	go func() {
+		for u := range updates {
+			if a, ok := netip.AddrFromSlice(u.LinkAddress.IP); ok && a.Is6() && !a.Is4In6() {
+				w.mayLeave(a)
+			}
+		}
+	}()
+	return nil
+}
+
+// mayLeave says that packets from an address may leave the laptop.
+func (w *world) mayLeave(a netip.Addr) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.own[a] = true
+}
+
+// nativeMayLeave says that the laptop has native IPv4 on a network.
+func (w *world) nativeMayLeave(n *lab.Network) {
+	w.mayLeave(netip.Addr{}) // ARP has no IP source
+	w.mayLeave(n.NativeLaptop())
 }
 
 // finish makes the checks of every test.
 func (w *world) finish() {
 	t := w.t
-	w.noteAddresses()
 	during := must(t)(w.Laptop.Sysctls())
-	if diff := w.sysctls.Diff(during.Without(w.clat.TUN)); len(diff) > 0 != w.forwards {
+	if diff := w.sysctls.Diff(w.known(during)); len(diff) > 0 != w.forwards {
 		t.Errorf("sysctls changed while tnat64d runs:\n%s", strings.Join(diff, "\n"))
 	}
 	if rss, err := w.daemon.PeakRSS(); err != nil {
@@ -201,13 +275,17 @@ func (w *world) finish() {
 		t.Errorf("tnat64d did not stop cleanly: %v", err)
 	}
 	w.asBefore()
-	sent, err := w.watch.Close()
-	if err != nil {
-		t.Error(err)
-	}
-	for _, s := range sent {
-		if !w.own[s.Source] {
-			t.Errorf("%s left the laptop (ethertype %#04x); its own are %v", s, s.EtherType, w.own)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, watch := range w.watches {
+		sent, err := watch.Close()
+		if err != nil {
+			t.Error(err)
+		}
+		for _, s := range sent {
+			if !w.own[s.Source] {
+				t.Errorf("%s left the laptop (ethertype %#04x); its own are %v", s, s.EtherType, w.own)
+			}
 		}
 	}
 	if t.Failed() {
@@ -215,16 +293,40 @@ func (w *world) finish() {
 	}
 }
 
-// asBefore checks that the laptop is as it was before tnat64d started.
+// known leaves out of sysctls those of interfaces that were not there at first.
+func (w *world) known(sysctls lab.Snapshot) lab.Snapshot {
+	links, err := w.Laptop.Netlink.LinkList()
+	if err != nil {
+		w.t.Error(err)
+	}
+	for _, l := range links {
+		name := l.Attrs().Name
+		if !slices.ContainsFunc(w.before, func(line string) bool { return strings.HasPrefix(line, "link "+name+" ") }) {
+			sysctls = sysctls.Without(name)
+		}
+	}
+	return sysctls
+}
+
+// asBefore checks that the laptop is as it was before tnat64d started. What
+// its kernel has learned from another network is not tnat64d's affair.
 func (w *world) asBefore() {
 	w.t.Helper()
-	if diff := w.before.Diff(must(w.t)(w.Laptop.Snapshot())); len(diff) > 0 {
+	diff := w.before.Diff(must(w.t)(w.Laptop.Snapshot()))
+	if w.moved {
+		diff = slices.DeleteFunc(diff, learned.MatchString)
+	}
+	if len(diff) > 0 {
 		w.t.Errorf("tnat64d left the laptop changed:\n%s", strings.Join(diff, "\n"))
 	}
-	if diff := w.sysctls.Diff(must(w.t)(w.Laptop.Sysctls())); len(diff) > 0 {
+	if diff := w.sysctls.Diff(w.known(must(w.t)(w.Laptop.Sysctls()))); len(diff) > 0 {
 		w.t.Errorf("tnat64d left sysctls changed:\n%s", strings.Join(diff, "\n"))
 	}
 }
+
+// learned are the facts of a snapshot that are of the kernel's own making (2)
+// or from router advertisements (9).
+var learned = regexp.MustCompile(`^. (group |route .* protocol (2|9) |address \S+ \S+/64 )`)
 
 // laptop runs a program on the laptop and returns what it printed; it fails the
 // test if the program fails.

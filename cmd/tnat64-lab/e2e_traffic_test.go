@@ -375,14 +375,12 @@ func testPREF64Lengths(t *testing.T, config string) {
 			}
 			needProgram(t, "curl")
 			eventually(t, 10*time.Second, func() error {
-				w.noteAddresses()
 				out, err := w.try(t, "curl", "-sS", "--max-time", "2", url("/"))
 				if err != nil {
 					return fmt.Errorf("%w: %s", err, out)
 				}
 				return nil
 			})
-			w.noteAddresses()
 			t.Run("ping fragmented", w.pingFragmented)
 			t.Run("UDP", w.datagrams)
 		})
