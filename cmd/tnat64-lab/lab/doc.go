@@ -14,6 +14,14 @@
 // host. The isp is a plain IPv4 router; the server is an IPv4-only internet of
 // one machine with HTTP, echo and DNS.
 //
+// That is what the zero [Options] give. Others break it in the ways networks
+// are broken, or add to it: a resolver with or without DNS64, more PLATs, dead
+// PLATs, hops that swallow long packets, an access point that knows few
+// addresses, DHCPv6, native IPv4. [Lab.AddNetwork] makes further networks with
+// a router each, for the laptop to roam to ([Lab.Roam]) or to be on with a
+// second interface ([Lab.AddUplink], Options.Second); a VPN ([Lab.StartVPN])
+// and a guest behind the laptop ([Lab.AddGuest]) complete a day's travel.
+//
 // Everything the routers and the server do runs as goroutines of the process
 // that called [New], on sockets opened inside the namespaces. [Lab.Close]
 // takes all of it away; what a killed process left, the next New removes.

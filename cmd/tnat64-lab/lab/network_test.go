@@ -138,6 +138,7 @@ func TestNoDefaultRouter(t *testing.T) {
 // TestNDFilter knows the laptop's first address only: another does not get out
 // though it passed DAD, and does with room for two.
 func TestNDFilter(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		bindings int
 		passes   bool

@@ -30,7 +30,7 @@ var (
 // 6147) with what the network's RAs announce or would announce.
 type DNS struct {
 	Prefixes []netip.Prefix // of DNS64, instead of the network's: wrong ones, or several
-	TTL      time.Duration  // of answers, also negative ones; default 60 s
+	TTL      time.Duration  // of answers, also negative ones; default 60 s, negative for 0
 
 	// At most one of these. The names are asked for as they are known: the
 	// server's, and ipv4only.arpa with its A records (RFC 7050 section 8.2).
@@ -231,6 +231,9 @@ func (r *resolver) answer(q Query, query []byte) []byte {
 	if d.Prefixes == nil {
 		d.Prefixes = r.pref64()
 	}
+	if q.CD && q.DO { // whoever validates does not want it (RFC 6147 section 5.5)
+		d.NoDNS64 = true
+	}
 	reply := d.reply(m.Header, question)
 	out, err := reply.Pack()
 	if err == nil && !q.TCP && (d.Truncate || len(out) > udpLimit(query)) {
@@ -258,8 +261,11 @@ func (d DNS) reply(header dnsmessage.Header, q dnsmessage.Question) dnsmessage.M
 		},
 		Questions: []dnsmessage.Question{q},
 	}
-	if d.TTL == 0 {
+	switch {
+	case d.TTL == 0:
 		d.TTL = time.Minute
+	case d.TTL < 0:
+		d.TTL = 0
 	}
 	name := strings.ToLower(q.Name.String())
 	rr := dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: uint32(d.TTL / time.Second)}

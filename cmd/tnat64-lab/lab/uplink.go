@@ -100,16 +100,27 @@ func (n *Network) configureLaptop() error {
 
 // Roam takes the laptop's first interface ([Uplink]) to another network, as
 // when its user walks on, and returns when that network was usable: just after
-// its first Router Advertisement, which follows the carrier. The laptop's
-// network manager forgets the old network in between.
+// its first Router Advertisement, which follows the carrier. In between the
+// laptop's network manager notices, and forgets the old network.
 //
 // The interface stays the same. The router, its link-local and Ethernet
 // address, the /64, PREF64 and PLAT are others.
+//
+// The kernel tells that the carrier is gone up to a second late, and not at all
+// if it is back by then: Attach just after Detach is such a roam.
 func (l *Lab) Roam(ctx context.Context, to *Network) (usable time.Time, err error) {
 	err = steps(
 		l.Detach,
+		func() error { return l.Laptop.waitNoCarrier(ctx, Uplink) },
 		func() error { return l.Forget(Uplink) },
-		ctx.Err,
+		func() error {
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(association):
+				return nil
+			}
+		},
 		func() error {
 			usable, err = l.Attach(to)
 			return err
@@ -118,9 +129,13 @@ func (l *Lab) Roam(ctx context.Context, to *Network) (usable time.Time, err erro
 	return usable, err
 }
 
-// Flap takes the carrier of the laptop's first interface away for a while and
-// gives it back on the same network; the laptop's network manager forgets the
-// network in between.
+// association is how long a laptop needs to scan for another Wi-Fi and to join
+// it: hardly ever less.
+const association = 100 * time.Millisecond
+
+// Flap takes the carrier of the laptop's first interface away and gives it back
+// on the same network, some time after the laptop's network manager noticed and
+// forgot the network.
 func (l *Lab) Flap(ctx context.Context, away time.Duration) (usable time.Time, err error) {
 	n := l.on(Uplink)
 	if n == nil {
@@ -129,7 +144,11 @@ func (l *Lab) Flap(ctx context.Context, away time.Duration) (usable time.Time, e
 	if _, err := n.SetCarrier(false); err != nil {
 		return usable, err
 	}
-	if err := l.Forget(Uplink); err != nil {
+	err = steps(
+		func() error { return l.Laptop.waitNoCarrier(ctx, Uplink) },
+		func() error { return l.Forget(Uplink) },
+	)
+	if err != nil {
 		return usable, err
 	}
 	select {
@@ -138,6 +157,24 @@ func (l *Lab) Flap(ctx context.Context, away time.Duration) (usable time.Time, e
 	}
 	usable, err = n.SetCarrier(true)
 	return usable, errors.Join(err, n.configureLaptop(), ctx.Err())
+}
+
+// waitNoCarrier waits until the host knows that an interface has no carrier.
+func (h *Host) waitNoCarrier(ctx context.Context, ifname string) error {
+	for {
+		link, err := h.Netlink.LinkByName(ifname)
+		if err != nil {
+			return fmt.Errorf("%s:%s: %w", h.Name, ifname, err)
+		}
+		if link.Attrs().OperState != netlink.OperUp {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s:%s still has a carrier: %w", h.Name, ifname, context.Cause(ctx))
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // on returns the network that an interface of the laptop is on, or nil.
