@@ -143,14 +143,14 @@ func TestManualPagesAreComplete(t *testing.T) {
 	}
 }
 
-// flags of a command's -h, with those of subcommands by name.
+// flags that a command's -h lists, one or more at the beginning of a line.
 func flags(help string) (found []string) {
 	seen := map[string]bool{}
 	for _, line := range lines(help) {
-		if !strings.HasPrefix(line, "  -") && !strings.HasPrefix(line, "usage: ") {
+		if !strings.HasPrefix(line, "  -") {
 			continue
 		}
-		for _, f := range regexp.MustCompile(`(?:^|[\s\[,])(-[a-z][a-z0-9-]*)`).FindAllStringSubmatch(line, -1) {
+		for _, f := range regexp.MustCompile(`(?:^ |,) (-[a-z][a-z0-9-]*)`).FindAllStringSubmatch(line, -1) {
 			seen[f[1]] = true
 		}
 	}

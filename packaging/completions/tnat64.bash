@@ -3,8 +3,8 @@
 _tnat64_flags() { # COMMAND: of tnat64ctl
 	case $1 in
 	status | watch) echo -json -h ;;
-	trace) echo -reason -protocol -address -w -json -h ;;
-	doctor) echo -json -h ;;
+	trace) echo -address -protocol -reason -uplink -verdict -c -w -json -h ;;
+	doctor) echo -uplink -target -dns -deep -json -h ;;
 	nudge) echo -interface -dns -h ;;
 	translate) echo -config -json -h ;;
 	*) echo -socket -h ;;
@@ -49,8 +49,9 @@ _tnat64() {
 		;;
 	-log-level) words='debug info warn error' ;;
 	-protocol) words='tcp udp icmp' ;;
-	-interface) words=$(command ls /sys/class/net 2>/dev/null) ;;
-	-reason | -address | -dns | -pref64 | -mtu | -mtu-isp | -rounds | -seconds) words= ;;
+	-verdict) words='translated reply drop collected' ;;
+	-interface | -uplink) words=$(command ls /sys/class/net 2>/dev/null) ;;
+	-reason | -address | -c | -target | -dns | -pref64 | -mtu | -mtu-isp | -rounds | -seconds) words= ;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 	if [ -n "$files" ]; then
