@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tnat64d/clat/engine"
@@ -27,8 +28,10 @@ type Backend interface {
 
 	// Trace has every packet of every uplink shown to see from now on, also
 	// those of uplinks and engines that come later, until it is called with
-	// nil. Meanwhile the kernel engine must leave all packets to user space.
-	// see may be called by many goroutines at once, never blocks, and keeps
+	// nil; that must not fail while the daemon goes on, or packets would stay
+	// where they are slow. After an error it is called with nil as well.
+	// Meanwhile the kernel engine must leave all packets to user space. see may
+	// be called by many goroutines at once, never blocks, and keeps
 	// nothing of what it is shown. Calls of Trace come one after another.
 	Trace(see func(uplink string, p engine.Seen)) error
 
@@ -70,6 +73,7 @@ type Server struct {
 	complain *complaints
 
 	requests, streams slots
+	stopping          atomic.Bool
 
 	mu       sync.Mutex
 	watchers map[*watcher]struct{}
@@ -103,9 +107,11 @@ func newServer(path string, b Backend, log *slog.Logger, l limits) (*Server, err
 func (s *Server) Run(ctx context.Context) error {
 	defer s.end()
 	defer s.socket.Close()
+	requests, endRequests := context.WithCancel(context.WithoutCancel(ctx))
+	defer endRequests()
 	srv := &http.Server{
 		Handler:           s.handler(),
-		BaseContext:       func(net.Listener) context.Context { return ctx },
+		BaseContext:       func(net.Listener) context.Context { return requests },
 		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		ReadHeaderTimeout: s.limits.request,
 		MaxHeaderBytes:    maxHeader,
@@ -115,6 +121,8 @@ func (s *Server) Run(ctx context.Context) error {
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
+		s.stopping.Store(true) // before any request sees its end
+		endRequests()
 		// Those who watch see the end of their stream, those who do not read get no time.
 		soon, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

@@ -100,7 +100,7 @@ func (s *Server) trace(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer func() {
-		if err := s.tracing.stop(t); err != nil {
+		if err := s.tracing.stop(t); err != nil && !s.stopping.Load() {
 			s.complain.say("tracing has not ended well", "reason", err)
 		}
 	}()

@@ -40,6 +40,7 @@ func (t *tracing) start(f Filter) (*trace, error) {
 	if len(all) == 1 {
 		if err := t.backend.Trace(t.see); err != nil {
 			t.all.Store(nil)
+			t.backend.Trace(nil) // what it has begun nevertheless; the error is told already
 			return nil, err
 		}
 	}

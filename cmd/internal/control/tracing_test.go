@@ -168,6 +168,9 @@ func TestTracesShare(t *testing.T) {
 	if err := r.Trace(t.Context(), Filter{}, nil, nil); err == nil || !strings.Contains(err.Error(), "does not pause") {
 		t.Errorf("error %v", err)
 	}
+	if r.fake.traced() {
+		t.Error("traced after a failure")
+	}
 	r.fake.err = nil
 	if err := r.Trace(t.Context(), Filter{}, func() { go r.stop() }, nil); !errors.Is(err, ErrGone) {
 		t.Errorf("when the daemon stops: %v", err)
