@@ -1,0 +1,338 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// report is report.md: the results as tables for people.
+func (r *results) report() []byte {
+	w := &markdown{}
+	w.text("# Benchmark results\n\nWritten by `make bench`; what the numbers mean, and do not mean, is in [README.md](../README.md).\n")
+	if r.Quick {
+		w.text("\n**A quick run**: %d short rounds, good for seeing that everything works, too short for numbers to quote.\n", r.Rounds)
+	}
+	r.reportMachine(w)
+	r.reportContestants(w)
+	if len(r.Samples) > 0 {
+		r.reportRatios(w)
+		r.reportValues(w)
+		r.reportLatency(w)
+		r.reportCPU(w)
+		r.reportLoss(w)
+		r.reportGrowth(w)
+	}
+	r.reportInstructions(w)
+	r.reportTranslator(w)
+	r.reportCoverage(w)
+	r.reportMissing(w)
+	return w.Bytes()
+}
+
+// markdown is a report in the making.
+type markdown struct{ bytes.Buffer }
+
+func (w *markdown) text(format string, args ...any) { fmt.Fprintf(w, format, args...) }
+
+// row writes a row of a table.
+func (w *markdown) row(cells ...string) {
+	for i := range cells {
+		cells[i] = strings.NewReplacer("|", `\|`, "\n", " ").Replace(cells[i])
+	}
+	w.text("| %s |\n", strings.Join(cells, " | "))
+}
+
+// header writes the first row of a table, of which all columns but the first
+// are numbers.
+func (w *markdown) header(cells ...string) {
+	w.row(cells...)
+	w.text("|---|%s\n", strings.Repeat("---:|", len(cells)-1))
+}
+
+func (r *results) reportMachine(w *markdown) {
+	m := r.Machine
+	virtual := "no virtual machine"
+	if m.Virtual != "" {
+		virtual = "a virtual machine (" + m.Virtual + ")"
+	}
+	w.text("\n%s, %d CPUs, %.1f GB, %s; Linux %s; %s; %s; %s; tnat64d %s.\n", m.CPU, m.CPUs, m.MemoryGB, virtual, m.Kernel, m.System, m.Go, m.GCC, m.Commit)
+	w.text("%s, %s; %d rounds, each measurement %g s, fixed rate %s/s. Hardware counters: %s. Busy before the beginning: %.0f %%.\n",
+		r.Made.Format("2006-01-02 15:04 UTC"), (time.Duration(r.Took) * time.Second).String(), r.Rounds, r.Window, thousands(r.Rate), m.PMU, 100*m.Background)
+	for _, n := range r.Notes {
+		w.text("\n> %s\n", strings.ReplaceAll(n, "\n", "\n> "))
+	}
+}
+
+func (r *results) reportContestants(w *markdown) {
+	w.text("\n## Contestants\n\n")
+	w.row("", "version", "memory at its peak", "")
+	w.text("|---|---|---:|---|\n")
+	for _, c := range r.Contestants {
+		memory := "–"
+		if c.PeakRSS > 0 {
+			memory = fmt.Sprintf("%.1f MB", float64(c.PeakRSS)/1e6)
+		}
+		about := c.About
+		if c.Absent != "" {
+			about = "**absent**: " + c.Absent
+		}
+		w.row(c.Title, c.Version, memory, about)
+	}
+}
+
+// present are the contestants that took part, and their titles.
+func (r *results) present() (cs []contestantResult, titles []string) {
+	for _, c := range r.Contestants {
+		if c.Absent == "" {
+			cs = append(cs, c)
+			titles = append(titles, c.Title)
+		}
+	}
+	return cs, titles
+}
+
+// main are the loads of the main tables.
+func (r *results) main() []load {
+	return slices.DeleteFunc(slices.Clone(r.Loads), load.growth)
+}
+
+// table writes a table of loads by contestants. head and lead are about the
+// columns in front.
+func (r *results) table(w *markdown, loads []load, skipBase bool, head []string, lead func(load) []string, cell func(load, summary) string) {
+	cs, titles := r.present()
+	if skipBase {
+		cs, titles = cs[1:], titles[1:]
+	}
+	w.header(append(head, titles...)...)
+	for _, l := range loads {
+		cells := lead(l)
+		for _, c := range cs {
+			text := "–"
+			if s, ok := r.summarise(l, c.ID); ok {
+				text = cell(l, s)
+			} else if why := r.why(l.ID, c.ID); why != "" {
+				text = why
+			}
+			cells = append(cells, text)
+		}
+		w.row(cells...)
+	}
+}
+
+// title is the only column in front.
+func title(l load) []string { return []string{l.Title} }
+
+// why returns why there are no numbers, in a word or two.
+func (r *results) why(load, contestant string) string {
+	for _, m := range r.Missing {
+		if m.Load == load && m.Contestant == contestant {
+			if m.Round == 0 {
+				return m.Why
+			}
+			return "failed"
+		}
+	}
+	return ""
+}
+
+func (r *results) reportRatios(w *markdown) {
+	w.text(`
+## Share of untranslated IPv6
+
+![Share of untranslated IPv6](main.svg)
+
+What arrives per second, as a share of what arrives of untranslated IPv6 in the same round: the median of the rounds, in
+parentheses the least and the most. 1.00 is as fast as IPv6. For connections and round trips it is their number per second.
+
+`)
+	loads := slices.DeleteFunc(r.main(), func(l load) bool { return l.Fixed })
+	r.table(w, loads, true, []string{"load", "IPv6"}, func(l load) []string {
+		s, ok := r.summarise(l, r.Contestants[0].ID)
+		if !ok {
+			return []string{l.Title, "–"}
+		}
+		return []string{l.Title, value(s.value/l.Unit.Scale) + " " + l.Unit.Name}
+	}, func(_ load, s summary) string {
+		return fmt.Sprintf("%.2f (%.2f–%.2f)", s.ratio, s.low, s.high)
+	})
+}
+
+func (r *results) reportValues(w *markdown) {
+	w.text("\n## Values\n\nThe same as medians of the rounds.\n\n")
+	r.table(w, r.main(), false, []string{"load", "unit"}, func(l load) []string { return []string{l.Title, l.Unit.Name} },
+		func(l load, s summary) string { return value(s.value / l.Unit.Scale) })
+}
+
+func (r *results) reportLatency(w *markdown) {
+	loads := slices.DeleteFunc(r.main(), func(l load) bool { return !l.latency() })
+	if len(loads) == 0 {
+		return
+	}
+	w.text("\n## Time until the answer\n\nMicroseconds: median / 99th percentile. With many connections at once each waits for its turn.\n\n")
+	r.table(w, loads, false, []string{"load"}, title,
+		func(_ load, s summary) string { return value(s.median) + " / " + value(s.p99) })
+}
+
+func (r *results) reportCPU(w *markdown) {
+	w.text(`
+## CPU time
+
+![CPU time](cpu.svg)
+
+Seconds of CPU time of the **whole machine**, both ends included, for a GB of TCP payload or a million datagrams, round
+trips or connections. What is beyond IPv6 is the cost of translating. In parentheses what the translator's own process
+used, interrupts during its turns included. The kernel engine has no such number: its BPF programs run in whoever sends or
+receives, and its process sees only what they decline. Of a flood only what arrived counts, while
+what was lost cost as well; the loads at a fixed rate say more.
+
+`)
+	r.table(w, r.main(), false, []string{"load", "per"}, func(l load) []string { return []string{l.Title, l.Unit.Cost} }, func(_ load, s summary) string {
+		if s.translator == 0 || math.IsNaN(s.translator) {
+			return value(s.machine)
+		}
+		return fmt.Sprintf("%s (%s)", value(s.machine), value(s.translator))
+	})
+}
+
+func (r *results) reportLoss(w *markdown) {
+	loads := slices.DeleteFunc(r.main(), func(l load) bool { return l.Args[0] != "datagram" })
+	if len(loads) == 0 {
+		return
+	}
+	w.text("\n## Loss\n\nPer cent of the datagrams sent that did not arrive. In a flood there must be loss: the sender does not wait for anybody.\n\n")
+	r.table(w, loads, false, []string{"load"}, title,
+		func(_ load, s summary) string { return fmt.Sprintf("%.1f", 100*s.loss) })
+}
+
+func (r *results) reportGrowth(w *markdown) {
+	var all []string
+	for _, l := range r.Loads {
+		if l.Series != "" && !slices.Contains(all, l.Series) {
+			all = append(all, l.Series)
+		}
+	}
+	if len(all) == 0 {
+		return
+	}
+	w.text("\n## How cost grows\n\n![How cost grows](growth.svg)\n\nThe share of untranslated IPv6 in the same round, and CPU seconds of the whole machine for the same amount.\n")
+	for _, series := range all {
+		loads := slices.DeleteFunc(slices.Clone(r.Loads), func(l load) bool { return l.Series != series })
+		slices.SortFunc(loads, func(a, b load) int { return int(a.X - b.X) })
+		w.text("\n")
+		r.table(w, loads, false, []string{series}, func(l load) []string { return []string{thousands(int(l.X))} }, func(_ load, s summary) string {
+			return fmt.Sprintf("%.2f, %s s", s.ratio, value(s.machine))
+		})
+	}
+}
+
+func (r *results) reportInstructions(w *markdown) {
+	counted := slices.ContainsFunc(r.Samples, func(s sample) bool { return s.Instructions > 0 })
+	if len(r.Instructions) == 0 && len(r.Programs) == 0 && !counted {
+		return
+	}
+	w.text("\n## Instructions per packet\n")
+	if counted {
+		w.text("\nOf the whole machine, kernel and programs, both ends included (hardware counters). What is beyond IPv6 is the translator's.\n\n")
+		loads := slices.DeleteFunc(r.main(), func(l load) bool { return l.Unit.Bytes })
+		r.table(w, loads, false, []string{"load", "per"}, func(l load) []string {
+			return []string{l.Title, strings.TrimSuffix(strings.TrimPrefix(l.Unit.Cost, "million "), "s")}
+		},
+			func(_ load, s summary) string { return thousands(int(s.instructions)) })
+	} else {
+		w.text("\nWhat the whole machine executes for a packet could not be counted: %s.\n", r.Machine.PMU)
+	}
+	if len(r.Instructions) > 0 {
+		w.text("\nThe user engine's translator, package siit alone, counted in callgrind (it emulates the processor, so the number is the same\n" +
+			"wherever it is run). Copying the packet's headers into place and the benchmark's loop are included, system calls are not.\n\n")
+		w.header("packet", "instructions")
+		for _, i := range r.Instructions {
+			w.row(i.What, fmt.Sprintf("%.0f", i.PerPacket))
+		}
+	}
+	if len(r.Programs) > 0 {
+		w.text("\nThe BPF programs of tnat64d, as the kernel counted them (BPF run statistics): nanoseconds depend on the machine, runs do not.\n" +
+			"A run sees a super-packet as one. Instructions are how long a program is, of which a packet takes one path.\n\n")
+		w.header("program", "engine", "load", "runs per datagram", "ns per run", "instructions", "bytes of machine code")
+		for _, p := range r.Programs {
+			runs := "–"
+			if p.RunsPerUnit > 0 {
+				runs = fmt.Sprintf("%.2f", p.RunsPerUnit)
+			}
+			w.row("`"+p.Name+"`", p.Engine, p.Load, runs, fmt.Sprintf("%.0f", p.NSPerRun), thousands(p.Instructions), thousands(p.MachineCode))
+		}
+	}
+}
+
+func (r *results) reportTranslator(w *markdown) {
+	if len(r.Translator) == 0 {
+		return
+	}
+	w.text("\n## The translator alone\n\nPackage siit without a network, nanoseconds per packet; [siit.txt](siit.txt) is for benchstat. EAM/miss and EAM/hit: a UDP\n" +
+		"packet with a table of so many explicit address mappings, to addresses outside and inside of the table.\n\n")
+	w.header("benchmark", "median", "least", "most", "allocations")
+	for _, t := range r.Translator {
+		w.row(t.Name, value(median(t.NS)), value(slices.Min(t.NS)), value(slices.Max(t.NS)), fmt.Sprintf("%g", t.Allocs))
+	}
+}
+
+func (r *results) reportCoverage(w *markdown) {
+	if len(r.Coverage) == 0 {
+		return
+	}
+	w.text("\n## Which programs work\n\nUnmodified programs on the laptop of a whole 464XLAT network with a NAT64 and an IPv4-only server, each really run.\n\n")
+	cs, titles := r.present()
+	titles[0] = "no help"
+	w.row(append([]string{"program"}, titles...)...)
+	w.text("|---|%s\n", strings.Repeat("---|", len(titles)))
+	for _, p := range covered {
+		cells := []string{p.name}
+		for _, c := range cs {
+			i := slices.IndexFunc(r.Coverage, func(x coverage) bool { return x.Program == p.name && x.Contestant == c.ID })
+			switch {
+			case i < 0:
+				cells = append(cells, "–")
+			case !r.Coverage[i].Tried:
+				cells = append(cells, firstLine(r.Coverage[i].Says))
+			case r.Coverage[i].Works:
+				cells = append(cells, "works")
+			default:
+				cells = append(cells, "**no**: "+firstLine(r.Coverage[i].Says))
+			}
+		}
+		w.row(cells...)
+	}
+}
+
+func (r *results) reportMissing(w *markdown) {
+	failures := slices.DeleteFunc(slices.Clone(r.Missing), func(m missing) bool { return m.Round == 0 })
+	if len(failures) == 0 {
+		return
+	}
+	w.text("\n## What failed\n\n")
+	for _, m := range failures {
+		title := m.Contestant
+		if c := r.contestant(m.Contestant); c != nil {
+			title = c.Title
+		}
+		w.text("* %s, %s, round %d:\n\n  ```\n  %s\n  ```\n", title, m.Load, m.Round, strings.ReplaceAll(m.Why, "\n", "\n  "))
+	}
+}
+
+// value writes a number with three digits that count.
+func value(v float64) string {
+	switch {
+	case math.IsNaN(v) || math.IsInf(v, 0):
+		return "–"
+	case v >= 1000:
+		return thousands(int(v + 0.5))
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// results is everything that a run found out: results.json.
+type results struct {
+	Made    time.Time `json:"made"`
+	Took    float64   `json:"took_s"`
+	Quick   bool      `json:"quick,omitempty"`
+	Rounds  int       `json:"rounds"`
+	Window  float64   `json:"window_s"`
+	Rate    int       `json:"rate"` // datagrams per second of loads at a fixed rate
+	Machine machine   `json:"machine"`
+
+	Contestants  []contestantResult `json:"contestants"`
+	Loads        []load             `json:"loads"`
+	Samples      []sample           `json:"samples"`
+	Missing      []missing          `json:"missing,omitempty"`
+	Coverage     []coverage         `json:"coverage,omitempty"`
+	Translator   []translation      `json:"translator,omitempty"`
+	Instructions []instructions     `json:"instructions,omitempty"`
+	Programs     []bpfProgram       `json:"bpf_programs,omitempty"`
+	Notes        []string           `json:"notes,omitempty"`
+}
+
+// contestantResult is a contestant and what became of it.
+type contestantResult struct {
+	ID      string `json:"id"`
+	Title   string `json:"title"`
+	About   string `json:"about"`
+	Version string `json:"version,omitempty"`
+	Absent  string `json:"absent,omitempty"` // why it did not take part
+	PeakRSS int64  `json:"peak_rss,omitempty"`
+	Process bool   `json:"process"` // it has a process, the CPU time of which can be read
+}
+
+// missing is a measurement that did not come about.
+type missing struct {
+	Load       string `json:"load"`
+	Contestant string `json:"contestant"`
+	Round      int    `json:"round,omitempty"` // 0: it was not tried
+	Why        string `json:"why"`
+}
+
+// contestant returns the result of that contestant, or nil.
+func (r *results) contestant(id string) *contestantResult {
+	for i := range r.Contestants {
+		if r.Contestants[i].ID == id {
+			return &r.Contestants[i]
+		}
+	}
+	return nil
+}
+
+// write writes results.json and report.md into dir.
+func (r *results) write(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "results.json"), append(data, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "report.md"), r.report(), 0o644)
+}

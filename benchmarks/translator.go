@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// translation is a benchmark of package siit alone, without a network.
+type translation struct {
+	Name   string    `json:"name"`      // "4to6/TCP64"
+	NS     []float64 `json:"ns_per_op"` // of each repetition
+	Allocs float64   `json:"allocs_per_op"`
+}
+
+const (
+	microTimes      = 25 // benchmarks of siit and of its EAM table
+	repetitions     = 6  // what benchstat wants for an interval
+	repetitionTime  = 50 * time.Millisecond
+	repetitionQuick = 10 * time.Millisecond
+)
+
+// repeat returns how often and how long each benchmark runs.
+func (b *session) repeat() (int, time.Duration) {
+	if b.quick {
+		return repetitions, repetitionQuick
+	}
+	return repetitions, repetitionTime
+}
+
+// microTime is what the benchmarks take, for the estimate.
+func (b *session) microTime() time.Duration {
+	n, d := b.repeat()
+	return 6*time.Second + microTimes*time.Duration(n)*(d+d/2)
+}
+
+// translatorAlone runs the benchmarks of package siit and of its EAM table, and
+// writes what they print to siit.txt, for benchstat.
+func (b *session) translatorAlone(ctx context.Context) error {
+	if !b.wants("siit") {
+		return nil
+	}
+	n, d := b.repeat()
+	b.say("the translator alone: %d repetitions of %s", n, d)
+	out, err := exec.CommandContext(ctx, "go", "test", "-vet=off", "-run", "^$", "-bench", "4to6|6to4|EAM",
+		"-count", strconv.Itoa(n), "-benchtime", d.String(), "tnat64d/siit", "tnat64d/benchmarks").CombinedOutput()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		b.note("The benchmarks of the translator alone failed: %v; the last they said: %s", err, lastLines(string(out), 3))
+		return nil
+	}
+	b.results.Translator = parseBench(string(out))
+	if err := os.MkdirAll(b.settings.out, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(b.settings.out, "siit.txt"), out, 0o644)
+}
+
+var benchLine = regexp.MustCompile(`^Benchmark(\S+?)(?:-\d+)?\s+\d+\s+([\d.]+) ns/op.*?([\d.]+) allocs/op`)
+
+// parseBench reads the output of go test -bench.
+func parseBench(out string) []translation {
+	var all []translation
+	for line := range strings.Lines(out) {
+		m := benchLine.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		ns, _ := strconv.ParseFloat(m[2], 64)
+		allocs, _ := strconv.ParseFloat(m[3], 64)
+		i := slices.IndexFunc(all, func(t translation) bool { return t.Name == m[1] })
+		if i < 0 {
+			i = len(all)
+			all = append(all, translation{Name: m[1]})
+		}
+		all[i].NS = append(all[i].NS, ns)
+		all[i].Allocs = max(all[i].Allocs, allocs)
+	}
+	return all
+}
+
+// lastLines returns the last n lines of s.
+func lastLines(s string, n int) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// instructions is how many machine instructions translating a packet takes.
+type instructions struct {
+	What      string  `json:"what"` // "4to6/TCP64"
+	Method    string  `json:"method"`
+	PerPacket float64 `json:"per_packet"`
+}
+
+// counted are the benchmarks of siit of which instructions are counted.
+var counted = []string{
+	"4to6/TCP64", "4to6/TCP1500", "4to6/TCP64KiB", "4to6/UDP", "4to6/Fragment", "4to6/ICMPError",
+	"6to4/TCP64", "6to4/TCP1500", "6to4/TCP64KiB", "6to4/UDP", "6to4/Fragment", "6to4/ICMPError",
+}
+
+func (b *session) callgrindTime() time.Duration {
+	return 3*time.Second + time.Duration(len(counted))*2*time.Second
+}
+
+// countInstructions counts the instructions of the user engine's translator in
+// callgrind, which emulates a processor: the same on every machine of the
+// architecture. Two runs of different length are subtracted, so that what the
+// process does besides does not count.
+func (b *session) countInstructions(ctx context.Context) error {
+	if !b.wants("instructions") {
+		return nil
+	}
+	if _, err := exec.LookPath("valgrind"); err != nil && b.install {
+		if root, err := moduleRoot(ctx); err == nil {
+			if out, err := exec.CommandContext(ctx, filepath.Join(root, "packaging", "install-packages.sh"), "valgrind").CombinedOutput(); err != nil {
+				b.say("valgrind cannot be installed: %v: %s", err, lastLines(string(out), 3))
+			}
+		}
+	}
+	valgrind, err := exec.LookPath("valgrind")
+	if err != nil {
+		b.note("Instructions of the translator were not counted: valgrind is not installed.")
+		return nil
+	}
+	binary := filepath.Join(b.dir, "siit.test")
+	if out, err := exec.CommandContext(ctx, "go", "test", "-vet=off", "-c", "-o", binary, "tnat64d/siit").CombinedOutput(); err != nil {
+		return fmt.Errorf("build the benchmarks of siit: %w\n%s", err, out)
+	}
+	b.say("instructions per packet, in callgrind")
+	run := func(name string, n int) (float64, error) {
+		direction, what, _ := strings.Cut(name, "/")
+		cmd := exec.CommandContext(ctx, valgrind, "--tool=callgrind", "--callgrind-out-file=/dev/null", binary, "-test.run", "^$",
+			"-test.bench", "^Benchmark"+direction+"$/^"+what+"$", "-test.benchtime", strconv.Itoa(n)+"x")
+		// Nothing beside the benchmark, and no signals, which callgrind does not survive.
+		cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=off", "GODEBUG=asyncpreemptoff=1")
+		out, err := cmd.CombinedOutput()
+		m := collected.FindSubmatch(out)
+		if err != nil || m == nil {
+			return 0, fmt.Errorf("callgrind, %s: %v: %s", name, err, lastLines(string(out), 3))
+		}
+		return strconv.ParseFloat(string(m[1]), 64)
+	}
+	const short = 2000
+	long := 62000
+	if b.quick {
+		long = 22000
+	}
+	for _, name := range counted {
+		few, err := run(name, short)
+		var many float64
+		if err == nil {
+			many, err = run(name, long)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			b.note("Instructions were not counted: %v", err)
+			return nil
+		}
+		b.results.Instructions = append(b.results.Instructions, instructions{name, "callgrind", (many - few) / float64(long-short)})
+	}
+	return nil
+}
+
+var collected = regexp.MustCompile(`Collected : (\d+)`)
