@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
 )
 
 // The names that the server's DNS knows (RFC 2606 reserves the domain).
@@ -107,26 +108,57 @@ func (s *serverDNS) answer(q Query, query []byte, limit int) []byte {
 	return answer(query, limit)
 }
 
+// serveUDP answers from the address that was asked.
 func (s *serverDNS) serveUDP(conn *net.UDPConn) {
+	read, write := withDestination(conn)
 	buf := make([]byte, 4096)
-	packets := ipv4.NewPacketConn(conn)
-	packets.SetControlMessage(ipv4.FlagDst, true) // a socket for both families has none
 	for {
-		n, cm, from, err := packets.ReadFrom(buf)
+		n, asked, from, err := read(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil {
 			continue // an ICMP error about an earlier answer
 		}
-		q := Query{From: from.(*net.UDPAddr).AddrPort()}
-		if cm != nil {
-			to, _ := netip.AddrFromSlice(cm.Dst)
-			q.To = netip.AddrPortFrom(to.Unmap(), PortDNS)
-		}
+		to, _ := netip.AddrFromSlice(asked)
+		q := Query{From: from.(*net.UDPAddr).AddrPort(), To: netip.AddrPortFrom(to.Unmap(), PortDNS)}
 		if out := s.answer(q, buf[:n], udpLimit(buf[:n])); out != nil {
-			conn.WriteTo(out, from)
+			write(out, asked, from)
 		}
+	}
+}
+
+// withDestination returns functions that read datagrams together with the
+// address they came to, and write them from an address.
+func withDestination(conn *net.UDPConn) (
+	read func([]byte) (n int, dst net.IP, from net.Addr, err error),
+	write func(b []byte, src net.IP, to net.Addr) (int, error),
+) {
+	if conn.LocalAddr().(*net.UDPAddr).IP.To4() != nil {
+		c := ipv4.NewPacketConn(conn)
+		c.SetControlMessage(ipv4.FlagDst, true)
+		read = func(b []byte) (n int, dst net.IP, from net.Addr, err error) {
+			n, cm, from, err := c.ReadFrom(b)
+			if cm != nil {
+				dst = cm.Dst
+			}
+			return n, dst, from, err
+		}
+		return read, func(b []byte, src net.IP, to net.Addr) (int, error) {
+			return c.WriteTo(b, &ipv4.ControlMessage{Src: src}, to)
+		}
+	}
+	c := ipv6.NewPacketConn(conn)
+	c.SetControlMessage(ipv6.FlagDst, true)
+	read = func(b []byte) (n int, dst net.IP, from net.Addr, err error) {
+		n, cm, from, err := c.ReadFrom(b)
+		if cm != nil {
+			dst = cm.Dst
+		}
+		return n, dst, from, err
+	}
+	return read, func(b []byte, src net.IP, to net.Addr) (int, error) {
+		return c.WriteTo(b, &ipv6.ControlMessage{Src: src}, to)
 	}
 }
 

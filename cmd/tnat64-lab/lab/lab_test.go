@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // needRoot skips a test, or fails it where privileged tests are required.
@@ -159,6 +160,10 @@ func TestWithoutPLAT(t *testing.T) {
 		}
 		return err
 	})
+	m, err := ask(t, l, "udp6", Synthesize(l.PREF64(), ServerIPv4), NameServer, dnsmessage.TypeA)
+	if err != nil || len(m.Answers) != 1 {
+		t.Errorf("the server's DNS: %v, %v", m.GoString(), err)
+	}
 }
 
 // TestLaptopIsIPv6Only finds no IPv4 on the laptop, and native IPv4 only when
