@@ -62,6 +62,8 @@ var examinations = []examined{
 	{name: "dhcpv6-only", network: lab.Options{DHCPv6: true, DNS: dns64}, args: target, status: 1},
 	{name: "native-ipv4", network: lab.Options{NativeIPv4: true, DNS: noDNS64}, args: target},
 	{name: "captive-portal", network: lab.Options{NoPREF64: true, DNS: &lab.DNS{Captive: true}}, args: target, status: 1},
+	{name: "small-mtu-ping-group", network: lab.Options{MTUISP: 1400, DNS: dns64}, args: target, nobody: true, prepare: pingGroup},
+	{name: "dns-silent", network: lab.Options{DNS: &lab.DNS{Silent: true}}, args: target, status: 1},
 	{name: "two-prefixes-one-dead", args: target, status: 1, network: lab.Options{
 		MorePREF64: []netip.Prefix{anotherPREF64}, DeadPREF64: []netip.Prefix{lab.WellKnownPrefix}, DNS: dns64}},
 	{name: "disagreement", network: lab.Options{DNS: &lab.DNS{Prefixes: []netip.Prefix{anotherPREF64}}}, args: target, status: 1},
@@ -262,6 +264,11 @@ func interrupt(l *lab.Lab, doctor *os.Process) error {
 		}
 	}
 	return errors.Join(errors.New("the doctor puts no address on the uplink"), doctor.Kill())
+}
+
+// pingGroup lets everybody send echoes, as distributions with systemd do.
+func pingGroup(l *lab.Lab) error {
+	return l.Laptop.Sysctl("net.ipv4.ping_group_range", "0 2147483647")
 }
 
 // vanish takes the router away, and what the laptop has learned of it.

@@ -38,6 +38,7 @@ var rules = []rule{
 	noIPv6,
 	noAddress,
 	otherCLAT,
+	captivePortal,
 	noPREF64,
 	refusedPREF64,
 	unfitHost,
@@ -51,6 +52,7 @@ var rules = []rule{
 	filtered,
 	daemonTrouble,
 	plainTrouble,
+	noDNS,
 	vpnResolver,
 	dns64Only,
 }
@@ -101,9 +103,13 @@ func nativeIPv4(f Findings) (Diagnosis, bool) {
 	d := Diagnosis{
 		Code: "native-ipv4", Healthy: true,
 		Sentence: fmt.Sprintf("%s has native IPv4, so nothing needs to be translated and tnat64d stands aside", f.IPv4.Native),
-		Next:     "nothing",
+		Next:     "nothing to do",
 	}
-	if !f.Uplink.Default {
+	if f.IPv4.Native != f.Uplink.Name {
+		d.Code = "native-ipv4-elsewhere"
+		d.Sentence = fmt.Sprintf("%s has native IPv4, which programs use whatever the network on %s offers", f.IPv4.Native, f.Uplink.Name)
+		d.Next = fmt.Sprintf("nothing to do; -uplink %s looks at that network alone", f.Uplink.Name)
+	} else if !f.Uplink.Default {
 		d.Code = "ipv4-only"
 		d.Sentence = fmt.Sprintf("this is a network with native IPv4 on %s and without IPv6, so there is nothing to translate", f.IPv4.Native)
 	}
@@ -211,7 +217,21 @@ func otherCLAT(f Findings) (Diagnosis, bool) {
 	return Diagnosis{
 		Code: "other-clat", Healthy: true,
 		Sentence: fmt.Sprintf("%s has a CLAT on this host (%s), and tnat64d stands aside", o.Name, o.Evidence),
-		Next:     "nothing, or stop that CLAT to use tnat64d",
+		Next:     "nothing to do, or stop that CLAT to use tnat64d",
+	}, fits
+}
+
+// captivePortal: DNS does not tell the truth, and nothing else works.
+func captivePortal(f Findings) (Diagnosis, bool) {
+	s, ok := f.DNS.answered(Elsewhere)
+	if !ok || slices.ContainsFunc(f.Paths, Path.answers) {
+		return none, false
+	}
+	return Diagnosis{
+		Code: "captive-portal",
+		Sentence: fmt.Sprintf("the resolver %s of this network answers with addresses of its own (%s) instead of the truth, as captive portals do before one has logged in",
+			s.Address, join(s.Answer.Address)),
+		Next: "open a web page in a browser, log in, and run tnat64ctl doctor again",
 	}, fits
 }
 
@@ -221,14 +241,6 @@ func noPREF64(f Findings) (Diagnosis, bool) {
 		return none, false
 	}
 	u := f.Uplink
-	if s, ok := f.DNS.answered(Elsewhere); ok {
-		return Diagnosis{
-			Code: "captive-portal",
-			Sentence: fmt.Sprintf("the resolver %s of this network answers with addresses of its own (%s) instead of the truth, as captive portals do before one has logged in",
-				s.Address, join(s.Answer.Address)),
-			Next: "open a web page in a browser, log in, and run tnat64ctl doctor again",
-		}, fits
-	}
 	asked := f.RA.Solicited || len(f.RA.Routers) > 0
 	_, negative := f.DNS.answered(Negative)
 	intended := ""
@@ -257,7 +269,7 @@ func noPREF64(f Findings) (Diagnosis, bool) {
 	}
 	return Diagnosis{
 		Code: "no-pref64-dns-silent",
-		Sentence: fmt.Sprintf("the router advertisements on %s carry no NAT64 prefix, and its DNS servers do not answer (%s: %s)%s",
+		Sentence: fmt.Sprintf("the router advertisements on %s carry no NAT64 prefix, and its DNS servers give no answer (%s: %s)%s",
 			u.Name, f.DNS.Servers[0].Address, f.DNS.Servers[0].Answer.Problems, intended),
 		Next: "if names do not resolve on this host either, tell the operator of the network that its DNS does not work",
 	}, fits
@@ -320,7 +332,7 @@ func duplicateAddress(f Findings) (Diagnosis, bool) {
 
 // dhcpv6Only: no prefix of which a CLAT could form its address.
 func dhcpv6Only(f Findings) (Diagnosis, bool) {
-	if len(f.Addresses.Formable) > 0 || f.Daemon.translates(f.Uplink.Name) {
+	if len(f.formable()) > 0 || f.Daemon.translates(f.Uplink.Name) {
 		return none, false
 	}
 	return Diagnosis{
@@ -346,7 +358,7 @@ func deadPLAT(f Findings) (Diagnosis, bool) {
 		why = " (" + w.Why + ")"
 	}
 	next := "try another target; if none answers tell the operator of the network that its NAT64 does not work"
-	if f.Uplink.Answers.OK {
+	if f.Router.OK {
 		next = "the router answers, so try another target; if none does tell the operator of the network that its NAT64 does not work"
 	}
 	return Diagnosis{
@@ -371,7 +383,7 @@ func oneDeadPLAT(f Findings) (Diagnosis, bool) {
 	}
 	next := fmt.Sprintf("set clat.pref64 = [%q], or leave it to tnat64d, which changes over by itself when nothing comes back; and tell the operator of the network", alive[0])
 	if u, ok := f.Daemon.uplink(f.Uplink.Name); ok && f.Daemon.translates(f.Uplink.Name) && len(u.PREF64) > 0 && slices.Contains(alive, u.PREF64[0].Prefix) {
-		next = fmt.Sprintf("nothing on this host, where tnat64d uses %s; but tell the operator of the network", u.PREF64[0].Prefix)
+		next = fmt.Sprintf("nothing to do on this host, where tnat64d uses %s; but tell the operator of the network", u.PREF64[0].Prefix)
 	}
 	return Diagnosis{
 		Code:     "one-plat-dead",
@@ -411,7 +423,7 @@ func blackHole(f Findings) (Diagnosis, bool) {
 		Code: "black-hole",
 		Sentence: fmt.Sprintf("packets above %d bytes disappear on the way to %s without anybody saying that they are too big (%s could send %d): downloads will hang",
 			s.Largest, f.Target.Name, f.Uplink.Name, s.Link),
-		Next: fmt.Sprintf("set clat.mtu = %d, and tell the operator of the network that ICMPv6 Packet Too Big messages are lost", s.Largest-20),
+		Next: fmt.Sprintf("if another target shows the same, set clat.mtu = %d and tell the operator of the network that ICMPv6 Packet Too Big messages are lost", s.Largest-20),
 	}, fits
 }
 
@@ -508,6 +520,21 @@ func plainTrouble(f Findings) (Diagnosis, bool) {
 	}, fits
 }
 
+// noDNS: no resolver answers, neither the network's nor the host's.
+func noDNS(f Findings) (Diagnosis, bool) {
+	servers := slices.Concat(f.DNS.Servers, f.System)
+	if len(f.DNS.Servers) == 0 || slices.ContainsFunc(servers, func(s Server) bool { return s.Answer.Kind != Silent }) {
+		return none, false
+	}
+	s := f.DNS.Servers[0]
+	return Diagnosis{
+		Code: "dns-silent",
+		Sentence: fmt.Sprintf("the network on %s has the NAT64 prefix %s, but none of the DNS servers answers (%s: %s), so that only addresses work and no names",
+			f.Uplink.Name, joinPrefixes(f.pref64()), s.Address, s.Answer.Problems),
+		Next: "tell the operator of the network that its DNS does not work",
+	}, fits
+}
+
 // disagreement: DNS synthesises for another NAT64 than the routers name.
 func disagreement(f Findings) (Diagnosis, bool) {
 	if !f.disagree() {
@@ -526,7 +553,7 @@ func disagreement(f Findings) (Diagnosis, bool) {
 	case ra.answers() && dns.answers():
 		d.Healthy = true
 		d.Sentence += fmt.Sprintf("; %s answers through both", f.Target.Name)
-		d.Next = advice(f, "nothing; tnat64d follows the router advertisements")
+		d.Next = advice(f, "nothing to do; tnat64d follows the router advertisements")
 	case ra.answers():
 		d.Sentence += fmt.Sprintf(", through which %s does not answer", f.Target.Name)
 		d.Next = "tell the operator of the network that its DNS64 is wrong; programs that use IPv4 addresses work with tnat64d all the same"
@@ -568,7 +595,7 @@ func vpnResolver(f Findings) (Diagnosis, bool) {
 		Code: "vpn-resolver", Healthy: true,
 		Sentence: fmt.Sprintf("programs on this host ask the resolver %s, %s, which knows nothing of this network's NAT64 %s: IPv4-only names work only through a CLAT",
 			s.Address, where, joinPrefixes(f.pref64())),
-		Next: advice(f, "nothing; tnat64d asks the network's own resolvers and is not misled"),
+		Next: advice(f, "nothing to do; tnat64d asks the network's own resolvers and is not misled"),
 	}, fits
 }
 
@@ -599,14 +626,14 @@ func dns64Only(f Findings) (Diagnosis, bool) {
 		Code: "dns64-only", Healthy: true,
 		Sentence: fmt.Sprintf("the network on %s has a NAT64 (%s) that it names by DNS64 only and not in its router advertisements; tnat64d finds it nevertheless",
 			f.Uplink.Name, joinPrefixes(f.DNS.pref64())),
-		Next: advice(f, "nothing"),
+		Next: advice(f, "nothing to do"),
 	}, fits
 }
 
 // healthy is the diagnosis of last resort, and the best.
 func healthy(f Findings) Diagnosis {
 	u := f.Uplink.Name
-	d := Diagnosis{Code: "healthy", Healthy: true, Next: advice(f, "nothing")}
+	d := Diagnosis{Code: "healthy", Healthy: true, Next: advice(f, "nothing to do")}
 	tested := ""
 	if len(f.through()) > 0 {
 		tested = fmt.Sprintf(", through which %s answers", f.Target.Name)

@@ -53,7 +53,7 @@ func Examine(ctx context.Context, o Options) (Findings, error) {
 	}
 	e := &examination{
 		options: o, host: h, bus: bus.New(bus.Options{Timeout: busTimeout}), beyond: make(chan netip.Addr, 1),
-		Findings: Findings{Uplink: u, Addresses: h.addresses(u), IPv4: h.ipv4(u), Target: o.Target},
+		Findings: Findings{Uplink: u, Addresses: h.addresses(u), IPv4: h.ipv4(u, o.Uplink != ""), Target: o.Target},
 	}
 	defer e.bus.Close()
 	parent := ctx
@@ -85,7 +85,6 @@ func (e *examination) run(ctx context.Context) {
 	if u.Name != "" {
 		rest.Go(func() { e.Others = findOthers(ctx, e.bus, e.host, u) })
 		rest.Go(func() { e.DHCP = askDHCP(ctx, e.bus, u) })
-		first.Go(func() { e.Uplink.Answers = askRouter(ctx, u) })
 		own := e.own()
 		first.Go(func() { e.RA = listen(ctx, u, own) })
 	}
@@ -100,6 +99,9 @@ func (e *examination) run(ctx context.Context) {
 	first.Wait()
 
 	if e.Uplink.Name != "" {
+		// Not earlier: while the socket for router advertisements opens it takes
+		// anything for one.
+		rest.Go(func() { e.Router = askRouter(ctx, u) })
 		e.hearsay()
 		e.DNS.Servers = e.host.linkServers(ctx, e.options, e.bus, e.Uplink, e.RA, conf)
 		askAll(ctx, e.DNS.Servers, e.Uplink.Index)

@@ -12,6 +12,7 @@ import (
 type Findings struct {
 	Host      Host      `json:"host"`
 	Uplink    Uplink    `json:"uplink"`
+	Router    Probe     `json:"router_answers"` // an ICMPv6 echo to Uplink.Router
 	Addresses Addresses `json:"addresses"`
 	RA        RA        `json:"ra"`
 	DNS       DNS       `json:"dns"`
@@ -50,7 +51,6 @@ type Uplink struct {
 	MTU     int        `json:"mtu"`
 	Default bool       `json:"ipv6_default_route"`
 	Router  netip.Addr `json:"router,omitzero"` // next hop of that route; invalid on point-to-point links
-	Answers Probe      `json:"router_answers"`  // an ICMPv6 echo
 	IPv6Off bool       `json:"ipv6_off"`
 	// Ignores says that nothing on this host takes routes from router
 	// advertisements: the kernel is told not to.
@@ -61,7 +61,7 @@ type Uplink struct {
 // Addresses are the uplink's own global IPv6 addresses, without the CLAT's.
 type Addresses struct {
 	Usable    []netip.Prefix `json:"usable"`
-	Formable  []netip.Prefix `json:"formable"` // of which /64 an address may be formed (SLAAC)
+	Formable  []netip.Prefix `json:"formable"` // /64s that they are in: see Findings.formable
 	Tentative []netip.Addr   `json:"tentative,omitempty"`
 	Duplicate []netip.Addr   `json:"duplicate,omitempty"` // DAD has failed
 }
@@ -289,6 +289,15 @@ func (f Findings) pref64() []netip.Prefix {
 		ps = f.DNS.pref64()
 	}
 	return ps
+}
+
+// formable lists the prefixes in which tnat64d would form an address: what
+// routers advertise for it, where all that they say has been heard.
+func (f Findings) formable() []netip.Prefix {
+	if !f.RA.Solicited || len(f.RA.Routers) == 0 {
+		return f.Addresses.Formable
+	}
+	return slices.DeleteFunc(slices.Clone(f.Addresses.Formable), func(p netip.Prefix) bool { return !slices.Contains(f.RA.slaac(), p) })
 }
 
 // through returns the paths that lead through a PREF64 and were tested.

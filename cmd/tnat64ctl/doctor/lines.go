@@ -113,10 +113,10 @@ func (f Findings) addressLine() Line {
 		l.Text = fmt.Sprintf("%s is in use by another machine, too", join(a.Duplicate))
 	case len(a.Usable) == 0:
 		l.Text = "no global IPv6 address"
-	case len(a.Formable) == 0:
+	case len(f.formable()) == 0:
 		l.Text = fmt.Sprintf("%s, without a /64 in which a CLAT could form its own (DHCPv6 only)", joinHosts(a.Usable))
 	default:
-		l.Result, l.Text = OK, fmt.Sprintf("%s; a CLAT can form its own in %s", joinHosts(a.Usable), joinPrefixes(a.Formable))
+		l.Result, l.Text = OK, fmt.Sprintf("%s; a CLAT can form its own in %s", joinHosts(a.Usable), joinPrefixes(f.formable()))
 	}
 	if f.IPv4.Native != "" && l.Result == Problem {
 		l.Result = Warning
@@ -125,7 +125,7 @@ func (f Findings) addressLine() Line {
 }
 
 func (f Findings) routerLine() Line {
-	p := f.Uplink.Answers
+	p := f.Router
 	switch {
 	case !p.Tested:
 		return Line{"router", Skipped, "not asked for an echo: " + p.Why}

@@ -185,8 +185,9 @@ func (h host) addresses(u Uplink) Addresses {
 	return as
 }
 
-// ipv4 says what IPv4 the host has without a translator.
-func (h host) ipv4(u Uplink) IPv4 {
+// ipv4 says what IPv4 the host has without a translator; with only, native IPv4
+// of the uplink alone counts.
+func (h host) ipv4(u Uplink, only bool) IPv4 {
 	var v IPv4
 	for _, r := range h.defaults(false) {
 		l := h.link(r.Link)
@@ -196,8 +197,7 @@ func (h host) ipv4(u Uplink) IPv4 {
 				v.Tunnel = l.Name
 			}
 		case eligible(l) && !h.isCLAT(l):
-			// The uplink's own counts first: another link's is another network.
-			if v.Native == "" || l.Index == u.Index {
+			if l.Index == u.Index || v.Native == "" && !only {
 				v.Native = l.Name
 			}
 		}

@@ -1,0 +1,135 @@
+package doctor
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tnat64d/clat"
+)
+
+// machine is a host with everything in duplicate.
+func machine() host {
+	pfx := netip.MustParsePrefix
+	return host{
+		Observed: clat.Observed{
+			Links: []clat.Link{
+				{Index: 1, Name: "lo", Up: true, Loopback: true},
+				{Index: 2, Name: "eth0", Up: true, MTU: 9000, MTU6: 1480},
+				{Index: 3, Name: "wlan0", Up: true, MTU: 1500},
+				{Index: 4, Name: "wg0", Kind: "wireguard", Up: true, MTU: 1420},
+				{Index: 5, Name: "clat0", Kind: "tun", Alias: aliasPrefix + "eth0", Up: true},
+				{Index: 6, Name: "clat", Kind: "tun", Up: true},
+				{Index: 7, Name: "veth9", Kind: "veth", BridgePort: true, Up: true},
+			},
+			Addrs: []clat.Addr{
+				{Link: 2, Prefix: pfx("fe80::2/64")},
+				{Link: 2, Prefix: pfx("2001:db8:1::2/64")},
+				{Link: 2, Prefix: pfx("2001:db8:1::77/64"), Temporary: true},
+				{Link: 2, Prefix: pfx("2001:db8:1::dc6/128")},
+				{Link: 2, Prefix: pfx("2001:db8:1::c1a7/128"), Deprecated: true, Protocol: clat.Protocol},
+				{Link: 2, Prefix: pfx("2001:db8:1::bad/64"), DADFailed: true},
+				{Link: 2, Prefix: pfx("2001:db8:2::2/64"), Tentative: true},
+				{Link: 6, Prefix: pfx("192.0.0.4/32")},
+			},
+			Routes: []clat.Route{
+				{Link: 4, IPv6: true, Metric: 50, Table: clat.TableMain},
+				{Link: 3, IPv6: true, Metric: 600, Table: clat.TableMain, Gateway: netip.MustParseAddr("fe80::3")},
+				{Link: 2, IPv6: true, Metric: 100, Table: clat.TableMain, Gateway: router, MTU: 1400},
+				{Link: 5, Metric: 2048, Table: clat.TableMain, Protocol: clat.Protocol},
+			},
+		},
+		carrier: map[int]bool{1: true, 2: true, 4: true, 5: true},
+		sysctl:  func(_, _, key string) string { return map[string]string{"accept_ra": "1", "forwarding": "0"}[key] },
+	}
+}
+
+func TestUplink(t *testing.T) {
+	h := machine()
+	u, err := h.uplink("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Uplink{Name: "eth0", Index: 2, Up: true, MTU: 1400, Default: true, Router: router, Tunnels: []string{"wg0"}}
+	if diff := cmp.Diff(want, u, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Error(diff)
+	}
+	if u, err := h.uplink("wlan0"); err != nil || u.Name != "wlan0" || u.Up || !u.Default {
+		t.Errorf("%+v, %v: wlan0 has no carrier", u, err)
+	}
+	if _, err := h.uplink("eth7"); !errors.Is(err, ErrNoInterface) || err.Error() != `there is no interface "eth7"; there are eth0, wlan0` {
+		t.Error(err)
+	}
+
+	h.Routes = h.Routes[:1] // only the VPN's: any link with a carrier
+	if u, err := h.uplink(""); err != nil || u.Name != "eth0" || u.Default {
+		t.Errorf("%+v, %v", u, err)
+	}
+	h.Routes = []clat.Route{{Link: 3, Metric: 20600, Table: clat.TableMain}}
+	if u, err := h.uplink(""); err != nil || u.Name != "wlan0" {
+		t.Errorf("%+v, %v: the IPv4 default route leads to wlan0", u, err)
+	}
+	h.Routes, h.carrier = nil, nil
+	if u, err := h.uplink(""); err != nil || u.Name != "" {
+		t.Errorf("%+v, %v", u, err)
+	}
+}
+
+func TestUplinkIgnoresAdvertisements(t *testing.T) {
+	h := machine()
+	for _, c := range []struct {
+		acceptRA, forwarding string
+		ignores              bool
+	}{{"0", "0", true}, {"1", "0", false}, {"1", "1", true}, {"2", "1", false}, {"", "", false}} {
+		h.sysctl = func(_, _, key string) string {
+			return map[string]string{"accept_ra": c.acceptRA, "forwarding": c.forwarding}[key]
+		}
+		if u, _ := h.uplink(""); u.Ignores != c.ignores {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	h := machine()
+	got := h.addresses(Uplink{Index: 2})
+	want := Addresses{
+		Usable:    []netip.Prefix{netip.MustParsePrefix("2001:db8:1::2/64"), netip.MustParsePrefix("2001:db8:1::dc6/128")},
+		Formable:  []netip.Prefix{netip.MustParsePrefix("2001:db8:1::/64")},
+		Tentative: []netip.Addr{netip.MustParseAddr("2001:db8:2::2")},
+		Duplicate: []netip.Addr{netip.MustParseAddr("2001:db8:1::bad")},
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestIPv4(t *testing.T) {
+	pfx := netip.MustParsePrefix
+	for name, c := range map[string]struct {
+		routes []clat.Route
+		addrs  []clat.Addr
+		only   bool
+		want   IPv4
+	}{
+		"our own CLAT":     {nil, nil, false, IPv4{}},
+		"another CLAT":     {[]clat.Route{{Link: 6}}, nil, false, IPv4{}},
+		"VPN":              {[]clat.Route{{Link: 4}}, nil, false, IPv4{Tunnel: "wg0"}},
+		"native":           {[]clat.Route{{Link: 2}}, []clat.Addr{{Link: 2, Prefix: pfx("192.0.2.2/24")}}, false, IPv4{Native: "eth0"}},
+		"native elsewhere": {[]clat.Route{{Link: 3}}, nil, false, IPv4{Native: "wlan0"}},
+		"not asked about":  {[]clat.Route{{Link: 3}}, nil, true, IPv4{}},
+		"on both":          {[]clat.Route{{Link: 3}, {Link: 2, Metric: 600}}, nil, false, IPv4{Native: "eth0"}},
+		// NetworkManager puts it on the uplink itself.
+		"NetworkManager's CLAT": {[]clat.Route{{Link: 2}}, []clat.Addr{{Link: 2, Prefix: pfx("192.0.0.5/32")}}, false, IPv4{}},
+		"and native IPv4":       {[]clat.Route{{Link: 2}}, []clat.Addr{{Link: 2, Prefix: pfx("192.0.0.5/32")}, {Link: 2, Prefix: pfx("192.0.2.2/24")}}, false, IPv4{Native: "eth0"}},
+	} {
+		h := machine()
+		h.Routes = append(h.Routes, c.routes...)
+		h.Addrs = append(h.Addrs, c.addrs...)
+		if got := h.ipv4(Uplink{Name: "eth0", Index: 2}, c.only); got != c.want {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		}
+	}
+}
