@@ -99,7 +99,7 @@ func packageVersion(ctx context.Context, name string) (string, error) {
 	out, err := exec.CommandContext(ctx, "dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", name).Output()
 	version, ok := strings.CutPrefix(string(out), "installed ")
 	if err != nil || !ok {
-		return "", fmt.Errorf("Debian package %s is not installed", name)
+		return "", fmt.Errorf("package %s of Debian is not installed", name)
 	}
 	return name + " " + version, nil
 }

@@ -133,7 +133,7 @@ func loads(rate int, quick bool) []load {
 		l.Series, l.X = series, float64(x)
 		add(l)
 	}
-	for _, size := range fewer(quick, 16, 200, 1000, 1452) {
+	for _, size := range fewer(quick, 16, 200, 1000) {
 		add(load{ID: fmt.Sprintf("growth/size-%d", size), Title: fmt.Sprintf("UDP, %d bytes up", size),
 			Unit: datagrams, Series: packetSize, X: float64(size), Args: []string{"datagram", arg("size", size)}})
 	}

@@ -17,12 +17,10 @@ import (
 
 // invocation is a parsed command line.
 type invocation struct {
-	command string // demo, shell or bench
+	command string // demo or shell
 	options lab.Options
 	tnat64d string
 	builtIn bool
-	rounds  int // of bench
-	seconds int // per measurement of bench
 }
 
 var errHelp = errors.New("help requested")
@@ -30,15 +28,15 @@ var errHelp = errors.New("help requested")
 // parse reads the command line.
 func parse(args []string) (invocation, error) {
 	if len(args) == 0 {
-		return invocation{}, errors.New("say demo, shell or bench")
+		return invocation{}, errors.New("say demo or shell")
 	}
 	inv := invocation{command: args[0]}
 	switch inv.command {
 	case "-h", "-help", "--help", "help":
 		return inv, errHelp
-	case "demo", "shell", "bench":
+	case "demo", "shell":
 	default:
-		return inv, fmt.Errorf("unknown command %q; there are demo, shell and bench", inv.command)
+		return inv, fmt.Errorf("unknown command %q; there are demo and shell", inv.command)
 	}
 	fs := flag.NewFlagSet("tnat64-lab "+inv.command, flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // run prints the error, once
@@ -50,12 +48,7 @@ func parse(args []string) (invocation, error) {
 	fs.IntVar(&inv.options.MTUISP, "mtu-isp", 0, "")
 	fs.BoolVar(&inv.options.NativeIPv4, "native-ipv4", false, "")
 	fs.StringVar(&inv.tnat64d, "tnat64d", "", "")
-	if inv.command == "bench" {
-		fs.IntVar(&inv.rounds, "rounds", 3, "")
-		fs.IntVar(&inv.seconds, "seconds", 3, "")
-	} else {
-		fs.BoolVar(&inv.builtIn, "built-in", false, "")
-	}
+	fs.BoolVar(&inv.builtIn, "built-in", false, "")
 	if err := fs.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
 		return inv, errHelp
 	} else if err != nil {
@@ -63,9 +56,6 @@ func parse(args []string) (invocation, error) {
 	}
 	if fs.NArg() > 0 {
 		return inv, fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	}
-	if inv.command == "bench" && (inv.rounds < 1 || inv.seconds < 1) {
-		return inv, errors.New("-rounds and -seconds are at least 1")
 	}
 	return inv, inv.options.Check()
 }

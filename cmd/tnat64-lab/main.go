@@ -19,9 +19,8 @@ import (
 
 const usage = `Usage: tnat64-lab demo  [flags]    show what tnat64d does, in a dozen lines
        tnat64-lab shell [flags]    open a shell on the IPv6-only laptop, tnat64d running
-       tnat64-lab bench [flags]    throughput and rates: untranslated IPv6, tayga, tnat64d
 
-All of them build a network of four machines inside this one (network namespaces, so
+Both build a network of four machines inside this one (network namespaces, so
 root is needed), start tnat64d on the laptop, and take everything away at the
 end. Nothing else on this machine is touched.
 
@@ -33,9 +32,6 @@ end. Nothing else on this machine is touched.
   -tnat64d PATH    the daemon to run (default: the one beside tnat64-lab, then $PATH)
   -built-in        use the small IPv4-only programs built into tnat64-lab even
                    where curl, ping and traceroute are installed
-  -rounds N, -seconds N
-                   bench only: how often each contestant takes its turn (default
-                   3), and how long each measurement takes (default 3)
 
 Exit status: 0 if every step worked, 2 for bad usage, 1 otherwise; of shell, the
 shell's own.
@@ -69,8 +65,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			err = demo(ctx, cfg, stdout)
 		case "shell":
 			err = shell(ctx, cfg, stdout)
-		case "bench":
-			err = bench(ctx, cfg, stdout)
 		}
 	}
 	if err != nil && ctx.Err() != nil && !errors.Is(err, errCleanUp) {
