@@ -32,7 +32,7 @@ type Options struct {
 // a Tracker together with what feeds it.
 //
 // Its Changed is sent to also when anything else in its Snapshot except times
-// has changed, for that at most once a second.
+// has changed, for that only so often.
 type Finder struct {
 	*Tracker
 	options Options

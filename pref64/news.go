@@ -5,31 +5,43 @@ import (
 	"time"
 )
 
-// newsInterval is the least time between two announcements of what is not a
-// change of prefix or MTU, so that a flood of advertisements is no flood of work.
-const newsInterval = time.Second
+// What is not a change of prefix or MTU is announced newsBurst times at once
+// and then once every newsInterval, so that a flood of advertisements is no
+// flood of work.
+const (
+	newsBurst    = 5
+	newsInterval = time.Second
+)
 
 // news keeps track of what is worth an announcement besides a change of prefix
 // or MTU: everything in a Snapshot except times.
 type news struct {
 	wanted bool
 	digest string
-	said   time.Time // when it was last announced
-	at     time.Time // when it will be; zero: there is nothing to say
+	at     time.Time // when it will be announced; zero: there is nothing to say
+
+	// spent is where the announcements made so far have pushed the time, as
+	// Tracker.adopted.
+	spent time.Time
 }
 
-// announce tells the owner of a Finder that the Snapshot has changed.
-func (t *Tracker) announce(now time.Time) {
+// announce tells the owner of a Finder that the Snapshot has changed, unless
+// it has just been told.
+func (t *Tracker) announce(now time.Time, told bool) {
 	n := &t.news
 	if !n.wanted {
 		return
 	}
 	if d := t.digest(); d != n.digest {
 		n.digest = d
-		n.at = later(now, n.said.Add(newsInterval))
+		n.at = later(now, n.spent.Add(-(newsBurst-1)*newsInterval))
 	}
-	if !n.at.IsZero() && !now.Before(n.at) {
-		n.said, n.at = now, time.Time{}
+	switch {
+	case told:
+		n.at = time.Time{}
+	case !n.at.IsZero() && !now.Before(n.at):
+		n.at = time.Time{}
+		n.spent = later(n.spent, now).Add(newsInterval)
 		t.notify()
 	}
 }

@@ -29,21 +29,22 @@ type solicitor struct {
 }
 
 // start asks for a new round that begins at the given time, or as much later
-// as the distance from the last solicitation demands.
-func (s *solicitor) start(at time.Time) {
-	s.left, s.retries = maxSolicitations, 0
-	s.next = at
-	if !s.last.IsZero() {
-		s.next = later(at, s.last.Add(solicitationInterval))
-	}
-}
+// as the distance from the last solicitation demands. A round that would begin
+// sooner is begun again.
+func (s *solicitor) start(at time.Time) { s.begin(at, solicitationInterval) }
 
-// attach asks for a new round on what may be another link: the distance from
-// the last solicitation counts no more, but for that of links that flap.
-func (s *solicitor) attach(at time.Time) {
-	last := s.last.Add(attachInterval)
-	s.last = time.Time{}
-	s.start(later(at, last))
+// attach asks for a new round on what may be another link, for which the
+// distance is only there to bound what a link costs that comes and goes.
+func (s *solicitor) attach(at time.Time) { s.begin(at, attachInterval) }
+
+func (s *solicitor) begin(at time.Time, apart time.Duration) {
+	if !s.last.IsZero() {
+		at = later(at, s.last.Add(apart))
+	}
+	if s.left == 0 || at.Before(s.next) {
+		s.next = at
+	}
+	s.left, s.retries = maxSolicitations, 0
 }
 
 // sent notes that the solicitation that was due went out.

@@ -14,7 +14,7 @@ import (
 func TestSolicitor(t *testing.T) {
 	type event struct {
 		at   float64
-		what string // solicit, router (an RA), no-router (an RA with lifetime 0), down, up
+		what string // solicit, attach, router (an RA), no-router (an RA with lifetime 0), down, up
 	}
 	for _, c := range []struct {
 		name   string
@@ -27,6 +27,10 @@ func TestSolicitor(t *testing.T) {
 		{"answered before the first", []event{{0.5, "router"}}, nil},
 		{"asked again", []event{{0, "solicit"}, {1, "router"}, {60, "solicit"}, {61, "router"}}, []float64{0, 60}},
 		{"asked again too soon", []event{{0, "solicit"}, {1, "router"}, {2, "solicit"}}, []float64{0, 4, 8, 12}},
+		{"attached anew, soon after", []event{{0, "solicit"}, {1, "router"}, {2, "attach"}}, []float64{0, 2, 6, 10}},
+		{"attached anew, at once", []event{{0, "solicit"}, {0.25, "attach"}, {2, "router"}}, []float64{0, 1}},
+		{"attached many times", []event{{0, "attach"}, {0.25, "attach"}, {0.5, "attach"}, {0.75, "attach"}, {1.25, "attach"}, {1.5, "router"}}, []float64{0, 1}},
+		{"attached anew, and asked", []event{{0, "solicit"}, {1, "attach"}, {1, "solicit"}, {2, "router"}}, []float64{0, 1}},
 		{"no address for 2 s", []event{{0, "down"}, {0, "solicit"}, {1.9, "up"}}, []float64{2, 6, 10}},
 		{"never an address", []event{{0, "down"}, {0, "solicit"}}, nil},
 		{"goes down in between", []event{{0, "solicit"}, {1, "down"}, {5.2, "up"}}, []float64{0, 5.5, 9.5}},
@@ -59,6 +63,8 @@ func TestSolicitor(t *testing.T) {
 				switch e.what {
 				case "solicit":
 					s.start(now)
+				case "attach":
+					s.attach(now)
 				case "router":
 					s.heard(&RouterAdvertisement{RouterLifetime: time.Hour})
 				case "no-router":

@@ -29,7 +29,8 @@ const (
 // Tracker remembers the prefixes of one uplink and chooses the one to use:
 //
 //   - The best Origin wins; within it the first to arrive, in the order of the
-//     message. Static prefixes are in the order given.
+//     message. Static prefixes are in the order given. Prefixes in doubt come
+//     after all others (Doubt).
 //   - The prefix in use is kept as long as it is valid and nothing of a better
 //     Origin appears, whatever else arrives.
 //   - An advertised prefix is valid until its lifetime has passed without a
@@ -37,6 +38,9 @@ const (
 //     section 4). An RA that does not mention it, or whose router lifetime is
 //     0, does not end it. Lifetimes run on the monotonic clock, which stands
 //     still while the host sleeps: solicit after waking up.
+//   - A prefix of DNS is valid until the next answer, or as long as its TTL
+//     and a minute more if there is none. It is forgotten when one that is
+//     advertised, and not in doubt, is in use.
 //   - A prefix that overlaps one of the link's own is not used (SetOwn). Nor
 //     is one that overlaps a prefix of the same RA, which will be the link's
 //     own in a moment.
@@ -329,7 +333,8 @@ func (t *Tracker) update(now time.Time) {
 			t.adopted = later(t.adopted, now).Add(flapInterval)
 		}
 	}
-	if next.Prefix != t.current.Prefix {
+	told := next.Prefix != t.current.Prefix
+	if told {
 		t.notify()
 	}
 	t.current, t.held = next, held
@@ -343,7 +348,7 @@ func (t *Tracker) update(now time.Time) {
 		}
 	}
 	t.inquire(now)
-	t.announce(now)
+	t.announce(now, told)
 	t.setTimer(now)
 }
 

@@ -131,7 +131,7 @@ func TestPrefixesOfNeverGuesses(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	bricks := []byte{0xc0, 0, 0, 0, 0xaa, 0xab}
 	right := 0
-	for range 300_000 {
+	for range 60_000 {
 		var b [16]byte
 		for i := 0; i < len(b); {
 			if rnd.IntN(3) == 0 {
@@ -157,7 +157,7 @@ func TestPrefixesOfNeverGuesses(t *testing.T) {
 			t.Fatalf("%v is taken for %v", p, got)
 		}
 	}
-	if right < 100_000 {
+	if right < 20_000 {
 		t.Errorf("only %d prefixes were found", right)
 	}
 }
