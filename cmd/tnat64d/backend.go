@@ -45,6 +45,11 @@ func (b backend) Status() control.Status {
 
 func (b backend) Trace(see func(uplink string, p engine.Seen)) error {
 	var failed error
+	if see == nil {
+		// However long that takes: the kernel engine is waiting for it.
+		b.d.ask(b.d.ctx, func() { failed = b.d.trace(nil) })
+		return failed
+	}
 	if err := b.ask(func() { failed = b.d.trace(see) }); err != nil {
 		return err
 	}

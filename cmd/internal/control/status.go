@@ -176,5 +176,5 @@ type Nudge struct {
 	Interface string `json:"interface,omitempty"` // empty: all
 	// Resolvers, if not null, are the interface's own DNS servers until the
 	// next nudge for it.
-	Resolvers []netip.Addr `json:"resolvers,omitempty"`
+	Resolvers []netip.Addr `json:"resolvers"`
 }
