@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"tnat64d/cmd/internal/say"
 	"tnat64d/cmd/tnat64-lab/lab"
 )
 
@@ -78,7 +79,7 @@ func findDaemon(asked string) (string, error) {
 	if asked != "" {
 		path, err := exec.LookPath(asked)
 		if err != nil {
-			return "", hinted{err, "-tnat64d wants the path of the tnat64d program; `make build` makes bin/tnat64d"}
+			return "", say.Hint(err, "-tnat64d wants the path of the tnat64d program; `make build` makes bin/tnat64d")
 		}
 		return filepath.Abs(path)
 	}
@@ -89,8 +90,8 @@ func findDaemon(asked string) (string, error) {
 	}
 	path, err := exec.LookPath("tnat64d")
 	if err != nil {
-		return "", hinted{errors.New("there is no tnat64d beside tnat64-lab or in $PATH"),
-			"`make build` puts both into bin/; or say where it is with -tnat64d PATH"}
+		return "", say.Hint(errors.New("there is no tnat64d beside tnat64-lab or in $PATH"),
+			"`make build` puts both into bin/; or say where it is with -tnat64d PATH")
 	}
 	return path, nil
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"tnat64d/cmd/internal/say"
 	"tnat64d/cmd/tnat64-lab/lab"
 )
 
@@ -56,8 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "tnat64-lab: %v\nhint: tnat64-lab -h lists the commands and flags\n", err)
-		return 2
+		return say.Fail(stderr, "tnat64-lab", say.Hint(say.Usage(err), "tnat64-lab -h lists the commands and flags"))
 	}
 	if cfg.tnat64d, err = findDaemon(cfg.tnat64d); err == nil {
 		switch cfg.command {
@@ -82,37 +82,29 @@ func takeDown(l *lab.Lab, d *lab.Daemon, err *error) {
 		d.Stop() // a failure matters only where it is the subject, at the demo's end
 	}
 	if closeErr := l.Close(); closeErr != nil {
-		*err = errors.Join(*err, hinted{fmt.Errorf("%w: %w", errCleanUp, closeErr), "the next start of tnat64-lab removes what is left"})
+		*err = errors.Join(*err, say.Hint(fmt.Errorf("%w: %w", errCleanUp, closeErr), "the next start of tnat64-lab removes what is left"))
 	}
 }
-
-// hinted is an error together with what to do about it.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h hinted) Unwrap() error { return h.error }
 
 // reportError says what went wrong, and how to go on if that is known.
 func reportError(err error, stderr io.Writer) int {
 	if err == nil {
-		return 0
+		return say.StatusOK
 	}
 	if status, ok := errors.AsType[shellStatus](err); ok {
 		return int(status)
 	}
-	fmt.Fprintf(stderr, "tnat64-lab: %v\n", err)
 	if hint := hintFor(err); hint != "" {
-		fmt.Fprintf(stderr, "hint: %s\n", hint)
+		err = say.Hint(err, "%s", hint)
 	}
-	return 1
+	return say.Fail(stderr, "tnat64-lab", err)
 }
 
-// hintFor returns what to do about err, or nothing if nobody knows.
+// hintFor returns what to do about an error of the system, or nothing if
+// nobody knows or it has been said.
 func hintFor(err error) string {
-	if h, ok := errors.AsType[hinted](err); ok {
-		return h.hint
+	if _, ok := errors.AsType[*say.Failure](err); ok {
+		return ""
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		return "network namespaces need root; run it with sudo"
