@@ -26,7 +26,7 @@ import (
 var updateGolden = flag.Bool("update", false, "write what tnat64ctl doctor says into its golden files")
 
 // atOnce is how many networks are examined at the same time. They mostly wait.
-const atOnce = 6
+const atOnce = 8
 
 // examined is a network, and what the doctor is to look at there.
 type examined struct {
@@ -237,8 +237,17 @@ func resolvConf(servers ...netip.Addr) string {
 
 // vpn connects the laptop with a VPN whose resolver programs ask.
 func vpn(l *lab.Lab) error {
+	if err := noLinkLocal(l); err != nil {
+		return err
+	}
 	_, err := l.StartVPN(lab.VPNDefault)
 	return errors.Join(err, l.SetResolvConf(l.Laptop, resolvConf(lab.VPNServer)))
+}
+
+// noLinkLocal gives interfaces that the laptop gets from now on no link-local
+// address: its DAD would end while the doctor is at work, and look like a change.
+func noLinkLocal(l *lab.Lab) error {
+	return l.Laptop.Sysctl("net.ipv6.conf.default.addr_gen_mode", "1")
 }
 
 // interrupt presses Ctrl-C as soon as the temporary address is there, which
@@ -278,6 +287,9 @@ func vanish(l *lab.Lab) error {
 
 // anotherCLAT gives the laptop an interface like that of somebody's CLAT.
 func anotherCLAT(l *lab.Lab) error {
+	if err := noLinkLocal(l); err != nil {
+		return err
+	}
 	link := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "clat"}, Mode: netlink.TUNTAP_MODE_TUN}
 	if err := l.Laptop.Do(func() error { return netlink.LinkAdd(link) }); err != nil {
 		return err
