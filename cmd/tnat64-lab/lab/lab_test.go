@@ -160,7 +160,7 @@ func TestWithoutPLAT(t *testing.T) {
 		}
 		return err
 	})
-	m, err := ask(t, l, "udp6", Synthesize(l.PREF64(), ServerIPv4), NameServer, dnsmessage.TypeA)
+	m, err := ask(t, l, "udp6", Synthesize(l.PREF64(), ServerIPv4), NameServer, dnsmessage.TypeA, patience)
 	if err != nil || len(m.Answers) != 1 {
 		t.Errorf("the server's DNS: %v, %v", m.GoString(), err)
 	}
