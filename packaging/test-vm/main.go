@@ -33,6 +33,7 @@ func run() error {
 	deb := flag.String("deb", "", "package to install (default: the newest in dist/)")
 	cache := flag.String("cache", "/var/cache/tnat64-test-vm", "directory for the root file system")
 	limit := flag.Duration("timeout", 15*time.Minute, "for all of it")
+	script := flag.String("script", "", "install the package and run this script on the machine, instead of the story")
 	verbose := flag.Bool("v", false, "print the machine's console")
 	flag.Parse()
 	switch {
@@ -69,7 +70,11 @@ func run() error {
 		return err
 	}
 	defer m.Close()
-	err = tell(ctx, m, net, start)
+	told := story
+	if *script != "" {
+		told = []scene{{title: "the package", scripts: []string{install}}, {title: "the script", scripts: []string{*script}}}
+	}
+	err = tell(ctx, m, net, told, start)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}

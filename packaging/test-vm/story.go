@@ -38,6 +38,8 @@ trap 's=$?; [ $s = 0 ] || { echo "--- status $s; journal:"; journalctl -b -n 40 
 set -e
 `
 
+const install = `mark; tar -xf /dev/vdb -C /root; dpkg -i /root/tnat64d.deb`
+
 var story = []scene{
 	{title: "Debian 12 with NetworkManager on an IPv6-only network, before", scripts: []string{
 		`. /etc/os-release; echo "$PRETTY_NAME, $(uname -r), $(systemctl --version | head -1), NetworkManager $(NetworkManager --version)"`,
@@ -46,7 +48,7 @@ var story = []scene{
 		`find / -xdev -iname '*tnat64*' 2>/dev/null | sort; sysctl -a 2>/dev/null | grep -E '^net.*(forward|accept_ra |proxy_ndp)' | sort >/root/sysctls`,
 	}},
 	{title: "install the package", scripts: []string{
-		`mark; tar -xf /dev/vdb -C /root; dpkg -i /root/tnat64d.deb`,
+		install,
 		`waits 60 systemctl is-active tnat64d; systemctl is-enabled tnat64d; systemctl is-active tnat64d`,
 		`waits 60 via clat0; systemctl status --no-pager -n 0 tnat64d | cat`,
 		`journal -t tnat64d --no-pager`,
@@ -58,7 +60,7 @@ var story = []scene{
 		`ps -o user:8,group:8,rss,args -C tnat64d; grep -E 'Cap(Eff|Bnd|Amb)|NoNewPrivs|Seccomp:' /proc/$(pidof tnat64d)/status`,
 		`systemd-analyze security tnat64d | tail -1`,
 		`ls -la /run/tnat64 /var/lib/tnat64`,
-		`tnat64ctl status`,
+		`waits 60 sh -c 'tnat64ctl status -json | grep -A2 networkmanager | grep "available\": true"'; tnat64ctl status; setpriv --reuid=nobody --regid=nogroup --groups=tnat64 tnat64ctl status | head -1`,
 	}},
 	{title: "NetworkManager leaves clat0 alone", scripts: []string{
 		`nmcli -t device; unmanaged`,
@@ -66,7 +68,7 @@ var story = []scene{
 	}},
 	{title: "the dispatcher hook", scripts: []string{
 		`mark; nmcli device reapply eth0; sleep 4; journal -u NetworkManager-dispatcher --no-pager | tail -3; fetch`,
-		`/usr/lib/NetworkManager/dispatcher.d/50-tnat64 clat0 up; time IP6_NAMESERVERS=2001:db8:1::1 timeout 5 /usr/lib/NetworkManager/dispatcher.d/50-tnat64 eth0 up`,
+		`before=$(date +%s%N); IP6_NAMESERVERS=2001:db8:1::1 timeout 5 /usr/lib/NetworkManager/dispatcher.d/50-tnat64 eth0 up; echo "$((($(date +%s%N) - before) / 1000000)) ms"; tnat64ctl status | grep -i resolver || true`,
 	}},
 	{title: "everything in user space, by a reload", scripts: []string{
 		`mark; printf '[clat]\nengine = "user"\n' >/etc/tnat64/tnat64d.toml; systemctl reload tnat64d; waits 30 via clat0; sleep 2; fetch; journal -t tnat64d --no-pager`,
@@ -129,8 +131,8 @@ var story = []scene{
 	}},
 }
 
-// tell plays the story and prints it.
-func tell(ctx context.Context, m *machine, n *network, start time.Time) error {
+// tell plays a story and prints it.
+func tell(ctx context.Context, m *machine, n *network, story []scene, start time.Time) error {
 	elapsed := func() time.Duration { return time.Since(start).Round(time.Second) }
 	fmt.Printf("booted after %v\n", elapsed())
 	for _, s := range story {
