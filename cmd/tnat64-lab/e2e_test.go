@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -107,9 +108,11 @@ type world struct {
 	*lab.Lab
 	t      *testing.T
 	config string
+	how    lab.DaemonOptions // besides config and log
 	daemon *lab.Daemon
 	clat   lab.CLAT
 	log    logTail
+	book   logBook // all of it
 
 	before  lab.Snapshot
 	sysctls lab.Snapshot
@@ -129,6 +132,10 @@ type stage struct {
 	prepare func(l *lab.Lab) error // the laptop, before it is looked at and the daemon starts
 	nobody  bool                   // there is to be no CLAT at first
 	path    string                 // of a program in the place of tnat64d
+
+	// how the daemon is started, besides config. With a Log of its own the
+	// world has none.
+	how func(l *lab.Lab) lab.DaemonOptions
 }
 
 // eachEngine runs a test with either engine of tnat64d.
@@ -174,6 +181,9 @@ func newWorldOn(t *testing.T, s stage) *world {
 		}
 	}
 	w := &world{Lab: l, t: t, config: s.config, own: map[netip.Addr]bool{netip.IPv6Unspecified(): true}}
+	if s.how != nil {
+		w.how = s.how(l)
+	}
 	w.before = must(t)(l.Laptop.Snapshot())
 	w.sysctls = must(t)(l.Laptop.Sysctls())
 	for _, name := range w.uplinks() {
@@ -216,7 +226,12 @@ func (w *world) start(path string, clat bool) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), startTimeout)
 	defer cancel()
 	var err error
-	if w.daemon, err = w.StartDaemon(ctx, path, w.config, &w.log); err == nil && clat {
+	how := w.how
+	how.Config = w.config
+	if how.Log == nil {
+		how.Log = io.MultiWriter(&w.log, &w.book)
+	}
+	if w.daemon, err = w.StartDaemonWith(ctx, path, how); err == nil && clat {
 		w.clat, err = w.WaitCLAT(ctx)
 	}
 	if err != nil {
