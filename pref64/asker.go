@@ -51,6 +51,7 @@ var timeouts = [...]time.Duration{time.Second, 2 * time.Second}
 type asker struct {
 	tracker   *Tracker
 	ifindex   int
+	name      string                                 // of the interface, for words
 	servers   []netip.Addr                           // if there are some only these are asked
 	resolvers func(ctx context.Context) []netip.Addr // may be nil
 	dial      dialFunc
@@ -186,7 +187,7 @@ func (a *asker) list(ctx context.Context, advertised []netip.Addr) (servers, own
 	switch {
 	case len(servers) > 0:
 	case len(cannot) == 0:
-		why = "no resolver of this link is known"
+		why = fmt.Sprintf("no resolver of %s is known", a.name)
 	default:
 		why = strings.Join(cannot, ", ")
 	}

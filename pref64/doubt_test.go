@@ -183,8 +183,8 @@ func TestDoubt(t *testing.T) {
 			for i := range 200 {
 				l.Doubt(flooded(i), time.Hour)
 			}
-			l.mu.Lock()
-			defer l.mu.Unlock()
+			l.Tracker.mu.Lock()
+			defer l.Tracker.mu.Unlock()
 			if n := len(l.doubts); n != maxDoubts {
 				t.Errorf("%d doubts", n)
 			}

@@ -21,8 +21,8 @@ type Options struct {
 	Servers   []netip.Addr   // if there are some only these are asked
 
 	// Resolvers returns the link's own resolvers besides those that routers
-	// advertise. It is called before each asking, and may take up to two
-	// seconds. nil: there are none.
+	// advertise. It is called before each asking, from another goroutine, and
+	// must return when its ctx ends, in two seconds. nil: there are none.
 	Resolvers func(ctx context.Context) []netip.Addr
 
 	Log *slog.Logger // should carry the name of the interface
@@ -65,6 +65,7 @@ func newFinder(o Options, source attachable, dial dialFunc) *Finder {
 		f.asker = &asker{
 			tracker:   f.Tracker,
 			ifindex:   o.Interface,
+			name:      o.Name,
 			servers:   o.Servers,
 			resolvers: o.Resolvers,
 			dial:      dial,

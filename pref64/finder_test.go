@@ -248,7 +248,7 @@ func TestWhom(t *testing.T) {
 		{"on the link", nil, addrs("fe80::53"), addrs("fe80::54%7"), addrs("fe80::53", "fe80::54"), ""},
 		{"no more than a few", nil, addrs("2001:db8::1", "2001:db8::2", "2001:db8::3"), addrs("2001:db8::4", "2001:db8::5"),
 			addrs("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4"), ""},
-		{"none", nil, nil, nil, nil, "nobody to ask: no resolver of this link is known (again in 2s)"},
+		{"none", nil, nil, nil, nil, "nobody to ask: no resolver of up0 is known (again in 2s)"},
 		{"a stub", nil, nil, addrs("127.0.0.53"), nil, "nobody to ask: 127.0.0.53 is on this host and may ask anybody (again in 2s)"},
 		{"stubs and IPv4", nil, addrs("::1"), addrs("::1", "192.0.2.1", "::ffff:127.0.0.1"), nil,
 			"nobody to ask: ::1 is on this host and may ask anybody, 192.0.2.1 is an IPv4 address, ::ffff:127.0.0.1 is on this host and may ask anybody (again in 2s)"},
@@ -604,6 +604,47 @@ func TestDNS(t *testing.T) {
 			l.uses(prefixB, DNS, server2)
 		}},
 	}.run(t)
+}
+
+// TestIdle: at rest nothing wakes up but what must.
+func TestIdle(t *testing.T) {
+	scripts{
+		{"with DNS", func(t *testing.T) {
+			l := newLookout(t, nil)
+			l.dns.answers(server1, reply{ttl: 3600, addrs: dns64(prefixB)})
+			l.hear(router1, pio1)
+			l.sleep(time.Second)
+			l.asks(1)
+			l.announced()
+			l.sleep(24 * time.Hour)
+			l.asks(24)
+			l.uses(prefixB, DNS, server1)
+		}},
+		{"with static ones", func(t *testing.T) {
+			l := newLookout(t, func(o *Options) { o.Static = []netip.Prefix{prefixC} })
+			if l.Tracker.timer.Stop() {
+				t.Error("a timer runs")
+			}
+		}},
+	}.run(t)
+}
+
+// TestNothingWakes: with a prefix of a router nothing at all happens until its
+// end. Whatever wakes up would want the lock, and hang with it.
+func TestNothingWakes(t *testing.T) {
+	watchdog := time.AfterFunc(20*time.Second, func() { panic("something woke up where nothing happened") })
+	defer watchdog.Stop()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLookout(t, nil)
+		l.hear(router1, pio1, prefixA)
+		l.sleep(time.Minute)
+		l.Tracker.mu.Lock()
+		time.Sleep(59*time.Minute - 1)
+		l.Tracker.mu.Unlock()
+		l.uses(prefixA, RA, router1)
+		l.sleep(1)
+		l.usesNone()
+	})
 }
 
 // TestHostileDNS: what a server or somebody in between may do.

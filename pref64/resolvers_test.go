@@ -102,8 +102,8 @@ func TestResolvers(t *testing.T) {
 				send(l, router1, time.Hour, netip.AddrFrom16(a).String())
 			}
 			send(l, router2, time.Minute, "2001:db8:53::1")
-			l.mu.Lock()
-			defer l.mu.Unlock()
+			l.Tracker.mu.Lock()
+			defer l.Tracker.mu.Unlock()
 			if n := len(l.Tracker.resolvers); n != maxResolversPerRouter+1 {
 				t.Errorf("%d are remembered", n)
 			}

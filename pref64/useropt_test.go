@@ -92,11 +92,15 @@ func FuzzUserOption(f *testing.F) {
 	for _, c := range pref64Options {
 		f.Add(userOptDatagram(7, router1, unhex(f, c.bytes)))
 	}
+	f.Add(userOptDatagram(7, router1, unhex(f, "1903000000000708"+"20010db8000000000000000000000053")))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var r Report
 		r.add(b, 7, time.Now())
 		if n := len(r.Observations) + len(r.Ignored); n > len(b)/nlmsgHdrLen+1 {
 			t.Fatalf("%d results from %d bytes", n, len(b))
+		}
+		if n := len(r.Resolvers); n > len(b)/16 {
+			t.Fatalf("%d resolvers in %d bytes", n, len(b))
 		}
 		for _, o := range r.Observations {
 			if p, err := Check(o.Prefix); err != nil || p != o.Prefix || !isLinkLocal(o.Router) {
