@@ -4,14 +4,15 @@ import "math"
 
 // guard lists the links with a default route of either family that lead to a
 // network. A VPN's tunnel is none: what it carries is its own affair, and does
-// not leave the host as it is.
+// not leave the host as it is. Nor is one that has another CLAT, whose packets
+// look the same until its programs have seen them.
 func (o Observed) guard(desired []Desired) []Uplink {
 	if o.Memory.NoSteering != "" || !anyCLAT(desired) {
 		return nil
 	}
 	var us []Uplink
 	for _, l := range o.Links {
-		if l.mayBeUplink() && !o.isOurs(l) && (o.hasIPv6Default(l.Index) || o.nativeIPv4(l.Index)) {
+		if l.mayBeUplink() && !o.isOurs(l) && !o.hasOtherCLAT(l) && (o.hasIPv6Default(l.Index) || o.nativeIPv4(l.Index)) {
 			us = append(us, Uplink{l.Name, l.Index})
 		}
 	}

@@ -2,6 +2,7 @@ package clat
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -45,6 +46,13 @@ func (o Observed) anotherCLAT(link int) (what string, ok bool) {
 		return fmt.Sprintf("another CLAT is at work: %s has the BPF program %s", l.Name, l.Programs[0]), true
 	}
 	return "", false
+}
+
+// hasOtherCLAT reports whether somebody else's CLAT is on the link itself.
+func (o Observed) hasOtherCLAT(l Link) bool {
+	return len(l.Programs) > 0 || slices.ContainsFunc(o.Addrs, func(a Addr) bool {
+		return a.Link == l.Index && rfc7335.Contains(a.Prefix.Addr())
+	})
 }
 
 // isOurs reports whether a link is a TUN of ours. The alias tells, and where
