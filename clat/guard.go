@@ -29,7 +29,9 @@ func anyCLAT(desired []Desired) bool {
 }
 
 // needSourceRules: with two CLATs, or beside native IPv4, the best default
-// route is not that of every CLAT, and a flow must stay with its own.
+// route is not that of every CLAT, and a flow must stay with its own. Without
+// BPF there are no guards, and the rule has to do: nothing with a CLAT's source
+// gets past it, but for what a program binds to another interface.
 func (o Observed) needSourceRules(desired []Desired) bool {
 	n := 0
 	for _, d := range desired {
@@ -37,7 +39,7 @@ func (o Observed) needSourceRules(desired []Desired) bool {
 			n++
 		}
 	}
-	return n > 1 || n == 1 && o.worstNative() >= 0
+	return n > 1 || n == 1 && (o.worstNative() >= 0 || o.Memory.NoSteering != "")
 }
 
 // maxMetric is the largest metric of an IPv4 route.

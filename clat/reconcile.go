@@ -206,9 +206,7 @@ func (r *Reconciler) forget(o Observed, p Plans) {
 			return false
 		}
 		left := tryAgain - now.Sub(f.at)
-		if left > 0 {
-			r.retryIn(left)
-		}
+		r.retryIn(left) // at once if it is forgotten now: the plan does not know yet
 		return left <= 0
 	})
 }

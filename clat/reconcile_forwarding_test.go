@@ -65,6 +65,8 @@ const (
 	translate     = `
 		engine start on clat0
 		ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+		ip route append default dev clat0 src 192.0.0.1 table 65 metric 64 mtu 1480 proto 64
+		ip rule add from 192.0.0.1 lookup 65
 	`
 	force = `
 		sysctl -w net.ipv6.conf.clat0.force_forwarding=1
@@ -74,6 +76,8 @@ const (
 	abort           = "ss -K src 192.0.0.1\n"
 	stopTranslating = `
 		ip route del default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+		ip route del default dev clat0 src 192.0.0.1 table 65 metric 64 mtu 1480 proto 64
+		ip rule del from 192.0.0.1 lookup 65
 		engine close
 	`
 	unforce = `
@@ -268,6 +272,8 @@ func TestForwardingTUNDeleted(t *testing.T) {
 	delete(b.host.o.Forwarding.Sysctls, Sysctl{"clat0", forceForwarding})
 	b.expect(Pending, `
 		ip route del default dev  src 192.0.0.1 metric 2048 mtu 1480 proto 64
+		ip route del default dev  src 192.0.0.1 table 65 metric 64 mtu 1480 proto 64
+		ip rule del from 192.0.0.1 lookup 65
 		engine close
 	`+unforce+strings.Replace(closeFirst, "dev clat0", "dev ", 1)+addFirst)
 	b.expect(Up, openTUN+force+divertFirst+translate)
@@ -336,6 +342,7 @@ func TestForwardingWay(t *testing.T) {
 			b.conf.Uplinks = []string{"wlan0"}
 			b.expect(Held, `
 				ip route del default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+				ip route del default dev clat0 src 192.0.0.1 table 65 metric 64 mtu 1480 proto 64
 				`+wayDown+undivertFirst+`
 				ip -6 addr del `+first+`/128 dev wlan0
 			`)

@@ -315,7 +315,10 @@ func TestRefusedFixedAddress(t *testing.T) {
 			t.Errorf("retry after %s", got)
 		}
 		time.Sleep(b.rec.RetryAfter())
-		b.pass() // forgets
+		b.expect(Down, ``) // forgets
+		if b.rec.RetryAfter() != time.Millisecond {
+			t.Errorf("retry after %s", b.rec.RetryAfter())
+		}
 		b.expect(Pending, add)
 		b.host.dad(false)
 		b.expect(Replan, `ip -6 addr del 2001:db8:1::c1a7/128 dev wlan0`)
@@ -340,7 +343,7 @@ func TestSteeringTriedAgain(t *testing.T) {
 		b.host.nobpf = false
 		b.host.text()
 		b.expect(Pending, addFirst)
-		b.expect(Up, openTUN+"steer wlan0 and clat0 ours ["+first+"/128]\n"+translate)
+		b.expect(Up, openTUN+"steer wlan0 and clat0 ours ["+first+"/128]\nengine start on clat0\nip route append "+mainRoute)
 	})
 	b := newForwardingBench(t, sysctlsOf617)
 	b.forward(force)
