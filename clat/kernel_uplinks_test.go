@@ -65,7 +65,6 @@ type realBench struct {
 }
 
 func newRealBench(t *testing.T) *realBench {
-	t.Parallel() // they mostly wait for DAD
 	k := enterNetns(t)
 	j, err := OpenJournal(filepath.Join(t.TempDir(), "run", "journal"))
 	must(t, err)
