@@ -35,7 +35,7 @@ func (o Observed) nativeIPv4(link int) bool {
 func (o Observed) anotherCLAT(link int) (what string, ok bool) {
 	for _, a := range o.Addrs {
 		l, known := o.linkByIndex(a.Link)
-		if !known || !rfc7335.Contains(a.Prefix.Addr()) || o.isOurs(l) {
+		if !known || !l.Up || !rfc7335.Contains(a.Prefix.Addr()) || o.isOurs(l) {
 			continue
 		}
 		if a.Link == link || l.Loopback || !l.mayBeUplink() || !o.hasIPv6Default(l.Index) {
