@@ -10,9 +10,10 @@ import (
 type Enable uint8
 
 const (
-	// Auto runs a CLAT while the uplink has no native IPv4 default route.
+	// Auto runs a CLAT on an uplink while that has no native IPv4 default
+	// route and no other CLAT.
 	Auto Enable = iota
-	// Always runs a CLAT beside native IPv4 as well.
+	// Always runs a CLAT beside them as well.
 	Always
 	// Never runs none.
 	Never
@@ -22,12 +23,12 @@ const (
 type Config struct {
 	Enable  Enable
 	Uplinks []string   // names in order of preference; default: see Plan
-	IPv6    netip.Addr // fixed CLAT IPv6 address
-	IPv4    netip.Addr // fixed CLAT IPv4 address; default: first free of 192.0.0.0/29
+	IPv6    netip.Addr // fixed CLAT IPv6 address, of the first CLAT
+	IPv4    netip.Addr // fixed CLAT IPv4 address, of the first CLAT; default: first free of 192.0.0.0/29
 	MTU     MTU4       // default: from the uplink
-	TUN     string     // interface name; default "clat0"
-	Queues  int        // of the TUN, at least 1
-	Metric  int        // of the IPv4 default route
+	TUN     string     // interface name of the first; default "clat0"; others have the next numbers
+	Queues  int        // of each TUN, at least 1
+	Metric  int        // of the first IPv4 default route, unless native ones are worse
 	Forward bool       // let the kernel forward where steering is refused
 
 	// Secret makes the CLAT address unpredictable and yet the same whenever

@@ -1,11 +1,14 @@
 package clat
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"tnat64d/siit"
 )
@@ -19,6 +22,10 @@ type fakeHost struct {
 	nodad  bool // addresses are usable at once, as on links without DAD
 	nobpf  bool // steering is refused for good
 	lead   int  // link by which the PLAT is reached
+
+	norules bool   // no policy routing
+	noabort bool   // no CONFIG_INET_DIAG_DESTROY
+	vanish  string // the command that contains it finds no link
 }
 
 func (h *fakeHost) do(format string, args ...any) error {
@@ -28,8 +35,13 @@ func (h *fakeHost) do(format string, args ...any) error {
 		return fmt.Errorf("the test says no")
 	}
 	h.out = append(h.out, cmd)
+	if h.vanish != "" && strings.Contains(cmd, h.vanish) {
+		return errVanished
+	}
 	return nil
 }
+
+var errVanished = unix.ENODEV
 
 // text returns the commands since the last call.
 func (h *fakeHost) text() string {
@@ -88,7 +100,11 @@ func (h *fakeHost) routeWords(r Route) string {
 	if r.IPv6 {
 		return fmt.Sprintf("default via %s dev %s table %d metric %d proto %d", r.Gateway, h.o.linkName(r.Link), r.Table, r.Metric, r.Protocol)
 	}
-	return fmt.Sprintf("default dev %s src %s metric %d mtu %d proto %d", h.o.linkName(r.Link), r.Source, r.Metric, r.MTU, r.Protocol)
+	table := ""
+	if r.Table != TableMain {
+		table = fmt.Sprintf(" table %d", r.Table)
+	}
+	return fmt.Sprintf("default dev %s src %s%s metric %d mtu %d proto %d", h.o.linkName(r.Link), r.Source, table, r.Metric, r.MTU, r.Protocol)
 }
 
 func (h *fakeHost) AddRoute(r Route) error {
@@ -116,6 +132,46 @@ func (h *fakeHost) DelRoute(r Route) error {
 	return nil
 }
 
+func (h *fakeHost) AddSourceRule(r SourceRule) error {
+	if h.norules {
+		return errors.ErrUnsupported
+	}
+	if err := h.do("ip rule add from %s lookup %d", r.Source, r.Table); err != nil {
+		return err
+	}
+	if !slices.Contains(h.o.Rules, r) {
+		h.o.Rules = append(h.o.Rules, r)
+	}
+	return nil
+}
+
+func (h *fakeHost) DelSourceRule(r SourceRule) error {
+	h.o.Rules = slices.DeleteFunc(h.o.Rules, func(e SourceRule) bool { return e == r })
+	if h.norules {
+		return nil
+	}
+	return h.do("ip rule del from %s lookup %d", r.Source, r.Table)
+}
+
+func (h *fakeHost) AbortFlows(a netip.Addr) (int, error) {
+	if h.noabort {
+		return 0, errors.ErrUnsupported
+	}
+	return 1, h.do("ss -K src %s", a)
+}
+
+func (h *fakeHost) Guard(link int) (Guard, error) {
+	name := h.o.linkName(link)
+	return &fakeGuard{h, name}, h.do("guard %s", name)
+}
+
+type fakeGuard struct {
+	h    *fakeHost
+	link string
+}
+
+func (g *fakeGuard) Close() error { return g.h.do("unguard %s", g.link) }
+
 func (h *fakeHost) OpenTUN(name string, queues int) (TUN, error) {
 	if err := h.do("tun open %s queues %d", name, queues); err != nil {
 		return nil, err
@@ -124,8 +180,8 @@ func (h *fakeHost) OpenTUN(name string, queues int) (TUN, error) {
 	for _, l := range h.o.Links {
 		index = max(index, l.Index+1)
 	}
-	h.o.Links = append(h.o.Links, Link{Index: index, Name: name, Kind: "tun", MTU: 1500})
-	return &fakeTUN{h, index}, nil
+	h.o.Links = append(h.o.Links, Link{Index: index, Name: name, Kind: "tun", Carrier: true, MTU: 1500})
+	return &fakeTUN{h, index, name}, nil
 }
 
 // dropLink removes a link with what is on it, as the kernel does.
@@ -150,12 +206,13 @@ func (h *fakeHost) Run(tun TUN, t *siit.Translator) (Engine, error) {
 type fakeTUN struct {
 	h     *fakeHost
 	index int
+	name  string
 }
 
 func (t *fakeTUN) Index() int { return t.index }
 
 func (t *fakeTUN) Close() error {
-	err := t.h.do("tun close")
+	err := t.h.do("tun close %s", t.name)
 	t.h.dropLink(t.index)
 	return err
 }
@@ -165,6 +222,7 @@ type fakeSteering struct{ h *fakeHost }
 func (s *fakeSteering) SetOurs(ours []netip.Prefix) error { return s.h.do("steer ours %v", ours) }
 func (s *fakeSteering) Follow(src, dst netip.Addr) error  { return nil }
 func (s *fakeSteering) Translate(c siit.Config) error     { return nil }
+func (s *fakeSteering) Suspend() error                    { return s.h.do("steer suspend") }
 func (s *fakeSteering) Close() error                      { return s.h.do("steer close") }
 
 type fakeEngine struct{ h *fakeHost }

@@ -4,14 +4,15 @@ import "math"
 
 // guard lists the links with a default route of either family that lead to a
 // network. A VPN's tunnel is none: what it carries is its own affair, and does
-// not leave the host as it is.
+// not leave the host as it is. Nor is one that has another CLAT, whose packets
+// look the same until its programs have seen them.
 func (o Observed) guard(desired []Desired) []Uplink {
 	if o.Memory.NoSteering != "" || !anyCLAT(desired) {
 		return nil
 	}
 	var us []Uplink
 	for _, l := range o.Links {
-		if l.mayBeUplink() && !o.isOurs(l) && (o.hasIPv6Default(l.Index) || o.nativeIPv4(l.Index)) {
+		if l.mayBeUplink() && !o.isOurs(l) && !o.hasOtherCLAT(l) && (o.hasIPv6Default(l.Index) || o.nativeIPv4(l.Index)) {
 			us = append(us, Uplink{l.Name, l.Index})
 		}
 	}
@@ -28,7 +29,9 @@ func anyCLAT(desired []Desired) bool {
 }
 
 // needSourceRules: with two CLATs, or beside native IPv4, the best default
-// route is not that of every CLAT, and a flow must stay with its own.
+// route is not that of every CLAT, and a flow must stay with its own. Without
+// BPF there are no guards, and the rule has to do: nothing with a CLAT's source
+// gets past it, but for what a program binds to another interface.
 func (o Observed) needSourceRules(desired []Desired) bool {
 	n := 0
 	for _, d := range desired {
@@ -36,7 +39,7 @@ func (o Observed) needSourceRules(desired []Desired) bool {
 			n++
 		}
 	}
-	return n > 1 || n == 1 && o.worstNative() >= 0
+	return n > 1 || n == 1 && (o.worstNative() >= 0 || o.Memory.NoSteering != "")
 }
 
 // maxMetric is the largest metric of an IPv4 route.

@@ -14,8 +14,13 @@ type guarded struct {
 }
 
 // guard makes the guards of all links in want that have no steering, which
-// is one as well. That a link cannot be guarded is worth a warning, no more.
+// is one as well, as soon as a CLAT
+// translates. That a link cannot be guarded is
+// worth a warning, no more.
 func (r *Reconciler) guard(want []Uplink) {
+	if !slices.ContainsFunc(r.running, func(c *running) bool { return c.engine != nil }) {
+		want = nil
+	}
 	for index, g := range r.guards {
 		if !slices.Contains(want, g.uplink) || r.steers(g.uplink) {
 			if g.guard != nil {

@@ -41,7 +41,9 @@ func (c *running) withhold(o Observed, sourceRules bool) error {
 		}
 		return true
 	})
-	if c.active.IsValid() && (c.forwards || !slices.Contains(c.added, c.active) || !o.serves(c.uplink.Index, c.active)) {
+	// What routers say is not asked here: those that say anything at all may
+	// not be the ones that matter.
+	if c.active.IsValid() && (c.forwards || !slices.Contains(c.added, c.active) || !o.hasPrefixOf(c.uplink.Index, c.active)) {
 		err = errors.Join(err, c.withdraw())
 	}
 	return err

@@ -65,7 +65,7 @@ type Diversion struct {
 
 // SourceRule keeps packets from a CLAT with that CLAT, whatever the main table
 // says: they look into Table first, where they find the CLAT's default route
-// or, while there is none, that the network is unreachable.
+// or, while there is none, that nothing can be reached.
 type SourceRule struct {
 	Source netip.Addr
 	Table  int

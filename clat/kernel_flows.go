@@ -57,8 +57,8 @@ func (k *Kernel) AbortFlows(a netip.Addr) (int, error) {
 
 func (k *Kernel) abortFlows(a netip.Addr, family, protocol uint8, states uint32) (int, error) {
 	list := k.diag(sockDiagByFamily, unix.NLM_F_DUMP)
-	list.AddRawData(diagRequest(family, protocol, states, nil))
-	list.AddData(nl.NewRtAttr(diagBytecode, fromAddr(a)))
+	filter := nl.NewRtAttr(diagBytecode, fromAddr(a))
+	list.AddRawData(append(diagRequest(family, protocol, states, nil), filter.Serialize()...))
 	sockets, err := retryDump(func() ([][]byte, error) { return list.Execute(unix.NETLINK_INET_DIAG, 0) })
 	if err != nil {
 		return 0, fmt.Errorf("list sockets: %w", unlessNoDiag(err))

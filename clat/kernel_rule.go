@@ -15,7 +15,7 @@ import (
 const sourceRulePriority = 32765
 
 // AddSourceRule adds the rule for packets from r.Source and, first, what they
-// find where there is no better route: that the network is unreachable.
+// find where there is no better route: that the host is unreachable.
 func (k *Kernel) AddSourceRule(r SourceRule) error {
 	if err := k.handle.RouteReplace(unreachable(r)); err != nil {
 		return fmt.Errorf("table %d: %w", r.Table, unlessUnknown(err))

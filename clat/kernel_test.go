@@ -29,6 +29,7 @@ func enterNetns(t *testing.T) *Kernel {
 		}
 		t.Skip(why)
 	}
+	t.Parallel() // they mostly wait for the kernel
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal("new network namespace: ", err)

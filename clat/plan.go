@@ -117,6 +117,11 @@ func Plan(o Observed, c Config) Plans {
 		plans.Uplinks = append(plans.Uplinks, d)
 	}
 	plans.Guard, plans.SourceRules = o.guard(plans.Uplinks), o.needSourceRules(plans.Uplinks)
+	for i := range plans.Uplinks {
+		if d := &plans.Uplinks[i]; d.CLAT != nil {
+			d.Warnings = o.warnings(d.CLAT, plans.SourceRules)
+		}
+	}
 	return plans
 }
 
@@ -190,7 +195,6 @@ func (p *planner) desired(l Link, n int) Desired {
 		p.forwards = l.Name
 	}
 	d.Why = fmt.Sprintf("PREF64 %s on %s (%s)", p64.Prefix, l.Name, p64.Source)
-	d.Warnings = o.warnings(d.CLAT)
 	return d
 }
 
@@ -296,11 +300,12 @@ func (o Observed) mtu(l Link, c Config) (MTU6, string) {
 	return m, ""
 }
 
-// warnings tells what may keep packets from a CLAT that runs.
-func (o Observed) warnings(c *CLAT) []string {
+// warnings tells what may keep packets from a CLAT that runs. A rule for its
+// source counts when the kernel asks for the reverse path as well.
+func (o Observed) warnings(c *CLAT, sourceRules bool) []string {
 	var ws []string
 	t, ok := o.linkByName(c.TUN)
-	if ok && t.RPFilter == 1 {
+	if ok && t.RPFilter == 1 && !sourceRules {
 		for _, r := range o.Routes {
 			if !r.IPv6 && r.Link != t.Index && r.Protocol != Protocol && r.Table == TableMain && r.Metric < c.Metric {
 				ws = append(ws, fmt.Sprintf("net.ipv4 rp_filter is 1 (strict): while %s has the better IPv4 default route, replies that arrive on %s are dropped; 2 (loose) would let them in",

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,12 +20,13 @@ import (
 // configuration and, after "=>", what Plan says. One observation per line, in
 // words close to those of iproute2:
 //
-//	link 2 wlan0 [kind K] [down] [mtu N] [mtu6 N] [port] [alias "..."] [rpfilter N]
+//	link 2 wlan0 [kind K] [down] [nocarrier] [mtu N] [mtu6 N] [port] [ours] [rpfilter N] [program NAME]
 //	addr wlan0 2001:db8::1/64 [temporary] [deprecated] [tentative] [dadfailed] [valid 30m]
 //	route6 default dev wlan0 [metric N] [mtu N] [table N]
 //	route4 default dev wlan0 ...
 //	pref64 wlan0 64:ff9b::/96
-//	own ADDR, refused ADDR, kept IPv4
+//	advertised wlan0 [2001:db8::/64 ...]
+//	running wlan0 clat0 IPv4 IPv6 [forwards], own ADDR, refused LINK ADDR
 //	nosteering, sysctl LINK KEY VALUE, changed LINK KEY WAS IS
 //	config KEY VALUE
 func TestPlan(t *testing.T) {
@@ -56,30 +58,59 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// planText is a plan as people read it.
-func planText(d Desired) string {
+// planText is a plan as people read it. Of what is guarded it names only links
+// without a CLAT.
+func planText(p Plans) string {
 	var b strings.Builder
+	if p.Why != "" {
+		fmt.Fprintln(&b, "why:", p.Why)
+	}
+	var guarded []string
+	for _, u := range p.Guard {
+		if !slices.ContainsFunc(p.Uplinks, func(d Desired) bool { return d.Uplink == u && d.CLAT != nil }) {
+			guarded = append(guarded, u.Name)
+		}
+	}
+	for _, d := range p.Uplinks {
+		desiredText(&b, d)
+	}
+	if len(guarded) > 0 {
+		fmt.Fprintln(&b, "guard:", strings.Join(guarded, " "))
+	}
+	if p.SourceRules {
+		fmt.Fprintln(&b, "with source rules")
+	}
+	return strings.TrimSpace(b.String())
+}
+
+func desiredText(b *strings.Builder, d Desired) {
 	if c := d.CLAT; c != nil {
-		fmt.Fprintf(&b, "%s on %s: %s <-> %s, pref64 %s, mtu %d/%d, metric %d\n", c.TUN, c.Uplink.Name, c.IPv4, c.IPv6, c.PREF64.Prefix, c.MTU.IPv4(), c.MTU, c.Metric)
+		fmt.Fprintf(b, "%s on %s: %s <-> %s, pref64 %s, mtu %d/%d, metric %d\n", c.TUN, c.Uplink.Name, c.IPv4, c.IPv6, c.PREF64.Prefix, c.MTU.IPv4(), c.MTU, c.Metric)
 		if f := c.Forwarding; f != nil {
-			fmt.Fprintln(&b, "forwarding:", f.Why)
+			fmt.Fprintln(b, "forwarding:", f.Why)
 			if f.Source.IsValid() {
-				fmt.Fprintln(&b, "  errors from", f.Source)
+				fmt.Fprintln(b, "  errors from", f.Source)
 			}
 			for _, s := range f.Settings {
-				fmt.Fprint(&b, "  ", s)
+				fmt.Fprint(b, "  ", s)
 				if s.Implied {
-					fmt.Fprint(&b, " (implied)")
+					fmt.Fprint(b, " (implied)")
 				}
-				fmt.Fprintln(&b)
+				fmt.Fprintln(b)
 			}
 		}
 	}
-	fmt.Fprintln(&b, "why:", d.Why)
-	for _, w := range d.Warnings {
-		fmt.Fprintln(&b, "warning:", w)
+	switch {
+	case d.Hold:
+		fmt.Fprintln(b, "hold:", d.Why)
+	case d.Standby:
+		fmt.Fprintln(b, "standby:", d.Why)
+	default:
+		fmt.Fprintln(b, "why:", d.Why)
 	}
-	return strings.TrimSpace(b.String())
+	for _, w := range d.Warnings {
+		fmt.Fprintln(b, "warning:", w)
+	}
 }
 
 func parseCase(text string) (Observed, Config, error) {
@@ -125,13 +156,17 @@ func parseLine(o *Observed, c *Config, f []string) error {
 	}
 	switch word := next(); word {
 	case "link":
-		l := Link{Index: number(), Name: next(), Up: true, MTU: 1500}
+		l := Link{Index: number(), Name: next(), Up: true, Carrier: true, MTU: 1500}
 		for len(f) > 0 {
 			switch w := next(); w {
 			case "kind":
 				l.Kind = next()
 			case "down":
 				l.Up = false
+			case "nocarrier":
+				l.Carrier = false
+			case "program":
+				l.Programs = append(l.Programs, next())
 			case "loopback":
 				l.Loopback = true
 			case "port":
@@ -190,10 +225,25 @@ func parseLine(o *Observed, c *Config, f []string) error {
 		o.Routes = append(o.Routes, r)
 	case "pref64":
 		o.PREF64 = append(o.PREF64, PREF64{Link: dev(), Prefix: netip.MustParsePrefix(next()), Source: "test"})
+	case "advertised":
+		a := Advertised{Link: dev()}
+		for len(f) > 0 {
+			a.SLAAC = append(a.SLAAC, netip.MustParsePrefix(next()))
+		}
+		o.Advertised = append(o.Advertised, a)
 	case "own":
 		o.Memory.Own = append(o.Memory.Own, netip.MustParseAddr(next()))
 	case "refused":
-		o.Memory.Refused = append(o.Memory.Refused, netip.MustParseAddr(next()))
+		o.Memory.Refused = append(o.Memory.Refused, Refusal{dev(), netip.MustParseAddr(next())})
+	case "running":
+		index := dev()
+		r := Remembered{Uplink: Uplink{o.linkName(index), index}, TUN: next(), IPv4: netip.MustParseAddr(next()), IPv6: netip.MustParseAddr(next())}
+		if t, ok := o.linkByName(r.TUN); ok {
+			r.TUNIndex = t.Index
+		}
+		r.Forwards = next() == "forwards"
+		o.Memory.CLATs = append(o.Memory.CLATs, r)
+		o.Memory.Own = append(o.Memory.Own, r.IPv6)
 	case "nosteering":
 		o.Memory.NoSteering = "no BPF here"
 		o.Forwarding = &ForwardingState{Sysctls: map[Sysctl]int{}}
@@ -201,8 +251,6 @@ func parseLine(o *Observed, c *Config, f []string) error {
 		o.Forwarding.Sysctls[Sysctl{next(), next()}] = number()
 	case "changed":
 		o.Memory.Changes = append(o.Memory.Changes, Change{Sysctl{next(), next()}, number(), number()})
-	case "kept":
-		o.Memory.IPv4 = netip.MustParseAddr(next())
 	case "config":
 		switch w := next(); w {
 		case "enable":
@@ -248,7 +296,7 @@ func TestPlanFillsTranslation(t *testing.T) {
 	}
 	eam := []siit.EAM{{IPv4: netip.MustParsePrefix("192.0.2.0/28"), IPv6: netip.MustParsePrefix("2001:db8:cccc::/124")}}
 	c.Translation = siit.Config{LowestIPv6MTU: 1400, NodeID: true, Mapping: siit.Mapping{EAM: eam}}
-	got := Plan(o, c).CLAT
+	got := Plan(o, c).Uplinks[0].CLAT
 	want := siit.Config{
 		Mapping: siit.Mapping{
 			PREF64: netip.MustParsePrefix("64:ff9b::/96"),

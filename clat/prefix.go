@@ -77,13 +77,21 @@ func (o Observed) slaacPrefix(l Link, pref64 netip.Prefix) (netip.Prefix, string
 // belong to the link's network: it has another address in the same /64, and if
 // routers have been heard they advertise it. A deprecated one will do.
 func (o Observed) serves(link int, a netip.Addr) bool {
-	p, _ := a.Prefix(64)
-	if advertised, heard := o.advertised(link); heard && !slices.Contains(advertised, p) {
-		return false
-	}
+	advertised, heard := o.advertised(link)
+	return o.hasPrefixOf(link, a) && (!heard || slices.Contains(advertised, prefixOf(a)))
+}
+
+// hasPrefixOf reports whether the link has another address in the /64 of a.
+func (o Observed) hasPrefixOf(link int, a netip.Addr) bool {
+	p := prefixOf(a)
 	return slices.ContainsFunc(o.Addrs, func(e Addr) bool {
 		return e.Link == link && p.Contains(e.Prefix.Addr()) && !e.DADFailed && !o.owns(e.Prefix.Addr())
 	})
+}
+
+func prefixOf(a netip.Addr) netip.Prefix {
+	p, _ := a.Prefix(64)
+	return p
 }
 
 // advertised returns the /64s in which hosts on the link may form addresses.

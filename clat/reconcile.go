@@ -59,6 +59,7 @@ type Reconciler struct {
 	log     *slog.Logger
 
 	running []*running
+	toGuard []Uplink
 	guards  map[int]*guarded
 	refused []refusal
 	retry   time.Duration
@@ -123,7 +124,7 @@ func (r *Reconciler) retryIn(d time.Duration) {
 // order; what p does not have is taken down. Calling it again with the same
 // arguments does nothing.
 func (r *Reconciler) Reconcile(o Observed, p Plans) []Outcome {
-	r.retry = 0
+	r.retry, r.toGuard = 0, p.Guard
 	r.forget(o, p)
 	outcomes := make([]Outcome, len(p.Uplinks))
 	// What goes goes first: it makes room.
@@ -138,12 +139,16 @@ func (r *Reconciler) Reconcile(o Observed, p Plans) []Outcome {
 			outcomes[i].Err = c.end(true)
 		}
 	}
+	elsewhere := len(p.Uplinks) > 0 && !slices.ContainsFunc(p.Uplinks, func(d Desired) bool { return d.Uplink == r.noSteeringOn })
+	if elsewhere && !slices.ContainsFunc(r.running, func(c *running) bool { return c.forwards }) {
+		r.noSteering = "" // another link may be another matter
+	}
 	for i, d := range p.Uplinks {
 		if outcomes[i].Err == nil {
 			outcomes[i] = r.reconcile(o, d, p.SourceRules)
 		}
 	}
-	r.guard(p.Guard)
+	r.guard(r.toGuard)
 	return outcomes
 }
 
@@ -201,15 +206,9 @@ func (r *Reconciler) forget(o Observed, p Plans) {
 			return false
 		}
 		left := tryAgain - now.Sub(f.at)
-		if left > 0 {
-			r.retryIn(left)
-		}
+		r.retryIn(left) // at once if it is forgotten now: the plan does not know yet
 		return left <= 0
 	})
-	elsewhere := !slices.ContainsFunc(p.Uplinks, func(d Desired) bool { return d.Uplink == r.noSteeringOn })
-	if elsewhere && !slices.ContainsFunc(r.running, func(c *running) bool { return c.forwards }) {
-		r.noSteering = ""
-	}
 }
 
 func (r *Reconciler) refuse(link int, a netip.Addr) {

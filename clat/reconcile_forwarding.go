@@ -215,7 +215,7 @@ func (c *running) sayForwarding(want *CLAT) {
 	c.rec.saidForwarding = true
 	c.rec.log.Warn("BPF is refused: falling back to kernel forwarding", "iface", c.uplink.Name, "reason", want.Forwarding.Why,
 		"changed", text, "restored", "at stop",
-		"consequences", fmt.Sprintf("the FORWARD chain of this host's IPv6 firewall may block the packets; one hop more in traceroute; nothing keeps untranslated IPv4 of the CLAT from leaving by %s", c.uplink.Name))
+		"consequences", "the FORWARD chain of this host's IPv6 firewall may block the packets; one hop more in traceroute; only a routing rule keeps untranslated IPv4 of the CLAT from leaving by other interfaces")
 }
 
 // checkLead warns if the host's routes send what the translator writes

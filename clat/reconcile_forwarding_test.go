@@ -65,14 +65,19 @@ const (
 	translate     = `
 		engine start on clat0
 		ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+		ip route append default dev clat0 src 192.0.0.1 table 65 metric 64 mtu 1480 proto 64
+		ip rule add from 192.0.0.1 lookup 65
 	`
 	force = `
 		sysctl -w net.ipv6.conf.clat0.force_forwarding=1
 		sysctl -w net.ipv6.conf.wlan0.force_forwarding=1
 		sysctl -w net.ipv6.conf.all.proxy_ndp=1
 	`
+	abort           = "ss -K src 192.0.0.1\n"
 	stopTranslating = `
 		ip route del default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+		ip route del default dev clat0 src 192.0.0.1 table 65 metric 64 mtu 1480 proto 64
+		ip rule del from 192.0.0.1 lookup 65
 		engine close
 	`
 	unforce = `
@@ -80,7 +85,7 @@ const (
 		sysctl -w net.ipv6.conf.wlan0.force_forwarding=0
 	`
 	closeFirst = undivertFirst + `
-		tun close
+		tun close clat0
 		ip -6 addr del ` + first + `/128 dev wlan0
 	`
 )
@@ -117,7 +122,7 @@ func TestForwardingUpAndDown(t *testing.T) {
 				t.Errorf("%d warnings, not the one that names all changes:\n%s", n, b.log)
 			}
 			b.conf.Enable = Never
-			b.expect(Down, stopTranslating+c.down+closeFirst)
+			b.expect(Down, abort+stopTranslating+c.down+closeFirst+abort)
 			after := maps.Clone(b.host.o.Forwarding.Sysctls)
 			maps.DeleteFunc(after, func(s Sysctl, _ int) bool { return s.Link == "clat0" })
 			if !maps.Equal(before, after) {
@@ -170,8 +175,9 @@ func TestFailedForwardingLeavesNothing(t *testing.T) {
 		b.forward(force)
 		b.host.failAt = "wlan0.force_forwarding=0"
 		b.conf.Enable = Never
-		if _, err := b.pass(); err == nil {
-			t.Error("no error")
+		b.pass()
+		if !strings.Contains(b.log.String(), "not everything could be taken down") {
+			t.Errorf("not in the log:\n%s", b.log)
 		}
 		if left := b.rec.journal.Changes(); len(left) != 1 || left[0].Link != "wlan0" {
 			t.Errorf("the journal has %v", left)
@@ -188,7 +194,7 @@ func TestForwardingNeedsJournal(t *testing.T) {
 	if _, err := b.pass(); !errors.Is(err, errNoJournal) {
 		t.Errorf("error %v", err)
 	}
-	b.expectDone("tun close\nip -6 addr del " + first + "/128 dev wlan0")
+	b.expectDone("tun close clat0\nip -6 addr del " + first + "/128 dev wlan0")
 }
 
 // "kernel" wants BPF or nothing.
@@ -206,7 +212,7 @@ func TestForwardingNotWanted(t *testing.T) {
 	b = newForwardingBench(t, sysctlsOf617)
 	b.forward(force)
 	b.conf.Forward = false
-	b.expect(Pending, stopTranslating+unforce+closeFirst+addFirst)
+	b.expect(Pending, abort+stopTranslating+unforce+closeFirst+abort+addFirst)
 }
 
 // What another program has changed meanwhile is left alone.
@@ -227,12 +233,12 @@ func TestForwardingRestoresOnlyItsOwn(t *testing.T) {
 	b.expect(Up, `sysctl -w net.ipv6.conf.usb0.accept_ra=2`)
 	b.expect(Up, ``)
 	b.conf.Enable = Never
-	b.expect(Down, stopTranslating+`
+	b.expect(Down, abort+stopTranslating+`
 		sysctl -w net.ipv6.conf.usb0.accept_ra=1
 		sysctl -w net.ipv6.conf.all.proxy_ndp=0
 		sysctl -w net.ipv6.conf.all.forwarding=0
 		sysctl -w net.ipv6.conf.br0.forwarding=1
-	`+closeFirst)
+	`+closeFirst+abort)
 }
 
 // Foreign hands are answered, but not for ever at once.
@@ -241,7 +247,7 @@ func TestForwardingForeignHands(t *testing.T) {
 		b := newForwardingBench(t, sysctlsOf617)
 		b.forward(force)
 		s := Sysctl{"wlan0", forceForwarding}
-		for range putBackBurst - 1 {
+		for range putBackBurst {
 			b.host.o.Forwarding.Sysctls[s] = 0
 			b.expect(Up, `sysctl -w net.ipv6.conf.wlan0.force_forwarding=1`)
 		}
@@ -266,6 +272,8 @@ func TestForwardingTUNDeleted(t *testing.T) {
 	delete(b.host.o.Forwarding.Sysctls, Sysctl{"clat0", forceForwarding})
 	b.expect(Pending, `
 		ip route del default dev  src 192.0.0.1 metric 2048 mtu 1480 proto 64
+		ip route del default dev  src 192.0.0.1 table 65 metric 64 mtu 1480 proto 64
+		ip rule del from 192.0.0.1 lookup 65
 		engine close
 	`+unforce+strings.Replace(closeFirst, "dev clat0", "dev ", 1)+addFirst)
 	b.expect(Up, openTUN+force+divertFirst+translate)
@@ -279,7 +287,7 @@ func TestForwardingAddressChanges(t *testing.T) {
 	b.conf.IPv6 = clatAddr
 	b.expect(Moving, `ip -6 addr add 2001:db8:1::c1a7/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)
 	b.host.dad(true)
-	b.expect(Up, `
+	b.expect(Up, abort+`
 		ip -6 neigh replace proxy 2001:db8:1::c1a7 dev wlan0
 		ip -6 route replace 2001:db8:1::c1a7/128 dev clat0 src 2001:db8:2::10 table local proto 64
 		ip -6 route del local 2001:db8:1::c1a7/128 dev wlan0 table local
@@ -332,7 +340,12 @@ func TestForwardingWay(t *testing.T) {
 			// Our own route does not make an uplink.
 			b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r Route) bool { return r.IPv6 && r.Link == 2 && r.Protocol != Protocol })
 			b.conf.Uplinks = []string{"wlan0"}
-			b.expect(Down, stopTranslating+unforce+wayDown+closeFirst)
+			b.expect(Held, `
+				ip route del default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+				ip route del default dev clat0 src 192.0.0.1 table 65 metric 64 mtu 1480 proto 64
+				`+wayDown+undivertFirst+`
+				ip -6 addr del `+first+`/128 dev wlan0
+			`)
 		})
 	}
 }

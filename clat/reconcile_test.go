@@ -2,6 +2,7 @@ package clat
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -48,8 +49,20 @@ func newBench(t *testing.T, text string) *bench {
 
 // pass does what the daemon does after a change.
 func (b *bench) pass() (Progress, error) {
+	outs, err := b.passAll()
+	if len(outs) == 0 {
+		return Down, err
+	}
+	return outs[0], err
+}
+
+// passAll is pass for several uplinks.
+func (b *bench) passAll() (ps []Progress, err error) {
 	b.host.o.Memory = b.rec.Memory()
-	return b.rec.Reconcile(b.host.o, Plan(b.host.o, b.conf))
+	for _, out := range b.rec.Reconcile(b.host.o, Plan(b.host.o, b.conf)) {
+		ps, err = append(ps, out.Progress), errors.Join(err, out.Err)
+	}
+	return ps, err
 }
 
 // expect passes and compares what was done.
@@ -100,13 +113,18 @@ func (b *bench) up() {
 	`)
 }
 
-const down = `
-	ip route del default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
-	engine close
-	steer close
-	tun close
-	ip -6 addr del ` + first + `/128 dev wlan0
-`
+// down is what becomes of it at the end of the program; gone is the same when
+// programs have to hear of it.
+const (
+	down = `
+		ip route del default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+		engine close
+		steer close
+		tun close clat0
+		ip -6 addr del ` + first + `/128 dev wlan0
+	`
+	gone = "ss -K src 192.0.0.1" + down + "ss -K src 192.0.0.1"
+)
 
 func TestUpAndDown(t *testing.T) {
 	b := newBench(t, wlan)
@@ -115,7 +133,7 @@ func TestUpAndDown(t *testing.T) {
 	b.expect(Up, ``) // twice is nothing
 	b.expect(Up, ``)
 	b.conf.Enable = Never
-	b.expect(Down, down)
+	b.expect(Down, gone)
 	b.expect(Down, ``)
 	b.host.o.Memory = before.Memory
 	if diff := cmp.Diff(before, b.host.o, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
@@ -128,7 +146,7 @@ func TestNativeIPv4ComesAndGoes(t *testing.T) {
 	b.up()
 	native := Route{Link: 2, Table: TableMain}
 	b.host.o.Routes = append(b.host.o.Routes, native)
-	b.expect(Down, down)
+	b.expect(Down, gone)
 	b.host.o.Routes = b.host.o.Routes[:1]
 	b.up()
 }
@@ -149,7 +167,7 @@ func TestConflictGivesAnotherAddress(t *testing.T) {
 	b.pass()
 	b.host.text()
 	b.expect(Down, ``)
-	d := Plan(b.host.o, b.conf)
+	d := Plan(b.host.o, b.conf).Uplinks[0]
 	if want := "3 addresses in 2001:db8:2::/64 on wlan0 are in use by other hosts: clat.ipv6 can name one that is free"; d.Why != want {
 		t.Errorf("why %q, want %q", d.Why, want)
 	}
@@ -215,10 +233,12 @@ func TestPREF64Changes(t *testing.T) {
 	const next = "2001:db8:2:0:f816:7c82:be0:e3af"
 	b.expect(Moving, `
 		ip -6 addr add `+next+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64
+		ss -K src 192.0.0.1
 		engine translator
 	`)
 	b.host.dad(true)
 	b.expect(Up, `
+		ss -K src 192.0.0.1
 		steer ours [`+next+`/128]
 		engine translator
 		ip -6 addr del `+first+`/128 dev wlan0
@@ -226,33 +246,57 @@ func TestPREF64Changes(t *testing.T) {
 	b.expect(Up, ``)
 }
 
-func TestUplinkPrefixChanges(t *testing.T) {
+// The router renumbers: the deprecated prefix serves until the new address has
+// passed DAD.
+func TestUplinkPrefixDeprecated(t *testing.T) {
 	b := newBench(t, wlan)
 	b.up()
-	b.host.o.Addrs[0].Prefix = netip.MustParsePrefix("2001:db8:3::10/64")
+	b.host.o.Addrs[0].Deprecated = true
+	b.host.o.Addrs = append(b.host.o.Addrs, Addr{Link: 2, Prefix: netip.MustParsePrefix("2001:db8:3::10/64"), Valid: Forever})
 	const next = "2001:db8:3:0:b03c:9d87:e76:360b"
 	b.expect(Moving, `ip -6 addr add `+next+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)
+	b.expect(Moving, ``)
 	b.host.dad(true)
 	b.expect(Up, `
+		ss -K src 192.0.0.1
 		steer ours [`+next+`/128]
 		engine translator
 		ip -6 addr del `+first+`/128 dev wlan0
 	`)
+	b.expect(Up, ``)
 }
 
-func TestAnotherUplinkStartsOver(t *testing.T) {
-	b := newBench(t, wlan+`
-		link 3 eth0
-		addr eth0 2001:db8:9::10/64
-		pref64 eth0 64:ff9b::/96
-	`)
-	b.up()
-	b.host.o.Routes = append(b.host.o.Routes, Route{Link: 3, IPv6: true, Metric: -1, Table: TableMain})
-	if p, err := b.pass(); err != nil || p != Pending {
-		t.Fatal(p, err)
-	}
-	if got := b.host.text(); !strings.HasPrefix(got, lines(down)+"\nip -6 addr add 2001:db8:9:") {
-		t.Errorf("commands:\n%s", got)
+// Another network at once: nothing must come from the address of the one
+// before. TUN and IPv4 address stay.
+func TestUplinkPrefixChanges(t *testing.T) {
+	for name, change := range map[string]func(*Observed){
+		"address replaced": func(o *Observed) { o.Addrs[0].Prefix = netip.MustParsePrefix("2001:db8:3::10/64") },
+		"roamed, old address still there": func(o *Observed) {
+			o.Addrs = append(o.Addrs, Addr{Link: 2, Prefix: netip.MustParsePrefix("2001:db8:3::10/64"), Valid: Forever})
+			o.Advertised = []Advertised{{Link: 2, SLAAC: []netip.Prefix{netip.MustParsePrefix("2001:db8:3::/64")}}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, wlan)
+			b.up()
+			change(&b.host.o)
+			const next = "2001:db8:3:0:b03c:9d87:e76:360b"
+			b.expect(Pending, `
+				ip -6 addr add `+next+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64
+				ss -K src 192.0.0.1
+				ip route del default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+				ip -6 addr del `+first+`/128 dev wlan0
+				steer suspend
+			`)
+			b.expect(Pending, ``)
+			b.host.dad(true)
+			b.expect(Up, `
+				steer ours [`+next+`/128]
+				engine translator
+				ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+			`)
+			b.expect(Up, ``)
+		})
 	}
 }
 
@@ -313,8 +357,19 @@ func TestConflictWhileInUse(t *testing.T) {
 	b.pass()
 	b.host.text()
 	b.host.dad(false)
-	b.expect(Replan, down)
+	b.expect(Replan, `
+		ss -K src 192.0.0.1
+		ip route del default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+		ip -6 addr del `+first+`/128 dev wlan0
+		steer suspend
+	`)
 	b.expect(Pending, `ip -6 addr add `+second+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)
+	b.host.dad(true)
+	b.expect(Up, `
+		steer ours [`+second+`/128]
+		engine translator
+		ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+	`)
 }
 
 // A TUN that foreign hands delete is made again, as often as anything else,
@@ -327,7 +382,7 @@ func TestTUNDeleted(t *testing.T) {
 			ip route del default dev  src 192.0.0.1 metric 2048 mtu 1480 proto 64
 			engine close
 			steer close
-			tun close
+			tun close clat0
 		`
 		for range putBackBurst {
 			b.host.dropLink(100)

@@ -76,7 +76,7 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 	}
 	if c.active.IsValid() && c.active != want.IPv6 && !o.serves(c.uplink.Index, c.active) {
 		// Its network is gone: nothing must come from it any more.
-		r.abortFlows(c.ipv4, c.uplink.Name)
+		c.abortFlows()
 		if err := c.withdraw(); err != nil {
 			return Down, err
 		}
@@ -98,8 +98,8 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 	now := *want
 	now.IPv6 = c.active
 	now.Translation.Mapping.CLAT.IPv6 = c.active
-	if was, is := c.config.Mapping, now.Translation.Mapping; c.engine != nil && (was.PREF64 != is.PREF64 || was.CLAT.IPv6 != is.CLAT.IPv6) {
-		r.abortFlows(c.ipv4, c.uplink.Name)
+	if was, is := c.config.Mapping, now.Translation.Mapping; was.PREF64 != is.PREF64 || was.CLAT.IPv6 != is.CLAT.IPv6 {
+		c.abortFlows()
 	}
 	through := c.bringUpSteering
 	if want.Forwarding != nil {
@@ -115,6 +115,7 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 			return Down, err
 		}
 	}
+	r.guard(r.toGuard) // before there is a route that could be the wrong one
 	if err := c.bringUpRoutes(o, &now, sourceRules); err != nil {
 		return Down, err
 	}
@@ -145,7 +146,7 @@ func (c *running) bringUpAddress(o Observed, a netip.Addr) (Progress, error) {
 		r.log.Warn("address is in use by another host", "iface", c.uplink.Name, "address", a)
 		r.refuse(c.uplink.Index, a)
 		if a == c.active {
-			r.abortFlows(c.ipv4, c.uplink.Name)
+			c.abortFlows()
 			return Replan, c.withdraw()
 		}
 		return Replan, c.removeAddrs(func(b netip.Addr) bool { return b == a })
@@ -255,19 +256,27 @@ func (c *running) removeAddrs(which func(netip.Addr) bool) error {
 	return errors.Join(errs...)
 }
 
+// abortFlows ends what is connected by the mapping in force. To be called
+// before that changes, so that the other side hears of it too.
+func (c *running) abortFlows() {
+	if c.config.Mapping.PREF64.IsValid() {
+		c.rec.abortFlows(c.ipv4, c.uplink.Name)
+	}
+	c.config = siit.Config{}
+}
+
 // end takes everything away, in the reverse order of bring-up, and goes on
 // after a step that fails. abort: what is connected can wait for nothing.
 func (c *running) end(abort bool) error {
 	r := c.rec
 	abort = abort && c.engine != nil
 	if abort {
-		// Now, so that the other side hears of it.
-		r.abortFlows(c.ipv4, c.uplink.Name)
+		c.abortFlows()
 	}
 	err := c.pathDown()
 	err = errors.Join(err, c.removeAddrs(func(netip.Addr) bool { return true }))
 	if abort {
-		// And those who have tried once more meanwhile.
+		// Those who have tried once more meanwhile.
 		r.abortFlows(c.ipv4, c.uplink.Name)
 	}
 	r.running = slices.DeleteFunc(r.running, func(other *running) bool { return other == c })

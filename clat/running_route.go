@@ -85,7 +85,7 @@ func (c *running) ruleDown() error {
 }
 
 // routesDown removes the IPv4 default routes. The rule stays: where it leads
-// the network is unreachable then.
+// everything is unreachable then.
 func (c *running) routesDown() error { return c.dropRoutes(func(Route) bool { return true }) }
 
 func (c *running) dropRoutes(which func(Route) bool) error {

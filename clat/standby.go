@@ -2,6 +2,7 @@ package clat
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -34,7 +35,7 @@ func (o Observed) nativeIPv4(link int) bool {
 func (o Observed) anotherCLAT(link int) (what string, ok bool) {
 	for _, a := range o.Addrs {
 		l, known := o.linkByIndex(a.Link)
-		if !known || !rfc7335.Contains(a.Prefix.Addr()) || o.isOurs(l) {
+		if !known || !l.Up || !rfc7335.Contains(a.Prefix.Addr()) || o.isOurs(l) {
 			continue
 		}
 		if a.Link == link || l.Loopback || !l.mayBeUplink() || !o.hasIPv6Default(l.Index) {
@@ -45,6 +46,13 @@ func (o Observed) anotherCLAT(link int) (what string, ok bool) {
 		return fmt.Sprintf("another CLAT is at work: %s has the BPF program %s", l.Name, l.Programs[0]), true
 	}
 	return "", false
+}
+
+// hasOtherCLAT reports whether somebody else's CLAT is on the link itself.
+func (o Observed) hasOtherCLAT(l Link) bool {
+	return len(l.Programs) > 0 || slices.ContainsFunc(o.Addrs, func(a Addr) bool {
+		return a.Link == l.Index && rfc7335.Contains(a.Prefix.Addr())
+	})
 }
 
 // isOurs reports whether a link is a TUN of ours. The alias tells, and where

@@ -37,5 +37,10 @@
 // (kernel 5.10). tcx links end with the process; a filter outlives a killed
 // process and is found again by its name, see [CleanUp].
 //
+// # Guards
+//
+// A [Guard] is the last of the programs alone, for links that are no CLAT's
+// uplink but might become the way out when routes change.
+//
 // What it does not do: decide which uplink, address and router to use.
 package steer

@@ -1,0 +1,156 @@
+package clat
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const (
+	mainRoute = `default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64`
+	noRoute   = `ip route del ` + mainRoute
+)
+
+// The network goes for a moment and comes back as it was: only the route has
+// been away.
+func TestHold(t *testing.T) {
+	for name, lose := range map[string]func(*Observed){
+		"default route": func(o *Observed) { o.Routes = nil },
+		"carrier":       func(o *Observed) { o.Routes, o.Links[0].Carrier = nil, false },
+		"PREF64":        func(o *Observed) { o.PREF64 = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, wlan)
+				b.up()
+				o := b.host.o
+				before := []any{slices.Clone(o.Routes), o.Links[0], slices.Clone(o.PREF64)}
+				lose(&b.host.o)
+				b.expect(Held, noRoute)
+				time.Sleep(10 * time.Second)
+				b.expect(Held, ``)
+				if got := b.rec.RetryAfter(); got != 50*time.Second {
+					t.Errorf("retry after %s", got)
+				}
+				b.host.o.Routes = slices.DeleteFunc(before[0].([]Route), func(r Route) bool { return r.Protocol == Protocol })
+				b.host.o.Links[0], b.host.o.PREF64 = before[1].(Link), before[2].([]PREF64)
+				b.expect(Up, `ip route append `+mainRoute)
+				// The next time has its own minute.
+				time.Sleep(holdFor)
+				b.expect(Up, ``)
+				lose(&b.host.o)
+				b.expect(Held, noRoute)
+				time.Sleep(b.rec.RetryAfter())
+				b.expect(Down, strings.Replace(gone, noRoute, "", 1))
+				if b.rec.RetryAfter() != 0 {
+					t.Error("and again")
+				}
+				b.expect(Down, ``)
+			})
+		})
+	}
+}
+
+// A link that goes down takes the address with it. Nobody is blamed, and there
+// is no way until DAD is over again.
+func TestHoldLosesAddress(t *testing.T) {
+	b := newBench(t, wlan)
+	b.up()
+	routes := b.host.o.Routes[:1]
+	b.host.o.Routes = slices.Delete(slices.Clone(b.host.o.Routes), 0, 1)
+	b.host.o.Links[0].Up = false
+	addr := b.host.o.Addrs[0]
+	b.host.dropAddr(addr.Prefix.Addr())
+	b.host.dropAddr(netip.MustParseAddr(first))
+	b.expect(Held, noRoute+"\nsteer suspend")
+	b.expect(Held, ``)
+	b.host.o.Routes, b.host.o.Links[0].Up = slices.Clone(routes), true
+	b.host.o.Addrs = append(b.host.o.Addrs, addr)
+	b.expect(Pending, addFirst)
+	b.host.dad(true)
+	// The same mapping as before: connections have survived.
+	b.expect(Up, `
+		steer ours [`+first+`/128]
+		engine translator
+		ip route append `+mainRoute)
+	if strings.Contains(b.log.String(), "put back") {
+		t.Errorf("somebody is blamed:\n%s", b.log)
+	}
+}
+
+// From one network to another by way of nothing: TUN, IPv4 address and engine
+// stay, connections end.
+func TestHoldThenAnotherNetwork(t *testing.T) {
+	b := newBench(t, wlan)
+	b.up()
+	routes := b.host.o.Routes[:1]
+	b.host.o.Routes = nil
+	b.host.o.Links[0].Carrier = false
+	b.expect(Held, noRoute)
+	b.host.o.Routes, b.host.o.Links[0].Carrier = slices.Clone(routes), true
+	b.host.o.PREF64[0].Prefix = netip.MustParsePrefix("2001:db8:64::/96")
+	b.host.o.Addrs[0].Prefix = netip.MustParsePrefix("2001:db8:3::10/64")
+	const next = "2001:db8:3:0:b03c:9d87:e76:7ee"
+	b.expect(Pending, `
+		ip -6 addr add `+next+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64
+		ss -K src 192.0.0.1
+		ip -6 addr del `+first+`/128 dev wlan0
+		steer suspend
+	`)
+	b.host.dad(true)
+	b.expect(Up, `
+		steer ours [`+next+`/128]
+		engine translator
+		ip route append `+mainRoute)
+}
+
+// What ends a hold before its time.
+func TestHoldEnds(t *testing.T) {
+	for name, end := range map[string]func(*bench){
+		"native IPv4": func(b *bench) { b.host.o.Routes = append(b.host.o.Routes, Route{Link: 2, Table: TableMain}) },
+		"never":       func(b *bench) { b.conf.Enable = Never },
+		"configured":  func(b *bench) { b.conf.Uplinks = []string{"eth0"} },
+		"TUN gone":    func(b *bench) { b.host.dropLink(100) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, wlan)
+			b.up()
+			b.host.o.Routes = nil
+			b.expect(Held, noRoute)
+			end(b)
+			b.expect(Down, strings.Replace(gone, noRoute, "", 1))
+			b.expect(Down, ``)
+		})
+	}
+	t.Run("pulled out", func(t *testing.T) {
+		b := newBench(t, wlan)
+		b.up()
+		b.host.dropLink(2)
+		if _, err := b.pass(); err != nil {
+			t.Error(err)
+		}
+		if got := lines(b.host.text()); got != lines(strings.ReplaceAll(gone, "wlan0", "")) {
+			t.Errorf("commands\n%s", got)
+		}
+	})
+	t.Run("stop", func(t *testing.T) {
+		b := newBench(t, wlan)
+		b.up()
+		b.host.o.Routes = nil
+		b.expect(Held, noRoute)
+		if err := b.rec.Down(); err != nil {
+			t.Error(err)
+		}
+		b.expectDone(strings.Replace(down, noRoute, "", 1))
+	})
+	// What has never been up is not held.
+	t.Run("in DAD", func(t *testing.T) {
+		b := newBench(t, wlan)
+		b.expect(Pending, addFirst)
+		b.host.o.Routes = nil
+		b.expect(Down, "ip -6 addr del "+first+"/128 dev wlan0")
+	})
+}

@@ -1,0 +1,318 @@
+package clat
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"tnat64d/clat/steer"
+	"tnat64d/siit"
+	"tnat64d/tun"
+)
+
+// realPath has real TUNs, steering and guards, and no engine: nobody answers.
+type realPath struct{ k *Kernel }
+
+type realTUN struct{ *tun.Device }
+
+func (t realTUN) Index() int { return t.Device.Index }
+
+func (p realPath) OpenTUN(name string, queues int) (TUN, error) {
+	d, err := tun.Open(name, queues)
+	return realTUN{d}, err
+}
+
+func (p realPath) Steer(uplink, tun int, ours []netip.Prefix) (Steering, error) {
+	s, err := steer.New(steer.Config{Uplink: uplink, TUN: tun, Ours: ours})
+	return realSteering{s}, err
+}
+
+func (p realPath) Run(TUN, *siit.Translator) (Engine, error) { return noEngine{}, nil }
+func (p realPath) Guard(link int) (Guard, error)             { return steer.NewGuard(link, steer.Auto) }
+
+type realSteering struct{ *steer.Steering }
+
+func (realSteering) Follow(src, dst netip.Addr) error { return nil }
+func (realSteering) Translate(siit.Config) error      { return nil }
+
+type noEngine struct{}
+
+func (noEngine) SetTranslator(*siit.Translator) {}
+func (noEngine) Close() error                   { return nil }
+
+// realBench does with a real host what the daemon does.
+type realBench struct {
+	t    *testing.T
+	k    *Kernel
+	rec  *Reconciler
+	conf Config
+	o    Observed
+	log  bytes.Buffer
+}
+
+func newRealBench(t *testing.T) *realBench {
+	k := enterNetns(t)
+	j, err := OpenJournal(filepath.Join(t.TempDir(), "run", "journal"))
+	must(t, err)
+	t.Cleanup(func() { j.Close() })
+	b := &realBench{t: t, k: k, conf: Config{Secret: []byte("x"), Metric: 2048, Forward: true}}
+	b.rec = NewReconciler(k, realPath{k}, j, slog.New(slog.NewTextHandler(&b.log, nil)))
+	must(t, k.handle.LinkSetUp(byName(t, k, "lo")))
+	return b
+}
+
+// uplink makes a link with an address and a default route.
+func (b *realBench) uplink(name, prefix string, metric int) netlink.Link {
+	b.t.Helper()
+	l, _ := addVeth(b.t, b.k, name, "to-"+name)
+	b.network(l, prefix, metric)
+	return l
+}
+
+func (b *realBench) network(l netlink.Link, prefix string, metric int) {
+	b.t.Helper()
+	addAddr(b.t, b.k, l, prefix+"10/64", unix.IFA_F_NODAD)
+	must(b.t, b.k.handle.RouteAdd(&netlink.Route{
+		Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}, LinkIndex: l.Attrs().Index, Gw: net.ParseIP(prefix + "1"), Priority: metric,
+	}))
+}
+
+// pass returns how far each uplink has come.
+func (b *realBench) pass() (ps []Progress) {
+	b.t.Helper()
+	b.o = observe(b.t, b.k)
+	b.o.Memory = b.rec.Memory()
+	for _, u := range Uplinks(b.o, b.conf) {
+		b.o.PREF64 = append(b.o.PREF64, PREF64{Link: u.Index, Prefix: netip.MustParsePrefix("64:ff9b::/96"), Source: "test"})
+	}
+	for _, out := range b.rec.Reconcile(b.o, Plan(b.o, b.conf)) {
+		if out.Err != nil {
+			b.t.Fatal(out.Err)
+		}
+		ps = append(ps, out.Progress)
+	}
+	return ps
+}
+
+// until passes until the outcome is as wanted.
+func (b *realBench) until(want ...Progress) {
+	b.t.Helper()
+	var last []Progress
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if last = b.pass(); slices.Equal(last, want) {
+			return
+		}
+	}
+	b.t.Fatalf("stays at %v, not %v\n%s", last, want, &b.log)
+}
+
+// dial connects UDP, which asks the routes and sends nothing.
+func dialUDP(t *testing.T, local string) (net.Conn, error) {
+	t.Helper()
+	var d net.Dialer
+	if local != "" {
+		d.LocalAddr = &net.UDPAddr{IP: net.ParseIP(local)}
+	}
+	c, err := d.Dial("udp4", "203.0.113.1:53")
+	if err == nil {
+		t.Cleanup(func() { c.Close() })
+	}
+	return c, err
+}
+
+// A walk: first one network, then both, then the other, and home again.
+func TestKernelWalk(t *testing.T) {
+	b := newRealBench(t)
+	k := b.k
+	wlan := b.uplink("wlan0", "2001:db8:1::", 600)
+	b.until(Up)
+	tun0 := byName(t, k, "clat0").Attrs().Index
+	if len(b.o.Rules) != 0 {
+		t.Errorf("rules with one CLAT: %v", b.o.Rules)
+	}
+	flow, err := dialUDP(t, "")
+	must(t, err)
+	if got := flow.LocalAddr().(*net.UDPAddr).IP; !got.Equal(net.IPv4(192, 0, 0, 1)) {
+		t.Errorf("source %s", got)
+	}
+
+	// The dock: preferred, and the flow stays where it is.
+	eth := b.uplink("eth0", "2001:db8:2::", 100)
+	b.until(Up, Up)
+	b.pass()
+	if len(b.o.Rules) != 2 {
+		t.Errorf("rules with two CLATs: %v", b.o.Rules)
+	}
+	tun1 := byName(t, k, "clat1").Attrs().Index
+	for src, want := range map[string]int{"192.0.0.1": tun0, "192.0.0.3": tun1} {
+		if via, err := leadsFrom(k, netip.MustParseAddr(src)); err != nil || via != want {
+			t.Errorf("%s leaves by %d, %v", src, via, err)
+		}
+	}
+	if rs, err := k.handle.RouteGet(net.IPv4(203, 0, 113, 1)); err != nil || rs[0].LinkIndex != tun1 {
+		t.Errorf("new flows: %v %v", rs, err)
+	}
+
+	// Foreign hands.
+	must(t, k.cleanUpRules())
+	b.pass()
+	if b.pass(); len(b.o.Rules) != 2 {
+		t.Errorf("rules not put back: %v", b.o.Rules)
+	}
+
+	// Out of reach: held, and nothing of its flows goes by the other.
+	must(t, k.handle.LinkSetDown(wlan))
+	b.until(Up, Held)
+	if via, err := leadsFrom(k, netip.MustParseAddr("192.0.0.1")); err == nil {
+		t.Errorf("a flow of the held CLAT leaves by %d", via)
+	}
+	if _, err := flow.Write([]byte("x")); err == nil {
+		t.Error("a program does not hear that nothing can be reached")
+	}
+	must(t, k.handle.LinkSetDown(eth))
+	b.until(Held, Held)
+	if _, err := dialUDP(t, ""); !errors.Is(err, syscall.ENETUNREACH) {
+		t.Errorf("no network at all: %v", err)
+	}
+	if got := byName(t, k, "clat0").Attrs().Index; got != tun0 {
+		t.Error("another TUN")
+	}
+
+	// Home again.
+	must(t, k.handle.LinkSetUp(wlan))
+	b.network(wlan, "2001:db8:1::", 600)
+	b.until(Up, Held)
+	if _, err := flow.Write([]byte("x")); err != nil {
+		t.Errorf("the flow has not survived: %v", err)
+	}
+	if got := byName(t, k, "clat0").Attrs().Index; got != tun0 {
+		t.Error("another TUN")
+	}
+	// Another network.
+	must(t, k.handle.AddrDel(wlan, &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP("2001:db8:1::10"), Mask: net.CIDRMask(64, 128)}}))
+	addAddr(t, k, wlan, "2001:db8:3::10/64", unix.IFA_F_NODAD)
+	must(t, k.handle.RouteReplace(&netlink.Route{
+		Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}, LinkIndex: wlan.Attrs().Index, Gw: net.ParseIP("2001:db8:3::1"), Priority: 600,
+	}))
+	b.until(Up, Held)
+	flow.SetReadDeadline(time.Now().Add(time.Second))
+	if _, err := flow.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNABORTED) {
+		t.Errorf("the flow has not ended: %v", err)
+	}
+	if strings.Contains(b.log.String(), "put back") && strings.Count(b.log.String(), "put back") > 2 {
+		t.Errorf("somebody is blamed:\n%s", &b.log)
+	}
+
+	// As a kill leaves it, but for what dies with the process.
+	for _, c := range slices.Clone(b.rec.running) {
+		must(t, c.steering.Close())
+		must(t, c.tun.Close())
+	}
+	_, _, err = CleanUp(k, b.rec.journal)
+	must(t, err)
+	o := observe(t, k)
+	if len(o.Rules) != 0 || slices.ContainsFunc(o.Routes, func(r Route) bool { return r.Protocol == Protocol }) ||
+		slices.ContainsFunc(o.Addrs, func(a Addr) bool { return a.looksLikeCLAT() }) {
+		t.Errorf("left behind: %+v %+v %+v", o.Rules, o.Routes, o.Addrs)
+	}
+}
+
+// Whatever the routes say, the CLAT's IPv4 does not get out untranslated.
+func TestKernelGuards(t *testing.T) {
+	b := newRealBench(t)
+	k := b.k
+	b.uplink("wlan0", "2001:db8:1::", 600)
+	b.until(Up)
+	other, peer := addVeth(t, k, "eth0", "to-eth0")
+	addAddr(t, k, other, "198.51.100.2/24", 0)
+	zero := &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
+	native := &netlink.Route{Dst: zero, LinkIndex: other.Attrs().Index, Gw: net.IPv4(198, 51, 100, 1), Priority: 100}
+	must(t, k.handle.RouteAdd(native))
+	must(t, k.handle.NeighSet(&netlink.Neigh{LinkIndex: other.Attrs().Index, IP: net.IPv4(198, 51, 100, 1), HardwareAddr: peer.Attrs().HardwareAddr, State: netlink.NUD_PERMANENT}))
+	b.until(Up)
+	b.until(Up)
+	if b.o.Memory.CLATs[0].IPv4.String() != "192.0.0.1" || len(b.rec.guards) != 1 {
+		t.Fatalf("guards %v", b.rec.guards)
+	}
+	must(t, k.cleanUpRules()) // whoever did that
+	received := func() uint64 { return byName(t, k, "to-eth0").Attrs().Statistics.RxPackets }
+	c, err := dialUDP(t, "192.0.0.1")
+	must(t, err)
+	d, err := dialUDP(t, "198.51.100.2")
+	must(t, err)
+	before := received()
+	for range 1000 {
+		c.Write([]byte("x"))
+	}
+	if n := received() - before; n > 100 {
+		t.Errorf("%d of 1000 got out", n)
+	}
+	for range 1000 {
+		d.Write([]byte("x"))
+	}
+	if n := received() - before; n < 1000 {
+		t.Errorf("of the others only %d got out", n)
+	}
+	if n, err := b.rec.guards[other.Attrs().Index].guard.(*steer.Guard).LeakedIPv4(); n != 1000 || err != nil {
+		t.Errorf("%d counted, %v", n, err)
+	}
+	must(t, b.rec.Down())
+}
+
+// A BPF program of another CLAT is seen at an uplink, ours are not.
+func TestKernelSeesAnotherCLAT(t *testing.T) {
+	b := newRealBench(t)
+	wlan := b.uplink("wlan0", "2001:db8:1::", 600)
+	b.until(Up)
+	b.until(Up)
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "nm_CLAT_egress", Type: ebpf.SchedCLS, License: "MIT",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()},
+	})
+	must(t, err)
+	defer p.Close()
+	must(t, b.k.handle.QdiscReplace(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: wlan.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}}))
+	must(t, b.k.handle.FilterAdd(&netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: wlan.Attrs().Index, Parent: netlink.HANDLE_MIN_EGRESS, Priority: 7, Protocol: unix.ETH_P_ALL},
+		Fd:          p.FD(), Name: "nm_CLAT_egress", DirectAction: true,
+	}))
+	b.until(Down)
+	if d := Plan(b.o, b.conf).Uplinks[0]; !d.Standby || d.Why != "another CLAT is at work: wlan0 has the BPF program nm_CLAT_egress: standing aside" {
+		t.Errorf("plan %+v", d)
+	}
+	if _, err := os.Stat("/proc/sys/net/ipv4/conf/clat0"); err == nil {
+		t.Error("the TUN is still there")
+	}
+}
+
+// Carrier is not the same as up.
+func TestKernelObservesCarrier(t *testing.T) {
+	k := enterNetns(t)
+	addVeth(t, k, "wlan0", "lan0")
+	seen := func() Link {
+		l, _ := observe(t, k).linkByName("wlan0")
+		return l
+	}
+	if l := seen(); !l.Up || !l.Carrier {
+		t.Errorf("%+v", l)
+	}
+	must(t, k.handle.LinkSetDown(byName(t, k, "lan0")))
+	if l := seen(); !l.Up || l.Carrier {
+		t.Errorf("%+v", l)
+	}
+}

@@ -1,0 +1,235 @@
+package steer
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// guardedLink is a laptop with a link that is no uplink of a CLAT, and who
+// listens at its other end.
+type guardedLink struct {
+	laptop *host
+	index  int
+	peer   net.PacketConn
+}
+
+func newGuardedLink(t *testing.T) *guardedLink {
+	t.Helper()
+	needsRoot(t)
+	l := &guardedLink{laptop: newHost(t)}
+	other := newHost(t)
+	connect(t, l.laptop, "eth0", other, "peer0")
+	l.index = l.laptop.index(t, "eth0")
+	for _, a := range []string{"198.51.100.2/24", "192.0.0.1/32", "192.0.0.7/32", "192.0.0.8/32"} {
+		l.laptop.addr(t, "eth0", a)
+	}
+	other.addr(t, "peer0", "198.51.100.1/24")
+	other.route(t, netlink.Route{Dst: &net.IPNet{IP: net.IPv4(192, 0, 0, 0).To4(), Mask: net.CIDRMask(24, 32)}, LinkIndex: other.index(t, "peer0")})
+	other.do(t, func() (err error) {
+		l.peer, err = net.ListenPacket("udp4", "198.51.100.1:9")
+		return err
+	})
+	t.Cleanup(func() { l.peer.Close() })
+	return l
+}
+
+// passes reports whether a datagram from src gets out.
+func (l *guardedLink) passes(t *testing.T, src string) bool {
+	t.Helper()
+	l.laptop.do(t, func() error {
+		d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(src)}}
+		c, err := d.Dial("udp4", "198.51.100.1:9")
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write([]byte(src))
+		return err
+	})
+	l.peer.SetReadDeadline(time.Now().Add(150 * time.Millisecond))
+	b := make([]byte, 100)
+	n, _, err := l.peer.ReadFrom(b)
+	return err == nil && string(b[:n]) == src
+}
+
+func (l *guardedLink) guard(t *testing.T, attach Attach) *Guard {
+	t.Helper()
+	var g *Guard
+	l.laptop.do(t, func() (err error) {
+		g, err = NewGuard(l.index, attach)
+		return err
+	})
+	t.Cleanup(func() { g.Close() })
+	return g
+}
+
+func TestGuard(t *testing.T) {
+	for name, attach := range attachments() {
+		t.Run(name, func(t *testing.T) {
+			l := newGuardedLink(t)
+			for _, src := range []string{"192.0.0.1", "198.51.100.2"} {
+				if !l.passes(t, src) {
+					t.Fatalf("this test proves nothing: %s does not pass", src)
+				}
+			}
+			g := l.guard(t, attach)
+			for src, want := range map[string]bool{"192.0.0.1": false, "192.0.0.7": false, "192.0.0.8": true, "198.51.100.2": true} {
+				if got := l.passes(t, src); got != want {
+					t.Errorf("%s passes: %v, want %v", src, got, want)
+				}
+			}
+			if n, err := g.LeakedIPv4(); n != 2 || err != nil {
+				t.Errorf("%d leaked, %v", n, err)
+			}
+			for range 2 {
+				if err := g.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			for _, f := range l.laptop.leftovers(t) {
+				t.Errorf("left behind: %s", f)
+			}
+			if !l.passes(t, "192.0.0.1") {
+				t.Error("still dropped")
+			}
+		})
+	}
+}
+
+// The filter of a killed process is found, and an interface that goes is no
+// error.
+func TestGuardLeftBehind(t *testing.T) {
+	l := newGuardedLink(t)
+	l.guard(t, Clsact)
+	if len(l.laptop.leftovers(t)) != 2 { // filter and qdisc
+		t.Errorf("attached: %q", l.laptop.leftovers(t))
+	}
+	if err := CleanUp(l.laptop.nl); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range l.laptop.leftovers(t) {
+		t.Errorf("left behind: %s", f)
+	}
+	for _, attach := range attachments() {
+		l := newGuardedLink(t)
+		g := l.guard(t, attach)
+		if err := l.laptop.nl.LinkDel(l.laptop.link(t, "eth0")); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestGuardOfNoInterface(t *testing.T) {
+	needsRoot(t)
+	_, err := NewGuard(99999999, Auto)
+	var e *Error
+	if !errors.As(err, &e) || e.Refused() {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Nothing is translated or sent while a steering is suspended, and it comes
+// back.
+func TestSuspend(t *testing.T) {
+	l := newLab(t)
+	s := l.steer(t, Auto)
+	l.roundTrip(t, 1)
+	if err := s.Suspend(); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.ours) != 0 {
+		t.Errorf("still ours: %v", s.ours)
+	}
+	if err := s.Suspend(); err != nil {
+		t.Error(err)
+	}
+	if err := s.SetOurs([]netip.Prefix{netip.PrefixFrom(clat6, 128)}); err != nil {
+		t.Fatal(err)
+	}
+	l.roundTrip(t, 2)
+}
+
+func TestRefused(t *testing.T) {
+	for _, tt := range []struct {
+		err  Error
+		want bool
+	}{
+		{Error{"load the BPF programs", unix.EPERM}, true},
+		{Error{"load the BPF programs", unix.ENOSYS}, true},
+		{Error{"load the BPF programs", fmt.Errorf("map: %w", unix.ENOMEM)}, false},
+		{Error{`attach uplink_egress to interface "eth0"`, unix.EINVAL}, true},
+		{Error{`attach uplink_egress to interface "eth0"`, unix.ENODEV}, false},
+		{Error{"find the uplink, interface 7", unix.EPERM}, false},
+		{Error{"list the routes", unix.EPERM}, false},
+	} {
+		if got := tt.err.Refused(); got != tt.want {
+			t.Errorf("%v: %v", &tt.err, got)
+		}
+	}
+}
+
+// The programs of others are told from ours, at both kinds of hook.
+func TestForeignPrograms(t *testing.T) {
+	l := newGuardedLink(t)
+	names := func() []string {
+		t.Helper()
+		var all []string
+		l.laptop.do(t, func() (err error) {
+			all, err = ProgramNames{}.Foreign(l.laptop.nl, l.index)
+			return err
+		})
+		slices.Sort(all)
+		return all
+	}
+	for _, attach := range attachments() {
+		l.guard(t, attach)
+	}
+	if got := names(); len(got) != 0 {
+		t.Errorf("ours are foreign: %q", got)
+	}
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "nm_clat_egress", Type: ebpf.SchedCLS, License: "MIT",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	want := []string{"clatd.o:[egress]"}
+	if haveTCX() {
+		want = append(want, "nm_clat_egress")
+		l.laptop.do(t, func() error {
+			link, err := attachTCX(hook{l.laptop.link(t, "eth0"), egress, p, "nm_clat_egress"})
+			if err == nil {
+				t.Cleanup(func() { link.Close() })
+			}
+			return err
+		})
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(l.laptop.nl.FilterAdd(&netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: l.index, Parent: netlink.HANDLE_MIN_EGRESS, Priority: 7, Protocol: unix.ETH_P_ALL},
+		Fd:          p.FD(), Name: "clatd.o:[egress]", DirectAction: true,
+	}))
+	if got := names(); !slices.Equal(got, want) {
+		t.Errorf("foreign programs %q, want %q", got, want)
+	}
+}
