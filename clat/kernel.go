@@ -63,7 +63,7 @@ func (k *Kernel) Handle() *netlink.Handle { return k.handle }
 // Observe looks at links, addresses and default routes.
 func (k *Kernel) Observe() (Observed, error) {
 	var o Observed
-	links, err := retryDump(k.handle.LinkList)
+	links, err := retryDump(k.links)
 	if err != nil {
 		return o, fmt.Errorf("list links: %w", err)
 	}
@@ -116,25 +116,6 @@ func retryDump[T any](dump func() ([]T, error)) ([]T, error) {
 		}
 	}
 	return res, err
-}
-
-func linksOf(links []netlink.Link) []Link {
-	bridges := map[int]bool{}
-	for _, l := range links {
-		if l.Type() == "bridge" {
-			bridges[l.Attrs().Index] = true
-		}
-	}
-	out := make([]Link, 0, len(links))
-	for _, l := range links {
-		a := l.Attrs()
-		out = append(out, Link{
-			Index: a.Index, Name: a.Name, Kind: kind(l), Alias: a.Alias,
-			Up: a.Flags&net.FlagUp != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0, Loopback: a.Flags&net.FlagLoopback != 0,
-			BridgePort: bridges[a.MasterIndex], MTU: a.MTU,
-		})
-	}
-	return out
 }
 
 // kind is the rtnetlink kind; netlink calls hardware "device", and tun "tuntap".

@@ -76,16 +76,19 @@ func (m Memory) clat(uplink int) Remembered {
 
 // Link is a network interface.
 type Link struct {
-	Index      int
-	Name       string
-	Kind       string // rtnetlink kind: "tun", "wireguard", "bridge"; empty for hardware
-	Alias      string
-	Up         bool // administratively up
-	Carrier    bool
-	Loopback   bool
-	BridgePort bool
-	MTU        int  // of the device
-	MTU6       MTU6 // net.ipv6.conf.LINK.mtu, which follows the RA's MTU option; 0 if not known
+	Index   int
+	Name    string
+	Kind    string // rtnetlink kind: "tun", "wireguard", "bridge"; empty for hardware
+	Alias   string
+	Up      bool // administratively up
+	Carrier bool
+	// CarrierChanges counts how often the carrier came or went: it may have
+	// done both since the last look.
+	CarrierChanges int
+	Loopback       bool
+	BridgePort     bool
+	MTU            int  // of the device
+	MTU6           MTU6 // net.ipv6.conf.LINK.mtu, which follows the RA's MTU option; 0 if not known
 	// Programs are BPF programs at an uplink's packets that look like somebody
 	// else's CLAT.
 	Programs []string

@@ -21,6 +21,7 @@ type discovery struct {
 	finder  *pref64.Finder
 	own     []netip.Prefix // what the finder was last told
 	carrier bool
+	changes int // of the carrier
 	paused  bool
 	stop    context.CancelFunc
 }
@@ -55,9 +56,9 @@ func (d *tnat64d) search(o clat.Observed, conf clat.Config) {
 			old = nil
 		}
 		if old == nil {
-			d.links[l.Index] = d.discover(up, want, l.Carrier)
+			d.links[l.Index] = d.discover(up, want, l)
 		} else {
-			old.attach(l.Carrier)
+			old.attach(l)
 		}
 		keep[l.Index] = true
 	}
@@ -70,9 +71,9 @@ func (d *tnat64d) search(o clat.Observed, conf clat.Config) {
 }
 
 // discover starts to look for the PREF64 of a link.
-func (d *tnat64d) discover(up clat.Uplink, a asks, carrier bool) *discovery {
+func (d *tnat64d) discover(up clat.Uplink, a asks, link clat.Link) *discovery {
 	ctx, stop := context.WithCancel(d.ctx)
-	l := &discovery{link: up, asks: a, stop: stop, carrier: carrier, paused: true}
+	l := &discovery{link: up, asks: a, stop: stop, carrier: link.Carrier, changes: link.CarrierChanges, paused: true}
 	l.finder = pref64.NewFinder(pref64.Options{
 		Interface: up.Index, Name: up.Name,
 		Static:    a.static,
@@ -97,13 +98,13 @@ func (d *tnat64d) discover(up clat.Uplink, a asks, carrier bool) *discovery {
 	return l
 }
 
-// attach notes whether the link has a carrier. One that comes back may lead to
-// another network.
-func (l *discovery) attach(carrier bool) {
-	if carrier && !l.carrier {
+// attach notes whether the link has a carrier. One that has come back, even
+// before anybody saw that it was away, may lead to another network.
+func (l *discovery) attach(link clat.Link) {
+	if link.Carrier && (!l.carrier || link.CarrierChanges != l.changes) {
 		l.finder.Attached()
 	}
-	l.carrier = carrier
+	l.carrier, l.changes = link.Carrier, link.CarrierChanges
 }
 
 // pause stops questions to resolvers while there is no use for an answer.
