@@ -27,8 +27,8 @@ const (
 )
 
 var (
-	errSilent  = errors.New("does not answer")
-	errRefuses = errors.New("cannot be reached")
+	errSilent      = errors.New("does not answer")
+	errUnreachable = errors.New("cannot be reached")
 )
 
 // dialFunc connects to port 53 of a server, over the uplink. The network is
@@ -167,7 +167,7 @@ func dialError(err error) error {
 	if errors.As(err, &sys) {
 		err = sys.Err
 	}
-	return fmt.Errorf("%w (%w)", errRefuses, err)
+	return fmt.Errorf("%w (%w)", errUnreachable, err)
 }
 
 func overTCP(err error) error { return fmt.Errorf("%w over TCP", err) }

@@ -604,3 +604,32 @@ func TestReceiveEnds(t *testing.T) {
 		t.Error("an orderly end was reported as an error")
 	}
 }
+
+// TestRASourceResolvers: resolvers come by both ways, and alone as well.
+func TestRASourceResolvers(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		acceptRA int
+		uid      int
+	}{{"kernel", 1, 65534}, {"raw", 0, 0}} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newTestNet(t, c.acceptRA).newLink("up0")
+			r := l.start(c.uid)
+			if c.uid == 0 {
+				if _, err := l.solicitation(); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				for deadline := time.Now().Add(5 * time.Second); !strings.Contains(r.log.String(), "accept_ra") && time.Now().Before(deadline); {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			l.advertise(router1, &ndp.RecursiveDNSServer{Lifetime: time.Hour, Servers: addrs("2001:db8::53", "fe80::53")})
+			rep := r.next()
+			if len(rep.Resolvers) != 2 || rep.Resolvers[0].Addr != netip.MustParseAddr("2001:db8::53") || rep.Resolvers[1].Router != router1 ||
+				time.Until(rep.Resolvers[0].Expires).Round(time.Minute) != time.Hour || len(rep.Observations)+len(rep.Ignored) != 0 {
+				t.Errorf("report %+v", rep)
+			}
+		})
+	}
+}

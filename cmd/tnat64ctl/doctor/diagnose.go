@@ -278,7 +278,7 @@ func noPREF64(f Findings) (Diagnosis, bool) {
 // refusedPREF64: every prefix is one that must not be used.
 func refusedPREF64(f Findings) (Diagnosis, bool) {
 	for _, p := range f.pref64() {
-		if !f.refused(p) {
+		if !f.RA.refuses(p) {
 			return none, false
 		}
 	}
@@ -288,10 +288,6 @@ func refusedPREF64(f Findings) (Diagnosis, bool) {
 		Sentence: fmt.Sprintf("the NAT64 prefix %s of this network contains its own link or this host's address, so that it cannot be used", p),
 		Next:     "tell the operator of the network that the prefix is wrong",
 	}, fits
-}
-
-func (f Findings) refused(p netip.Prefix) bool {
-	return slices.ContainsFunc(f.RA.Refused, func(r Refused) bool { return r.Prefix == p })
 }
 
 // unfitHost: this host cannot run tnat64d.

@@ -180,8 +180,8 @@ func (e *examination) tryPaths(ctx context.Context) {
 	}
 	var ways []netip.Prefix
 	// Where the two disagree it matters which of them is right.
-	for _, p := range union(e.pref64(), e.DNS.pref64()) {
-		if !e.refused(p) && len(ways) < maxPrefixes {
+	for _, p := range union(prefixes(e.Uplink.Name, e.Daemon, e.RA, e.DNS), e.DNS.pref64()) {
+		if !e.RA.refuses(p) && len(ways) < maxPrefixes {
 			ways = append(ways, p)
 		}
 	}

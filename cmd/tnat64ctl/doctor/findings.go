@@ -217,7 +217,7 @@ func (f Fresh) filtered() bool {
 		(f.OwnRouter.OK && f.FreshRouter.failed() || f.OwnTarget.OK && f.FreshTarget.failed())
 }
 
-// routers lists PREF64s in the order advertised, each once.
+// pref64 lists PREF64s in the order advertised, each once.
 func (r RA) pref64() []netip.Prefix {
 	var ps []netip.Prefix
 	for _, router := range r.Routers {
@@ -273,22 +273,32 @@ func (d Daemon) translates(name string) bool {
 	return ok && (u.State == control.Up || u.State == control.Moving)
 }
 
-// pref64 lists the prefixes that a CLAT could use, best first: configured,
-// advertised, and only if there are none of these, from DNS (standards.md O-6).
+// pref64 lists the prefixes that a CLAT could use, best first.
 func (f Findings) pref64() []netip.Prefix {
+	return prefixes(f.Uplink.Name, f.Daemon, f.RA, f.DNS)
+}
+
+// prefixes lists those that are configured or advertised, and only if there are
+// none of these, those from DNS (standards.md O-6).
+func prefixes(uplink string, d Daemon, ra RA, dns DNS) []netip.Prefix {
 	var ps []netip.Prefix
-	if u, ok := f.Daemon.uplink(f.Uplink.Name); ok {
+	if u, ok := d.uplink(uplink); ok {
 		for _, p := range u.PREF64 {
 			if p.Source == "static" {
 				ps = union(ps, []netip.Prefix{p.Prefix})
 			}
 		}
 	}
-	ps = union(ps, f.RA.pref64())
+	ps = union(ps, ra.pref64())
 	if len(ps) == 0 {
-		ps = f.DNS.pref64()
+		ps = dns.pref64()
 	}
 	return ps
+}
+
+// refuses reports whether p was advertised and must not be used.
+func (r RA) refuses(p netip.Prefix) bool {
+	return slices.ContainsFunc(r.Refused, func(r Refused) bool { return r.Prefix == p })
 }
 
 // formable lists the prefixes in which tnat64d would form an address: what
