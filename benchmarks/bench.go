@@ -100,7 +100,7 @@ func (b *session) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.generator = &generator{path: path, warm: b.warm(), win: b.window, port: 7100}
+	b.generator = &generator{path: path, warm: b.warm(), win: b.window, patience: b.patience, port: 7100}
 	if b.tnat64d == "" {
 		b.tnat64d = filepath.Join(b.dir, "tnat64d")
 		if err := build(ctx, b.tnat64d); err != nil {
@@ -149,7 +149,7 @@ func (b *session) find(ctx context.Context, c contestant) (string, error) {
 	if rootErr != nil {
 		return "", rootErr
 	}
-	out, installErr := exec.CommandContext(ctx, filepath.Join(root, "packaging", "install-packages.sh"), c.packages()...).CombinedOutput()
+	out, installErr := tool(ctx, b.dir, filepath.Join(root, "packaging", "install-packages.sh"), c.packages()...).CombinedOutput()
 	if installErr != nil {
 		return "", fmt.Errorf("%w, and cannot be installed: %w\n%s", err, installErr, strings.TrimSpace(string(out)))
 	}
@@ -168,8 +168,8 @@ func moduleRoot(ctx context.Context) (string, error) {
 // build builds tnat64d of this source tree as the Makefile does.
 func build(ctx context.Context, path string) error {
 	version := firstLine(output(ctx, "git", "-c", "safe.directory=*", "describe", "--tags", "--always", "--dirty"))
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+version, "-o", path, "tnat64d/cmd/tnat64d")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd := tool(ctx, filepath.Dir(path), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+version, "-o", path, "tnat64d/cmd/tnat64d")
+	cmd.Env = append(cmd.Env, "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build tnat64d: %w\n%s", err, out)
 	}

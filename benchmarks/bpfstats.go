@@ -17,7 +17,8 @@ type bpfProgram struct {
 	Engine       string  `json:"engine"`
 	Load         string  `json:"load"`
 	Name         string  `json:"name"`
-	RunsPerUnit  float64 `json:"runs_per_datagram"`
+	Runs         float64 `json:"runs"` // per datagram or MB of payload
+	Per          string  `json:"per"`
 	NSPerRun     float64 `json:"ns_per_run"`
 	Instructions int     `json:"instructions"` // the program is long, of which a packet takes a path
 	MachineCode  int     `json:"machine_code"` // bytes after compilation
@@ -65,15 +66,18 @@ func (b *session) countPrograms(ctx context.Context, find func(contestant, setup
 				continue
 			}
 			for id, run := range after {
-				runs := run.runs - before[id].runs
-				if runs < 100 {
+				was, ok := before[id]
+				runs := run.runs - was.runs
+				if !ok || runs < 100 {
 					continue // of another contestant
 				}
+				seconds := run.at.Sub(was.at).Seconds()
 				p := bpfProgram{Engine: d.engine, Load: l.ID, Name: run.name, Instructions: run.instructions, MachineCode: run.machineCode,
-					NSPerRun: float64((run.time - before[id].time).Nanoseconds()) / float64(runs)}
-				if r.Units > 0 {
-					// The programs ran for longer than was counted.
-					p.RunsPerUnit = float64(runs) / (float64(r.Units) * float64(after[id].at.Sub(before[id].at)) / (r.Seconds * 1e9))
+					NSPerRun: float64((run.time - was.time).Nanoseconds()) / float64(runs)}
+				// The programs ran for longer than was counted: rates are compared.
+				p.Runs, p.Per = float64(runs)/seconds/(float64(r.Units)/r.Seconds), "datagram"
+				if l.Unit.Bytes {
+					p.Runs, p.Per = float64(runs)/seconds/(float64(r.Bytes)/1e6/r.Seconds), "MB"
 				}
 				b.results.Programs = append(b.results.Programs, p)
 			}

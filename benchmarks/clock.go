@@ -13,7 +13,8 @@ import (
 // reading is what all clocks and counters of the machine say at one moment.
 type reading struct {
 	at           time.Time
-	busy, steal  time.Duration // of all CPUs; steal is what the hypervisor gave to others
+	idle, steal  time.Duration // of all CPUs; steal is what the hypervisor gave to others
+	cpus         int
 	translator   time.Duration // CPU time of the translator's process
 	instructions uint64        // of all CPUs, kernel and programs; 0 without a PMU
 }
@@ -22,32 +23,38 @@ type reading struct {
 // that Linux has today (man 5 proc).
 const userHZ = 100
 
-// readCPU reads /proc/stat: time of all CPUs since boot that was not idle.
-func readCPU() (busy, steal time.Duration, err error) {
+// readCPU reads /proc/stat into r. What is not idle is busy: the kernel measures
+// idle time, while user and system time are what a timer happened to see.
+func (r *reading) readCPU() error {
 	data, err := os.ReadFile("/proc/stat")
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
-	line, _, _ := bytes.Cut(data, []byte("\n"))
-	f := strings.Fields(string(line)) // cpu user nice system idle iowait irq softirq steal ...
+	lines := strings.Split(string(data), "\n")
+	f := strings.Fields(lines[0]) // cpu user nice system idle iowait irq softirq steal ...
 	if len(f) < 9 || f[0] != "cpu" {
-		return 0, 0, fmt.Errorf("/proc/stat begins with %q", line)
+		return fmt.Errorf("/proc/stat begins with %q", lines[0])
 	}
-	for i, field := range f[1:9] {
-		n, err := strconv.ParseInt(field, 10, 64)
+	for _, line := range lines[1:] { // cpu0 ...
+		if strings.HasPrefix(line, "cpu") {
+			r.cpus++
+		}
+	}
+	for i, d := range map[int]*time.Duration{4: &r.idle, 5: &r.idle, 8: &r.steal} {
+		n, err := strconv.ParseInt(f[i], 10, 64)
 		if err != nil {
-			return 0, 0, fmt.Errorf("/proc/stat: %w", err)
+			return fmt.Errorf("/proc/stat: %w", err)
 		}
-		d := time.Duration(n) * time.Second / userHZ
-		switch i + 1 {
-		case 4, 5: // idle, waiting for a disk
-		case 8:
-			steal = d
-		default:
-			busy += d
-		}
+		*d += time.Duration(n) * time.Second / userHZ
 	}
-	return busy, steal, nil
+	return nil
+}
+
+// busy returns the time since an earlier reading that all CPUs together were
+// not idle, nor taken away by the hypervisor.
+func (r reading) busy(since reading) time.Duration {
+	all := r.at.Sub(since.at) * time.Duration(r.cpus)
+	return max(0, all-(r.idle-since.idle)-(r.steal-since.steal))
 }
 
 // readProcess returns the CPU time of a process and its threads, in
@@ -126,7 +133,7 @@ func readMemory(pid int) (now, peak int64, err error) {
 // read reads all clocks; pid is the translator's process, or 0.
 func read(pid int, pmu *pmu) (r reading, err error) {
 	r.at = time.Now()
-	if r.busy, r.steal, err = readCPU(); err != nil {
+	if err := r.readCPU(); err != nil {
 		return r, err
 	}
 	if r.translator, err = readProcess(pid); err != nil {

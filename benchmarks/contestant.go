@@ -87,7 +87,7 @@ func choose(all []contestant, ids []string) ([]contestant, error) {
 			}
 			return nil, fmt.Errorf("unknown contestant %q; there are %s", id, strings.Join(known, ", "))
 		}
-		if !slices.Contains(chosen, all[i]) {
+		if !slices.ContainsFunc(chosen, func(c contestant) bool { return c.id() == id }) {
 			chosen = append(chosen, all[i])
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -20,11 +19,13 @@ var sources embed.FS
 // generator puts loads on stages: it runs programs/load.c on the laptop and on
 // the server, and counts.
 type generator struct {
-	path string // of the load program
-	warm time.Duration
-	win  time.Duration
-	pmu  *pmu
-	port int // the last that was used; every measurement has its own
+	path string        // of the load program
+	warm time.Duration // before what is counted
+	win  time.Duration // what is counted
+
+	patience time.Duration // for a server to listen, a connection, a first packet
+	pmu      *pmu
+	port     int // the last that was used; every measurement has its own
 }
 
 // compile builds a program of programs/ into dir.
@@ -39,7 +40,7 @@ func compile(ctx context.Context, dir, source, name string, flags ...string) (st
 	}
 	path := filepath.Join(dir, name)
 	args := append([]string{"-O2", "-pthread", "-o", path}, flags...)
-	if out, err := exec.CommandContext(ctx, "gcc", append(args, file)...).CombinedOutput(); err != nil {
+	if out, err := tool(ctx, dir, "gcc", append(args, file)...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("gcc %s: %w\n%s(Debian: apt-get install gcc libc6-dev)", source, err, out)
 	}
 	return path, nil
@@ -188,7 +189,7 @@ func (g *generator) measure(ctx context.Context, st *stage, ld load) (sample, er
 	}
 	defer server.end()
 	programs := []*program{server}
-	if err := wait(ctx, 5*time.Second, "the server did not listen", s, programs, func() bool { return server.page.state.Load() >= listening }); err != nil {
+	if err := wait(ctx, g.patience, "the server did not listen", s, programs, func() bool { return server.page.state.Load() >= listening }); err != nil {
 		return sample{}, err
 	}
 	client, err := g.start(ctx, l.Laptop, s.wrapper, s.env, append([]string{"client"}, append(common, "addr="+s.target.String())...)...)
@@ -201,11 +202,11 @@ func (g *generator) measure(ctx context.Context, st *stage, ld load) (sample, er
 	if ld.Down || ld.latency() {
 		receiver, sender = client, server
 	}
-	if err := wait(ctx, 5*time.Second, "the client got no connection", s, programs, func() bool { return client.page.state.Load() == running }); err != nil {
+	if err := wait(ctx, g.patience, "the client got no connection", s, programs, func() bool { return client.page.state.Load() == running }); err != nil {
 		return sample{}, err
 	}
 	arrived := func(c *counts) uint64 { return c.units + c.bytes }
-	if err := wait(ctx, 3*time.Second, "nothing arrived", s, programs, func() bool { return arrived(receiver.page.counts()) > 0 }); err != nil {
+	if err := wait(ctx, g.patience, "nothing arrived", s, programs, func() bool { return arrived(receiver.page.counts()) > 0 }); err != nil {
 		return sample{}, err
 	}
 	if err := pause(ctx, g.warm, s, programs); err != nil {
@@ -217,7 +218,7 @@ func (g *generator) measure(ctx context.Context, st *stage, ld load) (sample, er
 		return sample{}, err
 	}
 	got0, sent0 := receiver.page.counts(), sender.page.counts()
-	if err := pause(ctx, g.win, s, programs); err != nil {
+	if err := pause(ctx, ld.window(g.win), s, programs); err != nil {
 		return sample{}, err
 	}
 	after, err := read(s.pid, g.pmu)
@@ -228,7 +229,7 @@ func (g *generator) measure(ctx context.Context, st *stage, ld load) (sample, er
 
 	// A flood may well starve whoever is to receive it: that is a result.
 	if arrived(got1) == arrived(got0) && ld.Args[0] != "datagram" {
-		return sample{}, fmt.Errorf("nothing arrived for %s", g.win)
+		return sample{}, fmt.Errorf("nothing arrived for %s", ld.window(g.win))
 	}
 	rss, _, err := readMemory(s.pid)
 	if err != nil {
@@ -242,7 +243,7 @@ func (g *generator) measure(ctx context.Context, st *stage, ld load) (sample, er
 		Sent:    sent1.sent - sent0.sent,
 		Refused: sent1.refused - sent0.refused,
 
-		MachineCPU:    (after.busy - before.busy).Seconds(),
+		MachineCPU:    after.busy(before).Seconds(),
 		TranslatorCPU: (after.translator - before.translator).Seconds(),
 		StolenCPU:     (after.steal - before.steal).Seconds(),
 		Instructions:  after.instructions - before.instructions,

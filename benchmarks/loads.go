@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // load is something to measure between laptop and server.
@@ -43,6 +44,15 @@ func (l load) tcp() bool { return l.Args[0] != "datagram" && l.Args[0] != "round
 
 // growth reports whether the load is there only for a series.
 func (l load) growth() bool { return strings.HasPrefix(l.ID, "growth/") }
+
+// window is how long the load is measured: at a fixed rate longer, as most of
+// the time the machine is idle and what it does is to be counted in hundredths.
+func (l load) window(d time.Duration) time.Duration {
+	if l.Fixed {
+		return 2 * d
+	}
+	return d
+}
 
 // latency reports whether the load measures how long an answer takes.
 func (l load) latency() bool {

@@ -54,11 +54,11 @@ func describe(ctx context.Context) machine {
 	m.Commit = firstLine(output(ctx, "git", "-c", "safe.directory=*", "describe", "--always", "--dirty", "--tags"))
 
 	const moment = 500 * time.Millisecond
-	before, _, err := readCPU()
+	before, err := read(0, nil)
 	time.Sleep(moment)
-	after, _, err2 := readCPU()
+	after, err2 := read(0, nil)
 	if err == nil && err2 == nil {
-		m.Background = (after - before).Seconds() / moment.Seconds() / float64(m.CPUs)
+		m.Background = after.busy(before).Seconds() / after.at.Sub(before.at).Seconds() / float64(after.cpus)
 	}
 	return m
 }

@@ -32,7 +32,7 @@ namespaces of this machine, and writes results.json and report.md.
                      bin/benchmarks with -quick, -only or -contestants)
   -rounds N          how often every contestant takes its turn
   -window DURATION   how long each measurement counts
-  -rate N            datagrams per second of loads at a fixed rate (default 20000)
+  -rate N            datagrams per second of loads at a fixed rate (default 30000)
   -install           install missing Debian packages of contestants (apt-get)
   -tnat64d PATH      the daemon (default: built from this source tree)
   -list              name loads and contestants, with the estimate, and exit
@@ -50,6 +50,7 @@ type settings struct {
 	install     bool
 	tnat64d     string
 	list        bool
+	patience    time.Duration // for anything to happen; not a flag
 }
 
 func main() {
@@ -75,6 +76,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	err = bench(ctx, s, contestants(), stdout)
+	if err != nil {
+		// A terminal sends Ctrl-C to our tools as well, and one may have ended
+		// before we heard of it.
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 	if err != nil && ctx.Err() != nil {
 		err = errors.Join(errors.New("interrupted; nothing was written, everything has been cleaned up"), cleanUpErrors(err))
 	}
@@ -87,7 +96,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // parse reads the command line.
 func parse(args []string) (settings, error) {
-	var s settings
+	s := settings{patience: 4 * time.Second}
 	var only, who string
 	fs := flag.NewFlagSet("benchmarks", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // run prints the error, once
@@ -97,7 +106,7 @@ func parse(args []string) (settings, error) {
 	fs.StringVar(&s.out, "out", "", "")
 	fs.IntVar(&s.rounds, "rounds", 0, "")
 	fs.DurationVar(&s.window, "window", 0, "")
-	fs.IntVar(&s.rate, "rate", 20000, "")
+	fs.IntVar(&s.rate, "rate", 30000, "")
 	fs.BoolVar(&s.install, "install", false, "")
 	fs.StringVar(&s.tnat64d, "tnat64d", "", "")
 	fs.BoolVar(&s.list, "list", false, "")

@@ -256,13 +256,9 @@ func (r *results) reportInstructions(w *markdown) {
 	if len(r.Programs) > 0 {
 		w.text("\nThe BPF programs of tnat64d, as the kernel counted them (BPF run statistics): nanoseconds depend on the machine, runs do not.\n" +
 			"A run sees a super-packet as one. Instructions are how long a program is, of which a packet takes one path.\n\n")
-		w.header("program", "engine", "load", "runs per datagram", "ns per run", "instructions", "bytes of machine code")
+		w.header("program", "engine", "load", "runs", "ns per run", "instructions", "bytes of machine code")
 		for _, p := range r.Programs {
-			runs := "–"
-			if p.RunsPerUnit > 0 {
-				runs = fmt.Sprintf("%.2f", p.RunsPerUnit)
-			}
-			w.row("`"+p.Name+"`", p.Engine, p.Load, runs, fmt.Sprintf("%.0f", p.NSPerRun), thousands(p.Instructions), thousands(p.MachineCode))
+			w.row("`"+p.Name+"`", p.Engine, p.Load, value(p.Runs)+" per "+p.Per, fmt.Sprintf("%.0f", p.NSPerRun), thousands(p.Instructions), thousands(p.MachineCode))
 		}
 	}
 }

@@ -37,16 +37,22 @@ const (
 // estimate returns how long everything that was asked for is going to take.
 func (b *session) estimate() time.Duration {
 	d := toBegin
-	stages := make(map[setup]bool)
+	type stage struct {
+		id    string
+		setup setup
+	}
+	stages := make(map[stage]bool)
 	for _, l := range b.results.Loads {
 		who, _ := l.audience(b.contestants)
-		stages[l.Setup] = true
-		d += time.Duration(b.roundsOf(l)*len(who)) * (b.window + b.warm() + perSample)
+		for _, c := range who {
+			stages[stage{c.id(), l.stageSetup(c)}] = true
+		}
+		d += time.Duration(b.roundsOf(l)*len(who)) * (l.window(b.window) + b.warm() + perSample)
 		if l.Args[0] == "many" {
 			d += time.Duration(b.roundsOf(l)*len(who)) * 250 * time.Millisecond // to open the connections
 		}
 	}
-	d += time.Duration(len(stages)*len(b.contestants)) * perStage
+	d += time.Duration(len(stages)) * perStage
 	if b.wants("coverage") {
 		d += perCoverage
 	}
@@ -69,7 +75,7 @@ func (b *session) measure(ctx context.Context) (err error) {
 	}
 	var stages []*stage
 	find := func(c contestant, s setup) *stage {
-		i := slices.IndexFunc(stages, func(st *stage) bool { return st.contestant == c && st.setup == s })
+		i := slices.IndexFunc(stages, func(st *stage) bool { return st.contestant.id() == c.id() && st.setup == s })
 		if i < 0 {
 			i = len(stages)
 			stages = append(stages, &stage{contestant: c, setup: s})
@@ -174,7 +180,7 @@ func (b *session) finish(stages []*stage) {
 		if s.out != nil {
 			b.note("%s, %s, was %v", s.contestant.title(), s.setup, s.out)
 		}
-		if s.setup.EAM == 0 { // a table takes memory, but is not what people have
+		if s.setup == (setup{MTU: s.setup.MTU}) { // as people have it
 			r.PeakRSS = max(r.PeakRSS, s.peak)
 		}
 	}

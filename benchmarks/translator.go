@@ -49,7 +49,7 @@ func (b *session) translatorAlone(ctx context.Context) error {
 	}
 	n, d := b.repeat()
 	b.say("the translator alone: %d repetitions of %s", n, d)
-	out, err := exec.CommandContext(ctx, "go", "test", "-vet=off", "-run", "^$", "-bench", "4to6|6to4|EAM",
+	out, err := tool(ctx, b.dir, "go", "test", "-vet=off", "-run", "^$", "-bench", "4to6|6to4|EAM",
 		"-count", strconv.Itoa(n), "-benchtime", d.String(), "tnat64d/siit", "tnat64d/benchmarks").CombinedOutput()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -107,8 +107,13 @@ var counted = []string{
 	"6to4/TCP64", "6to4/TCP1500", "6to4/TCP64KiB", "6to4/UDP", "6to4/Fragment", "6to4/ICMPError",
 }
 
+// callgrindTime is what counting takes, for the estimate.
 func (b *session) callgrindTime() time.Duration {
-	return 3*time.Second + time.Duration(len(counted))*2*time.Second
+	each := 2500 * time.Millisecond
+	if b.quick {
+		each = 1400 * time.Millisecond
+	}
+	return 3*time.Second + time.Duration(len(counted))*each
 }
 
 // countInstructions counts the instructions of the user engine's translator in
@@ -121,7 +126,7 @@ func (b *session) countInstructions(ctx context.Context) error {
 	}
 	if _, err := exec.LookPath("valgrind"); err != nil && b.install {
 		if root, err := moduleRoot(ctx); err == nil {
-			if out, err := exec.CommandContext(ctx, filepath.Join(root, "packaging", "install-packages.sh"), "valgrind").CombinedOutput(); err != nil {
+			if out, err := tool(ctx, b.dir, filepath.Join(root, "packaging", "install-packages.sh"), "valgrind").CombinedOutput(); err != nil {
 				b.say("valgrind cannot be installed: %v: %s", err, lastLines(string(out), 3))
 			}
 		}
@@ -132,16 +137,16 @@ func (b *session) countInstructions(ctx context.Context) error {
 		return nil
 	}
 	binary := filepath.Join(b.dir, "siit.test")
-	if out, err := exec.CommandContext(ctx, "go", "test", "-vet=off", "-c", "-o", binary, "tnat64d/siit").CombinedOutput(); err != nil {
+	if out, err := tool(ctx, b.dir, "go", "test", "-vet=off", "-c", "-o", binary, "tnat64d/siit").CombinedOutput(); err != nil {
 		return fmt.Errorf("build the benchmarks of siit: %w\n%s", err, out)
 	}
 	b.say("instructions per packet, in callgrind")
 	run := func(name string, n int) (float64, error) {
 		direction, what, _ := strings.Cut(name, "/")
-		cmd := exec.CommandContext(ctx, valgrind, "--tool=callgrind", "--callgrind-out-file=/dev/null", binary, "-test.run", "^$",
+		cmd := tool(ctx, b.dir, valgrind, "--tool=callgrind", "--callgrind-out-file=/dev/null", binary, "-test.run", "^$",
 			"-test.bench", "^Benchmark"+direction+"$/^"+what+"$", "-test.benchtime", strconv.Itoa(n)+"x")
 		// Nothing beside the benchmark, and no signals, which callgrind does not survive.
-		cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=off", "GODEBUG=asyncpreemptoff=1")
+		cmd.Env = append(cmd.Env, "GOMAXPROCS=1", "GOGC=off", "GODEBUG=asyncpreemptoff=1")
 		out, err := cmd.CombinedOutput()
 		m := collected.FindSubmatch(out)
 		if err != nil || m == nil {
