@@ -25,20 +25,23 @@ import (
 
 var updateGolden = flag.Bool("update", false, "write what tnat64ctl doctor says into its golden files")
 
-// atOnce is how many networks are examined at the same time. They mostly wait.
-const atOnce = 8
-
-// examined is a network, and what the doctor is to look at there.
-type examined struct {
-	name    string // of the golden file
+// practice is a network and the doctor's visits there, one after the other.
+type practice struct {
 	network lab.Options
-	prepare func(l *lab.Lab) error // the laptop, before the doctor comes and after tnat64d
-	args    []string               // besides those of every examination
-	nobody  bool                   // examined by an ordinary user
-	daemon  bool                   // tnat64d runs
+	visits  []visit
+}
+
+// visit is one run of tnat64ctl doctor on the laptop.
+type visit struct {
+	name   string   // of the golden file
+	args   []string // besides those of every visit
+	status int
+	nobody bool // run by an ordinary user
+	daemon bool // tnat64d is started before, and stays for the visits that follow
+	// prepare, if set, changes the network or the laptop beforehand.
+	prepare func(l *lab.Lab) error
 	// during, if set, is called while the doctor is at work.
 	during func(l *lab.Lab, doctor *os.Process) error
-	status int
 }
 
 var (
@@ -49,136 +52,173 @@ var (
 	deep          = append([]string{"-deep"}, target...)
 )
 
-var examinations = []examined{
-	{name: "healthy", network: lab.Options{DNS: dns64}, args: deep},
-	{name: "healthy-running", network: lab.Options{DNS: dns64}, args: deep, daemon: true},
-	{name: "healthy-ordinary-user", network: lab.Options{DNS: dns64}, args: target, nobody: true},
-	{name: "healthy-no-target", network: lab.Options{PREF64: anotherPREF64, DNS: noDNS64}},
-	{name: "no-pref64", network: lab.Options{NoPREF64: true, DNS: noDNS64}, args: target, status: 1},
-	{name: "dns64-only", network: lab.Options{NoPREF64: true, DNS: dns64}, args: target},
-	{name: "plat-dead", network: lab.Options{DeadPREF64: []netip.Prefix{lab.WellKnownPrefix}, DNS: dns64}, args: deep, status: 1},
-	{name: "black-hole", network: lab.Options{BlackHole: 1400, DNS: dns64}, args: target, status: 1},
-	{name: "small-mtu", network: lab.Options{MTUISP: 1400, DNS: dns64}, args: target},
-	{name: "dhcpv6-only", network: lab.Options{DHCPv6: true, DNS: dns64}, args: target, status: 1},
-	{name: "native-ipv4", network: lab.Options{NativeIPv4: true, DNS: noDNS64}, args: target},
-	{name: "captive-portal", network: lab.Options{NoPREF64: true, DNS: &lab.DNS{Captive: true}}, args: target, status: 1},
-	{name: "small-mtu-ping-group", network: lab.Options{MTUISP: 1400, DNS: dns64}, args: target, nobody: true, prepare: pingGroup},
-	{name: "dns-silent", network: lab.Options{DNS: &lab.DNS{Silent: true}}, args: target, status: 1},
-	{name: "two-prefixes-one-dead", args: target, status: 1, network: lab.Options{
-		MorePREF64: []netip.Prefix{anotherPREF64}, DeadPREF64: []netip.Prefix{lab.WellKnownPrefix}, DNS: dns64}},
-	{name: "disagreement", network: lab.Options{DNS: &lab.DNS{Prefixes: []netip.Prefix{anotherPREF64}}}, args: target, status: 1},
-	{name: "nd-filter", network: lab.Options{NDFilter: 1, DNS: dns64}, args: deep, status: 1},
-	{name: "interrupted", args: deep, status: 1, during: interrupt},
-	{name: "no-ipv6", prepare: vanish, args: target, status: 1},
-	{name: "ipv6-off", args: target, status: 1, prepare: func(l *lab.Lab) error {
-		return l.Laptop.Sysctl("net.ipv6.conf."+lab.Uplink+".disable_ipv6", "1")
+// Those that take longest come first.
+var practices = []practice{
+	{lab.Options{DNS: dns64}, []visit{
+		{name: "no-ipv6", prepare: vanish, args: target, status: 1},
+		{name: "ipv6-off", prepare: ipv6Off, args: target, status: 1},
 	}},
-	{name: "vpn-resolver", network: lab.Options{DNS: dns64}, prepare: vpn, args: target, daemon: true},
-	{name: "other-clat", network: lab.Options{DNS: dns64}, prepare: anotherCLAT},
+	{lab.Options{DNS: dns64}, []visit{
+		{name: "healthy", args: deep},
+		{name: "interrupted", args: deep, status: 1, during: interrupt},
+		{name: "healthy-ordinary-user", args: target, nobody: true},
+		{name: "healthy-running", args: deep, daemon: true},
+		{name: "healthy-running-ordinary-user", args: target, nobody: true},
+		{name: "vpn-resolver", args: target, prepare: vpn},
+	}},
+	{lab.Options{MorePREF64: []netip.Prefix{anotherPREF64}, DeadPREF64: []netip.Prefix{lab.WellKnownPrefix}, DNS: dns64}, []visit{
+		{name: "two-prefixes-one-dead", args: target, status: 1},
+		{name: "plat-dead", args: deep, status: 1, prepare: func(l *lab.Lab) error { return l.PLATDead(true, anotherPREF64) }},
+	}},
+	{lab.Options{BlackHole: 1400, DNS: dns64}, []visit{
+		{name: "black-hole", args: target, status: 1},
+		{name: "black-hole-beyond", args: target, status: 1, prepare: func(l *lab.Lab) error { return l.SetBlackHole(0, 1400) }},
+	}},
+	{lab.Options{NDFilter: 1, DNS: dns64}, []visit{{name: "nd-filter", args: deep, status: 1}}},
+	{lab.Options{NoPREF64: true, DNS: noDNS64}, []visit{
+		{name: "no-pref64", args: target, status: 1},
+		{name: "no-pref64-ordinary-user", args: target, status: 1, nobody: true},
+		{name: "captive-portal", args: target, status: 1, prepare: dns(lab.DNS{Captive: true})},
+		{name: "dns64-only", args: target, prepare: dns(lab.DNS{})},
+		{name: "dns-broken", args: target, status: 1, prepare: dns(lab.DNS{ServFail: true})},
+	}},
+	{lab.Options{MTUISP: 1400, DNS: dns64}, []visit{
+		{name: "small-mtu", args: target},
+		{name: "small-mtu-ping-group", args: target, nobody: true, prepare: pingGroup},
+		{name: "disagreement", args: target, status: 1, prepare: dns(lab.DNS{Prefixes: []netip.Prefix{anotherPREF64}})},
+		{name: "dns-silent", args: target, status: 1, prepare: dns(lab.DNS{Silent: true})},
+	}},
+	{lab.Options{DHCPv6: true, DNS: dns64}, []visit{{name: "dhcpv6-only", args: target, status: 1}}},
+	{lab.Options{PREF64: anotherPREF64, DNS: noDNS64}, []visit{
+		{name: "healthy-no-target"},
+		{name: "other-clat", prepare: anotherCLAT},
+		{name: "native-ipv4", args: target, prepare: func(l *lab.Lab) error { return l.SetNativeIPv4(true) }},
+		{name: "ra-ignored", args: target, status: 1, prepare: func(l *lab.Lab) error {
+			return errors.Join(l.SetNativeIPv4(false), l.Laptop.Sysctl("net.ipv6.conf."+lab.Uplink+".accept_ra", "0"), l.Forget(lab.Uplink))
+		}},
+	}},
 }
 
 // TestDoctor examines healthy and broken networks, all with real packets, and
 // compares all that the doctor says with a golden file for each.
 func TestDoctor(t *testing.T) {
 	needRoot(t)
-	ctl, daemon := built(t, "tnat64ctl"), built(t, "tnat64d")
+	ctl, tnat64d := built(t, "tnat64ctl"), built(t, "tnat64d")
 	if err := os.Chmod(binaries.dir, 0o755); err != nil { // for the ordinary user
 		t.Fatal(err)
 	}
-	type outcome struct {
-		said   string
-		status int
-		err    error
-	}
-	outcomes := make([]chan outcome, len(examinations))
-	places := make(chan struct{}, atOnce)
 	var all sync.WaitGroup
 	defer all.Wait()
-	for i, e := range examinations {
-		outcomes[i] = make(chan outcome, 1)
+	outcomes := make([]chan outcome, len(practices))
+	for i, p := range practices {
+		outcomes[i] = make(chan outcome, len(p.visits)+1)
 		all.Go(func() {
-			places <- struct{}{}
-			defer func() { <-places }()
-			var o outcome
-			o.said, o.status, o.err = e.examine(t.Context(), ctl, daemon)
-			outcomes[i] <- o
+			defer close(outcomes[i])
+			if err := p.visit(t.Context(), ctl, tnat64d, outcomes[i]); err != nil {
+				outcomes[i] <- outcome{err: err}
+			}
 		})
 	}
-	for i, e := range examinations {
-		t.Run(e.name, func(t *testing.T) {
-			o := <-outcomes[i]
-			if o.err != nil {
-				t.Fatalf("%v\n%s", o.err, o.said)
-			}
-			golden(t, filepath.Join("testdata", "doctor", e.name+".txt"), o.said)
-			if o.status != e.status {
-				t.Errorf("exit status %d, want %d", o.status, e.status)
-			}
-		})
+	for i, p := range practices {
+		for _, v := range p.visits {
+			t.Run(v.name, func(t *testing.T) {
+				o, ok := <-outcomes[i]
+				if !ok {
+					t.Fatal("an earlier visit has failed")
+				}
+				o.check(t, v)
+			})
+		}
+		for o := range outcomes[i] {
+			t.Error(o.err)
+		}
 	}
 }
 
-// examine builds the network and runs the doctor on its laptop.
-func (e examined) examine(ctx context.Context, ctl, daemon string) (said string, status int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, buildTimeout+stepTimeout)
+// outcome is what a visit brought.
+type outcome struct {
+	said   string
+	status int
+	err    error
+}
+
+func (o outcome) check(t *testing.T, v visit) {
+	if o.err != nil {
+		t.Fatalf("%v\n%s", o.err, o.said)
+	}
+	golden(t, filepath.Join("testdata", "doctor", v.name+".txt"), o.said)
+	if o.status != v.status {
+		t.Errorf("exit status %d, want %d", o.status, v.status)
+	}
+}
+
+// visit builds the network and makes the visits.
+func (p practice) visit(ctx context.Context, ctl, tnat64d string, outcomes chan<- outcome) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, buildTimeout+time.Duration(len(p.visits))*stepTimeout)
 	defer cancel()
-	l, err := lab.New(ctx, e.network)
+	l, err := lab.New(ctx, p.network)
 	if err != nil {
-		return "", 0, err
+		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	socket := filepath.Join(l.Dir, "none.sock")
-	if e.daemon {
-		d, err := l.StartDaemon(ctx, daemon, "", nil)
-		if err != nil {
-			return "", 0, err
-		}
-		defer func() { err = errors.Join(err, d.Stop()) }()
-		if _, err := l.WaitCLAT(ctx); err != nil {
-			return "", 0, err
-		}
-		socket = d.Socket
-	}
 	if err := l.SetResolvConf(l.Laptop, resolvConf(l.Advert().RDNSS...)); err != nil {
-		return "", 0, err
+		return err
 	}
-	if e.prepare != nil {
-		if err := e.prepare(l); err != nil {
-			return "", 0, err
+	socket := filepath.Join(l.Dir, "none.sock")
+	for _, v := range p.visits {
+		if v.daemon {
+			d, err := l.StartDaemon(ctx, tnat64d, "", nil)
+			if err != nil {
+				return err
+			}
+			defer d.Stop()
+			if _, err := l.WaitCLAT(ctx); err != nil {
+				return err
+			}
+			socket = d.Socket
 		}
+		if v.prepare != nil {
+			if err := v.prepare(l); err != nil {
+				return err
+			}
+		}
+		// Whether an ordinary user hears a router would be chance.
+		l.Silence(v.nobody)
+		var o outcome
+		o.said, o.status, o.err = v.make(ctx, l, ctl, socket)
+		l.Silence(false)
+		outcomes <- o
 	}
+	return nil
+}
+
+// make runs the doctor on the laptop, which is to be as before afterwards.
+func (v visit) make(ctx context.Context, l *lab.Lab, ctl, socket string) (said string, status int, err error) {
 	before, err := l.Laptop.Snapshot()
 	if err != nil {
 		return "", 0, err
 	}
-	cmd := l.Laptop.Command(ctx, ctl, append([]string{"-socket", socket, "doctor"}, e.args...)...)
+	cmd := l.Laptop.Command(ctx, ctl, append([]string{"-socket", socket, "doctor"}, v.args...)...)
 	// The lab's hosts share the machine's bus.
 	cmd.Env = append(withoutProxies(os.Environ()), "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent")
-	if e.nobody {
+	if v.nobody {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
 	}
-	start := time.Now()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		return "", 0, err
 	}
-	if e.during != nil {
-		err = e.during(l, cmd.Process)
+	if v.during != nil {
+		err = v.during(l, cmd.Process)
 	}
-	err = errors.Join(err, cmd.Wait())
-	said = e.normalize(out.String(), l)
-	if took := time.Since(start); took > stepTimeout {
-		return said, 0, fmt.Errorf("it took %s", took)
+	ended := cmd.Wait()
+	said = normalize(out.String(), l)
+	if exit := new(exec.ExitError); errors.As(ended, &exit) {
+		status, ended = exit.ExitCode(), nil
 	}
-	if exit := new(exec.ExitError); errors.As(err, &exit) {
-		status, err = exit.ExitCode(), nil
-	}
-	if err != nil {
-		return said, status, err
-	}
-	after, err := l.Laptop.Snapshot()
-	if err != nil {
+	after, snapErr := l.Laptop.Snapshot()
+	if err := errors.Join(err, ended, snapErr); err != nil {
 		return said, status, err
 	}
 	if diff := before.Diff(after); len(diff) > 0 {
@@ -195,7 +235,7 @@ var (
 
 // normalize takes out of a report what differs from run to run, or from kernel
 // to kernel.
-func (e examined) normalize(s string, l *lab.Lab) string {
+func normalize(s string, l *lab.Lab) string {
 	s = strings.ReplaceAll(s, l.Dir, "DIR")
 	s = durations.ReplaceAllString(s, "TIME")
 	s = kernels.ReplaceAllString(s, "Linux VERSION, TUN, BPF with HOOK")
@@ -278,6 +318,18 @@ func interrupt(l *lab.Lab, doctor *os.Process) error {
 // pingGroup lets everybody send echoes, as distributions with systemd do.
 func pingGroup(l *lab.Lab) error {
 	return l.Laptop.Sysctl("net.ipv4.ping_group_range", "0 2147483647")
+}
+
+// dns makes the network's resolver another one.
+func dns(d lab.DNS) func(l *lab.Lab) error {
+	return func(l *lab.Lab) error {
+		l.SetDNS(d)
+		return nil
+	}
+}
+
+func ipv6Off(l *lab.Lab) error {
+	return l.Laptop.Sysctl("net.ipv6.conf."+lab.Uplink+".disable_ipv6", "1")
 }
 
 // vanish takes the router away, and what the laptop has learned of it.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 
 	"tnat64d/cmd/internal/bus"
@@ -49,30 +49,27 @@ func findOthers(ctx context.Context, b *bus.Bus, h host, u Uplink) []Other {
 	return others
 }
 
-// running returns which of the programs run in this network namespace, as far
-// as this user may see that.
+// running returns which of the programs run in this network namespace. Those
+// of which this user may not see where they run are left out: a container is as
+// likely.
 func running(names []string) []string {
-	own, _ := os.Readlink("/proc/self/ns/net")
-	comms, _ := filepath.Glob("/proc/[0-9]*/comm")
+	own, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		return nil
+	}
+	comms, _ := filepath.Glob("/proc/[0-9]*/comm") // the only error is a bad pattern
 	var found []string
 	for _, comm := range comms {
 		b, err := os.ReadFile(comm)
 		if err != nil {
-			continue
-		}
-		dir := filepath.Dir(comm)
-		// Others' processes are closed to ordinary users: they may be here.
-		if ns, err := os.Readlink(dir + "/ns/net"); err == nil && ns != own {
-			continue
+			continue // it has ended
 		}
 		name := strings.TrimSpace(string(b))
-		if _, err := strconv.Atoi(filepath.Base(dir)); err != nil {
+		if !slices.Contains(names, name) || slices.Contains(found, name) {
 			continue
 		}
-		for _, n := range names {
-			if name == n {
-				found = append(found, n)
-			}
+		if ns, err := os.Readlink(filepath.Join(filepath.Dir(comm), "ns/net")); err == nil && ns == own {
+			found = append(found, name)
 		}
 	}
 	return found
