@@ -236,6 +236,37 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// TestCannotBeInstalled has a package that Debian does not know.
+func TestCannotBeInstalled(t *testing.T) {
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skipf("needs the go command: %v", err)
+	}
+	// Not the real one: it would ask the network, and change the machine.
+	stub := t.TempDir()
+	if err := os.WriteFile(filepath.Join(stub, "apt-get"), []byte("#!/bin/sh\necho E: no such package >&2\nexit 100\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", stub+":"+os.Getenv("PATH"))
+	b := &session{settings: settings{install: true}, dir: t.TempDir()}
+	_, err := b.find(t.Context(), packaged{})
+	words := "no such package"
+	if os.Getuid() != 0 {
+		words = "these packages are missing"
+	}
+	if err == nil || !strings.Contains(err.Error(), "cannot be installed") || !strings.Contains(err.Error(), words) {
+		t.Errorf("%v", err)
+	}
+}
+
+// packaged is a contestant in a package that does not exist.
+type packaged struct{ native }
+
+func (packaged) packages() []string { return []string{"tnat64d-no-such-package"} }
+
+func (p packaged) version(ctx context.Context) (string, error) {
+	return packageVersion(ctx, p.packages()[0])
+}
+
 // TestInterrupted presses Ctrl-C at several moments. No namespace, process or
 // file is left, and no result is written.
 func TestInterrupted(t *testing.T) {

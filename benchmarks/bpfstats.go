@@ -68,8 +68,8 @@ func (b *session) countPrograms(ctx context.Context, find func(contestant, setup
 			for id, run := range after {
 				was, ok := before[id]
 				runs := run.runs - was.runs
-				if !ok || runs < 100 {
-					continue // of another contestant
+				if !ok || runs < 100 || r.Value == 0 {
+					continue // of another contestant, or nothing to compare with
 				}
 				seconds := run.at.Sub(was.at).Seconds()
 				p := bpfProgram{Engine: d.engine, Load: l.ID, Name: run.name, Instructions: run.instructions, MachineCode: run.machineCode,
