@@ -55,10 +55,14 @@ func runDoctor(socket string, args []string, stdout, _ io.Writer) error {
 	defer stop()
 	if *target != "" {
 		t, err := doctor.ParseTarget(ctx, *target)
-		if err != nil {
+		switch {
+		case errors.Is(err, doctor.ErrName):
+			o.NoTarget = err.Error() // and on to why
+		case err != nil:
 			return say.Hint(say.Usage(err), "-target takes an IPv4 address, or a name that has one, and a port: 198.51.100.7:443")
+		default:
+			o.Target = &t
 		}
-		o.Target = &t
 	}
 	findings, err := doctor.Examine(ctx, o)
 	switch {

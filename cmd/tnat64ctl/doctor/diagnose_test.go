@@ -150,6 +150,7 @@ var cases = []struct {
 }{
 	{"good", nil, "healthy"},
 	{"good, no target", with(noTarget), "healthy"},
+	{"good, target that does not resolve", with(noTarget, func(f *Findings) { f.NoTarget = `target "nowhere.example": no IPv4 address is known for it` }), "healthy"},
 	{"good, tnat64d runs", with(works, plain(answers(time.Millisecond), answers(time.Millisecond))), "healthy"},
 	{"good, tnat64d may not be asked", with(func(f *Findings) {
 		f.Daemon = Daemon{Running: true, Error: "no permission", Interfaces: map[string]string{"wlan0": "clat0"}}

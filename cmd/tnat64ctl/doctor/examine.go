@@ -17,11 +17,13 @@ import (
 
 // Options say what to look at.
 type Options struct {
-	Uplink  string       // interface name; empty: chosen
-	Target  *Target      // nil: nothing beyond the link is tested
-	Servers []netip.Addr // DNS servers to ask instead of the link's own
-	Deep    bool         // put a temporary address on the uplink; needs root
-	Socket  string       // tnat64d's control socket
+	Uplink string  // interface name; empty: chosen
+	Target *Target // nil: nothing beyond the link is tested
+	// NoTarget says why Target is nil although the user named one.
+	NoTarget string
+	Servers  []netip.Addr // DNS servers to ask instead of the link's own
+	Deep     bool         // put a temporary address on the uplink; needs root
+	Socket   string       // tnat64d's control socket
 }
 
 // limit is how long an examination may take.
@@ -53,7 +55,7 @@ func Examine(ctx context.Context, o Options) (Findings, error) {
 	}
 	e := &examination{
 		options: o, host: h, bus: bus.New(bus.Options{Timeout: busTimeout}), beyond: make(chan netip.Addr, 1),
-		Findings: Findings{Uplink: u, Addresses: h.addresses(u), IPv4: h.ipv4(u, o.Uplink != ""), Target: o.Target},
+		Findings: Findings{Uplink: u, Addresses: h.addresses(u), IPv4: h.ipv4(u, o.Uplink != ""), Target: o.Target, NoTarget: o.NoTarget},
 	}
 	defer e.bus.Close()
 	parent := ctx

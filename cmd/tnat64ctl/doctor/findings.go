@@ -23,9 +23,10 @@ type Findings struct {
 	Daemon    Daemon    `json:"tnat64d"`
 
 	// What a target is needed for.
-	Target *Target `json:"target,omitempty"`
-	Paths  []Path  `json:"paths,omitempty"` // one per PREF64, in the order of PREF64, and plain IPv4
-	Size   Size    `json:"packet_size"`
+	Target   *Target `json:"target,omitempty"`
+	NoTarget string  `json:"no_target,omitempty"` // why there is none, if there was to be one
+	Paths    []Path  `json:"paths,omitempty"`     // one per PREF64, in the order of PREF64, and plain IPv4
+	Size     Size    `json:"packet_size"`
 
 	Fresh Fresh `json:"fresh_address"`
 }

@@ -94,7 +94,7 @@ func (f *freshAddress) wait(ctx context.Context) (duplicate bool, err error) {
 		}
 		select {
 		case <-ctx.Done():
-			return false, errors.New("there was no time left")
+			return false, errors.New(noTime)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

@@ -310,6 +310,9 @@ func (f Findings) daemonLine() Line {
 }
 
 func (f Findings) pathLines() []Line {
+	if f.NoTarget != "" {
+		return []Line{{"path", Warning, "not tested: " + f.NoTarget}}
+	}
 	if f.Target == nil {
 		return []Line{{"path", Skipped, "not tested: -target HOST:PORT names an IPv4 host to reach"}}
 	}

@@ -63,8 +63,19 @@ func pingOnce(ctx context.Context, dst netip.Addr, ifindex int, source netip.Add
 		return Probe{Why: err.Error()}
 	}
 	defer e.close()
-	return e.ping(ctx, dst, ifindex, ordinary, 0)[0].probe()
+	return inTime(ctx, e.ping(ctx, dst, ifindex, ordinary, 0)[0].probe())
 }
+
+// inTime makes of a failure that came when ctx had ended something that was not
+// tested.
+func inTime(ctx context.Context, p Probe) Probe {
+	if ctx.Err() != nil && p.failed() {
+		return Probe{Why: noTime}
+	}
+	return p
+}
+
+const noTime = "there was no time left"
 
 // connect opens a TCP connection and closes it again. A connection that is
 // refused is an answer, too.
@@ -97,8 +108,12 @@ func connect(ctx context.Context, to netip.AddrPort, ifindex int) Probe {
 	if !p.OK {
 		p.Time = 0
 	}
-	return p
+	return inTime(ctx, p)
 }
+
+// ErrName is wrapped by the error for a target whose name does not resolve:
+// not necessarily the user's mistake.
+var ErrName = errors.New("no IPv4 address is known for it")
 
 // ParseTarget reads what a user wants to reach: HOST or HOST:PORT with an IPv4
 // address, or a name that has one.
@@ -118,7 +133,7 @@ func ParseTarget(ctx context.Context, text string) (Target, error) {
 		defer cancel()
 		as, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", host)
 		if err != nil {
-			return t, fmt.Errorf("target %q: %w", text, err)
+			return t, fmt.Errorf("target %q: %w: %w", text, ErrName, err)
 		}
 		a = as[0]
 	}

@@ -52,7 +52,7 @@ func findSize(ctx context.Context, dst netip.Addr, ifindex, link int) Size {
 		s.Largest = s.Told
 	}
 	if ctx.Err() != nil && s.blackHole() {
-		s.Tested, s.Why = false, "there was no time left"
+		s.Tested, s.Why = false, noTime
 	}
 	return s
 }
