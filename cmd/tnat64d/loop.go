@@ -63,6 +63,7 @@ type (
 	startIsOver   struct{} // of patience with DAD before saying ready
 	reload        struct{} // SIGHUP
 	dnsChanged    struct{} // the resolvers of some link
+	sleeping      struct{} // in a moment, logind says
 	woken         struct{ after time.Duration }
 	nudged        struct{ control.Nudge }
 	asked         struct{ f func() } // by the control socket or the metrics
@@ -107,7 +108,9 @@ func (d *tnat64d) listen(hup <-chan os.Signal) {
 		case <-d.bus.DNSChanged():
 			d.post(dnsChanged{})
 		case asleep := <-d.bus.Sleep():
-			if !asleep {
+			if asleep {
+				d.post(sleeping{})
+			} else {
 				d.post(woken{})
 			}
 		case <-d.ctx.Done():
@@ -169,6 +172,9 @@ func (d *tnat64d) handle(e event) error {
 			d.nudged.set(e.Interface, e.Resolvers)
 		}
 		d.refresh(e.Interface)
+	case sleeping:
+		d.wokeUp = time.Time{} // the next awakening is another one, however soon
+		return nil
 	case woken:
 		d.wake(e.after)
 	case engineEnded:
