@@ -137,6 +137,9 @@ func (r *Reconciler) Reconcile(o Observed, p Plans) []Outcome {
 			}
 		case !c.mayStay(p.Uplinks[i]):
 			outcomes[i].Err = c.end(true)
+			if p.Uplinks[i].CLAT != nil {
+				outcomes[i].Progress = Replan // o still has what has just gone
+			}
 		}
 	}
 	elsewhere := len(p.Uplinks) > 0 && !slices.ContainsFunc(p.Uplinks, func(d Desired) bool { return d.Uplink == r.noSteeringOn })
@@ -144,7 +147,7 @@ func (r *Reconciler) Reconcile(o Observed, p Plans) []Outcome {
 		r.noSteering = "" // another link may be another matter
 	}
 	for i, d := range p.Uplinks {
-		if outcomes[i].Err == nil {
+		if outcomes[i] == (Outcome{}) {
 			outcomes[i] = r.reconcile(o, d, p.SourceRules)
 		}
 	}
