@@ -112,9 +112,7 @@ func (c *chaos) makeGood() {
 	o := &c.host.o
 	c.conf.Enable = Auto
 	ours := func(link int) bool { return link >= 100 }
-	for i, l := range c.good.Links {
-		o.Links[i] = l
-	}
+	copy(o.Links, c.good.Links)
 	keep := slices.DeleteFunc(o.Addrs, func(a Addr) bool { return !ours(a.Link) && a.Protocol != Protocol })
 	o.Addrs = append(slices.Clone(c.good.Addrs), keep...)
 	routes := slices.DeleteFunc(o.Routes, func(r Route) bool { return !ours(r.Link) })
@@ -136,12 +134,10 @@ func (c *chaos) settle(passes int) {
 
 func (c *chaos) check() {
 	c.t.Helper()
-	var ps []Progress
 	for range 20 {
 		c.settle(1)
 		c.host.dad(true)
 		time.Sleep(max(c.rec.RetryAfter(), time.Second))
-		ps, _ = c.passAll()
 	}
 	c.host.text()
 	ps, err := c.passAll()
