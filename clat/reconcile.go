@@ -2,7 +2,6 @@ package clat
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -260,6 +259,6 @@ func (r *Reconciler) abortFlows(a netip.Addr, iface string) {
 		r.log.Debug("cannot abort connections", "iface", iface, "reason", err)
 	}
 	if n > 0 {
-		r.log.Info("connections aborted: they cannot survive the change", "iface", iface, "connections", fmt.Sprint(n))
+		r.log.Info("connections aborted: they cannot survive the change", "iface", iface, "connections", n)
 	}
 }
