@@ -40,12 +40,9 @@ func (r *Reconciler) guard(want []Uplink) {
 			g = &guarded{uplink: u}
 			r.guards[u.Index] = g
 		}
-		left := tryAgain - time.Since(g.refused)
-		switch {
-		case g.guard != nil:
-			continue
-		case !g.refused.IsZero() && left > 0:
-			r.retryIn(left)
+		// Nothing is woken up for another try: what has refused once seldom
+		// thinks better of it.
+		if g.guard != nil || !g.refused.IsZero() && time.Since(g.refused) < tryAgain {
 			continue
 		}
 		made, err := r.path.Guard(u.Index)
@@ -57,7 +54,6 @@ func (r *Reconciler) guard(want []Uplink) {
 			r.log.Warn(fmt.Sprintf("nothing keeps untranslated IPv4 of the CLAT from leaving by %s", u.Name), "iface", u.Name, "reason", err)
 		}
 		g.refused = time.Now()
-		r.retryIn(tryAgain)
 	}
 }
 

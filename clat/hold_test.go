@@ -81,6 +81,44 @@ func TestHoldLosesAddress(t *testing.T) {
 	}
 }
 
+// Only the CLAT's address goes, while it is held: it has to pass DAD again.
+func TestHoldThenAddressRemoved(t *testing.T) {
+	b := newBench(t, wlan)
+	b.up()
+	p := b.host.o.PREF64
+	b.host.o.PREF64 = nil
+	b.expect(Held, noRoute)
+	b.host.dropAddr(netip.MustParseAddr(first))
+	b.expect(Held, "steer suspend")
+	b.host.o.PREF64 = p
+	b.expect(Pending, addFirst)
+	b.host.dad(true)
+	b.expect(Up, `
+		steer ours [`+first+`/128]
+		engine translator
+		ip route append `+mainRoute)
+}
+
+// One uplink is taken down alone, and comes back in the next pass.
+func TestDownUplink(t *testing.T) {
+	b := upTwo(t)
+	if err := b.rec.DownUplink(Uplink{"wlan0", 2}); err != nil {
+		t.Error(err)
+	}
+	if got := b.host.text(); strings.Contains(got, "clat1") || strings.Contains(got, "ss -K") || !strings.Contains(got, "tun close clat0") {
+		t.Errorf("commands\n%s", got)
+	}
+	if err := b.rec.DownUplink(Uplink{"usb0", 9}); err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		b.passAll()
+		b.host.dad(true)
+	}
+	b.host.text()
+	b.expectAll([]Progress{Up, Up}, ``)
+}
+
 // From one network to another by way of nothing: TUN, IPv4 address and engine
 // stay, connections end.
 func TestHoldThenAnotherNetwork(t *testing.T) {

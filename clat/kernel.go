@@ -24,8 +24,9 @@ type Kernel struct {
 	// route is a socket for the two messages about addresses that need
 	// IFA_PROTO, which netlink's Addr does not have.
 	route *nl.SocketHandle
-	// sockets is for what is connected.
-	sockets *nl.SocketHandle
+	// sockets is for what is connected, or nil and why.
+	sockets   *nl.SocketHandle
+	noSockets error
 	// programs remembers what BPF programs are called.
 	programs steer.ProgramNames
 }
@@ -37,13 +38,11 @@ func NewKernel() (*Kernel, error) {
 		return nil, fmt.Errorf("netlink: %w", err)
 	}
 	k := &Kernel{handle: h, programs: steer.ProgramNames{}}
-	if k.route, err = newSocket(unix.NETLINK_ROUTE); err == nil {
-		k.sockets, err = newSocket(unix.NETLINK_INET_DIAG)
-	}
-	if err != nil {
+	if k.route, err = newSocket(unix.NETLINK_ROUTE); err != nil {
 		k.Close()
 		return nil, fmt.Errorf("netlink: %w", err)
 	}
+	k.sockets, k.noSockets = newSocket(unix.NETLINK_INET_DIAG)
 	return k, nil
 }
 

@@ -2,7 +2,6 @@ package clat
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -137,6 +136,9 @@ func (r *Reconciler) Reconcile(o Observed, p Plans) []Outcome {
 			}
 		case !c.mayStay(p.Uplinks[i]):
 			outcomes[i].Err = c.end(true)
+			if p.Uplinks[i].CLAT != nil {
+				outcomes[i].Progress = Replan // o still has what has just gone
+			}
 		}
 	}
 	elsewhere := len(p.Uplinks) > 0 && !slices.ContainsFunc(p.Uplinks, func(d Desired) bool { return d.Uplink == r.noSteeringOn })
@@ -144,7 +146,7 @@ func (r *Reconciler) Reconcile(o Observed, p Plans) []Outcome {
 		r.noSteering = "" // another link may be another matter
 	}
 	for i, d := range p.Uplinks {
-		if outcomes[i].Err == nil {
+		if outcomes[i] == (Outcome{}) {
 			outcomes[i] = r.reconcile(o, d, p.SourceRules)
 		}
 	}
@@ -257,6 +259,6 @@ func (r *Reconciler) abortFlows(a netip.Addr, iface string) {
 		r.log.Debug("cannot abort connections", "iface", iface, "reason", err)
 	}
 	if n > 0 {
-		r.log.Info("connections aborted: they cannot survive the change", "iface", iface, "connections", fmt.Sprint(n))
+		r.log.Info("connections aborted: they cannot survive the change", "iface", iface, "connections", n)
 	}
 }

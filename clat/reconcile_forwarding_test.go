@@ -212,7 +212,8 @@ func TestForwardingNotWanted(t *testing.T) {
 	b = newForwardingBench(t, sysctlsOf617)
 	b.forward(force)
 	b.conf.Forward = false
-	b.expect(Pending, abort+stopTranslating+unforce+closeFirst+abort+addFirst)
+	b.expect(Replan, abort+stopTranslating+unforce+closeFirst+abort)
+	b.expect(Pending, addFirst)
 }
 
 // What another program has changed meanwhile is left alone.
@@ -270,12 +271,13 @@ func TestForwardingTUNDeleted(t *testing.T) {
 	b.forward(force)
 	b.host.dropLink(100)
 	delete(b.host.o.Forwarding.Sysctls, Sysctl{"clat0", forceForwarding})
-	b.expect(Pending, `
+	b.expect(Replan, `
 		ip route del default dev  src 192.0.0.1 metric 2048 mtu 1480 proto 64
 		ip route del default dev  src 192.0.0.1 table 65 metric 64 mtu 1480 proto 64
 		ip rule del from 192.0.0.1 lookup 65
 		engine close
-	`+unforce+strings.Replace(closeFirst, "dev clat0", "dev ", 1)+addFirst)
+	`+unforce+strings.Replace(closeFirst, "dev clat0", "dev ", 1))
+	b.expect(Pending, addFirst)
 	b.expect(Up, openTUN+force+divertFirst+translate)
 }
 

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -59,7 +61,12 @@ func (b *bench) pass() (Progress, error) {
 // passAll is pass for several uplinks.
 func (b *bench) passAll() (ps []Progress, err error) {
 	b.host.o.Memory = b.rec.Memory()
-	for _, out := range b.rec.Reconcile(b.host.o, Plan(b.host.o, b.conf)) {
+	o := b.host.o
+	o.Links, o.Addrs, o.Routes, o.Rules = slices.Clone(o.Links), slices.Clone(o.Addrs), slices.Clone(o.Routes), slices.Clone(o.Rules)
+	if f := o.Forwarding; f != nil {
+		o.Forwarding = &ForwardingState{Sysctls: maps.Clone(f.Sysctls), Diverted: slices.Clone(f.Diverted), Rule: f.Rule}
+	}
+	for _, out := range b.rec.Reconcile(o, Plan(o, b.conf)) {
 		ps, err = append(ps, out.Progress), errors.Join(err, out.Err)
 	}
 	return ps, err

@@ -63,8 +63,12 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 	r := c.rec
 	c.held = time.Time{}
 	if c.tunGone(o) {
+		forwarded := c.forwards
 		if err := c.pathGone(); err != nil {
 			return Down, err
+		}
+		if forwarded {
+			return Replan, nil // the address is gone too, unlike in o
 		}
 	}
 	p, err := c.bringUpAddress(o, want.IPv6)

@@ -113,7 +113,7 @@ func (l Link) mayBeUplink() bool {
 func (o Observed) ipv6Defaults() []Route {
 	var rs []Route
 	for _, r := range o.Routes {
-		if r.IPv6 && r.Table == TableMain {
+		if r.IPv6 && r.Table == TableMain && r.Protocol != Protocol {
 			rs = append(rs, r)
 		}
 	}

@@ -246,13 +246,13 @@ func TestGuardRefused(t *testing.T) {
 		if n := strings.Count(b.log.String(), "nothing keeps untranslated IPv4 of the CLAT from leaving by eth0"); n != 1 {
 			t.Errorf("%d warnings:\n%s", n, b.log)
 		}
+		if b.rec.RetryAfter() != 0 {
+			t.Error("it does not rest")
+		}
 		b.host.failAt = ""
-		time.Sleep(b.rec.RetryAfter())
+		time.Sleep(tryAgain)
 		b.expect(Up, `guard eth0`)
 		b.expect(Up, ``)
-		if b.rec.RetryAfter() != 0 {
-			t.Error("and again")
-		}
 		b.host.dropLink(3)
 		b.pass()
 		if got := b.host.text(); !strings.Contains(got, "unguard eth0") {

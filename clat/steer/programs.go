@@ -14,6 +14,9 @@ import (
 // which the kernel does not use twice.
 type ProgramNames map[ebpf.ProgramID]string
 
+// maxNames bounds what is remembered on hosts that change their programs often.
+const maxNames = 1024
+
 // Foreign returns the names of the BPF programs and tc filters that are at the
 // interface's packets and not ours. A name that the kernel does not tell is
 // left out.
@@ -70,6 +73,9 @@ func (n ProgramNames) name(id ebpf.ProgramID) string {
 	info, err := p.Info()
 	if err != nil {
 		return ""
+	}
+	if len(n) >= maxNames {
+		clear(n)
 	}
 	n[id] = info.Name
 	return info.Name
