@@ -101,8 +101,6 @@ func (e *examination) run(ctx context.Context) {
 	first.Wait()
 
 	if e.Uplink.Name != "" {
-		// Not earlier: while the socket for router advertisements opens it takes
-		// anything for one.
 		rest.Go(func() { e.Router = askRouter(ctx, u) })
 		e.hearsay()
 		e.DNS.Servers = e.host.linkServers(ctx, e.options, e.bus, e.Uplink, e.RA, conf)

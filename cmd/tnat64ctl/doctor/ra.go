@@ -71,6 +71,12 @@ func (ra *RA) add(r pref64.Report, own []netip.Prefix) bool {
 		}
 	}
 	for _, ig := range r.Ignored {
+		switch ig.Reason {
+		case pref64.NotLinkLocal, pref64.HopLimit, pref64.Truncated:
+			// Perhaps no advertisement at all: until its filter is set the raw
+			// socket takes every ICMPv6 message, and the type is looked at last.
+			continue
+		}
 		ra.refuse(Refused{Prefix: ig.Prefix, Why: ig.Reason.Explanation()})
 	}
 	if r.RA == nil {

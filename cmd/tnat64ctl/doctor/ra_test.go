@@ -38,6 +38,7 @@ func TestAdd(t *testing.T) {
 			Ignored: []pref64.Ignored{{Reason: pref64.BadPLC, Router: second}, {Reason: pref64.BadLength, Router: second}},
 		},
 		{Observations: observed(netip.MustParsePrefix("2001:db8:9::/96"), second)},
+		{Ignored: []pref64.Ignored{{Reason: pref64.HopLimit, Router: second}, {Reason: pref64.NotLinkLocal}}},
 		{Observations: []pref64.Observation{{Prefix: nsp, Router: second, Withdrawn: true}}},
 	} {
 		ra.add(r, own)
