@@ -183,8 +183,7 @@ func (d *tnat64d) handle(e event) error {
 		}
 		// A TUN that was removed is put back by the pass, as everything is.
 		if !errors.Is(e.err, os.ErrClosed) {
-			d.complain(d.rec.Down())
-			return d.failed(fmt.Errorf("the engine of %s has stopped: %w", e.path.name, e.err))
+			return d.engineFailed(e.path, e.err)
 		}
 	}
 	err := d.pass()
@@ -209,7 +208,7 @@ func (d *tnat64d) pass() error {
 			return d.failed(err)
 		}
 		outcomes := d.rec.Reconcile(o, plans)
-		if d.again(plans, outcomes) {
+		if slices.ContainsFunc(outcomes, func(out clat.Outcome) bool { return out.Progress == clat.Replan }) {
 			continue
 		}
 		return d.conclude(plans, outcomes)
@@ -218,37 +217,14 @@ func (d *tnat64d) pass() error {
 	return nil
 }
 
-// again reports whether another look is worth more than these outcomes: the
-// plan must be made anew, or a step failed on a host that is no longer as it
-// was observed.
-func (d *tnat64d) again(plans clat.Plans, outcomes []clat.Outcome) bool {
-	for i, out := range outcomes {
-		if out.Progress == clat.Replan && out.Err == nil {
-			return true
-		}
-		if out.Err != nil && d.changedMeanwhile(plans.Uplinks[i]) {
-			return true
+// engineFailed starts over where an engine has ended by itself.
+func (d *tnat64d) engineFailed(p *path, err error) error {
+	for _, u := range d.uplinks {
+		if u.running != nil && u.running.TUN == p.name {
+			d.complain(d.rec.DownUplink(u.Uplink))
 		}
 	}
-	return false
-}
-
-// changedMeanwhile reports whether an uplink's plan is no longer what it was.
-func (d *tnat64d) changedMeanwhile(was clat.Desired) bool {
-	o, err := d.kernel.Observe()
-	if err != nil {
-		return false
-	}
-	plans, err := d.plan(&o)
-	if err != nil {
-		return false
-	}
-	for _, now := range plans.Uplinks {
-		if now.Uplink == was.Uplink {
-			return (now.CLAT == nil) != (was.CLAT == nil)
-		}
-	}
-	return true
+	return d.failed(fmt.Errorf("the engine of %s has stopped: %w", p.name, err))
 }
 
 // plan decides what should be, and follows the links with the search for
