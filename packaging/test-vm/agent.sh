@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs what test-vm sends over a virtio port: a script in base64 on one line. The
 # answer is its exit status and what it printed.
-exec 3<>/dev/virtio-ports/tnat64.agent
+exec 3<>/dev/virtio-ports/org.test.agent
 echo "ready $(cat /proc/sys/kernel/random/boot_id)" >&3
 while read -r line <&3; do
 	printf '%s' "$line" | base64 -d >/run/agent.script

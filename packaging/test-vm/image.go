@@ -37,8 +37,8 @@ var files = map[string]string{
 Description=Runs what test-vm sends
 # Early, and without the network: it also looks what happens before.
 DefaultDependencies=no
-After=local-fs.target systemd-udevd.service dev-virtio\x2dports-tnat64.agent.device
-Wants=dev-virtio\x2dports-tnat64.agent.device
+After=local-fs.target systemd-udevd.service dev-virtio\x2dports-org.test.agent.device
+Wants=dev-virtio\x2dports-org.test.agent.device
 [Service]
 ExecStart=/usr/local/sbin/agent
 KillMode=process

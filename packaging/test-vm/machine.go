@@ -63,7 +63,7 @@ func (m *machine) start(ctx context.Context, img image, deb string, n *network, 
 		"-device", "virtio-net-pci,netdev=net,mac=52:54:00:00:64:01",
 		"-device", "virtio-serial-pci",
 		"-chardev", "socket,id=agent,path="+socket+",server=on,wait=off",
-		"-device", "virtserialport,chardev=agent,name=tnat64.agent",
+		"-device", "virtserialport,chardev=agent,name=org.test.agent",
 		"-device", "virtio-rng-pci",
 		"-serial", "stdio")
 	m.qemu.Stdout = io.Discard

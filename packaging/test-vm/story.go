@@ -24,15 +24,16 @@ waits() {
 	for i in $(seq "$seconds"); do "$@" >/dev/null 2>&1 && return 0; sleep 1; done
 	echo "after $seconds seconds still not: $*"; return 1
 }
+# not COMMAND...: it must fail. (set -e does not look at "!".)
+not() { if "$@"; then echo "this should have failed: $*"; return 1; fi; }
 fetch() { curl -sS --max-time 20 http://198.51.100.7/; }
 route4() { ip -4 route show default; }
 via() { route4 | head -1 | grep -q "dev $1"; } # the best default route
 unmanaged() { nmcli -g GENERAL.STATE device show clat0 | grep "10 (unmanaged)"; }
-says() { journalctl -b -o cat "$@"; }
 # journal WORDS: the lines since the mark.
 mark() { date +%s >/run/mark; sleep 1; }
 journal() { journalctl -b -o short-monotonic --no-hostname --since "@$(cat /run/mark)" "$@"; }
-gone() { ! ip link show clat0; }
+gone() { not ip link show clat0; }
 # A fault of the machine shows the log.
 trap 's=$?; [ $s = 0 ] || { echo "--- status $s; journal:"; journalctl -b -n 40 --no-pager -o short-monotonic; ip addr; ip route; ip -6 route; }' EXIT
 set -e
@@ -44,7 +45,7 @@ var story = []scene{
 	{title: "Debian 12 with NetworkManager on an IPv6-only network, before", scripts: []string{
 		`. /etc/os-release; echo "$PRETTY_NAME, $(uname -r), $(systemctl --version | head -1), NetworkManager $(NetworkManager --version)"`,
 		`waits 90 sh -c 'ip -6 route show default | grep -q .'; ip -br addr show eth0; nmcli -t device`,
-		`! fetch`,
+		`not fetch`,
 		`find / -xdev -iname '*tnat64*' 2>/dev/null | sort; sysctl -a 2>/dev/null | grep -E '^net.*(forward|accept_ra |proxy_ndp)' | sort >/root/sysctls`,
 	}},
 	{title: "install the package", scripts: []string{
@@ -74,13 +75,13 @@ var story = []scene{
 		`mark; printf '[clat]\nengine = "user"\n' >/etc/tnat64/tnat64d.toml; systemctl reload tnat64d; waits 30 via clat0; sleep 2; fetch; journal -t tnat64d --no-pager`,
 	}},
 	{title: "a broken configuration does not take it down: reload, upgrade", scripts: []string{
-		`pidof tnat64d >/run/pid; printf '[clat]\nengin = "user"\nmtu = 7\n' >/etc/tnat64/tnat64d.toml; mark; ! systemctl reload tnat64d; journal -t tnat64d --no-pager`,
+		`pidof tnat64d >/run/pid; printf '[clat]\nengin = "user"\nmtu = 7\n' >/etc/tnat64/tnat64d.toml; mark; not systemctl reload tnat64d; journal -t tnat64d --no-pager`,
 		`mark; dpkg -i /root/tnat64d.deb`,
 		`journal -t tnat64d --no-pager`,
 		`[ "$(pidof tnat64d)" = "$(cat /run/pid)" ]; systemctl is-active tnat64d; fetch`,
 	}},
 	{title: "a restart with it says why, and does not try again", scripts: []string{
-		`mark; ! systemctl restart tnat64d; sleep 5; journal --no-pager -u tnat64d; systemctl show -p ActiveState,Result,NRestarts,ExecMainStatus tnat64d`,
+		`mark; not systemctl restart tnat64d; sleep 5; journal --no-pager -u tnat64d; systemctl show -p ActiveState,Result,NRestarts,ExecMainStatus tnat64d`,
 		`printf '[clat]\n' >/etc/tnat64/tnat64d.toml; systemctl restart tnat64d; waits 30 via clat0; fetch`,
 	}},
 	{title: "an upgrade restarts it, and a download survives", scripts: []string{
@@ -93,11 +94,11 @@ var story = []scene{
 		`mark; kill -KILL $(pidof tnat64d); waits 30 sh -c 'systemctl is-active tnat64d && pidof tnat64d'; waits 30 via clat0; fetch; journal --no-pager -u tnat64d`,
 	}},
 	{title: "no /dev/net/tun", scripts: []string{
-		`mark; mv /dev/net/tun /dev/net/away; ! systemctl restart tnat64d; journal --no-pager -t tnat64d; mv /dev/net/away /dev/net/tun`,
+		`mark; mv /dev/net/tun /dev/net/away; not systemctl restart tnat64d; journal --no-pager -t tnat64d; mv /dev/net/away /dev/net/tun`,
 		`systemctl reset-failed tnat64d; systemctl restart tnat64d; waits 30 via clat0; fetch`,
 	}},
 	{title: "a masked dispatcher", scripts: []string{
-		`mark; systemctl mask --now NetworkManager-dispatcher.service; nmcli device reapply eth0; sleep 5; journal --no-pager -u NetworkManager -u tnat64d | grep -iE 'dispatch|nudge|tnat64' || true; fetch; systemctl unmask NetworkManager-dispatcher.service`,
+		`mark; systemctl mask --now NetworkManager-dispatcher.service; nmcli device reapply eth0; sleep 5; journal --no-pager -p warning; fetch; systemctl unmask NetworkManager-dispatcher.service`,
 	}},
 	{title: "no D-Bus", scripts: []string{
 		`mark; systemctl stop dbus.socket dbus.service; sleep 1; systemctl restart tnat64d || true; sleep 3; pidof tnat64d; journal --no-pager -t tnat64d`,
@@ -122,12 +123,11 @@ var story = []scene{
 		`unmanaged; systemctl is-system-running || systemctl --failed --no-legend`,
 	}},
 	{title: "purge leaves nothing", scripts: []string{
-		`mark; apt-get purge -y -q tnat64d; journal -t tnat64d --no-pager`,
-		`echo "files: $(find / -xdev -iname '*tnat64*' ! -path '/root/*' 2>/dev/null | wc -l) in /etc, /usr, /var; /run: $(find /run -iname '*tnat64*' | wc -l)"
-		! find / /run -xdev -iname '*tnat64*' ! -path '/root/*' 2>/dev/null | grep .
-		! getent passwd tnat64; ! getent group tnat64; ! grep tnat64 /etc/passwd- /etc/group- /etc/shadow`,
-		`! pidof tnat64d; gone; ip -br addr; ip -4 route; ip -6 addr show dev eth0 | grep -c inet6; tc filter show dev eth0 ingress; tc qdisc show dev eth0 | { ! grep clsact; }
-		sysctl -a 2>/dev/null | grep -E '^net.*(forward|accept_ra |proxy_ndp)' | sort | diff /root/sysctls -; ! fetch`,
+		`mark; apt-get purge -y -qq tnat64d; journal -t tnat64d --no-pager`,
+		`find / /run -xdev -iname '*tnat64*' ! -path '/root/*' 2>/dev/null >/root/left || true; echo "$(wc -l </root/left) files"; not grep . /root/left
+		not getent passwd tnat64; not getent group tnat64`,
+		`not pidof tnat64d; gone 2>&1; ip -br addr; ip -4 route; ip -6 addr show dev eth0 | grep -c inet6; tc filter show dev eth0 ingress; not sh -c 'tc qdisc show dev eth0 | grep clsact'
+		sysctl -a 2>/dev/null | grep -E '^net.*(forward|accept_ra |proxy_ndp)' | sort | diff /root/sysctls -; not fetch`,
 	}},
 }
 
