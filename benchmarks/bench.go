@@ -132,9 +132,6 @@ func (b *session) prepare(ctx context.Context) error {
 	}
 	b.contestants = present
 	b.say("%s, %d CPUs, Linux %s; estimate %s", m.CPU, m.CPUs, m.Kernel, b.estimate().Round(time.Second))
-	if m.Background > 0.05 {
-		b.note("The machine was not quiet: %.0f %% of its CPU time was used by others before the beginning.", 100*m.Background)
-	}
 	return nil
 }
 

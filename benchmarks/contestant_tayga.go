@@ -61,14 +61,19 @@ func (c tayga) start(ctx context.Context, l *lab.Lab, s setup) (*service, error)
 		return nil, errors.Join(err, c.undo(l.Laptop))
 	}
 	exited := make(chan struct{})
+	var waitErr error
 	go func() {
-		cmd.Wait()
+		waitErr = cmd.Wait()
 		close(exited)
 	}()
 	stop := func() error {
-		cmd.Process.Kill() // os.ErrProcessDone is as good
+		killErr := cmd.Process.Kill()
 		<-exited
-		return c.undo(l.Laptop)
+		err := c.undo(l.Laptop)
+		if errors.Is(killErr, os.ErrProcessDone) { // it ended by itself
+			err = errors.Join(waitErr, err)
+		}
+		return err
 	}
 	if err := c.wire(l.Laptop, s.MTU); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w\n%s", err, output), stop())

@@ -24,11 +24,11 @@ type machine struct {
 	GCC        string  `json:"gcc"`
 	Commit     string  `json:"commit"`
 	PMU        string  `json:"pmu"`        // "available", or why not
-	Background float64 `json:"background"` // share of all CPUs that was busy before we began
+	Background float64 `json:"background"` // the most that was busy, as a share of all CPUs, when we did nothing
+	Stolen     float64 `json:"stolen"`     // share of all CPUs that the hypervisor gave to others while we measured
 }
 
-// describe looks at the machine. It takes half a second, to see whether the
-// machine is quiet.
+// describe looks at the machine.
 func describe(ctx context.Context) machine {
 	m := machine{CPU: "unknown", CPUs: runtime.NumCPU(), Go: runtime.Version()}
 	info := fields("/proc/cpuinfo", ":")
@@ -52,15 +52,25 @@ func describe(ctx context.Context) machine {
 	}
 	m.GCC = firstLine(output(ctx, "gcc", "--version"))
 	m.Commit = firstLine(output(ctx, "git", "-c", "safe.directory=*", "describe", "--always", "--dirty", "--tags"))
-
-	const moment = 500 * time.Millisecond
-	before, err := read(0, nil)
-	time.Sleep(moment)
-	after, err2 := read(0, nil)
-	if err == nil && err2 == nil {
-		m.Background = after.busy(before).Seconds() / after.at.Sub(before.at).Seconds() / float64(after.cpus)
-	}
 	return m
+}
+
+// noise returns which share of all CPUs is busy while we do nothing for a
+// moment.
+func noise(ctx context.Context) float64 {
+	before, err := read(0, nil)
+	if err != nil {
+		return 0
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(300 * time.Millisecond):
+	}
+	after, err := read(0, nil)
+	if err != nil {
+		return 0
+	}
+	return after.busy(before).Seconds() / after.at.Sub(before.at).Seconds() / float64(after.cpus)
 }
 
 // fields reads a file of lines "name : value"; of several the first counts.

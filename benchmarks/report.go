@@ -19,6 +19,7 @@ func (r *results) report() []byte {
 	r.reportMachine(w)
 	r.reportContestants(w)
 	if len(r.Samples) > 0 {
+		r.reportShort(w)
 		r.reportRatios(w)
 		r.reportValues(w)
 		r.reportLatency(w)
@@ -60,8 +61,8 @@ func (r *results) reportMachine(w *markdown) {
 		virtual = "a virtual machine (" + m.Virtual + ")"
 	}
 	w.text("\n%s, %d CPUs, %.1f GB, %s; Linux %s; %s; %s; %s; tnat64d %s.\n", m.CPU, m.CPUs, m.MemoryGB, virtual, m.Kernel, m.System, m.Go, m.GCC, m.Commit)
-	w.text("%s, %s; %d rounds, each measurement %g s, fixed rate %s/s. Hardware counters: %s. Busy before the beginning: %.0f %%.\n",
-		r.Made.Format("2006-01-02 15:04 UTC"), (time.Duration(r.Took) * time.Second).String(), r.Rounds, r.Window, thousands(r.Rate), m.PMU, 100*m.Background)
+	w.text("%s, %s; %d rounds, each measurement %g s, fixed rate %s/s. Hardware counters: %s. Busy between rounds: up to %.0f %%; taken by the hypervisor: %.1f %%.\n",
+		r.Made.Format("2006-01-02 15:04 UTC"), (time.Duration(r.Took) * time.Second).String(), r.Rounds, r.Window, thousands(r.Rate), m.PMU, 100*m.Background, 100*m.Stolen)
 	for _, n := range r.Notes {
 		w.text("\n> %s\n", strings.ReplaceAll(n, "\n", "\n> "))
 	}
@@ -137,6 +138,48 @@ func (r *results) why(load, contestant string) string {
 		}
 	}
 	return ""
+}
+
+// shortRows are the rows of the table that the project's README shows: a load,
+// or one up and one down.
+var shortRows = []struct {
+	title string
+	loads []string
+}{
+	{"TCP, one stream, up / down", []string{"tcp/1-up", "tcp/1-down"}},
+	{"TCP, four streams, up / down", []string{"tcp/4-up", "tcp/4-down"}},
+	{"UDP, 64 bytes, up / down", []string{"udp/64-up", "udp/64-down"}},
+	{"UDP with GSO (as QUIC), up / down", []string{"udp/gso-up", "udp/gso-down"}},
+	{"round trips, TCP / UDP", []string{"rr/tcp", "rr/udp"}},
+	{"TCP connections", []string{"connect"}},
+	{"2,000 connections at once", []string{"many"}},
+	{"fragments, up / down", []string{"fragments/up", "fragments/down"}},
+}
+
+func (r *results) reportShort(w *markdown) {
+	cs, titles := r.present()
+	w.text("\n## In short\n\n")
+	w.header(append([]string{"share of untranslated IPv6"}, titles[1:]...)...)
+	for _, row := range shortRows {
+		cells := []string{row.title}
+		found := false
+		for _, c := range cs[1:] {
+			var parts []string
+			for _, id := range row.loads {
+				text := "–"
+				if i := slices.IndexFunc(r.Loads, func(l load) bool { return l.ID == id }); i >= 0 {
+					if s, ok := r.summarise(r.Loads[i], c.ID); ok {
+						text, found = fmt.Sprintf("%.2f", s.ratio), true
+					}
+				}
+				parts = append(parts, text)
+			}
+			cells = append(cells, strings.Join(parts, " / "))
+		}
+		if found {
+			w.row(cells...)
+		}
+	}
 }
 
 func (r *results) reportRatios(w *markdown) {

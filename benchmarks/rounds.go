@@ -112,6 +112,8 @@ func (b *session) measure(ctx context.Context) (err error) {
 	failed := make(map[[2]string]int) // by load and contestant
 	for round := 1; round <= b.rounds; round++ {
 		began := time.Now()
+		m := &b.results.Machine
+		m.Background = max(m.Background, noise(ctx))
 		for _, l := range b.results.Loads {
 			if round > b.roundsOf(l) {
 				continue
@@ -149,11 +151,29 @@ func (b *session) measure(ctx context.Context) (err error) {
 			break
 		}
 	}
+	b.judgeQuiet()
 	if b.wants("instructions") {
 		b.countPrograms(ctx, find)
 	}
 	b.finish(stages)
 	return nil
+}
+
+// judgeQuiet notes if somebody else used the machine meanwhile.
+func (b *session) judgeQuiet() {
+	m := &b.results.Machine
+	var stolen, all float64
+	for _, s := range b.results.Samples {
+		stolen += s.StolenCPU
+		all += s.Seconds * float64(m.CPUs)
+	}
+	if all > 0 {
+		m.Stolen = stolen / all
+	}
+	if m.Background > 0.05 || m.Stolen > 0.02 {
+		b.note("The machine was not quiet: up to %.0f %% of its CPU time was used by others between the rounds, and %.0f %% was taken away by the hypervisor.",
+			100*m.Background, 100*m.Stolen)
+	}
 }
 
 func (b *session) limit() time.Duration {

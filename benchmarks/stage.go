@@ -140,8 +140,17 @@ func (s *stage) failed(ctx context.Context, err error) error {
 	if s.service == nil || ctx.Err() != nil {
 		return err
 	}
-	output := s.service.output
-	s.stop() // how it ends does not matter any more
+	select {
+	case <-s.service.exited:
+	case <-time.After(50 * time.Millisecond): // a load may notice sooner than we do
+	}
+	output, ended := s.service.output, s.service.ended()
+	if ended && !errors.Is(err, errTranslatorEnded) {
+		err = fmt.Errorf("%w, %w", err, errTranslatorEnded)
+	}
+	if how := s.stop(); ended && how != nil {
+		err = fmt.Errorf("%w: %w", err, how)
+	}
 	if text := output.String(); text != "" {
 		err = fmt.Errorf("%w; its last output:\n%s", err, text)
 	}
