@@ -225,13 +225,16 @@ func (w *world) start(path string, clat bool) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), startTimeout)
 	defer cancel()
-	var err error
 	how := w.how
 	how.Config = w.config
 	if how.Log == nil {
 		how.Log = io.MultiWriter(&w.log, &w.book)
 	}
-	if w.daemon, err = w.StartDaemonWith(ctx, path, how); err == nil && clat {
+	daemon, err := w.StartDaemonWith(ctx, path, how)
+	if err == nil {
+		w.daemon = daemon
+	}
+	if err == nil && clat {
 		w.clat, err = w.WaitCLAT(ctx)
 	}
 	if err != nil {
