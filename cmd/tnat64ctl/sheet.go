@@ -24,7 +24,7 @@ func (t *sheet) line(format string, args ...any) {
 func (t *sheet) row(label string, texts ...string) {
 	for _, s := range texts {
 		if s != "" {
-			t.line("  %-18s%s", label, s)
+			t.line("  %-17s %s", label, s)
 			label = ""
 		}
 	}

@@ -15,7 +15,7 @@ func recordText(r *control.Record) string {
 	}
 	s += fmt.Sprintf("%s %s %s: %s", r.Time.Local().Format("15:04:05.000000"), r.Uplink, describeCut(r.In, r.InLen), verdictText(r))
 	if len(r.Out) > 0 {
-		s += ": " + describeCut(r.Out[0].Data, r.Out[0].Len)
+		s = strings.TrimSuffix(s, ".") + ": " + describeCut(r.Out[0].Data, r.Out[0].Len)
 	}
 	if n := len(r.Out); n > 1 {
 		sizes := make([]string, n)

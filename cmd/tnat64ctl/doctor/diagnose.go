@@ -37,6 +37,7 @@ var rules = []rule{
 	nativeIPv4,
 	noIPv6,
 	noAddress,
+	deadRouter,
 	otherCLAT,
 	captivePortal,
 	noPREF64,
@@ -198,6 +199,22 @@ func noAddress(f Findings) (Diagnosis, bool) {
 		Code:     "no-address",
 		Sentence: fmt.Sprintf("%s has an IPv6 default route and no global IPv6 address", u.Name),
 		Next:     "if the network gives addresses by DHCPv6, run a DHCPv6 client; otherwise tell its operator",
+	}, fits
+}
+
+// deadRouter: an address and a route of a network that is not there any more.
+func deadRouter(f Findings) (Diagnosis, bool) {
+	talks := len(f.RA.Routers) > 0 || !f.RA.Solicited || !f.Router.failed() ||
+		slices.ContainsFunc(f.DNS.Servers, func(s Server) bool { return s.Answer.Kind != Silent }) ||
+		slices.ContainsFunc(f.Paths, Path.answers)
+	if talks {
+		return none, false
+	}
+	return Diagnosis{
+		Code: "router-dead",
+		Sentence: fmt.Sprintf("%s has an address and an IPv6 default route, but the router %s answers nothing, neither a solicitation nor ping, and no DNS server answers either",
+			f.Uplink.Name, f.Uplink.Router),
+		Next: "reconnect to the network; if that does not help the router is broken, or the radio link is",
 	}, fits
 }
 

@@ -138,6 +138,11 @@ func dhcpv6(f *Findings) {
 	f.Fresh = Fresh{Why: "there is no /64 in which an address could be formed"}
 }
 
+func noRA(f *Findings) {
+	f.RA.Routers, f.RA.Listened = nil, 4700*time.Millisecond
+	f.DNS.Servers[0].Answer = Answer{Kind: Silent, Problems: "no answer in time"}
+}
+
 func another(f *Findings) {
 	f.Others = []Other{{Name: "NetworkManager", Evidence: "wlan0 has the address 192.0.0.5"}}
 }
@@ -178,6 +183,10 @@ var cases = []struct {
 	{"address duplicate", with(func(f *Findings) { f.Addresses = Addresses{Duplicate: []netip.Addr{laptop.Addr()}} }), "address-duplicate"},
 	{"no address from SLAAC", with(func(f *Findings) { f.Addresses = Addresses{} }), "no-address"},
 	{"no address at all", with(func(f *Findings) { f.Addresses, f.RA.Routers[0].SLAAC = Addresses{}, nil }), "no-address"},
+
+	{"router dead", with(unreached, noRA, func(f *Findings) { f.Router = silent(noAnswer) }), "router-dead"},
+	{"router that answers ping", with(noPrefix, noRA), "no-pref64-dns-silent"},
+	{"router silent, but the way is open", with(func(f *Findings) { f.RA.Routers, f.Router = nil, silent(noAnswer) }), "dns64-only"},
 
 	{"another CLAT", with(another), "other-clat"},
 	{"another CLAT that does not work", with(another, plain(silent(noAnswer), silent(noAnswer))), "other-clat-broken"},
