@@ -74,7 +74,10 @@ var practices = []practice{
 		{name: "black-hole", args: target, status: 1},
 		{name: "black-hole-beyond", args: target, status: 1, prepare: func(l *lab.Lab) error { return l.SetBlackHole(0, 1400) }},
 	}},
-	{lab.Options{NDFilter: 1, DNS: dns64}, []visit{{name: "nd-filter", args: deep, status: 1}}},
+	{lab.Options{NDFilter: 1, DNS: dns64}, []visit{
+		{name: "nd-filter", args: deep, status: 1},
+		{name: "router-dead", args: target, status: 1, prepare: func(l *lab.Lab) error { return l.Vanish(true) }},
+	}},
 	{lab.Options{NoPREF64: true, DNS: noDNS64}, []visit{
 		{name: "no-pref64", args: target, status: 1},
 		{name: "no-pref64-ordinary-user", args: target, status: 1, nobody: true},

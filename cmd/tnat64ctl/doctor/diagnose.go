@@ -280,16 +280,24 @@ func noPREF64(f Findings) (Diagnosis, bool) {
 	case len(f.DNS.Servers) == 0:
 		return Diagnosis{
 			Code:     "no-pref64-no-dns",
-			Sentence: fmt.Sprintf("the router advertisements on %s carry no NAT64 prefix, and no DNS server of this network is known that could be asked for one%s", u.Name, intended),
+			Sentence: fmt.Sprintf("%s, and no DNS server of this network is known that could be asked for one%s", f.withoutRA(), intended),
 			Next:     "name one with -dns, or ask the operator of the network whether it has a NAT64; clat.pref64 can name its prefix",
 		}, fits
 	}
 	return Diagnosis{
 		Code: "no-pref64-dns-silent",
-		Sentence: fmt.Sprintf("the router advertisements on %s carry no NAT64 prefix, and its DNS servers give no answer (%s: %s)%s",
-			u.Name, f.DNS.Servers[0].Address, f.DNS.Servers[0].Answer.Problems, intended),
+		Sentence: fmt.Sprintf("%s, and its DNS servers give no answer (%s: %s)%s",
+			f.withoutRA(), f.DNS.Servers[0].Address, f.DNS.Servers[0].Answer.Problems, intended),
 		Next: "if names do not resolve on this host either, tell the operator of the network that its DNS does not work",
 	}, fits
+}
+
+// withoutRA says how it is that routers name no prefix.
+func (f Findings) withoutRA() string {
+	if len(f.RA.Routers) == 0 {
+		return fmt.Sprintf("no router advertises a NAT64 prefix on %s, or anything else", f.Uplink.Name)
+	}
+	return fmt.Sprintf("the router advertisements on %s carry no NAT64 prefix", f.Uplink.Name)
 }
 
 // refusedPREF64: every prefix is one that must not be used.
