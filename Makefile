@@ -11,9 +11,10 @@ FUZZTIME  ?= 6s
 TOOL      := $(GO) tool -modfile=packaging/tools/go.mod
 
 # The Debian packages of the tests: programs that the end-to-end tests send
-# across the lab, and clang to check that the committed BPF objects are what
-# their source says.
-TEST_PACKAGES  := curl iputils-ping traceroute iperf3 bind9-dnsutils clang-14 llvm-14 libbpf-dev gcc libc6-dev
+# across the lab, a bus of its own for fake services, what masquerades the lab's
+# guests, and clang to check that the committed BPF objects are what their
+# source says.
+TEST_PACKAGES  := curl iputils-ping traceroute iperf3 bind9-dnsutils dbus-daemon nftables clang-14 llvm-14 libbpf-dev gcc libc6-dev
 # Of the benchmarks: a compiler for the load generator, and programs of the
 # coverage table. Contestants are installed by the benchmarks themselves, which
 # go on without those that cannot be.
@@ -47,7 +48,7 @@ shell: build
 test: test-packages check fuzz test-race test-unprivileged test-kernel-twice test-all
 
 test-packages:
-	@packaging/install-packages.sh $(TEST_PACKAGES)
+	@packaging/install-packages.sh $(TEST_PACKAGES) $(PACKAGING_PACKAGES)
 
 check:
 	$(GO) build ./...
