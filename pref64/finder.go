@@ -146,5 +146,6 @@ func (f *Finder) Attached() {
 	}
 }
 
-// Pause makes DNS not be asked, as long as it is true: there is native IPv4.
+// Pause makes DNS not be asked, as long as it is true: there is native IPv4, or
+// no network.
 func (f *Finder) Pause(paused bool) { f.pause(paused) }

@@ -537,7 +537,7 @@ func TestDNS(t *testing.T) {
 			l.hear(router1, pio1)
 			l.sleep(time.Hour)
 			l.asks(0)
-			l.says("router advertisements carry no PREF64; DNS: not asked while there is native IPv4")
+			l.says("router advertisements carry no PREF64; DNS: not asked, as there is no use for an answer at present")
 			l.Pause(false)
 			l.asks(1)
 			l.uses(prefixB, DNS, server1)

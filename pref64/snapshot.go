@@ -95,7 +95,7 @@ func (q *inquiry) words(now time.Time) string {
 	}
 	switch {
 	case q.paused:
-		return "not asked while there is native IPv4"
+		return "not asked, as there is no use for an answer at present"
 	case q.last.kind == notAsked && again != "":
 		return "asked " + strings.Replace(again, "again ", "", 1)
 	case q.last.kind == notAsked:

@@ -109,7 +109,7 @@ func (l *discovery) attach(link clat.Link) {
 
 // pause stops questions to resolvers while there is no use for an answer.
 func (l *discovery) pause(on bool) {
-	if l != nil && l.paused != on {
+	if l.paused != on {
 		l.paused = on
 		l.finder.Pause(on)
 	}

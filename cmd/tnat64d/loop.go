@@ -240,8 +240,16 @@ func (d *tnat64d) plan(o *clat.Observed) (clat.Plans, error) {
 	d.search(*o, conf)
 	d.complete(o)
 	plans := clat.Plan(*o, conf)
+	// A network that has taken its word back may give it again by DNS; one
+	// that is away does not answer.
+	asked := map[int]bool{}
 	for _, want := range plans.Uplinks {
-		d.links[want.Uplink.Index].pause(want.Standby || want.Hold)
+		if l := d.links[want.Uplink.Index]; l != nil && !want.Standby {
+			asked[want.Uplink.Index] = !want.Hold || l.carrier
+		}
+	}
+	for index, l := range d.links {
+		l.pause(!asked[index])
 	}
 	return plans, nil
 }
