@@ -340,8 +340,12 @@ func vanish(l *lab.Lab) error {
 	return errors.Join(l.Vanish(true), l.Forget(lab.Uplink))
 }
 
-// anotherCLAT gives the laptop an interface like that of somebody's CLAT.
+// anotherCLAT gives the laptop an interface like that of somebody's CLAT, and a
+// program of the name of one.
 func anotherCLAT(l *lab.Lab) error {
+	if err := pretendTayga(l); err != nil {
+		return err
+	}
 	if err := noLinkLocal(l); err != nil {
 		return err
 	}
@@ -358,4 +362,26 @@ func anotherCLAT(l *lab.Lab) error {
 		return err
 	}
 	return errors.Join(l.Laptop.Netlink.AddrAdd(created, addr), l.Laptop.Netlink.LinkSetUp(created))
+}
+
+// pretendTayga runs sleep under the name of tayga, until the lab is closed.
+func pretendTayga(l *lab.Lab) error {
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		return err
+	}
+	program, err := os.ReadFile(sleep)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(l.Dir, "tayga")
+	if err := os.WriteFile(path, program, 0o755); err != nil {
+		return err
+	}
+	cmd := l.Laptop.Command(context.Background(), path, "60")
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go cmd.Wait()
+	return nil
 }
