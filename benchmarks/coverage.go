@@ -249,15 +249,19 @@ func (c caller) listen(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	var stderr tail
+	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}
-	defer func() {
+	end := sync.OnceFunc(func() {
 		cmd.Process.Kill()
 		cmd.Wait()
-	}()
-	if said, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
-		return said, err
+	})
+	defer end()
+	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+		end() // then it has said why
+		return stderr.String(), err
 	}
 	var answer []byte
 	err = c.lab.Server.Do(func() error {

@@ -26,6 +26,8 @@ type results struct {
 	Instructions []instructions     `json:"instructions,omitempty"`
 	Programs     []bpfProgram       `json:"bpf_programs,omitempty"`
 	Notes        []string           `json:"notes,omitempty"`
+
+	benchstat []byte // siit.txt: what the benchmarks of the translator printed
 }
 
 // contestantResult is a contestant and what became of it.
@@ -57,7 +59,7 @@ func (r *results) contestant(id string) *contestantResult {
 	return nil
 }
 
-// write writes results.json and report.md into dir.
+// write writes results.json, report.md and, if there is one, siit.txt into dir.
 func (r *results) write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -68,6 +70,11 @@ func (r *results) write(dir string) error {
 	}
 	if err := os.WriteFile(filepath.Join(dir, "results.json"), append(data, '\n'), 0o644); err != nil {
 		return err
+	}
+	if r.benchstat != nil {
+		if err := os.WriteFile(filepath.Join(dir, "siit.txt"), r.benchstat, 0o644); err != nil {
+			return err
+		}
 	}
 	return os.WriteFile(filepath.Join(dir, "report.md"), r.report(), 0o644)
 }

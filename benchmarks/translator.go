@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -42,7 +41,7 @@ func (b *session) microTime() time.Duration {
 }
 
 // translatorAlone runs the benchmarks of package siit and of its EAM table, and
-// writes what they print to siit.txt, for benchstat.
+// keeps what they print for benchstat.
 func (b *session) translatorAlone(ctx context.Context) error {
 	if !b.wants("siit") {
 		return nil
@@ -59,10 +58,8 @@ func (b *session) translatorAlone(ctx context.Context) error {
 		return nil
 	}
 	b.results.Translator = parseBench(string(out))
-	if err := os.MkdirAll(b.settings.out, 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(b.settings.out, "siit.txt"), out, 0o644)
+	b.results.benchstat = out
+	return nil
 }
 
 var benchLine = regexp.MustCompile(`^Benchmark(\S+?)(?:-\d+)?\s+\d+\s+([\d.]+) ns/op.*?([\d.]+) allocs/op`)
