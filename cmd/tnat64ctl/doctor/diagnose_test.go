@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -334,9 +335,17 @@ func TestCases(t *testing.T) {
 // TestEveryDiagnosis checks that there is a case for every code that the rules
 // can come to.
 func TestEveryDiagnosis(t *testing.T) {
-	source, err := os.ReadFile("diagnose.go")
+	files, err := filepath.Glob("rules_*.go")
 	if err != nil {
 		t.Fatal(err)
+	}
+	var source []byte
+	for _, f := range append(files, "diagnose.go") {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source = append(source, b...)
 	}
 	for _, m := range regexp.MustCompile(`Code(?::| =)\s+"([^"]+)"`).FindAllStringSubmatch(string(source), -1) {
 		i := 0

@@ -39,7 +39,9 @@ func askAll(ctx context.Context, servers []Server, ifindex int) {
 }
 
 // ask asks a server for the AAAA records of ipv4only.arpa, with the CD bit
-// clear, as a DNS64 would not synthesise otherwise (RFC 7050 section 3).
+// clear, as a DNS64 would not synthesise otherwise (RFC 7050 section 3). Package
+// pref64 asks until it knows a prefix; here each server's own answer matters,
+// also of those that are not the link's, and what it says instead of a prefix.
 func ask(ctx context.Context, server netip.Addr, ifindex int) Answer {
 	id := uint16(rand.Uint32())
 	query := dnsmessage.Message{

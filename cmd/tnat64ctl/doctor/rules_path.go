@@ -1,0 +1,148 @@
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// duplicateAddress: every address that we could form seems taken.
+func duplicateAddress(f Findings) (Diagnosis, bool) {
+	if !f.Fresh.Tested || !f.Fresh.Duplicate {
+		return none, false
+	}
+	return Diagnosis{
+		Code: "dad-answered",
+		Sentence: fmt.Sprintf("something on the link of %s claims every new address for itself (it answered for %s, which was made up), so that a CLAT gets none",
+			f.Uplink.Name, f.Fresh.Address),
+		Next: "tell the operator of the network that a switch or access point answers duplicate address detection",
+	}, fits
+}
+
+// dhcpv6Only: no prefix of which a CLAT could form its address.
+func dhcpv6Only(f Findings) (Diagnosis, bool) {
+	if len(f.formable()) > 0 || f.Daemon.translates(f.Uplink.Name) {
+		return none, false
+	}
+	return Diagnosis{
+		Code: "dhcpv6-only",
+		Sentence: fmt.Sprintf("the network on %s has a NAT64 but gives addresses by DHCPv6 only, one for each host (%s), and a CLAT needs one of its own",
+			f.Uplink.Name, f.Addresses.Usable[0].Addr()),
+		Next: "get a second address for this host and name it in clat.ipv6, or ask the operator of the network for SLAAC",
+	}, fits
+}
+
+// deadPLAT: nothing comes back through any prefix.
+func deadPLAT(f Findings) (Diagnosis, bool) {
+	ways := f.through()
+	if len(ways) == 0 || slices.ContainsFunc(ways, Path.answers) {
+		return none, false
+	}
+	var ps []string
+	for _, w := range ways {
+		ps = append(ps, w.PREF64.String())
+	}
+	why := ""
+	if w := ways[0].Echo; w.Tested && w.Why != noAnswer {
+		why = " (" + w.Why + ")"
+	}
+	next := "try another target; if none answers tell the operator of the network that its NAT64 does not work"
+	if f.Router.OK {
+		next = "the router answers, so try another target; if none does tell the operator of the network that its NAT64 does not work"
+	}
+	return Diagnosis{
+		Code:     "plat-dead",
+		Sentence: fmt.Sprintf("the network names the NAT64 prefix %s, but %s does not answer through it%s", strings.Join(ps, " and "), f.Target.Name, why),
+		Next:     next,
+	}, fits
+}
+
+// oneDeadPLAT: of several prefixes some work.
+func oneDeadPLAT(f Findings) (Diagnosis, bool) {
+	var dead, alive []netip.Prefix
+	for _, w := range f.through() {
+		if w.answers() {
+			alive = append(alive, w.PREF64)
+		} else {
+			dead = append(dead, w.PREF64)
+		}
+	}
+	if len(dead) == 0 {
+		return none, false
+	}
+	next := fmt.Sprintf("set clat.pref64 = [%q], or leave it to tnat64d, which changes over by itself when nothing comes back; and tell the operator of the network", alive[0])
+	if u, ok := f.Daemon.uplink(f.Uplink.Name); ok && f.Daemon.translates(f.Uplink.Name) && len(u.PREF64) > 0 && slices.Contains(alive, u.PREF64[0].Prefix) {
+		next = fmt.Sprintf("nothing to do on this host, where tnat64d uses %s; but tell the operator of the network", u.PREF64[0].Prefix)
+	}
+	return Diagnosis{
+		Code:     "one-plat-dead",
+		Sentence: fmt.Sprintf("the network names several NAT64 prefixes, and %s answers through %s but not through %s", f.Target.Name, joinPrefixes(alive), joinPrefixes(dead)),
+		Next:     next,
+	}, fits
+}
+
+// silentTCP: ping passes, TCP does not.
+func silentTCP(f Findings) (Diagnosis, bool) {
+	for _, w := range f.through() {
+		if w.Echo.OK && w.TCP.failed() {
+			return Diagnosis{
+				Code:     "tcp-silent",
+				Sentence: fmt.Sprintf("%s answers ping through the NAT64 prefix %s, but no TCP connection to its port %d comes about (%s)", f.Target.Address, w.PREF64, f.Target.Port, w.TCP.Why),
+				Next:     "try another port or target; if none works tell the operator of the network that its NAT64 does not pass TCP",
+			}, fits
+		}
+	}
+	return none, false
+}
+
+// blackHole: large packets disappear.
+func blackHole(f Findings) (Diagnosis, bool) {
+	s := f.Size
+	switch {
+	case !s.blackHole():
+		return none, false
+	case s.Largest == 0:
+		return Diagnosis{
+			Code:     "black-hole",
+			Sentence: fmt.Sprintf("small packets reach %s through the NAT64, but not even those of %d bytes, which every IPv6 network must carry, and nobody says that they are too big", f.Target.Name, minMTU),
+			Next:     "tell the operator of the network; there is no setting of tnat64d that helps",
+		}, fits
+	}
+	return Diagnosis{
+		Code: "black-hole",
+		Sentence: fmt.Sprintf("packets above %d bytes disappear on the way to %s without anybody saying that they are too big (%s could send %d): downloads will hang",
+			s.Largest, f.Target.Name, f.Uplink.Name, s.Link),
+		Next: fmt.Sprintf("if another target shows the same, set clat.mtu = %d and tell the operator of the network that ICMPv6 Packet Too Big messages are lost", s.Largest-20),
+	}, fits
+}
+
+// filtered: only addresses that the network knows may be used.
+func filtered(f Findings) (Diagnosis, bool) {
+	if !f.Fresh.filtered() {
+		return none, false
+	}
+	return Diagnosis{
+		Code: "address-filtered",
+		Sentence: fmt.Sprintf("the network on %s answers this host's own address but not a second one that was put beside it for a moment (%s), so that a CLAT would get no answers",
+			f.Uplink.Name, f.Fresh.Address),
+		Next: "ask the operator of the network to allow several IPv6 addresses for each host (ND inspection, source guard or a limit on the access point)",
+	}, fits
+}
+
+// plainTrouble: everything works except what programs do.
+func plainTrouble(f Findings) (Diagnosis, bool) {
+	p, ok := f.plain()
+	ways := f.through()
+	if !ok || p.answers() || !slices.ContainsFunc(ways, Path.answers) {
+		return none, false
+	}
+	if !f.Daemon.translates(f.Uplink.Name) {
+		return none, false
+	}
+	return Diagnosis{
+		Code:     "clat-stuck",
+		Sentence: fmt.Sprintf("%s answers through the NAT64 over IPv6 but not over IPv4, so the packets stay between the programs of this host and tnat64d", f.Target.Name),
+		Next:     "look for a firewall rule that drops IPv4 on the CLAT's interface, and see tnat64ctl trace",
+	}, fits
+}
