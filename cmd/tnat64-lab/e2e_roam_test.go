@@ -1,0 +1,110 @@
+package main
+
+import (
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"tnat64d/cmd/internal/control"
+	"tnat64d/cmd/tnat64-lab/lab"
+)
+
+// TestRoam carries the laptop from network to network, as its user walks, and
+// changes the network under it. Interface, IPv4 address and listening sockets
+// of the CLAT stay; connections that cannot survive end, and others go on.
+func TestRoam(t *testing.T) {
+	eachEngine(t, func(t *testing.T, config string) {
+		t.Parallel()
+		testRoam(t, config)
+	})
+}
+
+func testRoam(t *testing.T, config string) {
+	w := newWorld(t, lab.Options{}, config)
+	w.moved = true
+	home := w.Network
+	cafe, err := w.AddNetwork(lab.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, index, serves := w.clat, w.index(t, w.clat.TUN), w.serves(t)
+	for _, c := range []struct {
+		name     string
+		survives bool // what is connected
+		change   func() (usable time.Time, err error)
+	}{
+		{"to another network", false, func() (time.Time, error) { return w.Roam(t.Context(), cafe) }},
+		{"flap there", true, func() (time.Time, error) { return w.Flap(t.Context(), 300*time.Millisecond) }},
+		{"and back", false, func() (time.Time, error) { return w.Roam(t.Context(), home) }},
+		{"flap", true, func() (time.Time, error) { return w.Flap(t.Context(), 300*time.Millisecond) }},
+		{"short flap", true, func() (time.Time, error) { return w.Flap(t.Context(), 0) }},
+		{"carrier lost, nothing forgotten", true, func() (time.Time, error) {
+			if _, err := home.SetCarrier(false); err != nil {
+				return time.Time{}, err
+			}
+			time.Sleep(300 * time.Millisecond)
+			return home.SetCarrier(true)
+		}},
+		{"PREF64 withdrawn and back", true, func() (time.Time, error) {
+			announced := home.Advert()
+			if err := home.WithdrawPREF64(); err != nil {
+				return time.Time{}, err
+			}
+			w.wantState(t, lab.Uplink, control.Held, "waiting for a PREF64")
+			return time.Now(), home.SetAdvert(announced)
+		}},
+		{"another PREF64", false, func() (time.Time, error) {
+			return time.Now(), home.SetPREF64(netip.MustParsePrefix("3fff:64:9::/96"))
+		}},
+		{"renumbered", false, func() (time.Time, error) {
+			return time.Now(), home.Renumber(netip.MustParsePrefix("2001:db8:101:1::/64"))
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			flow := w.connection(t, "", netip.Addr{})
+			usable, err := c.change()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !c.survives {
+				wantEnded(t, "what was connected", flow, usable)
+			}
+			w.measure(t, c.name, usable)
+			if c.survives {
+				wantAlive(t, "what was connected", flow)
+			}
+			w.wantSame(t, was, index)
+			serves(t)
+		})
+	}
+	t.Run("page", func(t *testing.T) { wants(t, w.laptop(t, "curl", "-sS", url("/")), lab.Greeting) })
+}
+
+// TestNetworkGone takes the network away for longer than a walk: nothing of
+// the CLAT is left, and it comes back.
+func TestNetworkGone(t *testing.T) {
+	if os.Getenv("TNAT64_LONG") == "" {
+		t.Skip("takes more than a minute: TNAT64_LONG=1 runs it")
+	}
+	t.Parallel()
+	w := newWorld(t, lab.Options{}, "")
+	w.moved = true
+	if _, err := w.SetCarrier(false); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Forget(lab.Uplink); err != nil {
+		t.Fatal(err)
+	}
+	w.wantState(t, lab.Uplink, control.Held)
+	time.Sleep(65 * time.Second)
+	w.wantCLATs(t, 0)
+	if _, err := w.Laptop.Netlink.LinkByName(w.clat.TUN); err == nil {
+		t.Errorf("%s is still there", w.clat.TUN)
+	}
+	usable, err := w.SetCarrier(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.measure(t, "back after a minute", usable)
+}
