@@ -169,7 +169,7 @@ func (r *results) reportShort(w *markdown) {
 				text := "–"
 				if i := slices.IndexFunc(r.Loads, func(l load) bool { return l.ID == id }); i >= 0 {
 					if s, ok := r.summarise(r.Loads[i], c.ID); ok {
-						text, found = fmt.Sprintf("%.2f", s.ratio), true
+						text, found = value(s.ratio), true
 					}
 				}
 				parts = append(parts, text)
@@ -200,6 +200,9 @@ parentheses the least and the most. 1.00 is as fast as IPv6. For connections and
 		}
 		return []string{l.Title, value(s.value/l.Unit.Scale) + " " + l.Unit.Name}
 	}, func(_ load, s summary) string {
+		if math.IsNaN(s.ratio) {
+			return "–" // untranslated IPv6 got nothing through
+		}
 		return fmt.Sprintf("%.2f (%.2f–%.2f)", s.ratio, s.low, s.high)
 	})
 }
@@ -267,7 +270,7 @@ func (r *results) reportGrowth(w *markdown) {
 		slices.SortFunc(loads, func(a, b load) int { return int(a.X - b.X) })
 		w.text("\n")
 		r.table(w, loads, false, []string{series}, func(l load) []string { return []string{thousands(int(l.X))} }, func(_ load, s summary) string {
-			return fmt.Sprintf("%.2f, %s s", s.ratio, value(s.machine))
+			return fmt.Sprintf("%s, %s s", value(s.ratio), value(s.machine))
 		})
 	}
 }

@@ -60,7 +60,7 @@ func (r *results) summarise(l load, contestant string) (s summary, ok bool) {
 	s.value = median(of(func(x sample) float64 { return x.Value }))
 	ratios := of(func(x sample) float64 {
 		b, ok := base[x.Round]
-		if !ok {
+		if !ok || b.Value == 0 {
 			return math.NaN()
 		}
 		return x.Value / b.Value
