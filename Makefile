@@ -20,7 +20,7 @@ TEST_PACKAGES  := curl iputils-ping traceroute iperf3 bind9-dnsutils dbus-daemon
 # go on without those that cannot be.
 BENCH_PACKAGES := gcc libc6-dev curl iputils-ping bind9-dnsutils
 BENCH_RESULTS  := $(CURDIR)/$(if $(QUICK),bin/benchmarks,benchmarks/results)
-PACKAGING_PACKAGES := lintian rpm shellcheck zsh fish man-db libarchive-tools
+PACKAGING_PACKAGES := lintian shellcheck zsh fish libarchive-tools systemd
 TESTVM_PACKAGES := debootstrap qemu-system-x86 e2fsprogs iproute2
 TESTKERNEL_PACKAGES := qemu-system-x86 iproute2 curl iputils-ping traceroute iperf3 bind9-dnsutils
 

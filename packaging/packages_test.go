@@ -72,10 +72,10 @@ func build(t *testing.T) built {
 	return theBuild
 }
 
-func buildFrom(source, dist string) (built, error) {
+func buildFrom(source, dist string, env ...string) (built, error) {
 	cmd := exec.Command("packaging/packages.sh", "amd64")
 	cmd.Dir = source
-	cmd.Env = append(os.Environ(), "DIST="+dist, "VERSION="+testVersion, "SOURCE_DATE_EPOCH="+testTime)
+	cmd.Env = append(append(os.Environ(), env...), "DIST="+dist, "VERSION="+testVersion, "SOURCE_DATE_EPOCH="+testTime)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return built{}, fmt.Errorf("packages.sh: %w\n%s", err, out)
@@ -229,6 +229,7 @@ func TestPrograms(t *testing.T) {
 // files, the umask and the time zone are.
 func TestReproducible(t *testing.T) {
 	first := build(t)
+	t.Parallel()
 	source := filepath.Join(t.TempDir(), "elsewhere")
 	if err := os.Mkdir(source, 0o755); err != nil {
 		t.Fatal(err)
@@ -236,9 +237,7 @@ func TestReproducible(t *testing.T) {
 	if out, err := exec.Command("sh", "-c", `cd .. && umask 077 && tar -c --exclude=./.git --exclude=./bin --exclude=./dist . | tar -x -m --no-same-permissions -C "$1"`, "sh", source).CombinedOutput(); err != nil {
 		t.Fatalf("copy: %v\n%s", err, out)
 	}
-	t.Setenv("TZ", "Asia/Tokyo")
-	t.Setenv("LC_ALL", "C.UTF-8")
-	second, err := buildFrom(source, filepath.Join(source, "dist"))
+	second, err := buildFrom(source, filepath.Join(source, "dist"), "TZ=Asia/Tokyo", "LC_ALL=C.UTF-8")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,6 +253,7 @@ func TestLintian(t *testing.T) {
 	if _, err := exec.LookPath("lintian"); err != nil {
 		t.Skip("needs lintian: ", err)
 	}
+	t.Parallel()
 	// As root it complains about that.
 	out, err := exec.Command("lintian", "--allow-root", "--fail-on", "error,warning", b.deb).CombinedOutput()
 	if err != nil {

@@ -35,10 +35,9 @@ _tnat64() {
 		;;
 	tnat64-lab)
 		if [ "$COMP_CWORD" = 1 ]; then
-			words='demo shell bench -h'
+			words='demo shell -h'
 		else
-			words='-pref64 -mtu -mtu-isp -native-ipv4 -tnat64d'
-			[ "${COMP_WORDS[1]}" = bench ] && words="$words -rounds -seconds" || words="$words -built-in"
+			words='-pref64 -mtu -mtu-isp -native-ipv4 -tnat64d -built-in -h'
 		fi
 		;;
 	esac
@@ -51,7 +50,7 @@ _tnat64() {
 	-protocol) words='tcp udp icmp' ;;
 	-verdict) words='translated reply drop collected' ;;
 	-interface | -uplink) words=$(command ls /sys/class/net 2>/dev/null) ;;
-	-reason | -address | -c | -target | -dns | -pref64 | -mtu | -mtu-isp | -rounds | -seconds) words= ;;
+	-reason | -address | -c | -target | -dns | -pref64 | -mtu | -mtu-isp) words= ;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 	if [ -n "$files" ]; then

@@ -31,12 +31,10 @@ complete -c tnat64ctl -n "__fish_seen_subcommand_from translate" -o config -r -F
 complete -c tnat64ctl -n "__fish_seen_subcommand_from translate" -F
 
 complete -c tnat64-lab -f
-complete -c tnat64-lab -n __fish_is_first_arg -a 'demo shell bench'
+complete -c tnat64-lab -n __fish_is_first_arg -a 'demo shell'
 complete -c tnat64-lab -n 'not __fish_is_first_arg' -o pref64 -x -d 'prefix of the NAT64'
 complete -c tnat64-lab -n 'not __fish_is_first_arg' -o mtu -x -d 'of the link laptop - router'
 complete -c tnat64-lab -n 'not __fish_is_first_arg' -o mtu-isp -x -d 'of a link beyond the NAT64'
 complete -c tnat64-lab -n 'not __fish_is_first_arg' -o native-ipv4 -d 'the laptop has native IPv4 too'
 complete -c tnat64-lab -n 'not __fish_is_first_arg' -o tnat64d -r -F -d 'daemon to run'
 complete -c tnat64-lab -n 'not __fish_is_first_arg' -o built-in -d 'use the small programs that are built in'
-complete -c tnat64-lab -n '__fish_seen_subcommand_from bench' -o rounds -x -d 'turns of each contestant'
-complete -c tnat64-lab -n '__fish_seen_subcommand_from bench' -o seconds -x -d 'of each measurement'

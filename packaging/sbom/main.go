@@ -11,6 +11,7 @@ import (
 	"debug/buildinfo"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -34,7 +35,7 @@ func run() error {
 	seconds := flag.Int64("time", 0, "of the document, in seconds since 1970")
 	flag.Parse()
 	if *name == "" || *version == "" || flag.NArg() == 0 {
-		return fmt.Errorf("usage: sbom -name NAME -version VERSION -time SECONDS PROGRAM...")
+		return errors.New("want -name NAME -version VERSION -time SECONDS PROGRAM and perhaps more programs")
 	}
 	var programs []program
 	for _, path := range flag.Args() {
