@@ -81,11 +81,12 @@ func (c *rawConn) read() (Report, error) {
 	if err := cm.Parse(c.oob[:oobn]); err != nil || cm.IfIndex != c.ifindex {
 		return Report{}, nil
 	}
+	if n > 0 && c.buf[0] != typeRouterAdvertisement {
+		return Report{}, nil
+	}
 	src, _ := netip.AddrFromSlice(from.IP)
 	ra, reason := ParseRA(src, cm.HopLimit, c.buf[:n])
 	switch {
-	case reason == NotRA:
-		return Report{}, nil
 	case fragmented(c.oob[:oobn]):
 		reason = Fragmented
 	case flags&unix.MSG_TRUNC != 0:
