@@ -98,10 +98,10 @@ var story = []scene{
 		`systemctl reset-failed tnat64d; systemctl restart tnat64d; waits 30 via clat0; fetch`,
 	}},
 	{title: "a masked dispatcher", scripts: []string{
-		`mark; systemctl mask --now NetworkManager-dispatcher.service; nmcli device reapply eth0; sleep 5; journal --no-pager -p warning; fetch; systemctl unmask NetworkManager-dispatcher.service`,
+		`mark; systemctl mask --now NetworkManager-dispatcher.service; nmcli device reapply eth0; sleep 5; journal --no-pager | grep 'is masked' | tail -1; fetch; systemctl unmask NetworkManager-dispatcher.service`,
 	}},
 	{title: "no D-Bus", scripts: []string{
-		`mark; systemctl stop dbus.socket dbus.service; sleep 1; systemctl restart tnat64d || true; sleep 3; pidof tnat64d; journal --no-pager -t tnat64d`,
+		`mark; systemctl stop dbus.socket dbus.service; sleep 1; systemctl restart tnat64d || true; sleep 3; pidof tnat64d; journal --no-pager -t tnat64d; tnat64ctl status | tail -5; fetch`,
 		`systemctl start dbus.socket dbus.service; systemctl restart systemd-logind NetworkManager; waits 60 nmcli -t device; waits 60 via clat0; fetch`,
 	}},
 	{title: "where BPF is refused the sandbox lets it forward", scripts: []string{
