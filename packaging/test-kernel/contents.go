@@ -27,7 +27,7 @@ var programs = []string{
 }
 
 // commands are built and stand in /usr/local/bin.
-var commands = []string{"cmd/tnat64d", "cmd/tnat64-lab"}
+var commands = []string{"cmd/tnat64d", "cmd/tnat64ctl", "cmd/tnat64-lab"}
 
 // goStandIn is there for tests that build commands.
 //
