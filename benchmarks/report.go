@@ -24,6 +24,7 @@ func (r *results) report() []byte {
 		r.reportValues(w)
 		r.reportLatency(w)
 		r.reportCPU(w)
+		r.reportMemory(w)
 		r.reportLoss(w)
 		r.reportGrowth(w)
 	}
@@ -220,7 +221,13 @@ func (r *results) reportLatency(w *markdown) {
 	}
 	w.text("\n## Time until the answer\n\nMicroseconds: median / 99th percentile. With many connections at once each waits for its turn.\n\n")
 	r.table(w, loads, false, []string{"load"}, title,
-		func(_ load, s summary) string { return value(s.median) + " / " + value(s.p99) })
+		func(_ load, s summary) string {
+			text := value(s.median) + " / " + value(s.p99)
+			if s.openMS > 0 {
+				text += fmt.Sprintf(" (opened in %.0f ms)", s.openMS)
+			}
+			return text
+		})
 }
 
 func (r *results) reportCPU(w *markdown) {
@@ -241,6 +248,22 @@ what was lost cost as well; the loads at a fixed rate say more.
 			return value(s.machine)
 		}
 		return fmt.Sprintf("%s (%s)", value(s.machine), value(s.translator))
+	})
+}
+
+func (r *results) reportMemory(w *markdown) {
+	loads := slices.DeleteFunc(r.main(), func(l load) bool {
+		return !slices.ContainsFunc(r.Samples, func(s sample) bool { return s.Load == l.ID && s.RSS > 0 })
+	})
+	if len(loads) == 0 {
+		return
+	}
+	w.text("\n## Memory\n\nResident memory of the translator's process at the end of the load, in MB. Without a process there is none but the kernel's.\n\n")
+	r.table(w, loads, false, []string{"load"}, title, func(_ load, s summary) string {
+		if s.rss == 0 {
+			return "–"
+		}
+		return fmt.Sprintf("%.1f", s.rss/1e6)
 	})
 }
 

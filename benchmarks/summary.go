@@ -14,7 +14,6 @@ type summary struct {
 
 	machine    float64 // CPU seconds of the whole machine per GB or million units, median
 	translator float64 // of the translator's process
-	excess     float64 // of the whole machine, beyond the baseline of the same round
 
 	loss, median, p99 float64
 	rss               float64
@@ -71,13 +70,6 @@ func (r *results) summarise(l load, contestant string) (s summary, ok bool) {
 	}
 	s.machine = median(of(func(x sample) float64 { return x.MachineCPU / amount(x) }))
 	s.translator = median(of(func(x sample) float64 { return x.TranslatorCPU / amount(x) }))
-	s.excess = median(of(func(x sample) float64 {
-		b, ok := base[x.Round]
-		if !ok {
-			return math.NaN()
-		}
-		return x.MachineCPU/amount(x) - b.MachineCPU/amount(b)
-	}))
 	s.loss = median(of(func(x sample) float64 { return x.Loss }))
 	s.median = median(of(func(x sample) float64 { return x.Median }))
 	s.p99 = median(of(func(x sample) float64 { return x.P99 }))
