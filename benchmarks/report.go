@@ -219,7 +219,7 @@ func (r *results) reportLatency(w *markdown) {
 	if len(loads) == 0 {
 		return
 	}
-	w.text("\n## Time until the answer\n\nMicroseconds: median / 99th percentile. With many connections at once each waits for its turn,\n"+
+	w.text("\n## Time until the answer\n\nMicroseconds: median / 99th percentile. With many connections at once each waits for its turn,\n" +
 		"and whoever has lost packets has fewer of them under way: there the 99th percentile tells, not the median.\n\n")
 	r.table(w, loads, false, []string{"load"}, title,
 		func(_ load, s summary) string {
