@@ -85,7 +85,15 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 			return Down, err
 		}
 	}
+	changes := func(to siit.Mapping) bool {
+		was := c.config.Mapping
+		return was.PREF64 != to.PREF64 || was.CLAT.IPv6 != to.CLAT.IPv6
+	}
 	if !c.active.IsValid() {
+		if changes(want.Translation.Mapping) {
+			// What cannot survive need not wait for DAD to hear of it.
+			c.abortFlows()
+		}
 		return Pending, nil
 	}
 	if p == Pending {
@@ -102,7 +110,7 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 	now := *want
 	now.IPv6 = c.active
 	now.Translation.Mapping.CLAT.IPv6 = c.active
-	if was, is := c.config.Mapping, now.Translation.Mapping; was.PREF64 != is.PREF64 || was.CLAT.IPv6 != is.CLAT.IPv6 {
+	if changes(now.Translation.Mapping) {
 		c.abortFlows()
 	}
 	through := c.bringUpSteering
