@@ -222,9 +222,10 @@ func (d *tnat64d) engineFailed(p *path, err error) error {
 	for _, u := range d.uplinks {
 		if u.running != nil && u.running.TUN == p.name {
 			d.complain(d.rec.DownUplink(u.Uplink))
+			return d.uplinkFailed(u, fmt.Errorf("the engine of %s has stopped: %w", p.name, err))
 		}
 	}
-	return d.failed(fmt.Errorf("the engine of %s has stopped: %w", p.name, err))
+	return nil
 }
 
 // plan decides what should be, and follows the links with the search for
@@ -251,7 +252,33 @@ func (d *tnat64d) plan(o *clat.Observed) (clat.Plans, error) {
 	for index, l := range d.links {
 		l.pause(!asked[index])
 	}
+	d.rest(plans)
 	return plans, nil
+}
+
+// rest leaves out of the plans what has failed a moment ago. Otherwise the
+// changes that every attempt makes would call for the next one at once.
+func (d *tnat64d) rest(plans clat.Plans) {
+	for _, u := range d.uplinks {
+		u.rests = false
+		i := slices.IndexFunc(plans.Uplinks, func(want clat.Desired) bool { return want.Uplink == u.Uplink })
+		if i < 0 || plans.Uplinks[i].CLAT == nil || wayOf(plans.Uplinks[i].CLAT) != u.failedWay {
+			continue
+		}
+		if left := time.Until(u.again); left > 0 {
+			u.rests = true
+			plans.Uplinks[i].CLAT, plans.Uplinks[i].Why = nil, u.why
+			d.retryAfter(left)
+		}
+	}
+}
+
+// wayOf tells apart what is worth another attempt at once.
+func wayOf(c *clat.CLAT) string {
+	if c == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s %s %s %s %t", c.TUN, c.IPv4, c.IPv6, c.PREF64.Prefix, c.Forwarding != nil)
 }
 
 const (
@@ -276,25 +303,20 @@ func (d *tnat64d) conclude(plans clat.Plans, outcomes []clat.Outcome) error {
 			u.running = c
 			d.path.belongs(c.TUN, u.Name)
 		}
-		if out.Err == nil {
-			u.failures = 0
-			d.report(u, out.Progress)
-			if out.Progress == clat.Up || out.Progress == clat.Moving || out.Progress == clat.Pending {
-				working++
-			}
+		if out.Err != nil {
+			fatal = errors.Join(fatal, d.uplinkFailed(u, out.Err))
 			continue
 		}
-		u.failures++
-		d.errors++
-		explained := explain(out.Err, d.conf.CLAT.TUN)
-		if !d.wasUp && (lasting(explained) || u.failures >= startAttempts) {
-			fatal = errors.Join(fatal, explained)
+		if u.rests {
+			continue // and has failed still
 		}
-		d.enter(u, news{
-			state: control.Failed, why: explained.Error(), level: slog.LevelError,
-			message: "the CLAT has failed; trying again", args: []any{"reason", explained},
-		})
-		d.retryAfter(backoff(u.failures))
+		if out.Progress != clat.Pending && out.Progress != clat.Moving {
+			u.failures, u.failedWay = 0, ""
+		}
+		d.report(u, out.Progress)
+		if out.Progress == clat.Up || out.Progress == clat.Moving || out.Progress == clat.Pending {
+			working++
+		}
 	}
 	if fatal != nil && working == 0 {
 		return fatal
@@ -303,6 +325,25 @@ func (d *tnat64d) conclude(plans clat.Plans, outcomes []clat.Outcome) error {
 		d.none(plans.Why)
 	}
 	d.sayHow()
+	return nil
+}
+
+// uplinkFailed notes that a step has failed on an uplink, and when to try it
+// again. The error is that of a start that is to be given up.
+func (d *tnat64d) uplinkFailed(u *uplink, err error) error {
+	u.failures++
+	d.errors++
+	wait := backoff(u.failures)
+	u.again, u.failedWay = time.Now().Add(wait), wayOf(u.want.CLAT)
+	d.retryAfter(wait)
+	explained := explain(err, d.conf.CLAT.TUN)
+	d.enter(u, news{
+		state: control.Failed, why: explained.Error(), level: slog.LevelError,
+		message: "the CLAT has failed; trying again", args: []any{"reason", explained},
+	})
+	if !d.wasUp && (lasting(explained) || u.failures >= startAttempts) {
+		return explained
+	}
 	return nil
 }
 

@@ -21,7 +21,11 @@ type uplink struct {
 	since    time.Time
 	history  []control.Change
 	warnings []string // those that the log has
-	failures int      // in a row
+
+	failures  int       // in a row
+	failedWay string    // see wayOf
+	again     time.Time // it is not tried before
+	rests     bool      // until then
 
 	plat   platWatch
 	judged string // the way that plat judges
