@@ -67,9 +67,13 @@ var story = []scene{
 		`nmcli -t device; unmanaged`,
 		`udevadm info /sys/class/net/clat0 | grep -E 'NM_UNMANAGED|ID_MM'`,
 	}},
-	{title: "the dispatcher hook", scripts: []string{
-		`mark; nmcli device reapply eth0; sleep 4; journal -u NetworkManager-dispatcher --no-pager | tail -3; fetch`,
-		`before=$(date +%s%N); IP6_NAMESERVERS=2001:db8:1::1 timeout 5 /usr/lib/NetworkManager/dispatcher.d/50-tnat64 eth0 up; echo "$((($(date +%s%N) - before) / 1000000)) ms"; tnat64ctl status | grep -i resolver || true`,
+	{title: "the dispatcher hook hands over the link's DNS servers", scripts: []string{
+		// What NetworkManager's hook says to the daemon, beside saying it.
+		`mv /usr/bin/tnat64ctl /usr/bin/tnat64ctl.real; printf '#!/bin/sh\necho "$@" >>/run/said\nexec tnat64ctl.real "$@"\n' >/usr/bin/tnat64ctl; chmod +x /usr/bin/tnat64ctl
+		nmcli device modify eth0 ipv6.dns 2001:db8:1::53; waits 20 grep -q 2001:db8:1::53 /run/said; cat /run/said; mv /usr/bin/tnat64ctl.real /usr/bin/tnat64ctl
+		sleep 2; tnat64ctl status -json | grep -A 2 '"resolvers"'; nmcli device modify eth0 -ipv6.dns 2001:db8:1::53; sleep 3; fetch`,
+		`nmcli device reapply eth0; before=$(date +%s%N); /usr/lib/NetworkManager/dispatcher.d/50-tnat64 eth0 up; echo "$((($(date +%s%N) - before) / 1000000)) ms"
+		kill -STOP $(pidof tnat64d); before=$(date +%s%N); /usr/lib/NetworkManager/dispatcher.d/50-tnat64 eth0 up; echo "$((($(date +%s%N) - before) / 1000000)) ms beside a daemon that hangs"; kill -CONT $(pidof tnat64d)`,
 	}},
 	{title: "everything in user space, by a reload", scripts: []string{
 		`mark; printf '[clat]\nengine = "user"\n' >/etc/tnat64/tnat64d.toml; systemctl reload tnat64d; waits 30 via clat0; sleep 2; fetch; journal -t tnat64d --no-pager`,
@@ -123,7 +127,7 @@ var story = []scene{
 		`unmanaged; systemctl is-system-running || systemctl --failed --no-legend`,
 	}},
 	{title: "purge leaves nothing", scripts: []string{
-		`mark; apt-get purge -y -qq tnat64d; journal -t tnat64d --no-pager`,
+		`mark; apt-get purge -y -qq tnat64d | grep -v '^(Reading'; journal -t tnat64d --no-pager`,
 		`find / /run -xdev -iname '*tnat64*' ! -path '/root/*' 2>/dev/null >/root/left || true; echo "$(wc -l </root/left) files"; not grep . /root/left
 		not getent passwd tnat64; not getent group tnat64`,
 		`not pidof tnat64d; gone 2>&1; ip -br addr; ip -4 route; ip -6 addr show dev eth0 | grep -c inet6; tc filter show dev eth0 ingress; not sh -c 'tc qdisc show dev eth0 | grep clsact'
