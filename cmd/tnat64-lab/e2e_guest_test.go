@@ -13,7 +13,10 @@ import (
 
 // TestGuest has an IPv4-only guest behind the laptop, which masquerades it as
 // Docker, libvirt and hotspots do. Its link has an MTU larger than the CLAT's.
-func TestGuest(t *testing.T) { eachEngine(t, testGuest) }
+func TestGuest(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, testGuest)
+}
 
 func testGuest(t *testing.T, config string) {
 	needRoot(t)

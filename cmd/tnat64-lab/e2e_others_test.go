@@ -31,6 +31,7 @@ func TestDHCPv6Only(t *testing.T) {
 // TestOtherCLAT has another CLAT on the laptop, as NetworkManager makes it on
 // the uplink and clatd beside it. tnat64d stands aside, unless it is told not to.
 func TestOtherCLAT(t *testing.T) {
+	t.Parallel()
 	for name, other := range map[string]struct{ up, down string }{
 		"NetworkManager": {
 			"ip addr add 192.0.0.5/32 dev " + lab.Uplink,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ func (w *world) busy(t *testing.T) {
 // network knows another PREF64 that is used instead; where it does not, the
 // state is said.
 func TestPLATSilent(t *testing.T) {
+	t.Parallel()
 	t.Run("of two", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, lab.Options{
@@ -83,7 +85,12 @@ func TestPLATSilent(t *testing.T) {
 		if p.Why == "" {
 			t.Error("no reason is given")
 		}
-		wants(t, w.log.String(), "the PLAT does not answer", "there is no other")
+		eventually(t, soon, func() error { // status looks for itself
+			if log := w.log.String(); !strings.Contains(log, "the PLAT does not answer") || !strings.Contains(log, "there is no other") {
+				return fmt.Errorf("the log says nothing of it:\n%s", log)
+			}
+			return nil
+		})
 		if u, err := w.status(lab.Uplink); err != nil || u.State != control.Up {
 			t.Errorf("%s is %s, %v", u.Name, u.State, err)
 		}

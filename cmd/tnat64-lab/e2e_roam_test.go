@@ -14,6 +14,7 @@ import (
 // changes the network under it. Interface, IPv4 address and listening sockets
 // of the CLAT stay; connections that cannot survive end, and others go on.
 func TestRoam(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, config string) {
 		t.Parallel()
 		testRoam(t, config)

@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 	said := false
 	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
 	if !said {
-		flag.Set("test.parallel", "10")
+		flag.Set("test.parallel", "12")
 	}
 	dir, err := os.MkdirTemp("", "tnat64-lab-test-")
 	if err != nil {

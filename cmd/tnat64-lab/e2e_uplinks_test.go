@@ -195,6 +195,7 @@ func TestNative(t *testing.T) {
 // which has native IPv4, and onto its own, past the TUN. That none leaves is
 // checked for every test; here some must have been caught.
 func TestUntranslated(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, config string) {
 		t.Parallel()
 		w := newWorldOn(t, stage{network: lab.Options{Second: &lab.Options{NativeIPv4: true}}, config: config})
