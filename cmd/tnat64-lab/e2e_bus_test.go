@@ -165,9 +165,8 @@ func TestBusServicesThatHang(t *testing.T) {
 	}
 }
 
-// TestResolversOfTheLink finds PREF64 by the DNS servers that systemd-resolved
-// knows for the uplink, follows when it says that they are others, and never
-// asks the resolver of resolv.conf.
+// TestResolversOfTheLink finds PREF64 by the DNS server that systemd-resolved
+// knows for the uplink, as soon as it knows one. That of resolv.conf is no help.
 func TestResolversOfTheLink(t *testing.T) {
 	t.Parallel()
 	needRoot(t)

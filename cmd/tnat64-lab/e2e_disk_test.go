@@ -46,6 +46,7 @@ func kept(dir string) lab.DaemonOptions {
 // TestNoRoom has no room, or no permission, for journal and secret. The daemon
 // works, says so once, and leaves nothing behind, even if it is killed.
 func TestNoRoom(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		dir     func(t *testing.T, l *lab.Lab) string

@@ -16,6 +16,7 @@ import (
 // TestSleep carries a sleeping laptop to other networks, or changes the network
 // meanwhile. systemd-logind tells of the sleep; the daemon does not run then.
 func TestSleep(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, config string) {
 		t.Parallel()
 		needRoot(t)

@@ -21,6 +21,7 @@ import (
 // TestTrace looks at real traffic: what is translated, what is answered with
 // an ICMP error, and what is dropped, with its reason.
 func TestTrace(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, config string) {
 		t.Parallel()
 		w := newWorld(t, lab.Options{}, config)
