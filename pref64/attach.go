@@ -79,7 +79,12 @@ func (t *Tracker) settle(ra *RouterAdvertisement) {
 	over := func(stale bool, from netip.Addr) bool {
 		return stale && (!t.link.same || ra == nil || from == ra.Router)
 	}
-	t.entries = slices.DeleteFunc(t.entries, func(e entry) bool { return over(e.stale, e.Router) })
+	t.entries = slices.DeleteFunc(t.entries, func(e entry) bool {
+		if e.Origin == DNS {
+			return over(e.stale, netip.Addr{}) // also if its resolver is this router
+		}
+		return over(e.stale, e.Router)
+	})
 	t.resolvers = slices.DeleteFunc(t.resolvers, func(r resolver) bool { return over(r.stale, r.Router) })
 	for i := range t.entries {
 		// Resolvers are asked again soon, whatever routers say.

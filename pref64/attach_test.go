@@ -56,3 +56,24 @@ func TestAttachedLate(t *testing.T) {
 		}},
 	}.run(t)
 }
+
+// TestAttachedResolverIsRouter: the router of a home network is its resolver
+// too. That it advertises no PREF64 is no word about what it said by DNS.
+func TestAttachedResolverIsRouter(t *testing.T) {
+	scripts{{"the same network again", func(t *testing.T) {
+		l := newLookout(t, nil)
+		l.dns.answers(router1, yes)
+		ra := RouterAdvertisement{
+			Router: router1, RouterLifetime: time.Hour, RDNSS: []RDNSS{{[]netip.Addr{router1}, time.Hour}},
+			Prefixes: []PrefixInfo{{Prefix: pio1, Autonomous: true, Valid: time.Hour, Preferred: time.Hour}},
+		}
+		l.send(ra)
+		l.sleep(time.Second)
+		l.uses(prefixB, DNS, router1)
+		l.sleep(time.Minute)
+		l.Attached()
+		l.uses(prefixB, DNS, router1)
+		l.send(ra)
+		l.uses(prefixB, DNS, router1)
+	}}}.run(t)
+}
