@@ -98,8 +98,7 @@ func (t *Tracker) settle(ra *RouterAdvertisement) {
 		return
 	}
 	t.doubts = nil
-	if t.mtu != 0 && (ra == nil || ra.MTU == 0) {
+	if ra == nil || ra.MTU == 0 {
 		t.mtu = 0
-		t.notify()
 	}
 }

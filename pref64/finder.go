@@ -77,7 +77,8 @@ func newFinder(o Options, source attachable, dial dialFunc) *Finder {
 	defer t.mu.Unlock()
 	t.inquiry.enabled, t.inquiry.routers = f.asker != nil, f.source != nil
 	t.update(time.Now())
-	t.news = news{wanted: true, digest: t.digest()}
+	t.news = news{all: true}
+	t.news.digest = t.digest()
 	return f
 }
 

@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// What is not a change of prefix or MTU is announced newsBurst times at once
-// and then once every newsInterval, so that a flood of advertisements is no
-// flood of work.
+// What is not a change of prefix is announced newsBurst times at once and then
+// once every newsInterval, so that a flood of advertisements is no flood of
+// work.
 const (
 	newsBurst    = 5
 	newsInterval = time.Second
 )
 
-// news keeps track of what is worth an announcement besides a change of prefix
-// or MTU: everything in a Snapshot except times.
+// news keeps track of what is worth an announcement besides a change of prefix:
+// the MTU and, if all is wanted, everything else in a Snapshot except times.
 type news struct {
-	wanted bool
+	all    bool
 	digest string
 	at     time.Time // when it will be announced; zero: there is nothing to say
 
@@ -25,13 +25,9 @@ type news struct {
 	spent time.Time
 }
 
-// announce tells the owner of a Finder that the Snapshot has changed, unless
-// it has just been told.
+// announce tells the owner that there is news, unless it has just been told.
 func (t *Tracker) announce(now time.Time, told bool) {
 	n := &t.news
-	if !n.wanted {
-		return
-	}
 	if d := t.digest(); d != n.digest {
 		n.digest = d
 		n.at = later(now, n.spent.Add(-(newsBurst-1)*newsInterval))
@@ -48,7 +44,10 @@ func (t *Tracker) announce(now time.Time, told bool) {
 
 // digest differs if there is something new.
 func (t *Tracker) digest() string {
-	var b []byte
+	b := fmt.Appendln(nil, t.mtu)
+	if !t.news.all {
+		return string(b)
+	}
 	for _, o := range t.candidates {
 		b = fmt.Appendln(b, o.Prefix, o.Origin, o.Router, o.Doubted)
 	}

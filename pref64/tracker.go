@@ -95,6 +95,7 @@ func NewTracker(static []netip.Prefix, log *slog.Logger) *Tracker {
 	now := time.Now()
 	t.link.since = now
 	t.timer = time.AfterFunc(time.Hour, t.tick)
+	t.news.digest = t.digest()
 	for _, p := range static {
 		t.observe(Observation{Prefix: p, Origin: Static}, nil, now)
 	}
@@ -111,8 +112,8 @@ func (t *Tracker) Close() {
 }
 
 // Changed returns a channel that is sent to after the prefix to use has become
-// another one, or none, and after MTU has changed. Several changes may be one
-// message.
+// another one, or none, and after MTU has changed, for that only so often.
+// Several changes may be one message.
 func (t *Tracker) Changed() <-chan struct{} { return t.changed }
 
 // Current returns the prefix to use. Its Router and Expires are those of now;
@@ -180,10 +181,7 @@ func (t *Tracker) Forget() {
 	t.adopted = time.Time{}
 	t.resolvers, t.doubts = nil, nil
 	t.link = attachment{number: t.link.number + 1, since: time.Now()}
-	if t.mtu != 0 {
-		t.mtu = 0
-		t.notify()
-	}
+	t.mtu = 0
 	t.update(time.Now())
 }
 
@@ -198,9 +196,8 @@ func (t *Tracker) Apply(r Report) {
 	for _, ig := range r.Ignored {
 		t.ignored.note(ig, now)
 	}
-	if r.RA != nil && r.RA.MTU != 0 && r.RA.MTU != t.mtu {
+	if r.RA != nil && r.RA.MTU != 0 {
 		t.mtu = r.RA.MTU
-		t.notify()
 	}
 	for _, o := range r.Observations {
 		t.observe(o, r.RA, now)

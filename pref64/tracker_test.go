@@ -253,6 +253,14 @@ func TestTracker(t *testing.T) {
 				t.Errorf("MTU %d", w.MTU())
 			}
 		}},
+		{"MTU option that changes with every advertisement", func(t *testing.T) {
+			w := newWatch(t)
+			for i := range 60 {
+				w.Apply(Report{RA: &RouterAdvertisement{Router: router1, MTU: 1400 + i%2}})
+				w.expect(none, i < newsBurst || i%10 == 0)
+				time.Sleep(newsInterval / 10)
+			}
+		}},
 		{"another network", func(t *testing.T) {
 			w := newWatch(t)
 			w.advertise(router1, time.Hour, prefixA)
