@@ -83,8 +83,8 @@ func netlinkRoute(r Route) *netlink.Route {
 }
 
 // linkGone reports whether a step failed because a link it needs has vanished
-// or gone down.
+// or gone down. EBADFD is what a TUN's file descriptor has to say of that.
 func linkGone(err error) bool {
 	var notFound netlink.LinkNotFoundError
-	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENETDOWN) || errors.As(err, &notFound)
+	return errors.Is(err, unix.EBADFD) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENETDOWN) || errors.As(err, &notFound)
 }
