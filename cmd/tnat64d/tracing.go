@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"tnat64d/clat/engine"
+	"tnat64d/cmd/internal/config"
 )
 
 // see is shown every packet of every uplink while somebody traces.
@@ -13,10 +14,13 @@ type see func(uplink string, p engine.Seen)
 // in the loop, as the kernel engines are.
 func (d *tnat64d) trace(see see) error {
 	err := d.path.traceTo(see)
-	if see != nil {
-		d.log.Info("packets are traced; the kernel engine pauses")
-	} else {
+	switch {
+	case see == nil:
 		d.log.Info("packets are no longer traced")
+	case d.path.engine == config.EngineUser:
+		d.log.Info("packets are traced")
+	default:
+		d.log.Info("packets are traced; the kernel engine pauses")
 	}
 	d.changed()
 	return err
