@@ -70,6 +70,10 @@ func read(path string) (program, error) {
 	return program{filepath.Base(path), hex.EncodeToString(sum[:]), info}, nil
 }
 
+// license is the product's: its BPF programs may be had by other terms as well,
+// as the kernel wants them to.
+const license = "Apache-2.0 AND (MIT OR GPL-2.0-only)"
+
 // describe makes the document: the product contains the programs, and each of
 // these the modules that it is built from, and Go's standard library.
 func describe(name, version string, created time.Time, programs []program) document {
@@ -81,13 +85,13 @@ func describe(name, version string, created time.Time, programs []program) docum
 		},
 	}
 	hash := sha256.New()
-	product := pkg{SPDXID: "SPDXRef-product", Name: name, VersionInfo: version, License: "Apache-2.0"}
+	product := pkg{SPDXID: "SPDXRef-product", Name: name, VersionInfo: version, License: license}
 	d.Packages = append(d.Packages, product.complete())
 	d.relate(d.SPDXID, "DESCRIBES", product.SPDXID)
 	for _, p := range programs {
 		fmt.Fprintln(hash, p.name, p.sha256)
 		binary := pkg{
-			SPDXID: id("program", p.name), Name: p.name, VersionInfo: version, License: "Apache-2.0",
+			SPDXID: id("program", p.name), Name: p.name, VersionInfo: version, License: license,
 			Checksums: []checksum{{"SHA256", p.sha256}}, Purpose: "APPLICATION",
 			Comment: p.setting("GOOS") + "/" + p.setting("GOARCH"),
 		}
@@ -116,8 +120,8 @@ func (p program) setting(key string) string {
 }
 
 // module adds a Go module, once, and that the program is built from it.
-func (d *document) module(program, path, version, license string) {
-	m := pkg{SPDXID: id("module", path+"-"+version), Name: path, VersionInfo: version, License: license, Purpose: "LIBRARY"}
+func (d *document) module(program, path, version, terms string) {
+	m := pkg{SPDXID: id("module", path+"-"+version), Name: path, VersionInfo: version, License: terms, Purpose: "LIBRARY"}
 	locator := fmt.Sprintf("pkg:golang/%s@%s", path, version)
 	m.References = []reference{{"PACKAGE-MANAGER", "purl", locator}}
 	if !slices.ContainsFunc(d.Packages, func(p pkg) bool { return p.SPDXID == m.SPDXID }) {
