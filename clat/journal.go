@@ -25,14 +25,25 @@ import (
 // The file has one line per step: "add LINK ADDRESS" before an address is
 // added and "del LINK ADDRESS" after it is removed; "set LINK KEY WAS IS"
 // before a sysctl is changed and "unset LINK KEY" after it is restored. A line
-// cut short by a crash is ignored.
+// cut short by a crash is ignored. A file that has become long, or lacks a
+// line, is replaced by one that has what is in force.
 type Journal struct {
 	f       *os.File
 	path    string
+	length  int // of the file, in bytes
 	entries []JournalEntry
 	changes []Change
-	failed  error // first write that failed; later ones are not tried
+	failed  error // of the latest write: the file is not what it should be
 }
+
+const (
+	// maxLength is from where on the file is replaced. What is in force takes
+	// some hundred bytes; a host that roams for years would fill the disk.
+	maxLength = 16 << 10
+	// readLength is how much is read: longer than anything we write. A file
+	// that somebody else filled is no reason to use up the memory.
+	readLength = 64 << 10
+)
 
 // JournalEntry is an address on a link, by name, because indexes change
 // when a device is plugged in again.
@@ -92,6 +103,7 @@ func lockJournal(path string) (*Journal, error) {
 		}
 	}
 	j := &Journal{f: f, path: path}
+	os.Remove(j.successor()) // of one that was killed meanwhile
 	if err := j.read(); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("journal: %w", err)
@@ -100,12 +112,11 @@ func lockJournal(path string) (*Journal, error) {
 }
 
 func (j *Journal) read() error {
-	// Longer than anything we write; a file that somebody else filled is no
-	// reason to use up the memory.
-	b, err := io.ReadAll(io.LimitReader(j.f, 1<<16))
+	b, err := io.ReadAll(io.LimitReader(j.f, readLength))
 	if err != nil {
 		return err
 	}
+	j.length = len(b)
 	s := bufio.NewScanner(bytes.NewReader(b))
 	for s.Scan() {
 		j.parse(strings.Fields(s.Text()))
@@ -144,7 +155,8 @@ func (j *Journal) note(op string, e JournalEntry) {
 func (j *Journal) Entries() []JournalEntry { return slices.Clone(j.entries) }
 
 // Add records that an address is about to be added. An error (a full disk) is
-// returned once; the CLAT can do without the journal.
+// returned once, and each later step tries to put the file right; the CLAT can
+// do without the journal.
 func (j *Journal) Add(link string, a netip.Addr) error { return j.write("add", link, a) }
 
 // Del records that an address has been removed.
@@ -152,10 +164,7 @@ func (j *Journal) Del(link string, a netip.Addr) error { return j.write("del", l
 
 func (j *Journal) write(op, link string, a netip.Addr) error {
 	j.note(op, JournalEntry{Link: link, Addr: a})
-	if j.failed != nil {
-		return nil
-	}
-	return j.line("%s %s %s\n", op, link, a)
+	return j.once("%s %s %s\n", op, link, a)
 }
 
 func (j *Journal) noteChange(c Change) {
@@ -174,9 +183,6 @@ func (j *Journal) Changes() []Change { return slices.Clone(j.changes) }
 // Set records that a sysctl is about to be changed. After an error it must not
 // be.
 func (j *Journal) Set(c Change) error {
-	if j.failed != nil {
-		return fmt.Errorf("journal: %w", j.failed)
-	}
 	j.noteChange(c)
 	if err := j.line("set %s %s %d %d\n", c.Link, c.Key, c.Was, c.Is); err != nil {
 		j.forget(c.Sysctl)
@@ -188,23 +194,75 @@ func (j *Journal) Set(c Change) error {
 // Unset records that a sysctl has been restored.
 func (j *Journal) Unset(s Sysctl) error {
 	j.forget(s)
-	if j.failed != nil {
-		return nil
-	}
-	return j.line("unset %s %s\n", s.Link, s.Key)
+	return j.once("unset %s %s\n", s.Link, s.Key)
 }
 
+// once is line without the errors that follow the first.
+func (j *Journal) once(format string, args ...any) error {
+	before := j.failed
+	err := j.line(format, args...)
+	if before != nil {
+		return nil
+	}
+	return err
+}
+
+// line writes what has just been noted.
 func (j *Journal) line(format string, args ...any) error {
-	if j.empty() {
+	switch {
+	case j.empty():
 		// Nothing left to remember. This also keeps the file short.
-		j.failed = j.f.Truncate(0)
-	} else {
-		_, j.failed = fmt.Fprintf(j.f, format, args...)
+		j.length, j.failed = 0, j.f.Truncate(0)
+	case j.failed != nil || j.length > maxLength:
+		j.failed = j.replace()
+	default:
+		var n int
+		n, j.failed = fmt.Fprintf(j.f, format, args...)
+		j.length += n
 	}
 	if j.failed != nil {
 		return fmt.Errorf("journal: %w", j.failed)
 	}
 	return nil
+}
+
+func (j *Journal) successor() string { return j.path + ".new" }
+
+// replace puts a file with what is in force in the place of the old one, in
+// one step. It is locked before it can be found, and the old one until it
+// cannot be found any more.
+func (j *Journal) replace() error {
+	f, err := os.OpenFile(j.successor(), os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	text := j.text()
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		_, err = f.Write(text)
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), j.path)
+	}
+	if err != nil {
+		f.Close()
+		os.Remove(f.Name())
+		return err
+	}
+	j.f.Close()
+	j.f, j.length = f, len(text)
+	return nil
+}
+
+// text is the shortest file that says what is in force.
+func (j *Journal) text() (b []byte) {
+	for _, e := range j.entries {
+		b = fmt.Appendf(b, "add %s %s\n", e.Link, e.Addr)
+	}
+	for _, c := range j.changes {
+		b = fmt.Appendf(b, "set %s %s %d %d\n", c.Link, c.Key, c.Was, c.Is)
+	}
+	return b
 }
 
 func (j *Journal) empty() bool { return len(j.entries) == 0 && len(j.changes) == 0 }

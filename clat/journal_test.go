@@ -89,14 +89,66 @@ func TestJournalOfSysctls(t *testing.T) {
 	}
 }
 
-// A full disk is reported once and costs nothing else.
+// TestJournalStaysShort: a host that roams for years while another uplink
+// keeps its address.
+func TestJournalStaysShort(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run", "journal")
+	j, err := OpenJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stays, a := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8:1::1")
+	changed := Change{Sysctl{allLinks, ipForwarding}, 0, 1}
+	if err := errors.Join(j.Add("eth0", stays), j.Set(changed)); err != nil {
+		t.Fatal(err)
+	}
+	for range 5000 {
+		if err := errors.Join(j.Add("wlan0", a), j.Del("wlan0", a)); err != nil {
+			t.Fatal(err)
+		}
+		a = a.Next()
+	}
+	if _, err := OpenJournal(path); !errors.Is(err, ErrRunning) {
+		t.Errorf("a second daemon gets %v", err)
+	}
+	if fi, err := os.Stat(path); err != nil || fi.Size() > 2*maxLength {
+		t.Errorf("the file has %v bytes (%v)", fi.Size(), err)
+	}
+	j.Add("wlan0", a)
+	os.WriteFile(j.successor(), []byte("add wlan0 2001:db8:6::6\n"), 0o600)
+	j.f.Close() // a kill, while the file is replaced
+
+	j, err = OpenJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := j.Entries(), []JournalEntry{{"eth0", stays}, {"wlan0", a}}; !slices.Equal(got, want) {
+		t.Errorf("entries %v", got)
+	}
+	if got := j.Changes(); len(got) != 1 || got[0] != changed {
+		t.Errorf("changes %v", got)
+	}
+	j.Del("eth0", stays)
+	j.Del("wlan0", a)
+	j.Unset(changed.Sysctl)
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory is left behind: %v", err)
+	}
+}
+
+// A full disk is reported once and costs nothing else, and what it has cost is
+// made good when there is room.
 func TestJournalOnAFullDisk(t *testing.T) {
 	f, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
 	if err != nil {
 		t.Skip("no /dev/full:", err)
 	}
-	defer f.Close()
-	j := &Journal{f: f, path: "/dev/full"}
+	dir := filepath.Join(t.TempDir(), "not yet")
+	j := &Journal{f: f, path: filepath.Join(dir, "journal")}
+	defer func() { j.f.Close() }()
 	a := netip.MustParseAddr("2001:db8::1")
 	if err := j.Add("wlan0", a); err == nil {
 		t.Error("no error")
@@ -115,6 +167,17 @@ func TestJournalOnAFullDisk(t *testing.T) {
 	}
 	if len(j.Changes()) != 0 {
 		t.Error("remembers what was not changed")
+	}
+
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Set(Change{Sysctl{allLinks, ipForwarding}, 0, 1}); err != nil {
+		t.Error(err)
+	}
+	const want = "add wlan0 2001:db8::1\nadd wlan0 2001:db8::2\nset all forwarding 0 1\n"
+	if got, err := os.ReadFile(j.path); string(got) != want {
+		t.Errorf("the file has %q (%v)", got, err)
 	}
 }
 
