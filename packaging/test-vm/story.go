@@ -70,9 +70,9 @@ var story = []scene{
 	{title: "the dispatcher hook hands over the link's DNS servers", scripts: []string{
 		// What NetworkManager's hook says to the daemon, beside saying it.
 		`mv /usr/bin/tnat64ctl /usr/bin/tnat64ctl.real; printf '#!/bin/sh\necho "$@" >>/run/said\nexec tnat64ctl.real "$@"\n' >/usr/bin/tnat64ctl; chmod +x /usr/bin/tnat64ctl
-		nmcli device modify eth0 ipv6.dns 2001:db8:1::53; waits 20 grep -q 2001:db8:1::53 /run/said; cat /run/said; mv /usr/bin/tnat64ctl.real /usr/bin/tnat64ctl
-		sleep 2; tnat64ctl status -json | grep -A 2 '"resolvers"'; nmcli device modify eth0 -ipv6.dns 2001:db8:1::53; sleep 3; fetch`,
-		`nmcli device reapply eth0; before=$(date +%s%N); /usr/lib/NetworkManager/dispatcher.d/50-tnat64 eth0 up; echo "$((($(date +%s%N) - before) / 1000000)) ms"
+		nmcli connection modify "Wired connection 1" ipv6.dns 2001:db8:1::53; nmcli connection up "Wired connection 1" >/dev/null; waits 20 grep -q 2001:db8:1::53 /run/said
+		cat /run/said; mv /usr/bin/tnat64ctl.real /usr/bin/tnat64ctl; waits 30 via clat0; fetch`,
+		`before=$(date +%s%N); /usr/lib/NetworkManager/dispatcher.d/50-tnat64 eth0 up; echo "$((($(date +%s%N) - before) / 1000000)) ms"
 		kill -STOP $(pidof tnat64d); before=$(date +%s%N); /usr/lib/NetworkManager/dispatcher.d/50-tnat64 eth0 up; echo "$((($(date +%s%N) - before) / 1000000)) ms beside a daemon that hangs"; kill -CONT $(pidof tnat64d)`,
 	}},
 	{title: "everything in user space, by a reload", scripts: []string{
