@@ -22,6 +22,12 @@ const (
 	// A read error that is not a closed socket is waited out, this often.
 	readErrors     = 10
 	readErrorPause = time.Second
+
+	// So many messages are taken in within so much time: a flood of them must
+	// not keep a processor busy. The kernel drops what comes faster, and what
+	// is true comes again.
+	maxMessages    = 128
+	messagesWithin = 640 * time.Millisecond
 )
 
 // RASource finds the prefixes that routers advertise on one interface (RFC
@@ -149,7 +155,16 @@ func lost(r Report) bool {
 
 // receive passes on what read returns until ctx ends.
 func receive(ctx context.Context, read func() (Report, error), reports chan<- Report, broken chan<- error) {
+	began, seen := time.Now(), 0
 	for failures := 0; ; {
+		if seen++; seen > maxMessages {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Until(began.Add(messagesWithin))):
+			}
+			began, seen = time.Now(), 1
+		}
 		r, err := read()
 		if ctx.Err() != nil {
 			return

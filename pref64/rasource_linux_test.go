@@ -592,6 +592,42 @@ func TestReceive(t *testing.T) {
 	}
 }
 
+// TestReceiveFlood: what never ends is taken in at a bearable pace, and what
+// comes seldom at once.
+func TestReceiveFlood(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		apart  time.Duration
+		atMost int
+	}{
+		{"a flood", 0, maxMessages * int(1+10*time.Second/messagesWithin)},
+		{"not quite a flood", messagesWithin / maxMessages, 1 + 10*maxMessages*int(time.Second)/int(messagesWithin)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				reports, n := make(chan Report), 0
+				go func() {
+					defer close(reports)
+					receive(ctx, func() (Report, error) {
+						if n++; n > 2*c.atMost {
+							cancel()
+						}
+						time.Sleep(c.apart)
+						return Report{Ignored: []Ignored{{Reason: BadPLC}}}, nil
+					}, reports, make(chan error, 1))
+				}()
+				for range reports {
+				}
+				if n > c.atMost || n < c.atMost-maxMessages {
+					t.Errorf("%d messages in ten seconds, want %d", n, c.atMost)
+				}
+			})
+		})
+	}
+}
+
 // TestReceiveEnds: the socket is closed because the source has to end.
 func TestReceiveEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
