@@ -38,8 +38,10 @@ func (d *tnat64d) look() {
 			u.plat.reset(now, f)
 		} else if was := u.plat.state; u.plat.look(now, f) {
 			d.judged(u, was)
+		} else if was == control.PLATSilent && now.Sub(u.doubted) >= doubt {
+			d.doubt(u, doubt) // there was no other PREF64, and there may be one now
 		}
-		if target := d.conf.Discovery.PLATProbe; target.IsValid() && u.plat.doubtful() {
+		if target := d.conf.Discovery.PLATProbe; target.IsValid() && u.plat.probeDue(now) {
 			if err := probe(d.ctx, u.want.CLAT.TUN, u.want.CLAT.IPv4, target); err != nil {
 				d.log.Debug("the PLAT cannot be probed", "iface", u.Name, "reason", err)
 			}
@@ -66,19 +68,29 @@ func (d *tnat64d) judged(u *uplink, was control.PLATState) {
 		others := 0
 		if l := d.links[u.Index]; l != nil {
 			others = len(l.finder.Snapshot().Candidates) - 1
-			l.finder.Doubt(prefix, doubt)
 		}
+		d.doubt(u, doubt)
 		what := "there is no other"
 		if others > 0 {
 			what = fmt.Sprintf("trying another; this one again in %v", doubt)
 		}
 		d.log.Warn("the PLAT does not answer: packets go out and nothing comes back", "iface", u.Name, "pref64", prefix, "next", what)
 	case was == control.PLATSilent:
+		d.doubt(u, 0)
 		d.log.Info("the PLAT answers again", "iface", u.Name, "pref64", prefix)
 	default:
 		d.log.Debug("the PLAT answers", "iface", u.Name, "pref64", prefix)
 	}
 	d.changed()
+}
+
+// doubt makes every other PREF64 preferred to the one in use for that long; 0
+// ends it.
+func (d *tnat64d) doubt(u *uplink, howLong time.Duration) {
+	u.doubted = time.Now()
+	if l := d.links[u.Index]; l != nil {
+		l.finder.Doubt(u.want.CLAT.PREF64.Prefix, howLong)
+	}
 }
 
 // wake is called after the machine has slept. Lifetimes have not run

@@ -7,7 +7,7 @@ import (
 )
 
 // platWatch judges by what is translated anyway whether the PLAT answers. It
-// sends nothing.
+// sends nothing; it says when a probe, if one is configured, would help.
 //
 // An answer is anything on its way in but ICMP errors, which routers before
 // the PLAT send just when it is gone. A PLAT from which nothing has come for
@@ -24,6 +24,9 @@ type platWatch struct {
 	sent      uint64    // packets since then
 	suspected time.Time // when something was last sent into the silence
 	watchful  time.Time // until when to look often
+
+	probed time.Time // the last time
+	probes uint64    // that last does not have yet
 }
 
 // flow is how many packets a CLAT has translated so far.
@@ -52,20 +55,25 @@ func (w *platWatch) reset(now time.Time, f flow) {
 // look takes in the counters at now, and reports whether the judgement has
 // changed.
 func (w *platWatch) look(now time.Time, f flow) (changed bool) {
-	before := w.state
+	before, sent := w.state, f.out-w.last.out
 	switch {
 	case f.in != w.last.in:
 		w.began, w.sent = time.Time{}, 0
 		w.enter(control.PLATAnswering, now)
-	case f.out != w.last.out:
+	case w.state == control.PLATSilent && sent <= w.probes:
+		// Nobody but us wants an answer: no reason to look often.
+	case sent > 0:
 		if w.began.IsZero() || now.Sub(w.suspected) > forget {
 			w.began, w.sent = now, 0
 		}
-		w.sent += f.out - w.last.out
+		w.sent += sent
 		w.suspected = now
 		if w.sent >= unanswered && now.Sub(w.began) >= silence {
 			w.enter(control.PLATSilent, now)
 		}
+	}
+	if sent > 0 {
+		w.probes = 0
 	}
 	w.last = f
 	return w.state != before
@@ -77,8 +85,22 @@ func (w *platWatch) enter(s control.PLATState, now time.Time) {
 	}
 }
 
-// doubtful reports whether an answer would be welcome.
-func (w *platWatch) doubtful() bool { return w.state != control.PLATAnswering || !w.began.IsZero() }
+// probeDue reports whether an answer would be welcome, and the last probe is
+// long enough ago; the caller then sends one. A PLAT that is known to be silent
+// is asked rarely.
+func (w *platWatch) probeDue(now time.Time) bool {
+	apart := lookOften
+	if w.state == control.PLATSilent {
+		apart = lookRarely
+	}
+	welcome := w.state != control.PLATAnswering || !w.began.IsZero()
+	if !welcome || !w.probed.IsZero() && now.Sub(w.probed) < apart {
+		return false
+	}
+	w.probed = now
+	w.probes++
+	return true
+}
 
 // next is how long to wait before the next look.
 func (w *platWatch) next(now time.Time) time.Duration {

@@ -72,3 +72,43 @@ func TestPLATWatchSleeps(t *testing.T) {
 		t.Errorf("at rest the next look is in %v", got)
 	}
 }
+
+// TestPLATWatchProbes: without traffic a silent PLAT is probed and looked at
+// once a minute, and nobody who asks for the state makes it more.
+func TestPLATWatchProbes(t *testing.T) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	var w platWatch
+	var f flow
+	w.reset(now, f)
+	probes, looks := 0, 0
+	look := func() {
+		w.look(now, f)
+		if looks++; w.probeDue(now) {
+			f.out++
+			probes++
+		}
+	}
+	for end := now.Add(time.Hour); now.Before(end); {
+		look()
+		now = now.Add(w.next(now))
+	}
+	if w.state != control.PLATSilent {
+		t.Errorf("the PLAT is %s", w.state)
+	}
+	if looks < 60 || looks > 80 || probes < 60 || probes > 80 {
+		t.Errorf("%d looks and %d probes in an hour", looks, probes)
+	}
+	probes = 0
+	for range 1000 {
+		look()
+		now = now.Add(time.Millisecond)
+	}
+	if probes > 1 {
+		t.Errorf("%d probes in a second", probes)
+	}
+	f.in++
+	look()
+	if w.state != control.PLATAnswering || w.probeDue(now.Add(time.Hour)) {
+		t.Errorf("the PLAT is %s, and probed", w.state)
+	}
+}

@@ -27,8 +27,9 @@ type uplink struct {
 	again     time.Time // it is not tried before
 	rests     bool      // until then
 
-	plat   platWatch
-	judged string // the way that plat judges
+	plat    platWatch
+	judged  string    // the way that plat judges
+	doubted time.Time // when the PREF64 in use was, or was no longer
 }
 
 // historyLength is how many changes an uplink remembers.
