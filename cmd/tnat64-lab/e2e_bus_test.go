@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -163,6 +164,35 @@ func TestBusServicesThatHang(t *testing.T) {
 	if n := w.book.lines("level=WARN") + w.book.lines("level=ERROR"); n > 2 {
 		t.Errorf("%d complaints about D-Bus services", n)
 	}
+}
+
+// TestBusThatHangs has a bus that lets everybody in and never says a word.
+func TestBusThatHangs(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	dir, err := os.MkdirTemp("", "bus")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	silent, err := net.Listen("unix", filepath.Join(dir, "socket")) // the kernel accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+	w := newWorldOn(t, stage{how: (&messageBus{"unix:path=" + filepath.Join(dir, "socket")}).how})
+	for i := range 5 {
+		began := time.Now()
+		w.wantState(t, lab.Uplink, control.Up)
+		if took := time.Since(began); took > 2*time.Second || i > 0 && took > time.Second {
+			t.Errorf("status took %v", took)
+		}
+	}
+	for _, name := range []string{"dns-resolved", "dns-networkmanager", "sleep-logind"} {
+		f := w.feature(t, name, func(f control.Feature) bool { return !f.Available })
+		wants(t, f.Why, "does not answer")
+	}
+	w.page(t)
 }
 
 // TestResolversOfTheLink finds PREF64 by the DNS server that systemd-resolved

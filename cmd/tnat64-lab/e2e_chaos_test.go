@@ -110,6 +110,7 @@ func (c *chaos) mischiefs() []mischief {
 				return err
 			}
 			c.noCLAT("stopped")
+			c.onlyLeft("stopped", nil)
 			c.start(built(c.t, "tnat64d"), false)
 			return nil
 		}},
@@ -133,6 +134,7 @@ func (c *chaos) pause(most time.Duration) {
 func (c *chaos) kill() error {
 	c.daemon.Kill()
 	c.noCLAT("killed")
+	c.onlyLeft("killed", regexp.MustCompile(`^(address wlan0 \S+/128 |route table 255 type 2 \S+/128 |rule )`))
 	c.pause(200 * time.Millisecond)
 	c.start(built(c.t, "tnat64d"), false)
 	return nil
@@ -146,6 +148,17 @@ func (c *chaos) noCLAT(when string) {
 		}
 		return nil
 	})
+}
+
+// onlyLeft finds nothing on the laptop that was not there before the daemon,
+// but what the pattern allows.
+func (c *chaos) onlyLeft(when string, allowed *regexp.Regexp) {
+	for _, line := range c.before.Diff(must(c.t)(c.Laptop.Snapshot())) {
+		line, more := strings.CutPrefix(line, "+ ")
+		if more && !changeable.MatchString(line) && !strings.HasPrefix(line, "link wlan0 ") && (allowed == nil || !allowed.MatchString(line)) {
+			c.t.Errorf("%s, and there is: %s", when, line)
+		}
+	}
 }
 
 // rage goes on for a time, and ends with a laptop that is right.
