@@ -123,11 +123,17 @@ func (f *Finder) setListening(err error) {
 }
 
 // Refresh asks the routers again, and the resolvers if they are asked at all:
-// the host woke up, the resolvers changed, or somebody said so.
+// somebody said that the network has changed.
 func (f *Finder) Refresh() {
 	if f.source != nil {
 		f.source.Solicit()
 	}
+	f.ResolversChanged()
+}
+
+// ResolversChanged says that Options.Resolvers may return others. They are
+// asked, if any are at all; routers have nothing to do with it.
+func (f *Finder) ResolversChanged() {
 	if f.asker != nil {
 		select {
 		case f.asker.again <- struct{}{}:

@@ -578,6 +578,20 @@ func TestDNS(t *testing.T) {
 				t.Errorf("%d solicits", l.routers.solicits)
 			}
 		}},
+		{"other resolvers are asked, and no routers", func(t *testing.T) {
+			l := asking(t, one, with(server1, nay))
+			l.asks(1)
+			l.sleep(time.Minute)
+			l.own = []netip.Addr{server2}
+			l.dns.answers(server2, yes)
+			l.ResolversChanged()
+			l.sleep(time.Second)
+			l.asks(1)
+			l.uses(prefixB, DNS, server2)
+			if l.routers.solicits != 0 {
+				t.Errorf("%d solicits", l.routers.solicits)
+			}
+		}},
 		{"refresh does not ask where a router has told", func(t *testing.T) {
 			l := newLookout(t, nil)
 			l.hear(router1, pio1, prefixA)

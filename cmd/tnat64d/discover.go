@@ -127,8 +127,18 @@ func (d *tnat64d) forgetLinks() {
 	}
 }
 
-// refresh asks again on a link, or on all if it has no name: resolvers have
-// changed, or somebody knows that the network has.
+// listensTo reports whether PREF64 is looked for on the link of that name.
+func (d *tnat64d) listensTo(name string) bool {
+	for _, l := range d.links {
+		if l.link.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// refresh asks again on a link, or on all if it has no name: somebody knows
+// that the network has changed.
 func (d *tnat64d) refresh(name string) {
 	for _, l := range d.links {
 		if name == "" || l.link.Name == name {

@@ -165,11 +165,13 @@ func (d *tnat64d) handle(e event) error {
 	case reload:
 		d.reload()
 	case dnsChanged:
-		d.refresh("")
+		for _, l := range d.links {
+			l.finder.ResolversChanged()
+		}
 		return nil
 	case nudged:
 		if e.Resolvers != nil {
-			d.nudged.set(e.Interface, e.Resolvers)
+			d.nudged.set(e.Interface, e.Resolvers, d.listensTo)
 		}
 		d.refresh(e.Interface)
 	case sleeping:
@@ -409,9 +411,6 @@ func (d *tnat64d) reload() {
 	}
 	if c.Control != old.Control {
 		d.log.Warn("a change of the table [control] needs a restart")
-	}
-	if !slices.Equal(c.Discovery.Sources, old.Discovery.Sources) || !slices.Equal(c.Discovery.DNSServers, old.Discovery.DNSServers) {
-		d.forgetLinks()
 	}
 	d.log.Info("configuration read again")
 }

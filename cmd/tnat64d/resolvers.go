@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"sync"
 
@@ -16,18 +17,24 @@ type nudges struct {
 	resolvers map[string][]netip.Addr
 }
 
-// maxNudges bounds what a hook that has gone mad can fill.
-const maxNudges = 64
+// maxNudges is how many interfaces are remembered: more than there are links
+// that are listened to. Names come and go with modems and docks, and nobody says
+// when one has gone for good.
+const maxNudges = 4 * maxLinks
 
-func (n *nudges) set(iface string, servers []netip.Addr) {
+// set remembers the servers of an interface. If there are too many, those are
+// forgotten that nobody needs now.
+func (n *nudges) set(iface string, servers []netip.Addr, needed func(iface string) bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	switch {
-	case len(servers) == 0:
-		delete(n.resolvers, iface)
-	case len(n.resolvers) < maxNudges:
-		n.resolvers[iface] = servers
+	delete(n.resolvers, iface)
+	if len(servers) == 0 {
+		return
 	}
+	if len(n.resolvers) >= maxNudges {
+		maps.DeleteFunc(n.resolvers, func(other string, _ []netip.Addr) bool { return !needed(other) })
+	}
+	n.resolvers[iface] = servers
 }
 
 func (n *nudges) of(iface string) []netip.Addr {
