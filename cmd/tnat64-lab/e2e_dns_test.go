@@ -56,7 +56,7 @@ func TestDNS(t *testing.T) {
 			w.nudge(t)
 			w.wantPREF64(t, p)
 		}
-		w.pingFragmented(t)
+		w.datagrams(t)
 	})
 	byDNS := w.PREF64()
 	t.Run("who was asked", func(t *testing.T) {

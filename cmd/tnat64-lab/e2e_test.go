@@ -314,19 +314,18 @@ func (w *world) finish() {
 // known leaves out of sysctls those of interfaces that were not there at
 // first, and what counts.
 func (w *world) known(sysctls lab.Snapshot) lab.Snapshot {
-	sysctls = slices.DeleteFunc(slices.Clone(sysctls), func(line string) bool { return strings.Contains(line, "_count = ") })
-	links, err := w.Laptop.Netlink.LinkList()
-	if err != nil {
-		w.t.Error(err)
+	there := func(name string) bool {
+		return name == "all" || name == "default" ||
+			slices.ContainsFunc(w.before, func(line string) bool { return strings.HasPrefix(line, "link "+name+" ") })
 	}
-	for _, l := range links {
-		name := l.Attrs().Name
-		if !slices.ContainsFunc(w.before, func(line string) bool { return strings.HasPrefix(line, "link "+name+" ") }) {
-			sysctls = sysctls.Without(name)
-		}
-	}
-	return sysctls
+	return slices.DeleteFunc(slices.Clone(sysctls), func(line string) bool {
+		of := ofInterface.FindStringSubmatch(line)
+		return of != nil && !there(of[1]) || strings.Contains(line, "_count = ")
+	})
 }
+
+// ofInterface matches sysctls of an interface.
+var ofInterface = regexp.MustCompile(`^net/[^/]+/(?:conf|neigh)/([^/]+)/`)
 
 // asBefore checks that the laptop is as it was before tnat64d started. What
 // its kernel has learned from another network is not tnat64d's affair.

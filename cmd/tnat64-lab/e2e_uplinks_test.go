@@ -123,7 +123,7 @@ func TestNative(t *testing.T) {
 	}{
 		{"by DHCP", true, func() error { return w.SetNativeIPv4(true) }, off},
 		{"an address alone", false, func() error {
-			return errors.Join(w.SetNativeIPv4(true), ip("route", "del", "default", "via", gateway))
+			return ip("addr", "add", lab.NativeLaptop.String()+"/26", "dev", lab.Uplink)
 		}, off},
 		{"with a metric worse than the CLAT's", true, func() error {
 			return errors.Join(

@@ -194,12 +194,6 @@ func (h *Host) Sysctls() (Snapshot, error) {
 	return s, nil
 }
 
-// Without returns the sysctls that are not of the named interface: those come
-// and go with it.
-func (s Snapshot) Without(ifname string) Snapshot {
-	return slices.DeleteFunc(slices.Clone(s), func(line string) bool { return strings.Contains(line, "/"+ifname+"/") })
-}
-
 // Addresses returns the addresses of one of the host's interfaces.
 func (h *Host) Addresses(ifname string) ([]netip.Prefix, error) {
 	addrs, err := h.addresses(ifname, netlink.FAMILY_ALL)
