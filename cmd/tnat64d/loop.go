@@ -162,6 +162,8 @@ func (d *tnat64d) handle(e event) error {
 	case tickDue:
 		d.look()
 		return nil
+	case prefixChanged:
+		d.changed() // also if no CLAT follows: another prefix, another resolver
 	case reload:
 		d.reload()
 	case dnsChanged:

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"tnat64d/clat"
+	"tnat64d/clat/engine"
+	"tnat64d/cmd/internal/config"
+	"tnat64d/cmd/internal/control"
+)
+
+// watched answers whoever watches.
+type watched struct{}
+
+func (watched) Status() control.Status                { return control.Status{} }
+func (watched) Trace(func(string, engine.Seen)) error { return nil }
+func (watched) Nudge(control.Nudge) error             { return nil }
+
+// TestWatchersHearOfPrefixes: what a finder has heard is news for those who
+// watch, also if nothing follows from it.
+func TestWatchersHearOfPrefixes(t *testing.T) {
+	kernel, err := clat.NewKernel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kernel.Close()
+	log := slog.New(slog.DiscardHandler)
+	data := &datapath{paths: map[int]*path{}}
+	d := &tnat64d{
+		log: log, path: data, kernel: kernel, rec: clat.NewReconciler(kernel, data, nil, log), links: map[int]*discovery{},
+		tick: time.AfterFunc(time.Hour, func() {}), retry: time.AfterFunc(time.Hour, func() {}),
+	}
+	d.conf.CLAT.Enable = config.Never
+	defer d.tick.Stop()
+	defer d.retry.Stop()
+
+	socket := filepath.Join(t.TempDir(), "control")
+	if d.server, err = control.NewServer(socket, watched{}, log); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ended := make(chan struct{})
+	go func() { d.server.Run(ctx); close(ended) }()
+	told := make(chan struct{}, 1)
+	go control.NewClient(socket).Watch(ctx, func(control.Status) error { told <- struct{}{}; return nil })
+	defer func() { cancel(); <-ended }()
+	for n := range 4 { // the present state first; then why there is no CLAT is new
+		select {
+		case <-told:
+		case <-ctx.Done():
+			t.Fatalf("told %d times", n)
+		}
+		if err := d.handle(prefixChanged{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
