@@ -23,6 +23,7 @@ type running struct {
 	tun      TUN
 	removed  bool // by foreign hands, and not opened again
 	link     TUNLink
+	maimed   bool // it is not as link says, by foreign hands, and not put right yet
 	steering Steering
 	ours     []netip.Prefix
 	engine   Engine
@@ -178,8 +179,12 @@ func (c *running) bringUpTUN(o Observed, want *CLAT) error {
 		c.tun = t
 	}
 	t := TUNLink{Index: c.tun.Index(), Alias: aliasPrefix + want.Uplink.Name, MTU: want.MTU, IPv4: want.IPv4}
+	c.maimed = false
 	if !opened && t == c.link {
-		if t.matches(o) || !c.allow("settings of "+want.TUN) {
+		if t.matches(o) {
+			return nil
+		}
+		if c.maimed = !c.allow("settings of " + want.TUN); c.maimed {
 			return nil
 		}
 	}

@@ -9,6 +9,9 @@ import (
 // bringUpRoutes makes the IPv4 default route in the main table and, if it is
 // wanted, the one in the CLAT's own table with the rule that leads there.
 func (c *running) bringUpRoutes(o Observed, want *CLAT, sourceRule bool) error {
+	if c.maimed {
+		return nil // a route needs its source, and a link that is up
+	}
 	main := Route{
 		Link: c.tun.Index(), Source: want.IPv4, Metric: want.Metric, MTU: int(want.MTU.IPv4()),
 		Table: TableMain, Protocol: Protocol,
