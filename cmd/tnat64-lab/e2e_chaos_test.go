@@ -269,7 +269,7 @@ func (c *chaos) works() error {
 	if err := answered(c.Laptop, "", time.Second); err != nil {
 		return err
 	}
-	out, err := c.try(c.t, "ping", "-n", "-c", "3", "-i", "0.02", "-W", "1", server)
+	out, err := c.try(c.t, "ping", "-n", "-c", "3", "-i", "0.02", "-w", "3", server)
 	if err != nil || !strings.Contains(out, "3 received") || strings.Contains(out, "duplicates") {
 		return fmt.Errorf("%w: %s", err, out)
 	}
