@@ -361,8 +361,7 @@ func TestRASourceHostile(t *testing.T) {
 			for _, e := range r.known() {
 				t.Errorf("remembered %v", e.Prefix)
 			}
-			// Forget keeps the limit on changes out of this test.
-			r.tracker.Forget()
+			r.tracker.attached() // keeps the limit on changes out of this test
 		})
 	}
 }

@@ -168,23 +168,6 @@ func (t *Tracker) SetOwn(own []netip.Prefix) {
 	t.update(now)
 }
 
-// Forget drops everything that was advertised, for when the uplink may have
-// become another network. Prefixes live up to 18 hours, and the one in use
-// would otherwise be kept.
-func (t *Tracker) Forget() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return
-	}
-	t.entries = slices.DeleteFunc(t.entries, func(e entry) bool { return e.Origin != Static })
-	t.adopted = time.Time{}
-	t.resolvers, t.doubts = nil, nil
-	t.link = attachment{number: t.link.number + 1, since: time.Now()}
-	t.mtu = 0
-	t.update(time.Now())
-}
-
 // Apply takes in what a Source found.
 func (t *Tracker) Apply(r Report) {
 	t.mu.Lock()

@@ -266,7 +266,8 @@ func TestTracker(t *testing.T) {
 			w.advertise(router1, time.Hour, prefixA)
 			w.Apply(Report{RA: &RouterAdvertisement{Router: router1, MTU: 1400}})
 			w.expect(prefixA, true)
-			w.Forget()
+			w.attached()
+			time.Sleep(confirmWithin)
 			w.expect(none, true)
 			if w.MTU() != 0 {
 				t.Errorf("MTU %d", w.MTU())
@@ -279,7 +280,8 @@ func TestTracker(t *testing.T) {
 			for range 3 * flapBurst {
 				w.advertise(router1, time.Hour, prefixA)
 				w.expect(prefixA, true)
-				w.Forget()
+				w.attached()
+				time.Sleep(confirmWithin)
 				w.expect(none, true)
 			}
 		}},
@@ -291,7 +293,7 @@ func TestTracker(t *testing.T) {
 			time.Sleep(time.Hour)
 			w.advertise(router1, time.Minute, prefixB)
 			w.SetOwn([]netip.Prefix{prefixA})
-			w.Forget()
+			w.attached()
 			w.expect(prefixA, false)
 		}},
 	} {
