@@ -76,7 +76,7 @@ func testGuest(t *testing.T, config string) {
 	})
 	t.Run("ping", func(t *testing.T) {
 		for _, bytes := range []string{"56", "4000"} { // the latter in fragments
-			out, err := run(t, nil, "ping", "-n", "-c", "2", "-i", "0.2", "-s", bytes, server)
+			out, err := run(t, nil, "ping", "-n", "-c", "2", "-w", "5", "-i", "0.2", "-s", bytes, server)
 			if err != nil {
 				t.Errorf("%s bytes: %v\n%s", bytes, err, out)
 			}
@@ -89,7 +89,7 @@ func testGuest(t *testing.T, config string) {
 			t.Errorf("a packet larger than the link passed:\n%s", out)
 		}
 		wants(t, strings.ReplaceAll(out, "mtu=1480", "mtu = 1480"), "mtu = 1480")
-		if out, err = run(t, nil, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "1", "-M", "do", "-s", "1452", server); err != nil {
+		if out, err = run(t, nil, "ping", "-n", "-c", "2", "-w", "5", "-i", "0.2", "-M", "do", "-s", "1452", server); err != nil {
 			t.Errorf("the largest packet: %v\n%s", err, out)
 		}
 	})
