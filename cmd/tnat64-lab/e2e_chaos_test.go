@@ -269,11 +269,7 @@ func (c *chaos) works() error {
 	if err := answered(c.Laptop, "", time.Second); err != nil {
 		return err
 	}
-	out, err := c.try(c.t, "ping", "-n", "-c", "3", "-i", "0.02", "-w", "3", server)
-	if err != nil || !strings.Contains(out, "3 received") || strings.Contains(out, "duplicates") {
-		return fmt.Errorf("%w: %s", err, out)
-	}
-	return nil
+	return c.pinged(c.t)
 }
 
 // recovered finds the laptop right, after a short while: it looks as it did
