@@ -18,7 +18,7 @@ type Observed struct {
 
 	// PREF64 lists what is known for each link, best first.
 	PREF64 []PREF64
-	// Advertised has the links on which a router has been heard since they
+	// Advertised has the links on which a default router has been heard since they
 	// got their carrier.
 	Advertised []Advertised
 

@@ -12,10 +12,11 @@ const confirmWithin = 5 * time.Second
 
 // attachment is what is known of the link since it last got carrier.
 type attachment struct {
-	number  int // of attachments so far
-	since   time.Time
-	heardRA bool
-	onLink  []onLink
+	number       int // of attachments so far
+	since        time.Time
+	heardRA      bool // any
+	heardDefault bool // of a default router
+	onLink       []onLink
 
 	// unsettled is until when it is open what of before is still true; zero:
 	// it is settled. Entries and resolvers of before are stale. same says that

@@ -57,6 +57,27 @@ func TestAttachedLate(t *testing.T) {
 	}.run(t)
 }
 
+// TestHeardRA: what is no default router does not say how hosts get their
+// addresses. Border routers of home automation speak up in most homes.
+func TestHeardRA(t *testing.T) {
+	scripts{{"not the default router first", func(t *testing.T) {
+		l := newLookout(t, nil)
+		l.send(RouterAdvertisement{Router: router2})
+		if s := l.Snapshot(); s.HeardRA {
+			t.Errorf("heard, with %v for addresses", s.SLAAC)
+		}
+		l.hear(router1, pio1)
+		if s := l.Snapshot(); !s.HeardRA || len(s.SLAAC) != 1 {
+			t.Errorf("heard: %v, with %v for addresses", s.HeardRA, s.SLAAC)
+		}
+		l.Attached()
+		l.send(RouterAdvertisement{Router: router2})
+		if l.Snapshot().HeardRA {
+			t.Error("heard before it was attached")
+		}
+	}}}.run(t)
+}
+
 // TestAttachedResolverIsRouter: the router of a home network is its resolver
 // too. That it advertises no PREF64 is no word about what it said by DNS.
 func TestAttachedResolverIsRouter(t *testing.T) {

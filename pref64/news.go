@@ -55,6 +55,6 @@ func (t *Tracker) digest() string {
 		b = fmt.Appendln(b, o.prefix)
 	}
 	q := &t.inquiry
-	b = fmt.Appendln(b, t.link.heardRA, t.held, t.advertised(), q.want.ok, q.paused, q.last.kind, q.last.server, q.last.why)
+	b = fmt.Appendln(b, t.link.heardRA, t.link.heardDefault, t.held, t.advertised(), q.want.ok, q.paused, q.last.kind, q.last.server, q.last.why)
 	return string(b)
 }

@@ -12,7 +12,7 @@ import (
 // Snapshot is everything that a Finder knows.
 type Snapshot struct {
 	Candidates []Observation  // usable, each prefix once, the one in use first; none if none is in use
-	HeardRA    bool           // a whole, valid Router Advertisement since Attached
+	HeardRA    bool           // a whole, valid Router Advertisement of a default router since Attached
 	SLAAC      []netip.Prefix // advertised for addresses (A=1) since Attached, and still valid
 	MTU        int            // as Tracker.MTU
 	Resolvers  []netip.Addr   // that are asked, in this order; advertised ones first, without zone
@@ -32,7 +32,7 @@ func (f *Finder) Snapshot() Snapshot {
 	now := time.Now()
 	s := Snapshot{
 		Candidates: slices.Clone(t.candidates),
-		HeardRA:    t.link.heardRA,
+		HeardRA:    t.link.heardDefault,
 		MTU:        t.mtu,
 		Resolvers:  f.options.Servers,
 		Ignored:    slices.Clone(t.ignored.recent),

@@ -201,6 +201,7 @@ func (t *Tracker) hearRA(ra *RouterAdvertisement, now time.Time) {
 	if ra.RouterLifetime == 0 {
 		return
 	}
+	t.link.heardDefault = true
 	if !t.link.unsettled.IsZero() {
 		t.settle(ra)
 	}
