@@ -24,7 +24,7 @@ import (
 
 // soon is how long a change may take that the issue wants within 2 seconds:
 // machines under load vary. What it took is logged.
-const soon = 5 * time.Second
+const soon = 8 * time.Second
 
 // connect connects a host's socket, by an interface if that is not empty, from a
 // local address if that is valid.
