@@ -48,6 +48,7 @@ type tnat64d struct {
 	due      time.Time   // of retry; zero: it does not run
 	tick     *time.Timer // see look
 	wokeUp   time.Time
+	byClock  bool          // it was the clock that told of that
 	told     string        // systemd's STATUS
 	alive    time.Duration // how often systemd wants to hear of us; 0: never
 }
@@ -56,15 +57,14 @@ type tnat64d struct {
 type event any
 
 type (
-	hostChanged   struct{} // links, addresses or routes
-	prefixChanged struct{} // what a tracker says
-	retryDue      struct{} // the timer
-	tickDue       struct{} // the other timer
-	startIsOver   struct{} // of patience with DAD before saying ready
-	reload        struct{} // SIGHUP
-	dnsChanged    struct{} // the resolvers of some link
-	sleeping      struct{} // in a moment, logind says
-	woken         struct{ after time.Duration }
+	hostChanged   struct{}                      // links, addresses or routes
+	prefixChanged struct{}                      // what a tracker says
+	retryDue      struct{}                      // the timer
+	tickDue       struct{}                      // the other timer
+	startIsOver   struct{}                      // of patience with DAD before saying ready
+	reload        struct{}                      // SIGHUP
+	dnsChanged    struct{}                      // the resolvers of some link
+	woken         struct{ after time.Duration } // 0: logind says so, and not for how long
 	nudged        struct{ control.Nudge }
 	asked         struct{ f func() } // by the control socket or the metrics
 	engineEnded   struct {           // by itself
@@ -108,9 +108,7 @@ func (d *tnat64d) listen(hup <-chan os.Signal) {
 		case <-d.bus.DNSChanged():
 			d.post(dnsChanged{})
 		case asleep := <-d.bus.Sleep():
-			if asleep {
-				d.post(sleeping{})
-			} else {
+			if !asleep {
 				d.post(woken{})
 			}
 		case <-d.ctx.Done():
@@ -176,9 +174,6 @@ func (d *tnat64d) handle(e event) error {
 			d.nudged.set(e.Interface, e.Resolvers, d.listensTo)
 		}
 		d.refresh(e.Interface)
-	case sleeping:
-		d.wokeUp = time.Time{} // the next awakening is another one, however soon
-		return nil
 	case woken:
 		d.wake(e.after)
 	case engineEnded:
