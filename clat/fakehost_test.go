@@ -21,6 +21,7 @@ type fakeHost struct {
 	failAt string
 	nodad  bool // addresses are usable at once, as on links without DAD
 	nobpf  bool // steering is refused for good
+	broken bool // somebody has removed BPF programs
 	lead   int  // link by which the PLAT is reached
 
 	norules bool   // no policy routing
@@ -218,6 +219,12 @@ func (t *fakeTUN) Close() error {
 }
 
 type fakeSteering struct{ h *fakeHost }
+
+func (s *fakeSteering) Intact() bool {
+	broken := s.h.broken
+	s.h.broken = false
+	return !broken
+}
 
 func (s *fakeSteering) SetOurs(ours []netip.Prefix) error { return s.h.do("steer ours %v", ours) }
 func (s *fakeSteering) Follow(src, dst netip.Addr) error  { return nil }

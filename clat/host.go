@@ -125,8 +125,10 @@ type TUN interface {
 	Close() error
 }
 
-// Steering is in force until Close.
+// Steering is in force until Close, unless another program removes a part of it.
 type Steering interface {
+	// Intact reports whether nobody has.
+	Intact() bool
 	SetOurs(ours []netip.Prefix) error
 	// Follow keeps packets from src to dst on the uplink where the host's
 	// routes lead elsewhere (a second link, a VPN). It is asked again after

@@ -307,6 +307,23 @@ func TestUplinkPrefixChanges(t *testing.T) {
 	}
 }
 
+// BPF programs that foreign hands detach are attached again, and the engines
+// are told what to do.
+func TestForeignHandsDetach(t *testing.T) {
+	b := newBench(t, wlan)
+	b.up()
+	b.host.broken = true
+	b.expect(Up, `
+		steer close
+		steer wlan0 and clat0 ours [`+first+`/128]
+		engine translator
+	`)
+	b.expect(Up, ``)
+	if got := b.log.String(); !strings.Contains(got, `"steering between wlan0 and clat0"`) {
+		t.Errorf("log:\n%s", got)
+	}
+}
+
 // What foreign hands remove is put back, five times at once and then slowly,
 // and the log does not grow with it.
 func TestForeignHands(t *testing.T) {

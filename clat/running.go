@@ -206,6 +206,15 @@ func (t TUNLink) matches(o Observed) bool {
 
 func (c *running) bringUpSteering(_ Observed, want *CLAT) error {
 	ours := want.Ours()
+	// Nothing reports it when somebody removes BPF programs. But what follows
+	// from it, a PLAT that seems to be silent, leads here.
+	if c.steering != nil && !c.steering.Intact() && c.allow("steering between "+c.uplink.Name+" and "+want.TUN) {
+		err := c.steering.Close()
+		c.steering, c.asleep = nil, true
+		if err != nil {
+			return fmt.Errorf("remove what is left of the steering: %w", err)
+		}
+	}
 	switch {
 	case c.steering == nil:
 		s, err := c.rec.path.Steer(c.uplink.Index, c.tun.Index(), ours)

@@ -69,6 +69,15 @@ func (a *attachment) attach(h *netlink.Handle, how Attach, hooks []hook, tcx fun
 	return nil
 }
 
+// intact reports whether everything is where it was attached. What cannot be
+// found out is taken for granted.
+func (a *attachment) intact() bool {
+	return !slices.ContainsFunc(a.hooks, func(h io.Closer) bool {
+		d, ok := h.(interface{ detached() bool })
+		return ok && d.detached()
+	})
+}
+
 // Close detaches the last first.
 func (a *attachment) Close() error {
 	var errs []error

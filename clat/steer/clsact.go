@@ -3,6 +3,7 @@ package steer
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -76,6 +77,24 @@ func attachClsact(h *netlink.Handle, at hook) (_ *clsactFilter, err error) {
 		return nil, fmt.Errorf("add a tc filter: %w", err)
 	}
 	return &clsactFilter{netlink: h, ifindex: ifindex, program: int(id)}, nil
+}
+
+// detached reports whether somebody has removed the filter, or the qdisc with
+// everything on it.
+func (f *clsactFilter) detached() bool {
+	for _, parent := range clsactParents {
+		all, err := filters(f.netlink, f.ifindex, parent)
+		if err != nil {
+			return false
+		}
+		if slices.ContainsFunc(all, func(o netlink.Filter) bool {
+			b, ok := o.(*netlink.BpfFilter)
+			return ok && b.Id == f.program
+		}) {
+			return false
+		}
+	}
+	return true
 }
 
 // Close removes the filter, and the qdisc if it was made for it and is empty.

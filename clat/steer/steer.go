@@ -112,6 +112,10 @@ func (s *Steering) load(c constants, kernelEngine bool) (err error) {
 // brackets why not tcx.
 func (s *Steering) Attached() string { return s.hooks.by }
 
+// Intact reports whether every program is where New has attached it. Others who
+// may attach programs may also detach them, which nothing reports.
+func (s *Steering) Intact() bool { return s.hooks.intact() }
+
 // SetOurs makes the IPv6 prefixes that are steered equal to ours; calling it
 // again with the same is harmless. New prefixes are added before old ones are
 // removed. After an error call it again: it continues where it stopped.

@@ -15,10 +15,28 @@ func attachTCX(h hook) (io.Closer, error) {
 	if h.direction == egress {
 		attach = ebpf.AttachTCXEgress
 	}
-	return link.AttachTCX(link.TCXOptions{
+	l, err := link.AttachTCX(link.TCXOptions{
 		Interface: h.link.Attrs().Index,
 		Program:   h.program,
 		Attach:    attach,
 		Anchor:    link.Head(),
 	})
+	if err != nil {
+		return nil, err
+	}
+	return tcxLink{l}, nil
+}
+
+// tcxLink is a program attached by tcx.
+type tcxLink struct{ link.Link }
+
+// detached reports whether somebody has (bpftool link detach), or the
+// interface is gone: the link is there still, and leads nowhere.
+func (l tcxLink) detached() bool {
+	info, err := l.Info()
+	if err != nil {
+		return false
+	}
+	at := info.TCX()
+	return at != nil && at.Ifindex == 0
 }
