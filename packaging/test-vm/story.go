@@ -97,6 +97,12 @@ var story = []scene{
 	{title: "SIGKILL: the next one cleans up and goes on", scripts: []string{
 		`mark; kill -KILL $(pidof tnat64d); waits 30 sh -c 'systemctl is-active tnat64d && pidof tnat64d'; waits 30 via clat0; fetch; journal --no-pager -u tnat64d`,
 	}},
+	{title: "a daemon that hangs is noticed by the watchdog, one that is idle is not", scripts: []string{
+		`mkdir -p /run/systemd/system/tnat64d.service.d; printf '[Service]\nWatchdogSec=10s\n' >/run/systemd/system/tnat64d.service.d/watchdog.conf
+		systemctl daemon-reload; systemctl restart tnat64d; waits 30 via clat0; pidof tnat64d >/run/pid; sleep 25; [ "$(pidof tnat64d)" = "$(cat /run/pid)" ]; systemctl show -p NRestarts tnat64d`,
+		`mark; kill -STOP $(pidof tnat64d); waits 60 sh -c '[ "$(systemctl show -P NRestarts tnat64d)" = 1 ]'; waits 30 via clat0; fetch; journal --no-pager -u tnat64d | grep -v goroutine | grep -E 'systemd|tnat64d.*(removed|CLAT)'
+		rm -r /run/systemd/system/tnat64d.service.d; systemctl daemon-reload; systemctl restart tnat64d; waits 30 via clat0`,
+	}},
 	{title: "no /dev/net/tun", scripts: []string{
 		`mark; mv /dev/net/tun /dev/net/away; not systemctl restart tnat64d; journal --no-pager -t tnat64d; mv /dev/net/away /dev/net/tun`,
 		`systemctl reset-failed tnat64d; systemctl restart tnat64d; waits 30 via clat0; fetch`,
