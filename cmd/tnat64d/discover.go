@@ -150,6 +150,7 @@ func (d *tnat64d) refresh(name string) {
 // complete adds to an observation what routers and resolvers have said, and
 // tells the finders which prefixes cannot be a PREF64.
 func (d *tnat64d) complete(o *clat.Observed) {
+	d.tunnel.Store(o.Tunnel() != "")
 	own := map[int][]netip.Prefix{}
 	for _, a := range o.Addrs {
 		if ip := a.Prefix.Addr(); ip.Is6() && !ip.IsLinkLocalUnicast() && !ip.IsLoopback() {

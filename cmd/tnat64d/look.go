@@ -39,7 +39,9 @@ func (d *tnat64d) look() {
 		} else if was := u.plat.state; u.plat.look(now, f) {
 			d.judged(u, was)
 		} else if was == control.PLATSilent && now.Sub(u.doubted) >= doubt {
-			d.doubt(u, doubt) // there was no other PREF64, and there may be one now
+			if others, hopeful := d.others(u); hopeful > 0 || others == 0 {
+				d.doubt(u, doubt) // there was no other PREF64, and there may be one now
+			}
 		}
 		if target := d.conf.Discovery.PLATProbe; target.IsValid() && u.plat.probeDue(now) {
 			if err := probe(d.ctx, u.want.CLAT.TUN, u.want.CLAT.IPv4, target); err != nil {
@@ -65,14 +67,16 @@ func (d *tnat64d) judged(u *uplink, was control.PLATState) {
 	prefix := u.want.CLAT.PREF64.Prefix
 	switch {
 	case u.plat.state == control.PLATSilent:
-		others := 0
-		if l := d.links[u.Index]; l != nil {
-			others = len(l.finder.Snapshot().Candidates) - 1
-		}
-		d.doubt(u, doubt)
 		what := "there is no other"
-		if others > 0 {
+		switch others, hopeful := d.others(u); {
+		case hopeful > 0:
+			d.doubt(u, doubt)
 			what = fmt.Sprintf("trying another; this one again in %v", doubt)
+		case others > 0:
+			// To go back and forth would only break what little works.
+			what = "staying, as no other has answered lately"
+		default:
+			d.doubt(u, doubt) // for one that may come
 		}
 		d.log.Warn("the PLAT does not answer: packets go out and nothing comes back", "iface", u.Name, "pref64", prefix, "next", what)
 	case was == control.PLATSilent:
@@ -82,6 +86,25 @@ func (d *tnat64d) judged(u *uplink, was control.PLATState) {
 		d.log.Debug("the PLAT answers", "iface", u.Name, "pref64", prefix)
 	}
 	d.changed()
+}
+
+// others counts the PREF64s besides the one in use, and those of them whose PLAT
+// may answer.
+func (d *tnat64d) others(u *uplink) (all, hopeful int) {
+	l := d.links[u.Index]
+	if l == nil {
+		return 0, 0
+	}
+	for _, c := range l.finder.Snapshot().Candidates {
+		if c.Prefix == u.want.CLAT.PREF64.Prefix {
+			continue
+		}
+		all++
+		if !c.Doubted {
+			hopeful++
+		}
+	}
+	return all, hopeful
 }
 
 // doubt makes every other PREF64 preferred to the one in use for that long; 0

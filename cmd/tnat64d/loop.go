@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -35,6 +36,7 @@ type tnat64d struct {
 
 	links    map[int]*discovery // by index: where PREF64 is looked for
 	nudged   *nudges            // what network managers' hooks have told
+	tunnel   atomic.Bool        // there is a tunnel: resolv.conf may be its
 	uplinks  []*uplink          // of the last plan, in its order
 	why      string             // there is none
 	features []control.Feature

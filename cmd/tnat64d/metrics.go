@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"tnat64d/clat/engine"
 	"tnat64d/clat/steer"
@@ -156,6 +157,9 @@ func (d *tnat64d) ignored() map[string][pref64.NumReasons]uint64 {
 	return all
 }
 
+// metricsConnections is how many there may be at a time.
+const metricsConnections = 16
+
 // serveMetrics answers /metrics on addr until ctx ends.
 func serveMetrics(ctx context.Context, addr string, d *tnat64d) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
@@ -169,7 +173,7 @@ func serveMetrics(ctx context.Context, addr string, d *tnat64d) error {
 	srv := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10}
 	context.AfterFunc(ctx, func() { srv.Close() })
 	go func() {
-		if err := srv.Serve(l); err != nil && ctx.Err() == nil {
+		if err := srv.Serve(netutil.LimitListener(l, metricsConnections)); err != nil && ctx.Err() == nil {
 			d.log.Error("metrics are no longer served", "reason", err)
 		}
 	}()

@@ -46,14 +46,17 @@ func (n *nudges) of(iface string) []netip.Addr {
 // resolvers returns the DNS servers of a link besides those of router
 // advertisements: what a hook has told, then what systemd-resolved or
 // NetworkManager say, and resolv.conf last, where nobody else knows any (RFC
-// 8880 section 7.1.3). That file does not say to which link a server belongs;
-// a server of a VPN in it does not answer over the uplink.
+// 8880 section 7.1.3). That file does not say to which link a server belongs:
+// while there is a tunnel they may be those of a VPN, which are not to be asked.
 func (d *tnat64d) resolvers(ctx context.Context, up clat.Uplink) []netip.Addr {
 	if told := d.nudged.of(up.Name); len(told) > 0 {
 		return told
 	}
 	if known, _, err := d.bus.LinkDNS(ctx, up.Index, up.Name); err == nil && len(known) > 0 {
 		return known
+	}
+	if d.tunnel.Load() {
+		return nil
 	}
 	c, err := resolvconf.System()
 	if err != nil {
