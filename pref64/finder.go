@@ -58,8 +58,8 @@ func NewFinder(o Options) *Finder {
 
 func newFinder(o Options, source attachable, dial dialFunc) *Finder {
 	f := &Finder{Tracker: NewTracker(o.Static, o.Log), options: o}
-	if len(o.Static) == 0 && o.RA {
-		f.source = source
+	if len(o.Static) == 0 && (o.RA || o.DNS) {
+		f.source = source // for DNS too: routers name the resolvers
 	}
 	if len(o.Static) == 0 && o.DNS {
 		f.asker = &asker{
@@ -75,7 +75,7 @@ func newFinder(o Options, source attachable, dial dialFunc) *Finder {
 	t := f.Tracker
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.inquiry.enabled, t.inquiry.routers = f.asker != nil, f.source != nil
+	t.inquiry.enabled, t.inquiry.routers = f.asker != nil, f.source != nil && o.RA
 	t.update(time.Now())
 	t.news = news{all: true}
 	t.news.digest = t.digest()
@@ -99,7 +99,7 @@ func (f *Finder) Run(ctx context.Context) {
 
 func (f *Finder) listen(ctx context.Context) {
 	for said := false; ; said = true {
-		err := f.source.Run(ctx, f.Apply)
+		err := f.source.Run(ctx, f.hear)
 		if ctx.Err() != nil {
 			return
 		}
@@ -114,6 +114,14 @@ func (f *Finder) listen(ctx context.Context) {
 		}
 		f.setListening(nil)
 	}
+}
+
+// hear takes in what routers say: all but prefixes, if those are not to be used.
+func (f *Finder) hear(r Report) {
+	if !f.options.RA {
+		r.Observations = nil
+	}
+	f.Apply(r)
 }
 
 func (f *Finder) setListening(err error) {

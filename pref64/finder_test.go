@@ -184,6 +184,18 @@ func TestOrder(t *testing.T) {
 			l.sleep(5 * time.Second)
 			l.uses(prefixB, DNS, server1)
 		}},
+		{"DNS alone: routers name the resolvers, and no prefix", func(t *testing.T) {
+			l := newLookout(t, func(o *Options) { o.RA = false })
+			l.own = nil
+			l.dns.answers(server1, yes)
+			l.send(RouterAdvertisement{Router: router1, RouterLifetime: time.Hour,
+				RDNSS: []RDNSS{{[]netip.Addr{server1}, time.Hour}}, PREF64: []PREF64{{prefixA, time.Hour}}})
+			l.sleep(5 * time.Second)
+			l.uses(prefixB, DNS, server1)
+			if c := l.Snapshot().Candidates; len(c) != 1 {
+				t.Errorf("candidates %v", c)
+			}
+		}},
 		{"routers alone", func(t *testing.T) {
 			l := newLookout(t, func(o *Options) { o.DNS = false })
 			l.dns.answers(server1, yes)

@@ -60,7 +60,7 @@ func (f *Finder) words(listening error, now time.Time) string {
 	switch {
 	case f.source == nil && f.asker == nil:
 		return "nothing is configured and nothing is looked for"
-	case f.source == nil:
+	case !f.options.RA:
 	case listening != nil:
 		say = append(say, "router advertisements cannot be listened to: "+listening.Error())
 	case t.carried():
