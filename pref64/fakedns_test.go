@@ -180,7 +180,7 @@ func (l *lookout) hear(router netip.Addr, pio netip.Prefix, prefixes ...netip.Pr
 }
 
 func (l *lookout) send(ra RouterAdvertisement) {
-	l.Apply(ra.report(uplink, time.Now()))
+	l.Finder.hear(ra.report(uplink, time.Now()))
 	synctest.Wait()
 }
 
