@@ -24,6 +24,8 @@ type fakeHost struct {
 	broken bool // somebody has removed BPF programs
 	lead   int  // link by which the PLAT is reached
 
+	detached string // link whose guard somebody has removed
+
 	norules bool   // no policy routing
 	noabort bool   // no CONFIG_INET_DIAG_DESTROY
 	vanish  string // the command that contains it finds no link
@@ -163,13 +165,18 @@ func (h *fakeHost) AbortFlows(a netip.Addr) (int, error) {
 
 func (h *fakeHost) Guard(link int) (Guard, error) {
 	name := h.o.linkName(link)
-	return &fakeGuard{h, name}, h.do("guard %s", name)
+	if h.detached == name {
+		h.detached = ""
+	}
+	return &fakeGuard{h: h, link: name}, h.do("guard %s", name)
 }
 
 type fakeGuard struct {
 	h    *fakeHost
 	link string
 }
+
+func (g *fakeGuard) Intact() bool { return g.h.detached != g.link }
 
 func (g *fakeGuard) Close() error { return g.h.do("unguard %s", g.link) }
 

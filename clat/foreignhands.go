@@ -9,7 +9,7 @@ import (
 
 // object is something of ours that other programs may remove, by its words.
 type object struct {
-	link int // of the uplink
+	link int // of the uplink, or what is guarded
 	what string
 }
 
@@ -29,9 +29,9 @@ const (
 
 // allow reports whether what may be put back now; if not it asks to be called
 // again.
-func (c *running) allow(what string) bool {
-	r := c.rec
-	o := object{c.uplink.Index, what}
+func (c *running) allow(what string) bool { return c.rec.allow(object{c.uplink.Index, what}) }
+
+func (r *Reconciler) allow(o object) bool {
 	f := r.hands[o]
 	if f == nil {
 		// Those that have rested are as good as new ones.
@@ -47,13 +47,13 @@ func (c *running) allow(what string) bool {
 		res.Cancel()
 		if !f.silent {
 			f.silent = true
-			r.log.Warn("another program keeps removing what is ours; putting it back every 10 seconds, and silently", "object", what)
+			r.log.Warn("another program keeps removing what is ours; putting it back every 10 seconds, and silently", "object", o.what)
 		}
 		r.retryIn(wait)
 		return false
 	}
 	if !f.silent {
-		r.log.Info("put back what another program removed", "object", what)
+		r.log.Info("put back what another program removed", "object", o.what)
 	}
 	return true
 }

@@ -14,9 +14,8 @@ type guarded struct {
 }
 
 // guard makes the guards of all links in want that have no steering, which
-// is one as well, as soon as a CLAT
-// translates. That a link cannot be guarded is
-// worth a warning, no more.
+// is one as well, as soon as a CLAT translates, and makes again what others have
+// detached. That a link cannot be guarded is worth a warning, no more.
 func (r *Reconciler) guard(want []Uplink) {
 	if !slices.ContainsFunc(r.running, func(c *running) bool { return c.engine != nil }) {
 		want = nil
@@ -39,6 +38,13 @@ func (r *Reconciler) guard(want []Uplink) {
 		if g == nil {
 			g = &guarded{uplink: u}
 			r.guards[u.Index] = g
+		}
+		// As with steering nothing reports it when somebody detaches one.
+		if g.guard != nil && !g.guard.Intact() && r.allow(object{u.Index, "guard on " + u.Name}) {
+			if err := g.guard.Close(); err != nil {
+				r.log.Warn("cannot remove what is left of the guard", "iface", u.Name, "reason", err)
+			}
+			g.guard, g.refused = nil, time.Time{}
 		}
 		// Nothing is woken up for another try: what has refused once seldom
 		// thinks better of it.

@@ -103,8 +103,10 @@ type Datapath interface {
 	Guard(link int) (Guard, error)
 }
 
-// Guard is in force until Close.
+// Guard is in force until Close, unless another program removes it.
 type Guard interface {
+	// Intact reports whether nobody has.
+	Intact() bool
 	Close() error
 }
 

@@ -261,6 +261,40 @@ func TestGuardRefused(t *testing.T) {
 	})
 }
 
+// A guard that foreign hands detach is made again, as often as other things.
+func TestForeignHandsDetachGuard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, wlan+"\nlink 3 eth0\nroute4 default dev eth0\n")
+		b.host.nodad = true
+		for range 3 {
+			b.pass()
+		}
+		b.host.text()
+		const again = `
+			unguard eth0
+			guard eth0
+		`
+		for range putBackBurst {
+			b.host.detached = "eth0"
+			b.expect(Up, again)
+			b.expect(Up, ``)
+		}
+		b.host.detached = "eth0"
+		for range 10 {
+			b.expect(Up, ``)
+		}
+		wait := b.rec.RetryAfter()
+		if wait <= 0 || wait > putBackEvery {
+			t.Fatalf("retry after %s", wait)
+		}
+		time.Sleep(wait)
+		b.expect(Up, again)
+		if n := strings.Count(b.log.String(), `object="guard on eth0"`); n != putBackBurst+1 {
+			t.Errorf("%d lines in the log:\n%s", n, b.log)
+		}
+	})
+}
+
 // Connections that cannot be aborted are worth one line.
 func TestAbortUnsupported(t *testing.T) {
 	b := newBench(t, wlan)

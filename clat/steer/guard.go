@@ -64,6 +64,10 @@ func (g *Guard) load(c constants) error {
 	return nil
 }
 
+// Intact reports whether the program is where NewGuard has attached it: as
+// [Steering.Intact].
+func (g *Guard) Intact() bool { return g.hooks.intact() }
+
 // LeakedIPv4 returns how many packets were dropped.
 func (g *Guard) LeakedIPv4() (uint64, error) {
 	c, err := readCounters(g.counts)

@@ -36,3 +36,33 @@ func TestIntact(t *testing.T) {
 		})
 	}
 }
+
+func TestGuardIntact(t *testing.T) {
+	for name, attach := range attachments() {
+		t.Run(name, func(t *testing.T) {
+			l := newGuardedLink(t)
+			g := l.guard(t, attach)
+			if !g.Intact() || l.passes(t, "192.0.0.1") {
+				t.Fatal("not intact from the start")
+			}
+			detach := func() error {
+				return l.laptop.nl.QdiscDel(&netlink.Clsact{QdiscAttrs: clsactAttrs(l.index)})
+			}
+			if link, ok := g.hooks.hooks[0].(tcxLink); ok {
+				detach = link.Detach
+			}
+			if err := detach(); err != nil {
+				t.Fatal(err)
+			}
+			if g.Intact() {
+				t.Error("intact though its program is detached")
+			}
+			if err := g.Close(); err != nil {
+				t.Error(err)
+			}
+			if l.guard(t, attach); l.passes(t, "192.0.0.1") {
+				t.Error("the next guard keeps nothing")
+			}
+		})
+	}
+}
