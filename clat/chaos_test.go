@@ -98,7 +98,7 @@ var chaosOps = []struct {
 		}
 	}},
 	{"a step fails", func(c *chaos) {
-		c.host.failAt = []string{"addr add", "tun open", "link set", "steer", "engine", "route append", "rule add", "guard"}[c.r.IntN(8)]
+		c.host.failAt = []string{"addr add", "tun open", "link set", "steer", "engine", "route append", "rule add", "guard", "addr del"}[c.r.IntN(9)]
 	}},
 	{"a link vanishes in between", func(c *chaos) { c.host.vanish = []string{"link set", "route append"}[c.r.IntN(2)] }},
 	{"no more failures", func(c *chaos) { c.host.failAt, c.host.vanish = "", "" }},

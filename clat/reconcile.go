@@ -63,6 +63,7 @@ type Reconciler struct {
 	refused []refusal
 	retry   time.Duration
 	hands   map[object]*foreignHands
+	stuck   []stuckAddr
 	// noSteering says why steering was refused, when and where.
 	noSteering      string
 	noSteeringSince time.Time
@@ -101,6 +102,9 @@ func (r *Reconciler) Memory() Memory {
 		m.CLATs = append(m.CLATs, e)
 		forwards = forwards || c.forwards
 	}
+	for _, s := range r.stuck {
+		m.Own = append(m.Own, s.addr)
+	}
 	if forwards || time.Since(r.noSteeringSince) < tryAgain {
 		m.NoSteering = r.noSteering
 	}
@@ -125,6 +129,7 @@ func (r *Reconciler) retryIn(d time.Duration) {
 func (r *Reconciler) Reconcile(o Observed, p Plans) []Outcome {
 	r.retry, r.toGuard = 0, p.Guard
 	r.forget(o, p)
+	r.unstick(o, p)
 	outcomes := make([]Outcome, len(p.Uplinks))
 	// What goes goes first: it makes room.
 	for _, c := range slices.Clone(r.running) {
@@ -135,9 +140,15 @@ func (r *Reconciler) Reconcile(o Observed, p Plans) []Outcome {
 				r.log.Error("not everything could be taken down", "iface", c.uplink.Name, "reason", err)
 			}
 		case !c.mayStay(p.Uplinks[i]):
-			outcomes[i].Err = c.end(true)
-			if p.Uplinks[i].CLAT != nil {
-				outcomes[i].Progress = Replan // o still has what has just gone
+			err := c.end(true)
+			if p.Uplinks[i].CLAT == nil {
+				outcomes[i].Err = err
+				break
+			}
+			outcomes[i].Progress = Replan // o still has what has just gone
+			if err != nil {
+				// After a Replan nobody asks for errors: the next outcome counts.
+				r.log.Error("not everything could be taken down", "iface", c.uplink.Name, "reason", err)
 			}
 		}
 	}
@@ -224,7 +235,7 @@ func (r *Reconciler) refuse(link int, a netip.Addr) {
 // after a step that fails. Connections are not aborted: a restart may find
 // them alive.
 func (r *Reconciler) Down() error {
-	var errs []error
+	errs := []error{r.removeStuck(func(stuckAddr) bool { return true })}
 	for _, c := range slices.Backward(slices.Clone(r.running)) {
 		errs = append(errs, c.end(false))
 	}

@@ -139,6 +139,7 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 func (c *running) bringUpAddress(o Observed, a netip.Addr) (Progress, error) {
 	r := c.rec
 	e, present := o.addr(c.uplink.Index, a)
+	r.adopt(c, a)
 	known := slices.Contains(c.added, a)
 	switch {
 	case !present:
@@ -264,20 +265,16 @@ func (c *running) bringUpEngine(_ Observed, want *CLAT) error {
 
 // removeAddrs takes away the CLAT addresses of ours that which selects.
 func (c *running) removeAddrs(which func(netip.Addr) bool) error {
-	r := c.rec
 	var errs []error
 	c.added = slices.DeleteFunc(c.added, func(a netip.Addr) bool {
 		if !which(a) {
 			return false
 		}
-		if err := r.host.DelCLATAddr(c.uplink.Index, a); err != nil {
-			errs = append(errs, fmt.Errorf("remove address %s from %s: %w", a, c.uplink.Name, err))
-			return false
+		err := c.rec.removeAddr(c.uplink, a)
+		if err != nil {
+			errs = append(errs, err)
 		}
-		if r.journal != nil {
-			r.warn(r.journal.Del(c.uplink.Name, a))
-		}
-		return true
+		return err == nil
 	})
 	return errors.Join(errs...)
 }
@@ -301,6 +298,7 @@ func (c *running) end(abort bool) error {
 	}
 	err := c.pathDown()
 	err = errors.Join(err, c.removeAddrs(func(netip.Addr) bool { return true }))
+	r.stick(c)
 	if abort {
 		// Those who have tried once more meanwhile.
 		r.abortFlows(c.ipv4, c.uplink.Name)
