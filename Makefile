@@ -7,7 +7,7 @@ GO        ?= go
 BIN       := bin
 COMMANDS  := tnat64d tnat64ctl tnat64-lab
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-FUZZTIME  ?= 6s
+FUZZTIME  ?= 3s
 TOOL      := $(GO) tool -modfile=packaging/tools/go.mod
 
 # The Debian packages of the tests: programs that the end-to-end tests send
@@ -62,7 +62,7 @@ test-race:
 
 # As an ordinary user privileged tests skip with a reason and the rest passes.
 test-unprivileged:
-	$(GO) test -exec $(CURDIR)/packaging/as-nobody.sh ./...
+	$(GO) test -short -exec $(CURDIR)/packaging/as-nobody.sh ./...
 
 test-all:
 	TNAT64_REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -timeout 20m ./...
@@ -91,7 +91,7 @@ test-vm:
 	@packaging/packages.sh amd64
 	$(GO) run ./packaging/test-vm $(TESTVM_FLAGS)
 
-## fuzz     every fuzz target for FUZZTIME (6s)
+## fuzz     every fuzz target for FUZZTIME (3s)
 fuzz:
 	@packaging/fuzz.sh $(FUZZTIME)
 

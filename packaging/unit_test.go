@@ -62,7 +62,7 @@ func TestUnitSaysWhatItMust(t *testing.T) {
 		"Restart=on-failure",
 		"RestartPreventExitStatus=2",
 		"Environment=GOTRACEBACK=crash", // or a panic would count as that
-		"RuntimeDirectoryPreserve=yes", // the journal of a crash
+		"RuntimeDirectoryPreserve=yes",  // the journal of a crash
 		"User=tnat64",
 		"DevicePolicy=closed",
 		"DeviceAllow=/dev/net/tun rw",

@@ -12,6 +12,9 @@ import (
 // The committed object and its Go file are what the generate line makes of the
 // C source, with Debian 12's clang.
 func TestGenerated(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles for half a minute: not with -short")
+	}
 	if _, err := exec.LookPath("clang-14"); err != nil {
 		t.Skip("needs clang-14, llvm-strip-14 and libbpf-dev")
 	}

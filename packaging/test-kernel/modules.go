@@ -17,6 +17,7 @@ import (
 var wanted = []string{
 	"tun", "veth", "dummy", "bridge", "8021q", "vxlan",
 	"sch_ingress", "cls_bpf", "cls_u32", "cls_matchall", "act_bpf", "act_mirred",
+	"tcp_diag", "udp_diag", // to end connections
 	"nfnetlink", "xfrm_user", // families that a netlink.Handle opens by default
 }
 

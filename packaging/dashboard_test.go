@@ -1,4 +1,4 @@
-package main
+package packaging
 
 import (
 	"encoding/json"
@@ -11,14 +11,14 @@ import (
 // TestDashboard holds the example dashboard to metrics that exist, with labels
 // that they have.
 func TestDashboard(t *testing.T) {
-	text, err := os.ReadFile("../../packaging/grafana/tnat64d.json")
+	text, err := os.ReadFile("grafana/tnat64d.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !json.Valid(text) {
 		t.Fatal("the dashboard is no JSON")
 	}
-	golden, err := os.ReadFile("testdata/metrics.golden")
+	golden, err := os.ReadFile("../cmd/tnat64d/testdata/metrics.golden")
 	if err != nil {
 		t.Fatal(err)
 	}
