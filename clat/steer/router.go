@@ -33,10 +33,7 @@ func Router(h *netlink.Handle, uplink int, src, dst netip.Addr) (netip.Addr, err
 		return netip.Addr{}, nil // another destination, another next hop
 	}
 
-	routes, err := dump(func() ([]netlink.Route, error) {
-		// The table is left open: managers keep routes in tables of their own.
-		return h.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
-	})
+	routes, err := dump(func() ([]netlink.Route, error) { return routesTo(h, uplink, dst) })
 	if err != nil {
 		return netip.Addr{}, &Error{"list the routes", err}
 	}
@@ -63,6 +60,26 @@ func Router(h *netlink.Handle, uplink int, src, dst netip.Addr) (netip.Addr, err
 		return netip.Addr{}, nil
 	}
 	return hops[0], nil
+}
+
+// routesTo lists the routes out of the uplink that fit dst. The kernel itself
+// leaves out those of other links, where [netlink.Handle] would be slow; there
+// may be 200,000 of them.
+func routesTo(h *netlink.Handle, uplink int, dst netip.Addr) (fit []netlink.Route, err error) {
+	// Linux 4.20 and later; the rest is left out here in any case.
+	_ = h.SetStrictCheck(true)
+	defer func() { _ = h.SetStrictCheck(false) }()
+	// The table is left open: managers keep routes in tables of their own. And
+	// the link is asked of the kernel only: netlink's own filter does not look
+	// into multipath routes.
+	filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC, LinkIndex: uplink}
+	err = h.RouteListFilteredIter(netlink.FAMILY_V6, filter, netlink.RT_FILTER_TABLE, func(r netlink.Route) bool {
+		if len(nextHops(r, uplink, dst)) > 0 {
+			fit = append(fit, r)
+		}
+		return true
+	})
+	return fit, err
 }
 
 // nextHops returns where r sends dst out of the uplink.

@@ -10,6 +10,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// The kernel gives the routes of the uplink only, and those that have other links
+// too.
+func TestRoutesTo(t *testing.T) {
+	needsRoot(t)
+	h := newHost(t)
+	up, other := h.tun(t, "up0"), h.tun(t, "other0")
+	for i := range 1000 {
+		prefix := &net.IPNet{IP: net.IP{0x20, 0x01, 0x0d, 0xb8, byte(i >> 8), byte(i), 15: 0}, Mask: net.CIDRMask(48, 128)}
+		h.route(t, netlink.Route{LinkIndex: other.index, Dst: prefix})
+	}
+	h.route(t, netlink.Route{Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}, Table: 1000, MultiPath: []*netlink.NexthopInfo{
+		{LinkIndex: other.index, Gw: net.ParseIP("fe80::1")}, {LinkIndex: up.index, Gw: net.ParseIP("fe80::2")},
+	}})
+	routes, err := routesTo(h.nl, up.index, plat6)
+	if err != nil || len(routes) != 1 || routes[0].Table != 1000 {
+		t.Errorf("routes %v, %v", routes, err)
+	}
+	if n := testing.AllocsPerRun(1, func() { routesTo(h.nl, up.index, plat6) }); n > 500 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 // A default route on another link that the host prefers must not decide where
 // the CLAT's packets go: not by its device, and not by its router either.
 func TestRouter(t *testing.T) {
