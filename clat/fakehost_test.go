@@ -24,6 +24,9 @@ type fakeHost struct {
 	broken bool // somebody has removed BPF programs
 	lead   int  // link by which the PLAT is reached
 
+	routeState uint64
+	follows    []string // what the steering was asked to follow
+
 	detached string // link whose guard somebody has removed
 
 	norules bool   // no policy routing
@@ -163,6 +166,8 @@ func (h *fakeHost) AbortFlows(a netip.Addr) (int, error) {
 	return 1, h.do("ss -K src %s", a)
 }
 
+func (h *fakeHost) RouteState(netip.Addr) uint64 { return h.routeState }
+
 func (h *fakeHost) Guard(link int) (Guard, error) {
 	name := h.o.linkName(link)
 	if h.detached == name {
@@ -234,10 +239,15 @@ func (s *fakeSteering) Intact() bool {
 }
 
 func (s *fakeSteering) SetOurs(ours []netip.Prefix) error { return s.h.do("steer ours %v", ours) }
-func (s *fakeSteering) Follow(src, dst netip.Addr) error  { return nil }
-func (s *fakeSteering) Translate(c siit.Config) error     { return nil }
-func (s *fakeSteering) Suspend() error                    { return s.h.do("steer suspend") }
-func (s *fakeSteering) Close() error                      { return s.h.do("steer close") }
+
+func (s *fakeSteering) Follow(src, dst netip.Addr) error {
+	s.h.follows = append(s.h.follows, fmt.Sprintf("%s to %s", src, dst))
+	return nil
+}
+
+func (s *fakeSteering) Translate(c siit.Config) error { return nil }
+func (s *fakeSteering) Suspend() error                { return s.h.do("steer suspend") }
+func (s *fakeSteering) Close() error                  { return s.h.do("steer close") }
 
 type fakeEngine struct{ h *fakeHost }
 

@@ -27,6 +27,9 @@ type Host interface {
 	// wait for what cannot come. The error is errors.ErrUnsupported where the
 	// kernel cannot.
 	AbortFlows(a netip.Addr) (flows int, err error)
+	// RouteState returns a number that is another one when the host's routes
+	// to dst, or what they depend on, may have changed before it was observed.
+	RouteState(dst netip.Addr) uint64
 
 	Forwarder
 }
@@ -133,8 +136,8 @@ type Steering interface {
 	Intact() bool
 	SetOurs(ours []netip.Prefix) error
 	// Follow keeps packets from src to dst on the uplink where the host's
-	// routes lead elsewhere (a second link, a VPN). It is asked again after
-	// every change of the host.
+	// routes lead elsewhere (a second link, a VPN). It is asked again when
+	// those may have changed.
 	Follow(src, dst netip.Addr) error
 	// Translate tells the kernel engine, if there is one, what is translated
 	// from now on. What it declines goes to the Engine, so that is told first.

@@ -27,6 +27,8 @@ type Kernel struct {
 	// sockets is for what is connected, or nil and why.
 	sockets   *nl.SocketHandle
 	noSockets error
+	// memory spares hosts with many routes.
+	memory routeMemory
 	// programs remembers what BPF programs are called.
 	programs steer.ProgramNames
 }
@@ -49,6 +51,7 @@ func NewKernel() (*Kernel, error) {
 // Close closes the sockets.
 func (k *Kernel) Close() {
 	k.handle.Close()
+	k.memory.close()
 	for _, s := range []*nl.SocketHandle{k.route, k.sockets} {
 		if s != nil {
 			s.Close()
@@ -69,12 +72,8 @@ func (k *Kernel) Observe() (Observed, error) {
 	if o.Addrs, err = retryDump(k.addrs); err != nil {
 		return o, fmt.Errorf("list addresses: %w", err)
 	}
-	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		rs, err := retryDump(func() ([]Route, error) { return k.defaultRoutes(family) })
-		if err != nil {
-			return o, fmt.Errorf("list routes: %w", err)
-		}
-		o.Routes = append(o.Routes, rs...)
+	if o.Routes, err = k.routes(); err != nil {
+		return o, fmt.Errorf("list routes: %w", err)
 	}
 	if o.Rules, err = k.sourceRules(); err != nil {
 		return o, fmt.Errorf("list rules: %w", err)
@@ -161,43 +160,6 @@ func sysctl(family, link, key string) int {
 		return 0
 	}
 	return n
-}
-
-// defaultRoutes lists the default routes of one family in every table. Those
-// that lead nowhere (unreachable, or a dead next hop) are left out.
-func (k *Kernel) defaultRoutes(family int) ([]Route, error) {
-	zero := &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
-	if family == unix.AF_INET6 {
-		zero = &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
-	}
-	filter := &netlink.Route{Dst: zero, Table: unix.RT_TABLE_UNSPEC, Type: unix.RTN_UNICAST}
-	rs, err := k.handle.RouteListFiltered(family, filter, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
-	var out []Route
-	for _, r := range rs {
-		if r.Type != unix.RTN_UNICAST || r.Table == unix.RT_TABLE_LOCAL {
-			continue
-		}
-		base := Route{
-			IPv6: family == unix.AF_INET6, Source: addrOf(r.Src), Metric: r.Priority, MTU: r.MTU,
-			Table: r.Table, Protocol: int(r.Protocol),
-		}
-		hops := r.MultiPath
-		if len(hops) == 0 {
-			hops = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Via: r.Via, Flags: r.Flags}}
-		}
-		for _, h := range hops {
-			if h.LinkIndex == 0 || h.Flags&(unix.RTNH_F_DEAD|unix.RTNH_F_LINKDOWN) != 0 {
-				continue
-			}
-			hop := base
-			hop.Link, hop.Gateway = h.LinkIndex, addrOf(h.Gw)
-			if v, ok := h.Via.(*netlink.Via); ok {
-				hop.Gateway = addrOf(v.Addr)
-			}
-			out = append(out, hop)
-		}
-	}
-	return out, err
 }
 
 // addrOf converts at the border to package net; nil becomes the zero Addr.

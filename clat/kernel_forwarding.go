@@ -94,9 +94,7 @@ func (k *Kernel) cleanUpWay(o Observed) error {
 // diverted lists our routes into TUNs, without those for the addresses own
 // that are delivered locally or have no proxy entry.
 func (k *Kernel) diverted(own []netip.Addr) ([]Diversion, error) {
-	routes, err := retryDump(func() ([]netlink.Route, error) {
-		return k.handle.RouteListFiltered(unix.AF_INET6, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
-	})
+	routes, err := k.listRoutes(unix.AF_INET6, &netlink.Route{Table: unix.RT_TABLE_LOCAL}, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -113,9 +111,9 @@ func (k *Kernel) diverted(own []netip.Addr) ([]Diversion, error) {
 		ones, _ := r.Dst.Mask.Size()
 		p := netip.PrefixFrom(addrOf(r.Dst.IP), ones)
 		switch {
-		case r.Type == unix.RTN_LOCAL && r.Table == unix.RT_TABLE_LOCAL:
+		case r.Type == unix.RTN_LOCAL:
 			local[p] = true
-		case r.Type == unix.RTN_UNICAST && r.Protocol == Protocol && r.Table == unix.RT_TABLE_LOCAL:
+		case r.Type == unix.RTN_UNICAST && r.Protocol == Protocol:
 			ds = append(ds, Diversion{Prefix: p, TUN: r.LinkIndex, Source: addrOf(r.Src)})
 		}
 	}

@@ -54,17 +54,17 @@ func (k *Kernel) sourceRules() ([]SourceRule, error) {
 	if err != nil || len(rules) == 0 {
 		return nil, err
 	}
-	routes, err := k.unreachables()
-	if err != nil {
-		return nil, err
-	}
 	var out []SourceRule
 	for _, n := range rules {
 		r := SourceRule{Table: n.Table}
 		if n.Src != nil {
 			r.Source = addrOf(n.Src.IP)
 		}
-		if slices.ContainsFunc(routes, func(rt netlink.Route) bool { return rt.Table == r.Table }) {
+		routes, err := k.unreachables(r.Table)
+		if err != nil {
+			return nil, err
+		}
+		if len(routes) > 0 {
 			out = append(out, r)
 		}
 	}
@@ -80,12 +80,11 @@ func (k *Kernel) ipv4Rules() ([]netlink.Rule, error) {
 	return slices.DeleteFunc(all, func(r netlink.Rule) bool { return r.Protocol != Protocol }), err
 }
 
-// unreachables lists the IPv4 routes that AddSourceRule has added.
-func (k *Kernel) unreachables() ([]netlink.Route, error) {
-	filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC, Protocol: Protocol, Type: unix.RTN_UNREACHABLE}
-	return retryDump(func() ([]netlink.Route, error) {
-		return k.handle.RouteListFiltered(unix.AF_INET, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TYPE)
-	})
+// unreachables lists the IPv4 routes that AddSourceRule has added to a table, or
+// to any if it is RT_TABLE_UNSPEC.
+func (k *Kernel) unreachables(table int) ([]netlink.Route, error) {
+	filter := &netlink.Route{Table: table, Protocol: Protocol, Type: unix.RTN_UNREACHABLE}
+	return k.listRoutes(unix.AF_INET, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TYPE)
 }
 
 // cleanUpRules removes the rules that a killed predecessor left, and their
@@ -98,7 +97,7 @@ func (k *Kernel) cleanUpRules() error {
 			errs = append(errs, err)
 		}
 	}
-	routes, err := k.unreachables()
+	routes, err := k.unreachables(unix.RT_TABLE_UNSPEC)
 	errs = append(errs, err)
 	for _, r := range routes {
 		errs = append(errs, unlessGone(k.handle.RouteDel(&r)))

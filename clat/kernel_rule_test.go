@@ -102,7 +102,7 @@ func TestKernelSourceRules(t *testing.T) {
 	must(t, err)
 	rules, err := k.handle.RuleList(unix.AF_INET)
 	must(t, err)
-	left, err := k.unreachables()
+	left, err := k.unreachables(unix.RT_TABLE_UNSPEC)
 	must(t, err)
 	if len(rules) != 4 || len(left) != 0 {
 		t.Errorf("left behind: rules %v, routes %v", rules, left)

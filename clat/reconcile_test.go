@@ -324,6 +324,39 @@ func TestForeignHandsDetach(t *testing.T) {
 	}
 }
 
+// The routes towards the PLAT are looked at when they may have changed, and by a
+// new steering.
+func TestFollow(t *testing.T) {
+	b := newBench(t, wlan)
+	b.up()
+	b.expect(Up, ``)
+	const toWKP = first + " to 64:ff9b::1"
+	want := []string{toWKP}
+	check := func() {
+		t.Helper()
+		if diff := cmp.Diff(want, b.host.follows); diff != "" {
+			t.Errorf("follows (-want +got)\n%s", diff)
+		}
+	}
+	check()
+	b.host.routeState++
+	b.expect(Up, ``)
+	b.expect(Up, ``)
+	want = append(want, toWKP)
+	check()
+	b.host.broken = true
+	b.pass()
+	want = append(want, toWKP)
+	check()
+	b.host.o.PREF64[0].Prefix = netip.MustParsePrefix("2001:db8:64::/96")
+	b.host.nodad = true
+	b.pass()
+	b.pass()
+	if n := len(b.host.follows); n < 4 || !strings.HasSuffix(b.host.follows[n-1], " to 2001:db8:64::1") {
+		t.Errorf("follows %q", b.host.follows)
+	}
+}
+
 // What foreign hands remove is put back, five times at once and then slowly,
 // and the log does not grow with it.
 func TestForeignHands(t *testing.T) {

@@ -23,6 +23,7 @@ type running struct {
 	tun      TUN
 	removed  bool // by foreign hands, and not opened again
 	link     TUNLink
+	follows  followed
 	maimed   bool // it is not as link says, by foreign hands, and not put right yet
 	steering Steering
 	ours     []netip.Prefix
@@ -40,6 +41,13 @@ type running struct {
 	way      Route  // and the rule that leads to it
 	said     string // what the log has said of it
 	lead     int    // link by which the kernel forwards to the PLAT
+}
+
+// followed is for what the steering was last asked to follow the routes, and as
+// they were then.
+type followed struct {
+	src, dst netip.Addr
+	state    uint64
 }
 
 // mayStay reports whether what runs can become what is desired without
@@ -222,7 +230,7 @@ func (c *running) bringUpSteering(_ Observed, want *CLAT) error {
 		if err != nil {
 			return fmt.Errorf("steer packets between %s and %s: %w", c.uplink.Name, want.TUN, err)
 		}
-		c.steering = s
+		c.steering, c.follows = s, followed{}
 	case c.asleep || !slices.Equal(ours, c.ours):
 		if err := c.steering.SetOurs(ours); err != nil {
 			return fmt.Errorf("steer packets for %s: %w", want.IPv6, err)
@@ -231,7 +239,14 @@ func (c *running) bringUpSteering(_ Observed, want *CLAT) error {
 	c.ours = ours
 	// Any address behind the PLAT will do. Without a route to it nothing can
 	// be sent anyway, and the route will be a change to look at.
-	if err := c.steering.Follow(want.IPv6, want.PREF64.Prefix.Addr().Next()); err != nil {
+	f := followed{src: want.IPv6, dst: want.PREF64.Prefix.Addr().Next()}
+	f.state = c.rec.host.RouteState(f.dst)
+	if c.follows == f {
+		return nil
+	}
+	c.follows = f
+	if err := c.steering.Follow(f.src, f.dst); err != nil {
+		c.follows = followed{}
 		c.rec.log.Debug("no way to the PLAT", "iface", c.uplink.Name, "reason", err)
 	}
 	return nil
