@@ -32,6 +32,7 @@ type fakeHost struct {
 	norules bool   // no policy routing
 	noabort bool   // no CONFIG_INET_DIAG_DESTROY
 	vanish  string // the command that contains it finds no link
+	source  string // the command that contains it finds no source address
 }
 
 func (h *fakeHost) do(format string, args ...any) error {
@@ -43,6 +44,9 @@ func (h *fakeHost) do(format string, args ...any) error {
 	h.out = append(h.out, cmd)
 	if h.vanish != "" && strings.Contains(cmd, h.vanish) {
 		return errVanished
+	}
+	if h.source != "" && strings.Contains(cmd, h.source) {
+		return unix.EINVAL
 	}
 	return nil
 }

@@ -181,7 +181,7 @@ func (r *Reconciler) reconcile(o Observed, d Desired, sourceRules bool) Outcome 
 	}
 	c := r.running[at]
 	p, err := c.bringUp(o, d.CLAT, sourceRules)
-	if err != nil && linkGone(err) && c.stumbles < maxStumbles {
+	if err != nil && (linkGone(err) || sourceGone(err)) && c.stumbles < maxStumbles {
 		// The host has changed since it was observed. The truth is in the
 		// next observation.
 		c.stumbles++

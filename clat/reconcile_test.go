@@ -218,6 +218,28 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 	}
 }
 
+// The kernel says EINVAL of a route whose source address has gone since the
+// host was looked at: that is for the next look, and for the third an error.
+func TestSourceGoneMeanwhile(t *testing.T) {
+	b := newBench(t, wlan)
+	b.host.nodad = true
+	b.pass()
+	b.host.source = "route append"
+	for range maxStumbles {
+		if p, err := b.pass(); p != Replan || err != nil {
+			t.Fatalf("%v, %v", p, err)
+		}
+	}
+	if _, err := b.pass(); err == nil {
+		t.Error("no error, ever")
+	}
+	b.host.source = ""
+	b.pass()
+	if p, err := b.pass(); p != Up || err != nil {
+		t.Errorf("afterwards %v, %v", p, err)
+	}
+}
+
 func TestMTUFollowsUplink(t *testing.T) {
 	b := newBench(t, wlan)
 	b.up()
