@@ -91,7 +91,7 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 		}
 	})
 	// The bus speaks up only after it has been spoken to.
-	beside.Go(func() { d.bus.Features(ctx) })
+	beside.Go(func() { d.meetBus(ctx) })
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, unix.SIGHUP)
 	defer signal.Stop(hup)
@@ -100,6 +100,19 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	err = d.loop()
 	notify(log, daemon.SdNotifyStopping)
 	return errors.Join(err, d.stop())
+}
+
+// meetBus connects to D-Bus, and says so if there is nobody.
+func (d *tnat64d) meetBus(ctx context.Context) {
+	all := d.bus.Features(ctx)
+	for _, f := range all {
+		if f.Available {
+			return
+		}
+	}
+	if ctx.Err() == nil && len(all) > 0 {
+		d.log.Info("doing without D-Bus: DNS servers of links come from router advertisements, hooks and resolv.conf, and sleep shows by the clocks", "reason", all[0].Why)
+	}
 }
 
 // serveControl answers on the control socket until the daemon ends. A daemon
