@@ -137,6 +137,7 @@ func TestHoldThenAnotherNetwork(t *testing.T) {
 		ss -K src 192.0.0.1
 		ip -6 addr del `+first+`/128 dev wlan0
 		steer suspend
+		steer ours [`+next+`/128]
 	`)
 	b.host.dad(true)
 	b.expect(Up, `

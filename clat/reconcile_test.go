@@ -316,6 +316,7 @@ func TestUplinkPrefixChanges(t *testing.T) {
 				ip route del default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
 				ip -6 addr del `+first+`/128 dev wlan0
 				steer suspend
+				steer ours [`+next+`/128]
 			`)
 			b.expect(Pending, ``)
 			b.host.dad(true)
@@ -442,7 +443,10 @@ func TestConflictWhileInUse(t *testing.T) {
 		ip -6 addr del `+first+`/128 dev wlan0
 		steer suspend
 	`)
-	b.expect(Pending, `ip -6 addr add `+second+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)
+	b.expect(Pending, `
+		ip -6 addr add `+second+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64
+		steer ours [`+second+`/128]
+	`)
 	b.host.dad(true)
 	b.expect(Up, `
 		steer ours [`+second+`/128]

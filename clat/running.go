@@ -103,7 +103,7 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 			// What cannot survive need not wait for DAD to hear of it.
 			c.abortFlows()
 		}
-		return Pending, nil
+		return Pending, c.awaitAddress(want)
 	}
 	if p == Pending {
 		p = Moving
@@ -141,6 +141,21 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 		return Down, err
 	}
 	return p, c.removeAddrs(func(a netip.Addr) bool { return a != c.active && a != want.IPv6 })
+}
+
+// awaitAddress steers what comes for an address that is in DAD. From the
+// moment that is over the kernel would take it for its own, and answer what is
+// left of a connection from before with a reset.
+func (c *running) awaitAddress(want *CLAT) error {
+	ours := want.Ours()
+	if c.steering == nil || slices.Equal(ours, c.ours) {
+		return nil
+	}
+	if err := c.steering.SetOurs(ours); err != nil {
+		return fmt.Errorf("steer packets for %s: %w", want.IPv6, err)
+	}
+	c.ours = ours
+	return nil
 }
 
 // bringUpAddress returns Up if a is on the uplink and has passed DAD.
