@@ -77,6 +77,8 @@ func testRoam(t *testing.T, config string) {
 			}
 			w.wantSame(t, was, index)
 			serves(t)
+			// An address that is still in DAD ends once more what begins now.
+			w.wantState(t, lab.Uplink, control.Up)
 		})
 	}
 	t.Run("page", func(t *testing.T) { wants(t, w.laptop(t, "curl", "-sS", url("/")), lab.Greeting) })
