@@ -125,10 +125,10 @@ func (b *bench) up() {
 const (
 	down = `
 		ip route del default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+		ip -6 addr del ` + first + `/128 dev wlan0
 		engine close
 		steer close
 		tun close clat0
-		ip -6 addr del ` + first + `/128 dev wlan0
 	`
 	gone = "ss -K src 192.0.0.1" + down + "ss -K src 192.0.0.1"
 )

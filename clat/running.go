@@ -326,8 +326,14 @@ func (c *running) end(abort bool) error {
 	if abort {
 		c.abortFlows()
 	}
-	err := c.pathDown()
-	err = errors.Join(err, c.removeAddrs(func(netip.Addr) bool { return true }))
+	all := func(netip.Addr) bool { return true }
+	var err error
+	if !c.forwards {
+		// Before the steering lets go of them, or the kernel would answer what
+		// is on its way with a reset, and nothing would survive a restart.
+		err = errors.Join(c.routesDown(), c.removeAddrs(all))
+	}
+	err = errors.Join(err, c.pathDown(), c.removeAddrs(all))
 	r.stick(c)
 	if abort {
 		// Those who have tried once more meanwhile.

@@ -78,18 +78,18 @@ func TestTwoUplinks(t *testing.T) {
 	b.expectDone(`
 		ip route del default dev clat1 src 192.0.0.3 metric 2049 mtu 1480 proto 64
 		ip route del default dev clat1 src 192.0.0.3 table 67 metric 64 mtu 1480 proto 64
+		ip -6 addr del ` + onEth + `/128 dev eth0
 		ip rule del from 192.0.0.3 lookup 67
 		engine close
 		steer close
 		tun close clat1
-		ip -6 addr del ` + onEth + `/128 dev eth0
 		ip route del default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
 		ip route del default dev clat0 src 192.0.0.1 table 65 metric 64 mtu 1480 proto 64
+		ip -6 addr del ` + first + `/128 dev wlan0
 		ip rule del from 192.0.0.1 lookup 65
 		engine close
 		steer close
 		tun close clat0
-		ip -6 addr del ` + first + `/128 dev wlan0
 	`)
 	if o := b.host.o; len(o.Links) != 2 || len(o.Addrs) != 2 || len(o.Routes) != 2 || len(o.Rules) != 0 {
 		t.Errorf("left behind: %+v", o)
@@ -109,11 +109,11 @@ func TestTwoUplinksOneGoes(t *testing.T) {
 		time.Sleep(b.rec.RetryAfter())
 		b.expectAll([]Progress{Up, Down}, `
 			ss -K src 192.0.0.3
+			ip -6 addr del `+onEth+`/128 dev eth0
 			ip rule del from 192.0.0.3 lookup 67
 			engine close
 			steer close
 			tun close clat1
-			ip -6 addr del `+onEth+`/128 dev eth0
 			ss -K src 192.0.0.3
 		`)
 		b.expectAll([]Progress{Up}, `
