@@ -29,6 +29,8 @@ type fakeHost struct {
 
 	detached string // link whose guard somebody has removed
 
+	connected bool // programs have connections by the CLAT
+
 	norules bool   // no policy routing
 	noabort bool   // no CONFIG_INET_DIAG_DESTROY
 	vanish  string // the command that contains it finds no link
@@ -162,6 +164,8 @@ func (h *fakeHost) DelSourceRule(r SourceRule) error {
 	}
 	return h.do("ip rule del from %s lookup %d", r.Source, r.Table)
 }
+
+func (h *fakeHost) Connected(netip.Addr) bool { return h.connected }
 
 func (h *fakeHost) AbortFlows(a netip.Addr) (int, error) {
 	if h.noabort {

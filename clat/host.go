@@ -27,6 +27,9 @@ type Host interface {
 	// wait for what cannot come. The error is errors.ErrUnsupported where the
 	// kernel cannot.
 	AbortFlows(a netip.Addr) (flows int, err error)
+	// Connected reports whether a program has a TCP connection from the
+	// address a. Where the kernel does not tell nobody has.
+	Connected(a netip.Addr) bool
 	// RouteState returns a number that is another one when the host's routes
 	// to dst, or what they depend on, may have changed before it was observed.
 	RouteState(dst netip.Addr) uint64

@@ -60,11 +60,29 @@ func (k *Kernel) AbortFlows(a netip.Addr) (int, error) {
 	return n, errors.Join(errs...)
 }
 
-func (k *Kernel) abortFlows(a netip.Addr, family, protocol uint8, states uint32) (int, error) {
+// Connected reports whether a program has a TCP connection from the address a.
+func (k *Kernel) Connected(a netip.Addr) bool {
+	if k.sockets == nil {
+		return false
+	}
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		if flows, err := k.flows(a, family, unix.IPPROTO_TCP, connected); err == nil && len(flows) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// flows lists the sockets with the local address a, as struct inet_diag_msg.
+func (k *Kernel) flows(a netip.Addr, family, protocol uint8, states uint32) ([][]byte, error) {
 	list := k.diag(sockDiagByFamily, unix.NLM_F_DUMP)
 	filter := nl.NewRtAttr(diagBytecode, fromAddr(a))
 	list.AddRawData(append(diagRequest(family, protocol, states, nil), filter.Serialize()...))
-	sockets, err := retryDump(func() ([][]byte, error) { return list.Execute(unix.NETLINK_INET_DIAG, 0) })
+	return retryDump(func() ([][]byte, error) { return list.Execute(unix.NETLINK_INET_DIAG, 0) })
+}
+
+func (k *Kernel) abortFlows(a netip.Addr, family, protocol uint8, states uint32) (int, error) {
+	sockets, err := k.flows(a, family, protocol, states)
 	if err != nil {
 		return 0, fmt.Errorf("list sockets: %w", unlessNoDiag(err))
 	}

@@ -222,6 +222,9 @@ func TestKernelAbortFlows(t *testing.T) {
 	for range 3 {
 		defer (<-accepted).Close()
 	}
+	if !k.Connected(clat) {
+		t.Error("nobody is connected")
+	}
 	n, err := k.AbortFlows(clat)
 	if n != len(end) || err != nil {
 		t.Errorf("%d aborted, %v", n, err)
@@ -250,6 +253,9 @@ func TestKernelAbortFlows(t *testing.T) {
 	}
 	if n, err := k.AbortFlows(clat); n != 0 || err != nil {
 		t.Errorf("%d aborted the third time, %v", n, err)
+	}
+	if k.Connected(clat) {
+		t.Error("somebody is still connected, and be it by a listening socket")
 	}
 }
 

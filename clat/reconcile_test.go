@@ -186,6 +186,24 @@ func TestConflictGivesAnotherAddress(t *testing.T) {
 	b.expect(Pending, `ip -6 addr add `+first+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)
 }
 
+// Connections from before a restart survive if nobody answers for us from the
+// moment that DAD is over: all but the route is there before.
+func TestRestartWithConnections(t *testing.T) {
+	b := newBench(t, wlan)
+	b.host.connected = true
+	b.expect(Pending, `
+		ip -6 addr add `+first+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64
+		tun open clat0 queues 1
+		ip link set clat0 mtu 1500 alias "tnat64d: CLAT on wlan0" up; ip addr add 192.0.0.1/32 dev clat0
+		steer wlan0 and clat0 ours [`+first+`/128]
+		engine start on clat0
+	`)
+	b.expect(Pending, ``)
+	b.host.dad(true)
+	b.expect(Up, `ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64`)
+	b.expect(Up, ``)
+}
+
 // A start that fails at any step leaves nothing behind.
 func TestFailedStartLeavesNothing(t *testing.T) {
 	for _, step := range []string{"addr add 2001", "tun open", "link set", "steer wlan0", "engine start", "route append"} {

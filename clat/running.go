@@ -103,16 +103,15 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 			// What cannot survive need not wait for DAD to hear of it.
 			c.abortFlows()
 		}
+		if want.Forwarding == nil && c.steering == nil && r.host.Connected(want.IPv4) {
+			// We have been restarted, and they have not noticed yet: they
+			// survive if nothing answers for us, see awaitAddress.
+			return c.bringUpPath(o, want, Pending)
+		}
 		return Pending, c.awaitAddress(want)
 	}
 	if p == Pending {
 		p = Moving
-	}
-	if c.removed {
-		if !c.allow("interface " + want.TUN) {
-			return Pending, nil
-		}
-		c.removed = false
 	}
 	// While a new address is in DAD the old one serves, with everything else
 	// (PREF64, MTU) new already.
@@ -122,12 +121,32 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 	if changes(now.Translation.Mapping) {
 		c.abortFlows()
 	}
+	if q, err := c.bringUpPath(o, &now, p); err != nil || q != p {
+		return q, err
+	}
+	r.guard(r.toGuard) // before there is a route that could be the wrong one
+	if err := c.bringUpRoutes(o, &now, sourceRules); err != nil {
+		return Down, err
+	}
+	return p, c.removeAddrs(func(a netip.Addr) bool { return a != c.active && a != want.IPv6 })
+}
+
+// bringUpPath makes everything that packets go through but the routes that lead
+// them there, and returns p when it is there.
+func (c *running) bringUpPath(o Observed, want *CLAT, p Progress) (Progress, error) {
+	r := c.rec
+	if c.removed {
+		if !c.allow("interface " + want.TUN) {
+			return Pending, nil
+		}
+		c.removed = false
+	}
 	through := c.bringUpSteering
 	if want.Forwarding != nil {
 		through = c.bringUpForwarding
 	}
 	for _, step := range []func(Observed, *CLAT) error{c.bringUpTUN, through, c.bringUpEngine} {
-		err := step(o, &now)
+		err := step(o, want)
 		if refused := (*SteeringRefused)(nil); errors.As(err, &refused) && want.MayForward {
 			r.noSteering, r.noSteeringSince, r.noSteeringOn = refused.Why, time.Now(), c.uplink
 			return Replan, nil
@@ -136,11 +155,7 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 			return Down, err
 		}
 	}
-	r.guard(r.toGuard) // before there is a route that could be the wrong one
-	if err := c.bringUpRoutes(o, &now, sourceRules); err != nil {
-		return Down, err
-	}
-	return p, c.removeAddrs(func(a netip.Addr) bool { return a != c.active && a != want.IPv6 })
+	return p, nil
 }
 
 // awaitAddress steers what comes for an address that is in DAD. From the

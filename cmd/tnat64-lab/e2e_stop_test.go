@@ -1,7 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
 	"testing"
+	"time"
 
 	"tnat64d/cmd/tnat64-lab/lab"
 )
@@ -33,4 +38,32 @@ func TestRestart(t *testing.T) {
 	if w.clat != first {
 		t.Errorf("CLAT is %+v after a restart, was %+v", w.clat, first)
 	}
+}
+
+// TestRestartDuringDownload restarts tnat64d while the server sends as fast as
+// it is allowed to: the download takes longer, and is whole.
+func TestRestartDuringDownload(t *testing.T) {
+	eachEngine(t, func(t *testing.T, config string) {
+		t.Parallel()
+		w := newWorld(t, lab.Options{}, config)
+		needProgram(t, "curl")
+		const size = 60 << 20
+		ctx, cancel := context.WithTimeout(t.Context(), stepTimeout)
+		defer cancel()
+		cmd := w.Laptop.Command(ctx, "curl", "-sS", "-o", "/dev/null", "--limit-rate", "10M", "-w", "%{size_download}", url(fmt.Sprintf("/bytes/%d", size)))
+		cmd.Env = withoutProxies(os.Environ())
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if err := w.daemon.Stop(); err != nil {
+			t.Error(err)
+		}
+		w.start(built(t, "tnat64d"), true)
+		if err := cmd.Wait(); err != nil || out.String() != fmt.Sprint(size) {
+			t.Errorf("curl: %v, %s", err, &out)
+		}
+	})
 }
