@@ -7,7 +7,7 @@ GO        ?= go
 BIN       := bin
 COMMANDS  := tnat64d tnat64ctl tnat64-lab
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-FUZZTIME  ?= 3s
+FUZZTIME  ?= 20000x
 TOOL      := $(GO) tool -modfile=packaging/tools/go.mod
 
 # The Debian packages of the tests: programs that the end-to-end tests send
@@ -91,7 +91,7 @@ test-vm:
 	@packaging/packages.sh amd64
 	$(GO) run ./packaging/test-vm $(TESTVM_FLAGS)
 
-## fuzz     every fuzz target for FUZZTIME (3s)
+## fuzz     every fuzz target for FUZZTIME (20000x: so many inputs)
 fuzz:
 	@packaging/fuzz.sh $(FUZZTIME)
 
