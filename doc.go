@@ -5,6 +5,6 @@
 //	tun         the TUN device and its queues, super-packets unsplit
 //	pref64      finding the network's NAT64 prefix
 //	clat        what the host should look like, and making it so;
-//	            clat/engine pumps packets, clat/steer is the BPF that brings them
+//	            datapath/engine pumps packets, datapath/steer is the BPF that brings them
 //	cmd         the daemon, its companion for people, and the lab
 package tnat64d

@@ -12,32 +12,33 @@ import (
 
 const self = "tnat64d"
 
-// layers says what the packages may import besides the standard library
-// (design.md section 3: imports point one way). A key covers the packages below
+// layers says what the packages may import besides the standard library:
+// imports point one way. A key covers the packages below
 // it unless they have a key of their own; an entry covers what is below it too.
 var layers = map[string][]string{
-	".":           {},
-	"siit":        {"gvisor.dev/gvisor/pkg/tcpip/checksum"},
-	"tun":         {"golang.org/x/sys", "golang.zx2c4.com/wireguard/tun"},
-	"tun/tuntest": {"tnat64d/tun"},
-	"pref64":      {"golang.org/x/net", "golang.org/x/sys"},
-	"clat/engine": {"tnat64d/siit", "tnat64d/tun", "golang.org/x/time/rate"},
-	"clat/steer":  {"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
+	".":               {},
+	"siit":            {"gvisor.dev/gvisor/pkg/tcpip/checksum"},
+	"tun":             {"golang.org/x/sys", "golang.zx2c4.com/wireguard/tun"},
+	"tun/tuntest":     {"tnat64d/tun"},
+	"pref64":          {"golang.org/x/net", "golang.org/x/sys"},
+	"datapath/engine": {"tnat64d/siit", "tnat64d/tun", "golang.org/x/time/rate"},
+	"datapath/steer":  {"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"clat": {
-		"tnat64d/siit", "tnat64d/tun", "tnat64d/pref64", "tnat64d/clat",
+		"tnat64d/siit", "tnat64d/tun", "tnat64d/pref64", "tnat64d/datapath/steer",
 		"github.com/vishvananda/netlink", "golang.org/x/sys", "golang.org/x/time/rate",
 		"github.com/vishvananda/netns", // netlink's own API wants its handles
 	},
 	// Commands may import whatever they need, but not each other: what they
-	// share is below cmd/internal, and the lab is a library too.
+	// share is below internal.
 	"cmd":                   nil,
-	"cmd/internal/bus":      {"github.com/godbus/dbus/v5", "tnat64d/cmd/internal/control"},
-	"cmd/internal/resume":   {"golang.org/x/sys"},
-	"cmd/internal/control":  {"tnat64d/clat/engine", "tnat64d/siit", "tnat64d/cmd/internal/say", "golang.org/x/sys"},
-	"cmd/internal":          {"tnat64d/siit", "tnat64d/pref64", "github.com/pelletier/go-toml/v2"},
+	"internal/bus":          {"github.com/godbus/dbus/v5", "tnat64d/internal/control"},
+	"internal/resume":       {"golang.org/x/sys"},
+	"internal/control":      {"tnat64d/datapath/engine", "tnat64d/siit", "tnat64d/internal/say", "golang.org/x/sys"},
+	"internal":              {"tnat64d/siit", "tnat64d/pref64", "github.com/pelletier/go-toml/v2"},
+	"internal/lab":          nil,
 	"packaging":             {},
 	"packaging/test-kernel": {"golang.org/x/sys"},
-	"packaging/test-vm":     {"tnat64d/cmd/tnat64-lab/lab", "github.com/gopacket/gopacket"},
+	"packaging/test-vm":     {"tnat64d/internal/lab", "github.com/gopacket/gopacket"},
 	"benchmarks":            nil,
 }
 
@@ -59,7 +60,7 @@ func TestImportsPointOneWay(t *testing.T) {
 			case below(imp, p.ImportPath), below(imp, self+"/"+key) && key != ".":
 				continue // its own parts
 			case allowed == nil:
-				if other := "tnat64d/cmd/"; strings.HasPrefix(imp, other) && !below(imp, other+"internal") && !below(imp, other+"tnat64-lab/lab") {
+				if strings.HasPrefix(imp, "tnat64d/cmd/") {
 					t.Errorf("%s imports another command, %s", p.ImportPath, imp)
 				}
 			case !slices.ContainsFunc(allowed, func(a string) bool { return below(imp, a) }):

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // TestMain lets the test binary be the command, and the Go program of the

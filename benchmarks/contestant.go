@@ -9,7 +9,7 @@ import (
 	"strings"
 	"sync"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // contestant is one way for a program on the laptop to reach the server.

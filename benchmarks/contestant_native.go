@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // native is untranslated IPv6 to the synthesised address: the baseline, and

@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // shim is Debian's tnat64: a library that is loaded into the program

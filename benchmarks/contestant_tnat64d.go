@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // daemon is tnat64d with one of its engines.

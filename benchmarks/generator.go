@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"time"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 //go:embed programs/*.c

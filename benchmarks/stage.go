@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // stage is a contestant with a lab of its own. All stages are up at the same

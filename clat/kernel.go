@@ -14,7 +14,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"tnat64d/clat/steer"
+	"tnat64d/datapath/steer"
 )
 
 // Kernel is the host as netlink shows it, in the network namespace of the

@@ -19,7 +19,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"tnat64d/clat/steer"
+	"tnat64d/datapath/steer"
 	"tnat64d/siit"
 	"tnat64d/tun"
 )

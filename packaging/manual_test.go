@@ -53,7 +53,7 @@ func manualKeys(t *testing.T) (entries []entry) {
 	return entries
 }
 
-// exampleKeys reads those of the example, of which cmd/internal/config's own
+// exampleKeys reads those of the example, of which internal/config's own
 // test knows that they are exactly the keys of the code.
 func exampleKeys(t *testing.T) (entries []entry) {
 	table := ""
@@ -79,7 +79,7 @@ func TestManualHasEveryKeyOnce(t *testing.T) {
 	}
 }
 
-// The example shows defaults (which cmd/internal/config's test knows as well),
+// The example shows defaults (which internal/config's test knows as well),
 // so the manual and the example must agree.
 func TestManualDefaults(t *testing.T) {
 	values := map[string]string{}

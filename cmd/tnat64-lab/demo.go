@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 const (

@@ -17,8 +17,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/control"
+	"tnat64d/internal/lab"
 )
 
 // TestChaos does to the laptop what careless programs and people do, at random

@@ -18,8 +18,8 @@ import (
 	"testing"
 	"time"
 
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/control"
+	"tnat64d/internal/lab"
 )
 
 // TestControlSocketAbused has clients that send garbage, thousands that connect,

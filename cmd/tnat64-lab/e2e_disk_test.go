@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/control"
+	"tnat64d/internal/lab"
 )
 
 // tmpfs mounts a tiny file system in the lab's directory.

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/control"
+	"tnat64d/internal/lab"
 )
 
 // TestDNS is on a network whose resolver alone knows PREF64, with a VPN whose

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // TestHostileFlood floods the laptop with Router Advertisements of routers that

@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/control"
+	"tnat64d/internal/lab"
 )
 
 // Helpers of the tests in which networks come and go: single packets and

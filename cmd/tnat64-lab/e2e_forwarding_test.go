@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // TestForwarding refuses BPF to tnat64d, so that the kernel forwards what user

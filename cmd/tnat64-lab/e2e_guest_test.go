@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // TestGuest has an IPv4-only guest behind the laptop, which masquerades it as

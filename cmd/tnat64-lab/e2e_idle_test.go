@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // idleFor is how long TestIdle looks at a daemon that has nothing to do.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // TestNativeIPv4 gives the laptop native IPv4 while tnat64d runs, and takes it

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/control"
+	"tnat64d/internal/lab"
 )
 
 // platSoon is how long the passive judgement of a PLAT may take: 10 s of

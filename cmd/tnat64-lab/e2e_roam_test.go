@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/control"
+	"tnat64d/internal/lab"
 )
 
 // TestRoam carries the laptop from network to network, as its user walks, and

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/control"
+	"tnat64d/internal/lab"
 )
 
 // wantUnreachable finds that new connections fail at once.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // TestKilled kills tnat64d without warning. The next start takes over what was

@@ -15,8 +15,8 @@ import (
 
 	"github.com/gopacket/gopacket/pcapgo"
 
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/control"
+	"tnat64d/internal/lab"
 )
 
 // TestTrace looks at real traffic: what is translated, what is answered with

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/control"
+	"tnat64d/internal/lab"
 )
 
 // TestTwoUplinks has a CLAT for each of two networks. What is bound to one goes

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/control"
+	"tnat64d/internal/lab"
 )
 
 // TestVPN starts a VPN whose endpoint is an IPv4 address: it goes through the

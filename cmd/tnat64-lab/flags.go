@@ -12,8 +12,8 @@ import (
 	"strconv"
 	"strings"
 
-	"tnat64d/cmd/internal/say"
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
+	"tnat64d/internal/say"
 )
 
 // invocation is a parsed command line.

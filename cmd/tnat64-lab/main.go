@@ -14,8 +14,8 @@ import (
 	"strings"
 	"syscall"
 
-	"tnat64d/cmd/internal/say"
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
+	"tnat64d/internal/say"
 )
 
 const usage = `Usage: tnat64-lab demo  [flags]    show what tnat64d does, in a dozen lines

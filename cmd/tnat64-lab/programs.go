@@ -7,7 +7,7 @@ import (
 	"os/exec"
 	"strings"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // program is something the demo runs on the laptop: a program of the system,

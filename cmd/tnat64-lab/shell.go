@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // shellStatus is the exit status of the user's shell.

@@ -14,7 +14,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
 
-	"tnat64d/cmd/internal/say"
+	"tnat64d/internal/say"
 	"tnat64d/siit"
 )
 

@@ -15,8 +15,8 @@ import (
 	"github.com/gopacket/gopacket/pcapgo"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"tnat64d/clat/engine"
-	"tnat64d/cmd/internal/control"
+	"tnat64d/datapath/engine"
+	"tnat64d/internal/control"
 	"tnat64d/siit"
 )
 

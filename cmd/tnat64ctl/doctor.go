@@ -10,8 +10,8 @@ import (
 	"strings"
 	"syscall"
 
-	"tnat64d/cmd/internal/say"
 	"tnat64d/cmd/tnat64ctl/doctor"
+	"tnat64d/internal/say"
 )
 
 const doctorUsage = `usage: tnat64ctl doctor [-json] [-uplink NAME] [-target HOST:PORT] [-dns ADDR,...] [-deep]

@@ -14,8 +14,8 @@ import (
 	"os"
 	"strings"
 
-	"tnat64d/cmd/internal/config"
-	"tnat64d/cmd/internal/say"
+	"tnat64d/internal/config"
+	"tnat64d/internal/say"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/internal/say"
+	"tnat64d/internal/control"
+	"tnat64d/internal/say"
 )
 
 // nudgeTimeout is how long a network manager's hook may be kept waiting.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"tnat64d/cmd/internal/control"
+	"tnat64d/internal/control"
 )
 
 // sheet is a status in the making: headings, and rows of a label and what

@@ -11,7 +11,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
 
-	"tnat64d/cmd/internal/say"
+	"tnat64d/internal/say"
 )
 
 // sink writes packets to a pcap file of raw IP with timestamps in nanoseconds,

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/internal/say"
+	"tnat64d/internal/control"
+	"tnat64d/internal/say"
 )
 
 const statusUsage = `usage: tnat64ctl [-socket PATH] status [-json]

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"tnat64d/cmd/internal/control"
+	"tnat64d/internal/control"
 	"tnat64d/siit"
 )
 

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/internal/say"
+	"tnat64d/internal/control"
+	"tnat64d/internal/say"
 )
 
 const traceUsage = `usage: tnat64ctl [-socket PATH] trace [flags]

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"tnat64d/cmd/internal/control"
+	"tnat64d/internal/control"
 )
 
 // recordText is the line for a packet, and one before it if others were missed.

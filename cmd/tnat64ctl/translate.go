@@ -7,8 +7,8 @@ import (
 	"os"
 	"strings"
 
-	"tnat64d/cmd/internal/config"
-	"tnat64d/cmd/internal/say"
+	"tnat64d/internal/config"
+	"tnat64d/internal/say"
 	"tnat64d/siit"
 )
 

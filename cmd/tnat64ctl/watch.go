@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"tnat64d/cmd/internal/control"
+	"tnat64d/internal/control"
 )
 
 const watchUsage = `usage: tnat64ctl [-socket PATH] watch [-json]

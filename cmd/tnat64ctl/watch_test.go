@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"tnat64d/cmd/internal/control"
+	"tnat64d/internal/control"
 )
 
 // A day of a laptop, told line by line.

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"time"
 
-	"tnat64d/cmd/internal/control"
+	"tnat64d/internal/control"
 )
 
 // ago is a span of time in one unit, as people say it.

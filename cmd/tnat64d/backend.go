@@ -5,8 +5,8 @@ import (
 	"errors"
 	"time"
 
-	"tnat64d/clat/engine"
-	"tnat64d/cmd/internal/control"
+	"tnat64d/datapath/engine"
+	"tnat64d/internal/control"
 )
 
 // backend answers for the daemon on the control socket, from many goroutines.

@@ -10,15 +10,15 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"tnat64d/clat"
-	"tnat64d/clat/engine"
-	"tnat64d/clat/steer"
-	"tnat64d/cmd/internal/config"
-	"tnat64d/cmd/internal/say"
+	"tnat64d/datapath/engine"
+	"tnat64d/datapath/steer"
+	"tnat64d/internal/config"
+	"tnat64d/internal/say"
 	"tnat64d/siit"
 	"tnat64d/tun"
 )
 
-// datapath makes the CLATs of packages tun, clat/steer and clat/engine, and
+// datapath makes the CLATs of packages tun, datapath/steer and datapath/engine, and
 // adds up what they count while they come and go.
 type datapath struct {
 	handle *netlink.Handle

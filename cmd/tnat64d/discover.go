@@ -8,7 +8,7 @@ import (
 	"slices"
 
 	"tnat64d/clat"
-	"tnat64d/cmd/internal/config"
+	"tnat64d/internal/config"
 	"tnat64d/pref64"
 )
 

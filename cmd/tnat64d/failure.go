@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	"tnat64d/clat"
-	"tnat64d/clat/steer"
-	"tnat64d/cmd/internal/say"
+	"tnat64d/datapath/steer"
+	"tnat64d/internal/say"
 )
 
 // lasting reports whether an error, as explain returned it, will not go away

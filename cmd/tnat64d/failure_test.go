@@ -13,7 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"tnat64d/cmd/internal/say"
+	"tnat64d/internal/say"
 )
 
 // Exit statuses are a contract; testscript only knows good and bad.

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/clat"
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // These tests run the daemon with CAP_NET_ADMIN and CAP_NET_RAW alone: the

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"tnat64d/clat/steer"
-	"tnat64d/cmd/internal/config"
+	"tnat64d/datapath/steer"
+	"tnat64d/internal/config"
 	"tnat64d/siit"
 )
 

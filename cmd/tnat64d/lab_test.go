@@ -23,7 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/clat"
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // network is a lab with a daemon on its laptop.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
-	"tnat64d/cmd/internal/control"
+	"tnat64d/internal/control"
 )
 
 // doubt is for how long another PREF64 is preferred to one whose PLAT does not

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"tnat64d/clat"
-	"tnat64d/clat/engine"
-	"tnat64d/cmd/internal/control"
+	"tnat64d/datapath/engine"
+	"tnat64d/internal/control"
 	"tnat64d/pref64"
 )
 

@@ -13,10 +13,10 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"tnat64d/clat"
-	"tnat64d/cmd/internal/bus"
-	"tnat64d/cmd/internal/config"
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/internal/resume"
+	"tnat64d/internal/bus"
+	"tnat64d/internal/config"
+	"tnat64d/internal/control"
+	"tnat64d/internal/resume"
 )
 
 // tnat64d is the running daemon. One goroutine, the loop, owns all of it.

@@ -9,7 +9,7 @@
 // found it.
 //
 // This package is wiring and words: package clat decides and acts, pref64
-// finds the prefix, clat/engine and siit move the packets.
+// finds the prefix, datapath/engine and siit move the packets.
 package main
 
 import (
@@ -25,9 +25,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tnat64d/cmd/internal/config"
-	"tnat64d/cmd/internal/journal"
-	"tnat64d/cmd/internal/say"
+	"tnat64d/internal/config"
+	"tnat64d/internal/journal"
+	"tnat64d/internal/say"
 )
 
 const usage = `usage: tnat64d [-config FILE] [-log-level debug|info|warn|error] [-check] [-version]

@@ -15,7 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"tnat64d/cmd/internal/say"
+	"tnat64d/internal/say"
 )
 
 // The test binary is tnat64d when it is called by that name.

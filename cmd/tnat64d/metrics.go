@@ -11,10 +11,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/net/netutil"
 
-	"tnat64d/clat/engine"
-	"tnat64d/clat/steer"
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/internal/say"
+	"tnat64d/datapath/engine"
+	"tnat64d/datapath/steer"
+	"tnat64d/internal/control"
+	"tnat64d/internal/say"
 	"tnat64d/pref64"
 	"tnat64d/siit"
 )

@@ -3,7 +3,7 @@ package main
 import (
 	"time"
 
-	"tnat64d/cmd/internal/control"
+	"tnat64d/internal/control"
 )
 
 // platWatch judges by what is translated anyway whether the PLAT answers. It

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"tnat64d/cmd/internal/control"
+	"tnat64d/internal/control"
 )
 
 func TestPLATWatch(t *testing.T) {

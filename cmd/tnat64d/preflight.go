@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/clat"
-	"tnat64d/cmd/internal/config"
-	"tnat64d/cmd/internal/say"
+	"tnat64d/internal/config"
+	"tnat64d/internal/say"
 )
 
 // checkProcess refuses to start where it cannot succeed, before anything is

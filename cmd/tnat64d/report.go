@@ -11,7 +11,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"tnat64d/clat"
-	"tnat64d/cmd/internal/control"
+	"tnat64d/internal/control"
 	"tnat64d/siit"
 )
 

@@ -7,7 +7,7 @@ import (
 	"sync"
 
 	"tnat64d/clat"
-	"tnat64d/cmd/internal/resolvconf"
+	"tnat64d/internal/resolvconf"
 )
 
 // nudges are the resolvers that network managers' hooks have told, by

@@ -15,11 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/clat"
-	"tnat64d/clat/steer"
-	"tnat64d/cmd/internal/bus"
-	"tnat64d/cmd/internal/config"
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/internal/resume"
+	"tnat64d/datapath/steer"
+	"tnat64d/internal/bus"
+	"tnat64d/internal/config"
+	"tnat64d/internal/control"
+	"tnat64d/internal/resume"
 )
 
 // serve runs the daemon until ctx ends. Whatever it returns, nothing of ours is

@@ -7,7 +7,7 @@ import (
 	"runtime"
 
 	"tnat64d/clat"
-	"tnat64d/cmd/internal/config"
+	"tnat64d/internal/config"
 	"tnat64d/siit"
 )
 

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"tnat64d/clat/engine"
-	"tnat64d/clat/steer"
+	"tnat64d/datapath/engine"
+	"tnat64d/datapath/steer"
 )
 
 // stats is what both engines have counted.

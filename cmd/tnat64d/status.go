@@ -5,10 +5,10 @@ import (
 	"net/netip"
 	"slices"
 
-	"tnat64d/clat/engine"
-	"tnat64d/clat/steer"
-	"tnat64d/cmd/internal/config"
-	"tnat64d/cmd/internal/control"
+	"tnat64d/datapath/engine"
+	"tnat64d/datapath/steer"
+	"tnat64d/internal/config"
+	"tnat64d/internal/control"
 	"tnat64d/pref64"
 	"tnat64d/siit"
 )

@@ -3,8 +3,8 @@ package main
 import (
 	"errors"
 
-	"tnat64d/clat/engine"
-	"tnat64d/cmd/internal/config"
+	"tnat64d/datapath/engine"
+	"tnat64d/internal/config"
 )
 
 // see is shown every packet of every uplink while somebody traces.

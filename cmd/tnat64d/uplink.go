@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"tnat64d/clat"
-	"tnat64d/cmd/internal/control"
+	"tnat64d/internal/control"
 )
 
 // uplink is what the daemon remembers of a link that is an uplink, or was one

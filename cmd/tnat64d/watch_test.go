@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"tnat64d/clat"
-	"tnat64d/clat/engine"
-	"tnat64d/cmd/internal/config"
-	"tnat64d/cmd/internal/control"
+	"tnat64d/datapath/engine"
+	"tnat64d/internal/config"
+	"tnat64d/internal/control"
 )
 
 // watched answers whoever watches.

@@ -35,12 +35,12 @@ var suites = []suite{
 	{"pref64", "pref64", 0, "", ""},
 
 	{"cmd/tnat64-lab", "cmd/tnat64-lab", 1, core, slow},
-	{"clat/steer", "clat/steer", 1, "", ""},
+	{"datapath/steer", "datapath/steer", 1, "", ""},
 
 	{"cmd/tnat64d", "cmd/tnat64d", 2, "", ""},
-	{"cmd/tnat64-lab/lab", "cmd/tnat64-lab/lab", 2, "", ""},
+	{"internal/lab", "internal/lab", 2, "", ""},
 	{"clat", "clat", 2, "", ""},
-	{"clat/engine", "clat/engine", 2, "", ""},
+	{"datapath/engine", "datapath/engine", 2, "", ""},
 }
 
 // choose returns the suites in a list of names with commas, or all.

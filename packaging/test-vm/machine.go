@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // machine is a running virtual machine.

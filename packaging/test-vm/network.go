@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"tnat64d/cmd/tnat64-lab/lab"
+	"tnat64d/internal/lab"
 )
 
 // tapName is the machine's network card as the lab sees it.

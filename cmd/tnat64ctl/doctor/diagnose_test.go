@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"tnat64d/cmd/internal/control"
+	"tnat64d/internal/control"
 )
 
 var update = flag.Bool("update", false, "write what is said into the golden file")

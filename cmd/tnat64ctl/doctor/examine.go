@@ -10,9 +10,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tnat64d/cmd/internal/bus"
-	"tnat64d/cmd/internal/control"
-	"tnat64d/cmd/internal/resolvconf"
+	"tnat64d/internal/bus"
+	"tnat64d/internal/control"
+	"tnat64d/internal/resolvconf"
 )
 
 // Options say what to look at.

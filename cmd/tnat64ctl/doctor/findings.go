@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"tnat64d/cmd/internal/control"
+	"tnat64d/internal/control"
 )
 
 // Findings is what the probes have seen.

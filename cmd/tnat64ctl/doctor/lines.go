@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"tnat64d/cmd/internal/control"
+	"tnat64d/internal/control"
 )
 
 // Result is what a finding means for IPv4 on this host, in a word.

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"tnat64d/cmd/internal/bus"
+	"tnat64d/internal/bus"
 )
 
 // translators are programs that may be a CLAT, by the name of their process.

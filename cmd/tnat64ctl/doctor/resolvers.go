@@ -5,8 +5,8 @@ import (
 	"net/netip"
 	"slices"
 
-	"tnat64d/cmd/internal/bus"
-	"tnat64d/cmd/internal/resolvconf"
+	"tnat64d/internal/bus"
+	"tnat64d/internal/resolvconf"
 )
 
 // linkServers lists the resolvers of the uplink: those given, or what routers

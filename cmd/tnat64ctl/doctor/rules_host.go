@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"tnat64d/cmd/internal/control"
+	"tnat64d/internal/control"
 )
 
 // otherCLAT: somebody does it already.

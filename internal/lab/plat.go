@@ -11,7 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"tnat64d/clat/engine"
+	"tnat64d/datapath/engine"
 	"tnat64d/siit"
 	"tnat64d/tun"
 )

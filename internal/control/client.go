@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tnat64d/cmd/internal/say"
+	"tnat64d/internal/say"
 )
 
 // What errors of a Client wrap. They are for people, with a hint.

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tnat64d/cmd/internal/say"
+	"tnat64d/internal/say"
 )
 
 // Group is whose members may use the control socket besides root, if there is

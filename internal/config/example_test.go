@@ -11,7 +11,7 @@ import (
 )
 
 // examplePath is the reference of all keys that packages install.
-const examplePath = "../../../packaging/tnat64d.toml.example"
+const examplePath = "../../packaging/tnat64d.toml.example"
 
 // setting is a line of the example that is a setting switched off.
 var setting = regexp.MustCompile(`(?m)^#([a-z\[].*)$`)

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"tnat64d/clat/engine"
+	"tnat64d/datapath/engine"
 	"tnat64d/siit"
 )
 

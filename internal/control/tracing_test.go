@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"tnat64d/clat/engine"
+	"tnat64d/datapath/engine"
 	"tnat64d/siit"
 )
 

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"tnat64d/cmd/internal/control"
+	"tnat64d/internal/control"
 )
 
 // Features returns what can be had from the bus, and why not where it cannot,

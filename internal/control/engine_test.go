@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"tnat64d/clat/engine"
+	"tnat64d/datapath/engine"
 	"tnat64d/siit"
 	"tnat64d/tun"
 	"tnat64d/tun/tuntest"

@@ -16,7 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tnat64d/clat/engine"
+	"tnat64d/datapath/engine"
 )
 
 // Backend is whom the server asks: the daemon. Its methods are called by many

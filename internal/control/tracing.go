@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tnat64d/clat/engine"
+	"tnat64d/datapath/engine"
 	"tnat64d/siit"
 )
 

@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"tnat64d/cmd/internal/control"
+	"tnat64d/internal/control"
 )
 
 // Daemon is a tnat64d that runs on the laptop.
