@@ -35,6 +35,7 @@ var layers = map[string][]string{
 	"internal/resume":       {"golang.org/x/sys"},
 	"internal/control":      {"tnat64d/datapath/engine", "tnat64d/siit", "tnat64d/internal/say", "golang.org/x/sys"},
 	"internal":              {"tnat64d/siit", "tnat64d/pref64", "github.com/pelletier/go-toml/v2"},
+	"e2e":                   {},
 	"internal/lab":          nil,
 	"packaging":             {},
 	"packaging/test-kernel": {"golang.org/x/sys"},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"tnat64d/internal/lab"
@@ -27,7 +25,7 @@ type story struct {
 	invocation
 	*lab.Lab
 	out    io.Writer
-	log    logTail
+	log    lab.Tail
 	before lab.Snapshot
 	sysctl lab.Snapshot
 	watch  *lab.Watch
@@ -317,32 +315,4 @@ func onlyOwn(sent []lab.Sent, link netip.Prefix) error {
 		}
 	}
 	return nil
-}
-
-// logTail keeps the last lines that are written to it.
-type logTail struct {
-	mu   sync.Mutex
-	tail []byte
-}
-
-const logTailBytes = 2000
-
-func (l *logTail) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.tail = append(l.tail, b...)
-	if cut := len(l.tail) - logTailBytes; cut > 0 {
-		// From the beginning of a line on.
-		if end := bytes.IndexByte(l.tail[cut:], '\n'); end >= 0 {
-			cut += end + 1
-		}
-		l.tail = append([]byte(nil), l.tail[cut:]...)
-	}
-	return len(b), nil
-}
-
-func (l *logTail) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return string(l.tail)
 }

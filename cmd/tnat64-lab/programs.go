@@ -49,24 +49,12 @@ func usable(name string) bool {
 // on runs the program on the host and returns all that it printed.
 func (p program) on(ctx context.Context, h *lab.Host) (string, error) {
 	cmd := h.Command(ctx, p.run[0], p.run[1:]...)
-	cmd.Env = withoutProxies(os.Environ())
+	cmd.Env = lab.WithoutProxies(os.Environ())
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%s: %w", p.shown, err)
 	}
 	return string(out), err
-}
-
-// withoutProxies drops the variables that would send curl to an HTTP proxy of
-// the machine instead of to the address it is given.
-func withoutProxies(env []string) []string {
-	var kept []string
-	for _, e := range env {
-		if name, _, _ := strings.Cut(e, "="); !strings.HasSuffix(strings.ToLower(name), "_proxy") {
-			kept = append(kept, e)
-		}
-	}
-	return append(kept, "LC_ALL=C")
 }
 
 // firstLine returns the first line that contains part, without the marks that

@@ -85,6 +85,6 @@ func shellCommand(ctx context.Context, l *lab.Lab) (*lab.Cmd, error) {
 		args = []string{"--rcfile", rc}
 	}
 	cmd := l.Laptop.Command(ctx, path, args...)
-	cmd.Env = append(withoutProxies(os.Environ()), "PS1=(tnat64 laptop) # ", "TNAT64_LAB="+l.ID)
+	cmd.Env = append(lab.WithoutProxies(os.Environ()), "PS1=(tnat64 laptop) # ", "TNAT64_LAB="+l.ID)
 	return cmd, nil
 }

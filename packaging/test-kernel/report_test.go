@@ -47,7 +47,7 @@ func TestSuites(t *testing.T) {
 	if _, err := choose("tun,nun"); err == nil {
 		t.Error("a directory that does not exist is not noticed")
 	}
-	chosen, err := choose("tun,cmd/tnat64-lab:bulk,clat")
+	chosen, err := choose("tun,e2e:bulk,clat")
 	if err != nil {
 		t.Fatal(err)
 	}

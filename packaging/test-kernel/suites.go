@@ -30,11 +30,11 @@ const (
 )
 
 var suites = []suite{
-	{"cmd/tnat64-lab:bulk", "cmd/tnat64-lab", 0, bulk, ""},
+	{"e2e:bulk", "e2e", 0, bulk, ""},
 	{"tun", "tun", 0, "", ""},
 	{"pref64", "pref64", 0, "", ""},
 
-	{"cmd/tnat64-lab", "cmd/tnat64-lab", 1, core, slow},
+	{"e2e", "e2e", 1, core, slow},
 	{"datapath/steer", "datapath/steer", 1, "", ""},
 
 	{"cmd/tnat64d", "cmd/tnat64d", 2, "", ""},

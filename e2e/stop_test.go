@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"bytes"
@@ -51,7 +51,7 @@ func TestRestartDuringDownload(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), stepTimeout)
 		defer cancel()
 		cmd := w.Laptop.Command(ctx, "curl", "-sS", "-o", "/dev/null", "--limit-rate", "10M", "-w", "%{size_download}", url(fmt.Sprintf("/bytes/%d", size)))
-		cmd.Env = withoutProxies(os.Environ())
+		cmd.Env = lab.WithoutProxies(os.Environ())
 		var out bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &out
 		if err := cmd.Start(); err != nil {

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"tnat64d/internal/lab"
 )
 
 // command runs tnat64-lab as a user does and returns its output, its errors,
@@ -115,7 +117,7 @@ func TestShell(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, built(t, "tnat64-lab"), "shell")
-	cmd.Env = append(withoutProxies(os.Environ()), "SHELL=/bin/sh")
+	cmd.Env = append(lab.WithoutProxies(os.Environ()), "SHELL=/bin/sh")
 	cmd.Stdin = strings.NewReader("curl -sS " + url("/") + "\nexit 7\n")
 	stdout, stderr, status := command(t, cmd)
 	if status != 7 || stderr != "" {
@@ -124,39 +126,5 @@ func TestShell(t *testing.T) {
 	wants(t, stdout, "This shell is on the laptop", "hello from the IPv4-only internet, you are 203.0.113.")
 	if left := leftovers(t, cmd.Process.Pid); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
-	}
-}
-
-// TestUsage is refused before anything is touched.
-func TestUsage(t *testing.T) {
-	for _, c := range []struct {
-		args   string
-		status int
-		words  string
-	}{
-		{"", 2, "say demo"},
-		{"dance", 2, `unknown command "dance"`},
-		{"demo now", 2, `unexpected argument "now"`},
-		{"demo -mtu", 2, "flag needs an argument"},
-		{"demo -mtu 1000", 2, "MTU 1000 of the link laptop - router is not between 1280 and 65535"},
-		{"shell -mtu-isp x", 2, "invalid value"},
-		{"demo -pref64 2001:db8::/32", 2, "overlaps"},
-		{"demo -pref64 /33", 2, "length 33 is not one of"},
-		{"demo -pref64 192.0.2.0/24", 2, "not an IPv6 prefix"},
-		{"demo -tnat64d /nonexistent/tnat64d", 1, "hint: -tnat64d wants the path"},
-		{"help", 0, ""},
-		{"demo -h", 0, ""},
-		{"ipv4-only ping ::1", 1, "not an IPv4 address"},
-	} {
-		var out, errs bytes.Buffer
-		if status := run(t.Context(), strings.Fields(c.args), &out, &errs); status != c.status {
-			t.Errorf("%q: exit status %d, not %d", c.args, status, c.status)
-		}
-		if !strings.Contains(errs.String(), c.words) {
-			t.Errorf("%q: %q is missing in %q", c.args, c.words, errs.String())
-		}
-		if c.status == 0 && out.String() != usage {
-			t.Errorf("%q does not print the usage", c.args)
-		}
 	}
 }

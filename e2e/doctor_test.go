@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"bytes"
@@ -203,7 +203,7 @@ func (v visit) make(ctx context.Context, l *lab.Lab, ctl, socket string) (said s
 	}
 	cmd := l.Laptop.Command(ctx, ctl, append([]string{"-socket", socket, "doctor"}, v.args...)...)
 	// The lab's hosts share the machine's bus.
-	cmd.Env = append(withoutProxies(os.Environ()), "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent")
+	cmd.Env = append(lab.WithoutProxies(os.Environ()), "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent")
 	if v.nobody {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
 	}

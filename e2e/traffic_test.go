@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"context"
@@ -61,7 +61,7 @@ func (w *world) download(t *testing.T, n int64) {
 	ctx, cancel := context.WithTimeout(t.Context(), stepTimeout)
 	defer cancel()
 	curl := w.Laptop.Command(ctx, "curl", "-sS", url(fmt.Sprintf("/bytes/%d", n)))
-	curl.Env, curl.Stderr = withoutProxies(os.Environ()), os.Stderr
+	curl.Env, curl.Stderr = lab.WithoutProxies(os.Environ()), os.Stderr
 	body, err := curl.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ func (w *world) upload(t *testing.T, n int64) {
 	ctx, cancel := context.WithTimeout(t.Context(), stepTimeout)
 	defer cancel()
 	curl := w.Laptop.Command(ctx, "curl", "-sS", "-X", "POST", "-H", "Expect:", "-T", "-", url("/"))
-	curl.Env, curl.Stderr = withoutProxies(os.Environ()), os.Stderr
+	curl.Env, curl.Stderr = lab.WithoutProxies(os.Environ()), os.Stderr
 	curl.Stdin = io.LimitReader(zeros{}, n)
 	out, err := curl.Output()
 	if err != nil || strings.TrimSpace(string(out)) != fmt.Sprint(n) {

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"fmt"
@@ -33,7 +33,7 @@ func testGuest(t *testing.T, config string) {
 		t.Helper()
 		needProgram(t, name)
 		cmd := guest.Command(t.Context(), name, args...)
-		cmd.Env, cmd.Stdin = withoutProxies(os.Environ()), stdin
+		cmd.Env, cmd.Stdin = lab.WithoutProxies(os.Environ()), stdin
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
@@ -47,7 +47,7 @@ func testGuest(t *testing.T, config string) {
 	t.Run("download", func(t *testing.T) {
 		n := size(128 << 20)
 		cmd := guest.Command(t.Context(), "curl", "-sS", "--max-time", "30", url(fmt.Sprintf("/bytes/%d", n)))
-		cmd.Env = withoutProxies(os.Environ())
+		cmd.Env = lab.WithoutProxies(os.Environ())
 		body, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"bytes"
@@ -26,6 +26,15 @@ import (
 // programs beside it. Whatever a test is about, every one of them also holds
 // the daemon to its promises: see world.
 
+const (
+	buildTimeout = 20 * time.Second // of the lab
+	startTimeout = 15 * time.Second // of tnat64d
+	stepTimeout  = 30 * time.Second // of each program on the laptop
+)
+
+// url is a page of the lab's IPv4-only server.
+func url(path string) string { return "http://" + lab.ServerIPv4.String() + path }
+
 // maxRSS is what tnat64d may use of memory under load.
 const maxRSS = 30 << 20
 
@@ -37,10 +46,6 @@ var binaries struct {
 }
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == builtInCommand {
-		// The demo's own programs, when a test plays the demo.
-		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
-	}
 	// Many labs at once, unless -parallel says how many: each waits most of its
 	// time and needs little of the processor.
 	flag.Parse()
@@ -49,7 +54,7 @@ func TestMain(m *testing.M) {
 	if !said {
 		flag.Set("test.parallel", "12")
 	}
-	dir, err := os.MkdirTemp("", "tnat64-lab-test-")
+	dir, err := os.MkdirTemp("", "tnat64-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -111,7 +116,7 @@ type world struct {
 	how    lab.DaemonOptions // besides config and log
 	daemon *lab.Daemon
 	clat   lab.CLAT
-	log    logTail
+	log    lab.Tail
 	book   logBook // all of it
 
 	before  lab.Snapshot
@@ -365,7 +370,7 @@ func (w *world) try(t *testing.T, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), stepTimeout)
 	defer cancel()
 	cmd := w.Laptop.Command(ctx, name, args...)
-	cmd.Env = withoutProxies(os.Environ())
+	cmd.Env = lab.WithoutProxies(os.Environ())
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
