@@ -26,7 +26,7 @@ TESTKERNEL_PACKAGES := qemu-system-x86 iproute2 curl iputils-ping traceroute ipe
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build demo shell test test-packages check test-race test-unprivileged test-all test-kernel test-kernel-twice packages release test-vm fuzz bench bench-quick bench-siit generate clean
+.PHONY: help build demo shell test test-packages check test-race test-unprivileged test-all test-hostile test-kernel test-kernel-twice packages release test-vm fuzz bench bench-quick bench-siit generate clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ test-unprivileged:
 
 test-all:
 	TNAT64_REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -timeout 20m ./...
+
+## test-hostile  the tests that attack the daemon: local user, neighbour, exhaustion (root)
+test-hostile: test-packages
+	TNAT64_REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -timeout 15m -run '^TestHostile' ./...
 
 ## test-kernel  the privileged and end-to-end tests on Debian 12's kernel, in qemu
 test-kernel:

@@ -46,6 +46,9 @@ var binaries struct {
 }
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == actCommand {
+		os.Exit(play(os.Args[2:], os.Stdout))
+	}
 	// Many labs at once, unless -parallel says how many: each waits most of its
 	// time and needs little of the processor.
 	flag.Parse()

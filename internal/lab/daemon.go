@@ -40,6 +40,10 @@ type DaemonOptions struct {
 	// not that of the machine.
 	Env []string
 
+	// Limits are resource limits of the daemon as prlimit(1) has them without
+	// the dashes: "nofile=40", "as=268435456".
+	Limits []string
+
 	Log io.Writer // the daemon's; may be nil
 }
 
@@ -62,7 +66,8 @@ func (l *Lab) StartDaemonWith(ctx context.Context, path string, o DaemonOptions)
 	}
 	defer stop()
 	// Not CommandContext's kill: the daemon outlives the ctx of its start.
-	d.cmd = l.Laptop.Command(context.WithoutCancel(ctx), path, "-config", file)
+	command := append(o.limit(), path, "-config", file)
+	d.cmd = l.Laptop.Command(context.WithoutCancel(ctx), command[0], command[1:]...)
 	d.cmd.Env = append(os.Environ(),
 		"NOTIFY_SOCKET="+filepath.Join(l.Dir, "notify"),
 		// As systemd would say it: nothing of it outside the lab.
@@ -86,6 +91,19 @@ func (l *Lab) StartDaemonWith(ctx context.Context, path string, o DaemonOptions)
 	case <-ctx.Done():
 		return nil, errors.Join(fmt.Errorf("tnat64d did not get ready: %w", context.Cause(ctx)), d.Stop())
 	}
+}
+
+// limit returns the command that runs another one, by the same process id,
+// within the limits.
+func (o DaemonOptions) limit() []string {
+	if len(o.Limits) == 0 {
+		return nil
+	}
+	command := []string{"prlimit"}
+	for _, l := range o.Limits {
+		command = append(command, "--"+l)
+	}
+	return append(command, "--")
 }
 
 // notifySocket listens as systemd does for sd_notify(3) and closes ready when
