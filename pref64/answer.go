@@ -41,6 +41,7 @@ type answer struct {
 	cut      bool // ask again over TCP
 	rcode    dnsmessage.RCode
 	prefixes []netip.Prefix
+	addrs    []netip.Addr  // of the AAAA records, at most maxAAAA
 	negative bool          // there is no such record: no DNS64
 	ttl      time.Duration // of the prefixes, or of their absence; 0 if not given
 	ignored  Reason        // why there are no prefixes though there are records; TooManyRecords: some were not looked at
@@ -83,7 +84,7 @@ func parseAnswer(msg []byte, id uint16) (answer, Reason) {
 	case len(addrs) == 0 && all:
 		return negative(&p)
 	}
-	a := answer{ttl: ttl}
+	a := answer{ttl: ttl, addrs: addrs}
 	if a.prefixes, a.ignored = prefixesOf(addrs); !all {
 		a.ignored = TooManyRecords
 	}

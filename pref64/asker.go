@@ -226,7 +226,7 @@ func (a *asker) round(ctx context.Context, advertised []netip.Addr) outcome {
 			if slices.Contains(o.no, server) || ctx.Err() != nil {
 				continue
 			}
-			ans, ignored, err := a.ask(ctx, server, timeout)
+			ans, ignored, err := a.dial.ask(ctx, server, timeout)
 			for _, reason := range ignored {
 				reason.Router = server
 				o.ignored = append(o.ignored, reason)

@@ -27,7 +27,8 @@ const (
 )
 
 var (
-	errSilent      = errors.New("does not answer")
+	// ErrNoAnswer says that a DNS server did not answer in time.
+	ErrNoAnswer    = errors.New("does not answer")
 	errUnreachable = errors.New("cannot be reached")
 )
 
@@ -37,11 +38,11 @@ type dialFunc func(ctx context.Context, network string, server netip.Addr) (net.
 
 // ask asks one server once. The error says, after the server's name, what is
 // wrong with it. Also without one there may be things that were ignored.
-func (a *asker) ask(ctx context.Context, server netip.Addr, timeout time.Duration) (answer, []Ignored, error) {
-	ans, ignored, err := a.askUDP(ctx, server, timeout)
+func (dial dialFunc) ask(ctx context.Context, server netip.Addr, timeout time.Duration) (answer, []Ignored, error) {
+	ans, ignored, err := dial.askUDP(ctx, server, timeout)
 	if err == nil && ans.cut {
 		var reason Reason
-		ans, reason, err = a.askTCP(ctx, server)
+		ans, reason, err = dial.askTCP(ctx, server)
 		if reason != None {
 			ignored = append(ignored, Ignored{Reason: reason})
 		}
@@ -52,9 +53,9 @@ func (a *asker) ask(ctx context.Context, server netip.Addr, timeout time.Duratio
 	return ans, ignored, err
 }
 
-func (a *asker) askUDP(ctx context.Context, server netip.Addr, timeout time.Duration) (answer, []Ignored, error) {
+func (dial dialFunc) askUDP(ctx context.Context, server netip.Addr, timeout time.Duration) (answer, []Ignored, error) {
 	deadline := time.Now().Add(timeout)
-	conn, err := a.dial(ctx, "udp", server)
+	conn, err := dial(ctx, "udp", server)
 	if err != nil {
 		return answer{}, nil, dialError(err)
 	}
@@ -100,13 +101,13 @@ func (a *asker) askUDP(ctx context.Context, server netip.Addr, timeout time.Dura
 		}
 		return ans, ignored(), nil
 	}
-	return answer{}, ignored(), errSilent
+	return answer{}, ignored(), ErrNoAnswer
 }
 
-func (a *asker) askTCP(ctx context.Context, server netip.Addr) (answer, Reason, error) {
+func (dial dialFunc) askTCP(ctx context.Context, server netip.Addr) (answer, Reason, error) {
 	ctx, cancel := context.WithTimeout(ctx, tcpTimeout)
 	defer cancel()
-	conn, err := a.dial(ctx, "tcp", server)
+	conn, err := dial(ctx, "tcp", server)
 	if err != nil {
 		return answer{}, None, overTCP(dialError(err))
 	}
@@ -161,7 +162,7 @@ func randomID() uint16 {
 // that; anything else has its cause in it.
 func dialError(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
-		return errSilent
+		return ErrNoAnswer
 	}
 	var sys *os.SyscallError
 	if errors.As(err, &sys) {
