@@ -12,11 +12,11 @@ type Leftover struct {
 	Addr netip.Addr
 }
 
-// CleanUp restores the sysctls and removes the CLAT addresses that a killed
-// predecessor left on the host: those in the journal, and addresses that the
-// kernel remembers to be ours. Call it with the journal locked, so that they
-// cannot belong to a running daemon. So it does with rules. TUN, routes into it
-// and translators have vanished with their process.
+// CleanUp removes the CLAT addresses and rules that a killed predecessor left on
+// the host, and restores the sysctls that a former version changed. It finds
+// addresses by the journal and by [Protocol]. Call it with the journal locked:
+// then they do not belong to a running daemon. TUN, routes into it and
+// translators have vanished with their process.
 func CleanUp(k *Kernel, j *Journal) ([]Leftover, []Change, error) {
 	var (
 		restored []Change
@@ -24,7 +24,7 @@ func CleanUp(k *Kernel, j *Journal) ([]Leftover, []Change, error) {
 	)
 	if j != nil {
 		var err error
-		restored, err = restoreChanges(k, j, func(Change) bool { return true })
+		restored, err = restoreSysctls(j)
 		errs = append(errs, err)
 	}
 	removed, err := cleanUpAddrs(k, j)
@@ -51,25 +51,24 @@ func cleanUpAddrs(k *Kernel, j *Journal) ([]Leftover, error) {
 		if !a.looksLikeCLAT() || a.Protocol != Protocol && !noted[e] {
 			continue
 		}
-		// Nobody else has a proxy entry for an address that is the link's own.
-		if err := errors.Join(k.delProxy(a.Link, e.Addr), k.DelCLATAddr(a.Link, e.Addr)); err != nil {
+		if err := errors.Join(k.delProxy(Leftover(e), a.Link), k.DelCLATAddr(a.Link, e.Addr)); err != nil {
 			errs = append(errs, fmt.Errorf("remove leftover address %s from %s: %w", e.Addr, e.Link, err))
 			delete(noted, e)
 			continue
 		}
 		removed = append(removed, Leftover(e))
 	}
-	// What the journal has and the host has not is gone with its link, or by
-	// other hands, which may have left the proxy entry.
+	// An address that is in the journal and not on the host has vanished with
+	// its link, or another program removed it and left the proxy neighbour.
 	for e := range noted {
 		if l, ok := o.linkByName(e.Link); ok {
-			errs = append(errs, k.delProxy(l.Index, e.Addr))
+			errs = append(errs, k.delProxy(Leftover(e), l.Index))
 		}
 		if err := j.Del(e.Link, e.Addr); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	if err := errors.Join(k.cleanUpWay(o), k.cleanUpRules()); err != nil {
+	if err := errors.Join(k.cleanUpFormerRoutes(o), k.cleanUpRules()); err != nil {
 		errs = append(errs, fmt.Errorf("remove leftover routes: %w", err))
 	}
 	return removed, errors.Join(errs...)

@@ -29,7 +29,6 @@ type Config struct {
 	TUN     string     // interface name of the first; default "clat0"; others have the next numbers
 	Queues  int        // of each TUN, at least 1
 	Metric  int        // of the first IPv4 default route, unless native ones are worse
-	Forward bool       // let the kernel forward where steering is refused
 
 	// Secret makes the CLAT address unpredictable and yet the same whenever
 	// the host returns to a network (RFC 7217).

@@ -40,9 +40,8 @@
 //
 // Everything it adds can be found again: the CLAT IPv6 address carries
 // [Protocol] as its origin (Linux 5.18) and is in the [Journal]; routes and
-// rules carry [Protocol] too, and the TUN an alias. It writes no sysctl,
-// except where BPF is refused and the kernel has to forward ([Forwarding]),
-// which it can for one uplink; those are in the journal.
+// rules carry [Protocol] too, and the TUN an alias. It changes no
+// sysctl, and the host never becomes a router.
 //
 // What it does not do: packets (package siit), finding PREF64 (package
 // pref64), DHCP.

@@ -3,7 +3,6 @@ package clat
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -22,7 +21,6 @@ type fakeHost struct {
 	nodad  bool // addresses are usable at once, as on links without DAD
 	nobpf  bool // steering is refused for good
 	broken bool // somebody has removed BPF programs
-	lead   int  // link by which the PLAT is reached
 
 	routeState uint64
 	follows    []string // what the steering was asked to follow
@@ -109,9 +107,6 @@ func (h *fakeHost) SetTUN(t TUNLink) error {
 }
 
 func (h *fakeHost) routeWords(r Route) string {
-	if r.IPv6 {
-		return fmt.Sprintf("default via %s dev %s table %d metric %d proto %d", r.Gateway, h.o.linkName(r.Link), r.Table, r.Metric, r.Protocol)
-	}
 	table := ""
 	if r.Table != TableMain {
 		table = fmt.Sprintf(" table %d", r.Table)
@@ -120,12 +115,7 @@ func (h *fakeHost) routeWords(r Route) string {
 }
 
 func (h *fakeHost) AddRoute(r Route) error {
-	command := "ip route append %s"
-	if r.IPv6 {
-		command = "ip -6 route replace %s"
-		h.o.Routes = slices.DeleteFunc(h.o.Routes, func(e Route) bool { return e.IPv6 && e.Table == r.Table && e.Protocol == r.Protocol })
-	}
-	if err := h.do(command, h.routeWords(r)); err != nil {
+	if err := h.do("ip route append %s", h.routeWords(r)); err != nil {
 		return err
 	}
 	h.o.Routes = append(h.o.Routes, r)
@@ -133,11 +123,7 @@ func (h *fakeHost) AddRoute(r Route) error {
 }
 
 func (h *fakeHost) DelRoute(r Route) error {
-	command := "ip route del %s"
-	if r.IPv6 {
-		command = "ip -6 route del %s"
-	}
-	if err := h.do(command, h.routeWords(r)); err != nil {
+	if err := h.do("ip route del %s", h.routeWords(r)); err != nil {
 		return err
 	}
 	h.o.Routes = slices.DeleteFunc(h.o.Routes, func(e Route) bool { return e == r })
@@ -261,67 +247,3 @@ type fakeEngine struct{ h *fakeHost }
 
 func (e *fakeEngine) SetTranslator(*siit.Translator) { e.h.do("engine translator") }
 func (e *fakeEngine) Close() error                   { return e.h.do("engine close") }
-
-func (h *fakeHost) Sysctl(s Sysctl) (int, error) {
-	v, ok := h.o.Forwarding.Sysctls[s]
-	if !ok {
-		return 0, fs.ErrNotExist
-	}
-	return v, nil
-}
-
-func (h *fakeHost) SetSysctl(s Sysctl, value int) error {
-	if err := h.do("sysctl -w %s=%d", s, value); err != nil {
-		return err
-	}
-	if s == (Sysctl{allLinks, ipForwarding}) {
-		// As the kernel does.
-		for other := range h.o.Forwarding.Sysctls {
-			if other.Key == ipForwarding {
-				h.o.Forwarding.Sysctls[other] = value
-			}
-		}
-	}
-	h.o.Forwarding.Sysctls[s] = value
-	return nil
-}
-
-func (h *fakeHost) Divert(d Diversion) error {
-	if d.Uplink != 0 {
-		if err := h.do("ip -6 neigh replace proxy %s dev %s", d.Prefix.Addr(), h.o.linkName(d.Uplink)); err != nil {
-			return err
-		}
-	}
-	if err := h.do("ip -6 route replace %s dev %s src %s table local proto %d", d.Prefix, h.o.linkName(d.TUN), d.Source, Protocol); err != nil {
-		return err
-	}
-	if d.Uplink != 0 {
-		if err := h.do("ip -6 route del local %s dev %s table local", d.Prefix, h.o.linkName(d.Uplink)); err != nil {
-			return err
-		}
-	}
-	h.o.Forwarding.Diverted = slices.DeleteFunc(h.o.Forwarding.Diverted, d.samePrefix)
-	h.o.Forwarding.Diverted = append(h.o.Forwarding.Diverted, d)
-	return nil
-}
-
-func (h *fakeHost) Undivert(d Diversion) error {
-	words := fmt.Sprintf("ip -6 route del %s dev %s table local", d.Prefix, h.o.linkName(d.TUN))
-	if d.Uplink != 0 {
-		words += fmt.Sprintf("; ip -6 neigh del proxy %s dev %s", d.Prefix.Addr(), h.o.linkName(d.Uplink))
-	}
-	h.o.Forwarding.Diverted = slices.DeleteFunc(h.o.Forwarding.Diverted, d.samePrefix)
-	return h.do("%s", words)
-}
-
-func (h *fakeHost) AddRule(tun string) error {
-	h.o.Forwarding.Rule = true
-	return h.do("ip -6 rule add pref %[1]d iif %[2]s lookup %[1]d protocol %[1]d", TableForwarding, tun)
-}
-
-func (h *fakeHost) DelRule(tun string) error {
-	h.o.Forwarding.Rule = false
-	return h.do("ip -6 rule del pref %[1]d iif %[2]s lookup %[1]d protocol %[1]d", TableForwarding, tun)
-}
-
-func (h *fakeHost) Leads(int, netip.Addr, netip.Addr) (int, error) { return h.lead, nil }

@@ -7,7 +7,7 @@ import "math"
 // not leave the host as it is. Nor is one that has another CLAT, whose packets
 // look the same until its programs have seen them.
 func (o Observed) guard(desired []Desired) []Uplink {
-	if o.Memory.NoSteering != "" || !anyCLAT(desired) {
+	if !anyCLAT(desired) {
 		return nil
 	}
 	var us []Uplink
@@ -28,10 +28,9 @@ func anyCLAT(desired []Desired) bool {
 	return false
 }
 
-// needSourceRules: with two CLATs, or beside native IPv4, the best default
-// route is not that of every CLAT, and a flow must stay with its own. Without
-// BPF there are no guards, and the rule has to do: nothing with a CLAT's source
-// gets past it, but for what a program binds to another interface.
+// needSourceRules reports whether the best IPv4 default route may not be that
+// of every CLAT: with two CLATs, or beside native IPv4. A flow must stay with
+// the CLAT it began with.
 func (o Observed) needSourceRules(desired []Desired) bool {
 	n := 0
 	for _, d := range desired {
@@ -39,7 +38,7 @@ func (o Observed) needSourceRules(desired []Desired) bool {
 			n++
 		}
 	}
-	return n > 1 || n == 1 && (o.worstNative() >= 0 || o.Memory.NoSteering != "")
+	return n > 1 || n == 1 && o.worstNative() >= 0
 }
 
 // maxMetric is the largest metric of an IPv4 route.

@@ -43,7 +43,7 @@ func (c *running) withhold(o Observed, sourceRules bool) error {
 	})
 	// What routers say is not asked here: those that say anything at all may
 	// not be the ones that matter.
-	if c.active.IsValid() && (c.forwards || !slices.Contains(c.added, c.active) || !o.hasPrefixOf(c.uplink.Index, c.active)) {
+	if c.active.IsValid() && (!slices.Contains(c.added, c.active) || !o.hasPrefixOf(c.uplink.Index, c.active)) {
 		err = errors.Join(err, c.withdraw())
 	}
 	return err

@@ -12,6 +12,7 @@ import (
 const (
 	mainRoute = `default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64`
 	noRoute   = `ip route del ` + mainRoute
+	addFirst  = `ip -6 addr add ` + first + `/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`
 )
 
 // The network goes for a moment and comes back as it was: only the route has

@@ -33,40 +33,6 @@ type Host interface {
 	// RouteState returns a number that is another one when the host's routes
 	// to dst, or what they depend on, may have changed before it was observed.
 	RouteState(dst netip.Addr) uint64
-
-	Forwarder
-}
-
-// Forwarder is the part of a Host that is used where steering is refused and
-// the kernel forwards packets between uplink and TUN.
-type Forwarder interface {
-	// Sysctl's error is fs.ErrNotExist for one that is not there.
-	Sysctl(s Sysctl) (int, error)
-	SetSysctl(s Sysctl, value int) error
-	// Divert leads packets for d.Prefix into the TUN. Repeating it puts right
-	// what is missing.
-	Divert(d Diversion) error
-	Undivert(d Diversion) error
-	// AddRule makes the kernel forward what comes from the interface by the
-	// routes of table [TableForwarding].
-	AddRule(tun string) error
-	DelRule(tun string) error
-	// Leads returns the link by which the kernel forwards packets that come
-	// from the TUN.
-	Leads(tun int, src, dst netip.Addr) (link int, err error)
-}
-
-// Diversion is a destination whose packets go into the TUN.
-type Diversion struct {
-	Prefix netip.Prefix
-	TUN    int
-	// Uplink is the link that has Prefix as its own address, for which it
-	// goes on to answer neighbour solicitations; 0: it is no address.
-	Uplink int
-	// Source is from where the kernel sends its own errors to Prefix. Left to
-	// itself it takes Prefix, if that is an address of the host, and a packet
-	// from oneself to oneself is not translated. May be invalid.
-	Source netip.Addr
 }
 
 // SourceRule keeps packets from a CLAT with that CLAT, whatever the main table
@@ -116,8 +82,7 @@ type Guard interface {
 	Close() error
 }
 
-// SteeringRefused is the error of a host where packets cannot be steered,
-// though they may be forwarded.
+// SteeringRefused is the error of a host that refuses steering.
 type SteeringRefused struct {
 	Why string // for people
 	Err error

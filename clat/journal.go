@@ -16,17 +16,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Journal is the file that remembers which addresses we put on an uplink and
-// which sysctls we changed, so that the start after a SIGKILL can take back
-// both (the former on kernels without IFA_PROTO as well). It is locked while
-// the daemon runs, which also keeps a second daemon from the same network
-// namespace.
+// Journal is the file that records which addresses are on an uplink, so that
+// the start after a SIGKILL can remove them on kernels without IFA_PROTO as
+// well. It is locked while the daemon runs, which also keeps a second daemon
+// out of the same network namespace.
 //
 // The file has one line per step: "add LINK ADDRESS" before an address is
-// added and "del LINK ADDRESS" after it is removed; "set LINK KEY WAS IS"
-// before a sysctl is changed and "unset LINK KEY" after it is restored. A line
-// cut short by a crash is ignored. A file that has become long, or lacks a
-// line, is replaced by one that has what is in force.
+// added and "del LINK ADDRESS" after it is removed. Former versions wrote "set
+// LINK KEY WAS IS" before they changed a sysctl; "unset LINK KEY" says that it
+// is restored. A line cut short by a crash is ignored. A file that has become
+// long, or lacks a line, is replaced by one that has what is in force.
 type Journal struct {
 	f       *os.File
 	path    string
@@ -176,20 +175,9 @@ func (j *Journal) forget(s Sysctl) {
 	j.changes = slices.DeleteFunc(j.changes, func(c Change) bool { return c.Sysctl == s })
 }
 
-// Changes returns the sysctls that are changed, or may be, in the order in
-// which they were.
+// Changes returns the sysctls that a former version changed and nobody has
+// restored, the first change first.
 func (j *Journal) Changes() []Change { return slices.Clone(j.changes) }
-
-// Set records that a sysctl is about to be changed. After an error it must not
-// be.
-func (j *Journal) Set(c Change) error {
-	j.noteChange(c)
-	if err := j.line("set %s %s %d %d\n", c.Link, c.Key, c.Was, c.Is); err != nil {
-		j.forget(c.Sysctl)
-		return err
-	}
-	return nil
-}
 
 // Unset records that a sysctl has been restored.
 func (j *Journal) Unset(s Sysctl) error {

@@ -45,50 +45,6 @@ func TestJournalSurvivesAKill(t *testing.T) {
 	}
 }
 
-// Sysctls are remembered in the order in which they were changed.
-func TestJournalOfSysctls(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "run", "journal")
-	j, err := OpenJournal(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	accept, forward := Change{Sysctl{"wlan0.7", acceptRA}, 1, 2}, Change{Sysctl{allLinks, ipForwarding}, 0, 1}
-	proxy := Change{Sysctl{allLinks, proxyNDP}, 0, 1}
-	for _, c := range []Change{accept, proxy, forward} {
-		if err := j.Set(c); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := j.Unset(proxy.Sysctl); err != nil {
-		t.Fatal(err)
-	}
-	j.f.Close()
-
-	// Nothing outside net.ipv6.conf, whatever the file says.
-	f, _ := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
-	f.WriteString("set ../../kernel panic 0 1\nset .. forwarding 0 1\nset wlan0 mtu 0 1\nset wlan0 forwarding x 1\nset wlan0 forwarding 1\nset a/b forwarding 0 1\nset wlan0 accept_ra 0 1 2\nset wlan0 forw")
-	f.Close()
-	j, err = OpenJournal(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := j.Changes(); !slices.Equal(got, []Change{accept, forward}) {
-		t.Errorf("changes %v", got)
-	}
-	for _, c := range j.Changes() {
-		if err := j.Unset(c.Sysctl); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if st, err := os.Stat(path); err != nil || st.Size() != 0 {
-		t.Errorf("an empty journal of %v bytes, %v", st, err)
-	}
-	j.Close()
-	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the file is left behind: %v", err)
-	}
-}
-
 // TestJournalStaysShort: a host that roams for years while another uplink
 // keeps its address.
 func TestJournalStaysShort(t *testing.T) {
@@ -98,8 +54,7 @@ func TestJournalStaysShort(t *testing.T) {
 		t.Fatal(err)
 	}
 	stays, a := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8:1::1")
-	changed := Change{Sysctl{allLinks, ipForwarding}, 0, 1}
-	if err := errors.Join(j.Add("eth0", stays), j.Set(changed)); err != nil {
+	if err := j.Add("eth0", stays); err != nil {
 		t.Fatal(err)
 	}
 	for range 5000 {
@@ -125,12 +80,8 @@ func TestJournalStaysShort(t *testing.T) {
 	if got, want := j.Entries(), []JournalEntry{{"eth0", stays}, {"wlan0", a}}; !slices.Equal(got, want) {
 		t.Errorf("entries %v", got)
 	}
-	if got := j.Changes(); len(got) != 1 || got[0] != changed {
-		t.Errorf("changes %v", got)
-	}
 	j.Del("eth0", stays)
 	j.Del("wlan0", a)
-	j.Unset(changed.Sysctl)
 	if err := j.Close(); err != nil {
 		t.Error(err)
 	}
@@ -159,23 +110,13 @@ func TestJournalOnAFullDisk(t *testing.T) {
 	if len(j.Entries()) != 2 {
 		t.Error("entries are forgotten")
 	}
-	// A sysctl that cannot be noted must not be changed: no silence there.
-	for range 2 {
-		if err := j.Set(Change{Sysctl{allLinks, ipForwarding}, 0, 1}); err == nil {
-			t.Error("no error for a sysctl")
-		}
-	}
-	if len(j.Changes()) != 0 {
-		t.Error("remembers what was not changed")
-	}
-
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := j.Set(Change{Sysctl{allLinks, ipForwarding}, 0, 1}); err != nil {
+	if err := j.Add("wlan0", a.Next().Next()); err != nil {
 		t.Error(err)
 	}
-	const want = "add wlan0 2001:db8::1\nadd wlan0 2001:db8::2\nset all forwarding 0 1\n"
+	const want = "add wlan0 2001:db8::1\nadd wlan0 2001:db8::2\nadd wlan0 2001:db8::3\n"
 	if got, err := os.ReadFile(j.path); string(got) != want {
 		t.Errorf("the file has %q (%v)", got, err)
 	}

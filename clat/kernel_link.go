@@ -51,12 +51,9 @@ func (k *Kernel) SetTUN(t TUNLink) error {
 	return nil
 }
 
-// AddRoute adds a default route. IPv4 routes of others with the same metric
-// stay and go first; an IPv6 route takes the place of its like.
+// AddRoute adds an IPv4 default route. Routes of other programs with the same
+// metric stay and take precedence.
 func (k *Kernel) AddRoute(r Route) error {
-	if r.IPv6 {
-		return k.handle.RouteReplace(netlinkRoute(r))
-	}
 	err := k.handle.RouteAppend(netlinkRoute(r))
 	if errors.Is(err, unix.EEXIST) {
 		return nil // this very route is there

@@ -69,7 +69,7 @@ func newRealBench(t *testing.T) *realBench {
 	j, err := OpenJournal(filepath.Join(t.TempDir(), "run", "journal"))
 	must(t, err)
 	t.Cleanup(func() { j.Close() })
-	b := &realBench{t: t, k: k, conf: Config{Secret: []byte("x"), Metric: 2048, Forward: true}}
+	b := &realBench{t: t, k: k, conf: Config{Secret: []byte("x"), Metric: 2048}}
 	b.rec = NewReconciler(k, realPath{k}, j, slog.New(slog.NewTextHandler(&b.log, nil)))
 	must(t, k.handle.LinkSetUp(byName(t, k, "lo")))
 	return b

@@ -23,9 +23,6 @@ type Observed struct {
 	Advertised []Advertised
 
 	Memory Memory
-
-	// Forwarding is nil as long as Memory.NoSteering is empty.
-	Forwarding *ForwardingState
 }
 
 // Advertised is what routers say of addresses on a link.
@@ -42,10 +39,6 @@ type Memory struct {
 	Own []netip.Addr
 	// Refused are addresses for which DAD found another owner.
 	Refused []Refusal
-	// NoSteering says why steering was refused; empty: it was not, or long ago.
-	NoSteering string
-	// Changes are the sysctls that we have changed.
-	Changes []Change
 }
 
 // Remembered is a CLAT that runs or is held.
@@ -55,7 +48,6 @@ type Remembered struct {
 	TUNIndex int        // 0: there is none yet
 	IPv4     netip.Addr // which it keeps while that is free
 	IPv6     netip.Addr // in use; invalid: none
-	Forwards bool       // without steering
 }
 
 // Refusal is an address that DAD refused on a link.

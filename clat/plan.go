@@ -62,11 +62,6 @@ type CLAT struct {
 
 	// Translation is complete, ready for siit.New.
 	Translation siit.Config
-
-	// Forwarding takes the place of steering; nil: packets are steered.
-	Forwarding *Forwarding
-	// MayForward says that steering may be refused.
-	MayForward bool
 }
 
 // Ours lists the IPv6 destinations that belong to the translator and not to
@@ -107,12 +102,8 @@ func Plan(o Observed, c Config) Plans {
 	}
 	for _, l := range o.abandoned(c, chosen) {
 		d := Desired{Uplink: Uplink{l.Name, l.Index}, Hold: true, Why: l.lost()}
-		switch why := o.standby(l); {
-		case why != "" && c.Enable == Auto:
+		if why := o.standby(l); why != "" && c.Enable == Auto {
 			d.Hold, d.Standby, d.Why = false, true, why
-		case o.Memory.clat(l.Index).Forwards && p.forwards != "":
-			// What the kernel forwards for one link it cannot for another.
-			d.Hold, d.Why = false, p.forwardsElsewhere()
 		}
 		plans.Uplinks = append(plans.Uplinks, d)
 	}
@@ -127,13 +118,12 @@ func Plan(o Observed, c Config) Plans {
 
 // planner is what the plans for several uplinks have to agree on.
 type planner struct {
-	o        Observed
-	c        Config
-	taken    map[netip.Addr]string // IPv4 addresses and whose they are
-	tuns     []string              // names given so far
-	fixed    bool                  // the configured addresses are given away
-	forwards string                // the uplink that the kernel forwards for
-	metric   int
+	o      Observed
+	c      Config
+	taken  map[netip.Addr]string // IPv4 addresses and whose they are
+	tuns   []string              // names given so far
+	fixed  bool                  // the configured addresses are given away
+	metric int
 }
 
 // desired decides for one uplink, the nth of them.
@@ -153,9 +143,6 @@ func (p *planner) desired(l Link, n int) Desired {
 	p64, why := o.pref64(l)
 	if why != "" {
 		return hold(why)
-	}
-	if d.Why = p.whyNotForward(l); d.Why != "" {
-		return d
 	}
 	mtu, why := o.mtu(l, c)
 	if why != "" {
@@ -188,11 +175,7 @@ func (p *planner) desired(l Link, n int) Desired {
 	d.CLAT = &CLAT{
 		Uplink: d.Uplink, TUN: p.tun(running), Queues: c.Queues,
 		IPv6: v6, IPv4: v4, PREF64: p64, MTU: mtu, Metric: p.metric + n,
-		Translation: p.translation(v4, v6, p64.Prefix, mtu), MayForward: c.Forward,
-	}
-	if c.Forward && o.Memory.NoSteering != "" && o.Forwarding != nil {
-		d.CLAT.Forwarding = o.forwarding(l, d.CLAT.TUN)
-		p.forwards = l.Name
+		Translation: p.translation(v4, v6, p64.Prefix, mtu),
 	}
 	d.Why = fmt.Sprintf("PREF64 %s on %s (%s)", p64.Prefix, l.Name, p64.Source)
 	return d
@@ -213,30 +196,6 @@ func (p *planner) translation(v4, v6 netip.Addr, pref64 netip.Prefix, mtu MTU6) 
 	t.MTU6, t.MTU4 = int(mtu), int(mtu.IPv4())
 	t.LowestIPv6MTU = min(t.LowestIPv6MTU, int(mtu))
 	return t
-}
-
-// whyNotForward says why the kernel does not forward for l, if it has to.
-func (p *planner) whyNotForward(l Link) string {
-	if !p.c.Forward || p.o.Memory.NoSteering == "" || p.o.Forwarding == nil {
-		return ""
-	}
-	if p.forwards == "" {
-		// Who runs goes on, unless it is held.
-		for _, r := range p.o.Memory.CLATs {
-			other, ok := p.o.linkByIndex(r.Uplink.Index)
-			if _, why := p.o.pref64(other); ok && r.Forwards && r.Uplink.Index != l.Index && p.o.chosen(p.c, other) && why == "" && p.o.standby(other) == "" {
-				p.forwards = r.Uplink.Name
-			}
-		}
-	}
-	if p.forwards == "" || p.forwards == l.Name {
-		return ""
-	}
-	return p.forwardsElsewhere()
-}
-
-func (p *planner) forwardsElsewhere() string {
-	return fmt.Sprintf("BPF is refused (%s), and the kernel forwards for one uplink only: %s", p.o.Memory.NoSteering, p.forwards)
 }
 
 // tun returns the name of the TUN: that of the CLAT that runs, the configured

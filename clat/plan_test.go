@@ -26,8 +26,7 @@ import (
 //	route4 default dev wlan0 ...
 //	pref64 wlan0 64:ff9b::/96
 //	advertised wlan0 [2001:db8::/64 ...]
-//	running wlan0 clat0 IPv4 IPv6 [forwards], own ADDR, refused LINK ADDR
-//	nosteering, sysctl LINK KEY VALUE, changed LINK KEY WAS IS
+//	running wlan0 clat0 IPv4 IPv6, own ADDR, refused LINK ADDR
 //	config KEY VALUE
 func TestPlan(t *testing.T) {
 	files, err := filepath.Glob("testdata/plan/*.txt")
@@ -86,19 +85,6 @@ func planText(p Plans) string {
 func desiredText(b *strings.Builder, d Desired) {
 	if c := d.CLAT; c != nil {
 		fmt.Fprintf(b, "%s on %s: %s <-> %s, pref64 %s, mtu %d/%d, metric %d\n", c.TUN, c.Uplink.Name, c.IPv4, c.IPv6, c.PREF64.Prefix, c.MTU.IPv4(), c.MTU, c.Metric)
-		if f := c.Forwarding; f != nil {
-			fmt.Fprintln(b, "forwarding:", f.Why)
-			if f.Source.IsValid() {
-				fmt.Fprintln(b, "  errors from", f.Source)
-			}
-			for _, s := range f.Settings {
-				fmt.Fprint(b, "  ", s)
-				if s.Implied {
-					fmt.Fprint(b, " (implied)")
-				}
-				fmt.Fprintln(b)
-			}
-		}
 	}
 	switch {
 	case d.Hold:
@@ -115,7 +101,7 @@ func desiredText(b *strings.Builder, d Desired) {
 
 func parseCase(text string) (Observed, Config, error) {
 	var o Observed
-	c := Config{Secret: []byte("a secret for tests"), Metric: 2048, Forward: true}
+	c := Config{Secret: []byte("a secret for tests"), Metric: 2048}
 	for _, line := range strings.Split(text, "\n") {
 		line, _, _ = strings.Cut(line, "#")
 		f := strings.Fields(line)
@@ -241,16 +227,8 @@ func parseLine(o *Observed, c *Config, f []string) error {
 		if t, ok := o.linkByName(r.TUN); ok {
 			r.TUNIndex = t.Index
 		}
-		r.Forwards = next() == "forwards"
 		o.Memory.CLATs = append(o.Memory.CLATs, r)
 		o.Memory.Own = append(o.Memory.Own, r.IPv6)
-	case "nosteering":
-		o.Memory.NoSteering = "no BPF here"
-		o.Forwarding = &ForwardingState{Sysctls: map[Sysctl]int{}}
-	case "sysctl":
-		o.Forwarding.Sysctls[Sysctl{next(), next()}] = number()
-	case "changed":
-		o.Memory.Changes = append(o.Memory.Changes, Change{Sysctl{next(), next()}, number(), number()})
 	case "config":
 		switch w := next(); w {
 		case "enable":
@@ -267,8 +245,6 @@ func parseLine(o *Observed, c *Config, f []string) error {
 			c.Metric = number()
 		case "tun":
 			c.TUN = next()
-		case "forward":
-			c.Forward = next() == "yes"
 		case "icmp-source":
 			c.Translation.ICMPSource4 = netip.MustParseAddr(next())
 		default:

@@ -18,8 +18,8 @@ const (
 	Pending
 	// Moving: as Pending, and an address that has passed DAD serves meanwhile.
 	Moving
-	// Replan: DAD has refused the address, the kernel steering, or the host is
-	// no longer as observed; observe and plan again with the new Memory.
+	// Replan: DAD has refused the address, or the host is no longer as
+	// observed; observe and plan again with the new Memory.
 	Replan
 	// Up: the host looks as desired.
 	Up
@@ -64,12 +64,8 @@ type Reconciler struct {
 	retry   time.Duration
 	hands   map[object]*foreignHands
 	stuck   []stuckAddr
-	// noSteering says why steering was refused, when and where.
-	noSteering      string
-	noSteeringSince time.Time
-	noSteeringOn    Uplink
 
-	saidForwarding, saidNoAbort, saidNoRules bool
+	saidNoAbort, saidNoRules bool
 }
 
 type refusal struct {
@@ -89,24 +85,16 @@ func (r *Reconciler) Memory() Memory {
 	for _, f := range r.refused {
 		m.Refused = append(m.Refused, f.Refusal)
 	}
-	if r.journal != nil {
-		m.Changes = r.journal.Changes()
-	}
-	forwards := false
 	for _, c := range r.running {
 		m.Own = append(m.Own, c.added...)
-		e := Remembered{Uplink: c.uplink, TUN: c.tunName, IPv4: c.ipv4, IPv6: c.active, Forwards: c.forwards}
+		e := Remembered{Uplink: c.uplink, TUN: c.tunName, IPv4: c.ipv4, IPv6: c.active}
 		if c.tun != nil {
 			e.TUNIndex = c.tun.Index()
 		}
 		m.CLATs = append(m.CLATs, e)
-		forwards = forwards || c.forwards
 	}
 	for _, s := range r.stuck {
 		m.Own = append(m.Own, s.addr)
-	}
-	if forwards || time.Since(r.noSteeringSince) < tryAgain {
-		m.NoSteering = r.noSteering
 	}
 	return m
 }
@@ -151,10 +139,6 @@ func (r *Reconciler) Reconcile(o Observed, p Plans) []Outcome {
 				r.log.Error("not everything could be taken down", "iface", c.uplink.Name, "reason", err)
 			}
 		}
-	}
-	elsewhere := len(p.Uplinks) > 0 && !slices.ContainsFunc(p.Uplinks, func(d Desired) bool { return d.Uplink == r.noSteeringOn })
-	if elsewhere && !slices.ContainsFunc(r.running, func(c *running) bool { return c.forwards }) {
-		r.noSteering = "" // another link may be another matter
 	}
 	for i, d := range p.Uplinks {
 		if outcomes[i] == (Outcome{}) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -63,9 +62,6 @@ func (b *bench) passAll() (ps []Progress, err error) {
 	b.host.o.Memory = b.rec.Memory()
 	o := b.host.o
 	o.Links, o.Addrs, o.Routes, o.Rules = slices.Clone(o.Links), slices.Clone(o.Addrs), slices.Clone(o.Routes), slices.Clone(o.Rules)
-	if f := o.Forwarding; f != nil {
-		o.Forwarding = &ForwardingState{Sysctls: maps.Clone(f.Sysctls), Diverted: slices.Clone(f.Diverted), Rule: f.Rule}
-	}
 	for _, out := range b.rec.Reconcile(o, Plan(o, b.conf)) {
 		ps, err = append(ps, out.Progress), errors.Join(err, out.Err)
 	}

@@ -35,12 +35,6 @@ type running struct {
 	noRule   bool       // the kernel knows no rules
 	held     time.Time  // since when; zero: it is not
 	stumbles int        // in a row
-
-	forwards bool // in place of steering
-	diverted []Diversion
-	way      Route  // and the rule that leads to it
-	said     string // what the log has said of it
-	lead     int    // link by which the kernel forwards to the PLAT
 }
 
 // followed is for what the steering was last asked to follow the routes, and as
@@ -57,7 +51,7 @@ func (c *running) mayStay(d Desired) bool {
 		return d.Hold
 	}
 	want := d.CLAT
-	return c.tunName == want.TUN && c.queues == want.Queues && c.ipv4 == want.IPv4 && (!c.forwards || want.Forwarding != nil)
+	return c.tunName == want.TUN && c.queues == want.Queues && c.ipv4 == want.IPv4
 }
 
 func (c *running) tunGone(o Observed) bool {
@@ -72,12 +66,10 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 	r := c.rec
 	c.held = time.Time{}
 	if c.tunGone(o) {
-		forwarded := c.forwards
-		if err := c.pathGone(); err != nil {
+		err := c.pathDown()
+		c.removed = true
+		if err != nil {
 			return Down, err
-		}
-		if forwarded {
-			return Replan, nil // the address is gone too, unlike in o
 		}
 	}
 	p, err := c.bringUpAddress(o, want.IPv6)
@@ -103,7 +95,7 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 			// What cannot survive need not wait for DAD to hear of it.
 			c.abortFlows()
 		}
-		if want.Forwarding == nil && c.steering == nil && r.host.Connected(want.IPv4) {
+		if c.steering == nil && r.host.Connected(want.IPv4) {
 			// We have been restarted, and they have not noticed yet: they
 			// survive if nothing answers for us, see awaitAddress.
 			return c.bringUpPath(o, want, Pending)
@@ -134,24 +126,14 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 // bringUpPath makes everything that packets go through but the routes that lead
 // them there, and returns p when it is there.
 func (c *running) bringUpPath(o Observed, want *CLAT, p Progress) (Progress, error) {
-	r := c.rec
 	if c.removed {
 		if !c.allow("interface " + want.TUN) {
 			return Pending, nil
 		}
 		c.removed = false
 	}
-	through := c.bringUpSteering
-	if want.Forwarding != nil {
-		through = c.bringUpForwarding
-	}
-	for _, step := range []func(Observed, *CLAT) error{c.bringUpTUN, through, c.bringUpEngine} {
-		err := step(o, want)
-		if refused := (*SteeringRefused)(nil); errors.As(err, &refused) && want.MayForward {
-			r.noSteering, r.noSteeringSince, r.noSteeringOn = refused.Why, time.Now(), c.uplink
-			return Replan, nil
-		}
-		if err != nil {
+	for _, step := range []func(Observed, *CLAT) error{c.bringUpTUN, c.bringUpSteering, c.bringUpEngine} {
+		if err := step(o, want); err != nil {
 			return Down, err
 		}
 	}
@@ -342,13 +324,10 @@ func (c *running) end(abort bool) error {
 		c.abortFlows()
 	}
 	all := func(netip.Addr) bool { return true }
-	var err error
-	if !c.forwards {
-		// Before the steering lets go of them, or the kernel would answer what
-		// is on its way with a reset, and nothing would survive a restart.
-		err = errors.Join(c.routesDown(), c.removeAddrs(all))
-	}
-	err = errors.Join(err, c.pathDown(), c.removeAddrs(all))
+	// The addresses go before the steering lets go of them: otherwise the kernel
+	// answers what is on its way with a reset, and no connection survives a
+	// restart.
+	err := errors.Join(c.routesDown(), c.removeAddrs(all), c.pathDown(), c.removeAddrs(all))
 	r.stick(c)
 	if abort {
 		// Those who have tried once more meanwhile.
@@ -362,32 +341,15 @@ func (c *running) end(abort bool) error {
 // wait for the next one, and packets have no way meanwhile.
 func (c *running) withdraw() error {
 	errs := []error{c.routesDown()}
-	if c.forwards {
-		// Diverted addresses are not delivered locally again: they go.
-		errs = append(errs, c.wayDown(), c.undivert(func(Diversion) bool { return true }))
-	}
 	// Before the steering lets go of it, or the kernel would answer for it.
 	gone := c.active
-	errs = append(errs, c.removeAddrs(func(a netip.Addr) bool { return a == gone || c.forwards }))
+	errs = append(errs, c.removeAddrs(func(a netip.Addr) bool { return a == gone }))
 	c.active = netip.Addr{}
 	if c.steering != nil {
 		errs = append(errs, c.steering.Suspend())
 	}
 	c.asleep = true
 	return errors.Join(errs...)
-}
-
-// pathGone takes away what is left of a path whose TUN is gone.
-func (c *running) pathGone() error {
-	forwarded := c.forwards
-	err := c.pathDown()
-	c.removed = true
-	if forwarded {
-		// The address is no longer delivered locally: start over.
-		err = errors.Join(err, c.removeAddrs(func(netip.Addr) bool { return true }))
-		c.active = netip.Addr{}
-	}
-	return err
 }
 
 // pathDown takes everything away but the addresses on the uplink.
@@ -403,7 +365,6 @@ func (c *running) pathDown() error {
 	if c.engine != nil {
 		failed("stop the engine", c.engine.Close())
 	}
-	failed("stop forwarding", c.forwardingDown())
 	if c.steering != nil {
 		failed("stop steering", c.steering.Close())
 	}

@@ -113,7 +113,7 @@ func (l Link) mayBeUplink() bool {
 func (o Observed) ipv6Defaults() []Route {
 	var rs []Route
 	for _, r := range o.Routes {
-		if r.IPv6 && r.Table == TableMain && r.Protocol != Protocol {
+		if r.IPv6 && r.Table == TableMain {
 			rs = append(rs, r)
 		}
 	}
@@ -124,8 +124,7 @@ func (o Observed) ipv6Defaults() []Route {
 }
 
 func (o Observed) hasIPv6Default(link int) bool {
-	// Our own (see Forwarding) says nothing about the network.
-	return slices.ContainsFunc(o.Routes, func(r Route) bool { return r.IPv6 && r.Link == link && r.Protocol != Protocol })
+	return slices.ContainsFunc(o.Routes, func(r Route) bool { return r.IPv6 && r.Link == link })
 }
 
 // uplinkMTU returns the IPv6 MTU of an uplink: the smallest of the device's,

@@ -364,32 +364,6 @@ func TestRefusedFixedAddress(t *testing.T) {
 	})
 }
 
-// Steering that was refused is not tried again at once, but later.
-func TestSteeringTriedAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newForwardingBench(t, sysctlsOf617)
-		b.forward(force)
-		time.Sleep(2 * tryAgain)
-		b.expect(Up, ``) // what works goes on
-		b.conf.Enable = Never
-		b.pass()
-		b.conf.Enable = Auto
-		b.host.nobpf = false
-		b.host.text()
-		b.expect(Pending, addFirst)
-		b.expect(Up, openTUN+"steer wlan0 and clat0 ours ["+first+"/128]\nengine start on clat0\nip route append "+mainRoute)
-	})
-	b := newForwardingBench(t, sysctlsOf617)
-	b.forward(force)
-	// Plugged in again, it is another link.
-	b.host.o.Links[0].Index, b.host.o.Routes[0].Link, b.host.o.Addrs[0].Link, b.host.o.PREF64[0].Link = 7, 7, 7, 7
-	b.host.nodad = false
-	b.pass()
-	if m := b.rec.Memory(); m.NoSteering != "" {
-		t.Errorf("another link: still %q", m.NoSteering)
-	}
-}
-
 // The plan names what the Reconciler remembers, and Uplinks is the plan's list.
 func TestUplinksAreThePlans(t *testing.T) {
 	b := upTwo(t)

@@ -129,8 +129,7 @@ type world struct {
 	mu  sync.Mutex
 	own map[netip.Addr]bool // sources that may leave the laptop
 
-	forwards bool // by sysctl: those are different meanwhile
-	moved    bool // the laptop has been on other networks: see asBefore
+	moved bool // the laptop has been on other networks: see asBefore
 }
 
 // stage is what a world begins with.
@@ -289,7 +288,7 @@ func (w *world) nativeMayLeave(n *lab.Network) {
 func (w *world) finish() {
 	t := w.t
 	during := must(t)(w.Laptop.Sysctls())
-	if diff := w.known(w.sysctls).Diff(w.known(during)); len(diff) > 0 != w.forwards {
+	if diff := w.known(w.sysctls).Diff(w.known(during)); len(diff) > 0 {
 		t.Errorf("sysctls changed while tnat64d runs:\n%s", strings.Join(diff, "\n"))
 	}
 	if rss, err := w.daemon.PeakRSS(); err != nil {

@@ -105,7 +105,7 @@ var statusCases = []struct {
 	{"up-silent", with(func(u *control.Uplink) {
 		u.CLAT.PLAT = control.PLAT{State: control.PLATSilent, Since: before(20 * time.Second)}
 		u.CLAT.Engine, u.CLAT.EngineWhy = "user", "as configured"
-		u.CLAT.Steering = "kernel forwarding, because BPF is refused"
+		u.CLAT.Steering = "clsact (as configured)"
 	}), "IPv4 does not work: the CLAT on wlan0 is up, but the network's NAT64 has not answered for 20 seconds."},
 	{"up-unused", with(func(u *control.Uplink) { u.CLAT.PLAT = control.PLAT{State: control.PLATUnknown} }),
 		"IPv4 is ready: the CLAT on wlan0 has been up for 12 minutes, and not been used yet."},

@@ -42,7 +42,7 @@ type path struct {
 	name        string      // of the TUN
 	uplink      string      // name, for traces
 	index       int         // of the uplink
-	steered     string      // "tcx", or "clsact" and why; empty: the kernel forwards
+	steered     string      // "tcx", or "clsact" and why
 	translation siit.Config // what the kernel engine was last told
 	byWhom      string      // "kernel" or "user"
 	whyUser     string
@@ -88,7 +88,7 @@ func (t openTUN) Close() error {
 
 func (d *datapath) Steer(uplink, tun int, ours []netip.Prefix) (clat.Steering, error) {
 	s, err := steer.New(steer.Config{Uplink: uplink, TUN: tun, Ours: ours, KernelEngine: d.engine != config.EngineUser})
-	if refused := (*steer.Error)(nil); errors.As(err, &refused) && refused.Refused() {
+	if refused := (*steer.Error)(nil); errors.As(err, &refused) && refused.Refused() && d.engine != config.EngineKernel {
 		return nil, &clat.SteeringRefused{Why: strings.TrimPrefix(err.Error(), "steer: "), Err: err}
 	}
 	if err != nil {

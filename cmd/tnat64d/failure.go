@@ -18,18 +18,22 @@ func lasting(err error) bool {
 	return errors.As(err, &f)
 }
 
+// refused reports whether the kernel refuses something that an administrator
+// may grant while the daemon runs. It is retried, also before the first success:
+// the daemon stays to tell the reason.
+func refused(err error) bool {
+	var r *clat.SteeringRefused
+	return errors.As(err, &r)
+}
+
 // explain gives an error of a bring-up its hint, if it is of a kind that will
 // not go away by itself. Others are returned as they are.
 func explain(err error, tunName string) error {
 	var known *say.Failure
 	var bpf *steer.Error
-	var forwarding *clat.ForwardingRefused
 	switch {
 	case errors.As(err, &known):
 		return known
-	case errors.As(err, &forwarding):
-		hint := "allow one of the two: BPF needs CAP_BPF and no seccomp filter against bpf(2); forwarding needs /proc/sys/net to be writable, and the runtime directory for a journal"
-		return &say.Failure{What: "packets can be neither steered nor forwarded", Hint: hint, Err: forwarding}
 	case errors.As(err, &bpf):
 		hint := "BPF needs Linux 5.10 with CONFIG_BPF_SYSCALL, CAP_BPF or CAP_SYS_ADMIN in the initial user namespace, and no seccomp filter against bpf(2)"
 		return &say.Failure{What: "packets cannot be steered", Hint: hint, Err: errors.New(strings.TrimPrefix(bpf.Error(), "steer: "))}

@@ -58,7 +58,7 @@ func TestWithoutRights(t *testing.T) {
 	}
 	expectFailure(t, without(t, path, "-all", ""), "no permission to change the network of this host: CAP_NET_ADMIN and CAP_BPF missing")
 	expectFailure(t, without(t, path, "-net_admin", ""), "CAP_NET_ADMIN missing")
-	// Without CAP_BPF alone there is kernel forwarding, unless it is not wanted.
+	// Without CAP_BPF alone it starts, unless the configuration insists on BPF.
 	expectFailure(t, without(t, path, "-sys_admin,-bpf", "[clat]\nengine = \"kernel\"\n"), "CAP_BPF missing")
 }
 
@@ -163,54 +163,18 @@ func TestNoTUNDevice(t *testing.T) {
 	clean(t, h)
 }
 
-// In a user namespace root may make interfaces and write sysctls, but not load
-// programs. Where it may not even write sysctls, or no program means no CLAT,
-// the start fails half way and must undo the first half.
-func TestBPFRefused(t *testing.T) {
-	path := daemonPath(t)
-	needRoot(t)
-	for name, c := range map[string]struct{ prepare, config, sentence string }{
-		"read-only sysctls": {"mount --rbind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys || exit 99", alwaysUp, "packets can be neither steered nor forwarded: load the BPF programs: not permitted"},
-		"engine kernel":     {"", alwaysUp + "engine = \"kernel\"\n", "packets cannot be steered: load the BPF programs: not permitted"},
-		"no journal":        {"export RUNTIME_DIRECTORY=/dev/null/x", alwaysUp, "without a journal changed sysctls could not be restored after a crash"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			cmd := inUserNamespace(t, c.prepare+`
-				"$@"; status=$?
-				ip -o link | grep -q clat0 && echo "tnat64d: left clat0 behind" >&2
-				ip -o -6 addr | grep -q c1a7 && echo "tnat64d: left the address behind" >&2
-				exit $status`, path, "-config", writeConfig(t, c.config))
-			expectFailure(t, cmd, c.sentence)
-		})
-	}
-}
-
-func TestBPFRefusedAndForwarded(t *testing.T) {
+// Root of a user namespace may make interfaces, but not load programs. Where the
+// configuration insists on the kernel engine the start fails half way and must
+// undo the first half.
+func TestKernelEngineRefused(t *testing.T) {
 	path := daemonPath(t)
 	needRoot(t)
 	cmd := inUserNamespace(t, `
-		sysctls() { grep -rs . /proc/sys/net/ipv6/conf | grep -v /clat0/; }
-		before=$(sysctls)
-		"$@" & daemon=$!
-		n=0
-		until ip -4 route | grep -q "default dev clat0"; do
-			n=$((n+1)); [ $n -lt 100 ] || exit 98
-			sleep 0.1
-		done
-		kill -TERM $daemon; wait $daemon || exit 97
-		[ "$(sysctls)" = "$before" ] || exit 96
-		ip -6 neigh show proxy | grep c1a7 && exit 95
-		ip -o -6 addr | grep c1a7 && exit 94
-		exit 0`, path, "-config", writeConfig(t, alwaysUp))
-	code, stderr, err := exitCode(cmd)
-	if err != nil || code != 0 {
-		t.Errorf("status %d, %v\n%s", code, err, stderr)
-	}
-	for _, said := range []string{"falling back to kernel forwarding", "net.ipv6.conf.all.proxy_ndp 0 -> 1", "CLAT is up", "msg=restored sysctl=net.ipv6.conf.all.proxy_ndp value=0"} {
-		if !strings.Contains(stderr, said) {
-			t.Errorf("it has not said %q:\n%s", said, stderr)
-		}
-	}
+		"$@"; status=$?
+		ip -o link | grep -q clat0 && echo "tnat64d: left clat0 behind" >&2
+		ip -o -6 addr | grep -q c1a7 && echo "tnat64d: left the address behind" >&2
+		exit $status`, path, "-config", writeConfig(t, alwaysUp+"engine = \"kernel\"\n"))
+	expectFailure(t, cmd, "packets cannot be steered: load the BPF programs: not permitted")
 }
 
 // inUserNamespace is a shell script as root of a user namespace, in a network

@@ -233,11 +233,6 @@ func (d *tnat64d) engineFailed(p *path, err error) error {
 // their PREF64.
 func (d *tnat64d) plan(o *clat.Observed) (clat.Plans, error) {
 	o.Memory = d.rec.Memory()
-	if o.Memory.NoSteering != "" {
-		if err := d.kernel.ObserveForwarding(o); err != nil {
-			return clat.Plans{}, err
-		}
-	}
 	conf := planConfig(d.conf, d.secret)
 	d.search(*o, conf)
 	d.complete(o)
@@ -279,7 +274,7 @@ func wayOf(c *clat.CLAT) string {
 	if c == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s %s %s %s %t", c.TUN, c.IPv4, c.IPv6, c.PREF64.Prefix, c.Forwarding != nil)
+	return fmt.Sprintf("%s %s %s %s", c.TUN, c.IPv4, c.IPv6, c.PREF64.Prefix)
 }
 
 const (
@@ -342,7 +337,7 @@ func (d *tnat64d) uplinkFailed(u *uplink, err error) error {
 		state: control.Failed, why: explained.Error(), level: slog.LevelError,
 		message: "the CLAT has failed; trying again", args: []any{"reason", explained},
 	})
-	if !d.wasUp && (lasting(explained) || u.failures >= startAttempts) {
+	if !d.wasUp && !refused(err) && (lasting(explained) || u.failures >= startAttempts) {
 		return explained
 	}
 	return nil

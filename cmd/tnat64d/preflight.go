@@ -26,9 +26,9 @@ func checkProcess(c config.Config) error {
 	return checkTUNDevice()
 }
 
-// checkCapabilities looks for the rights that everything needs. Router
-// advertisements can be had without CAP_NET_RAW, and where BPF is refused the
-// kernel can forward instead, unless it is insisted on.
+// checkCapabilities looks for the rights without which no CLAT can run. Router
+// advertisements can be had without CAP_NET_RAW. BPF may be granted later,
+// unless the configuration insists on the kernel engine.
 func checkCapabilities(bpf bool) error {
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData

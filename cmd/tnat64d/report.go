@@ -76,9 +76,6 @@ func (d *tnat64d) reportUp(u *uplink) {
 		}
 		queues, offloads = len(p.device.Queues), p.device.Offloads.String()
 	}
-	if c.Forwarding != nil {
-		steering, by = "none (kernel forwarding)", "user (BPF is refused)"
-	}
 	d.enter(u, news{
 		state: control.Up, why: u.want.Why, level: slog.LevelInfo, message: "CLAT is up",
 		identity: fmt.Sprintf("%s %s %s %d", c.IPv6, c.IPv4, c.PREF64.Prefix, c.MTU),

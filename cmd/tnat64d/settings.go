@@ -21,7 +21,6 @@ func planConfig(c config.Config, secret []byte) clat.Config {
 		TUN:         c.CLAT.TUN,
 		Queues:      c.CLAT.QueueCount(runtime.NumCPU()),
 		Metric:      int(c.CLAT.Metric),
-		Forward:     c.CLAT.Engine != config.EngineKernel,
 		Secret:      secret,
 		Translation: c.Translator(netip.Prefix{}, siit.Pair{}, 0),
 	}

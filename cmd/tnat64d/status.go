@@ -101,9 +101,6 @@ func (d *tnat64d) clatStatus(u *uplink) *control.CLAT {
 		PLAT:    control.PLAT{State: u.plat.state, Since: u.plat.since},
 		Traffic: []control.Traffic{},
 	}
-	if c.Forwarding != nil {
-		s.Steering, s.EngineWhy = "kernel forwarding: "+c.Forwarding.Why, "BPF is refused"
-	}
 	if u.plat.state == control.PLATSilent {
 		s.PLAT.Why = "packets go out and nothing comes back"
 	}

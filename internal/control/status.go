@@ -98,7 +98,7 @@ type CLAT struct {
 
 	Engine    string `json:"engine"`               // kernel (with user space behind it) or user
 	EngineWhy string `json:"engine_why,omitempty"` // why not kernel
-	Steering  string `json:"steering"`             // tcx, clsact, or forwarding and why
+	Steering  string `json:"steering"`             // tcx, or clsact and why
 	Queues    int    `json:"queues"`
 	Offloads  string `json:"offloads"`
 

@@ -19,7 +19,7 @@ type suite struct {
 const (
 	// The tests that move much data, apart from the rest of their package
 	// because together they take too long.
-	bulk = "^Test(Traffic|Forwarding|LinkMTU)$"
+	bulk = "^Test(Traffic|LinkMTU)$"
 	// What depends on the kernel most. The others are about the network and
 	// about words, and would take too long in emulation.
 	core = "^Test(Demo|DemoInterrupted|Killed|Native|NativeIPv4|PREF64Lengths|Restart|Roam|TwoUplinks|Withdrawn|HostileAdvertisements)$"

@@ -114,12 +114,6 @@ var story = []scene{
 		`mark; systemctl stop dbus.socket dbus.service; sleep 1; systemctl restart tnat64d || true; sleep 3; pidof tnat64d; journal --no-pager -t tnat64d; tnat64ctl status | tail -5; fetch`,
 		`systemctl start dbus.socket dbus.service; systemctl restart systemd-logind NetworkManager; waits 60 nmcli -t device; waits 60 via clat0; fetch`,
 	}},
-	{title: "where BPF is refused the sandbox lets it forward", scripts: []string{
-		`mkdir -p /run/systemd/system/tnat64d.service.d; printf '[Service]\nAmbientCapabilities=\nAmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW\nCapabilityBoundingSet=\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW\n' >/run/systemd/system/tnat64d.service.d/nobpf.conf
-		systemctl daemon-reload; mark; systemctl restart tnat64d; waits 30 via clat0; sleep 2; journal --no-pager -t tnat64d; fetch`,
-		`rm -r /run/systemd/system/tnat64d.service.d; systemctl daemon-reload; systemctl restart tnat64d; waits 30 via clat0; fetch
-		sysctl -a 2>/dev/null | grep -E '^net.*(forward|accept_ra |proxy_ndp)' | grep -v clat0 | sort | diff /root/sysctls -`,
-	}},
 	{title: "native IPv4 comes (DHCPv4)", before: func(ctx context.Context, n *network) error { return n.startDHCP(ctx) }, scripts: []string{
 		`mark; waits 90 via eth0; sleep 3; route4; waits 20 gone; journal -t tnat64d --no-pager; fetch`,
 		`systemctl is-active tnat64d; tnat64ctl status`,

@@ -1,0 +1,113 @@
+package clat
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// journalOf opens a journal with the given text, as a killed daemon leaves it.
+func journalOf(t *testing.T, text string) *Journal {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "run", "journal")
+	must(t, os.Mkdir(filepath.Dir(path), 0o755))
+	must(t, os.WriteFile(path, []byte(text), 0o600))
+	j, err := OpenJournal(path)
+	must(t, err)
+	t.Cleanup(func() { j.Close() })
+	return j
+}
+
+func TestJournalOfFormerSysctls(t *testing.T) {
+	j := journalOf(t, `set wlan0.7 accept_ra 1 2
+set all proxy_ndp 0 1
+set all forwarding 0 1
+unset all proxy_ndp
+set ../../kernel panic 0 1
+set .. forwarding 0 1
+set wlan0 mtu 0 1
+set wlan0 forwarding x 1
+set wlan0 forwarding 1
+set a/b forwarding 0 1
+set wlan0 accept_ra 0 1 2
+set wlan0 forw`)
+	want := []Change{{Sysctl{"wlan0.7", "accept_ra"}, 1, 2}, {Sysctl{"all", "forwarding"}, 0, 1}}
+	if got := j.Changes(); !slices.Equal(got, want) {
+		t.Errorf("changes %v, want %v", got, want)
+	}
+	for _, c := range j.Changes() {
+		must(t, j.Unset(c.Sysctl))
+	}
+	if st, err := os.Stat(j.path); err != nil || st.Size() != 0 {
+		t.Errorf("an empty journal of %v bytes, %v", st, err)
+	}
+}
+
+// A former version was killed while the kernel forwarded for it: this start
+// restores the sysctls, unless another program has changed them since, and
+// removes the rule, the routes and the proxy neighbour.
+func TestCleanUpOfFormerVersion(t *testing.T) {
+	k := enterNetns(t)
+	l, _ := addVeth(t, k, "wlan0.7", "lan0")
+	addVeth(t, k, "br0", "br1")
+	set := func(link, key string, value int) {
+		t.Helper()
+		must(t, os.WriteFile(Sysctl{link, key}.path(), []byte(strconv.Itoa(value)), 0))
+	}
+	get := func(link, key string) string {
+		t.Helper()
+		b, err := os.ReadFile(Sysctl{link, key}.path())
+		must(t, err)
+		return strings.TrimSpace(string(b))
+	}
+	set("br0", "forwarding", 1)
+	set("wlan0.7", "accept_ra", 2)
+	set("all", "forwarding", 1)
+	set("all", "proxy_ndp", 0) // changed to 1 once, and back by another program
+	must(t, k.AddCLATAddr(l.Attrs().Index, clatAddr))
+	waitAddr(t, k, l.Attrs().Index, clatAddr, func(a Addr) bool { return !a.Tentative })
+	must(t, k.handle.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, Family: unix.AF_INET6, Flags: netlink.NTF_PROXY, IP: clatAddr.AsSlice()}))
+	must(t, k.handle.RouteAdd(&netlink.Route{
+		LinkIndex: l.Attrs().Index, Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)},
+		Table: Protocol, Priority: Protocol, Protocol: Protocol,
+	}))
+	rule := netlink.NewRule()
+	rule.Family, rule.Protocol, rule.Priority, rule.Table, rule.IifName = unix.AF_INET6, Protocol, Protocol, Protocol, "clat0"
+	must(t, k.handle.RuleAdd(rule))
+
+	j := journalOf(t, `add wlan0.7 `+clatAddr.String()+`
+set wlan0.7 accept_ra 1 2
+set br0 forwarding 1 0
+set gone0 accept_ra 1 2
+set all forwarding 0 1
+set all proxy_ndp 0 1
+`)
+	removed, restored, err := CleanUp(k, j)
+	must(t, err)
+	if len(removed) != 1 || len(restored) != 3 || len(j.Changes()) != 0 || len(j.Entries()) != 0 {
+		t.Errorf("removed %v, restored %v, still in the journal: %v %v", removed, restored, j.Changes(), j.Entries())
+	}
+	for _, c := range []struct{ link, key, want string }{
+		{"all", "forwarding", "0"}, {"wlan0.7", "accept_ra", "1"}, {"all", "proxy_ndp", "0"}, {"br0", "forwarding", "1"},
+	} {
+		if got := get(c.link, c.key); got != c.want {
+			t.Errorf("%s.%s is %s, want %s", c.link, c.key, got, c.want)
+		}
+	}
+	if p, err := k.handle.NeighProxyList(0, unix.AF_INET6); err != nil || len(p) != 0 {
+		t.Errorf("proxy neighbours left: %v %v", p, err)
+	}
+	if rules, err := k.handle.RuleList(unix.AF_INET6); err != nil || len(rules) != 2 {
+		t.Errorf("rules left: %v %v", rules, err)
+	}
+	if o := observe(t, k); slices.ContainsFunc(o.Routes, func(r Route) bool { return r.Protocol == Protocol }) {
+		t.Errorf("routes left: %v", o.Routes)
+	}
+}
