@@ -25,21 +25,30 @@ const (
 	maxTTL         = 24 * time.Hour
 	minNegativeTTL = time.Minute
 	maxNegativeTTL = 3 * time.Hour
-	noTTL          = 5 * time.Minute // of a negative answer without SOA, which must not be cached, and of a useless one
 
 	// A prefix is kept so long beyond its TTL if nobody answers: a resolver
 	// that is being restarted says nothing about the NAT64 (as RFC 8767 does
 	// for addresses, with a much longer time).
 	graceTTL = time.Minute
 
-	// Rounds without an answer are so far apart, twice as far each time.
-	firstRetry = 2 * time.Second
-	lastRetry  = 5 * time.Minute
+	// The bounds of noAnswer and noTTL.
+	firstRetry   = 2 * time.Second
+	firstRecheck = 10 * time.Second
+	lastRetry    = 5 * time.Minute
 
 	// Whatever happens, rounds are so far apart.
 	minPause = 2 * time.Second
 
 	resolversTimeout = 2 * time.Second
+)
+
+var (
+	// noAnswer spaces rounds in which nobody answered to the point.
+	noAnswer = backoff{firstRetry, lastRetry}
+	// noTTL spaces rounds after a negative answer without SOA, which must not
+	// be cached (RFC 2308 section 5), and after addresses that no DNS64 made:
+	// the DNS64 of a network may come up a little later than the network.
+	noTTL = backoff{firstRecheck, lastRetry}
 )
 
 // timeouts are how long an answer is waited for, each for one question to
@@ -63,7 +72,8 @@ type schedule struct {
 	want     want      // what it was made for
 	due      time.Time // not before
 	last     time.Time // when the latest round began in which somebody was asked
-	failures int       // in a row
+	failures int       // rounds in a row without an answer
+	noes     int       // rounds in a row with a negative answer without TTL
 	found    bool      // by the latest round
 	hurry    bool      // something changed during the round
 }
@@ -71,7 +81,7 @@ type schedule struct {
 // soon moves the next round to now, or as soon after as the distance from the
 // latest allows.
 func (s *schedule) soon(now time.Time) {
-	s.failures = 0
+	s.failures, s.noes = 0, 0
 	s.due = now
 	if !s.last.IsZero() {
 		s.due = later(now, s.last.Add(minPause))
@@ -84,16 +94,20 @@ func (s *schedule) over(o outcome, began, now time.Time) {
 		s.last = began
 	}
 	s.found = o.kind == found
-	switch o.kind {
-	case found:
-		s.failures = 0
+	switch {
+	case o.kind == found:
+		s.failures, s.noes = 0, 0
 		s.due = now.Add(o.ttl - refreshEarly)
-	case negativeAnswer:
-		s.failures = 0
+	case o.kind == negativeAnswer && o.ttl > 0:
+		s.failures, s.noes = 0, 0
 		s.due = now.Add(o.ttl)
+	case o.kind == negativeAnswer:
+		s.failures = 0
+		s.noes++
+		s.due = now.Add(noTTL.after(s.noes))
 	default:
-		s.due = now.Add(min(firstRetry<<min(s.failures, 10), lastRetry))
 		s.failures++
+		s.due = now.Add(noAnswer.after(s.failures))
 	}
 	if s.hurry {
 		s.soon(now)
@@ -242,7 +256,7 @@ func (a *asker) round(ctx context.Context, advertised []netip.Addr) outcome {
 			case ans.rcode != dnsmessage.RCodeSuccess:
 				problems[i] = fmt.Sprintf("%v answers %s", server, rcode(ans.rcode))
 			default:
-				ttl := noTTL
+				var ttl time.Duration // none
 				if ans.negative && ans.ttl > 0 {
 					ttl = min(max(ans.ttl, minNegativeTTL), maxNegativeTTL)
 				}

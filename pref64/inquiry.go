@@ -44,7 +44,7 @@ type outcome struct {
 	kind      outcomeKind
 	server    netip.Addr     // who gave the prefixes, or was the last to say no
 	prefixes  []netip.Prefix // if found, in order
-	ttl       time.Duration  // if found or negative, within bounds
+	ttl       time.Duration  // if found or negative, within bounds; 0: a negative answer without one
 	no        []netip.Addr   // who said that there is no DNS64
 	all       bool           // everybody who was asked said no
 	useless   Reason         // if negative: there were addresses, but not of a DNS64

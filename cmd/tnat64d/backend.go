@@ -33,10 +33,7 @@ func (b backend) Status() control.Status {
 	defer cancel()
 	features := b.d.bus.Features(ctx)
 	var s control.Status
-	if err := b.ask(func() {
-		b.d.look() // what has come back until now
-		s = b.d.status()
-	}); err != nil {
+	if err := b.ask(func() { s = b.d.status() }); err != nil {
 		s = control.Status{Version: version, Started: b.d.started, Why: err.Error()}
 	}
 	s.Features = append(s.Features, features...)

@@ -9,6 +9,7 @@ import (
 
 	"tnat64d/clat"
 	"tnat64d/datapath/engine"
+	"tnat64d/internal/bus"
 	"tnat64d/internal/control"
 	"tnat64d/pref64"
 )
@@ -105,4 +106,37 @@ func TestDoubtLasts(t *testing.T) {
 			t.Errorf("%v is in use, and its PLAT has been silent for half an hour", p.Prefix)
 		}
 	})
+}
+
+// TestQueryDoesNotAct: a query returns what the daemon has judged, and judges
+// nothing itself.
+func TestQueryDoesNotAct(t *testing.T) {
+	o := newOnlooker()
+	defer o.finder.Close()
+	defer o.tick.Stop()
+	o.ctx, o.events, o.bus = t.Context(), make(chan event), bus.New(bus.Options{})
+	defer o.bus.Close()
+	go func() {
+		for {
+			select {
+			case e := <-o.events:
+				o.handle(e)
+			case <-o.ctx.Done():
+				return
+			}
+		}
+	}()
+	// The next look would take the PLAT for silent.
+	u := o.uplinks[0]
+	u.plat.began, u.plat.suspected = time.Now().Add(-time.Hour), time.Now()
+	o.path.past.kernel.to6.translated[engine.TCP].Packets += 100
+	before := u.plat
+	for range 10 {
+		if s := (backend{o.tnat64d}).Status(); len(s.Uplinks) != 1 {
+			t.Fatalf("%+v", s)
+		}
+	}
+	if u.plat != before || o.doubts() {
+		t.Errorf("a query has changed the judgement of the PLAT: %+v, was %+v", u.plat, before)
+	}
 }
