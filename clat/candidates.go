@@ -17,7 +17,7 @@ func Candidates(o Observed, c Config) []Link {
 	ls = append(ls, o.abandoned(c, ls)...)
 	for _, l := range o.Links {
 		wanted := len(c.Uplinks) == 0 && l.mayBeUplink() && o.hasLinkLocal(l.Index) ||
-			slices.Contains(c.Uplinks, l.Name) && l.Up && !l.Loopback
+			l.named(c.Uplinks) && l.Up && !l.Loopback
 		if wanted && !o.isOurs(l) && !slices.ContainsFunc(ls, l.same) {
 			ls = append(ls, l)
 		}

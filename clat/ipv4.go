@@ -3,6 +3,7 @@ package clat
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // rfc7335 is the IPv4 service continuity prefix, for the inner side of
@@ -54,10 +55,13 @@ func (p *planner) ipv4(l Link, running Remembered, fixed bool) (netip.Addr, stri
 }
 
 // hasFixed reports whether the configured addresses are those of the CLAT on
-// l: one CLAT has them, who has them keeps them, and otherwise the first takes
-// them.
+// l: one CLAT has them. It is on the uplink in whose prefix clat.ipv6 lies, if
+// there is such an uplink, else where it was, else on the first.
 func (p *planner) hasFixed(l Link) bool {
 	if p.fixed || !p.c.IPv4.IsValid() && !p.c.IPv6.IsValid() {
+		return false
+	}
+	if p.c.IPv6.IsValid() && p.elsewhereOnLink(l, p.c.IPv6) {
 		return false
 	}
 	for _, r := range p.o.Memory.CLATs {
@@ -68,4 +72,19 @@ func (p *planner) hasFixed(l Link) bool {
 		}
 	}
 	return true
+}
+
+// elsewhereOnLink reports whether a is in a prefix of another uplink and in none
+// of l.
+func (p *planner) elsewhereOnLink(l Link, a netip.Addr) bool {
+	onLink := func(index int) bool {
+		return slices.ContainsFunc(p.o.Addrs, func(e Addr) bool {
+			return e.Link == index && e.Prefix.Bits() < a.BitLen() && e.Prefix.Contains(a)
+		})
+	}
+	if onLink(l.Index) {
+		return false
+	}
+	uplinks, _ := p.o.uplinks(p.c)
+	return slices.ContainsFunc(uplinks, func(u Link) bool { return onLink(u.Index) })
 }

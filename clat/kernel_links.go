@@ -60,7 +60,7 @@ func linksOf(links []linkMessage) []Link {
 	for _, l := range links {
 		a := l.Attrs()
 		out = append(out, Link{
-			Index: a.Index, Name: a.Name, Kind: kind(l.Link), Alias: a.Alias,
+			Index: a.Index, Name: a.Name, AltNames: a.AltNames, Kind: kind(l.Link), Alias: a.Alias,
 			Up: a.Flags&net.FlagUp != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0, CarrierChanges: l.carrierChanges,
 			Loopback: a.Flags&net.FlagLoopback != 0, BridgePort: bridges[a.MasterIndex], MTU: a.MTU,
 		})

@@ -68,12 +68,13 @@ func (m Memory) clat(uplink int) Remembered {
 
 // Link is a network interface.
 type Link struct {
-	Index   int
-	Name    string
-	Kind    string // rtnetlink kind: "tun", "wireguard", "bridge"; empty for hardware
-	Alias   string
-	Up      bool // administratively up
-	Carrier bool
+	Index    int
+	Name     string
+	AltNames []string // alternative names (IFLA_ALT_IFNAME)
+	Kind     string   // rtnetlink kind: "tun", "wireguard", "bridge"; empty for hardware
+	Alias    string
+	Up       bool // administratively up
+	Carrier  bool
 	// CarrierChanges counts how often the carrier came or went: it may have
 	// done both since the last look.
 	CarrierChanges int

@@ -155,6 +155,8 @@ func parseLine(o *Observed, c *Config, f []string) error {
 				l.Programs = append(l.Programs, next())
 			case "loopback":
 				l.Loopback = true
+			case "alt":
+				l.AltNames = append(l.AltNames, next())
 			case "port":
 				l.BridgePort = true
 			case "mtu":

@@ -44,7 +44,7 @@ func (o Observed) configuredUplinks(c Config) ([]Link, string) {
 		waiting []string
 	)
 	for _, name := range c.Uplinks {
-		l, ok := o.linkByName(name)
+		l, ok := o.linkNamed(name)
 		switch {
 		case !ok:
 			waiting = append(waiting, fmt.Sprintf("%s does not exist", name))
@@ -79,7 +79,7 @@ func (o Observed) abandoned(c Config, chosen []Link) []Link {
 		l, ok := o.linkByIndex(r.Uplink.Index)
 		switch {
 		case !ok || l.Name != r.Uplink.Name || o.isOurs(l) || slices.ContainsFunc(chosen, l.same):
-		case len(c.Uplinks) > 0 && !slices.Contains(c.Uplinks, l.Name):
+		case len(c.Uplinks) > 0 && !l.named(c.Uplinks):
 		case len(c.Uplinks) == 0 && (l.BridgePort || overlays[l.Kind]):
 		default:
 			ls = append(ls, l)

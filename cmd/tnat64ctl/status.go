@@ -81,6 +81,10 @@ func statusText(s control.Status, now time.Time) string {
 		t.line("")
 		t.uplink(&s.Uplinks[i], now)
 	}
+	for _, name := range s.Missing {
+		t.line("")
+		t.line("%s: waiting for this interface of clat.uplinks, which does not exist", name)
+	}
 	t.line("")
 	t.daemon(s, now)
 	return t.String()

@@ -27,7 +27,6 @@ func TestExitStatus(t *testing.T) {
 		{[]string{"-nonsense"}, say.StatusUsage},
 		{[]string{"-config", writeConfig(t, "[clat]\nmtu = 7\n")}, say.StatusUsage},
 		{[]string{"-config", "/nonexistent"}, say.StatusUsage},
-		{[]string{"-config", writeConfig(t, "[clat]\nuplinks = [\"nosuchlink0\"]\n")}, say.StatusError},
 	} {
 		code, stderr, err := exitCode(command(t, path, c.args...))
 		if err != nil || code != c.want {
@@ -125,20 +124,6 @@ uplinks = ["wlan0"]
 pref64  = ["64:ff9b::/96"]
 ipv6    = "2001:db8:1::c1a7"
 `
-
-func TestUplinkMissing(t *testing.T) {
-	path := daemonPath(t)
-	h := enterNetns(t)
-	for uplinks, sentence := range map[string]string{
-		`["eth7"]`:         "the configured uplink eth7 does not exist",
-		`["eth7", "eth8"]`: "none of the configured uplinks exists: eth7, eth8",
-	} {
-		cmd := command(t, path, "-config", writeConfig(t, strings.Replace(alwaysUp, `["wlan0"]`, uplinks, 1)))
-		cmd.Env = directories(t)
-		expectFailure(t, cmd, sentence)
-	}
-	clean(t, h)
-}
 
 func TestTUNNameTaken(t *testing.T) {
 	path := daemonPath(t)

@@ -39,6 +39,7 @@ type tnat64d struct {
 	tunnel   atomic.Bool        // there is a tunnel: resolv.conf may be its
 	uplinks  []*uplink          // of the last plan, in its order
 	why      string             // there is none
+	missing  []string           // configured uplinks that do not exist
 	features []control.Feature
 	server   *control.Server // nil: there is no socket
 
@@ -234,6 +235,7 @@ func (d *tnat64d) engineFailed(p *path, err error) error {
 func (d *tnat64d) plan(o *clat.Observed) (clat.Plans, error) {
 	o.Memory = d.rec.Memory()
 	conf := planConfig(d.conf, d.secret)
+	d.missingUplinks(*o, conf)
 	d.search(*o, conf)
 	d.complete(o)
 	plans := clat.Plan(*o, conf)

@@ -69,28 +69,11 @@ func checkTUNDevice() error {
 }
 
 // checkHost refuses to start when the host contradicts the configuration.
-// What may still appear, such as a route, is waited for instead.
+// What may still appear, such as a route or a configured uplink, is waited for
+// instead.
 func checkHost(c config.Config, o clat.Observed) error {
-	if c.CLAT.Enable == config.Never {
-		return nil
-	}
-	exists := func(name string) bool {
-		return slices.ContainsFunc(o.Links, func(l clat.Link) bool { return l.Name == name })
-	}
-	if up := c.CLAT.Uplinks; len(up) > 0 && !slices.ContainsFunc(up, exists) {
-		var names []string
-		for _, l := range o.Links {
-			if !l.Loopback {
-				names = append(names, l.Name)
-			}
-		}
-		what := fmt.Sprintf("the configured uplink %s does not exist", up[0])
-		if len(up) > 1 {
-			what = fmt.Sprintf("none of the configured uplinks exists: %s", strings.Join(up, ", "))
-		}
-		return &say.Failure{What: what, Hint: "clat.uplinks can name " + strings.Join(names, ", ") + "; without it the uplink is found by its IPv6 default route"}
-	}
-	if exists(c.CLAT.TUN) {
+	taken := slices.ContainsFunc(o.Links, func(l clat.Link) bool { return l.Name == c.CLAT.TUN })
+	if c.CLAT.Enable != config.Never && taken {
 		return tunNameTaken(c.CLAT.TUN)
 	}
 	return nil

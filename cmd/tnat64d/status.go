@@ -17,7 +17,7 @@ import (
 func (d *tnat64d) status() control.Status {
 	s := control.Status{
 		Version: version, Started: d.started, Config: d.inForce, Enable: enableWord(d.conf.CLAT.Enable),
-		Uplinks: []control.Uplink{}, Features: slices.Clone(d.features),
+		Uplinks: []control.Uplink{}, Missing: slices.Clone(d.missing), Features: slices.Clone(d.features),
 	}
 	if len(d.uplinks) == 0 {
 		s.Why = d.why

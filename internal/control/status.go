@@ -28,6 +28,9 @@ type Status struct {
 	// Why says in a sentence why there is no uplink; empty if there are some.
 	Why     string   `json:"why,omitempty"`
 	Uplinks []Uplink `json:"uplinks"` // in order of preference; never null
+	// Missing are the configured uplinks (clat.uplinks) that do not exist. The
+	// daemon waits for them.
+	Missing []string `json:"missing,omitempty"`
 
 	// Features are what the daemon can do with help of others (D-Bus, BPF, a
 	// journal), and why not where it cannot.

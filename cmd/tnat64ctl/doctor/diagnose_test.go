@@ -258,6 +258,9 @@ var cases = []struct {
 	{"tnat64d elsewhere", with(func(f *Findings) {
 		f.Daemon = Daemon{Running: true, Status: &control.Status{Why: "eth7 does not exist"}}
 	}), "tnat64d-elsewhere"},
+	{"tnat64d waits for an interface that does not exist", with(func(f *Findings) {
+		f.Daemon = Daemon{Running: true, Status: &control.Status{Why: "waiting for an uplink: wlan does not exist", Missing: []string{"wlan"}}}
+	}), "uplink-missing"},
 	{"tnat64d failed", with(daemon(control.Failed, "cannot make the TUN: no memory")), "tnat64d-failed"},
 	{"tnat64d starting", with(daemon(control.Starting, "DAD")), "tnat64d-starting"},
 	{"tnat64d waits", with(daemon(control.Waiting, "waiting for a PREF64 on wlan0")), "tnat64d-waits"},

@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"tnat64d/internal/control"
 )
@@ -79,6 +80,13 @@ func daemonTrouble(f Findings) (Diagnosis, bool) {
 		why = u.Why
 	}
 	switch {
+	case !ok && len(d.Status.Missing) > 0:
+		return Diagnosis{
+			Code: "uplink-missing",
+			Sentence: fmt.Sprintf("the network on %s is good, but tnat64d is told to use %s, and there is no such interface",
+				f.Uplink.Name, strings.Join(d.Status.Missing, " and ")),
+			Next: fmt.Sprintf("plug that device in, or name %s in clat.uplinks", f.Uplink.Name),
+		}, fits
 	case !ok:
 		return Diagnosis{
 			Code:     "tnat64d-elsewhere",
