@@ -113,8 +113,12 @@ func illegalSource4(a uint32) bool {
 // through a translator: the above, link-local, and the block of the CLATs
 // themselves (RFC 7335).
 func illegalDestination4(a uint32) bool {
-	return illegalSource4(a) || a>>16 == 0xa9fe || a&^7 == 0xc0000000
+	return illegalSource4(a) || a>>16 == 0xa9fe || isCLAT4(a)
 }
+
+// isCLAT4 reports whether a lies in 192.0.0.0/29, the block of the CLATs'
+// IPv4 addresses (RFC 7335).
+func isCLAT4(a uint32) bool { return a&^7 == 0xc0000000 }
 
 // private lists what must not stand behind the well-known prefix where RFC
 // 6052 section 3.1 is taken by the letter: private and special-purpose

@@ -13,16 +13,60 @@ const (
 	minOriginal = 128
 )
 
-// original cuts the body of an ICMP error into the quoted packet and the
-// extension structure behind it, if length, its RFC 4884 attribute in units of
-// unit bytes, says that there is one. A length that cannot be right is ignored:
-// what is quoted matters more than what is appended.
-func original(body []byte, length uint8, unit int) (quote, ext []byte) {
+// original splits the body of an ICMP error into the original datagram field
+// and the extension structure behind it. length is the RFC 4884 length
+// attribute in units of unit bytes, least the number of bytes that the quoted
+// packet needs at the start of body.
+//
+// Without a usable length attribute ext is nil and quote is the whole body: the
+// quoted packet matters more than what is appended. A length below 128 bytes
+// breaks RFC 4884 section 4, but routers send it, so it counts if a well-formed
+// extension structure follows.
+func original(body []byte, length uint8, unit, least int) (quote, ext []byte) {
 	n := int(length) * unit
-	if n < minOriginal || n+extensionHeaderLen > len(body) {
+	switch {
+	case n == 0, n+extensionHeaderLen > len(body):
+		return body, nil
+	case n < minOriginal && (n < least || !isExtension(body[n:])):
 		return body, nil
 	}
 	return body[:n], body[n:]
+}
+
+// isExtension reports whether b is one ICMP extension structure: version 2, a
+// checksum that is right or absent, and objects that fill it (RFC 4884 section 7).
+func isExtension(b []byte) bool {
+	if len(b) < extensionHeaderLen || b[0]>>4 != 2 || !isZero(b[2:]) && sum(b, 0) != 0xffff {
+		return false
+	}
+	for rest := b[extensionHeaderLen:]; len(rest) > 0; {
+		if len(rest) < objectHeaderLen {
+			return false
+		}
+		n := int(binary.BigEndian.Uint16(rest))
+		if n < objectHeaderLen || n > len(rest) {
+			return false
+		}
+		rest = rest[n:]
+	}
+	return true
+}
+
+// quoteLeast4 returns how many bytes of the IPv4 packet at the start of q an
+// ICMP error must quote: the header and 8 bytes of payload (RFC 792).
+func quoteLeast4(q []byte) int {
+	if len(q) < ipv4Len {
+		return ipv4Len
+	}
+	return min(int(q[0]&0x0f)*4+8, max(ipv4Len, int(binary.BigEndian.Uint16(q[2:]))))
+}
+
+// quoteLeast6 is quoteLeast4 for an IPv6 packet.
+func quoteLeast6(q []byte) int {
+	if len(q) < ipv6Len {
+		return ipv6Len
+	}
+	return ipv6Len + min(8, int(binary.BigEndian.Uint16(q[4:])))
 }
 
 // pad zero-fills the quoted packet at the start of b from n bytes to what an
@@ -38,7 +82,9 @@ func pad(b []byte, n, unit, room int) int {
 }
 
 // icmpError4 translates an ICMPv4 error with the packet it quotes (RFC 7915
-// sections 4.2 and 4.3).
+// sections 4.2 and 4.3). The result is cut to 1280 bytes (RFC 4443 section 2.4
+// c), so its growth is no reason to refuse a packet with DF set: only one that
+// exceeds the MTU as it stands is too big.
 func (t *Translator) icmpError4(s *Scratch, h *header4, o *offload, addrs *[32]byte, ttl uint8) (Verdict, Reason) {
 	m := h.payload()
 	if len(m) < icmpLen {
@@ -47,7 +93,7 @@ func (t *Translator) icmpError4(s *Scratch, h *header4, o *offload, addrs *[32]b
 	if !o.absent && sum(m, 0) != 0xffff {
 		return Drop, BadICMPChecksum
 	}
-	if h.df && len(m)+ipv6Len > t.mtu6 {
+	if h.df && len(h.b) > t.mtu6 {
 		return Drop, TooBig // no error about an error
 	}
 	quoted := 0
@@ -58,7 +104,8 @@ func (t *Translator) icmpError4(s *Scratch, h *header4, o *offload, addrs *[32]b
 	if r != None {
 		return Drop, r
 	}
-	quote, ext := original(m[icmpLen:], m[5], 4)
+	quote, ext := original(m[icmpLen:], m[5], 4, quoteLeast4(m[icmpLen:]))
+	behind := ext == nil
 	const room = maxError6 - ipv6Len - icmpLen
 	if e.kind == 2 || e.kind == 4 || len(ext) > room-minOriginal {
 		ext = nil // RFC 4884 section 4.6 knows none in these types
@@ -69,7 +116,7 @@ func (t *Translator) icmpError4(s *Scratch, h *header4, o *offload, addrs *[32]b
 	}
 	out := q.Bytes()
 	body := out[ipv6Len+icmpLen : maxError6-len(ext)]
-	n, r := t.quote6(body, quote)
+	n, r := t.quote6(body, quote, behind)
 	if r != None {
 		return Drop, r
 	}
@@ -101,8 +148,9 @@ func putICMP(m []byte, e icmpHead, pseudo uint16) {
 }
 
 // quote6 translates the IPv4 packet that an ICMP error quotes, or as much of it
-// as there is, and writes as much as fits to dst (RFC 7915 section 4.3).
-func (t *Translator) quote6(dst, q []byte) (int, Reason) {
+// as there is, and writes as much as fits to dst (RFC 7915 section 4.3). If
+// behind is set, the bytes of q behind that packet follow unchanged.
+func (t *Translator) quote6(dst, q []byte, behind bool) (int, Reason) {
 	if len(q) < ipv4Len || q[0]>>4 != 4 {
 		return 0, ICMPErrorMalformed
 	}
@@ -135,8 +183,10 @@ func (t *Translator) quote6(dst, q []byte) (int, Reason) {
 	// The packet came from the other side and was on its way to ours. Simple
 	// hairpinning does not map its destination by EAM (RFC 7757 section 4.2.1).
 	var addrs [32]byte
-	t.m.any6(addrs[:], binary.BigEndian.Uint32(q[12:]), true)
-	if t.m.own6(addrs[16:], binary.BigEndian.Uint32(q[16:]), t.m.hairpin == HairpinOff) == unmapped {
+	src, dst4 := binary.BigEndian.Uint32(q[12:]), binary.BigEndian.Uint32(q[16:])
+	by := t.m.any6(addrs[:], src, true)
+	to := t.m.own6(addrs[16:], dst4, t.m.hairpin == HairpinOff)
+	if to == unmapped || to == byPREF64 && illegalSource4(dst4) || t.refused4(src, by, dst4, to) != None {
 		return 0, ICMPErrorNotOurs
 	}
 
@@ -157,7 +207,11 @@ func (t *Translator) quote6(dst, q []byte) (int, Reason) {
 		d = pseudo6(addrs[:], length, protoICMPv6)
 	}
 	updateQuoted(dst[head:head+n], q[9], fragOff, echoTo6, d)
-	return head + n, None
+	n += head
+	if behind {
+		n += copy(dst[n:], q[min(len(q), total):])
+	}
+	return n, None
 }
 
 // updateQuoted adjusts the transport header in a quote: the type of an echo
@@ -205,9 +259,13 @@ func (t *Translator) icmpError6(s *Scratch, h *header6, o *offload, a *mapped4) 
 	}
 	quote, ext := m[icmpLen:], []byte(nil)
 	if m[0] == 1 || m[0] == 3 {
-		quote, ext = original(quote, m[4], 8)
+		quote, ext = original(quote, m[4], 8, quoteLeast6(quote))
 	}
 	inner, bad := parseQuote6(quote)
+	var behind []byte // the quoted packet
+	if bad == None && ext == nil {
+		behind = quote[len(inner.b):]
+	}
 	e, r := t.error6(m, inner.fragment)
 	if r != None {
 		return Drop, r, false
@@ -240,7 +298,7 @@ func (t *Translator) icmpError6(s *Scratch, h *header6, o *offload, a *mapped4) 
 	out := q.Bytes()
 	body := out[ipv4Len+icmpLen:]
 	body = body[:min(len(body), room)-extLen]
-	n, turn, r := t.quote4(body, &inner)
+	n, turn, r := t.quote4(body, &inner, behind)
 	if r != None {
 		return Drop, r, false
 	}
@@ -278,10 +336,11 @@ func parseQuote6(q []byte) (h header6, r Reason) {
 	return h, None
 }
 
-// quote4 translates the quoted packet h and writes as much as fits to dst. The
-// lengths are those of the packet, not of the quote. turn says that its source
-// was made from PREF64 but has an explicit mapping, as RFC 7757 section 4.2.2 asks.
-func (t *Translator) quote4(dst []byte, h *header6) (n int, turn bool, r Reason) {
+// quote4 translates the quoted packet h and writes as much as fits to dst,
+// followed by the bytes behind it, unchanged. The lengths are those of the
+// packet, not of the quote. turn says that its source was made from PREF64 but
+// has an explicit mapping, as RFC 7757 section 4.2.2 asks.
+func (t *Translator) quote4(dst []byte, h *header6, behind []byte) (n int, turn bool, r Reason) {
 	l4 := h.payload()
 	length := ipv6Len + int(binary.BigEndian.Uint16(h.b[4:])) - h.l4
 	if length < 0 || length > 65535-ipv4Len {
@@ -307,7 +366,7 @@ func (t *Translator) quote4(dst []byte, h *header6) (n int, turn bool, r Reason)
 	}
 	src, by := t.m.own4(h.b[8:])
 	dst4, to := t.m.any4(h.b[24:])
-	if by == unmapped || to == unmapped {
+	if by == unmapped || to == unmapped || by == byPREF64 && illegalSource4(src) || t.refused6(src, by, dst4, to) != None {
 		return 0, false, ICMPErrorNotOurs
 	}
 	turn = t.m.hairpin == HairpinIntrinsic && by == byPREF64 && t.m.eam.has4(src)
@@ -324,11 +383,13 @@ func (t *Translator) quote4(dst []byte, h *header6) (n int, turn bool, r Reason)
 		d = ^pseudo6(h.b[8:], length, protoICMPv6)
 	}
 	updateQuoted(dst[ipv4Len:ipv4Len+n], proto, h.fragOff, func(k uint8) uint8 { k, _ = echoTo4(k); return k }, d)
-	return ipv4Len + n, turn, None
+	n += ipv4Len
+	return n + copy(dst[n:], behind), turn, None
 }
 
 const (
 	extensionHeaderLen = 4  // RFC 4884 section 7
+	objectHeaderLen    = 4  // RFC 4884 section 8
 	nodeIDLen          = 24 // Node Identification Object with one IPv6 address
 )
 

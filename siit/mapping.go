@@ -156,20 +156,47 @@ func (t *Translator) addresses6(dst []byte, h *header4) (neutral bool, r Reason)
 		return false, SourceNotOurs
 	}
 	hd := m.explicit6(dst[16:], h.dst)
-	switch hd {
-	case byCLAT: // to itself: the host's own business, and a loop if it came back
-		return false, DestinationIllegal
-	case unmapped:
-		if illegalDestination4(h.dst) {
-			return false, DestinationIllegal
-		}
-		if t.dropPrivate && inAny(private, h.dst) {
-			return false, WKPPrivate
-		}
+	if hd == unmapped {
 		m.pref.embed(dst[16:], h.dst)
 		hd = byPREF64
 	}
+	if r = t.refused6(h.src, hs, h.dst, hd); r != None {
+		return false, r
+	}
 	return m.neutral && hs == byCLAT && hd == byPREF64, None
+}
+
+// refused6 returns why no packet with these IPv4 addresses goes to the IPv6
+// side, or None; by and to say how source and destination were mapped. Whether
+// the source is illegal is not asked, as ICMP errors are exempt from that
+// (RFC 7915 section 4.1).
+func (t *Translator) refused6(src uint32, by how, dst uint32, to how) Reason {
+	switch {
+	case to == byCLAT: // to itself: the host's own business, and a loop if it came back
+		return DestinationIllegal
+	case to == byPREF64 && illegalDestination4(dst):
+		return DestinationIllegal
+	case t.dropPrivate && isPrivate(src, by, dst, to):
+		return WKPPrivate
+	}
+	return None
+}
+
+// refused4 returns why no packet with these IPv4 addresses comes from the IPv6
+// side, or None. Whether the destination is illegal is not asked.
+func (t *Translator) refused4(src uint32, by how, dst uint32, to how) Reason {
+	switch {
+	case by == byPREF64 && (illegalSource4(src) || t.m.host && isCLAT4(src)):
+		return SourceIllegal
+	case t.dropPrivate && isPrivate(src, by, dst, to):
+		return WKPPrivate
+	}
+	return None
+}
+
+// isPrivate reports whether PREF64 stands for a private address in a packet.
+func isPrivate(src uint32, by how, dst uint32, to how) bool {
+	return by == byPREF64 && inAny(private, src) || to == byPREF64 && inAny(private, dst)
 }
 
 // addresses4 maps source and destination of an IPv6 packet.
@@ -193,17 +220,14 @@ func (t *Translator) addresses4(h *header6) (a mapped4, r Reason) {
 	}
 	var by how
 	a.src, by = m.any4(h.b[8:])
-	switch {
-	case by == unmapped:
+	if by == unmapped {
 		if !h.icmpError {
 			return a, SourceOutsidePREF64
 		}
 		a.src, a.fromDummy = dummy4, true
-	case by == byPREF64 && (illegalSource4(a.src) || m.host && a.src&^7 == 0xc0000000):
-		return a, SourceIllegal
 	}
-	if t.dropPrivate && (by == byPREF64 && inAny(private, a.src) || a.dstBy == byPREF64 && inAny(private, a.dst)) {
-		return a, WKPPrivate
+	if r = t.refused4(a.src, by, a.dst, a.dstBy); r != None {
+		return a, r
 	}
 	a.neutral = m.neutral && by == byPREF64 && a.dstBy == byCLAT
 	return a, None

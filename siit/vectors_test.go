@@ -13,7 +13,7 @@ import (
 	"tnat64d/siit"
 )
 
-// vector is one entry of testdata/vectors.json (standards.md section 23.1).
+// vector is one entry of a file of vectors.
 type vector struct {
 	Name      string
 	RFC       string
@@ -123,13 +123,17 @@ func (e expectation) check(o outcome, mask [][2]int) error {
 
 func readVectors(t testing.TB) []vector {
 	t.Helper()
-	text, err := os.ReadFile("testdata/vectors.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var vectors []vector
-	if err := json.Unmarshal(text, &vectors); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"testdata/vectors.json", "testdata/icmp-error-vectors.json"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var list []vector
+		if err := json.Unmarshal(text, &list); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		vectors = append(vectors, list...)
 	}
 	return vectors
 }
@@ -163,8 +167,8 @@ func TestVectors(t *testing.T) {
 			}
 		})
 	}
-	if len(seen) != 252 {
-		t.Errorf("%d different vectors, want 252", len(seen))
+	if len(seen) != 252+21 {
+		t.Errorf("%d different vectors, want 252 and 21 of ICMP errors", len(seen))
 	}
 }
 
@@ -205,6 +209,8 @@ var dropReasons = []struct {
 	{"ICMPv6 checksum invalid", siit.BadICMPChecksum},
 	{"192.0.0.8 is only for errors", siit.SourceOutsidePREF64},
 	{"invoking packet was native", siit.ICMPErrorNotOurs},
+	{"quoted source is illegal", siit.ICMPErrorNotOurs},
+	{"quoted destination is illegal", siit.ICMPErrorNotOurs},
 	{"silently dropped", siit.ICMPTypeUntranslatable},
 	{"code ", siit.ICMPTypeUntranslatable},
 }
