@@ -18,11 +18,20 @@ type Device struct {
 	Index    int      // interface index
 	Queues   []*Queue // at least one; a flow stays on one of them
 	Offloads Offloads // what the kernel granted
+
+	netlink *rtnetlink
 }
+
+// interfaceFlags is what Open asks TUNSETIFF for.
+const interfaceFlags = unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_MULTI_QUEUE
 
 // Open makes the TUN interface called name with the given number of queues (1
 // to 256), in the network namespace of the calling thread. It is down and has
 // no address. An empty name or one with %d lets the kernel choose.
+//
+// The interface belongs to the process's effective user before it gets its
+// second queue and its name: no other user may attach to it without
+// CAP_NET_ADMIN, and nobody has.
 //
 // The kernel keeps a flow on one queue by the symmetric hash of its addresses
 // and ports, and prefers the queue on which packets of that flow were last
@@ -35,37 +44,67 @@ func Open(name string, queues int) (*Device, error) {
 	if queues < 1 {
 		return nil, fmt.Errorf("create TUN interface %q: %d queues make no interface", name, queues)
 	}
+	if len(name) >= unix.IFNAMSIZ {
+		return nil, fmt.Errorf("create TUN interface %q: a name has at most %d bytes: %w", name, unix.IFNAMSIZ-1, unix.EINVAL)
+	}
+	if _, err := interfaceIndex(name); err == nil {
+		return nil, createError(name, unix.EEXIST)
+	}
+	for range claims {
+		d, err := open(name, queues)
+		if !errors.Is(err, errForeign) {
+			return d, err
+		}
+	}
+	return nil, fmt.Errorf("create TUN interface %q: %w, %d times in a row", name, errForeign, claims)
+}
+
+// open is Open, once.
+func open(name string, queues int) (_ *Device, err error) {
 	d := &Device{Name: name}
-	for i := range queues {
-		// Exclusive only once: further queues are meant to join the interface.
-		q, err := d.openQueue(i == 0)
+	defer func() {
 		if err != nil {
 			d.Close()
+		}
+	}()
+	if d.netlink, err = openRtnetlink(); err != nil {
+		return nil, fmt.Errorf("create TUN interface %q: %w", name, err)
+	}
+	for range queues {
+		q, err := d.openQueue()
+		if err != nil {
 			return nil, err
 		}
 		d.Queues = append(d.Queues, q)
 	}
-	index, err := interfaceIndex(d.Name)
-	if err != nil {
-		d.Close()
-		return nil, fmt.Errorf("create TUN interface %q: look up its index: %w", d.Name, err)
+	if err := d.check(queues); err != nil {
+		return nil, fmt.Errorf("create TUN interface %q: %w", d.Name, err)
 	}
-	d.Index = index
 	return d, nil
 }
 
-// Close closes all queues, and with the last of them the interface vanishes.
+// Close closes all queues, and with the last of them the interface vanishes. A
+// program with CAP_NET_ADMIN that keeps it alive loses it.
 func (d *Device) Close() error {
 	var errs []error
 	for _, q := range d.Queues {
 		errs = append(errs, q.Close())
 	}
+	if d.netlink != nil {
+		if d.Index != 0 {
+			if err := d.netlink.remove(d.Index); err != nil && !errors.Is(err, unix.ENODEV) {
+				errs = append(errs, fmt.Errorf("remove TUN interface %q: %w", d.Name, err))
+			}
+		}
+		errs = append(errs, d.netlink.Close())
+		d.netlink = nil
+	}
 	return errors.Join(errs...)
 }
 
-// openQueue adds a queue to the interface d.Name, which create makes first.
-// It sets d.Name and d.Offloads to what the kernel made of them.
-func (d *Device) openQueue(create bool) (*Queue, error) {
+// openQueue adds a queue to the interface, which the first one makes. It sets
+// d.Name, d.Index and d.Offloads to what the kernel made of them.
+func (d *Device) openQueue() (*Queue, error) {
 	// CreateUnmonitoredTUNFromFD puts the descriptor on the poller, and that
 	// must not see it before it is attached to an interface (it would only ever
 	// report EPOLLERR). So open and attach come first, without an os.File.
@@ -73,10 +112,17 @@ func (d *Device) openQueue(create bool) (*Queue, error) {
 	if err != nil {
 		return nil, openError(err)
 	}
-	granted, err := d.attach(fd, create)
+	if d.Index == 0 {
+		err = d.create(fd)
+	} else {
+		err = attach(fd, d.Name, 0)
+	}
+	if err == nil {
+		d.Offloads, err = negotiate(fd)
+	}
 	if err != nil {
 		unix.Close(fd)
-		return nil, err
+		return nil, createError(d.Name, err)
 	}
 	// The unmonitored variant has no goroutines; the other one writes to the
 	// device once a second for ever.
@@ -85,33 +131,44 @@ func (d *Device) openQueue(create bool) (*Queue, error) {
 		// By now a lost os.File owns fd: closing it here as well could hit a
 		// stranger's descriptor. Nothing but a failure of what attach has
 		// just done successfully leads here.
-		return nil, fmt.Errorf("create TUN interface %q: %w", d.Name, err)
+		return nil, createError(d.Name, err)
 	}
-	d.Name, d.Offloads = name, granted
+	d.Name = name
 	// Only the file is kept. The rest of dev is 2 MB per queue for Read and
 	// Write, which we do not use, and a channel of events that never come.
 	return &Queue{name: name, file: dev.File()}, nil
 }
 
-// attach makes fd a queue of the interface d.Name.
-func (d *Device) attach(fd int, create bool) (Offloads, error) {
-	ifr, err := unix.NewIfreq(d.Name)
+// create makes fd the first queue of a new interface, which belongs to this
+// process's user by the time it gets the name d.Name.
+func (d *Device) create(fd int) error {
+	temporary := temporaryName(d.Name)
+	if err := attach(fd, temporary, unix.IFF_TUN_EXCL); err != nil {
+		return err
+	}
+	index, err := interfaceIndex(temporary)
 	if err != nil {
-		return Offloads{}, fmt.Errorf("create TUN interface %q: a name has at most %d bytes: %w", d.Name, unix.IFNAMSIZ-1, err)
+		return fmt.Errorf("look up its index: %w", err)
 	}
-	flags := unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_MULTI_QUEUE
-	if create {
-		flags |= unix.IFF_TUN_EXCL
+	d.Index = index
+	if err := d.own(fd); err != nil {
+		return err
 	}
-	ifr.SetUint16(uint16(flags))
-	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
-		return Offloads{}, createError(d.Name, err)
+	name := d.Name
+	if name == "" {
+		name = "tun%d"
 	}
-	granted, err := negotiate(fd)
+	return rename(temporary, name)
+}
+
+// attach makes fd a queue of the interface called name.
+func attach(fd int, name string, more uint16) error {
+	ifr, err := unix.NewIfreq(name)
 	if err != nil {
-		return Offloads{}, fmt.Errorf("create TUN interface %q: %w", d.Name, err)
+		return err
 	}
-	return granted, nil
+	ifr.SetUint16(interfaceFlags | more)
+	return unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
 }
 
 // interfaceIndex looks name up in the network namespace of the calling thread.
@@ -141,11 +198,12 @@ func openError(err error) error {
 	return pe
 }
 
-// createError words a failure of TUNSETIFF. With IFF_TUN_EXCL an interface of
-// that name, of whatever kind, is EBUSY.
+// createError words a failure to make or attach to an interface. A name that
+// is taken, by an interface of whatever kind, is EEXIST; by one that has just
+// come, EBUSY.
 func createError(name string, err error) error {
 	switch err {
-	case unix.EBUSY:
+	case unix.EBUSY, unix.EEXIST:
 		return classified{fmt.Errorf("create TUN interface %q: there is an interface of that name already", name), fs.ErrExist}
 	case unix.E2BIG:
 		return fmt.Errorf("create TUN interface %q: the kernel allows no more queues: %w", name, err)

@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		holdInterface()
 	}
+	if order := os.Getenv(intruderEnv); order != "" {
+		intrude(order)
+	}
 	os.Exit(m.Run())
 }
 
