@@ -52,5 +52,5 @@ package clat
 // iproute2's rt_protos.
 const Protocol = 64
 
-// aliasPrefix begins the link alias of every TUN of ours.
-const aliasPrefix = "tnat64d: CLAT on "
+// AliasPrefix begins the link alias of every TUN of ours.
+const AliasPrefix = "tnat64d: CLAT on "

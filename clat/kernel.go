@@ -134,7 +134,7 @@ func (l *Link) sysctls(o Observed) {
 	if o.hasIPv6Default(l.Index) || o.hasGlobalIPv6(l.Index) {
 		l.MTU6 = MTU6(sysctl("ipv6", l.Name, "mtu"))
 	}
-	if strings.HasPrefix(l.Alias, aliasPrefix) {
+	if strings.HasPrefix(l.Alias, AliasPrefix) {
 		l.RPFilter = max(sysctl("ipv4", "all", "rp_filter"), sysctl("ipv4", l.Name, "rp_filter"))
 	}
 }

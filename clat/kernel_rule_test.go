@@ -24,7 +24,7 @@ func openCLAT(t *testing.T, k *Kernel, name, address string) (*tun.Device, TUNLi
 	d, err := tun.Open(name, 1)
 	must(t, err)
 	t.Cleanup(func() { d.Close() })
-	l := TUNLink{Index: d.Index, Alias: aliasPrefix + "wlan0", MTU: 1500, IPv4: netip.MustParseAddr(address)}
+	l := TUNLink{Index: d.Index, Alias: AliasPrefix + "wlan0", MTU: 1500, IPv4: netip.MustParseAddr(address)}
 	must(t, k.SetTUN(l))
 	return d, l
 }

@@ -256,7 +256,7 @@ func TestKernelTUNAndRoute(t *testing.T) {
 	d, err := tun.Open("clat0", 2)
 	must(t, err)
 	defer d.Close()
-	want := TUNLink{Index: d.Index, Alias: aliasPrefix + "wlan0", MTU: 1400, IPv4: netip.MustParseAddr("192.0.0.1")}
+	want := TUNLink{Index: d.Index, Alias: AliasPrefix + "wlan0", MTU: 1400, IPv4: netip.MustParseAddr("192.0.0.1")}
 	must(t, k.SetTUN(want))
 	must(t, k.SetTUN(want))
 	o := observe(t, k)

@@ -166,7 +166,7 @@ func parseLine(o *Observed, c *Config, f []string) error {
 			case "rpfilter":
 				l.RPFilter = number()
 			case "ours":
-				l.Alias = aliasPrefix + "x"
+				l.Alias = AliasPrefix + "x"
 			default:
 				return fmt.Errorf("unknown word %q", w)
 			}

@@ -199,7 +199,7 @@ func (c *running) bringUpTUN(o Observed, want *CLAT) error {
 		}
 		c.tun = t
 	}
-	t := TUNLink{Index: c.tun.Index(), Alias: aliasPrefix + want.Uplink.Name, MTU: want.MTU, IPv4: want.IPv4}
+	t := TUNLink{Index: c.tun.Index(), Alias: AliasPrefix + want.Uplink.Name, MTU: want.MTU, IPv4: want.IPv4}
 	c.maimed = false
 	if !opened && t == c.link {
 		if t.matches(o) {

@@ -58,7 +58,7 @@ func (o Observed) hasOtherCLAT(l Link) bool {
 // isOurs reports whether a link is a TUN of ours. The alias tells, and where
 // somebody has removed that, memory.
 func (o Observed) isOurs(l Link) bool {
-	if strings.HasPrefix(l.Alias, aliasPrefix) {
+	if strings.HasPrefix(l.Alias, AliasPrefix) {
 		return true
 	}
 	for _, r := range o.Memory.CLATs {

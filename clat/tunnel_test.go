@@ -12,7 +12,7 @@ func TestTunnel(t *testing.T) {
 		{"a VPN", Link{Index: 3, Name: "wg0", Kind: "wireguard", Up: true}, "wg0"},
 		{"one that is down", Link{Index: 3, Name: "wg0", Kind: "wireguard"}, ""},
 		{"a dummy", Link{Index: 3, Name: "dummy0", Kind: "dummy", Up: true}, ""},
-		{"our TUN", Link{Index: 3, Name: "clat0", Kind: "tun", Alias: aliasPrefix + "wlan0", Up: true}, ""},
+		{"our TUN", Link{Index: 3, Name: "clat0", Kind: "tun", Alias: AliasPrefix + "wlan0", Up: true}, ""},
 		{"a bridge", Link{Index: 3, Name: "docker0", Kind: "bridge", Up: true}, ""},
 	} {
 		o := Observed{Links: []Link{wlan, tt.link}}

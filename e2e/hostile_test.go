@@ -129,7 +129,14 @@ func (w *world) userCommand(t *testing.T, name string, args ...string) *lab.Cmd 
 // and returns what it printed. A refusal is an error that wraps the errno.
 func (w *world) asUser(t *testing.T, name string, args ...string) (string, error) {
 	t.Helper()
+	return w.asUserWith(t, nil, name, args...)
+}
+
+// asUserWith is asUser with open files, the first of which is descriptor 3.
+func (w *world) asUserWith(t *testing.T, files []*os.File, name string, args ...string) (string, error) {
+	t.Helper()
 	cmd := w.userCommand(t, name, args...)
+	cmd.ExtraFiles = files
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

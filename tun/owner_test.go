@@ -27,7 +27,7 @@ const nobody = 65534
 
 // intruder is another user's program in the network namespace of the test, and
 // the device node that it uses, which is open to everybody.
-type intruder struct{ dir, binary, node string }
+type intruder struct{ binary, node string }
 
 func newIntruder(t *testing.T) intruder {
 	t.Helper()
@@ -37,11 +37,16 @@ func newIntruder(t *testing.T) intruder {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	i := intruder{dir: dir, binary: filepath.Join(dir, "intruder"), node: filepath.Join(dir, "tun")}
+	dev, err := os.MkdirTemp("/dev", "tun-intruder-") // elsewhere device nodes may be off
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dev) })
+	i := intruder{binary: filepath.Join(dir, "intruder"), node: filepath.Join(dev, "tun")}
 	self, err := os.ReadFile("/proc/self/exe")
 	for _, err := range []error{err,
 		os.WriteFile(i.binary, self, 0o755),
-		os.Chmod(dir, 0o755),
+		os.Chmod(dir, 0o755), os.Chmod(dev, 0o755),
 		unix.Mknod(i.node, unix.S_IFCHR|0o666, int(unix.Mkdev(10, 200))),
 		os.Chmod(i.node, 0o666),
 	} {

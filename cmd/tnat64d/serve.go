@@ -20,6 +20,7 @@ import (
 	"tnat64d/internal/config"
 	"tnat64d/internal/control"
 	"tnat64d/internal/resume"
+	"tnat64d/tun"
 )
 
 // serve runs the daemon until ctx ends. Whatever it returns, nothing of ours is
@@ -159,7 +160,11 @@ func cleanUp(k *clat.Kernel, j *clat.Journal, log *slog.Logger) {
 	for _, l := range removed {
 		log.Info("removed what a killed predecessor left", "iface", l.Link, "address", l.Addr)
 	}
-	if err := errors.Join(err, steer.CleanUp(k.Handle())); err != nil {
+	leftovers, tunErr := tun.RemoveLeftovers(clat.AliasPrefix)
+	for _, name := range leftovers {
+		log.Warn("removed a leftover TUN interface", "iface", name, "reason", "another program made it persistent or attached to it")
+	}
+	if err := errors.Join(err, tunErr, steer.CleanUp(k.Handle())); err != nil {
 		log.Warn("cannot remove what a predecessor left", "reason", err)
 	}
 }
