@@ -21,7 +21,7 @@ var layers = map[string][]string{
 	"tun":             {"golang.org/x/sys", "golang.zx2c4.com/wireguard/tun"},
 	"tun/tuntest":     {"tnat64d/tun"},
 	"pref64":          {"golang.org/x/net", "golang.org/x/sys"},
-	"datapath/engine": {"tnat64d/siit", "tnat64d/tun", "golang.org/x/time/rate"},
+	"datapath/engine": {"tnat64d/siit", "tnat64d/tun"},
 	"datapath/steer":  {"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"clat": {
 		"tnat64d/siit", "tnat64d/tun", "tnat64d/pref64", "tnat64d/datapath/steer",

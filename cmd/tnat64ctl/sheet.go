@@ -128,9 +128,14 @@ func (t *sheet) clat(u *control.Uplink, now time.Time) {
 	t.row("received", trafficWords(c.Traffic, "6to4"))
 	t.drops("not translated", c.Drops)
 	if c.Errors != (control.ICMPErrors{}) {
-		s := fmt.Sprintf("%s sent to senders of such packets", number(c.Errors.Sent))
-		if c.Errors.Limited > 0 {
-			s += fmt.Sprintf(", %s held back (translation.icmp-errors-per-second)", number(c.Errors.Limited))
+		e := c.Errors
+		s := fmt.Sprintf("%s sent to senders of such packets", number(e.Sent))
+		if e.Limited > 0 {
+			sides := ""
+			if e.IPv4.Limited+e.IPv6.Limited > 0 { // a daemon of an earlier version does not tell
+				sides = fmt.Sprintf("%s to local programs, %s to the network; ", number(e.IPv4.Limited), number(e.IPv6.Limited))
+			}
+			s += fmt.Sprintf(", %s held back (%stranslation.icmp-errors-per-second)", number(e.Limited), sides)
 		}
 		t.row("ICMP errors", s)
 	}

@@ -34,8 +34,8 @@ var (
 	packetsDeclined   = describe("kernel_declined_total", "Packets that the kernel engine left to user space, by roughly why.", "direction", "reason")
 	packetsDropped    = describe("packets_dropped_total", "Packets not translated, by reason; those answered with an ICMP error as well.", "reason")
 	icmpFragments     = describe("icmp_fragments_total", "Fragments of ICMP messages that were collected to be translated as a whole.")
-	errorsSent        = describe("icmp_errors_sent_total", "ICMP errors sent in the translator's own name.")
-	errorsLimited     = describe("icmp_errors_rate_limited_total", "ICMP errors not sent because of translation.icmp-errors-per-second.")
+	errorsSent        = describe("icmp_errors_sent_total", "ICMP errors sent in the translator's own name, to local programs (ipv4) or to the network (ipv6).", "family")
+	errorsLimited     = describe("icmp_errors_rate_limited_total", "ICMP errors not sent because of translation.icmp-errors-per-second.", "family")
 	ioErrors          = describe("tun_errors_total", "Packets that the kernel did not take from, or could not hand to, the engine.", "operation")
 	leakedIPv4        = describe("leaked_ipv4_packets_total", "IPv4 packets from 192.0.0.0/29 that were about to leave the host untranslated, and were dropped.")
 	reconcileErrors   = describe("reconcile_errors_total", "Attempts to make the host what it should be that have failed.")
@@ -87,8 +87,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	count(icmpFragments, s.ICMPFragments)
-	count(errorsSent, s.Replies)
-	count(errorsLimited, s.RateLimited)
+	for family, n := range map[string]engine.ICMPErrors{"ipv4": s.Errors4, "ipv6": s.Errors6} {
+		count(errorsSent, n.Sent, family)
+		count(errorsLimited, n.Limited, family)
+	}
 	count(ioErrors, s.ReadErrors, "read")
 	count(ioErrors, s.WriteErrors, "write")
 	count(leakedIPv4, all.leaked)

@@ -133,13 +133,14 @@ func (d *tnat64d) sayReady() {
 // summary is the last line of a run.
 func summary(all stats) []any {
 	s, k := all.user, all.kernel
+	errors := s.Errors4.Add(s.Errors6)
 	to6, to4 := s.To6.Total(), s.To4.Total()
 	kernel6, kernel4 := k.to6.total(), k.to4.total()
 	args := []any{
 		"packets_4to6", to6.Packets + kernel6.Packets, "bytes_4to6", to6.Bytes + kernel6.Bytes,
 		"packets_6to4", to4.Packets + kernel4.Packets, "bytes_6to4", to4.Bytes + kernel4.Bytes,
 		"by_kernel_engine", kernel6.Packets + kernel4.Packets,
-		"icmp_errors_sent", s.Replies, "icmp_errors_limited", s.RateLimited,
+		"icmp_errors_sent", errors.Sent, "icmp_errors_limited", errors.Limited,
 		"write_errors", s.WriteErrors, "read_errors", s.ReadErrors,
 	}
 	var drops []string

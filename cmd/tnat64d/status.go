@@ -133,7 +133,11 @@ func (d *tnat64d) clatStatus(u *uplink) *control.CLAT {
 	for _, list := range [][]control.Dropped{s.Drops, s.Decline} {
 		slices.SortStableFunc(list, func(a, b control.Dropped) int { return cmp.Compare(b.Packets, a.Packets) })
 	}
-	s.Errors = control.ICMPErrors{Sent: all.user.Replies, Limited: all.user.RateLimited}
+	both := all.user.Errors4.Add(all.user.Errors6)
+	s.Errors = control.ICMPErrors{
+		Sent: both.Sent, Limited: both.Limited,
+		IPv4: control.ICMPErrorsTo(all.user.Errors4), IPv6: control.ICMPErrorsTo(all.user.Errors6),
+	}
 	s.IO = control.IOErrors{Read: all.user.ReadErrors, Write: all.user.WriteErrors}
 	return s
 }

@@ -25,8 +25,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/time/rate"
-
 	"tnat64d/siit"
 	"tnat64d/tun"
 )
@@ -46,8 +44,9 @@ type Options struct {
 	Translator *siit.Translator // never nil
 
 	// ICMPErrorsPerSecond limits the ICMP errors that the engine sends in its
-	// own name, all queues together, by a token bucket (RFC 4443 section 2.4 f)
-	// that holds a second's worth, but no fewer than 10. 0 means never to send one.
+	// own name to each side, all queues together, by a token bucket (RFC 4443
+	// section 2.4 f) that holds a second's worth, but no fewer than 10. Part of
+	// it is kept for destinations that ask for few. 0 means never to send one.
 	ICMPErrorsPerSecond int
 
 	// OnRefused, if set, is asked about every packet that was not translated,
@@ -65,7 +64,7 @@ type Options struct {
 // Engine pumps packets through a translator.
 type Engine struct {
 	translator atomic.Pointer[siit.Translator]
-	errorLimit *rate.Limiter // nil: no ICMP errors at all
+	errors     errorLimits
 	onRefused  func(packet []byte, refused siit.Result) (again bool)
 	trace      atomic.Pointer[func(Seen)] // nil: nobody listens
 	icmp       icmpFragments
@@ -73,16 +72,10 @@ type Engine struct {
 	closeOnce  sync.Once
 }
 
-// minErrorBurst lets a traceroute through where few errors are allowed.
-const minErrorBurst = 10
-
 // New builds an Engine. It does nothing before Run.
 func New(o Options) *Engine {
-	e := &Engine{onRefused: o.OnRefused}
+	e := &Engine{onRefused: o.OnRefused, errors: newErrorLimits(o.ICMPErrorsPerSecond)}
 	e.translator.Store(o.Translator)
-	if n := o.ICMPErrorsPerSecond; n > 0 {
-		e.errorLimit = rate.NewLimiter(rate.Limit(n), max(n, minErrorBurst))
-	}
 	// The queues share the identification space of 16 bits: they start at
 	// equal distances from each other.
 	seed := rand.Uint32()
@@ -126,10 +119,4 @@ func (e *Engine) closeQueues() {
 			w.queue.Close()
 		}
 	})
-}
-
-// mayReply takes a token for an ICMP error. The lock inside is only ever taken
-// for packets that were refused.
-func (e *Engine) mayReply() bool {
-	return e.errorLimit != nil && e.errorLimit.Allow()
 }

@@ -151,7 +151,7 @@ func TestReplyOnSameQueue(t *testing.T) {
 			t.Errorf("queue %d got % x, want Time Exceeded", i, p)
 		}
 	}
-	want := Stats{Replies: 3}
+	want := Stats{Errors4: ICMPErrors{Sent: 3}}
 	want.Drops[siit.TTLExceeded] = 3
 	if got := e.Stats(); got != want {
 		t.Errorf("stats %+v\nwant  %+v", got, want)
@@ -177,13 +177,38 @@ func TestReplyRate(t *testing.T) {
 			}
 			flush(t, ks[0])
 			s := e.Stats()
-			if s.Replies < tt.least || s.Replies > tt.max {
-				t.Errorf("%d replies, want %d to %d", s.Replies, tt.least, tt.max)
+			e4 := s.Errors4
+			if e4.Sent < tt.least || e4.Sent > tt.max {
+				t.Errorf("%d errors sent, want %d to %d", e4.Sent, tt.least, tt.max)
 			}
-			if s.Replies+s.RateLimited != packets || s.Drops[siit.TTLExceeded] != packets {
-				t.Errorf("%d replies, %d rate limited, %d drops do not make %d", s.Replies, s.RateLimited, s.Drops[siit.TTLExceeded], packets)
+			if e4.Sent+e4.Limited != packets || s.Drops[siit.TTLExceeded] != packets || s.Errors6 != (ICMPErrors{}) {
+				t.Errorf("%+v and %+v, %d drops do not make %d errors to the IPv4 side", e4, s.Errors6, s.Drops[siit.TTLExceeded], packets)
 			}
 		})
+	}
+}
+
+// Errors to one side leave those to the other side alone, and are counted apart.
+func TestReplyRateBySide(t *testing.T) {
+	e, ks := start(t, 1, Options{ICMPErrorsPerSecond: 10})
+	k := ks[0]
+	expired := udp6(nil, clat6)
+	expired[siit.Headroom+7] = 1
+	const packets = 100
+	for range packets {
+		k.send(t, expired, tun.VnetHeader{})
+		flush(t, k)
+	}
+	for range 10 {
+		k.send(t, udp4(nil, 1), tun.VnetHeader{})
+	}
+	flush(t, k)
+	s := e.Stats()
+	if s.Errors4 != (ICMPErrors{Sent: 10}) {
+		t.Errorf("to the IPv4 side: %+v, want all 10", s.Errors4)
+	}
+	if s.Errors6.Sent < 10 || s.Errors6.Limited == 0 || s.Errors6.Sent+s.Errors6.Limited != packets {
+		t.Errorf("to the IPv6 side: %+v of %d", s.Errors6, packets)
 	}
 }
 

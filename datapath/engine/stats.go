@@ -21,10 +21,21 @@ type Stats struct {
 	// message that got complete counts as one packet besides.
 	ICMPFragments uint64
 
-	Replies     uint64 // ICMP errors sent
-	RateLimited uint64 // ICMP errors not sent because of ICMPErrorsPerSecond
+	Errors4, Errors6 ICMPErrors // to the IPv4 side, and to the IPv6 side
+
 	WriteErrors uint64 // packets, fragments and ICMP errors that the kernel did not take
 	ReadErrors  uint64 // packets that the kernel could not hand out
+}
+
+// ICMPErrors counts those of the engine's own making.
+type ICMPErrors struct {
+	Sent    uint64
+	Limited uint64 // not sent because of ICMPErrorsPerSecond
+}
+
+// Add returns the sum of both.
+func (e ICMPErrors) Add(o ICMPErrors) ICMPErrors {
+	return ICMPErrors{Sent: e.Sent + o.Sent, Limited: e.Limited + o.Limited}
 }
 
 // Translated counts what was translated in one direction, by protocol.
@@ -61,8 +72,8 @@ func (e *Engine) Stats() Stats {
 			s.Drops[i] += w.drops[i].Load()
 		}
 		s.ICMPFragments += w.icmpFragments.Load()
-		s.Replies += w.replies.Load()
-		s.RateLimited += w.rateLimited.Load()
+		s.Errors4 = s.Errors4.Add(w.errors4.load())
+		s.Errors6 = s.Errors6.Add(w.errors6.load())
 		s.WriteErrors += w.writeErrors.Load()
 		s.ReadErrors += w.readErrors.Load()
 	}
@@ -77,8 +88,8 @@ func (s Stats) Add(o Stats) Stats {
 		s.Drops[i] += o.Drops[i]
 	}
 	s.ICMPFragments += o.ICMPFragments
-	s.Replies += o.Replies
-	s.RateLimited += o.RateLimited
+	s.Errors4 = s.Errors4.Add(o.Errors4)
+	s.Errors6 = s.Errors6.Add(o.Errors6)
 	s.WriteErrors += o.WriteErrors
 	s.ReadErrors += o.ReadErrors
 	return s
@@ -90,14 +101,21 @@ func (s Stats) Add(o Stats) Stats {
 type counters struct {
 	_ [128]byte
 
-	to6, to4             translated
-	icmpFragments        atomic.Uint64
-	replies, rateLimited atomic.Uint64
-	writeErrors          atomic.Uint64
-	readErrors           atomic.Uint64
-	drops                [siit.NumReasons]atomic.Uint64
+	to6, to4         translated
+	icmpFragments    atomic.Uint64
+	errors4, errors6 icmpErrors
+	writeErrors      atomic.Uint64
+	readErrors       atomic.Uint64
+	drops            [siit.NumReasons]atomic.Uint64
 
 	_ [128]byte
+}
+
+// icmpErrors is where a queue counts what ICMPErrors tells.
+type icmpErrors struct{ sent, limited atomic.Uint64 }
+
+func (e *icmpErrors) load() ICMPErrors {
+	return ICMPErrors{Sent: e.sent.Load(), Limited: e.limited.Load()}
 }
 
 // translated is where a queue counts what Translated tells.

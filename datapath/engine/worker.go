@@ -89,7 +89,7 @@ func (w *worker) step() error {
 			return nil
 		}
 	}
-	limited := r.Verdict == siit.Reply && !w.engine.mayReply()
+	limited := r.Verdict == siit.Reply && !w.engine.errors.allow(r.Packets[0].Bytes(), time.Now())
 	if trace != nil {
 		(*trace)(Seen{Packet: w.came, Result: r, Limited: limited})
 	}
@@ -102,12 +102,17 @@ func (w *worker) step() error {
 		}
 		direction.count(protocolOf(r.Packets), n)
 		w.write(r.Packets)
-	case limited:
-		w.drops[r.Reason].Add(1)
-		w.rateLimited.Add(1)
 	case r.Verdict == siit.Reply:
 		w.drops[r.Reason].Add(1)
-		w.replies.Add(1)
+		side := &w.errors6
+		if from4 {
+			side = &w.errors4
+		}
+		if limited {
+			side.limited.Add(1)
+			break
+		}
+		side.sent.Add(1)
 		w.write(r.Packets)
 	default:
 		w.drops[r.Reason].Add(1)

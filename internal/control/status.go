@@ -147,8 +147,17 @@ type Dropped struct {
 	Packets     uint64 `json:"packets"`
 }
 
-// ICMPErrors counts the translator's own.
+// ICMPErrors counts the translator's own: all, those to local programs and
+// hosts on the IPv4 side, and those to the IPv6 side.
 type ICMPErrors struct {
+	Sent    uint64       `json:"sent"`
+	Limited uint64       `json:"limited"`
+	IPv4    ICMPErrorsTo `json:"ipv4"`
+	IPv6    ICMPErrorsTo `json:"ipv6"`
+}
+
+// ICMPErrorsTo counts the ICMP errors to one side.
+type ICMPErrorsTo struct {
 	Sent    uint64 `json:"sent"`
 	Limited uint64 `json:"limited"` // not sent: translation.icmp-errors-per-second
 }
