@@ -68,13 +68,12 @@ const minErrorBurst = 10
 func newErrorLimit(perSecond int, now time.Time) *errorLimit {
 	n := float64(perSecond)
 	burst := max(n, minErrorBurst)
-	peer := rate{perSecond: n / 16, burst: max(math.Floor(burst/8), minErrorBurst)}
+	peer := rate{perSecond: n / 16, burst: max(math.Floor(burst/8), minErrorBurst-1)}
 	host := rate{perSecond: n / 8, burst: 2 * peer.burst}
 	l := &errorLimit{reserve: 2 * host.burst, hosts: newBuckets(host), peers: newBuckets(peer)}
 	// A single destination gets burst errors at once: all that is free, and its
 	// share of the reserve.
-	free := max(burst-peer.burst, 1)
-	l.fill = rate{perSecond: n, burst: free + l.reserve}
+	l.fill = rate{perSecond: n, burst: burst - peer.burst + l.reserve}
 	l.all = bucket{tokens: l.fill.burst, at: now}
 	return l
 }
