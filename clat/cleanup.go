@@ -68,6 +68,9 @@ func cleanUpAddrs(k *Kernel, j *Journal) ([]Leftover, error) {
 			errs = append(errs, err)
 		}
 	}
+	if err := k.cleanUpLabels(); err != nil {
+		errs = append(errs, fmt.Errorf("remove leftover address labels: %w", err))
+	}
 	if err := errors.Join(k.cleanUpFormerRoutes(o), k.cleanUpRules()); err != nil {
 		errs = append(errs, fmt.Errorf("remove leftover routes: %w", err))
 	}

@@ -31,19 +31,15 @@ func (c *running) withhold(o Observed, sourceRules bool) error {
 	err := errors.Join(c.routesDown(), c.bringUpRule(o, sourceRules))
 	// The kernel takes the addresses of a link that goes down. Nobody else
 	// has to be blamed for it.
-	r := c.rec
-	c.added = slices.DeleteFunc(c.added, func(a netip.Addr) bool {
-		if _, there := o.addr(c.uplink.Index, a); there {
-			return false
-		}
-		if r.journal != nil {
-			r.warn(r.journal.Del(c.uplink.Name, a))
-		}
-		return true
-	})
+	own, _ := o.ownSource(c.uplink.Index)
+	err = errors.Join(err, c.removeAddrs(func(a netip.Addr) bool {
+		_, there := o.addr(c.uplink.Index, a)
+		return !there || !own && a != c.active
+	}))
+	// Without another address the kernel would choose the CLAT's for native IPv6.
 	// What routers say is not asked here: those that say anything at all may
 	// not be the ones that matter.
-	if c.active.IsValid() && (!slices.Contains(c.added, c.active) || !o.hasPrefixOf(c.uplink.Index, c.active)) {
+	if c.active.IsValid() && (!slices.Contains(c.added, c.active) || !own || !o.hasPrefixOf(c.uplink.Index, c.active)) {
 		err = errors.Join(err, c.withdraw())
 	}
 	return err

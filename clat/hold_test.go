@@ -55,6 +55,41 @@ func TestHold(t *testing.T) {
 	}
 }
 
+const delFirst = "ip -6 addr del " + first + "/128 dev wlan0"
+
+// The CLAT address never is the only global one of the host: the kernel would
+// choose it for native IPv6.
+func TestCLATAddressLeavesWithTheHostsOwn(t *testing.T) {
+	b := newBench(t, wlan)
+	b.expect(Pending, addFirst)
+	own := b.host.o.Addrs[0]
+	b.host.dropAddr(own.Prefix.Addr())
+	b.expect(Down, delFirst)
+	b.host.o.Addrs = append(b.host.o.Addrs, own)
+	own = b.host.o.Addrs[0]
+	b.expect(Pending, addFirst)
+	b.host.dad(true)
+	b.expect(Up, `
+		tun open clat0 queues 1
+		ip link set clat0 mtu 1500 alias "tnat64d: CLAT on wlan0" up; ip addr add 192.0.0.1/32 dev clat0
+		steer wlan0 and clat0 ours [`+first+`/128]
+		engine start on clat0
+		ip route append `+mainRoute)
+
+	b.host.dropAddr(own.Prefix.Addr())
+	b.expect(Held, noRoute+"\n"+delFirst+"\nsteer suspend")
+	own.Tentative = true
+	b.host.o.Addrs = append(b.host.o.Addrs, own)
+	b.expect(Held, ``)
+	b.host.dad(true)
+	b.expect(Pending, addFirst)
+	b.host.dad(true)
+	b.expect(Up, `
+		steer ours [`+first+`/128]
+		engine translator
+		ip route append `+mainRoute)
+}
+
 // A link that goes down takes the address with it. Nobody is blamed, and there
 // is no way until DAD is over again.
 func TestHoldLosesAddress(t *testing.T) {
@@ -66,7 +101,7 @@ func TestHoldLosesAddress(t *testing.T) {
 	addr := b.host.o.Addrs[0]
 	b.host.dropAddr(addr.Prefix.Addr())
 	b.host.dropAddr(netip.MustParseAddr(first))
-	b.expect(Held, noRoute+"\nsteer suspend")
+	b.expect(Held, noRoute+"\n"+delFirst+"\nsteer suspend")
 	b.expect(Held, ``)
 	b.host.o.Routes, b.host.o.Links[0].Up = slices.Clone(routes), true
 	b.host.o.Addrs = append(b.host.o.Addrs, addr)
@@ -90,7 +125,7 @@ func TestHoldThenAddressRemoved(t *testing.T) {
 	b.host.o.PREF64 = nil
 	b.expect(Held, noRoute)
 	b.host.dropAddr(netip.MustParseAddr(first))
-	b.expect(Held, "steer suspend")
+	b.expect(Held, delFirst+"\nsteer suspend")
 	b.host.o.PREF64 = p
 	b.expect(Pending, addFirst)
 	b.host.dad(true)

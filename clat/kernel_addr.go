@@ -3,6 +3,7 @@ package clat
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -90,9 +91,12 @@ func lifetime(seconds uint32) time.Duration {
 var ErrIPv6Off = errors.New("IPv6 is switched off on this interface")
 
 // AddCLATAddr adds a as /128 without prefix route and with preferred lifetime
-// 0. Its valid lifetime has no end: an address whose DAD fails is kept by the
+// 0, and gives it an address label of its own. Its valid lifetime has no end: an address whose DAD fails is kept by the
 // kernel, flagged, only if it is permanent.
 func (k *Kernel) AddCLATAddr(link int, a netip.Addr) error {
+	if err := k.labelAddr(a); err != nil {
+		return fmt.Errorf("address label: %w", err)
+	}
 	req := k.request(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
 	msg := nl.NewIfAddrmsg(unix.AF_INET6)
 	msg.Prefixlen = 128
@@ -116,7 +120,7 @@ func (k *Kernel) AddCLATAddr(link int, a netip.Addr) error {
 	return err
 }
 
-// DelCLATAddr removes a.
+// DelCLATAddr removes a and its label.
 func (k *Kernel) DelCLATAddr(link int, a netip.Addr) error {
 	req := k.request(unix.RTM_DELADDR, unix.NLM_F_ACK)
 	msg := nl.NewIfAddrmsg(unix.AF_INET6)
@@ -126,7 +130,10 @@ func (k *Kernel) DelCLATAddr(link int, a netip.Addr) error {
 	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, a.AsSlice()))
 	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, a.AsSlice()))
 	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	return unlessGone(err)
+	if err = unlessGone(err); err != nil {
+		return err
+	}
+	return k.unlabelAddr(a)
 }
 
 // unlessGone turns the errors that say "there is no such thing" into nil.

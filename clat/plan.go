@@ -170,6 +170,9 @@ func (p *planner) desired(l Link, n int) Desired {
 		d.Why = why
 		return d
 	}
+	if why := o.whyNoCLATAddr(l, c); why != "" {
+		return hold(why)
+	}
 
 	p.taken[v4] = "is the IPv4 address of the CLAT on " + l.Name
 	d.CLAT = &CLAT{

@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,7 +39,7 @@ func (before Snapshot) Diff(after Snapshot) []string {
 	return diff
 }
 
-// Snapshot records the host's links, addresses, routes of all tables, rules,
+// Snapshot records the host's links, addresses, routes of all tables, rules, address labels,
 // multicast groups, proxy neighbours, queueing disciplines and programs.
 func (h *Host) Snapshot() (Snapshot, error) {
 	links, err := dump(h.Netlink.LinkList)
@@ -56,6 +57,7 @@ func (h *Host) Snapshot() (Snapshot, error) {
 		func() error { return s.addAddresses(h, name) },
 		func() error { return s.addRoutes(h, name) },
 		func() error { return s.addRules(h) },
+		func() error { return s.addLabels(h) },
 		func() error { return s.addProxies(h, name) },
 		func() error { return s.addPrograms(h, links) },
 		func() error { return s.addGroups(h) },
@@ -99,6 +101,38 @@ func (s *Snapshot) addRules(h *Host) error {
 		s.addf("rule family %d %s", r.Family, r)
 	}
 	return err
+}
+
+// addLabels records the policy table of RFC 6724.
+func (s *Snapshot) addLabels(h *Host) error {
+	return h.Do(func() error {
+		labels, err := dump(func() ([][]byte, error) {
+			req := nl.NewNetlinkRequest(unix.RTM_GETADDRLABEL, unix.NLM_F_DUMP)
+			req.AddRawData(append([]byte{unix.AF_INET6}, make([]byte, 11)...)) // struct ifaddrlblmsg
+			return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDRLABEL)
+		})
+		for _, m := range labels {
+			if len(m) < 12 {
+				continue
+			}
+			attrs, err := nl.ParseRouteAttr(m[12:])
+			if err != nil {
+				return err
+			}
+			var a netip.Addr
+			var label []byte
+			for _, at := range attrs {
+				switch at.Attr.Type {
+				case 1: // IFAL_ADDRESS
+					a, _ = netip.AddrFromSlice(at.Value)
+				case 2: // IFAL_LABEL
+					label = at.Value
+				}
+			}
+			s.addf("address label %s/%d %x", a, m[2], label)
+		}
+		return err
+	})
 }
 
 func (s *Snapshot) addProxies(h *Host, name map[int]string) error {
