@@ -107,7 +107,7 @@ func actorPath(t *testing.T) string {
 			return
 		}
 		_, err = io.Copy(to, self)
-		actor.err = errors.Join(err, to.Close(), os.Chmod(binaries.dir, 0o755))
+		actor.err = errors.Join(err, to.Close())
 	})
 	if actor.err != nil {
 		t.Fatal(actor.err)

@@ -58,6 +58,9 @@ func TestMain(m *testing.M) {
 		flag.Set("test.parallel", "12")
 	}
 	dir, err := os.MkdirTemp("", "tnat64-e2e-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755) // other users run these programs, too
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -49,7 +49,7 @@ func note(c chan struct{}) {
 	}
 }
 
-func (d *fakeDaemon) Nudge(control.Nudge) error { return nil }
+func (d *fakeDaemon) Nudge(control.Nudge, control.Peer) error { return nil }
 
 func (d *fakeDaemon) Trace(see func(string, engine.Seen)) error {
 	d.mu.Lock()
@@ -110,7 +110,7 @@ func daemon(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	}
 	d := &fakeDaemon{asked: make(chan struct{}, 1), traced: make(chan struct{}, 1), end: func() {}}
-	s, err := control.NewServer(ts.MkAbs(args[0]), d, slog.New(slog.DiscardHandler))
+	s, err := control.NewServer(ts.MkAbs(args[0]), d, slog.New(slog.DiscardHandler), uint32(os.Getuid()))
 	ts.Check(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
@@ -21,13 +20,15 @@ type ngSink struct {
 	ng   *pcapgo.NgWriter
 }
 
+// createTrace creates the file name with mode 0600, see createPrivate; "-" is
+// stdout.
 func createTrace(name string, stdout io.Writer) (*ngSink, error) {
 	s := &ngSink{name: name}
 	w := stdout
 	if name == "-" {
 		s.name = "standard output"
 	} else {
-		f, err := os.Create(name)
+		f, err := createPrivate(name)
 		if err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -15,8 +16,9 @@ import (
 // nudgeTimeout is how long a network manager's hook may be kept waiting.
 const nudgeTimeout = time.Second
 
-// runNudge tells the daemon that the network has changed. It is for hooks, so
-// that it neither takes long nor complains when no daemon runs.
+// runNudge tells the daemon that the network has changed. Hooks of network
+// managers run it: it returns after nudgeTimeout at most, and does not complain
+// where no daemon runs or answers.
 func runNudge(socket string, args []string, stdout, _ io.Writer) error {
 	flags := newFlags("nudge")
 	var n control.Nudge
@@ -28,8 +30,9 @@ func runNudge(socket string, args []string, stdout, _ io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return badFlags(err, stdout, "tnat64ctl nudge -h lists the flags", func(w io.Writer) {
 			fmt.Fprint(w, "usage: tnat64ctl nudge [-interface NAME [-dns ADDRESS,...]]\n\n"+
-				"Tells tnat64d to look at the network again. Network managers' hooks do; it\n"+
-				"takes a second at most, and is silent if tnat64d does not run.\n\n")
+				"Tells tnat64d to look at the network again. Hooks of network managers run it.\n"+
+				"It takes a second at most, and is silent if tnat64d does not run. Only root may\n"+
+				"nudge, as it may name other DNS servers.\n\n")
 			printFlags(w, flags)
 		})
 	}
@@ -41,7 +44,10 @@ func runNudge(socket string, args []string, stdout, _ io.Writer) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), nudgeTimeout)
 	defer cancel()
-	control.NewClient(socket).Nudge(ctx, n)
+	err := control.NewClient(socket).Nudge(ctx, n)
+	if errors.Is(err, control.ErrRootOnly) || errors.Is(err, control.ErrForbidden) {
+		return err
+	}
 	return nil
 }
 

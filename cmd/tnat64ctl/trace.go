@@ -18,11 +18,14 @@ Shows packets as the running tnat64d translates or drops them, a line for each,
 until Ctrl-C. A super-packet is one packet, with all its bytes. The kernel
 engine pauses meanwhile, so that every packet is seen, and things are slower.
 
+Only root may trace, as it shows the packets of all users.
+
 With -w, packets are written to FILE in the pcapng format and no lines are
 printed: each packet as it came, and behind it what came out, both with the
-verdict and the reason as comments. "-w -" is standard output:
+verdict and the reason as comments. Only its owner can read FILE (mode 0600).
+"-w -" is standard output:
 
-  tnat64ctl trace -w - | wireshark -k -i -
+  sudo tnat64ctl trace -w - | wireshark -k -i -
 
 With -json, a line of JSON for each packet.
 

@@ -53,7 +53,7 @@ func (b backend) Trace(see func(uplink string, p engine.Seen)) error {
 	return failed
 }
 
-func (b backend) Nudge(n control.Nudge) error {
-	b.d.post(nudged{n})
+func (b backend) Nudge(n control.Nudge, by control.Peer) error {
+	b.d.post(nudged{n, by})
 	return nil
 }

@@ -68,9 +68,12 @@ type (
 	reload        struct{}                      // SIGHUP
 	dnsChanged    struct{}                      // the resolvers of some link
 	woken         struct{ after time.Duration } // 0: logind says so, and not for how long
-	nudged        struct{ control.Nudge }
-	asked         struct{ f func() } // by the control socket or the metrics
-	engineEnded   struct {           // by itself
+	nudged        struct {
+		control.Nudge
+		by control.Peer
+	}
+	asked       struct{ f func() } // by the control socket or the metrics
+	engineEnded struct {           // by itself
 		path *path
 		err  error
 	}
@@ -173,8 +176,8 @@ func (d *tnat64d) handle(e event) error {
 		}
 		return nil
 	case nudged:
-		if e.Resolvers != nil {
-			d.nudged.set(e.Interface, e.Resolvers, d.listensTo)
+		if e.Resolvers != nil && d.nudged.set(e.Interface, e.Resolvers, d.listensTo) {
+			d.log.Info("a nudge named the DNS servers of an interface", "iface", e.Interface, "servers", e.Resolvers, "uid", e.by.UID, "pid", e.by.PID)
 		}
 		d.refresh(e.Interface)
 	case woken:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"tnat64d/clat"
@@ -22,19 +23,24 @@ type nudges struct {
 // when one has gone for good.
 const maxNudges = 4 * maxLinks
 
-// set remembers the servers of an interface. If there are too many, those are
-// forgotten that nobody needs now.
-func (n *nudges) set(iface string, servers []netip.Addr, needed func(iface string) bool) {
+// set remembers the DNS servers of an interface, and reports whether they are
+// other ones than before. If too many interfaces are remembered, it forgets
+// those that nobody needs now.
+func (n *nudges) set(iface string, servers []netip.Addr, needed func(iface string) bool) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if slices.Equal(n.resolvers[iface], servers) {
+		return false
+	}
 	delete(n.resolvers, iface)
 	if len(servers) == 0 {
-		return
+		return true
 	}
 	if len(n.resolvers) >= maxNudges {
 		maps.DeleteFunc(n.resolvers, func(other string, _ []netip.Addr) bool { return !needed(other) })
 	}
 	n.resolvers[iface] = servers
+	return true
 }
 
 func (n *nudges) of(iface string) []netip.Addr {

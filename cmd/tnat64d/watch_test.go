@@ -16,9 +16,9 @@ import (
 // watched answers whoever watches.
 type watched struct{}
 
-func (watched) Status() control.Status                { return control.Status{} }
-func (watched) Trace(func(string, engine.Seen)) error { return nil }
-func (watched) Nudge(control.Nudge) error             { return nil }
+func (watched) Status() control.Status                  { return control.Status{} }
+func (watched) Trace(func(string, engine.Seen)) error   { return nil }
+func (watched) Nudge(control.Nudge, control.Peer) error { return nil }
 
 // TestWatchersHearOfPrefixes: what a finder has heard is news for those who
 // watch, also if nothing follows from it.

@@ -22,6 +22,7 @@ import (
 var (
 	ErrNotRunning = errors.New("tnat64d is not running")
 	ErrForbidden  = errors.New("no permission to talk to tnat64d")
+	ErrRootOnly   = errors.New("tnat64d refuses")
 	ErrTooOld     = errors.New("the tnat64d that is running is too old for this")
 	ErrGone       = errors.New("tnat64d has gone away")
 )
@@ -147,6 +148,9 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	var p problem
 	if json.NewDecoder(io.LimitReader(r.Body, maxBody)).Decode(&p) != nil || p.Error == "" {
 		p.Error = r.Status
+	}
+	if r.StatusCode == http.StatusForbidden {
+		return nil, &say.Failure{Err: fmt.Errorf("%w: %s", ErrRootOnly, p.Error), Hint: "run it with sudo; members of the group " + Group + " may use status and watch"}
 	}
 	return nil, fmt.Errorf("tnat64d refuses: %s", p.Error)
 }

@@ -35,7 +35,11 @@ func (l *limited) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if l.slots.take() {
-			return &conn{Conn: c, listener: l}, nil
+			peer, err := peerOf(c)
+			if err != nil {
+				l.complain.say("cannot tell who connected to the control socket, which gets the rights of nobody", "reason", err)
+			}
+			return &conn{Conn: c, listener: l, peer: peer}, nil
 		}
 		c.Close()
 		l.complain.say("too many connections to the control socket at the same time")
@@ -49,6 +53,7 @@ type connKey struct{}
 type conn struct {
 	net.Conn
 	listener *limited
+	peer     Peer
 	once     sync.Once
 
 	spoke, understood atomic.Bool // a byte came, a request came

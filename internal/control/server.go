@@ -35,8 +35,9 @@ type Backend interface {
 	// nothing of what it is shown. Calls of Trace come one after another.
 	Trace(see func(uplink string, p engine.Seen)) error
 
-	// Nudge tells about a change of the network. An error is for the client.
-	Nudge(Nudge) error
+	// Nudge tells about a change of the network, and which root process says
+	// so. An error is for the client.
+	Nudge(Nudge, Peer) error
 }
 
 // limits bound what clients can cost.
@@ -62,12 +63,13 @@ const (
 	maxBody   = 64 << 10
 )
 
-// Server answers on the control socket. Whoever may open the socket may use
-// all of it: the kernel asks for write permission on the file (mode 0660, root
-// and Group), and nothing that a client can ask for breaks the data path.
+// Server answers on the control socket. Members of Group may open it (mode
+// 0660) and read the daemon's state. Requests that change the daemon, or show
+// the packets of other users, are for root: see Peer.
 type Server struct {
 	socket   *socket
 	backend  Backend
+	admins   []uint32 // users besides root with root's rights here
 	limits   limits
 	tracing  tracing
 	complain *complaints
@@ -81,20 +83,20 @@ type Server struct {
 	handlers sync.WaitGroup // Add with mu held and not ended
 }
 
-// NewServer makes the control socket at path; Run answers on it, and has to be
-// called, if only with a context that has ended, to remove it. Its errors are
-// for people.
-func NewServer(path string, b Backend, log *slog.Logger) (*Server, error) {
-	return newServer(path, b, log, ordinary)
+// NewServer creates the control socket at path. Run answers on it; call it in
+// any case, if only with a context that has ended, to remove the socket. Users
+// in admins may do what root may. Errors are for people.
+func NewServer(path string, b Backend, log *slog.Logger, admins ...uint32) (*Server, error) {
+	return newServer(path, b, log, ordinary, admins...)
 }
 
-func newServer(path string, b Backend, log *slog.Logger, l limits) (*Server, error) {
+func newServer(path string, b Backend, log *slog.Logger, l limits, admins ...uint32) (*Server, error) {
 	s, err := listen(path, log)
 	if err != nil {
 		return nil, err
 	}
 	return &Server{
-		socket: s, backend: b, limits: l,
+		socket: s, backend: b, admins: admins, limits: l,
 		tracing:  tracing{backend: b, max: l.traces},
 		complain: &complaints{log: log, kinds: make(map[string]*complaint)},
 		requests: make(slots, l.requests), streams: make(slots, l.streams),
@@ -143,8 +145,8 @@ func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("GET /v1/watch", s.watch)
-	mux.HandleFunc("GET /v1/trace", s.trace)
-	mux.HandleFunc("POST /v1/nudge", s.nudge)
+	mux.HandleFunc("GET /v1/trace", s.adminOnly("only root may trace: it shows the packets of all users", s.trace))
+	mux.HandleFunc("POST /v1/nudge", s.adminOnly("only root may nudge: it may name other DNS servers", s.nudge))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, fmt.Errorf("there is no %s %s", r.Method, r.URL.Path))
 	})
@@ -234,7 +236,7 @@ func (s *Server) nudge(w http.ResponseWriter, r *http.Request) {
 		err = json.Unmarshal(body, &n)
 	}
 	if err == nil {
-		err = s.backend.Nudge(n)
+		err = s.backend.Nudge(n, requester(r))
 	}
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)

@@ -30,6 +30,7 @@ type fake struct {
 	see    func(string, engine.Seen)
 	err    error // of Trace
 	nudges []Nudge
+	by     Peer // of the last nudge
 	asked  int
 }
 
@@ -47,13 +48,13 @@ func (f *fake) Trace(see func(string, engine.Seen)) error {
 	return f.err
 }
 
-func (f *fake) Nudge(n Nudge) error {
+func (f *fake) Nudge(n Nudge, by Peer) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if n.Interface == "nope0" {
 		return errors.New("there is no interface nope0")
 	}
-	f.nudges = append(f.nudges, n)
+	f.nudges, f.by = append(f.nudges, n), by
 	return nil
 }
 
@@ -115,7 +116,7 @@ type running struct {
 func start(t *testing.T, l limits) *running {
 	t.Helper()
 	r := &running{fake: new(fake), path: filepath.Join(t.TempDir(), "run", "tnat64d.sock"), log: new(buffer)}
-	s, err := newServer(r.path, r.fake, slog.New(slog.NewTextHandler(r.log, nil)), l)
+	s, err := newServer(r.path, r.fake, slog.New(slog.NewTextHandler(r.log, nil)), l, uint32(os.Getuid()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,6 +185,9 @@ func TestNudge(t *testing.T) {
 	}
 	if len(r.fake.nudges) != 1 || fmt.Sprint(r.fake.nudges[0]) != fmt.Sprint(want) {
 		t.Errorf("the daemon was told %v", r.fake.nudges)
+	}
+	if me := (Peer{UID: uint32(os.Getuid()), PID: int32(os.Getpid())}); r.fake.by != me {
+		t.Errorf("the daemon was told that %+v nudges, and it was %+v", r.fake.by, me)
 	}
 	if err := r.Nudge(t.Context(), Nudge{Interface: "nope0"}); err == nil || !strings.Contains(err.Error(), "there is no interface nope0") {
 		t.Errorf("error %v", err)
@@ -277,6 +281,7 @@ func TestWatchEndsWithServer(t *testing.T) {
 	if !errors.Is(err, ErrGone) {
 		t.Errorf("error %v, want %v", err, ErrGone)
 	}
+	r.stop() // it has ended: streams end before the socket goes
 	if _, err := os.Lstat(r.path); !os.IsNotExist(err) {
 		t.Errorf("the socket is still there: %v", err)
 	}
@@ -464,19 +469,10 @@ func TestPermission(t *testing.T) {
 	if err != nil || fi.Mode().Perm() != 0o660 {
 		t.Fatalf("mode %v, %v", fi.Mode(), err)
 	}
-	if os.Getuid() != 0 {
-		if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
-			t.Fatal("needs root: to become somebody else")
-		}
-		t.Skip("needs root: to become somebody else")
-	}
-	for dir := r.path; dir != os.TempDir() && dir != "/"; {
-		dir = filepath.Dir(dir)
-		if fi, err := os.Stat(dir); err == nil {
-			os.Chmod(dir, fi.Mode()|0o011)
-		}
-	}
-	if err := asNobody(t, r.path); !errors.Is(err, ErrForbidden) {
+	needUsers(t)
+	openUp(r.path)
+	_, err = dialAs(r.path)
+	if err := NewClient(r.path).explain(err); !errors.Is(err, ErrForbidden) {
 		t.Errorf("nobody gets %v, want %v", err, ErrForbidden)
 	}
 	r.works(t)

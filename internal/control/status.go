@@ -6,6 +6,10 @@
 //	GET /v1/trace    a Record per packet, one JSON object per line; see Filter
 //	POST /v1/nudge   a Nudge: somebody knows that the network has changed
 //
+// Whoever may open the socket may read the state with status and watch. Only
+// root may trace, which shows the packets of all users, and nudge, which may
+// name DNS servers; others get status 403.
+//
 // What is no success has a body {"error":"..."}. Streams have an empty line now
 // and then. A request needs a connection of its own; a client that sends no
 // request for 5 s, or takes nothing of a stream for a minute, is disconnected.
