@@ -12,12 +12,27 @@ type Leftover struct {
 	Addr netip.Addr
 }
 
+// Remains is the host as CleanUp needs it. Removing what is not there is not an
+// error.
+type Remains interface {
+	Observe() (Observed, error)
+	DelCLATAddr(link int, a netip.Addr) error
+	// DelSourceRules removes every rule of ours, and what it leads to.
+	DelSourceRules() error
+	// DelLabels removes every address label of ours.
+	DelLabels() error
+	// DelFormerProxy and DelFormerRoutes remove what versions left that made
+	// the kernel forward: a proxy neighbour entry; IPv6 rules and routes of o.
+	DelFormerProxy(link int, a netip.Addr) error
+	DelFormerRoutes(o Observed) error
+}
+
 // CleanUp removes the CLAT addresses and rules that a killed predecessor left on
 // the host, and restores the sysctls that a former version changed. It finds
 // addresses by the journal and by [Protocol]. Call it with the journal locked:
 // then they do not belong to a running daemon. TUN, routes into it and
 // translators have vanished with their process.
-func CleanUp(k *Kernel, j *Journal) ([]Leftover, []Change, error) {
+func CleanUp(h Remains, j *Journal) ([]Leftover, []Change, error) {
 	var (
 		restored []Change
 		errs     []error
@@ -27,12 +42,12 @@ func CleanUp(k *Kernel, j *Journal) ([]Leftover, []Change, error) {
 		restored, err = restoreSysctls(j)
 		errs = append(errs, err)
 	}
-	removed, err := cleanUpAddrs(k, j)
+	removed, err := cleanUpAddrs(h, j)
 	return removed, restored, errors.Join(append(errs, err)...)
 }
 
-func cleanUpAddrs(k *Kernel, j *Journal) ([]Leftover, error) {
-	o, err := k.Observe()
+func cleanUpAddrs(h Remains, j *Journal) ([]Leftover, error) {
+	o, err := h.Observe()
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +66,7 @@ func cleanUpAddrs(k *Kernel, j *Journal) ([]Leftover, error) {
 		if !a.looksLikeCLAT() || a.Protocol != Protocol && !noted[e] {
 			continue
 		}
-		if err := errors.Join(k.delProxy(Leftover(e), a.Link), k.DelCLATAddr(a.Link, e.Addr)); err != nil {
+		if err := errors.Join(h.DelFormerProxy(a.Link, e.Addr), h.DelCLATAddr(a.Link, e.Addr)); err != nil {
 			errs = append(errs, fmt.Errorf("remove leftover address %s from %s: %w", e.Addr, e.Link, err))
 			delete(noted, e)
 			continue
@@ -62,23 +77,17 @@ func cleanUpAddrs(k *Kernel, j *Journal) ([]Leftover, error) {
 	// its link, or another program removed it and left the proxy neighbour.
 	for e := range noted {
 		if l, ok := o.linkByName(e.Link); ok {
-			errs = append(errs, k.delProxy(Leftover(e), l.Index))
+			errs = append(errs, h.DelFormerProxy(l.Index, e.Addr))
 		}
 		if err := j.Del(e.Link, e.Addr); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	if err := k.cleanUpLabels(); err != nil {
+	if err := h.DelLabels(); err != nil {
 		errs = append(errs, fmt.Errorf("remove leftover address labels: %w", err))
 	}
-	if err := errors.Join(k.cleanUpFormerRoutes(o), k.cleanUpRules()); err != nil {
+	if err := errors.Join(h.DelFormerRoutes(o), h.DelSourceRules()); err != nil {
 		errs = append(errs, fmt.Errorf("remove leftover routes: %w", err))
 	}
 	return removed, errors.Join(errs...)
-}
-
-// looksLikeCLAT is the second look before a journal's word is taken for it:
-// nobody else adds a permanent, deprecated /128 without prefix route.
-func (a Addr) looksLikeCLAT() bool {
-	return a.Prefix.Addr().Is6() && a.Prefix.Bits() == 128 && a.Deprecated && a.NoRoute && a.Valid == Forever
 }

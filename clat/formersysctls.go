@@ -9,13 +9,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
-// Former versions made the kernel forward where BPF was refused. They changed sysctls, which their journal records, and added proxy
-// neighbours, a rule and routes. This file restores what such a version left
+// Former versions made the kernel forward where BPF was refused. They changed
+// sysctls, which their journal records, and added proxy neighbours, a rule and
+// routes. This file restores what such a version left
 // behind when it was killed and then replaced; this version changes no sysctl.
 
 // Sysctl names net.ipv6.conf.LINK.KEY. LINK may be "all" or "default".
@@ -82,36 +80,4 @@ func (c Change) undo() (bool, error) {
 	}
 	_, err = f.WriteAt([]byte(strconv.Itoa(c.Was)), 0)
 	return err == nil, err
-}
-
-// delProxy removes a proxy neighbour entry.
-func (k *Kernel) delProxy(e Leftover, link int) error {
-	err := k.handle.NeighDel(&netlink.Neigh{LinkIndex: link, Family: unix.AF_INET6, Flags: netlink.NTF_PROXY, IP: e.Addr.AsSlice()})
-	if !errors.Is(err, unix.ENOENT) {
-		return unlessGone(err)
-	}
-	return nil
-}
-
-// cleanUpFormerRoutes removes the IPv6 rules and routes of former versions.
-func (k *Kernel) cleanUpFormerRoutes(o Observed) error {
-	rules, err := retryDump(func() ([]netlink.Rule, error) { return k.handle.RuleList(unix.AF_INET6) })
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
-		err = nil // a kernel without IPv6 policy routing
-	}
-	errs := []error{err}
-	for _, r := range rules {
-		if r.Protocol == Protocol && r.Table == Protocol {
-			r.Family = unix.AF_INET6
-			if err := k.handle.RuleDel(&r); !errors.Is(err, unix.ENOENT) {
-				errs = append(errs, err)
-			}
-		}
-	}
-	for _, r := range o.Routes {
-		if r.IPv6 && r.Protocol == Protocol && r.Table == Protocol {
-			errs = append(errs, k.DelRoute(r))
-		}
-	}
-	return errors.Join(errs...)
 }

@@ -80,7 +80,7 @@ func (k *Kernel) Observe() (Observed, error) {
 	}
 	o.Links = linksOf(links)
 	for i := range o.Links {
-		o.Links[i].sysctls(o)
+		readSysctls(&o.Links[i], o)
 		if l := &o.Links[i]; l.mayBeUplink() && o.hasIPv6Default(l.Index) {
 			l.Programs = k.foreignCLATs(l.Index)
 		}
@@ -130,22 +130,13 @@ func kind(l netlink.Link) string {
 
 // sysctls reads what netlink does not tell, of the links where it matters: a
 // host may have a thousand links, and this runs after every change.
-func (l *Link) sysctls(o Observed) {
+func readSysctls(l *Link, o Observed) {
 	if o.hasIPv6Default(l.Index) || o.hasGlobalIPv6(l.Index) {
 		l.MTU6 = MTU6(sysctl("ipv6", l.Name, "mtu"))
 	}
 	if strings.HasPrefix(l.Alias, AliasPrefix) {
 		l.RPFilter = max(sysctl("ipv4", "all", "rp_filter"), sysctl("ipv4", l.Name, "rp_filter"))
 	}
-}
-
-func (o Observed) hasGlobalIPv6(link int) bool {
-	for _, a := range o.Addrs {
-		if ip := a.Prefix.Addr(); a.Link == link && ip.Is6() && !ip.IsLinkLocalUnicast() && !ip.IsLoopback() {
-			return true
-		}
-	}
-	return false
 }
 
 // sysctl reads net.FAMILY.conf.LINK.KEY, in the network namespace of the

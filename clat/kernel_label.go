@@ -101,8 +101,8 @@ func parseLabel(m []byte) (netip.Addr, bool) {
 	return a, ours && a.IsValid()
 }
 
-// cleanUpLabels removes the labels that a killed predecessor left.
-func (k *Kernel) cleanUpLabels() error {
+// DelLabels removes the labels that a killed predecessor left.
+func (k *Kernel) DelLabels() error {
 	as, err := k.labelled()
 	errs := []error{err}
 	for _, a := range as {

@@ -30,7 +30,7 @@ func TestAddressLabel(t *testing.T) {
 		}
 	}
 	want(b)
-	if err := k.cleanUpLabels(); err != nil {
+	if err := k.DelLabels(); err != nil {
 		t.Error(err)
 	}
 	want()

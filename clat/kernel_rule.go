@@ -87,9 +87,9 @@ func (k *Kernel) unreachables(table int) ([]netlink.Route, error) {
 	return k.listRoutes(unix.AF_INET, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TYPE)
 }
 
-// cleanUpRules removes the rules that a killed predecessor left, and their
+// DelSourceRules removes the rules that a killed predecessor left, and their
 // routes; those into its TUN are gone.
-func (k *Kernel) cleanUpRules() error {
+func (k *Kernel) DelSourceRules() error {
 	rules, err := k.ipv4Rules()
 	errs := []error{err}
 	for _, r := range rules {

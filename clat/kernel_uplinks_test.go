@@ -168,7 +168,7 @@ func TestKernelWalk(t *testing.T) {
 	}
 
 	// Foreign hands.
-	must(t, k.cleanUpRules())
+	must(t, k.DelSourceRules())
 	b.pass()
 	if b.pass(); len(b.o.Rules) != 2 {
 		t.Errorf("rules not put back: %v", b.o.Rules)
@@ -248,7 +248,7 @@ func TestKernelGuards(t *testing.T) {
 	if b.o.Memory.CLATs[0].IPv4.String() != "192.0.0.1" || len(b.rec.guards) != 1 {
 		t.Fatalf("guards %v", b.rec.guards)
 	}
-	must(t, k.cleanUpRules()) // whoever did that
+	must(t, k.DelSourceRules()) // whoever did that
 	received := func() uint64 { return byName(t, k, "to-eth0").Attrs().Statistics.RxPackets }
 	c, err := dialUDP(t, "192.0.0.1")
 	must(t, err)

@@ -159,3 +159,9 @@ func (o Observed) addr(link int, a netip.Addr) (Addr, bool) {
 	}
 	return Addr{}, false
 }
+
+// looksLikeCLAT is the second look before a journal's word is taken for it:
+// nobody else adds a permanent, deprecated /128 without prefix route.
+func (a Addr) looksLikeCLAT() bool {
+	return a.Prefix.Addr().Is6() && a.Prefix.Bits() == 128 && a.Deprecated && a.NoRoute && a.Valid == Forever
+}

@@ -216,15 +216,6 @@ func (c *running) bringUpTUN(o Observed, want *CLAT) error {
 	return nil
 }
 
-func (t TUNLink) matches(o Observed) bool {
-	l, ok := o.linkByIndex(t.Index)
-	if !ok || !l.Up || l.Alias != t.Alias || l.MTU != int(t.MTU) {
-		return false
-	}
-	_, ok = o.addr(t.Index, t.IPv4)
-	return ok
-}
-
 func (c *running) bringUpSteering(_ Observed, want *CLAT) error {
 	ours := want.Ours()
 	// Nothing reports it when somebody removes BPF programs. But what follows

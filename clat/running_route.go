@@ -21,11 +21,11 @@ func (c *running) bringUpRoutes(o Observed, want *CLAT, sourceRule bool) error {
 		routes = append(routes, c.ownRoute(main))
 	}
 	for _, rt := range routes {
-		if slices.Contains(c.routes, rt) && (slices.Contains(o.Routes, rt) || !c.allow(rt.what(want.TUN))) {
+		if slices.Contains(c.routes, rt) && (slices.Contains(o.Routes, rt) || !c.allow(describeRoute(rt, want.TUN))) {
 			continue
 		}
 		if err := c.rec.host.AddRoute(rt); err != nil {
-			return fmt.Errorf("add %s: %w", rt.what(want.TUN), err)
+			return fmt.Errorf("add %s: %w", describeRoute(rt, want.TUN), err)
 		}
 		if !slices.Contains(c.routes, rt) {
 			c.routes = append(c.routes, rt)
@@ -45,7 +45,7 @@ func (c *running) ownRoute(main Route) Route {
 	return main
 }
 
-func (r Route) what(tun string) string {
+func describeRoute(r Route, tun string) string {
 	if r.Table == TableMain {
 		return "IPv4 default route on " + tun
 	}
@@ -98,7 +98,7 @@ func (c *running) dropRoutes(which func(Route) bool) error {
 			return false
 		}
 		if err := c.rec.host.DelRoute(rt); err != nil {
-			errs = append(errs, fmt.Errorf("remove %s: %w", rt.what(c.tunName), err))
+			errs = append(errs, fmt.Errorf("remove %s: %w", describeRoute(rt, c.tunName), err))
 		}
 		return true
 	})

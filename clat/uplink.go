@@ -141,3 +141,14 @@ func (o Observed) uplinkMTU(l Link) MTU6 {
 	}
 	return m
 }
+
+// hasGlobalIPv6 reports whether a link has an IPv6 address of more than its
+// own scope.
+func (o Observed) hasGlobalIPv6(link int) bool {
+	for _, a := range o.Addrs {
+		if ip := a.Prefix.Addr(); a.Link == link && ip.Is6() && !ip.IsLinkLocalUnicast() && !ip.IsLoopback() {
+			return true
+		}
+	}
+	return false
+}
