@@ -36,6 +36,7 @@ const interfaceFlags = unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.
 // The kernel keeps a flow on one queue by the symmetric hash of its addresses
 // and ports, and prefers the queue on which packets of that flow were last
 // written: who answers on the queue he read from keeps both directions there.
+// Fragments have no ports and go elsewhere: see [Device.SetQueueProgram].
 //
 // An error wraps fs.ErrExist if there is an interface of that name already,
 // fs.ErrNotExist if the system has no TUN driver, fs.ErrPermission if the
@@ -81,6 +82,24 @@ func open(name string, queues int) (_ *Device, err error) {
 		return nil, fmt.Errorf("create TUN interface %q: %w", d.Name, err)
 	}
 	return d, nil
+}
+
+// SetQueueProgram makes a BPF program of type BPF_PROG_TYPE_SOCKET_FILTER choose
+// the queue of each packet instead of the kernel: it returns a number, the queue
+// is that number modulo the number of queues. program is its descriptor, which
+// may be closed afterwards.
+func (d *Device) SetQueueProgram(program int) error {
+	conn, err := d.Queues[0].file.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("choose the queues of TUN interface %q: %w", d.Name, err)
+	}
+	ctlErr := conn.Control(func(fd uintptr) {
+		err = unix.IoctlSetPointerInt(int(fd), unix.TUNSETSTEERINGEBPF, program)
+	})
+	if err := errors.Join(ctlErr, err); err != nil {
+		return fmt.Errorf("choose the queues of TUN interface %q: %w", d.Name, err)
+	}
+	return nil
 }
 
 // Close closes all queues, and with the last of them the interface vanishes. A

@@ -53,6 +53,21 @@ func (q *Queue) Write(buf []byte, off int, h VnetHeader) error {
 	return err
 }
 
+// Empty reports whether no packet waits to be read. It is false where that
+// cannot be found out.
+func (q *Queue) Empty() bool {
+	conn, err := q.file.SyscallConn()
+	if err != nil {
+		return false
+	}
+	empty := false
+	err = conn.Control(func(fd uintptr) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		empty = n == 0 && err == nil
+	})
+	return err == nil && empty
+}
+
 // Close closes the queue. A reader that is waiting returns an error that wraps
 // os.ErrClosed. To close it again is no error.
 func (q *Queue) Close() error {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 
@@ -52,6 +53,8 @@ type path struct {
 	kernel *steer.Steering
 	past   stats // of engines that have ended
 
+	progress atomic.Pointer[[]*steer.Progress] // of each queue; nil: nothing is steered
+
 	router netip.Addr // what SetRouter was given
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when engine has
@@ -87,7 +90,12 @@ func (t openTUN) Close() error {
 }
 
 func (d *datapath) Steer(uplink, tun int, ours []netip.Prefix) (clat.Steering, error) {
-	s, err := steer.New(steer.Config{Uplink: uplink, TUN: tun, Ours: ours, KernelEngine: d.engine != config.EngineUser})
+	d.mu.Lock()
+	p := d.paths[tun]
+	d.mu.Unlock()
+	s, err := steer.New(steer.Config{
+		Uplink: uplink, TUN: tun, Ours: ours, Queues: len(p.device.Queues), KernelEngine: d.engine != config.EngineUser,
+	})
 	if refused := (*steer.Error)(nil); errors.As(err, &refused) && refused.Refused() && d.engine != config.EngineKernel {
 		return nil, &clat.SteeringRefused{Why: strings.TrimPrefix(err.Error(), "steer: "), Err: err}
 	}
@@ -102,9 +110,12 @@ func (d *datapath) Steer(uplink, tun int, ours []netip.Prefix) (clat.Steering, e
 			Err:  refused,
 		}
 	}
+	if err := p.order(s); err != nil {
+		s.Close()
+		return nil, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p := d.paths[tun]
 	p.kernel, p.steered, p.index = s, s.Attached(), uplink
 	return &steering{Steering: s, path: p}, nil
 }
@@ -145,7 +156,7 @@ func (d *datapath) Run(t clat.TUN, tr *siit.Translator) (clat.Engine, error) {
 		queues = append(queues, q)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	e := engine.New(engine.Options{Queues: queues, Translator: tr, ICMPErrorsPerSecond: d.errorsPerSecond})
+	e := engine.New(engine.Options{Queues: queues, Translator: tr, ICMPErrorsPerSecond: d.errorsPerSecond, OnFinished: p.finished})
 	d.mu.Lock()
 	p.engine, p.cancel, p.ended = e, cancel, make(chan struct{})
 	p.show()

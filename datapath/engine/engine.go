@@ -59,6 +59,11 @@ type Options struct {
 	// refused.Packets are lent for the duration of the call. Each queue calls
 	// from its own goroutine, and does nothing else meanwhile.
 	OnRefused func(packet []byte, refused siit.Result) (again bool)
+
+	// OnFinished, if set, is called for every packet that was read from
+	// Queues[queue], after everything that came of it has been written. Each
+	// queue calls from its own goroutine.
+	OnFinished func(queue int)
 }
 
 // Engine pumps packets through a translator.
@@ -66,6 +71,7 @@ type Engine struct {
 	translator atomic.Pointer[siit.Translator]
 	errors     errorLimits
 	onRefused  func(packet []byte, refused siit.Result) (again bool)
+	onFinished func(queue int)
 	trace      atomic.Pointer[func(Seen)] // nil: nobody listens
 	icmp       icmpFragments
 	workers    []*worker
@@ -74,14 +80,14 @@ type Engine struct {
 
 // New builds an Engine. It does nothing before Run.
 func New(o Options) *Engine {
-	e := &Engine{onRefused: o.OnRefused, errors: newErrorLimits(o.ICMPErrorsPerSecond)}
+	e := &Engine{onRefused: o.OnRefused, onFinished: o.OnFinished, errors: newErrorLimits(o.ICMPErrorsPerSecond)}
 	e.translator.Store(o.Translator)
 	// The queues share the identification space of 16 bits: they start at
 	// equal distances from each other.
 	seed := rand.Uint32()
 	for i, q := range o.Queues {
 		id := seed + uint32(i)<<16/uint32(len(o.Queues))
-		e.workers = append(e.workers, newWorker(e, q, uint16(id)))
+		e.workers = append(e.workers, newWorker(e, i, q, uint16(id)))
 	}
 	return e
 }

@@ -23,6 +23,7 @@ const maxReadErrors = 100
 // worker is the goroutine of one queue and all that it needs.
 type worker struct {
 	engine  *Engine
+	index   int // of queue
 	queue   Queue
 	buf     []byte
 	scratch *siit.Scratch
@@ -30,8 +31,8 @@ type worker struct {
 	counters
 }
 
-func newWorker(e *Engine, q Queue, id uint16) *worker {
-	return &worker{engine: e, queue: q, buf: make([]byte, bufferLen), scratch: siit.NewScratch(id)}
+func newWorker(e *Engine, index int, q Queue, id uint16) *worker {
+	return &worker{engine: e, index: index, queue: q, buf: make([]byte, bufferLen), scratch: siit.NewScratch(id)}
 }
 
 // run moves packets until the queue is closed or broken; it never returns nil.
@@ -39,12 +40,16 @@ func (w *worker) run() error {
 	failed := 0
 	for {
 		err := w.step()
+		if errors.Is(err, os.ErrClosed) {
+			return err
+		}
+		// A read that fails has cost a packet as well.
+		if w.engine.onFinished != nil {
+			w.engine.onFinished(w.index)
+		}
 		if err == nil {
 			failed = 0
 			continue
-		}
-		if errors.Is(err, os.ErrClosed) {
-			return err
 		}
 		w.readErrors.Add(1)
 		if failed++; failed == maxReadErrors {

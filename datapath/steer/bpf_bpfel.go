@@ -41,6 +41,14 @@ type bpfPrefix struct {
 	Addr [16]uint8
 }
 
+type bpfQueueState struct {
+	_        structs.HostLayout
+	Sent     uint64
+	Pad1     [15]uint64
+	Finished uint64
+	Pad2     [15]uint64
+}
+
 type bpfTranslation struct {
 	_           structs.HostLayout
 	Clat6Hi     uint64
@@ -65,21 +73,27 @@ type bpfTranslation struct {
 const (
 	bpfMapCounts           = "counts"
 	bpfMapDeclined         = "declined"
+	bpfMapLastSent         = "last_sent"
 	bpfMapOurs             = "ours"
+	bpfMapQueueStates      = "queue_states"
 	bpfMapRouter           = "router"
 	bpfMapTemplate         = "template"
 	bpfMapTranslated       = "translated"
 	bpfMapTranslations     = "translations"
 	bpfProgGsoProbe        = "gso_probe"
+	bpfProgSelectQueue     = "select_queue"
 	bpfProgTunEgress       = "tun_egress"
 	bpfProgTunIngress      = "tun_ingress"
+	bpfProgTunTranslate    = "tun_translate"
 	bpfProgUplinkEgress    = "uplink_egress"
 	bpfProgUplinkIngress   = "uplink_ingress"
 	bpfProgUplinkTranslate = "uplink_translate"
+	bpfVarFlowSeed         = "flow_seed"
 	bpfVarGsoKept          = "gso_kept"
+	bpfVarProcessors       = "processors"
 	bpfVarTunHeaderLen     = "tun_header_len"
 	bpfVarTunIfindex       = "tun_ifindex"
-	bpfVarUplinkHeaderLen  = "uplink_header_len"
+	bpfVarTunQueues        = "tun_queues"
 	bpfVarUplinkIfindex    = "uplink_ifindex"
 	bpfVarUplinkLinkHeader = "uplink_link_header"
 )
@@ -127,8 +141,10 @@ type bpfSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
 	GsoProbe        *ebpf.ProgramSpec `ebpf:"gso_probe"`
+	SelectQueue     *ebpf.ProgramSpec `ebpf:"select_queue"`
 	TunEgress       *ebpf.ProgramSpec `ebpf:"tun_egress"`
 	TunIngress      *ebpf.ProgramSpec `ebpf:"tun_ingress"`
+	TunTranslate    *ebpf.ProgramSpec `ebpf:"tun_translate"`
 	UplinkEgress    *ebpf.ProgramSpec `ebpf:"uplink_egress"`
 	UplinkIngress   *ebpf.ProgramSpec `ebpf:"uplink_ingress"`
 	UplinkTranslate *ebpf.ProgramSpec `ebpf:"uplink_translate"`
@@ -140,7 +156,9 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	Counts       *ebpf.MapSpec `ebpf:"counts"`
 	Declined     *ebpf.MapSpec `ebpf:"declined"`
+	LastSent     *ebpf.MapSpec `ebpf:"last_sent"`
 	Ours         *ebpf.MapSpec `ebpf:"ours"`
+	QueueStates  *ebpf.MapSpec `ebpf:"queue_states"`
 	Router       *ebpf.MapSpec `ebpf:"router"`
 	Template     *ebpf.MapSpec `ebpf:"template"`
 	Translated   *ebpf.MapSpec `ebpf:"translated"`
@@ -151,10 +169,12 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
+	FlowSeed         *ebpf.VariableSpec `ebpf:"flow_seed"`
 	GsoKept          *ebpf.VariableSpec `ebpf:"gso_kept"`
+	Processors       *ebpf.VariableSpec `ebpf:"processors"`
 	TunHeaderLen     *ebpf.VariableSpec `ebpf:"tun_header_len"`
 	TunIfindex       *ebpf.VariableSpec `ebpf:"tun_ifindex"`
-	UplinkHeaderLen  *ebpf.VariableSpec `ebpf:"uplink_header_len"`
+	TunQueues        *ebpf.VariableSpec `ebpf:"tun_queues"`
 	UplinkIfindex    *ebpf.VariableSpec `ebpf:"uplink_ifindex"`
 	UplinkLinkHeader *ebpf.VariableSpec `ebpf:"uplink_link_header"`
 }
@@ -181,7 +201,9 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	Counts       *ebpf.Map `ebpf:"counts"`
 	Declined     *ebpf.Map `ebpf:"declined"`
+	LastSent     *ebpf.Map `ebpf:"last_sent"`
 	Ours         *ebpf.Map `ebpf:"ours"`
+	QueueStates  *ebpf.Map `ebpf:"queue_states"`
 	Router       *ebpf.Map `ebpf:"router"`
 	Template     *ebpf.Map `ebpf:"template"`
 	Translated   *ebpf.Map `ebpf:"translated"`
@@ -192,7 +214,9 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Counts,
 		m.Declined,
+		m.LastSent,
 		m.Ours,
+		m.QueueStates,
 		m.Router,
 		m.Template,
 		m.Translated,
@@ -204,10 +228,12 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
+	FlowSeed         *ebpf.Variable `ebpf:"flow_seed"`
 	GsoKept          *ebpf.Variable `ebpf:"gso_kept"`
+	Processors       *ebpf.Variable `ebpf:"processors"`
 	TunHeaderLen     *ebpf.Variable `ebpf:"tun_header_len"`
 	TunIfindex       *ebpf.Variable `ebpf:"tun_ifindex"`
-	UplinkHeaderLen  *ebpf.Variable `ebpf:"uplink_header_len"`
+	TunQueues        *ebpf.Variable `ebpf:"tun_queues"`
 	UplinkIfindex    *ebpf.Variable `ebpf:"uplink_ifindex"`
 	UplinkLinkHeader *ebpf.Variable `ebpf:"uplink_link_header"`
 }
@@ -217,8 +243,10 @@ type bpfVariables struct {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
 	GsoProbe        *ebpf.Program `ebpf:"gso_probe"`
+	SelectQueue     *ebpf.Program `ebpf:"select_queue"`
 	TunEgress       *ebpf.Program `ebpf:"tun_egress"`
 	TunIngress      *ebpf.Program `ebpf:"tun_ingress"`
+	TunTranslate    *ebpf.Program `ebpf:"tun_translate"`
 	UplinkEgress    *ebpf.Program `ebpf:"uplink_egress"`
 	UplinkIngress   *ebpf.Program `ebpf:"uplink_ingress"`
 	UplinkTranslate *ebpf.Program `ebpf:"uplink_translate"`
@@ -227,8 +255,10 @@ type bpfPrograms struct {
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.GsoProbe,
+		p.SelectQueue,
 		p.TunEgress,
 		p.TunIngress,
+		p.TunTranslate,
 		p.UplinkEgress,
 		p.UplinkIngress,
 		p.UplinkTranslate,

@@ -19,6 +19,7 @@ var plainConfig = siit.Config{Mapping: siit.Mapping{
 // attaching them, and through siit.
 type engineBench struct {
 	s       *Steering
+	queues  *queueStates
 	scratch *siit.Scratch
 	siit    *siit.Translator
 	buf     []byte
@@ -30,7 +31,7 @@ func newEngineBench(t testing.TB, linkHeader bool) *engineBench {
 	needsRoot(t)
 	c := newConstants(1000001, linkHeader, 1000002)
 	// The kernel always puts an Ethernet header in front.
-	c.uplinkHeaderLen, c.tunHeaderLen = ethernetLen, ethernetLen
+	c.tunHeaderLen = ethernetLen
 	s := &Steering{ours: make(map[netip.Prefix]bool)}
 	if err := s.load(c, true); err != nil {
 		t.Fatalf("load: %+v", err)
@@ -39,7 +40,7 @@ func newEngineBench(t testing.TB, linkHeader bool) *engineBench {
 	if err := s.KernelEngine(); err != nil {
 		t.Fatalf("%+v", err)
 	}
-	return &engineBench{s: s, scratch: siit.NewScratch(1)}
+	return &engineBench{s: s, queues: queueMemory(t, s), scratch: siit.NewScratch(1)}
 }
 
 // use makes both translate by the same configuration.
@@ -82,15 +83,26 @@ func translationOf(cfg siit.Config) *Translation {
 type gso struct{ size, segs int }
 
 // kernel gives an IP packet to the program that would see it. translated is
-// what came out, nil if the packet was declined.
+// what came out, nil if the packet was declined: then user space finishes with
+// it at once.
 func (b *engineBench) kernel(t testing.TB, packet []byte, g gso) (translated []byte) {
+	t.Helper()
+	translated = b.run(t, packet, g)
+	if translated == nil {
+		b.queues.finish()
+	}
+	return translated
+}
+
+// run is kernel without user space.
+func (b *engineBench) run(t testing.TB, packet []byte, g gso) (translated []byte) {
 	t.Helper()
 	b.buf = append(b.buf[:0], make([]byte, ethernetLen)...)
 	b.buf = append(b.buf, packet...)
 	program, strip := b.s.objects.TunEgress, ethernetLen
 	if packet[0]>>4 == 6 {
 		b.buf[12], b.buf[13] = 0x86, 0xdd
-		program = b.s.objects.UplinkTranslate
+		program = b.s.objects.TunTranslate
 	} else {
 		b.buf[12], b.buf[13] = 0x08, 0x00
 	}
@@ -105,12 +117,13 @@ func (b *engineBench) kernel(t testing.TB, packet []byte, g gso) (translated []b
 	out := opts.DataOut
 	switch {
 	case len(out) == len(b.buf) && string(out) == string(b.buf):
-		// Left alone, or by uplink_translate redirected as it is.
-		if verdict != pass && verdict != redirect {
+		// Left alone, or by tun_translate redirected as it is, or dropped
+		// since it is not to one of our addresses.
+		if verdict != pass && verdict != redirect && !(verdict == drop && packet[0]>>4 == 6) {
 			t.Fatalf("verdict %#x for an untouched packet: %x", verdict, packet)
 		}
 		return nil
-	case verdict != redirect:
+	case packet[0]>>4 == 4 && verdict != redirect || packet[0]>>4 == 6 && verdict != pass:
 		t.Fatalf("verdict %#x for a packet that was changed: %x", verdict, packet)
 	}
 	if packet[0]>>4 == 4 {

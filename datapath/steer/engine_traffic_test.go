@@ -71,7 +71,12 @@ func (l *lab) engine(t *testing.T, attach Attach, cfg siit.Config) *Steering {
 // ipv4 gives the laptop what programs need, as the daemon does.
 func (l *lab) ipv4(t *testing.T, cfg siit.Config, mtu int) {
 	t.Helper()
-	l.laptop.addr(t, "clat0", clat4.String()+"/32")
+	l.ipv4On(t, "clat0", cfg, mtu)
+}
+
+func (l *lab) ipv4On(t *testing.T, tun string, cfg siit.Config, mtu int) {
+	t.Helper()
+	l.laptop.addr(t, tun, clat4.String()+"/32")
 	l.laptop.route(t, netlink.Route{
 		LinkIndex: l.tun.index,
 		Dst:       &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)},
@@ -208,7 +213,8 @@ func testEngineTCP(t *testing.T, l *lab, s *Steering, super bool) {
 		served <- err
 	}()
 
-	// What crosses the wire upwards, and what arrives on the TUN downwards.
+	// What crosses the wire upwards, and what arrives on the TUN downwards, where
+	// it is seen before it is translated.
 	up, down := l.router.wire(t, "rt0"), l.laptop.wire(t, "clat0")
 	var c net.Conn
 	l.laptop.do(t, func() (err error) {
@@ -239,8 +245,8 @@ func testEngineTCP(t *testing.T, l *lab, s *Steering, super bool) {
 		if !ok || f.vnet.gsoSize != mss || f.vnet.flags&needsCsum == 0 {
 			t.Errorf("no super-packet on the wire, or another: %+v", f.vnet)
 		}
-		f, ok = down.next(t, patience, func(f frame) bool { return f.vnet.gsoType == gsoTCPv4 && len(f.data) > 10000 })
-		if !ok || f.vnet.gsoSize != mss || f.data[0] != 0x45 {
+		f, ok = down.next(t, patience, func(f frame) bool { return f.vnet.gsoType == gsoTCPv6 && len(f.data) > 10000 })
+		if !ok || f.vnet.gsoSize != mss || f.data[0]>>4 != 6 {
 			t.Errorf("no super-packet towards the program, or another: %+v", f.vnet)
 		}
 	}
@@ -527,6 +533,7 @@ func testEngineOff(t *testing.T, l *lab, s *Steering, cfg siit.Config) {
 	if err := s.SetTranslation(translationOf(cfg)); err != nil {
 		t.Fatal(err)
 	}
+	queueMemory(t, s).finish()
 	testEngineUDP(t, l, s, 1452)
 }
 

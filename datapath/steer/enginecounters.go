@@ -32,6 +32,7 @@ const (
 	DeclinedSize                      // must be fragmented or refused
 	DeclinedOffload                   // a super-packet of a kind that is not understood
 	DeclinedMemory                    // the kernel had none
+	DeclinedOrder                     // user space has not finished with an earlier packet of the flow
 
 	// NumDeclined is the number of reasons, for arrays of counters.
 	NumDeclined
@@ -39,7 +40,7 @@ const (
 
 // String returns the kebab-case name.
 func (d Declined) String() string {
-	return [NumDeclined]string{"malformed", "address", "ttl", "header", "protocol", "icmp", "checksum", "size", "offload", "memory"}[d]
+	return [NumDeclined]string{"malformed", "address", "ttl", "header", "protocol", "icmp", "checksum", "size", "offload", "memory", "order"}[d]
 }
 
 // EngineCounters returns the sum over all CPUs. The packets of one moment may
@@ -84,5 +85,6 @@ func (d Declined) Explanation() string {
 		"it is too large for the link",
 		"it is a super-packet of a kind that the kernel engine does not know",
 		"the kernel had no memory",
+		"an earlier packet between the same addresses is still in user space",
 	}[d]
 }

@@ -3,6 +3,7 @@ package steer
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 
 	"github.com/cilium/ebpf"
@@ -11,21 +12,18 @@ import (
 
 // constants are what the programs are loaded with.
 type constants struct {
-	uplink, tun int
-	linkHeader  bool // frames of the uplink begin with an Ethernet header
-	// How many bytes the programs find in front of the IP header.
-	uplinkHeaderLen, tunHeaderLen int
-	kernelEngine, gsoKept         bool
+	uplink, tun  int
+	linkHeader   bool // frames of the uplink begin with an Ethernet header
+	tunHeaderLen int  // how many bytes the programs find in front of the IP header at the TUN
+	queues       int  // of the TUN
+
+	kernelEngine, gsoKept bool
 }
 
 const ethernetLen = 14
 
 func newConstants(uplink int, linkHeader bool, tun int) constants {
-	c := constants{uplink: uplink, tun: tun, linkHeader: linkHeader}
-	if linkHeader {
-		c.uplinkHeaderLen = ethernetLen
-	}
-	return c
+	return constants{uplink: uplink, tun: tun, linkHeader: linkHeader, queues: 1}
 }
 
 // objects are programs and maps in the kernel.
@@ -41,6 +39,7 @@ type steering struct {
 	TunIngress    *ebpf.Program `ebpf:"tun_ingress"`
 	UplinkEgress  *ebpf.Program `ebpf:"uplink_egress"`
 	UplinkIngress *ebpf.Program `ebpf:"uplink_ingress"`
+	SelectQueue   *ebpf.Program `ebpf:"select_queue"`
 }
 
 // Close unloads everything that nothing else holds.
@@ -69,7 +68,7 @@ func load(c constants) (*objects, error) {
 			bpfMaps
 		}
 		err = spec.LoadAndAssign(&some, nil)
-		o.TunIngress, o.UplinkEgress, o.UplinkIngress = some.TunIngress, some.UplinkEgress, some.UplinkIngress
+		o.TunIngress, o.UplinkEgress, o.UplinkIngress, o.SelectQueue = some.TunIngress, some.UplinkEgress, some.UplinkIngress, some.SelectQueue
 		o.bpfMaps = some.bpfMaps
 	}
 	if err != nil {
@@ -96,14 +95,17 @@ func prepare(c constants) (*ebpf.CollectionSpec, error) {
 		specs.TunIfindex.Set(uint32(c.tun)),
 		specs.UplinkIfindex.Set(uint32(c.uplink)),
 		specs.UplinkLinkHeader.Set(flag(c.linkHeader)),
-		specs.UplinkHeaderLen.Set(uint32(c.uplinkHeaderLen)),
 		specs.TunHeaderLen.Set(uint32(c.tunHeaderLen)),
+		specs.TunQueues.Set(uint32(c.queues)),
+		specs.Processors.Set(uint32(ebpf.MustPossibleCPU())),
+		specs.FlowSeed.Set(rand.Uint64()),
 		specs.GsoKept.Set(flag(c.gsoKept)),
 	} {
 		if err != nil {
 			return nil, err
 		}
 	}
+	specs.QueueStates.MaxEntries = uint32(c.queues)
 	return spec, nil
 }
 

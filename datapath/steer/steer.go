@@ -17,6 +17,7 @@ type Config struct {
 	TUN    int            // ifindex of the TUN whose queues user space serves
 	Ours   []netip.Prefix // IPv6: the CLAT address as /128, EAM prefixes
 	Attach Attach
+	Queues int // of the TUN; 0 means 1
 
 	// KernelEngine asks for the programs that translate simple packets. If
 	// the kernel refuses them, New succeeds without: see [Steering.KernelEngine].
@@ -64,7 +65,9 @@ func New(cfg Config) (_ *Steering, err error) {
 		return nil, &Error{"use the TUN", fmt.Errorf("interface %q is none", tun.Attrs().Name)}
 	}
 
-	if err := s.load(newConstants(cfg.Uplink, ethernet, cfg.TUN), cfg.KernelEngine); err != nil {
+	c := newConstants(cfg.Uplink, ethernet, cfg.TUN)
+	c.queues = max(cfg.Queues, 1)
+	if err := s.load(c, cfg.KernelEngine); err != nil {
 		return nil, err
 	}
 	if err := s.SetOurs(cfg.Ours); err != nil {
@@ -72,15 +75,17 @@ func New(cfg Config) (_ *Steering, err error) {
 	}
 	// Packets are taken from the uplink only when they have a way back.
 	hooks := []hook{
-		{tun, ingress, s.objects.TunIngress, "tun_ingress"},
 		{uplink, egress, s.objects.UplinkEgress, "uplink_egress"},
 	}
 	if s.engine == nil {
 		hooks = append(hooks,
+			hook{tun, ingress, s.objects.TunTranslate, "tun_translate"},
 			hook{tun, egress, s.objects.TunEgress, "tun_egress"},
 			hook{uplink, ingress, s.objects.UplinkTranslate, "uplink_translate"})
 	} else {
-		hooks = append(hooks, hook{uplink, ingress, s.objects.UplinkIngress, "uplink_ingress"})
+		hooks = append(hooks,
+			hook{tun, ingress, s.objects.TunIngress, "tun_ingress"},
+			hook{uplink, ingress, s.objects.UplinkIngress, "uplink_ingress"})
 	}
 	if err = s.hooks.attach(s.netlink, cfg.Attach, hooks, attachTCX); err != nil {
 		return nil, err

@@ -9,8 +9,7 @@
 
 // Set by the loader like the variables in maps.h.
 volatile const __u32 gso_kept;          // bpf_skb_change_proto leaves the size of segments alone (kernel 5.14)
-volatile const __u32 uplink_header_len; // bytes in front of the IP header at the uplink's ingress
-volatile const __u32 tun_header_len;    // the same at the TUN's egress: 0, but 14 in BPF_PROG_TEST_RUN
+volatile const __u32 tun_header_len;    // bytes in front of the IP header at the TUN: 0, but 14 in BPF_PROG_TEST_RUN
 
 // slot is a small number on the stack, for a helper that takes its address.
 // Set all of it: without CAP_PERFMON the verifier of 6.1 takes a constant in a
@@ -98,6 +97,7 @@ enum declined {
 	DECLINED_SIZE, // must be fragmented or refused
 	DECLINED_OFFLOAD, // a super-packet of a kind that is not understood
 	DECLINED_MEMORY,
+	DECLINED_ORDER, // user space has not finished with an earlier packet of the flow
 	DECLINED_REASONS,
 };
 

@@ -6,9 +6,15 @@
 //   TUN egress      simple IPv4 of a program         -> translated, uplink
 //                   any other                        -> read by user space
 //   TUN ingress     IPv6 that user space has written -> uplink, by the neighbour table
-//   uplink ingress  simple IPv6 to the CLAT address  -> translated, TUN ingress, as received there
+//                   simple IPv6 to the CLAT address  -> translated, as received there
 //                   other IPv6 to one of ours        -> TUN egress, to be read by user space
+//   uplink ingress  IPv6 to one of ours              -> TUN ingress, or with no kernel engine
+//                                                       TUN egress, to be read by user space
 //   uplink egress   IPv4 of the CLAT, untranslated   -> dropped
+//
+// A redirect to the TUN's ingress goes through the backlog of the CPU. What is
+// translated and what is not passes it in the order of arrival, and only behind
+// it is decided which is which: see order.h.
 //
 // Every program ends in TC_ACT_UNSPEC for what is not its business, which is
 // TCX_NEXT too: other programs and filters on the same hook still run.
@@ -22,6 +28,7 @@
 
 #include "engine.h"
 #include "maps.h"
+#include "order.h"
 #include "packet.h"
 #include "to4.h"
 #include "to6.h"
@@ -48,9 +55,10 @@ static __always_inline bool is_ours(const struct in6_addr *addr)
 	return bpf_map_lookup_elem(&ours, &key.prefix) != NULL;
 }
 
-// steer_in hands an IPv6 packet to user space. The redirect strips the link
-// header, because the TUN has none; a GSO super-packet stays whole.
-static __always_inline int steer_in(struct __sk_buff *skb)
+// steer_in redirects an IPv6 packet to the TUN: with flags 0 to user space. The
+// redirect strips the link header, because the TUN has none; a GSO super-packet
+// stays whole.
+static __always_inline int steer_in(struct __sk_buff *skb, __u64 flags)
 {
 	// A tag that is left is a priority tag. The TUN would write it into the
 	// packet, behind where the MAC addresses were.
@@ -58,8 +66,9 @@ static __always_inline int steer_in(struct __sk_buff *skb)
 		COUNT(failed);
 		return TC_ACT_SHOT;
 	}
-	COUNT(steered_in);
-	return bpf_redirect(tun_ifindex, 0);
+	if (!flags)
+		COUNT(steered_in);
+	return bpf_redirect(tun_ifindex, flags);
 }
 
 // The link header of what goes out; the neighbour table fills in the addresses.
@@ -101,17 +110,6 @@ static __always_inline int from_uplink(struct __sk_buff *skb, bool translate)
 	// Seen only because the interface is promiscuous.
 	if (skb->pkt_type == PACKET_OTHERHOST)
 		return TC_ACT_UNSPEC;
-	if (translate) {
-		switch (to4(skb)) {
-		case TRANSLATED:
-			return bpf_redirect(tun_ifindex, BPF_F_INGRESS);
-		case BROKEN:
-			COUNT(failed);
-			return TC_ACT_SHOT;
-		case DECLINED:
-			break;
-		}
-	}
 	if (load_ipv6(skb, &ip6))
 		return TC_ACT_UNSPEC;
 	if (!is_ours(&ip6.daddr))
@@ -123,7 +121,7 @@ static __always_inline int from_uplink(struct __sk_buff *skb, bool translate)
 		COUNT(left_to_kernel);
 		return TC_ACT_UNSPEC;
 	}
-	return steer_in(skb);
+	return steer_in(skb, translate && current() ? BPF_F_INGRESS : 0);
 }
 
 SEC("tc")
@@ -132,8 +130,9 @@ int uplink_ingress(struct __sk_buff *skb)
 	return from_uplink(skb, false);
 }
 
-// uplink_translate is uplink_ingress with the kernel engine. It is a program of
-// its own, so that a kernel which refuses the engine still steers.
+// uplink_translate is uplink_ingress with the kernel engine, which tun_translate
+// is. Programs of their own, so that a kernel which refuses the engine still
+// steers.
 SEC("tc")
 int uplink_translate(struct __sk_buff *skb)
 {
@@ -144,30 +143,53 @@ SEC("tc")
 int tun_egress(struct __sk_buff *skb)
 {
 	// IPv6 comes from steer_in: user space is to read it.
-	if (skb->protocol != bpf_htons(ETH_P_IP))
-		return TC_ACT_UNSPEC;
-	switch (to6(skb)) {
-	case TRANSLATED:
-		return send_out(skb);
-	case BROKEN:
-		COUNT(failed);
-		return TC_ACT_SHOT;
-	case DECLINED:
-		break;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		switch (to6(skb)) {
+		case TRANSLATED:
+			return send_out(skb);
+		case BROKEN:
+			COUNT(failed);
+			return TC_ACT_SHOT;
+		case DECLINED:
+			break;
+		}
 	}
+	number_packet(skb);
 	return TC_ACT_UNSPEC;
 }
 
-SEC("tc")
-int tun_ingress(struct __sk_buff *skb)
+// from_tun sends what user space has written out of the uplink. With the kernel
+// engine it also translates what uplink_translate has redirected.
+static __always_inline int from_tun(struct __sk_buff *skb, bool translate)
 {
 	struct ipv6hdr ip6 __attribute__((aligned(8)));
+	bool ours;
 	int verdict;
 
 	// IPv4 is a translated packet for the local stack and its firewall.
 	if (skb->protocol != bpf_htons(ETH_P_IPV6))
 		return TC_ACT_UNSPEC;
-	if (load_ipv6(skb, &ip6) || !is_ours(&ip6.saddr)) {
+	if (translate) {
+		switch (to4(skb)) {
+		case TRANSLATED:
+			return TC_ACT_UNSPEC;
+		case BROKEN:
+			COUNT(failed);
+			return TC_ACT_SHOT;
+		case DECLINED:
+			break;
+		}
+	}
+	if (load_ipv6(skb, &ip6)) {
+		COUNT(foreign_source);
+		return TC_ACT_SHOT;
+	}
+	ours = is_ours(&ip6.saddr);
+	// From the uplink. Between two of our own addresses it may be what user
+	// space has written, but not where the kernel engine is at work.
+	if (translate && (!ours || current()) && is_ours(&ip6.daddr))
+		return steer_in(skb, 0);
+	if (!ours) {
 		COUNT(foreign_source);
 		return TC_ACT_SHOT;
 	}
@@ -175,6 +197,19 @@ int tun_ingress(struct __sk_buff *skb)
 	if (verdict != TC_ACT_SHOT)
 		COUNT(steered_out);
 	return verdict;
+}
+
+SEC("tc")
+int tun_ingress(struct __sk_buff *skb)
+{
+	return from_tun(skb, false);
+}
+
+// tun_translate is tun_ingress with the kernel engine.
+SEC("tc")
+int tun_translate(struct __sk_buff *skb)
+{
+	return from_tun(skb, true);
 }
 
 SEC("tc")

@@ -13,6 +13,7 @@
 #include "addr.h"
 #include "checksum.h"
 #include "engine.h"
+#include "order.h"
 #include "to6.h"
 #include "transport.h"
 
@@ -33,7 +34,7 @@
 static __always_inline enum outcome to4(struct __sk_buff *skb)
 {
 	const struct translation *t = current();
-	const __u32 l3 = uplink_header_len, l4 = l3 + IPV6_LEN;
+	const __u32 l3 = tun_header_len, l4 = l3 + IPV6_LEN;
 	struct {
 		__be64 words[IPV6_LEN / 8];
 		union transport transport;
@@ -145,6 +146,8 @@ static __always_inline enum outcome to4(struct __sk_buff *skb)
 
 	if (segment + IPV4_LEN > t->mtu4)
 		decline4(SIZE);
+	if (is_behind(flow6(in.words + 1)))
+		decline4(ORDER);
 	if (segment + IPV4_LEN <= DF_ABOVE) {
 		df = 0;
 		identification = bpf_get_prandom_u32() & 0xffff;

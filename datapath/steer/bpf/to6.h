@@ -14,6 +14,7 @@
 #include "addr.h"
 #include "checksum.h"
 #include "engine.h"
+#include "order.h"
 #include "transport.h"
 
 #define IPV4_LEN 20
@@ -153,6 +154,8 @@ static __always_inline enum outcome to6(struct __sk_buff *skb)
 	barrier_var(mtu6); // or clang chooses between their addresses, see engine.h
 	if (segment + IPV6_LEN > (frag & IPV4_DF ? mtu6 : limit6))
 		decline6(SIZE);
+	if (is_behind(flow4(in.ip.saddr, in.ip.daddr)))
+		decline6(ORDER);
 
 	if (bpf_skb_change_proto(skb, bpf_htons(ETH_P_IPV6), 0))
 		decline6(MEMORY);
