@@ -16,13 +16,14 @@ const self = "tnat64d"
 // imports point one way. A key covers the packages below
 // it unless they have a key of their own; an entry covers what is below it too.
 var layers = map[string][]string{
-	".":               {},
-	"siit":            {"gvisor.dev/gvisor/pkg/tcpip/checksum"},
-	"tun":             {"golang.org/x/sys", "golang.zx2c4.com/wireguard/tun"},
-	"tun/tuntest":     {"tnat64d/tun"},
-	"pref64":          {"golang.org/x/net", "golang.org/x/sys"},
-	"datapath/engine": {"tnat64d/siit", "tnat64d/tun"},
-	"datapath/steer":  {"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
+	".":                 {},
+	"siit":              {"gvisor.dev/gvisor/pkg/tcpip/checksum"},
+	"tun":               {"golang.org/x/sys", "golang.zx2c4.com/wireguard/tun"},
+	"tun/tuntest":       {"tnat64d/tun"},
+	"pref64":            {"golang.org/x/net", "golang.org/x/sys"},
+	"datapath/engine":   {"tnat64d/siit", "tnat64d/tun"},
+	"datapath/steer":    {"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
+	"datapath/steernft": {"github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"clat": {
 		"tnat64d/siit", "tnat64d/tun", "tnat64d/pref64", "tnat64d/datapath/steer",
 		"github.com/vishvananda/netlink", "golang.org/x/sys", "golang.org/x/time/rate",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -13,6 +12,7 @@ import (
 	"tnat64d/clat"
 	"tnat64d/datapath/engine"
 	"tnat64d/datapath/steer"
+	"tnat64d/datapath/steernft"
 	"tnat64d/internal/config"
 	"tnat64d/internal/say"
 	"tnat64d/siit"
@@ -43,7 +43,7 @@ type path struct {
 	name        string      // of the TUN
 	uplink      string      // name, for traces
 	index       int         // of the uplink
-	steered     string      // "tcx", or "clsact" and why
+	steered     string      // "tcx", "clsact" and why, or "nftables"
 	translation siit.Config // what the kernel engine was last told
 	byWhom      string      // "kernel" or "user"
 	whyUser     string
@@ -51,7 +51,8 @@ type path struct {
 	// Under data.mu, as statistics are asked for at any time:
 	engine *engine.Engine
 	kernel *steer.Steering
-	past   stats // of engines that have ended
+	nft    *steernft.Steering // in the place of kernel
+	past   stats              // of engines that have ended
 
 	progress atomic.Pointer[[]*steer.Progress] // of each queue; nil: nothing is steered
 
@@ -97,7 +98,7 @@ func (d *datapath) Steer(uplink, tun int, ours []netip.Prefix) (clat.Steering, e
 		Uplink: uplink, TUN: tun, Ours: ours, Queues: len(p.device.Queues), KernelEngine: d.engine != config.EngineUser,
 	})
 	if refused := (*steer.Error)(nil); errors.As(err, &refused) && refused.Refused() && d.engine != config.EngineKernel {
-		return nil, &clat.SteeringRefused{Why: strings.TrimPrefix(err.Error(), "steer: "), Err: err}
+		return d.steerByNFTables(uplink, tun, ours, err)
 	}
 	if err != nil {
 		return nil, err
@@ -159,6 +160,7 @@ func (d *datapath) Run(t clat.TUN, tr *siit.Translator) (clat.Engine, error) {
 	e := engine.New(engine.Options{Queues: queues, Translator: tr, ICMPErrorsPerSecond: d.errorsPerSecond, OnFinished: p.finished})
 	d.mu.Lock()
 	p.engine, p.cancel, p.ended = e, cancel, make(chan struct{})
+	e.SetTakesHop(p.nft != nil && p.nft.TakesHop())
 	p.show()
 	d.mu.Unlock()
 	go func() {
@@ -234,6 +236,9 @@ func (p *path) stats() stats {
 	}
 	if p.kernel != nil {
 		s = s.add(statsOf(p.kernel))
+	}
+	if p.nft != nil {
+		s = s.add(nftStats(p.nft))
 	}
 	return s
 }

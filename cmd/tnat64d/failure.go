@@ -30,10 +30,14 @@ func refused(err error) bool {
 // not go away by itself. Others are returned as they are.
 func explain(err error, tunName string) error {
 	var known *say.Failure
+	var steering *clat.SteeringRefused
 	var bpf *steer.Error
 	switch {
 	case errors.As(err, &known):
 		return known
+	case errors.As(err, &steering):
+		hint := "allow one of the two: BPF needs CAP_BPF and no seccomp filter against bpf(2); nftables needs CAP_NET_ADMIN and the kernel modules nf_tables and nft_fwd_netdev"
+		return &say.Failure{What: "packets cannot be steered", Hint: hint, Err: steering}
 	case errors.As(err, &bpf):
 		hint := "BPF needs Linux 5.10 with CONFIG_BPF_SYSCALL, CAP_BPF or CAP_SYS_ADMIN in the initial user namespace, and no seccomp filter against bpf(2)"
 		return &say.Failure{What: "packets cannot be steered", Hint: hint, Err: errors.New(strings.TrimPrefix(bpf.Error(), "steer: "))}

@@ -16,6 +16,7 @@ import (
 
 	"tnat64d/clat"
 	"tnat64d/datapath/steer"
+	"tnat64d/datapath/steernft"
 	"tnat64d/internal/bus"
 	"tnat64d/internal/config"
 	"tnat64d/internal/control"
@@ -164,7 +165,7 @@ func cleanUp(k *clat.Kernel, j *clat.Journal, log *slog.Logger) {
 	for _, name := range leftovers {
 		log.Warn("removed a leftover TUN interface", "iface", name, "reason", "another program made it persistent or attached to it")
 	}
-	if err := errors.Join(err, tunErr, steer.CleanUp(k.Handle())); err != nil {
+	if err := errors.Join(err, tunErr, steer.CleanUp(k.Handle()), steernft.CleanUp()); err != nil {
 		log.Warn("cannot remove what a predecessor left", "reason", err)
 	}
 }

@@ -74,6 +74,7 @@ type Engine struct {
 	onFinished func(queue int)
 	trace      atomic.Pointer[func(Seen)] // nil: nobody listens
 	icmp       icmpFragments
+	takesHop   atomic.Bool // see SetTakesHop
 	workers    []*worker
 	closeOnce  sync.Once
 }

@@ -12,7 +12,7 @@ import (
 
 // bufferLen holds the headroom and the largest packet there is. The byte that
 // is left over shows siit that a longer one was cut off.
-const bufferLen = siit.Headroom + 65535 + 1
+const bufferLen = siit.Headroom + ethernetLen + vlanTagLen + 65535 + 1
 
 // maxReadErrors is how many reads in a row may fail. The kernel refuses to
 // hand out a packet that it cannot describe in a virtio-net header, and that
@@ -65,7 +65,9 @@ func (w *worker) step() error {
 		return err
 	}
 	p := siit.Packet{Buf: w.buf[:siit.Headroom+n], Off: siit.Headroom, Offload: siit.Offload(h)}
-	from4 := w.buf[siit.Headroom]>>4 == 4 // the header is rewritten in place; translated packets are not empty
+	stripLinkHeader(&p)
+	n = len(p.Bytes())
+	from4 := w.buf[p.Off]>>4 == 4 // the header is rewritten in place; translated packets are not empty
 
 	trace := w.engine.trace.Load()
 	if trace != nil {
@@ -128,8 +130,12 @@ func (w *worker) step() error {
 // write gives packets to the kernel. What it does not take is lost, as on any
 // link; that the queue was closed is for the next Read to find out.
 func (w *worker) write(packets []siit.Packet) {
+	takesHop := w.engine.takesHop.Load()
 	for i := range packets {
 		p := &packets[i]
+		if takesHop {
+			raiseHopLimit(p)
+		}
 		if err := w.queue.Write(p.Buf, p.Off, tun.VnetHeader(p.Offload)); err != nil {
 			w.writeErrors.Add(1)
 		}

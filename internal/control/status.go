@@ -105,7 +105,7 @@ type CLAT struct {
 
 	Engine    string `json:"engine"`               // kernel (with user space behind it) or user
 	EngineWhy string `json:"engine_why,omitempty"` // why not kernel
-	Steering  string `json:"steering"`             // tcx, or clsact and why
+	Steering  string `json:"steering"`             // tcx, clsact and why, or nftables
 	Queues    int    `json:"queues"`
 	Offloads  string `json:"offloads"`
 

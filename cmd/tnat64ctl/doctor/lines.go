@@ -58,7 +58,7 @@ func (f Findings) kernelLine() Line {
 	case h.Old:
 		l.Result, l.Text = Warning, fmt.Sprintf("Linux %s is older than %s, the oldest that tnat64d is made for", h.Kernel, kernelFloor)
 	case h.BPF != "":
-		l.Result, l.Text = Warning, fmt.Sprintf("Linux %s; BPF programs cannot be loaded (%s), so no CLAT can run", h.Kernel, h.BPF)
+		l.Result, l.Text = Warning, fmt.Sprintf("Linux %s; BPF programs cannot be loaded (%s): user space translates every packet, which is slower", h.Kernel, h.BPF)
 	case len(h.Missing) > 0:
 		l.Result, l.Text = Warning, fmt.Sprintf("Linux %s; no process here may have %s", h.Kernel, strings.Join(h.Missing, " or "))
 	default:

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"tnat64d/clat"
+	"tnat64d/datapath/steer"
+	"tnat64d/datapath/steernft"
+	"tnat64d/siit"
+)
+
+// steerByNFTables steers a path's packets where the kernel refuses BPF.
+func (d *datapath) steerByNFTables(uplink, tun int, ours []netip.Prefix, bpf error) (clat.Steering, error) {
+	s, err := steernft.New(steernft.Config{Uplink: uplink, TUN: tun, Ours: ours})
+	why := strings.TrimPrefix(bpf.Error(), "steer: ")
+	if err != nil {
+		return nil, &clat.SteeringRefused{Why: fmt.Sprintf("%s; %v", why, err), Err: errors.Join(err, bpf)}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.paths[tun]
+	p.nft, p.steered, p.index, p.whyUser = s, s.Attached(), uplink, "BPF is refused: "+why
+	if p.engine != nil {
+		p.engine.SetTakesHop(s.TakesHop())
+	}
+	return &nftSteering{s, p}, nil
+}
+
+// nftSteering is the Steering of a path.
+type nftSteering struct {
+	*steernft.Steering
+	path *path
+}
+
+// Translate tells the guard the address; all packets are the user engine's.
+func (s *nftSteering) Translate(c siit.Config) error { return s.SetIPv4(c.Mapping.CLAT.IPv4) }
+
+func (s *nftSteering) Follow(src, dst netip.Addr) error {
+	via, err := nextHop(s.path.data.handle, s.path.index, src, dst)
+	if err != nil {
+		return err
+	}
+	return s.SetNextHops([]steernft.NextHop{{Prefix: netip.PrefixFrom(netip.IPv6Unspecified(), 0), Via: via}})
+}
+
+// Close keeps the counters.
+func (s *nftSteering) Close() error {
+	p := s.path
+	p.data.mu.Lock()
+	p.past = p.past.add(nftStats(s.Steering))
+	p.nft, p.steered, p.whyUser = nil, "", ""
+	if p.engine != nil {
+		p.engine.SetTakesHop(false)
+	}
+	p.data.mu.Unlock()
+	return s.Steering.Close()
+}
+
+// nftStats reads the counters; what cannot be read counts as nothing.
+func nftStats(t *steernft.Steering) (s stats) {
+	if c, err := t.Counters(); err == nil {
+		s.leaked = c[steernft.LeakedIPv4]
+	}
+	return s
+}
+
+// nextHop returns the next hop on the uplink for packets from src to dst; the
+// zero Addr if dst is a neighbour itself.
+func nextHop(h *netlink.Handle, uplink int, src, dst netip.Addr) (netip.Addr, error) {
+	router, err := steer.Router(h, uplink, src, dst)
+	switch {
+	case err != nil:
+		return netip.Addr{}, err
+	case router == dst:
+		return netip.Addr{}, nil
+	case router.IsValid():
+		return router, nil
+	}
+	// The kernel knows which of several routers are reachable.
+	chosen, err := h.RouteGetWithOptions(net.IP(dst.AsSlice()), &netlink.RouteGetOptions{OifIndex: uplink, SrcAddr: net.IP(src.AsSlice())})
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	if len(chosen) == 0 || chosen[0].LinkIndex != uplink {
+		return netip.Addr{}, unix.ENETUNREACH
+	}
+	via, _ := netip.AddrFromSlice(chosen[0].Gw)
+	return via, nil
+}
