@@ -47,6 +47,7 @@ type path struct {
 	translation siit.Config // what the kernel engine was last told
 	byWhom      string      // "kernel" or "user"
 	whyUser     string
+	captured    bool // a program captures packets on the TUN
 
 	// Under data.mu, as statistics are asked for at any time:
 	engine *engine.Engine

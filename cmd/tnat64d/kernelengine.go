@@ -46,6 +46,8 @@ func (p *path) kernelTranslation() (t *steer.Translation, why string) {
 		return nil, "TOS is not to be copied"
 	case p.data.traced():
 		return nil, "while packets are traced"
+	case p.captured:
+		return nil, "while a program captures packets on " + p.name
 	}
 	lowest := c.LowestIPv6MTU
 	if lowest == 0 {

@@ -16,6 +16,7 @@ const doubt = 10 * time.Minute
 // look does what must be done now and then: it judges the PLATs and tells
 // systemd that we are alive. It is the only timer of a host at rest.
 func (d *tnat64d) look() {
+	d.followCaptures()
 	now := time.Now()
 	next := time.Duration(0)
 	sooner := func(wait time.Duration) {
