@@ -94,9 +94,12 @@ type zeros struct{}
 func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
 // pingFragmented sends echo requests larger than any link: both they and the
-// replies travel in fragments.
+// replies travel in fragments. The largest, of 65,507 bytes, fill an IPv4 packet.
 func (w *world) pingFragmented(t *testing.T) {
 	wants(t, w.laptop(t, "ping", "-n", "-c", "3", "-i", "0.2", "-s", "4000", server), "3 received")
+	for _, size := range []string{"65481", "65507"} {
+		wants(t, w.laptop(t, "ping", "-n", "-c", "2", "-i", "0.2", "-s", size, server), "2 received")
+	}
 }
 
 // traceroute expects every hop: tnat64d itself, the router, which has no IPv4

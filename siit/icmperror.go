@@ -374,7 +374,7 @@ func (t *Translator) quote4(dst []byte, h *header6, behind []byte) (n int, turn 
 	df := !h.fragment && ipv4Len+length > minMTU6-ipv4Len
 	id := uint16(0)
 	if h.fragment {
-		id = h.id
+		id = uint16(h.id)
 	}
 	putIPv4((*[ipv4Len]byte)(dst), t.tos6(h), ipv4Len+length, id, h.frag4(df), h.b[7], proto, src, dst4)
 	n = copy(dst[ipv4Len:], l4)

@@ -14,7 +14,7 @@ type header6 struct {
 	fragment bool // there is a Fragment Header, maybe of an atomic fragment
 	more     bool
 	fragOff  int // bytes
-	id       uint16
+	id       uint32
 
 	routing   int  // offset of a non-zero Segments Left, or 0
 	icmpError bool // ICMPv6 of an error type
@@ -40,7 +40,7 @@ func (h *header6) walk() Reason {
 		if h.proto == protoFragment {
 			frag := binary.BigEndian.Uint16(rest[2:])
 			h.fragment, h.more, h.fragOff = true, frag&1 != 0, int(frag&^7)
-			h.id = binary.BigEndian.Uint16(rest[6:])
+			h.id = binary.BigEndian.Uint32(rest[4:])
 			h.proto = rest[0]
 			h.l4 += fragmentLen
 			switch h.proto {
@@ -185,7 +185,7 @@ func (t *Translator) from6(s *Scratch, p Packet) (Verdict, Reason) {
 		d := delta(add(sum16(h.b[8:]), sum16(h.b[24:])), add(sum4(a.src), sum4(a.dst)))
 		o.update(payload[field:], proto, d)
 	}
-	id := h.id
+	id := uint16(h.id)
 	if !h.fragment {
 		id = s.nextID()
 		if o.segments {

@@ -39,6 +39,7 @@ const (
 	UDPZeroChecksum
 	UDPZeroChecksumFragment
 	FragmentedICMP
+	OverlappingFragment // found by whoever puts ICMP messages together
 	IGMP
 	ProtocolOfOtherFamily
 	ICMPTypeUntranslatable
@@ -89,6 +90,7 @@ var reasons = [NumReasons]struct{ name, explanation string }{
 	UDPZeroChecksum:             {"udp-zero-checksum", "A UDP packet came without a checksum and the setting udp-zero-checksum is drop."},
 	UDPZeroChecksumFragment:     {"udp-zero-checksum-fragment", "The first fragment of a UDP packet without checksum: the checksum IPv6 wants cannot be computed from a part."},
 	FragmentedICMP:              {"fragmented-icmp", "A fragment of an ICMP message: its checksum cannot be translated without the rest."},
+	OverlappingFragment:         {"overlapping-fragment", "A fragment of an ICMP message that overlaps or contradicts the others; all of them are dropped (RFC 5722)."},
 	IGMP:                        {"igmp", "IGMP concerns the local IPv4 link only."},
 	ProtocolOfOtherFamily:       {"protocol-of-other-family", "The protocol number means something else in the other IP version (an extension header, or the other ICMP)."},
 	ICMPTypeUntranslatable:      {"icmp-type-untranslatable", "This ICMP type or code has no counterpart in the other IP version."},

@@ -34,6 +34,7 @@ var (
 	packetsDeclined   = describe("kernel_declined_total", "Packets that the kernel engine left to user space, by roughly why.", "direction", "reason")
 	packetsDropped    = describe("packets_dropped_total", "Packets not translated, by reason; those answered with an ICMP error as well.", "reason")
 	icmpFragments     = describe("icmp_fragments_total", "Fragments of ICMP messages that were collected to be translated as a whole.")
+	icmpEvicted       = describe("icmp_fragmented_evicted_total", "Fragmented ICMP messages given up for newer ones before all fragments had come.")
 	errorsSent        = describe("icmp_errors_sent_total", "ICMP errors sent in the translator's own name, to local programs (ipv4) or to the network (ipv6).", "family")
 	errorsLimited     = describe("icmp_errors_rate_limited_total", "ICMP errors not sent because of translation.icmp-errors-per-second.", "family")
 	ioErrors          = describe("tun_errors_total", "Packets that the kernel did not take from, or could not hand to, the engine.", "operation")
@@ -49,7 +50,7 @@ var (
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		buildInfo, packetsTranslated, bytesTranslated, packetsDeclined, packetsDropped, icmpFragments, errorsSent, errorsLimited,
+		buildInfo, packetsTranslated, bytesTranslated, packetsDeclined, packetsDropped, icmpFragments, icmpEvicted, errorsSent, errorsLimited,
 		ioErrors, leakedIPv4, reconcileErrors, uplinkState, uplinkSince, platState, prefixInfo, prefixExpiry, prefixIgnored,
 	} {
 		ch <- d
@@ -87,6 +88,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	count(icmpFragments, s.ICMPFragments)
+	count(icmpEvicted, s.ICMPEvicted)
 	for family, n := range map[string]engine.ICMPErrors{"ipv4": s.Errors4, "ipv6": s.Errors6} {
 		count(errorsSent, n.Sent, family)
 		count(errorsLimited, n.Limited, family)

@@ -1,9 +1,11 @@
 package engine
 
 import (
-	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"tnat64d/siit"
 )
 
 // icmpFragments puts fragmented ICMP messages together. A fragment of any other
@@ -11,185 +13,176 @@ import (
 // of the whole message, which a fragment does not tell (RFC 7915 section 1.2),
 // so `ping -s 4000` needs somebody who collects the pieces first.
 //
-// Memory is bounded: as many messages as there are slots, the oldest gives way.
 // All queues share one, since nothing promises that the fragments of a message
-// come from the same queue; ICMP fragments are rare enough for a lock.
-type icmpFragments struct {
-	mu    sync.Mutex
-	slots [16]icmpMessage
+// come from the same queue; ICMP fragments are rare enough for a lock. Each
+// side has its own place, so that nobody on one side can push out messages of
+// the other.
+type icmpFragments struct{ from4, from6 reassembler }
+
+// fragmentFate is what became of a fragment.
+type fragmentFate uint8
+
+const (
+	fragmentForeign  fragmentFate = iota // not a fragment of ICMP that can be collected
+	fragmentKept                         // kept until the others are there
+	fragmentComplete                     // the last that was missing
+	fragmentOverlaps                     // its message is dropped (RFC 5722)
+)
+
+// add takes the packet p, which the translator refused with FragmentedICMP. If
+// p completes a message, the whole packet is written to buf from off on, where
+// p may lie, and its length returned.
+func (f *icmpFragments) add(p, buf []byte, off int, now time.Time) (n int, fate fragmentFate) {
+	h, ok := siit.ParseHeader(p)
+	if !ok || !h.More && h.Offset == 0 || h.Total > len(p) {
+		return 0, fragmentForeign
+	}
+	// What is wrong by itself is no word against the others (RFC 8200 section 4.5).
+	if data := h.Total - h.Len; data <= 0 || h.Offset+data > maxICMPMessage || h.More && data%8 != 0 {
+		return 0, fragmentForeign
+	}
+	r := &f.from6
+	if h.Version == 4 {
+		r = &f.from4
+	}
+	return r.add(&h, p, buf[off:], now)
 }
 
-// reassemblyTimeout is how long a message waits for its last piece. Hosts wait
-// 30 to 60 seconds (RFC 1122 section 3.3.2, RFC 8200 section 4.5); whoever
-// pings does not.
-const reassemblyTimeout = 10 * time.Second
+// evicted returns how many messages were given up for lack of space.
+func (f *icmpFragments) evicted() uint64 { return f.from4.evicted.Load() + f.from6.evicted.Load() }
 
-// maxICMPMessage is the largest ICMP message an IPv4 packet can carry.
-const maxICMPMessage = 65535 - 20
+const (
+	// reassemblyTimeout is how long a message waits for its last piece. Hosts
+	// wait 30 to 60 seconds (RFC 1122 section 3.3.2, RFC 8200 section 4.5);
+	// whoever pings does not.
+	reassemblyTimeout = 10 * time.Second
+
+	// maxMessages is how many messages of one side may be incomplete.
+	maxMessages = 32
+	// maxPerSource is how many of them may come from one source.
+	maxPerSource = maxMessages / 4
+)
+
+// reassembler collects the messages of one side.
+type reassembler struct {
+	mu       sync.Mutex
+	messages [maxMessages]*icmpMessage // made when they are needed, and kept
+	evicted  atomic.Uint64
+}
 
 // fragmentKey tells which fragments belong together (RFC 791, RFC 8200 section 4.5).
 type fragmentKey struct {
-	addrs   [32]byte // source and destination; IPv4 addresses use the first 8 bytes
-	id      uint32
-	version uint8
+	addrs [32]byte // source and destination; IPv4 addresses use the first 8 bytes
+	id    uint32
 }
 
-// icmpMessage is a message in the making. A zero deadline marks a free slot.
-type icmpMessage struct {
-	key      fragmentKey
-	deadline time.Time
-	header   [40]byte // IP header of the first fragment, without options
-	first    bool     // the first fragment is there
-	total    int      // bytes of the message; 0 until the last fragment tells
-	have     int      // bytes collected
-	blocks   [maxICMPMessage/8/64 + 1]uint64
-	body     []byte // allocated when the slot is used for the first time
-}
-
-// piece is a fragment taken apart.
-type piece struct {
-	key    fragmentKey
-	header []byte // IP header
-	off    int
-	more   bool
-	data   []byte
-}
-
-// cutPiece takes the fragment p apart. The translator has checked its lengths.
-func cutPiece(p []byte) (f piece, ok bool) {
-	f.key.version = p[0] >> 4
-	switch {
-	case f.key.version == 4:
-		ihl := int(p[0]&0x0f) * 4
-		frag := binary.BigEndian.Uint16(p[6:])
-		f.header = p[:20]
-		f.off, f.more = int(frag&0x1fff)*8, frag&0x2000 != 0
-		f.data = p[ihl:binary.BigEndian.Uint16(p[2:])]
-		f.key.id = uint32(binary.BigEndian.Uint16(p[4:]))
-		copy(f.key.addrs[:], p[12:20])
-	case p[6] == 44: // the Fragment Header comes first
-		f.header = p[:40]
-		frag := binary.BigEndian.Uint16(p[42:])
-		f.off, f.more = int(frag&^7), frag&1 != 0
-		f.data = p[48 : 40+int(binary.BigEndian.Uint16(p[4:]))]
-		f.key.id = binary.BigEndian.Uint32(p[44:])
-		copy(f.key.addrs[:], p[8:40])
-	default:
-		return f, false
+func keyOf(h *siit.Header, p []byte) (k fragmentKey) {
+	if h.Version == 4 {
+		copy(k.addrs[:], p[12:20])
+	} else {
+		copy(k.addrs[:], p[8:40])
 	}
-	return f, len(f.data) > 0 && f.off+len(f.data) <= maxICMPMessage
+	k.id = h.ID
+	return k
 }
 
-// add takes the ICMP fragment p, which the translator refused as such, and says
-// whether it was kept, for what it is worth. When it completes a message, the
-// whole packet is written to buf from off on, where p may lie, and its length
-// returned; otherwise n is 0.
-func (r *icmpFragments) add(p, buf []byte, off int, now time.Time) (n int, kept bool) {
-	f, ok := cutPiece(p)
-	if !ok {
-		return 0, false
-	}
+// source tells whose messages count together. A host's programs share one IPv4
+// address, so in IPv4 the destination belongs to it.
+type source [16]byte
+
+func (k *fragmentKey) source() source { return source(k.addrs[:16]) }
+
+func (r *reassembler) add(h *siit.Header, p, buf []byte, now time.Time) (n int, fate fragmentFate) {
+	key := keyOf(h, p)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m := r.slot(f.key, now)
-	if !m.put(&f) {
-		m.deadline = time.Time{}
-		return 0, false
+	m := r.find(&key, now)
+	if m == nil {
+		m = r.begin(&key, now)
 	}
-	if !m.first || m.total == 0 || m.have != m.total {
-		return 0, true
+	if !m.put(h, p) {
+		return 0, fragmentOverlaps
+	}
+	if !m.complete() {
+		return 0, fragmentKept
 	}
 	m.deadline = time.Time{}
-	return m.write(buf[off:]), true
+	return m.write(buf), fragmentComplete
 }
 
-// slot returns the message that key belongs to, a new one in the place of an
-// expired or the oldest if it is the first of its kind.
-func (r *icmpFragments) slot(key fragmentKey, now time.Time) *icmpMessage {
-	oldest := &r.slots[0]
-	for i := range r.slots {
-		m := &r.slots[i]
-		if m.key == key && now.Before(m.deadline) {
+// find returns the message that key belongs to, or nil.
+func (r *reassembler) find(key *fragmentKey, now time.Time) *icmpMessage {
+	for _, m := range r.messages {
+		if m != nil && m.live(now) && m.key == *key {
 			return m
 		}
-		if m.deadline.Before(oldest.deadline) {
+	}
+	return nil
+}
+
+// begin returns an empty message for key. Where all places are taken, or the
+// source has its share, the oldest message of the source gives way, or of the
+// source that has most.
+func (r *reassembler) begin(key *fragmentKey, now time.Time) (m *icmpMessage) {
+	s := key.source()
+	var free **icmpMessage
+	mine := 0
+	for i := range r.messages {
+		m := r.messages[i]
+		switch {
+		case m == nil || !m.live(now):
+			if free == nil || *free == nil {
+				free = &r.messages[i] // one that has memory already, if there is any
+			}
+		case m.source == s:
+			mine++
+		}
+	}
+	switch {
+	case mine >= maxPerSource:
+		m = r.oldest(s, now)
+		r.evicted.Add(1)
+	case free == nil:
+		m = r.oldest(r.greediest(), now)
+		r.evicted.Add(1)
+	default:
+		if *free == nil {
+			*free = new(icmpMessage)
+		}
+		m = *free
+	}
+	m.reset(key, s, now.Add(reassemblyTimeout))
+	return m
+}
+
+// oldest returns the live message of source that was begun first.
+func (r *reassembler) oldest(s source, now time.Time) (oldest *icmpMessage) {
+	for _, m := range r.messages {
+		if m != nil && m.live(now) && m.source == s && (oldest == nil || m.deadline.Before(oldest.deadline)) {
 			oldest = m
 		}
 	}
-	body := oldest.body
-	if body == nil {
-		body = make([]byte, maxICMPMessage)
-	}
-	*oldest = icmpMessage{key: key, deadline: now.Add(reassemblyTimeout), body: body}
 	return oldest
 }
 
-// put enters a fragment. It reports false when the fragments contradict each
-// other or overlap, which ends the message (RFC 5722).
-func (m *icmpMessage) put(f *piece) bool {
-	end := f.off + len(f.data)
-	if !f.more {
-		if m.total != 0 && m.total != end {
-			return false
+// greediest returns the source with most messages, of equals the one with the
+// oldest. All places are taken.
+func (r *reassembler) greediest() (s source) {
+	most, begun := 0, time.Time{}
+	for _, m := range r.messages {
+		n := 0
+		first := m.deadline
+		for _, o := range r.messages {
+			if o.source == m.source {
+				n++
+				if o.deadline.Before(first) {
+					first = o.deadline
+				}
+			}
 		}
-		m.total = end
-	}
-	if m.total != 0 && end > m.total {
-		return false
-	}
-	present, blocks := 0, 0
-	for b := f.off / 8; b < (end+7)/8; b++ {
-		blocks++
-		if m.blocks[b/64]&(1<<(b%64)) != 0 {
-			present++
+		if n > most || n == most && first.Before(begun) {
+			most, begun, s = n, first, m.source
 		}
-		m.blocks[b/64] |= 1 << (b % 64)
 	}
-	switch present {
-	case 0:
-	case blocks:
-		return true // a duplicate
-	default:
-		return false
-	}
-	copy(m.body[f.off:], f.data)
-	m.have += len(f.data)
-	if f.off == 0 {
-		m.first = true
-		copy(m.header[:], f.header)
-	}
-	return true
-}
-
-// write puts the whole packet into b. An IPv6 packet keeps a Fragment Header
-// that says it is whole (an atomic fragment, RFC 6946), so that its IPv4 form
-// gets the identification and may be fragmented again.
-func (m *icmpMessage) write(b []byte) int {
-	h := m.header[:]
-	body := m.body[:m.total]
-	if m.key.version == 4 {
-		h = h[:20]
-		h[0] = 0x45
-		binary.BigEndian.PutUint16(h[2:], uint16(20+len(body)))
-		h[6], h[7], h[10], h[11] = 0, 0, 0, 0
-		binary.BigEndian.PutUint16(h[10:], headerChecksum(h))
-		n := copy(b, h)
-		return n + copy(b[n:], body)
-	}
-	binary.BigEndian.PutUint16(h[4:], uint16(8+len(body)))
-	n := copy(b, h)
-	n += copy(b[n:], []byte{58, 0, 0, 0})
-	binary.BigEndian.PutUint32(b[n:], m.key.id)
-	n += 4
-	return n + copy(b[n:], body)
-}
-
-// headerChecksum returns the checksum of an IPv4 header whose field is zero.
-func headerChecksum(h []byte) uint16 {
-	var s uint32
-	for i := 0; i < len(h); i += 2 {
-		s += uint32(binary.BigEndian.Uint16(h[i:]))
-	}
-	s = s>>16 + s&0xffff
-	return ^uint16(s>>16 + s)
+	return s
 }

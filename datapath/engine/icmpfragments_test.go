@@ -3,7 +3,9 @@ package engine
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -101,39 +103,77 @@ func TestICMPFragmentsInAnyOrder(t *testing.T) {
 	}
 }
 
-func TestICMPFragmentsBadInput(t *testing.T) {
-	a, b := make([]byte, 800), make([]byte, 200)
-	first := fragment4(1, 0, true, a)
-	last := fragment4(1, 800, false, b)
-	now := time.Now()
+// Fragments that overlap or contradict each other end their message, whatever
+// the IP version, and what comes of it later is dropped too (RFC 5722, RFC 8200
+// section 4.5). What is wrong by itself changes nothing.
+func TestICMPFragmentsContradict(t *testing.T) {
+	type piece struct {
+		off  int
+		more bool
+		n    int
+		fill byte
+	}
+	const more, last = true, false
+	foreign, kept, complete, overlaps := fragmentForeign, fragmentKept, fragmentComplete, fragmentOverlaps
 	for _, c := range []struct {
 		name string
-		in   [][]byte
-		want int
+		in   []piece
+		want []fragmentFate
 	}{
-		{"duplicates are ignored", [][]byte{first, first, last}, 1020},
-		{"an overlap ends the message", [][]byte{first, fragment4(1, 400, true, a), last}, 0},
-		{"two ends", [][]byte{last, fragment4(1, 1600, false, b), first}, 0},
-		{"data behind the end", [][]byte{last, fragment4(1, 1600, true, a), first}, 0},
-		{"another identification", [][]byte{first, fragment4(2, 800, false, b)}, 0},
-		{"a hole", [][]byte{first, fragment4(1, 1600, false, b)}, 0},
-		{"too long", [][]byte{fragment4(1, 65528, false, a), first}, 0},
+		{"in order", []piece{{0, more, 800, 1}, {800, last, 203, 2}}, []fragmentFate{kept, complete}},
+		{"exact copies are ignored", []piece{{0, more, 800, 1}, {0, more, 800, 1}, {800, last, 203, 2}}, []fragmentFate{kept, kept, complete}},
+		{"a copy of the last fragment", []piece{{800, last, 203, 2}, {800, last, 203, 2}, {0, more, 800, 1}}, []fragmentFate{kept, kept, complete}},
+		{"a copy with other bytes", []piece{{0, more, 800, 1}, {0, more, 800, 9}, {800, last, 203, 2}}, []fragmentFate{kept, overlaps, overlaps}},
+		{"a copy that claims to be the last", []piece{{8, more, 800, 1}, {8, last, 800, 1}}, []fragmentFate{kept, overlaps}},
+		{"a whole packet of the same identification", []piece{{0, more, 800, 1}, {0, last, 800, 1}, {800, last, 203, 2}}, []fragmentFate{kept, foreign, complete}},
+		{"a copy of the last that claims not to be", []piece{{800, last, 200, 2}, {800, more, 200, 2}, {0, more, 800, 1}}, []fragmentFate{kept, overlaps, overlaps}},
+		{"the same in two pieces", []piece{{0, more, 800, 1}, {0, more, 400, 1}, {800, last, 203, 2}}, []fragmentFate{kept, overlaps, overlaps}},
+		{"the second half of another", []piece{{0, more, 800, 1}, {400, more, 400, 1}, {800, last, 203, 2}}, []fragmentFate{kept, overlaps, overlaps}},
+		{"two pieces in one", []piece{{0, more, 400, 1}, {400, more, 400, 1}, {0, more, 800, 1}, {800, last, 203, 2}}, []fragmentFate{kept, kept, overlaps, overlaps}},
+		{"partly the same", []piece{{0, more, 800, 1}, {400, more, 800, 1}, {1200, last, 3, 2}}, []fragmentFate{kept, overlaps, overlaps}},
+		{"around another", []piece{{400, more, 8, 1}, {0, more, 800, 1}, {800, last, 203, 2}}, []fragmentFate{kept, overlaps, overlaps}},
+		{"one block", []piece{{0, more, 800, 1}, {792, last, 203, 2}}, []fragmentFate{kept, overlaps}},
+		{"two ends", []piece{{800, last, 200, 2}, {1600, last, 200, 2}, {0, more, 800, 1}}, []fragmentFate{kept, overlaps, overlaps}},
+		{"two lengths of the last", []piece{{800, last, 203, 2}, {800, last, 202, 2}, {0, more, 800, 1}}, []fragmentFate{kept, overlaps, overlaps}},
+		{"bytes behind the end", []piece{{800, last, 203, 2}, {1600, more, 800, 1}, {0, more, 800, 1}}, []fragmentFate{kept, overlaps, overlaps}},
+		{"an end before bytes", []piece{{1600, more, 800, 1}, {800, last, 203, 2}, {0, more, 800, 1}}, []fragmentFate{kept, overlaps, overlaps}},
+		{"more up to the end", []piece{{800, last, 200, 2}, {600, more, 400, 1}}, []fragmentFate{kept, overlaps}},
+		{"a hole filled by bytes behind the end", []piece{{32, more, 8, 1}, {0, more, 8, 2}, {16, last, 8, 3}}, []fragmentFate{kept, kept, overlaps}},
+		{"a hole", []piece{{0, more, 800, 1}, {1600, last, 203, 2}}, []fragmentFate{kept, kept}},
+		{"no bytes", []piece{{0, more, 800, 1}, {800, more, 0, 2}, {800, last, 203, 2}}, []fragmentFate{kept, foreign, complete}},
+		{"no multiple of 8", []piece{{0, more, 801, 1}, {0, more, 800, 1}, {800, last, 203, 2}}, []fragmentFate{foreign, kept, complete}},
+		{"beyond the largest packet", []piece{{65512, last, 9, 1}, {0, more, 800, 1}, {800, last, 203, 2}}, []fragmentFate{foreign, kept, complete}},
+		{"the largest offset", []piece{{65528, last, 1, 1}, {0, more, 800, 1}, {800, last, 203, 2}}, []fragmentFate{foreign, kept, complete}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			var r icmpFragments
-			buf := make([]byte, bufferLen)
-			got := 0
-			for _, p := range c.in {
-				got, _ = r.add(p, buf, 64, now)
-			}
-			if got != c.want {
-				t.Errorf("%d bytes came out, want %d", got, c.want)
-			}
-		})
+		for version, fragment := range map[int]func(off int, more bool, d []byte) []byte{
+			4: func(off int, more bool, d []byte) []byte { return fragment4(1, off, more, d) },
+			6: func(off int, more bool, d []byte) []byte { return fragment6(1, off, more, d) },
+		} {
+			t.Run(fmt.Sprintf("IPv%d %s", version, c.name), func(t *testing.T) {
+				var r icmpFragments
+				buf := make([]byte, bufferLen)
+				now := time.Now()
+				var n int
+				for i, p := range c.in {
+					var fate fragmentFate
+					n, fate = r.add(fragment(p.off, p.more, bytes.Repeat([]byte{p.fill}, p.n)), buf, 64, now)
+					if fate != c.want[i] {
+						t.Fatalf("fragment %d: fate %d, want %d", i, fate, c.want[i])
+					}
+				}
+				if header := map[int]int{4: 20, 6: 48}[version]; c.want[len(c.want)-1] == complete {
+					want := append(bytes.Repeat([]byte{1}, 800), bytes.Repeat([]byte{2}, 203)...)
+					if !bytes.Equal(buf[64+header:64+n], want) {
+						t.Errorf("%d bytes came out, or others than went in", n)
+					}
+				}
+			})
+		}
 	}
 }
 
-func TestICMPFragmentsExpireAndStayBounded(t *testing.T) {
+// After the deadline the same identification may be used again.
+func TestICMPFragmentsExpire(t *testing.T) {
 	var r icmpFragments
 	buf := make([]byte, bufferLen)
 	now := time.Now()
@@ -142,36 +182,87 @@ func TestICMPFragmentsExpireAndStayBounded(t *testing.T) {
 	if n, _ := r.add(last, buf, 64, now); n != 0 {
 		t.Errorf("a message was completed after its time")
 	}
-	r = icmpFragments{}
-	// A flood of first fragments does not grow beyond the slots, and a message
-	// that comes in one go still gets through.
-	for id := range 10_000 {
-		r.add(fragment4(uint16(id+2), 0, true, make([]byte, 8)), buf, 64, now)
+	r.add(fragment4(1, 792, true, make([]byte, 16)), buf, 64, now)
+	if _, fate := r.add(first, buf, 64, now.Add(reassemblyTimeout-1)); fate != fragmentOverlaps {
+		t.Errorf("a broken message took a fragment: %d", fate)
 	}
-	r.add(fragment4(1, 0, true, make([]byte, 800)), buf, 64, now.Add(time.Second))
-	if n, _ := r.add(last, buf, 64, now.Add(time.Second)); n != 1020 {
-		t.Errorf("%d bytes after the flood, want 1020", n)
+	now = now.Add(reassemblyTimeout)
+	r.add(first, buf, 64, now)
+	if n, _ := r.add(last, buf, 64, now); n != 1020 {
+		t.Errorf("%d bytes, want 1020", n)
 	}
 }
 
-func FuzzICMPFragments(f *testing.F) {
-	f.Add(uint16(0), true, []byte("12345678"), uint16(1), false, []byte("x"))
-	f.Fuzz(func(t *testing.T, o1 uint16, m1 bool, d1 []byte, o2 uint16, m2 bool, d2 []byte) {
-		var r icmpFragments
-		buf := make([]byte, bufferLen)
-		now := time.Now()
-		for _, p := range [][]byte{
-			fragment4(1, int(o1&0x1fff)*8, m1, d1), fragment4(1, int(o2&0x1fff)*8, m2, d2),
-			fragment6(1, int(o1&0x1fff)*8, m1, d1), fragment6(1, int(o2&0x1fff)*8, m2, d2),
-		} {
-			if len(p) > 65535 {
-				return
+// However many messages others begin, the table stays as it is, and one that
+// comes slowly gets through. Nobody gives way to a single source.
+func TestICMPFragmentsOfManySources(t *testing.T) {
+	from := func(source, id int, off int, more bool, n int) []byte {
+		p := fragment6(uint32(id), off, more, make([]byte, n))
+		binary.BigEndian.PutUint32(p[20:], uint32(source))
+		return p
+	}
+	for _, c := range []struct {
+		name    string
+		sources int // of the flood
+		each    int // incomplete messages between the two fragments
+	}{
+		{"one source", 1, 10_000},
+		{"a few sources", 3, 10_000},
+		{"many sources", 1 << 20, maxMessages - 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var r icmpFragments
+			buf := make([]byte, bufferLen)
+			now := time.Now()
+			id := 0
+			flood := func(n int) {
+				for range n {
+					id++
+					now = now.Add(time.Microsecond)
+					r.add(from(1+id%c.sources, id, 8*(id%3), true, 8), buf, 64, now)
+				}
 			}
-			if n, _ := r.add(p, buf, 64, now); n > 65535 {
-				t.Fatalf("%d bytes came out", n)
+			flood(10_000)
+			for i := range 20 {
+				r.add(from(0, i, 0, true, 800), buf, 64, now)
+				flood(c.each)
+				if n, fate := r.add(from(0, i, 800, false, 200), buf, 64, now); n != 1048 || fate != fragmentComplete {
+					t.Fatalf("message %d: %d bytes, fate %d", i, n, fate)
+				}
 			}
-		}
-	})
+			if r.evicted() == 0 {
+				t.Error("no message gave way")
+			}
+			// The other side is not concerned.
+			if r.from4.messages != [maxMessages]*icmpMessage{} {
+				t.Error("IPv6 fragments take places of IPv4")
+			}
+			for _, m := range r.from6.messages {
+				if m != nil && len(m.body) > 8<<10 {
+					t.Errorf("%d bytes for a message of 24", len(m.body))
+				}
+			}
+		})
+	}
+}
+
+// A fragment behind other extension headers is one like any other.
+func TestICMPFragmentBehindExtensions(t *testing.T) {
+	var r icmpFragments
+	buf := make([]byte, bufferLen)
+	now := time.Now()
+	extended := func(p []byte) []byte {
+		hbh := []byte{44, 0, 1, 4, 0, 0, 0, 0}
+		q := slices.Concat(p[:40], hbh, p[40:])
+		q[6] = 0
+		binary.BigEndian.PutUint16(q[4:], uint16(len(q)-40))
+		return q
+	}
+	r.add(extended(fragment6(7, 0, true, []byte("12345678"))), buf, 64, now)
+	n, _ := r.add(extended(fragment6(7, 8, false, []byte("9"))), buf, 64, now)
+	if want := fragment6(7, 0, false, []byte("123456789")); !bytes.Equal(buf[64:64+n], want) {
+		t.Errorf("\n got %x\nwant %x", buf[64:64+n], want)
+	}
 }
 
 // TestFragmentedEcho sends a ping of 4,000 bytes in IPv4 fragments through the

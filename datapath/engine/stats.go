@@ -20,6 +20,7 @@ type Stats struct {
 	// ICMPFragments counts fragments of ICMP messages that were collected. A
 	// message that got complete counts as one packet besides.
 	ICMPFragments uint64
+	ICMPEvicted   uint64 // incomplete ICMP messages that gave way to newer ones
 
 	Errors4, Errors6 ICMPErrors // to the IPv4 side, and to the IPv6 side
 
@@ -64,7 +65,7 @@ func (t Translated) add(o Translated) Translated {
 // Stats sums up the queues. It may be called at any time; packets that are on
 // their way may be in one number and not yet in another.
 func (e *Engine) Stats() Stats {
-	var s Stats
+	s := Stats{ICMPEvicted: e.icmp.evicted()}
 	for _, w := range e.workers {
 		s.To6 = s.To6.add(w.to6.load())
 		s.To4 = s.To4.add(w.to4.load())
@@ -88,6 +89,7 @@ func (s Stats) Add(o Stats) Stats {
 		s.Drops[i] += o.Drops[i]
 	}
 	s.ICMPFragments += o.ICMPFragments
+	s.ICMPEvicted += o.ICMPEvicted
 	s.Errors4 = s.Errors4.Add(o.Errors4)
 	s.Errors6 = s.Errors6.Add(o.Errors6)
 	s.WriteErrors += o.WriteErrors

@@ -10,9 +10,11 @@ import (
 	"tnat64d/tun"
 )
 
-// bufferLen holds the headroom and the largest packet there is. The byte that
-// is left over shows siit that a longer one was cut off.
-const bufferLen = siit.Headroom + ethernetLen + vlanTagLen + 65535 + 1
+// bufferLen holds the headroom, the link header that a packet may come with,
+// and the largest IP packet there is but for jumbograms: an IPv6 header and
+// 65,535 bytes. The byte that is left over shows siit that a longer one was cut
+// off.
+const bufferLen = siit.Headroom + ethernetLen + vlanTagLen + 40 + 65535 + 1
 
 // maxReadErrors is how many reads in a row may fail. The kernel refuses to
 // hand out a packet that it cannot describe in a virtio-net header, and that
@@ -79,21 +81,21 @@ func (w *worker) step() error {
 		r = w.engine.translator.Load().Translate(w.scratch, p)
 	}
 	if r.Reason == siit.FragmentedICMP {
-		var kept bool
-		if n, kept = w.engine.icmp.add(p.Bytes(), w.buf, siit.Headroom, time.Now()); kept {
-			w.icmpFragments.Add(1)
-			if trace != nil {
-				(*trace)(Seen{Packet: w.came, Result: r, Collected: true})
-			}
+		whole, fate := w.collect(p.Bytes())
+		if trace != nil && (fate == fragmentKept || fate == fragmentComplete) {
+			(*trace)(Seen{Packet: w.came, Result: r, Collected: true})
 		}
-		if n > 0 {
-			p = siit.Packet{Buf: w.buf[:siit.Headroom+n], Off: siit.Headroom}
-			if trace != nil {
-				w.came = append(w.came[:0], p.Bytes()...)
-			}
-			r = w.engine.translator.Load().Translate(w.scratch, p)
-		} else if kept {
+		switch fate {
+		case fragmentKept:
 			return nil
+		case fragmentOverlaps:
+			r.Reason = siit.OverlappingFragment
+		case fragmentComplete:
+			n = len(whole.Bytes())
+			if trace != nil {
+				w.came = append(w.came[:0], whole.Bytes()...)
+			}
+			r = w.engine.translator.Load().Translate(w.scratch, whole)
 		}
 	}
 	limited := r.Verdict == siit.Reply && !w.engine.errors.allow(r.Packets[0].Bytes(), time.Now())
@@ -125,6 +127,16 @@ func (w *worker) step() error {
 		w.drops[r.Reason].Add(1)
 	}
 	return nil
+}
+
+// collect keeps the fragment p of an ICMP message until the others are there.
+// With the last that was missing it returns the whole packet, in w.buf.
+func (w *worker) collect(p []byte) (whole siit.Packet, fate fragmentFate) {
+	n, fate := w.engine.icmp.add(p, w.buf, siit.Headroom, time.Now())
+	if fate == fragmentKept || fate == fragmentComplete {
+		w.icmpFragments.Add(1)
+	}
+	return siit.Packet{Buf: w.buf[:siit.Headroom+n], Off: siit.Headroom}, fate
 }
 
 // write gives packets to the kernel. What it does not take is lost, as on any
