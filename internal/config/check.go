@@ -12,15 +12,17 @@ const maxProblems = 20
 
 // checker turns a tree into a Config and collects what is wrong with it.
 type checker struct {
-	file     string
-	data     []byte
-	config   Config
-	given    map[string]*node // the keys that the file has, for example "clat.mtu"
-	entry    Mapping          // the [[translation.eam]] that is being read
-	places   []place          // of the entries of config.Translation.EAM
-	problems []Problem
-	warnings []Problem
-	more     int // problems that were left out
+	file      string
+	data      []byte
+	config    Config
+	given     map[string]*node // the keys that the file has, for example "clat.mtu"
+	entry     Mapping          // the [[translation.eam]] that is being read
+	shim      Shim             // of the shim's file
+	shimRoute ShimRoute        // the [[shim.route]] that is being read
+	places    []place          // of the entries of config.Translation.EAM
+	problems  []Problem
+	warnings  []Problem
+	more      int // problems that were left out
 }
 
 func (c *checker) add(to *[]Problem, key string, at span, what, allowed string) {
