@@ -24,6 +24,7 @@ var layers = map[string][]string{
 	"datapath/engine":   {"tnat64d/siit", "tnat64d/tun"},
 	"datapath/steer":    {"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"datapath/steernft": {"github.com/vishvananda/netlink", "golang.org/x/sys"},
+	"shim":              {"tnat64d/siit", "tnat64d/pref64", "github.com/google/nftables", "github.com/vishvananda/netlink", "golang.org/x/net", "golang.org/x/sys"},
 	"clat": {
 		"tnat64d/siit", "tnat64d/tun", "tnat64d/pref64", "tnat64d/datapath/steer",
 		"github.com/vishvananda/netlink", "golang.org/x/sys", "golang.org/x/time/rate",

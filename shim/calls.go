@@ -1,0 +1,68 @@
+package shim
+
+// call is a system call that the filter knows, whatever its number is.
+type call uint8
+
+const (
+	unknownCall call = iota
+	callSocket
+	callBind
+	callConnect
+	callGetsockname
+	callGetpeername
+	callGetsockopt
+	callSetsockopt
+	callSendto
+	callSendmsg
+	callSendmmsg
+	callRecvfrom
+	callRecvmsg
+	callRecvmmsg
+	callIoctl
+	callDup
+	callDup2
+	callDup3
+	callFcntl
+	callFcntl64
+	callEpollCreate
+	callEpollCreate1
+	callIOUringSetup
+	callSocketcall
+	numCalls
+)
+
+// abi is one way in which a program can call the kernel.
+type abi struct {
+	name    string
+	audit   uint32 // AUDIT_ARCH_*
+	wide    bool   // pointers and lengths have 64 bits
+	numbers map[call]uint32
+}
+
+// abiOf returns the ABI of a notification.
+func abiOf(audit uint32) *abi {
+	for i := range abis {
+		if abis[i].audit == audit {
+			return &abis[i]
+		}
+	}
+	return nil
+}
+
+// call returns the call with a number, or unknownCall.
+func (a *abi) call(nr int32) call {
+	for c, n := range a.numbers {
+		if n == uint32(nr) {
+			return c
+		}
+	}
+	return unknownCall
+}
+
+// socketcalls are the first argument of socketcall(2), which 32-bit x86
+// programs use in the place of a system call each.
+var socketcalls = map[uint64]call{
+	1: callSocket, 2: callBind, 3: callConnect, 6: callGetsockname, 7: callGetpeername,
+	11: callSendto, 12: callRecvfrom, 14: callSetsockopt, 15: callGetsockopt,
+	16: callSendmsg, 17: callRecvmsg, 19: callRecvmmsg, 20: callSendmmsg,
+}

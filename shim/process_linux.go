@@ -1,0 +1,237 @@
+package shim
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is a thread of the program, seen from the supervisor.
+type process struct {
+	tid   int
+	pidfd int
+	group *group
+	used  uint64 // of processes.clock
+}
+
+// group is what threads of one process share.
+type group struct {
+	tgid int
+
+	mu     sync.Mutex
+	stale  bool  // an epoll instance may have appeared since epolls was read
+	epolls []int // descriptor numbers of epoll instances
+}
+
+// processes remembers pidfds, as opening one for each system call is slow.
+type processes struct {
+	mu     sync.Mutex
+	by     map[int]*process
+	groups map[int]*group
+	clock  uint64
+}
+
+const maxProcesses = 256
+
+// errGone: the thread is no more.
+var errGone = errors.New("the thread has ended")
+
+// descriptor returns a duplicate of descriptor fd of the thread tid.
+func (ps *processes) descriptor(tid, fd int) (dup int, p *process, err error) {
+	for range 2 {
+		p, err = ps.of(tid)
+		if err != nil {
+			return -1, nil, err
+		}
+		ps.mu.Lock()
+		if ps.by[tid] != p { // closed meanwhile
+			ps.mu.Unlock()
+			continue
+		}
+		dup, err = unix.PidfdGetfd(p.pidfd, fd, 0)
+		ps.mu.Unlock()
+		if err != unix.ESRCH {
+			return dup, p, err
+		}
+		ps.forget(p) // the number has been given to another thread
+	}
+	return -1, nil, errGone
+}
+
+// of returns the process for a thread.
+func (ps *processes) of(tid int) (*process, error) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.clock++
+	if p, ok := ps.by[tid]; ok {
+		p.used = ps.clock
+		return p, nil
+	}
+	tgid, err := threadGroup(tid)
+	if err != nil {
+		return nil, err
+	}
+	pidfd, err := unix.PidfdOpen(tid, unix.PIDFD_THREAD)
+	if err == unix.EINVAL { // before Linux 6.9
+		pidfd, err = unix.PidfdOpen(tgid, 0)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if ps.by == nil {
+		ps.by, ps.groups = map[int]*process{}, map[int]*group{}
+	}
+	for len(ps.by) >= maxProcesses {
+		ps.evict()
+	}
+	g := ps.groups[tgid]
+	if g == nil || tid == tgid {
+		g = &group{tgid: tgid, stale: true}
+		ps.groups[tgid] = g
+	}
+	p := &process{tid: tid, pidfd: pidfd, group: g, used: ps.clock}
+	ps.by[tid] = p
+	return p, nil
+}
+
+func (ps *processes) evict() {
+	var oldest *process
+	for _, p := range ps.by {
+		if oldest == nil || p.used < oldest.used {
+			oldest = p
+		}
+	}
+	ps.remove(oldest)
+}
+
+func (ps *processes) forget(p *process) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.by[p.tid] == p {
+		ps.remove(p)
+	}
+}
+
+// remove is called with the lock held.
+func (ps *processes) remove(p *process) {
+	unix.Close(p.pidfd)
+	delete(ps.by, p.tid)
+	for _, q := range ps.by {
+		if q.group == p.group {
+			return
+		}
+	}
+	delete(ps.groups, p.group.tgid)
+}
+
+// epollCreated notes that the thread makes an epoll instance.
+func (ps *processes) epollCreated(tid int) {
+	if p, err := ps.of(tid); err == nil {
+		p.group.mu.Lock()
+		p.group.stale = true
+		p.group.mu.Unlock()
+	}
+}
+
+// threadGroup returns the process to which a thread belongs.
+func threadGroup(tid int) (int, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
+	if err != nil {
+		return 0, errGone
+	}
+	_, rest, _ := bytes.Cut(b, []byte("\nTgid:"))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	return strconv.Atoi(string(bytes.TrimSpace(line)))
+}
+
+// read fills b from the memory of a thread. It fails with EFAULT unless all of
+// it is there.
+func readMemory(tid int, at uint64, b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	local := unix.Iovec{Base: &b[0]}
+	local.SetLen(len(b))
+	n, err := unix.ProcessVMReadv(tid, []unix.Iovec{local}, []unix.RemoteIovec{{Base: uintptr(at), Len: len(b)}}, 0)
+	if err == nil && n < len(b) {
+		err = unix.EFAULT
+	}
+	return err
+}
+
+// writeMemory is the reverse of readMemory.
+func writeMemory(tid int, at uint64, b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	local := unix.Iovec{Base: &b[0]}
+	local.SetLen(len(b))
+	n, err := unix.ProcessVMWritev(tid, []unix.Iovec{local}, []unix.RemoteIovec{{Base: uintptr(at), Len: len(b)}}, 0)
+	if err == nil && n < len(b) {
+		err = unix.EFAULT
+	}
+	return err
+}
+
+// netNamespace identifies the network namespace of a thread; 0: unknown.
+func netNamespace(tid int) uint64 {
+	var st unix.Stat_t
+	path := "/proc/thread-self/ns/net"
+	if tid != 0 {
+		path = "/proc/" + strconv.Itoa(tid) + "/ns/net"
+	}
+	if unix.Stat(path, &st) != nil {
+		return 0
+	}
+	return st.Ino
+}
+
+// closesOnExec reports whether descriptor fd of a thread has FD_CLOEXEC.
+func closesOnExec(tid, fd int) bool {
+	var buf [256]byte
+	f, err := unix.Open("/proc/"+strconv.Itoa(tid)+"/fdinfo/"+strconv.Itoa(fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	n, err := unix.Read(f, buf[:])
+	unix.Close(f)
+	if err != nil {
+		return false
+	}
+	_, rest, ok := bytes.Cut(buf[:n], []byte("flags:"))
+	if !ok {
+		return false
+	}
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	flags, err := strconv.ParseUint(string(bytes.TrimSpace(line)), 8, 64)
+	return err == nil && flags&unix.O_CLOEXEC != 0
+}
+
+// descriptorsTo returns the descriptors of a thread whose link in /proc reads
+// target, such as "socket:[4711]".
+func descriptorsTo(tid int, target string) []int {
+	var found []int
+	dir := "/proc/" + strconv.Itoa(tid) + "/fd"
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	buf := make([]byte, len(target)+1)
+	for _, n := range names {
+		l, err := unix.Readlinkat(int(d.Fd()), n, buf)
+		if err != nil || string(buf[:l]) != target {
+			continue
+		}
+		if fd, err := strconv.Atoi(n); err == nil {
+			found = append(found, fd)
+		}
+	}
+	return found
+}

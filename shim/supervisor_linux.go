@@ -1,0 +1,227 @@
+package shim
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// supervisor answers the system calls of the program.
+type supervisor struct {
+	listener listener
+	hidden   *hidden // nil: there is no hidden namespace
+	policy   atomic.Pointer[table]
+	say      func(key, format string, args ...any) // once for each key
+	stale    func()                                // the prefix may have changed
+
+	routes    routes
+	memory    memory
+	processes processes
+	sockets   sockets
+	copied    recent // cookies of sockets with duplicated descriptors
+	asked     recent // cookies of netlink sockets that have been used
+	net       uint64 // our network namespace
+	counts    [numCalls]atomic.Uint64
+}
+
+// trapped is one system call of the program.
+type trapped struct {
+	*supervisor
+	id   uint64
+	tid  int
+	call call
+	abi  *abi
+	args [6]uint64
+}
+
+// reply says what the program gets for it.
+type reply struct {
+	val     int64
+	errno   unix.Errno
+	proceed bool // the kernel executes the call as if nothing had been
+	given   bool // it has been answered already
+
+	undelivered func() // called if the program is not there any more to get it
+}
+
+var proceed = reply{proceed: true}
+
+func fail(err error) reply {
+	if e, ok := err.(unix.Errno); ok {
+		return reply{errno: e}
+	}
+	return reply{errno: unix.EIO}
+}
+
+// serve answers system calls until the listener fails. Several may run at once.
+func (s *supervisor) serve() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for {
+		var n notification
+		switch err := s.listener.receive(&n); err {
+		case nil:
+		case unix.ENOENT, unix.EAGAIN: // the caller was killed
+			continue
+		default:
+			return
+		}
+		t := &trapped{supervisor: s, id: n.id, tid: int(n.pid), abi: abiOf(n.arch), args: n.args}
+		if later := s.handle(t, n.nr); later != nil {
+			go func() { t.answer(later()) }()
+		}
+	}
+}
+
+// handle answers a call, or returns what will: nobody else waits for that.
+func (s *supervisor) handle(t *trapped, nr int32) (later func() reply) {
+	r := proceed
+	if t.abi != nil && t.tid != 0 {
+		t.call = t.abi.call(nr)
+		if t.call == callSocketcall {
+			t.unpack()
+		}
+		s.counts[t.call].Add(1)
+		if h := handlers[t.call]; h != nil {
+			r, later = h(t)
+		}
+	}
+	if later == nil {
+		t.answer(r)
+	}
+	return later
+}
+
+// unpack replaces a socketcall(2) by the call that it stands for.
+func (t *trapped) unpack() {
+	t.call = socketcalls[t.args[0]]
+	var b [24]byte // six words
+	if readMemory(t.tid, t.args[1], b[:]) != nil {
+		// At the end of a page fewer may be there.
+		if readMemory(t.tid, t.args[1], b[:12]) != nil {
+			t.call = unknownCall
+		}
+	}
+	for i := range t.args {
+		t.args[i] = uint64(binary.NativeEndian.Uint32(b[4*i:]))
+	}
+}
+
+func (t *trapped) answer(r reply) {
+	if r.given {
+		return
+	}
+	a := response{id: t.id, val: r.val, errno: -int32(r.errno)}
+	if r.proceed {
+		a = response{id: t.id, flags: responseContinue}
+	}
+	if t.listener.answer(a) != nil && r.undelivered != nil {
+		r.undelivered()
+	}
+}
+
+// A handler answers a call, at once or later. It must not block.
+type handler func(*trapped) (r reply, later func() reply)
+
+// handlers are by call; nil: the kernel does it.
+var handlers = [numCalls]handler{
+	callSocket:       func(t *trapped) (reply, func() reply) { return t.socket(), nil },
+	callBind:         func(t *trapped) (reply, func() reply) { return t.bind(), nil },
+	callConnect:      (*trapped).connect,
+	callGetpeername:  func(t *trapped) (reply, func() reply) { return t.getname(), nil },
+	callGetsockname:  func(t *trapped) (reply, func() reply) { return t.getname(), nil },
+	callGetsockopt:   func(t *trapped) (reply, func() reply) { return t.getsockopt(), nil },
+	callSetsockopt:   func(t *trapped) (reply, func() reply) { return t.setsockopt(), nil },
+	callSendto:       (*trapped).sendto,
+	callSendmsg:      (*trapped).sendmsg,
+	callIoctl:        func(t *trapped) (reply, func() reply) { return t.ioctl(), nil },
+	callDup:          func(t *trapped) (reply, func() reply) { return t.dup(), nil },
+	callDup2:         func(t *trapped) (reply, func() reply) { return t.dup(), nil },
+	callDup3:         func(t *trapped) (reply, func() reply) { return t.dup(), nil },
+	callFcntl:        func(t *trapped) (reply, func() reply) { return t.dup(), nil },
+	callFcntl64:      func(t *trapped) (reply, func() reply) { return t.dup(), nil },
+	callEpollCreate:  func(t *trapped) (reply, func() reply) { return t.epollCreate(), nil },
+	callEpollCreate1: func(t *trapped) (reply, func() reply) { return t.epollCreate(), nil },
+}
+
+// fd is an argument that is a descriptor.
+func (t *trapped) fd(arg int) int { return int(int32(t.args[arg])) }
+
+// number is an argument that is an int.
+func (t *trapped) number(arg int) int { return int(int32(t.args[arg])) }
+
+// own returns a duplicate of the socket in argument 0, for the caller to close.
+func (t *trapped) own() (int, *process, error) {
+	return t.processes.descriptor(t.tid, t.fd(0))
+}
+
+// named reads the socket address in two arguments, once.
+func (t *trapped) named(at, size int) (name, bool) {
+	n := t.args[size] & 0xffffffff
+	if n < sizeofInet4 || n > 1<<16 {
+		return name{}, false
+	}
+	var b [maxName]byte
+	got := b[:min(n, maxName)]
+	if readMemory(t.tid, t.args[at], got) != nil {
+		return name{}, false
+	}
+	return parseName(got)
+}
+
+// facts are those of the host at present.
+func (s *supervisor) facts() facts {
+	return facts{
+		ipv4:       s.routes.to,
+		ipv6:       s.routes.to,
+		remembered: func(a netip.Addr) (bool, bool) { return s.memory.get(a, time.Now()) },
+	}
+}
+
+// decide says what becomes of a destination, and tells the user where nothing can.
+func (s *supervisor) decide(a netip.Addr) (*table, Decision, Why) {
+	tab := s.policy.Load()
+	d, why := tab.decide(a, s.facts())
+	if d == NoPrefix {
+		s.say("no prefix "+a.String(), "cannot reach %s: no PREF64 covers it and IPv4 has no route to it", a)
+	}
+	return tab, d, why
+}
+
+// elsewhere reports whether the thread has left our network namespace. Then its
+// sockets are its own business.
+func (t *trapped) elsewhere() bool {
+	ns := netNamespace(t.tid)
+	return ns != 0 && ns != t.net
+}
+
+// kind is what the kernel says of a socket.
+type kind struct {
+	family, typ, proto int
+	cookie             uint64
+	hidden             bool // born in the hidden namespace
+}
+
+func (s *supervisor) inspect(fd int) (k kind, err error) {
+	if k.family, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
+		return k, err
+	}
+	if k.family != unix.AF_INET && k.family != unix.AF_INET6 {
+		return k, nil
+	}
+	if k.typ, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil {
+		return k, err
+	}
+	if k.proto, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil {
+		return k, err
+	}
+	if k.cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE); err != nil {
+		return k, err
+	}
+	k.hidden = s.hidden != nil && k.typ == unix.SOCK_DGRAM && s.hidden.owns(fd)
+	return k, nil
+}

@@ -1,0 +1,27 @@
+package shim
+
+import "golang.org/x/sys/unix"
+
+// dup notes which sockets have several descriptors, so that all of them are
+// replaced later.
+func (t *trapped) dup() reply {
+	fd, _, err := t.own()
+	if err != nil {
+		return proceed
+	}
+	defer unix.Close(fd)
+	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil || family != unix.AF_INET && family != unix.AF_INET6 {
+		return proceed
+	}
+	if cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE); err == nil {
+		t.copied.add(cookie)
+	}
+	return proceed
+}
+
+// epollCreate notes that the process is about to have another epoll instance.
+func (t *trapped) epollCreate() reply {
+	t.processes.epollCreated(t.tid)
+	return proceed
+}

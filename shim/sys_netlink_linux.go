@@ -1,0 +1,67 @@
+package shim
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
+// glibc's getaddrinfo asks for the addresses of the host (AI_ADDRCONFIG) with
+// this message: struct nlmsghdr, struct rtgenmsg, padding.
+const sizeofAddressRequest = 20
+
+// isAddressRequest reports whether b is that message.
+func isAddressRequest(b []byte) bool {
+	return len(b) == sizeofAddressRequest &&
+		binary.NativeEndian.Uint32(b) == sizeofAddressRequest &&
+		binary.NativeEndian.Uint16(b[4:]) == unix.RTM_GETADDR &&
+		binary.NativeEndian.Uint16(b[6:])&unix.NLM_F_DUMP == unix.NLM_F_DUMP &&
+		b[16] == unix.AF_UNSPEC
+}
+
+// addresses answers glibc from the hidden namespace, which has an IPv4 address:
+// else it would not look at IPv4 literals at all. Only the first request of a
+// netlink socket is taken for glibc's: programs that show the addresses of the
+// host ask for its interfaces first, or in another way.
+func (t *trapped) addresses() reply {
+	old, p, err := t.own()
+	if err != nil {
+		return proceed
+	}
+	defer unix.Close(old)
+	if family, err := unix.GetsockoptInt(old, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil || family != unix.AF_NETLINK {
+		return proceed
+	}
+	cookie, err := unix.GetsockoptUint64(old, unix.SOL_SOCKET, unix.SO_COOKIE)
+	if err != nil || t.asked.add(cookie) || t.hidden == nil {
+		return proceed
+	}
+	if t.args[2] != sizeofAddressRequest || t.elsewhere() {
+		return proceed
+	}
+	b := make([]byte, sizeofAddressRequest)
+	if readMemory(t.tid, t.args[1], b) != nil || !isAddressRequest(b) {
+		return proceed
+	}
+	sa, err := unix.Getsockname(old)
+	if err != nil {
+		return proceed
+	}
+	own, ok := sa.(*unix.SockaddrNetlink)
+	if !ok {
+		return proceed
+	}
+	s, err := t.hidden.netlink()
+	if err != nil {
+		return proceed
+	}
+	defer unix.Close(s)
+	if unix.Bind(s, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: own.Pid}) != nil ||
+		unix.Sendto(s, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) != nil {
+		return proceed
+	}
+	if err := t.swap(p, t.fd(0), old, s, cookie); err != nil {
+		return proceed
+	}
+	return reply{val: int64(len(b))}
+}
