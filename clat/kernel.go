@@ -79,6 +79,7 @@ func (k *Kernel) Observe() (Observed, error) {
 		return o, fmt.Errorf("list rules: %w", err)
 	}
 	o.Links = linksOf(links)
+	k.ask(&o)
 	for i := range o.Links {
 		readSysctls(&o.Links[i], o)
 		if l := &o.Links[i]; l.mayBeUplink() && o.hasIPv6Default(l.Index) {
