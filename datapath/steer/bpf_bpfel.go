@@ -90,6 +90,7 @@ const (
 	bpfProgUplinkTranslate = "uplink_translate"
 	bpfVarFlowSeed         = "flow_seed"
 	bpfVarGsoKept          = "gso_kept"
+	bpfVarJumboKept        = "jumbo_kept"
 	bpfVarProcessors       = "processors"
 	bpfVarTunHeaderLen     = "tun_header_len"
 	bpfVarTunIfindex       = "tun_ifindex"
@@ -171,6 +172,7 @@ type bpfMapSpecs struct {
 type bpfVariableSpecs struct {
 	FlowSeed         *ebpf.VariableSpec `ebpf:"flow_seed"`
 	GsoKept          *ebpf.VariableSpec `ebpf:"gso_kept"`
+	JumboKept        *ebpf.VariableSpec `ebpf:"jumbo_kept"`
 	Processors       *ebpf.VariableSpec `ebpf:"processors"`
 	TunHeaderLen     *ebpf.VariableSpec `ebpf:"tun_header_len"`
 	TunIfindex       *ebpf.VariableSpec `ebpf:"tun_ifindex"`
@@ -230,6 +232,7 @@ func (m *bpfMaps) Close() error {
 type bpfVariables struct {
 	FlowSeed         *ebpf.Variable `ebpf:"flow_seed"`
 	GsoKept          *ebpf.Variable `ebpf:"gso_kept"`
+	JumboKept        *ebpf.Variable `ebpf:"jumbo_kept"`
 	Processors       *ebpf.Variable `ebpf:"processors"`
 	TunHeaderLen     *ebpf.Variable `ebpf:"tun_header_len"`
 	TunIfindex       *ebpf.Variable `ebpf:"tun_ifindex"`

@@ -17,7 +17,7 @@ type constants struct {
 	tunHeaderLen int  // how many bytes the programs find in front of the IP header at the TUN
 	queues       int  // of the TUN
 
-	kernelEngine, gsoKept bool
+	kernelEngine, gsoKept, jumboKept bool
 }
 
 const ethernetLen = 14
@@ -100,6 +100,7 @@ func prepare(c constants) (*ebpf.CollectionSpec, error) {
 		specs.Processors.Set(uint32(ebpf.MustPossibleCPU())),
 		specs.FlowSeed.Set(rand.Uint64()),
 		specs.GsoKept.Set(flag(c.gsoKept)),
+		specs.JumboKept.Set(flag(c.jumboKept)),
 	} {
 		if err != nil {
 			return nil, err

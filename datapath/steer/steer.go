@@ -67,6 +67,7 @@ func New(cfg Config) (_ *Steering, err error) {
 
 	c := newConstants(cfg.Uplink, ethernet, cfg.TUN)
 	c.queues = max(cfg.Queues, 1)
+	c.jumboKept = tun.Attrs().GSOIPv4MaxSize > 0 // the attribute came with what uses it
 	if err := s.load(c, cfg.KernelEngine); err != nil {
 		return nil, err
 	}
