@@ -234,8 +234,12 @@ func (s *fakeSteering) Intact() bool {
 
 func (s *fakeSteering) SetOurs(ours []netip.Prefix) error { return s.h.do("steer ours %v", ours) }
 
-func (s *fakeSteering) Follow(src, dst netip.Addr) error {
-	s.h.follows = append(s.h.follows, fmt.Sprintf("%s to %s", src, dst))
+func (s *fakeSteering) Follow(src, dst, via netip.Addr) error {
+	follow := fmt.Sprintf("%s to %s", src, dst)
+	if via.IsValid() {
+		follow += " via " + via.String()
+	}
+	s.h.follows = append(s.h.follows, follow)
 	return nil
 }
 

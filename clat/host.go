@@ -79,9 +79,10 @@ type Steering interface {
 	Intact() bool
 	SetOurs(ours []netip.Prefix) error
 	// Follow keeps packets from src to dst on the uplink where the host's
-	// routes lead elsewhere (a second link, a VPN). It is asked again when
-	// those may have changed.
-	Follow(src, dst netip.Addr) error
+	// routes lead elsewhere (a second link, a VPN), and has them sent to the
+	// router via, if that is valid and a default router of the host. It is
+	// asked again when those may have changed.
+	Follow(src, dst, via netip.Addr) error
 	// Translate tells the kernel engine, if there is one, what is translated
 	// from now on. What it declines goes to the Engine, so that is told first.
 	Translate(c siit.Config) error

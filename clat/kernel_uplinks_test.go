@@ -46,8 +46,8 @@ func (p realPath) Guard(link int) (Guard, error)             { return steer.NewG
 
 type realSteering struct{ *steer.Steering }
 
-func (realSteering) Follow(src, dst netip.Addr) error { return nil }
-func (realSteering) Translate(siit.Config) error      { return nil }
+func (realSteering) Follow(src, dst, via netip.Addr) error { return nil }
+func (realSteering) Translate(siit.Config) error           { return nil }
 
 type noEngine struct{}
 

@@ -27,8 +27,8 @@ type Observed struct {
 
 	// PREF64 lists what is known for each link, best first.
 	PREF64 []PREF64
-	// Advertised has the links on which a default router has been heard since they
-	// got their carrier.
+	// Advertised has the links on which routers have been heard since they got
+	// their carrier.
 	Advertised []Advertised
 
 	Memory Memory
@@ -36,8 +36,18 @@ type Observed struct {
 
 // Advertised is what routers say of addresses on a link.
 type Advertised struct {
-	Link  int            // interface index
-	SLAAC []netip.Prefix // in which hosts may form addresses (PIO with A=1); may be none
+	Link    int     // interface index
+	Default bool    // a default router has been heard
+	SLAAC   []SLAAC // may be none
+}
+
+// SLAAC is a prefix in which hosts may form addresses, as one router says
+// (RFC 4861 section 4.6.2, autonomous).
+type SLAAC struct {
+	Prefix    netip.Prefix
+	Router    netip.Addr // who says so, without zone
+	Default   bool       // who is a default router
+	Preferred bool       // new addresses are to be formed in it
 }
 
 // Memory is what running CLATs remember from one observation to the next.
@@ -140,7 +150,13 @@ const TableMain = 254
 type PREF64 struct {
 	Link   int // interface index
 	Prefix netip.Prefix
-	Source string // from whom, for people: "static", "router fe80::1 on wlan0"
+	Source string     // from whom, for people: "static", "router fe80::1 on wlan0"
+	Router netip.Addr // who advertises it, without zone; invalid: not a router
+
+	// Excused are prefixes of the host on the link that overlap Prefix and do
+	// not count against it, because only others than Router made the host form
+	// addresses in them.
+	Excused []netip.Prefix
 }
 
 func (o Observed) linkByName(name string) (Link, bool) {

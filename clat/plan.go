@@ -160,7 +160,7 @@ func (p *planner) desired(l Link, n int) Desired {
 	if fixed && c.IPv6.IsValid() {
 		v6, why = c.IPv6, o.whyNotFixed(l, c.IPv6, p64.Prefix)
 	} else {
-		prefix, none := o.slaacPrefix(l, p64.Prefix)
+		prefix, none := o.slaacPrefix(l, p64)
 		if none != "" {
 			return hold(none)
 		}
@@ -227,15 +227,17 @@ func (p *planner) tunTaken(name string, running Remembered) bool {
 }
 
 // pref64 returns the first usable prefix of a link. One that contains an
-// address of the host is none: translated destinations and neighbours could
-// not be told apart, and only a misconfigured or hostile router sends it.
+// address of the link is none: translated destinations and neighbours could not
+// be told apart.
 func (o Observed) pref64(l Link) (PREF64, string) {
 	why := "waiting for a PREF64 on " + l.Name
 	for _, p := range o.PREF64 {
 		if p.Link != l.Index {
 			continue
 		}
-		i := slices.IndexFunc(o.Addrs, func(a Addr) bool { return p.Prefix.Contains(a.Prefix.Addr()) })
+		i := slices.IndexFunc(o.Addrs, func(a Addr) bool {
+			return a.Link == l.Index && p.Prefix.Contains(a.Prefix.Addr()) && !slices.Contains(p.Excused, a.Prefix.Masked())
+		})
 		if i < 0 {
 			return p, ""
 		}

@@ -24,8 +24,8 @@ import (
 //	addr wlan0 2001:db8::1/64 [temporary] [deprecated] [tentative] [dadfailed] [valid 30m]
 //	route6 default dev wlan0 [metric N] [mtu N] [table N]
 //	route4 default dev wlan0 ...
-//	pref64 wlan0 64:ff9b::/96
-//	advertised wlan0 [2001:db8::/64 ...]
+//	pref64 wlan0 64:ff9b::/96 [from ROUTER] [excused 2001:db8::/64 ...]
+//	advertised wlan0 [unheard] [2001:db8::/64 [by ROUTER] [neighbour] [deprecated] ...]
 //	running wlan0 clat0 IPv4 IPv6, own ADDR, refused LINK ADDR
 //	config KEY VALUE
 func TestPlan(t *testing.T) {
@@ -231,11 +231,33 @@ func parseLine(o *Observed, c *Config, f []string) error {
 	case "onlink4":
 		o.OnLink4 = append(o.OnLink4, OnLink{dev(), netip.MustParsePrefix(next())})
 	case "pref64":
-		o.PREF64 = append(o.PREF64, PREF64{Link: dev(), Prefix: netip.MustParsePrefix(next()), Source: "test"})
-	case "advertised":
-		a := Advertised{Link: dev()}
+		p := PREF64{Link: dev(), Prefix: netip.MustParsePrefix(next()), Source: "test"}
 		for len(f) > 0 {
-			a.SLAAC = append(a.SLAAC, netip.MustParsePrefix(next()))
+			switch w := next(); w {
+			case "from":
+				p.Router = netip.MustParseAddr(next())
+			case "excused":
+				p.Excused = append(p.Excused, netip.MustParsePrefix(next()))
+			default:
+				return fmt.Errorf("unknown word %q", w)
+			}
+		}
+		o.PREF64 = append(o.PREF64, p)
+	case "advertised":
+		a := Advertised{Link: dev(), Default: true}
+		for len(f) > 0 {
+			switch w := next(); w {
+			case "by":
+				a.SLAAC[len(a.SLAAC)-1].Router = netip.MustParseAddr(next())
+			case "unheard":
+				a.Default = false
+			case "neighbour":
+				a.SLAAC[len(a.SLAAC)-1].Default = false
+			case "deprecated":
+				a.SLAAC[len(a.SLAAC)-1].Preferred = false
+			default:
+				a.SLAAC = append(a.SLAAC, SLAAC{Prefix: netip.MustParsePrefix(w), Default: true, Preferred: true})
+			}
 		}
 		o.Advertised = append(o.Advertised, a)
 	case "own":

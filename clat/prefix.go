@@ -10,29 +10,32 @@ import (
 )
 
 // slaacPrefix chooses the /64 of the uplink in which the CLAT address is
-// formed: one that is advertised on this network, if routers have been heard;
-// of those the way RFC 6724 would choose a source address towards PREF64: same
-// label (rule 6: global with global, ULA with ULA), then longest match (rule
-// 8); of equals the one in use, then the one that lives longest
-// (standards.md C-14). Without one the string says why.
+// formed. What routers advertise on this network decides, if they have been
+// heard: source prefix and PREF64 of one router belong together (RFC 8028), and
+// what no default router says counts for nothing. Then the prefix in use stays.
+// Then the choice is that of RFC 6724 section 5 of a source address towards
+// PREF64: same label (rule 6: global with global, ULA with ULA), then longest
+// match (rule 8). Of equals the one is chosen that lives longest. Without one
+// the string says why.
 //
 // A network that advertises none gives addresses by DHCPv6 only, and would
-// drop what comes from an invented one (peers.md 4.2).
-func (o Observed) slaacPrefix(l Link, pref64 netip.Prefix) (netip.Prefix, string) {
+// drop what comes from an invented one.
+func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, string) {
 	type candidate struct {
-		prefix netip.Prefix
-		label  bool // same label as PREF64
-		match  int  // common bits with PREF64
-		inUse  bool
-		valid  time.Duration
-		now    bool // advertised on this network
+		prefix     netip.Prefix
+		word       word
+		deprecated bool // but nothing better is known
+		inUse      bool
+		label      bool // same label as PREF64
+		match      int  // common bits with PREF64
+		valid      time.Duration
 	}
 	var (
 		best  []candidate
 		other bool // an address from which no prefix can be taken
 	)
-	advertised, heard := o.advertised(l.Index)
-	if heard && len(advertised) == 0 {
+	inUse := slices.ContainsFunc(o.Memory.Own, func(a netip.Addr) bool { return o.isStatic(l.Index, prefixOf(a)) })
+	if !inUse && o.dhcpOnly(l.Index, pref64.Router) {
 		return netip.Prefix{}, fmt.Sprintf("the network on %s gives addresses by DHCPv6 only, none that a CLAT could form for itself: clat.ipv6 can name one", l.Name)
 	}
 	for _, a := range o.Addrs {
@@ -40,18 +43,22 @@ func (o Observed) slaacPrefix(l Link, pref64 netip.Prefix) (netip.Prefix, string
 		if a.Link != l.Index || !ip.Is6() || ip.IsLinkLocalUnicast() || ip.IsLoopback() || o.owns(ip) {
 			continue
 		}
-		if a.Prefix.Bits() != 64 || a.Temporary || a.Deprecated || a.DADFailed {
+		p := a.Prefix.Masked()
+		w, preferred := o.word(l.Index, p, pref64.Router)
+		// The kernel lets any station deprecate an address.
+		deprecated := a.Deprecated && (w > byDefaultRouter || !preferred)
+		if a.Prefix.Bits() != 64 || a.Temporary || deprecated || a.DADFailed {
 			other = other || !a.Temporary
 			continue
 		}
-		p := a.Prefix.Masked()
 		best = append(best, candidate{
-			prefix: p,
-			label:  label(ip) == label(pref64.Addr()),
-			match:  min(commonBits(ip, pref64.Addr()), 64),
-			inUse:  slices.ContainsFunc(o.Memory.Own, p.Contains),
-			valid:  a.Valid,
-			now:    slices.Contains(advertised, p),
+			prefix:     p,
+			word:       w,
+			deprecated: w <= byDefaultRouter && !preferred,
+			inUse:      slices.ContainsFunc(o.Memory.Own, p.Contains),
+			label:      label(ip) == label(pref64.Prefix.Addr()),
+			match:      min(commonBits(ip, pref64.Prefix.Addr()), 64),
+			valid:      a.Valid,
 		})
 	}
 	if len(best) == 0 {
@@ -62,10 +69,11 @@ func (o Observed) slaacPrefix(l Link, pref64 netip.Prefix) (netip.Prefix, string
 	}
 	slices.SortStableFunc(best, func(a, b candidate) int {
 		return cmp.Or(
-			yesFirst(a.now, b.now),
+			yesFirst(!a.deprecated, !b.deprecated),
+			cmp.Compare(a.word, b.word),
+			yesFirst(a.inUse, b.inUse),
 			yesFirst(a.label, b.label),
 			cmp.Compare(b.match, a.match),
-			yesFirst(a.inUse, b.inUse),
 			cmp.Compare(b.valid, a.valid),
 			a.prefix.Addr().Compare(b.prefix.Addr()),
 		)
@@ -73,12 +81,81 @@ func (o Observed) slaacPrefix(l Link, pref64 netip.Prefix) (netip.Prefix, string
 	return best[0].prefix, ""
 }
 
+// word is who says that addresses may be formed in a prefix; lower values count
+// for more.
+type word uint8
+
+const (
+	byPREF64Router  word = iota // the router that advertises the PREF64
+	byDefaultRouter             // another default router
+	byNobody                    // not advertised, or on a link where no router is heard
+	byNeighbour                 // only by one that is no default router
+)
+
+// word returns the best word for the prefix p on a link, and whether that says
+// that new addresses are to be formed in it.
+func (o Observed) word(link int, p netip.Prefix, router netip.Addr) (best word, preferred bool) {
+	best = byNobody
+	for _, a := range o.Advertised {
+		if a.Link != link {
+			continue
+		}
+		for _, s := range a.SLAAC {
+			w := byNeighbour
+			switch {
+			case s.Prefix.Masked() != p:
+				continue
+			case s.Router == router && router.IsValid():
+				w = byPREF64Router
+			case s.Default:
+				w = byDefaultRouter
+			}
+			switch {
+			case w < best || best == byNobody:
+				best, preferred = w, s.Preferred
+			case w == best:
+				preferred = preferred || s.Preferred
+			}
+		}
+	}
+	return best, preferred
+}
+
+// dhcpOnly reports whether routers that count have been heard on a link, and
+// none of them advertises a prefix for addresses.
+func (o Observed) dhcpOnly(link int, router netip.Addr) bool {
+	heard := false
+	for _, a := range o.Advertised {
+		if a.Link != link {
+			continue
+		}
+		heard = heard || a.Default
+		if slices.ContainsFunc(a.SLAAC, func(s SLAAC) bool { return s.Default || s.Router == router && router.IsValid() }) {
+			return false
+		}
+	}
+	return heard
+}
+
 // serves reports whether packets from a, an address of ours on the link, still
 // belong to the link's network: it has another address in the same /64, and if
 // routers have been heard they advertise it. A deprecated one will do.
 func (o Observed) serves(link int, a netip.Addr) bool {
-	advertised, heard := o.advertised(link)
-	return o.hasPrefixOf(link, a) && (!heard || slices.Contains(advertised, prefixOf(a)))
+	heard := slices.ContainsFunc(o.Advertised, func(a Advertised) bool { return a.Link == link && a.Default })
+	w, _ := o.word(link, prefixOf(a), netip.Addr{})
+	return o.hasPrefixOf(link, a) && (!heard || w != byNobody || o.isStatic(link, prefixOf(a)))
+}
+
+// protocolRA is the IFA_PROTO of addresses that the kernel has formed from a
+// router advertisement (IFAPROT_KERNEL_RA, Linux 5.18).
+const protocolRA = 2
+
+// isStatic reports whether the link has an address in p that does not expire,
+// as an administrator gives it. Routers have no say in it.
+func (o Observed) isStatic(link int, p netip.Prefix) bool {
+	return slices.ContainsFunc(o.Addrs, func(a Addr) bool {
+		return a.Link == link && a.Prefix.Masked() == p && a.Valid == Forever && a.Protocol != protocolRA && !a.DADFailed && !o.owns(a.Prefix.Addr())
+	})
 }
 
 // hasPrefixOf reports whether the link has another address in the /64 of a.
@@ -92,19 +169,6 @@ func (o Observed) hasPrefixOf(link int, a netip.Addr) bool {
 func prefixOf(a netip.Addr) netip.Prefix {
 	p, _ := a.Prefix(64)
 	return p
-}
-
-// advertised returns the /64s in which hosts on the link may form addresses.
-func (o Observed) advertised(link int) (ps []netip.Prefix, heard bool) {
-	for _, a := range o.Advertised {
-		if a.Link == link {
-			for _, p := range a.SLAAC {
-				ps = append(ps, p.Masked())
-			}
-			heard = true
-		}
-	}
-	return ps, heard
 }
 
 func yesFirst(a, b bool) int {

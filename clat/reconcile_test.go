@@ -332,8 +332,9 @@ func TestUplinkPrefixChanges(t *testing.T) {
 	for name, change := range map[string]func(*Observed){
 		"address replaced": func(o *Observed) { o.Addrs[0].Prefix = netip.MustParsePrefix("2001:db8:3::10/64") },
 		"roamed, old address still there": func(o *Observed) {
+			o.Addrs[0].Valid = time.Hour
 			o.Addrs = append(o.Addrs, Addr{Link: 2, Prefix: netip.MustParsePrefix("2001:db8:3::10/64"), Valid: Forever})
-			o.Advertised = []Advertised{{Link: 2, SLAAC: []netip.Prefix{netip.MustParsePrefix("2001:db8:3::/64")}}}
+			o.Advertised = []Advertised{{Link: 2, Default: true, SLAAC: []SLAAC{{Prefix: netip.MustParsePrefix("2001:db8:3::/64"), Default: true, Preferred: true}}}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

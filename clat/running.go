@@ -40,8 +40,8 @@ type running struct {
 // followed is for what the steering was last asked to follow the routes, and as
 // they were then.
 type followed struct {
-	src, dst netip.Addr
-	state    uint64
+	src, dst, via netip.Addr
+	state         uint64
 }
 
 // mayStay reports whether what runs can become what is desired without
@@ -242,13 +242,13 @@ func (c *running) bringUpSteering(_ Observed, want *CLAT) error {
 	c.ours = ours
 	// Any address behind the PLAT will do. Without a route to it nothing can
 	// be sent anyway, and the route will be a change to look at.
-	f := followed{src: want.IPv6, dst: want.PREF64.Prefix.Addr().Next()}
+	f := followed{src: want.IPv6, dst: want.PREF64.Prefix.Addr().Next(), via: want.PREF64.Router}
 	f.state = c.rec.host.RouteState(f.dst)
 	if c.follows == f {
 		return nil
 	}
 	c.follows = f
-	if err := c.steering.Follow(f.src, f.dst); err != nil {
+	if err := c.steering.Follow(f.src, f.dst, f.via); err != nil {
 		c.follows = followed{}
 		c.rec.log.Debug("no way to the PLAT", "iface", c.uplink.Name, "reason", err)
 	}

@@ -66,6 +66,7 @@ func (t *Tracker) attached() {
 		t.resolvers[i].stale = true
 	}
 	t.adopted = time.Time{} // it is not the network that flaps
+	t.renewal = renewal{}
 	t.update(now)
 }
 
@@ -99,6 +100,7 @@ func (t *Tracker) settle(ra *RouterAdvertisement) {
 		return
 	}
 	t.doubts = nil
+	t.routers.forget(t.link.since)
 	if ra == nil || ra.MTU == 0 {
 		t.mtu = 0
 	}

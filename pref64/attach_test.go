@@ -64,11 +64,11 @@ func TestHeardRA(t *testing.T) {
 		l := newLookout(t, nil)
 		l.send(RouterAdvertisement{Router: router2})
 		if s := l.Snapshot(); s.HeardRA {
-			t.Errorf("heard, with %v for addresses", s.SLAAC)
+			t.Errorf("heard, with %v for addresses", s.OnLink)
 		}
 		l.hear(router1, pio1)
-		if s := l.Snapshot(); !s.HeardRA || len(s.SLAAC) != 1 {
-			t.Errorf("heard: %v, with %v for addresses", s.HeardRA, s.SLAAC)
+		if s := l.Snapshot(); !s.HeardRA || len(s.OnLink) != 1 {
+			t.Errorf("heard: %v, with %v for addresses", s.HeardRA, s.OnLink)
 		}
 		l.Attached()
 		l.send(RouterAdvertisement{Router: router2})

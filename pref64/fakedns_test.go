@@ -113,6 +113,7 @@ func (n *fakeDNS) dial(ctx context.Context, network string, server netip.Addr) (
 type fakeRouters struct {
 	mu       sync.Mutex
 	solicits int
+	renewals int
 	attaches int
 	runs     int
 	fail     error // what Run gives
@@ -130,6 +131,8 @@ func (r *fakeRouters) Run(ctx context.Context, _ func(Report)) error {
 }
 
 func (r *fakeRouters) Solicit() { r.mu.Lock(); r.solicits++; r.mu.Unlock() }
+
+func (r *fakeRouters) renew() { r.mu.Lock(); r.renewals++; r.mu.Unlock() }
 
 func (r *fakeRouters) attached() { r.mu.Lock(); r.attaches++; r.mu.Unlock() }
 
@@ -171,7 +174,7 @@ func newLookout(t *testing.T, change func(o *Options)) *lookout {
 func (l *lookout) hear(router netip.Addr, pio netip.Prefix, prefixes ...netip.Prefix) {
 	ra := RouterAdvertisement{Router: router, RouterLifetime: 30 * time.Minute}
 	if pio.IsValid() {
-		ra.Prefixes = []PrefixInfo{{Prefix: pio, OnLink: true, Autonomous: true, Valid: 2 * time.Hour, Preferred: time.Hour}}
+		ra.Prefixes = []PrefixInfo{{Prefix: pio, OnLink: true, Autonomous: true, Valid: 2 * time.Hour, Preferred: 2 * time.Hour}}
 	}
 	for _, p := range prefixes {
 		ra.PREF64 = append(ra.PREF64, PREF64{Prefix: p, Lifetime: time.Hour})

@@ -47,6 +47,7 @@ type Finder struct {
 type attachable interface {
 	Source
 	Solicit()
+	renew()
 	attached()
 }
 
@@ -75,6 +76,9 @@ func newFinder(o Options, source attachable, dial dialFunc) *Finder {
 	t := f.Tracker
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if f.source != nil {
+		t.ask = f.source.renew
+	}
 	t.inquiry.enabled, t.inquiry.routers = f.asker != nil, f.source != nil && o.RA
 	t.update(time.Now())
 	t.news = news{all: true}

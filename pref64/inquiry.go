@@ -91,7 +91,7 @@ func (t *Tracker) inquire(now time.Time) {
 		return
 	}
 	trusted := slices.ContainsFunc(t.entries, func(e entry) bool {
-		return e.Origin == RA && !e.stale && t.usable(e) && t.doubted(e.Prefix).IsZero()
+		return e.Origin == RA && e.byRouter && !e.stale && !e.mention.superseded && t.usable(e) && t.doubted(e.Prefix).IsZero()
 	})
 	if trusted && t.current.Origin == RA {
 		t.entries = slices.DeleteFunc(t.entries, func(e entry) bool { return e.Origin == DNS })
@@ -121,6 +121,13 @@ func (t *Tracker) inquire(now time.Time) {
 		default:
 		}
 	}
+}
+
+// awaitsDNS reports whether DNS has not had its chance yet, so that the word of
+// a neighbour that is no default router has to wait.
+func (t *Tracker) awaitsDNS() bool {
+	q := &t.inquiry
+	return q.enabled && q.last.kind == notAsked
 }
 
 // wanted returns whether DNS is to be asked, and the resolvers that routers

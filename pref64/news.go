@@ -51,9 +51,7 @@ func (t *Tracker) digest() string {
 	for _, o := range t.candidates {
 		b = fmt.Appendln(b, o.Prefix, o.Origin, o.Router, o.Doubted)
 	}
-	for _, o := range t.link.onLink {
-		b = fmt.Appendln(b, o.prefix)
-	}
+	b = fmt.Appendln(b, t.slaac(time.Now()), t.excuses(), t.renewal.lost.prefix, t.renewal.kept >= keptOften)
 	q := &t.inquiry
 	b = fmt.Appendln(b, t.link.heardRA, t.link.heardDefault, t.held, t.advertised(), q.want.ok, q.paused, q.last.kind, q.last.server, q.last.why)
 	return string(b)

@@ -11,6 +11,7 @@ import (
 type RouterAdvertisement struct {
 	Router         netip.Addr    // link-local, without zone
 	RouterLifetime time.Duration // 0: not a default router
+	Preference     Preference    // as a default router
 	MTU            int           // bytes, at least 1280; 0: not given. Nobody adopts more than the link's own
 	Prefixes       []PrefixInfo  // in the order of the options
 	PREF64         []PREF64      // in the order of the options
@@ -57,8 +58,8 @@ const (
 )
 
 // ParseRA reads the ICMPv6 message msg, which came from src with the given hop
-// limit, as a Router Advertisement. A Reason other than None means that the whole message must be discarded (RFC 4861 section
-// 6.1.2). Options that are wrong by themselves lose only themselves and are
+// limit, as a Router Advertisement. A Reason other than None means that the
+// whole message must be discarded (RFC 4861 section 6.1.2). Options that are wrong by themselves lose only themselves and are
 // listed in Ignored; unknown ones are skipped. The result does not refer to
 // msg.
 //
@@ -82,6 +83,7 @@ func ParseRA(src netip.Addr, hopLimit int, msg []byte) (RouterAdvertisement, Rea
 	ra := RouterAdvertisement{
 		Router:         src,
 		RouterLifetime: time.Duration(binary.BigEndian.Uint16(msg[6:])) * time.Second,
+		Preference:     preference(msg[5]),
 	}
 	for opts := msg[raFixedLen:]; len(opts) > 0; {
 		opt, rest, reason := nextOption(opts)
@@ -94,6 +96,18 @@ func ParseRA(src netip.Addr, hopLimit int, msg []byte) (RouterAdvertisement, Rea
 		opts = rest
 	}
 	return ra, None
+}
+
+// preference reads the flags of a Router Advertisement. The reserved value is
+// medium (RFC 4191 section 2.2).
+func preference(flags byte) Preference {
+	switch flags >> 3 & 3 {
+	case 1:
+		return High
+	case 3:
+		return Low
+	}
+	return Medium
 }
 
 // isLinkLocal is stricter than netip, which counts ::ffff:169.254.0.0/112 in.

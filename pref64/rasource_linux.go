@@ -39,6 +39,7 @@ type RASource struct {
 	ifindex  int
 	log      *slog.Logger
 	solicits chan struct{}
+	renewals chan struct{}
 	attaches chan struct{}
 }
 
@@ -47,7 +48,7 @@ var _ Source = (*RASource)(nil)
 // NewRASource returns a RASource for the interface with the given index. The
 // log should carry its name.
 func NewRASource(ifindex int, log *slog.Logger) *RASource {
-	return &RASource{ifindex: ifindex, log: log, solicits: make(chan struct{}, 1), attaches: make(chan struct{}, 1)}
+	return &RASource{ifindex: ifindex, log: log, solicits: make(chan struct{}, 1), renewals: make(chan struct{}, 1), attaches: make(chan struct{}, 1)}
 }
 
 // Solicit makes Run ask the routers again: up to three Router Solicitations,
@@ -57,6 +58,14 @@ func NewRASource(ifindex int, log *slog.Logger) *RASource {
 func (s *RASource) Solicit() {
 	select {
 	case s.solicits <- struct{}{}:
+	default:
+	}
+}
+
+// renew makes Run send one Router Solicitation, at least 4 s after the last.
+func (s *RASource) renew() {
+	select {
+	case s.renewals <- struct{}{}:
 	default:
 	}
 }
@@ -120,6 +129,10 @@ func (s *RASource) Run(ctx context.Context, emit func(Report)) error {
 		case <-s.solicits:
 			if rawErr == nil {
 				sol.start(time.Now().Add(rand.N(solicitDelay)))
+			}
+		case <-s.renewals:
+			if rawErr == nil {
+				sol.once(time.Now().Add(rand.N(solicitDelay)))
 			}
 		case <-s.attaches:
 			if rawErr == nil {

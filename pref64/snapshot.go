@@ -13,7 +13,8 @@ import (
 type Snapshot struct {
 	Candidates []Observation  // usable, each prefix once, the one in use first; none if none is in use
 	HeardRA    bool           // a whole, valid Router Advertisement of a default router since Attached
-	SLAAC      []netip.Prefix // advertised for addresses (A=1) since Attached, and still valid
+	OnLink     []OnLink       // advertised for addresses (A=1) since Attached, and still valid
+	Excused    []netip.Prefix // of Tracker.SetOwn that do not count against the candidates
 	MTU        int            // as Tracker.MTU
 	Resolvers  []netip.Addr   // that are asked, in this order; advertised ones first, without zone
 	Discovery  string         // how PREF64 is looked for at present, in words
@@ -38,11 +39,7 @@ func (f *Finder) Snapshot() Snapshot {
 		Ignored:    slices.Clone(t.ignored.recent),
 		Discovery:  f.words(listening, now),
 	}
-	for _, o := range t.link.onLink {
-		if o.expires.IsZero() || now.Before(o.expires) {
-			s.SLAAC = append(s.SLAAC, o.prefix)
-		}
-	}
+	s.OnLink, s.Excused = t.slaac(now), t.excuses()
 	if len(s.Resolvers) == 0 {
 		s.Resolvers = slices.Concat(t.advertised(), t.inquiry.resolvers)
 	}
@@ -65,6 +62,11 @@ func (f *Finder) words(listening error, now time.Time) string {
 		say = append(say, "router advertisements cannot be listened to: "+listening.Error())
 	case t.carried():
 		say = append(say, "router advertisements")
+		if wrong := t.renewal.words(t.current); wrong != "" {
+			say = append(say, wrong)
+		}
+	case t.renewal.lost.prefix.IsValid():
+		say = append(say, t.renewal.words(t.current))
 	case t.link.heardRA && t.link.notCarried.IsZero():
 		say = append(say, "no default router has been heard")
 	case t.link.heardRA || !t.link.notCarried.IsZero() || len(t.advertised()) > 0:
@@ -77,8 +79,11 @@ func (f *Finder) words(listening error, now time.Time) string {
 	}
 	switch {
 	case f.asker != nil && (t.inquiry.want.ok || t.inquiry.paused && !t.carried()):
-		if t.carried() {
+		switch {
+		case t.carried() && len(t.doubts) > 0:
 			say = append(say, "DNS is asked too, because their NAT64 does not answer")
+		case t.carried():
+			say = append(say, "DNS is asked too, because their router no longer mentions the prefix")
 		}
 		say = append(say, "DNS: "+t.inquiry.words(now))
 	case f.asker == nil && !t.carried():

@@ -37,6 +37,14 @@ func (s *solicitor) start(at time.Time) { s.begin(at, solicitationInterval) }
 // distance is only there to bound what a link costs that comes and goes.
 func (s *solicitor) attach(at time.Time) { s.begin(at, attachInterval) }
 
+// once asks for a single solicitation, unless a round is going on.
+func (s *solicitor) once(at time.Time) {
+	if s.left == 0 {
+		s.begin(at, solicitationInterval)
+		s.left = 1
+	}
+}
+
 func (s *solicitor) begin(at time.Time, apart time.Duration) {
 	if !s.last.IsZero() {
 		at = later(at, s.last.Add(apart))

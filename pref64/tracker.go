@@ -28,22 +28,34 @@ const (
 
 // Tracker remembers the prefixes of one uplink and chooses the one to use:
 //
-//   - The best Origin wins; within it the first to arrive, in the order of the
+//   - What a default router of the link says, and what DNS and the
+//     configuration say, counts before what any other neighbour says, which is
+//     used only if there is nothing else. A default router is one that
+//     advertises a router lifetime or that the host has a default route by
+//     (SetRouters).
+//   - Of these the best Origin wins; within it the router that the host itself
+//     prefers as next hop, then the first to arrive, in the order of the
 //     message. Static prefixes are in the order given. Prefixes in doubt come
-//     after all others (Doubt).
+//     after the others (Doubt).
 //   - The prefix in use is kept as long as it is valid and nothing of a better
-//     Origin appears, whatever else arrives.
+//     Origin appears, whatever else arrives. A router that appears later does
+//     not replace what DNS says on a network that has other routers.
+//   - Full tables make room for default routers, then for those that have said
+//     least (admit).
 //   - An advertised prefix is valid until its lifetime has passed without a
 //     refresh, or the router that advertised it withdraws it (RFC 8781
-//     section 4). An RA that does not mention it, or whose router lifetime is
-//     0, does not end it. Lifetimes run on the monotonic clock, which stands
+//     section 4). The router is asked before the lifetime ends (renewal). An
+//     RA that does not mention it, or whose router lifetime is 0, does not end
+//     it, but other prefixes are preferred to one that its router seems to
+//     have replaced (mention). Lifetimes run on the monotonic clock, which stands
 //     still while the host sleeps: solicit after waking up.
 //   - A prefix of DNS is valid until the next answer, or as long as its TTL
 //     and a minute more if there is none. It is forgotten when one that is
 //     advertised, and not in doubt, is in use.
-//   - A prefix that overlaps one of the link's own is not used (SetOwn). Nor
-//     is one that overlaps a prefix of the same RA, which will be the link's
-//     own in a moment.
+//   - A prefix that overlaps one of the link's own is not used (SetOwn), unless
+//     only a router with less of a say makes it the link's own. Nor is one that
+//     overlaps a prefix of the same RA, which will be the link's own in a
+//     moment.
 //   - Short lifetimes are used like long ones: RFC 8781 names no minimum. They
 //     are kept from making the CLAT flap by a limit on how often the choice may
 //     change.
@@ -57,9 +69,14 @@ type Tracker struct {
 	own        []netip.Prefix
 	home       netip.Prefix  // what would be in use if nothing were in doubt
 	current    Observation   // valid if current.Prefix is
+	since      time.Time     // when current.Prefix was adopted
+	said       Observation   // the last one that the log was told of
 	candidates []Observation // usable, one for each prefix, current first; none if current is not valid
 	mtu        int
 	link       attachment
+	routers    routers
+	renewal    renewal
+	ask        func()     // sends a Router Solicitation soon; nil: nobody can
 	resolvers  []resolver // in the order of arrival
 	doubts     []doubt
 	inquiry    inquiry
@@ -70,15 +87,20 @@ type Tracker struct {
 	// adopted is where the adoptions made so far have pushed the time, each
 	// by flapInterval, as in a token bucket (generic cell rate algorithm).
 	adopted time.Time
-	held    netip.Prefix // waits for its turn; invalid if nothing does
+	// renumbered is the same for prefixes that are superseded.
+	renumbered time.Time
+	held       netip.Prefix // waits for its turn; invalid if nothing does
 
 	news news
 }
 
 type entry struct {
 	Observation
-	inRA  bool // overlapped a prefix of the last RA it came in
-	stale bool // heard before the present attachment
+	heard    time.Time // last
+	byRouter bool      // Router was a default router when it last said so
+	mention  mention
+	inRA     bool // overlapped a prefix of the last RA it came in
+	stale    bool // heard before the present attachment
 }
 
 // NewTracker returns a Tracker that knows the given static prefixes. The log
@@ -160,8 +182,9 @@ func (t *Tracker) SetOwn(own []netip.Prefix) {
 	now := time.Now()
 	before := t.own
 	t.own = slices.Clone(own)
+	t.forgetOnLink(now)
 	for _, e := range t.entries {
-		if overlaps(e.Prefix, t.own) && !overlaps(e.Prefix, before) {
+		if t.owns(e) && !overlaps(e.Prefix, before) {
 			t.ignored.note(Ignored{Reason: OwnPrefix, Prefix: e.Prefix, Router: e.Router}, now)
 		}
 	}
@@ -179,8 +202,15 @@ func (t *Tracker) Apply(r Report) {
 	for _, ig := range r.Ignored {
 		t.ignored.note(ig, now)
 	}
-	if r.RA != nil && r.RA.MTU != 0 {
-		t.mtu = r.RA.MTU
+	doubtful := false
+	if r.RA != nil {
+		doubtful = t.routers.hear(r.RA, now) && r.RA.Router == t.current.Router
+		doubtful = t.hearMentions(r.RA, now) || doubtful
+		t.promote(r.RA.Router)
+		// Anybody else could make the MTU the least that there is.
+		if r.RA.MTU != 0 && (t.routers.isDefault(r.RA.Router) || !t.routers.any()) {
+			t.mtu = r.RA.MTU
+		}
 	}
 	for _, o := range r.Observations {
 		t.observe(o, r.RA, now)
@@ -191,13 +221,84 @@ func (t *Tracker) Apply(r Report) {
 	if r.RA != nil {
 		t.hearRA(r.RA, now)
 	}
+	if doubtful {
+		t.confirm(now)
+	}
 	t.update(now)
+}
+
+// SetRouters tells the Tracker the next hops of the host's own default routes
+// over the link.
+func (t *Tracker) SetRouters(gateways []Gateway) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
+	t.routers.set(gateways)
+	for _, g := range gateways {
+		t.promote(g.Addr)
+	}
+	t.update(time.Now())
+}
+
+// promote makes what a said before it was known as a default router count as a
+// default router's.
+func (t *Tracker) promote(a netip.Addr) {
+	if !t.routers.isDefault(a) {
+		return
+	}
+	for i := range t.entries {
+		if e := &t.entries[i]; e.Origin == RA && e.Router == a {
+			e.byRouter = true
+		}
+	}
+	for i := range t.link.onLink {
+		if o := &t.link.onLink[i]; o.router == a {
+			o.byRouter = true
+		}
+	}
+}
+
+// judge returns what decides about the places of a router, or resolver, in a
+// full table.
+func (t *Tracker) judge(a netip.Addr) (class, age int) {
+	i := t.routers.index(a)
+	switch {
+	case t.routers.isGateway(a):
+		class = 0
+	case i >= 0:
+		class = 1
+	case t.isResolver(a):
+		class = 2
+	default:
+		class = 3
+	}
+	if i < 0 {
+		i = maxRouters
+	}
+	return class, i
+}
+
+// isResolver reports whether a prefix in the table is from the resolver a.
+func (t *Tracker) isResolver(a netip.Addr) bool {
+	return slices.ContainsFunc(t.entries, func(e entry) bool { return e.Origin == DNS && e.Router == a })
+}
+
+// solicit asks the routers, if somebody can.
+func (t *Tracker) solicit() {
+	if t.ask != nil {
+		t.ask()
+	}
 }
 
 // hearRA takes in what ra says besides prefixes and resolvers.
 func (t *Tracker) hearRA(ra *RouterAdvertisement, now time.Time) {
 	t.link.heardRA = true
 	t.hearPrefixes(ra, now)
+	if len(ra.PREF64) == 0 && ra.Router == t.renewal.lost.router {
+		t.renewal.lost = expired{} // it has not forgotten to repeat it: it has none
+	}
 	if ra.RouterLifetime == 0 {
 		return
 	}
@@ -210,10 +311,11 @@ func (t *Tracker) hearRA(ra *RouterAdvertisement, now time.Time) {
 	}
 }
 
-// carried reports whether routers of this attachment advertise a usable PREF64.
+// carried reports whether default routers of this attachment advertise a
+// usable PREF64.
 func (t *Tracker) carried() bool {
 	return slices.ContainsFunc(t.entries, func(e entry) bool {
-		return e.Origin == RA && !e.stale && t.usable(e)
+		return e.Origin == RA && e.byRouter && !e.stale && t.usable(e)
 	})
 }
 
@@ -234,44 +336,101 @@ func (t *Tracker) observe(o Observation, ra *RouterAdvertisement, now time.Time)
 	})
 	if o.Withdrawn {
 		if i >= 0 {
+			if o.Prefix == t.current.Prefix && o.Router == t.current.Router {
+				t.confirm(now) // anybody can say so in the name of the router
+			}
 			t.entries = slices.Delete(t.entries, i, i+1)
 		}
 		return
 	}
 	if i < 0 {
-		if o.Origin != Static && t.full(o.Router) {
+		if i = t.place(o); i < 0 {
 			refuse(TooMany)
 			return
 		}
-		i = len(t.entries)
-		t.entries = append(t.entries, entry{})
+	} else {
+		t.refreshed(t.entries[i])
 	}
 	e := &t.entries[i]
-	e.Observation, e.stale = o, false
+	e.Observation, e.heard, e.stale = o, now, false
+	e.byRouter = o.Origin == RA && (t.routers.isDefault(o.Router) || e.byRouter && ra == nil)
 	if ra != nil {
 		e.inRA = ra.contains(o.Prefix)
+		e.mention.whole = true
 	}
 	if !t.usable(*e) {
 		refuse(OwnPrefix)
 	}
 }
 
-// full reports whether no further prefix is taken from router.
-func (t *Tracker) full(router netip.Addr) bool {
-	all, its := 0, 0
-	for _, e := range t.entries {
-		if e.Origin == Static {
-			continue
+// place makes room for a prefix and returns its index, or -1 if it is not
+// taken.
+func (t *Tracker) place(o Observation) int {
+	if o.Origin != Static {
+		var at []int // of the entries that are not static
+		for i, e := range t.entries {
+			if e.Origin != Static {
+				at = append(at, i)
+			}
 		}
-		all++
-		if e.Router == router {
-			its++
+		evict, ok := admit(len(at), maxPrefixes, maxPerRouter, func(i int) netip.Addr {
+			if e := t.entries[at[i]]; e.Prefix != t.current.Prefix || e.Router != t.current.Router {
+				return e.Router
+			}
+			return netip.Addr{}
+		}, o.Router, t.judge)
+		switch {
+		case !ok:
+			return -1
+		case evict >= 0:
+			t.entries = slices.Delete(t.entries, at[evict], at[evict]+1)
 		}
 	}
-	return all >= maxPrefixes || its >= maxPerRouter
+	t.entries = append(t.entries, entry{})
+	return len(t.entries) - 1
 }
 
-func (t *Tracker) usable(e entry) bool { return !e.inRA && !overlaps(e.Prefix, t.own) }
+func (t *Tracker) usable(e entry) bool { return !e.inRA && !t.owns(e) }
+
+// owns reports whether the prefix of e overlaps one of the link's own that
+// counts against it.
+func (t *Tracker) owns(e entry) bool {
+	return slices.ContainsFunc(t.own, func(own netip.Prefix) bool {
+		return own.Overlaps(e.Prefix) && !t.excused(own, e)
+	})
+}
+
+// excused reports whether own, a prefix of the host, does not count against e:
+// the host has formed an address in it only because of routers that have less
+// of a say than who says e. The kernel believes any station on the link.
+func (t *Tracker) excused(own netip.Prefix, e entry) bool {
+	said := false
+	for _, o := range t.link.onLink {
+		if o.prefix != own {
+			continue
+		}
+		said = true
+		byDefault := o.byRouter || t.routers.isDefault(o.router)
+		inUse := e.Prefix == t.current.Prefix && o.since.After(t.since)
+		if o.router == e.Router || byDefault && !e.byRouter && !inUse {
+			return false
+		}
+	}
+	return said
+}
+
+// excuses returns the prefixes of the host that overlap a usable PREF64 and do
+// not count against it.
+func (t *Tracker) excuses() (all []netip.Prefix) {
+	for _, o := range t.candidates {
+		for _, own := range t.own {
+			if own.Overlaps(o.Prefix) && !slices.Contains(all, own) {
+				all = append(all, own)
+			}
+		}
+	}
+	return all
+}
 
 func overlaps(p netip.Prefix, with []netip.Prefix) bool {
 	return slices.ContainsFunc(with, p.Overlaps)
@@ -316,9 +475,16 @@ func (t *Tracker) update(now time.Time) {
 	}
 	told := next.Prefix != t.current.Prefix
 	if told {
+		t.say(next)
+		t.since = now
+		t.renewal.kept = 0
+		if next.Prefix.IsValid() {
+			t.renewal.lost = expired{}
+		}
 		t.notify()
 	}
 	t.current, t.held = next, held
+	t.renew(now)
 	t.candidates = nil
 	if next.Prefix.IsValid() {
 		t.candidates = append(t.candidates, next)
@@ -336,18 +502,79 @@ func (t *Tracker) update(now time.Time) {
 // expire forgets what has ended.
 func (t *Tracker) expire(now time.Time) {
 	over := func(end time.Time) bool { return !end.IsZero() && !now.Before(end) }
+	t.noteLost(now)
+	t.routers.expire(now)
+	t.forgetOnLink(now)
 	t.entries = slices.DeleteFunc(t.entries, func(e entry) bool { return over(e.Expires) })
 	t.resolvers = slices.DeleteFunc(t.resolvers, func(r resolver) bool { return over(r.Expires) })
-	t.link.onLink = slices.DeleteFunc(t.link.onLink, func(o onLink) bool { return over(o.expires) })
 	t.doubts = slices.DeleteFunc(t.doubts, func(d doubt) bool { return over(d.until) })
 	if over(t.link.unsettled) {
 		t.settle(nil)
 	}
 }
 
-// ranked returns the usable prefixes, each once, best first: by doubt, if
-// doubts count, then those heard since the link was attached, then by Origin,
-// then keep, then in the order of arrival.
+// say tells the log whose word is followed from now on. A prefix that comes
+// back from the same router is no news.
+func (t *Tracker) say(next Observation) {
+	if !next.Prefix.IsValid() || next.Prefix == t.said.Prefix && next.Router == t.said.Router {
+		return
+	}
+	t.said = next
+	args := []any{"pref64", next.Prefix, "source", next.Origin.String()}
+	byRouter := slices.ContainsFunc(t.entries, func(e entry) bool { return e.Observation == next && e.byRouter })
+	switch {
+	case next.Origin == DNS:
+		args = append(args, "resolver", next.Router)
+	case next.Origin == RA && byRouter:
+		args = append(args, "router", next.Router)
+	case next.Origin == RA:
+		args = append(args, "neighbour", next.Router)
+	}
+	if t.current.Prefix.IsValid() {
+		args = append(args, "instead_of", t.current.Prefix)
+	}
+	t.ignored.log.Info("PREF64 is adopted", args...)
+}
+
+// class orders the sources of a prefix, the best first.
+type class int
+
+const (
+	byConfiguration class = iota
+	byAdvertisement
+	byDNS
+	replaced // by its router, as it seems
+	staleAdvertisement
+	staleDNS
+	byNeighbour
+	staleNeighbour
+)
+
+func (t *Tracker) class(e entry) class {
+	switch {
+	case e.Origin == Static:
+		return byConfiguration
+	case e.Origin == RA && !e.byRouter && e.stale:
+		return staleNeighbour
+	case e.Origin == RA && !e.byRouter:
+		return byNeighbour
+	case e.stale && e.Origin == DNS:
+		return staleDNS
+	case e.stale:
+		return staleAdvertisement
+	case e.Origin == DNS:
+		return byDNS
+	case e.mention.superseded:
+		return replaced
+	case t.current.Origin == DNS && t.routers.newcomer(e.Router, t.since):
+		return byDNS
+	}
+	return byAdvertisement
+}
+
+// ranked returns the usable prefixes, each once, best first: those of a mere
+// neighbour last, then by doubt, if doubts count, then by class, then keep,
+// then as the host prefers their routers, then in the order of arrival.
 func (t *Tracker) ranked(keep netip.Prefix, doubts bool) []Observation {
 	until := func(p netip.Prefix) time.Time {
 		if !doubts {
@@ -357,17 +584,23 @@ func (t *Tracker) ranked(keep netip.Prefix, doubts bool) []Observation {
 	}
 	var usable []entry
 	for _, e := range t.entries {
-		if t.usable(e) {
+		if t.usable(e) && !(t.class(e) >= byNeighbour && t.awaitsDNS()) {
 			e.Doubted = !until(e.Prefix).IsZero()
 			usable = append(usable, e)
 		}
 	}
 	slices.SortStableFunc(usable, func(a, b entry) int {
+		x, y := t.class(a), t.class(b)
+		byRouters := 0
+		if a.Origin == RA && b.Origin == RA {
+			byRouters = t.routers.compare(a.Router, b.Router)
+		}
 		return cmp.Or(
+			no(x >= byNeighbour, y >= byNeighbour),
 			until(a.Prefix).Compare(until(b.Prefix)), // zero is before all
-			no(a.stale, b.stale),
-			cmp.Compare(a.Origin, b.Origin),
+			cmp.Compare(x, y),
 			-no(a.Prefix == keep, b.Prefix == keep),
+			byRouters,
 		)
 	})
 	var order []Observation
@@ -420,8 +653,15 @@ func (t *Tracker) setTimer(now time.Time) {
 		at = earlier(at, r.Expires)
 	}
 	for _, o := range t.link.onLink {
-		at = earlier(at, o.expires)
+		if !o.over {
+			at = earlier(at, o.expires)
+		}
+		if !o.preferred.IsZero() && o.preferred.After(now) {
+			at = earlier(at, o.preferred)
+		}
 	}
+	at = earlier(at, t.routers.next())
+	at = earlier(at, t.renewals())
 	for _, d := range t.doubts {
 		at = earlier(at, d.until)
 	}

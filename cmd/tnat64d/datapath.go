@@ -138,9 +138,9 @@ func (s *steering) Close() error {
 	return s.Steering.Close()
 }
 
-func (s *steering) Follow(src, dst netip.Addr) error {
+func (s *steering) Follow(src, dst, via netip.Addr) error {
 	p := s.path
-	router, err := steer.Router(p.data.handle, p.index, src, dst)
+	router, err := steer.Router(p.data.handle, p.index, src, dst, via)
 	if err != nil || router == p.router {
 		return err
 	}

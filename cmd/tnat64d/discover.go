@@ -16,14 +16,15 @@ import (
 // uplink, as the router advertisement that brings the default route most often
 // brings PREF64 too, and goes on while the link is without a network.
 type discovery struct {
-	link    clat.Uplink
-	asks    asks
-	finder  *pref64.Finder
-	own     []netip.Prefix // what the finder was last told
-	carrier bool
-	changes int // of the carrier
-	paused  bool
-	stop    context.CancelFunc
+	link     clat.Uplink
+	asks     asks
+	finder   *pref64.Finder
+	own      []netip.Prefix   // what the finder was last told
+	gateways []pref64.Gateway // so too
+	carrier  bool
+	changes  int // of the carrier
+	paused   bool
+	stop     context.CancelFunc
 }
 
 // asks is the part of the configuration that a discovery follows.
@@ -162,12 +163,24 @@ func (d *tnat64d) complete(o *clat.Observed) {
 			l.own = own[index]
 			l.finder.SetOwn(l.own)
 		}
+		if gs := gateways(o.Routes, index); !slices.Equal(gs, l.gateways) {
+			l.gateways = gs
+			l.finder.SetRouters(gs)
+		}
 		s := l.finder.Snapshot()
 		for _, c := range s.Candidates {
-			o.PREF64 = append(o.PREF64, clat.PREF64{Link: index, Prefix: c.Prefix, Source: source(c)})
+			p := clat.PREF64{Link: index, Prefix: c.Prefix, Source: source(c), Excused: s.Excused}
+			if c.Origin == pref64.RA {
+				p.Router = c.Router
+			}
+			o.PREF64 = append(o.PREF64, p)
 		}
-		if s.HeardRA {
-			o.Advertised = append(o.Advertised, clat.Advertised{Link: index, SLAAC: s.SLAAC})
+		if s.HeardRA || len(s.OnLink) > 0 {
+			a := clat.Advertised{Link: index, Default: s.HeardRA}
+			for _, p := range s.OnLink {
+				a.SLAAC = append(a.SLAAC, clat.SLAAC(p))
+			}
+			o.Advertised = append(o.Advertised, a)
 		}
 		// Where the kernel accepts router advertisements it has done this itself.
 		if mtu := clat.MTU6(s.MTU); mtu != 0 {
@@ -178,6 +191,16 @@ func (d *tnat64d) complete(o *clat.Observed) {
 			}
 		}
 	}
+}
+
+// gateways returns the link-local next hops of the default routes over a link.
+func gateways(routes []clat.Route, link int) (gs []pref64.Gateway) {
+	for _, r := range routes {
+		if g := r.Gateway.WithZone(""); r.IPv6 && r.Link == link && r.Protocol != clat.Protocol && g.Is6() && g.IsLinkLocalUnicast() {
+			gs = append(gs, pref64.Gateway{Addr: g, Metric: r.Metric})
+		}
+	}
+	return gs
 }
 
 // source says for people where a prefix is from.

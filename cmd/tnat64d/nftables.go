@@ -42,12 +42,12 @@ type nftSteering struct {
 // Translate tells the guard the address; all packets are the user engine's.
 func (s *nftSteering) Translate(c siit.Config) error { return s.SetIPv4(c.Mapping.CLAT.IPv4) }
 
-func (s *nftSteering) Follow(src, dst netip.Addr) error {
-	via, err := nextHop(s.path.data.handle, s.path.index, src, dst)
+func (s *nftSteering) Follow(src, dst, via netip.Addr) error {
+	hop, err := nextHop(s.path.data.handle, s.path.index, src, dst, via)
 	if err != nil {
 		return err
 	}
-	return s.SetNextHops([]steernft.NextHop{{Prefix: netip.PrefixFrom(netip.IPv6Unspecified(), 0), Via: via}})
+	return s.SetNextHops([]steernft.NextHop{{Prefix: netip.PrefixFrom(netip.IPv6Unspecified(), 0), Via: hop}})
 }
 
 // Close keeps the counters.
@@ -71,10 +71,10 @@ func nftStats(t *steernft.Steering) (s stats) {
 	return s
 }
 
-// nextHop returns the next hop on the uplink for packets from src to dst; the
-// zero Addr if dst is a neighbour itself.
-func nextHop(h *netlink.Handle, uplink int, src, dst netip.Addr) (netip.Addr, error) {
-	router, err := steer.Router(h, uplink, src, dst)
+// nextHop returns the next hop on the uplink for packets from src to dst, via if
+// it can be; the zero Addr if dst is a neighbour itself.
+func nextHop(h *netlink.Handle, uplink int, src, dst, via netip.Addr) (netip.Addr, error) {
+	router, err := steer.Router(h, uplink, src, dst, via)
 	switch {
 	case err != nil:
 		return netip.Addr{}, err
@@ -91,6 +91,6 @@ func nextHop(h *netlink.Handle, uplink int, src, dst netip.Addr) (netip.Addr, er
 	if len(chosen) == 0 || chosen[0].LinkIndex != uplink {
 		return netip.Addr{}, unix.ENETUNREACH
 	}
-	via, _ := netip.AddrFromSlice(chosen[0].Gw)
-	return via, nil
+	hop, _ := netip.AddrFromSlice(chosen[0].Gw)
+	return hop, nil
 }

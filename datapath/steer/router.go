@@ -22,23 +22,56 @@ import (
 // packet, which costs about a tenth of what sending a small one takes.
 //
 // Where the routes lead out of the uplink and name several routers the kernel
-// has to choose, because it knows which of them are reachable.
-func Router(h *netlink.Handle, uplink int, src, dst netip.Addr) (netip.Addr, error) {
+// has to choose, because it knows which of them are reachable. An exception is
+// via, the router that advertises the PREF64, if it is valid: it is chosen if
+// dst takes a default route and via is the next hop of one. Source prefix,
+// PREF64 and next hop of one router belong together (RFC 8028).
+//
+// A route of the kernel's own that says that dst is on the link is not
+// followed: what is behind a PLAT is not, and any station can make the kernel
+// add such a route with a router advertisement.
+func Router(h *netlink.Handle, uplink int, src, dst, via netip.Addr) (netip.Addr, error) {
 	chosen, err := h.RouteGetWithOptions(net.IP(dst.AsSlice()), &netlink.RouteGetOptions{
 		OifIndex: uplink,
 		SrcAddr:  net.IP(src.AsSlice()),
 	})
 	leadsOut := err == nil && len(chosen) > 0 && chosen[0].LinkIndex == uplink
-	if leadsOut && len(chosen[0].Gw) == 0 {
-		return netip.Addr{}, nil // another destination, another next hop
-	}
 
 	routes, err := dump(func() ([]netlink.Route, error) { return routesTo(h, uplink, dst) })
 	if err != nil {
 		return netip.Addr{}, &Error{"list the routes", err}
 	}
+	all := len(routes)
+	routes = slices.DeleteFunc(routes, advertisedOnLink)
+	ignored := len(routes) < all
+	hops, length := bestHops(routes, uplink, dst)
+	onLink := leadsOut && len(chosen[0].Gw) == 0
+	switch {
+	case onLink && (!ignored || slices.Contains(hops, dst)):
+		return netip.Addr{}, nil // another destination, another next hop
+	case !leadsOut && len(hops) == 0:
+		return netip.Addr{}, &Error{"choose a router", fmt.Errorf("no route to %s leads out of interface %d", dst, uplink)}
+	case len(hops) > 0 && length == 0 && isNextHop(routes, uplink, via):
+		return via, nil
+	case ignored && len(hops) > 0:
+		return hops[0], nil
+	case leadsOut && (len(hops) != 1 || !net.IP(hops[0].AsSlice()).Equal(chosen[0].Gw)):
+		return netip.Addr{}, nil
+	}
+	return hops[0], nil
+}
+
+// advertisedOnLink reports whether r says that a network is on the link, as
+// routers advertise it or as an address of the host implies it.
+func advertisedOnLink(r netlink.Route) bool {
+	return prefixLen(r) > 0 && len(r.Gw) == 0 && r.Via == nil && len(r.MultiPath) == 0 &&
+		(r.Protocol == unix.RTPROT_KERNEL || r.Protocol == unix.RTPROT_RA)
+}
+
+// bestHops returns the next hops of the best of the routes and of those that
+// are as good, and their prefix length.
+func bestHops(routes []netlink.Route, uplink int, dst netip.Addr) (hops []netip.Addr, length int) {
 	var best netlink.Route
-	var hops []netip.Addr // of the best route and those that are as good
 	for _, r := range routes {
 		next := nextHops(r, uplink, dst)
 		switch {
@@ -53,13 +86,15 @@ func Router(h *netlink.Handle, uplink int, src, dst netip.Addr) (netip.Addr, err
 			}
 		}
 	}
-	switch {
-	case !leadsOut && len(hops) == 0:
-		return netip.Addr{}, &Error{"choose a router", fmt.Errorf("no route to %s leads out of interface %d", dst, uplink)}
-	case leadsOut && (len(hops) != 1 || !net.IP(hops[0].AsSlice()).Equal(chosen[0].Gw)):
-		return netip.Addr{}, nil
-	}
-	return hops[0], nil
+	return hops, prefixLen(best)
+}
+
+// isNextHop reports whether via is the next hop of a default route out of the
+// uplink, however bad its metric.
+func isNextHop(routes []netlink.Route, uplink int, via netip.Addr) bool {
+	return via.IsValid() && slices.ContainsFunc(routes, func(r netlink.Route) bool {
+		return prefixLen(r) == 0 && slices.Contains(nextHops(r, uplink, netip.Addr{}), via)
+	})
 }
 
 // routesTo lists the routes out of the uplink that fit dst. The kernel itself
@@ -82,9 +117,10 @@ func routesTo(h *netlink.Handle, uplink int, dst netip.Addr) (fit []netlink.Rout
 	return fit, err
 }
 
-// nextHops returns where r sends dst out of the uplink.
+// nextHops returns where r sends dst out of the uplink; an invalid dst fits
+// every route.
 func nextHops(r netlink.Route, uplink int, dst netip.Addr) (hops []netip.Addr) {
-	if r.Type != unix.RTN_UNICAST || r.Dst != nil && !r.Dst.Contains(dst.AsSlice()) {
+	if r.Type != unix.RTN_UNICAST || dst.IsValid() && r.Dst != nil && !r.Dst.Contains(dst.AsSlice()) {
 		return nil
 	}
 	paths := r.MultiPath

@@ -44,7 +44,7 @@ func TestRouter(t *testing.T) {
 
 	ask := func(dst netip.Addr) netip.Addr {
 		t.Helper()
-		router, err := Router(l.laptop.nl, l.laptop.index(t, l.uplink), clat6, dst)
+		router, err := Router(l.laptop.nl, l.laptop.index(t, l.uplink), clat6, dst, netip.Addr{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,8 +72,48 @@ func TestRouter(t *testing.T) {
 	if got := ask(plat6); got != router6 {
 		t.Errorf("the other link has the preferred default route: router %s, want %s", got, router6)
 	}
+	// Neighbour discovery would be for what is not there.
+	if got := ask(onLink); got != router6 {
+		t.Errorf("on the link, as a router advertisement says: router %s, want %s", got, router6)
+	}
+	static := netlink.Route{
+		LinkIndex: l.laptop.index(t, l.uplink), Scope: netlink.SCOPE_LINK, Protocol: unix.RTPROT_STATIC,
+		Dst: &net.IPNet{IP: onLink.AsSlice(), Mask: net.CIDRMask(128, 128)},
+	}
+	l.laptop.route(t, static)
 	if got := ask(onLink); got.IsValid() {
-		t.Errorf("to a neighbour on the uplink: router %s, want none", got)
+		t.Errorf("on the link, as the administrator says: router %s, want none", got)
+	}
+	if err := l.laptop.nl.RouteDel(&static); err != nil {
+		t.Fatal(err)
+	}
+
+	// The router that advertises the PREF64, if the host has a default route by it.
+	via := func(router netip.Addr) netip.Addr {
+		t.Helper()
+		got, err := Router(l.laptop.nl, l.laptop.index(t, l.uplink), clat6, plat6, router)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	bad := netip.MustParseAddr("fe80::bad")
+	if got := via(bad); got != bad {
+		t.Errorf("the PREF64 is from %s, which is not the best router: router %s", bad, got)
+	}
+	if got := via(netip.MustParseAddr("fe80::3")); got != router6 {
+		t.Errorf("the PREF64 is from one that the host has no route by: router %s, want %s", got, router6)
+	}
+	specific := netlink.Route{
+		LinkIndex: l.laptop.index(t, l.uplink), Gw: router6.AsSlice(),
+		Dst: &net.IPNet{IP: plat6.AsSlice(), Mask: net.CIDRMask(96, 128)},
+	}
+	l.laptop.route(t, specific)
+	if got := via(bad); got != router6 {
+		t.Errorf("there is a route to PREF64: router %s, want %s", got, router6)
+	}
+	if err := l.laptop.nl.RouteDel(&specific); err != nil {
+		t.Fatal(err)
 	}
 
 	for name, attach := range attachments() {
@@ -143,7 +183,7 @@ func TestRouter(t *testing.T) {
 	t.Run("none", func(t *testing.T) {
 		lonely := newHost(t)
 		d := lonely.tun(t, "up0")
-		if router, err := Router(lonely.nl, d.index, clat6, plat6); err == nil {
+		if router, err := Router(lonely.nl, d.index, clat6, plat6, netip.Addr{}); err == nil {
 			t.Errorf("a host without routes: router %s", router)
 		}
 	})
