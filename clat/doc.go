@@ -32,9 +32,9 @@
 //
 // Where a CLAT's default route is not the only one (two CLATs, native IPv4 on
 // another link) a routing rule and a table of its own keep the packets that
-// have its source with it. Whatever the routes say, nothing from 192.0.0.0/29
-// gets out of a link untranslated: every link with a default route has a
-// guard, except those that carry somebody else's CLAT.
+// have its source with it. Whatever the routes say, nothing leaves from the
+// addresses of a CLAT that the translator has not sent: every link with a default
+// route has a guard, except those that carry somebody else's CLAT.
 //
 // # What is left on the host
 //

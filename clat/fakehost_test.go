@@ -15,12 +15,13 @@ import (
 // fakeHost is a host in memory that prints what is done to it as the commands
 // a person would type. It fails at the command that contains failAt.
 type fakeHost struct {
-	o      Observed
-	out    []string
-	failAt string
-	nodad  bool // addresses are usable at once, as on links without DAD
-	nobpf  bool // steering is refused for good
-	broken bool // somebody has removed BPF programs
+	o       Observed
+	out     []string
+	failAt  string
+	nodad   bool // addresses are usable at once, as on links without DAD
+	nobpf   bool // steering is refused for good
+	guarded Guarded
+	broken  bool // somebody has removed BPF programs
 
 	routeState uint64
 	follows    []string // what the steering was asked to follow
@@ -162,7 +163,8 @@ func (h *fakeHost) AbortFlows(a netip.Addr) (int, error) {
 
 func (h *fakeHost) RouteState(netip.Addr) uint64 { return h.routeState }
 
-func (h *fakeHost) Guard(link int) (Guard, error) {
+func (h *fakeHost) Guard(link int, g Guarded) (Guard, error) {
+	h.guarded = g
 	name := h.o.linkName(link)
 	if h.detached == name {
 		h.detached = ""
@@ -176,6 +178,11 @@ type fakeGuard struct {
 }
 
 func (g *fakeGuard) Intact() bool { return g.h.detached != g.link }
+
+func (g *fakeGuard) SetGuarded(to Guarded) error {
+	g.h.guarded = to
+	return nil
+}
 
 func (g *fakeGuard) Close() error { return g.h.do("unguard %s", g.link) }
 
@@ -198,7 +205,8 @@ func (h *fakeHost) dropLink(index int) {
 	h.o.Routes = slices.DeleteFunc(h.o.Routes, func(r Route) bool { return r.Link == index })
 }
 
-func (h *fakeHost) Steer(uplink, tun int, ours []netip.Prefix) (Steering, error) {
+func (h *fakeHost) Steer(uplink, tun int, ours []netip.Prefix, g Guarded) (Steering, error) {
+	h.guarded = g
 	if h.nobpf {
 		h.out = append(h.out, fmt.Sprintf("steer %s and %s # refused", h.o.linkName(uplink), h.o.linkName(tun)))
 		return nil, &SteeringRefused{Why: "no BPF here"}
@@ -234,6 +242,15 @@ func (s *fakeSteering) Intact() bool {
 
 func (s *fakeSteering) SetOurs(ours []netip.Prefix) error { return s.h.do("steer ours %v", ours) }
 
+func (s *fakeSteering) SetGuarded(g Guarded) error {
+	s.h.guarded = g
+	return nil
+}
+
+func (s *fakeSteering) SetDropUnicastToMany(drop bool) error {
+	return s.h.do("steer drop unicast to many %v", drop)
+}
+
 func (s *fakeSteering) Follow(src, dst, via netip.Addr) error {
 	follow := fmt.Sprintf("%s to %s", src, dst)
 	if via.IsValid() {
@@ -251,16 +268,3 @@ type fakeEngine struct{ h *fakeHost }
 
 func (e *fakeEngine) SetTranslator(*siit.Translator) { e.h.do("engine translator") }
 func (e *fakeEngine) Close() error                   { return e.h.do("engine close") }
-
-// addNative gives a link native IPv4.
-func (h *fakeHost) addNative(link, metric int) {
-	h.o.Routes = append(h.o.Routes, Route{Link: link, Table: TableMain, Metric: metric})
-	h.o.leave(link, netip.AddrFrom4([4]byte{10, byte(link), 0, 2}), 0, len(globalIPv4))
-}
-
-// dropNative ends native IPv4 on every link.
-func (h *fakeHost) dropNative() {
-	h.o.Routes = slices.DeleteFunc(h.o.Routes, func(r Route) bool { return !r.IPv6 && r.Protocol != Protocol })
-	h.o.Addrs = slices.DeleteFunc(h.o.Addrs, func(a Addr) bool { return usableIPv4(a.Prefix.Addr()) })
-	h.o.Egress4 = nil
-}

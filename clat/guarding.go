@@ -2,6 +2,8 @@ package clat
 
 import (
 	"fmt"
+	"net/netip"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -11,12 +13,55 @@ type guarded struct {
 	uplink  Uplink
 	guard   Guard // nil: refused
 	refused time.Time
+	knows   Guarded
+}
+
+// guarded returns the addresses that belong to our CLATs at present.
+func (r *Reconciler) guarded() (g Guarded) {
+	for _, c := range r.running {
+		g.IPv4 = append(g.IPv4, c.ipv4)
+		g.IPv6 = append(g.IPv6, c.ours...)
+		for _, a := range c.added {
+			g.IPv6 = append(g.IPv6, netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	slices.SortFunc(g.IPv4, netip.Addr.Compare)
+	slices.SortFunc(g.IPv6, netip.Prefix.Compare)
+	g.IPv4, g.IPv6 = slices.Compact(g.IPv4), slices.Compact(g.IPv6)
+	return g
+}
+
+// tellGuards tells every steering and guard which addresses to guard.
+func (r *Reconciler) tellGuards() {
+	now := r.guarded()
+	tell := func(link string, knows *Guarded, set func(Guarded) error) {
+		if reflect.DeepEqual(*knows, now) {
+			return
+		}
+		if err := set(now); err != nil {
+			r.log.Warn("cannot guard the addresses of the CLAT", "iface", link, "reason", err)
+			r.retryIn(tryAgain)
+			return
+		}
+		*knows = now
+	}
+	for _, c := range r.running {
+		if c.steering != nil {
+			tell(c.uplink.Name, &c.knows, c.steering.SetGuarded)
+		}
+	}
+	for _, g := range r.guards {
+		if g.guard != nil {
+			tell(g.uplink.Name, &g.knows, g.guard.SetGuarded)
+		}
+	}
 }
 
 // guard makes the guards of all links in want that have no steering, which
 // is one as well, as soon as a CLAT translates, and makes again what others have
 // detached. That a link cannot be guarded is worth a warning, no more.
 func (r *Reconciler) guard(want []Uplink) {
+	r.tellGuards()
 	if !slices.ContainsFunc(r.running, func(c *running) bool { return c.engine != nil }) {
 		want = nil
 	}
@@ -51,9 +96,10 @@ func (r *Reconciler) guard(want []Uplink) {
 		if g.guard != nil || !g.refused.IsZero() && time.Since(g.refused) < tryAgain {
 			continue
 		}
-		made, err := r.path.Guard(u.Index)
+		now := r.guarded()
+		made, err := r.path.Guard(u.Index, now)
 		if err == nil {
-			g.guard = made
+			g.guard, g.knows = made, now
 			continue
 		}
 		if g.refused.IsZero() && !linkGone(err) {

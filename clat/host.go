@@ -40,20 +40,28 @@ type Datapath interface {
 	// OpenTUN creates the TUN. It must not exist yet.
 	OpenTUN(name string, queues int) (TUN, error)
 	// Steer takes packets for ours away from the uplink to the TUN, and sends
-	// what the translator writes to the TUN out of the uplink. A
-	// *SteeringRefused says that this will not succeed later either.
-	Steer(uplink, tun int, ours []netip.Prefix) (Steering, error)
+	// what the translator writes to the TUN out of the uplink. It guards the
+	// uplink as Guard does. A *SteeringRefused says that this will not succeed
+	// later either.
+	Steer(uplink, tun int, ours []netip.Prefix, g Guarded) (Steering, error)
 	// Run starts to translate what the TUN carries.
 	Run(tun TUN, t *siit.Translator) (Engine, error)
-	// Guard keeps IPv4 of CLATs from leaving by a link untranslated, as
-	// Steer does for its uplink.
-	Guard(link int) (Guard, error)
+	// Guard keeps packets from leaving by a link from the addresses of CLATs
+	// if the translator has not sent them, and IPv4 from coming to them.
+	Guard(link int, g Guarded) (Guard, error)
+}
+
+// Guarded are the addresses of the host's CLATs.
+type Guarded struct {
+	IPv4 []netip.Addr
+	IPv6 []netip.Prefix
 }
 
 // Guard is in force until Close, unless another program removes it.
 type Guard interface {
 	// Intact reports whether nobody has.
 	Intact() bool
+	SetGuarded(Guarded) error
 	Close() error
 }
 
@@ -78,6 +86,10 @@ type Steering interface {
 	// Intact reports whether nobody has.
 	Intact() bool
 	SetOurs(ours []netip.Prefix) error
+	SetGuarded(Guarded) error
+	// SetDropUnicastToMany says whether IPv6 unicast in broadcast and multicast
+	// frames is dropped, as the host does it on the uplink.
+	SetDropUnicastToMany(bool) error
 	// Follow keeps packets from src to dst on the uplink where the host's
 	// routes lead elsewhere (a second link, a VPN), and has them sent to the
 	// router via, if that is valid and a default router of the host. It is

@@ -31,6 +31,8 @@ type Kernel struct {
 	memory routeMemory
 	// programs remembers what BPF programs are called.
 	programs steer.ProgramNames
+	// written tells of writes to sysctls, or is nil.
+	written *sysctlWatch
 }
 
 // NewKernel opens the netlink sockets.
@@ -79,13 +81,15 @@ func (k *Kernel) Observe() (Observed, error) {
 		return o, fmt.Errorf("list rules: %w", err)
 	}
 	o.Links = linksOf(links)
-	k.ask(&o)
+	var written []string
 	for i := range o.Links {
 		readSysctls(&o.Links[i], o)
 		if l := &o.Links[i]; l.mayBeUplink() && o.hasIPv6Default(l.Index) {
 			l.Programs = k.foreignCLATs(l.Index)
+			written = append(written, sysctlPath("ipv6", l.Name, sysctlDropUnicastToMany))
 		}
 	}
+	k.written.follow(written)
 	return o, nil
 }
 
@@ -134,6 +138,7 @@ func kind(l netlink.Link) string {
 func readSysctls(l *Link, o Observed) {
 	if o.hasIPv6Default(l.Index) || o.hasGlobalIPv6(l.Index) {
 		l.MTU6 = MTU6(sysctl("ipv6", l.Name, "mtu"))
+		l.DropUnicastToMany = sysctl("ipv6", l.Name, sysctlDropUnicastToMany) != 0
 	}
 	if strings.HasPrefix(l.Alias, AliasPrefix) {
 		l.RPFilter = max(sysctl("ipv4", "all", "rp_filter"), sysctl("ipv4", l.Name, "rp_filter"))
@@ -143,7 +148,7 @@ func readSysctls(l *Link, o Observed) {
 // sysctl reads net.FAMILY.conf.LINK.KEY, in the network namespace of the
 // calling thread. 0 if there is none.
 func sysctl(family, link, key string) int {
-	b, err := os.ReadFile("/proc/sys/net/" + family + "/conf/" + link + "/" + key)
+	b, err := os.ReadFile(sysctlPath(family, link, key))
 	if err != nil {
 		return 0
 	}

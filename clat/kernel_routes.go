@@ -51,12 +51,10 @@ func (k *Kernel) defaultRoutes(family int) (out []Route, all int, err error) {
 			hops = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Via: r.Via, Flags: r.Flags}}
 		}
 		for _, h := range hops {
-			down := h.Flags&unix.RTNH_F_LINKDOWN != 0
-			if h.LinkIndex == 0 || h.Flags&unix.RTNH_F_DEAD != 0 || down && base.IPv6 {
+			if h.LinkIndex == 0 || h.Flags&(unix.RTNH_F_DEAD|unix.RTNH_F_LINKDOWN) != 0 {
 				continue
 			}
 			hop := base
-			hop.LinkDown = down
 			hop.Link, hop.Gateway = h.LinkIndex, addrOf(h.Gw)
 			if v, ok := h.Via.(*netlink.Via); ok {
 				hop.Gateway = addrOf(v.Addr)

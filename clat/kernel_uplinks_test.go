@@ -36,16 +36,25 @@ func (p realPath) OpenTUN(name string, queues int) (TUN, error) {
 	return realTUN{d}, err
 }
 
-func (p realPath) Steer(uplink, tun int, ours []netip.Prefix) (Steering, error) {
-	s, err := steer.New(steer.Config{Uplink: uplink, TUN: tun, Ours: ours})
+func (p realPath) Steer(uplink, tun int, ours []netip.Prefix, g Guarded) (Steering, error) {
+	s, err := steer.New(steer.Config{Uplink: uplink, TUN: tun, Ours: ours, Guarded: steer.Guarded(g)})
 	return realSteering{s}, err
 }
 
 func (p realPath) Run(TUN, *siit.Translator) (Engine, error) { return noEngine{}, nil }
-func (p realPath) Guard(link int) (Guard, error)             { return steer.NewGuard(link, steer.Auto) }
+
+func (p realPath) Guard(link int, g Guarded) (Guard, error) {
+	made, err := steer.NewGuard(steer.GuardConfig{Link: link, Guarded: steer.Guarded(g)})
+	return realGuard{made}, err
+}
+
+type realGuard struct{ *steer.Guard }
+
+func (r realGuard) SetGuarded(g Guarded) error { return r.Guard.SetGuarded(steer.Guarded(g)) }
 
 type realSteering struct{ *steer.Steering }
 
+func (r realSteering) SetGuarded(g Guarded) error          { return r.Steering.SetGuarded(steer.Guarded(g)) }
 func (realSteering) Follow(src, dst, via netip.Addr) error { return nil }
 func (realSteering) Translate(siit.Config) error           { return nil }
 
@@ -267,8 +276,8 @@ func TestKernelGuards(t *testing.T) {
 	if n := received() - before; n < 1000 {
 		t.Errorf("of the others only %d got out", n)
 	}
-	if n, err := b.rec.guards[other.Attrs().Index].guard.(*steer.Guard).LeakedIPv4(); n != 1000 || err != nil {
-		t.Errorf("%d counted, %v", n, err)
+	if n, err := b.rec.guards[other.Attrs().Index].guard.(realGuard).Counters(); n.Dropped[steer.UntranslatedIPv4] != 1000 || err != nil {
+		t.Errorf("counted %+v, %v", n, err)
 	}
 	must(t, b.rec.Down())
 }

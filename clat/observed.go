@@ -9,21 +9,12 @@ import (
 // Reconciler care. Package pref64 and the Reconciler add what the kernel does
 // not know.
 type Observed struct {
-	Links []Link
-	Addrs []Addr
-	// Routes are default routes only, of every table but local. An IPv6 default
-	// route that consists of parts, or that a rule leads to, is here as one of
-	// the main table.
-	Routes []Route
+	Links  []Link
+	Addrs  []Addr
+	Routes []Route // default routes only, every table but local
 
 	// Rules are ours, with what they need in their tables.
 	Rules []SourceRule
-
-	// Egress4 has the kernel's answers about global IPv4 destinations.
-	Egress4 []Egress
-	// OnLink4 are the IPv4 networks that on-link routes lead to, as far as they
-	// contain addresses of 192.0.0.0/29.
-	OnLink4 []OnLink
 
 	// PREF64 lists what is known for each link, best first.
 	PREF64 []PREF64
@@ -104,7 +95,10 @@ type Link struct {
 	// Programs are BPF programs at an uplink's packets that look like somebody
 	// else's CLAT.
 	Programs []string
-	RPFilter int // effective net.ipv4.conf rp_filter: 0 off, 1 strict, 2 loose
+	// DropUnicastToMany is net.ipv6.conf.LINK.drop_unicast_in_l2_multicast, of
+	// links with a global IPv6 address or default route.
+	DropUnicastToMany bool
+	RPFilter          int // effective net.ipv4.conf rp_filter: 0 off, 1 strict, 2 loose
 }
 
 // Forever is the lifetime of an address that does not expire.
@@ -134,13 +128,6 @@ type Route struct {
 	MTU      int // 0: none given
 	Table    int
 	Protocol int
-	LinkDown bool // IPv4: its link has no carrier, and the kernel uses it all the same
-}
-
-// OnLink is a network that is reached on a link without a gateway.
-type OnLink struct {
-	Link   int // interface index
-	Prefix netip.Prefix
 }
 
 // TableMain is the number of the main routing table.

@@ -26,6 +26,8 @@ type running struct {
 	follows  followed
 	maimed   bool // it is not as link says, by foreign hands, and not put right yet
 	steering Steering
+	knows    Guarded // of the steering
+	toMany   bool    // the steering drops unicast to many
 	ours     []netip.Prefix
 	engine   Engine
 	config   siit.Config // of the engine's translator
@@ -216,7 +218,7 @@ func (c *running) bringUpTUN(o Observed, want *CLAT) error {
 	return nil
 }
 
-func (c *running) bringUpSteering(_ Observed, want *CLAT) error {
+func (c *running) bringUpSteering(o Observed, want *CLAT) error {
 	ours := want.Ours()
 	// Nothing reports it when somebody removes BPF programs. But what follows
 	// from it, a PLAT that seems to be silent, leads here.
@@ -229,17 +231,25 @@ func (c *running) bringUpSteering(_ Observed, want *CLAT) error {
 	}
 	switch {
 	case c.steering == nil:
-		s, err := c.rec.path.Steer(c.uplink.Index, c.tun.Index(), ours)
+		c.ours = ours
+		g := c.rec.guarded()
+		s, err := c.rec.path.Steer(c.uplink.Index, c.tun.Index(), ours, g)
 		if err != nil {
 			return fmt.Errorf("steer packets between %s and %s: %w", c.uplink.Name, want.TUN, err)
 		}
-		c.steering, c.follows = s, followed{}
+		c.steering, c.follows, c.knows, c.toMany = s, followed{}, g, false
 	case c.asleep || !slices.Equal(ours, c.ours):
 		if err := c.steering.SetOurs(ours); err != nil {
 			return fmt.Errorf("steer packets for %s: %w", want.IPv6, err)
 		}
 	}
 	c.ours = ours
+	if uplink, ok := o.linkByIndex(c.uplink.Index); ok && uplink.DropUnicastToMany != c.toMany {
+		if err := c.steering.SetDropUnicastToMany(uplink.DropUnicastToMany); err != nil {
+			return fmt.Errorf("unicast in multicast frames on %s: %w", c.uplink.Name, err)
+		}
+		c.toMany = uplink.DropUnicastToMany
+	}
 	// Any address behind the PLAT will do. Without a route to it nothing can
 	// be sent anyway, and the route will be a change to look at.
 	f := followed{src: want.IPv6, dst: want.PREF64.Prefix.Addr().Next(), via: want.PREF64.Router}

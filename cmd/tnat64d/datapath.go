@@ -27,6 +27,7 @@ type datapath struct {
 
 	errorsPerSecond int           // limit on ICMP errors of engines started from now on
 	engine          config.Engine // of what is started from now on
+	token           steer.Token   // of all CLATs
 
 	mu     sync.Mutex
 	paths  map[int]*path // by index of the TUN
@@ -91,15 +92,16 @@ func (t openTUN) Close() error {
 	return t.device.Close()
 }
 
-func (d *datapath) Steer(uplink, tun int, ours []netip.Prefix) (clat.Steering, error) {
+func (d *datapath) Steer(uplink, tun int, ours []netip.Prefix, g clat.Guarded) (clat.Steering, error) {
 	d.mu.Lock()
 	p := d.paths[tun]
 	d.mu.Unlock()
 	s, err := steer.New(steer.Config{
 		Uplink: uplink, TUN: tun, Ours: ours, Queues: len(p.device.Queues), KernelEngine: d.engine != config.EngineUser,
+		Guarded: steer.Guarded(g), Token: d.token,
 	})
 	if refused := (*steer.Error)(nil); errors.As(err, &refused) && refused.Refused() && d.engine != config.EngineKernel {
-		return d.steerByNFTables(uplink, tun, ours, err)
+		return d.steerByNFTables(uplink, tun, ours, g, err)
 	}
 	if err != nil {
 		return nil, err
@@ -137,6 +139,8 @@ func (s *steering) Close() error {
 	p.data.mu.Unlock()
 	return s.Steering.Close()
 }
+
+func (s *steering) SetGuarded(g clat.Guarded) error { return s.Steering.SetGuarded(steer.Guarded(g)) }
 
 func (s *steering) Follow(src, dst, via netip.Addr) error {
 	p := s.path
@@ -224,7 +228,7 @@ func (d *datapath) Stats() stats {
 		s = s.add(p.stats())
 	}
 	for g := range d.guards {
-		s.leaked += g.leaked()
+		s.dropped = s.dropped.add(g.dropped())
 	}
 	return s
 }
@@ -242,36 +246,4 @@ func (p *path) stats() stats {
 		s = s.add(nftStats(p.nft))
 	}
 	return s
-}
-
-// guard keeps its count when it is closed.
-type guard struct {
-	*steer.Guard
-	data *datapath
-}
-
-func (d *datapath) Guard(link int) (clat.Guard, error) {
-	made, err := steer.NewGuard(link, steer.Auto)
-	if err != nil {
-		return nil, err
-	}
-	g := &guard{made, d}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.guards[g] = true
-	return g, nil
-}
-
-func (g *guard) Close() error {
-	g.data.mu.Lock()
-	delete(g.data.guards, g)
-	g.data.past.leaked += g.leaked()
-	g.data.mu.Unlock()
-	return g.Guard.Close()
-}
-
-// leaked counts as nothing if it cannot be read.
-func (g *guard) leaked() uint64 {
-	n, _ := g.LeakedIPv4()
-	return n
 }

@@ -38,7 +38,7 @@ var (
 	errorsSent        = describe("icmp_errors_sent_total", "ICMP errors sent in the translator's own name, to local programs (ipv4) or to the network (ipv6).", "family")
 	errorsLimited     = describe("icmp_errors_rate_limited_total", "ICMP errors not sent because of translation.icmp-errors-per-second.", "family")
 	ioErrors          = describe("tun_errors_total", "Packets that the kernel did not take from, or could not hand to, the engine.", "operation")
-	leakedIPv4        = describe("leaked_ipv4_packets_total", "IPv4 packets from 192.0.0.0/29 that were about to leave the host untranslated, and were dropped.")
+	leakedIPv4        = describe("leaked_ipv4_packets_total", "IPv4 packets from a CLAT's address that were about to leave the host untranslated, and were dropped.")
 	reconcileErrors   = describe("reconcile_errors_total", "Attempts to make the host what it should be that have failed.")
 	uplinkState       = describe("uplink_state", "1 for the state that the uplink is in, 0 for the others.", "uplink", "state")
 	uplinkSince       = describe("uplink_state_since_timestamp_seconds", "When the uplink entered its state.", "uplink")
@@ -95,7 +95,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	count(ioErrors, s.ReadErrors, "read")
 	count(ioErrors, s.WriteErrors, "write")
-	count(leakedIPv4, all.leaked)
+	for why, n := range all.dropped {
+		count(packetsDropped, n, steer.Drop(why).String())
+	}
+	count(leakedIPv4, all.dropped[steer.UntranslatedIPv4])
 
 	// A loop that is stuck costs the rest of the metrics, and no more.
 	ctx, cancel := context.WithTimeout(c.d.ctx, time.Second)

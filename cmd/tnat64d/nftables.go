@@ -17,11 +17,15 @@ import (
 )
 
 // steerByNFTables steers a path's packets where the kernel refuses BPF.
-func (d *datapath) steerByNFTables(uplink, tun int, ours []netip.Prefix, bpf error) (clat.Steering, error) {
+func (d *datapath) steerByNFTables(uplink, tun int, ours []netip.Prefix, g clat.Guarded, bpf error) (clat.Steering, error) {
 	s, err := steernft.New(steernft.Config{Uplink: uplink, TUN: tun, Ours: ours})
 	why := strings.TrimPrefix(bpf.Error(), "steer: ")
 	if err != nil {
 		return nil, &clat.SteeringRefused{Why: fmt.Sprintf("%s; %v", why, err), Err: errors.Join(err, bpf)}
+	}
+	if err := s.SetGuarded(g.IPv4, g.IPv6); err != nil {
+		s.Close()
+		return nil, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -39,8 +43,12 @@ type nftSteering struct {
 	path *path
 }
 
-// Translate tells the guard the address; all packets are the user engine's.
-func (s *nftSteering) Translate(c siit.Config) error { return s.SetIPv4(c.Mapping.CLAT.IPv4) }
+// Translate has nothing to do: all packets are the user engine's.
+func (s *nftSteering) Translate(siit.Config) error { return nil }
+
+func (s *nftSteering) SetGuarded(g clat.Guarded) error {
+	return s.Steering.SetGuarded(g.IPv4, g.IPv6)
+}
 
 func (s *nftSteering) Follow(src, dst, via netip.Addr) error {
 	hop, err := nextHop(s.path.data.handle, s.path.index, src, dst, via)
@@ -66,9 +74,18 @@ func (s *nftSteering) Close() error {
 // nftStats reads the counters; what cannot be read counts as nothing.
 func nftStats(t *steernft.Steering) (s stats) {
 	if c, err := t.Counters(); err == nil {
-		s.leaked = c[steernft.LeakedIPv4]
+		s.dropped = nftDrops(c)
 	}
 	return s
+}
+
+func nftDrops(c steernft.Counters) (d drops) {
+	d[steer.ForeignSource] = c[steernft.ForeignSource]
+	d[steer.UntranslatedIPv4] = c[steernft.UntranslatedIPv4]
+	d[steer.BoundSource] = c[steernft.BoundSource]
+	d[steer.StrayIPv4] = c[steernft.StrayIPv4]
+	d[steer.UnicastToMany] = c[steernft.UnicastToMany]
+	return d
 }
 
 // nextHop returns the next hop on the uplink for packets from src to dst, via if

@@ -61,7 +61,7 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	d := &tnat64d{
 		file: file, inForce: configFile(file), log: log, conf: c, secret: secret, kernel: kernel, started: time.Now(),
 		events: make(chan event), ctx: ctx,
-		path:   &datapath{handle: kernel.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine, paths: map[int]*path{}, guards: map[*guard]bool{}},
+		path:   &datapath{handle: kernel.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine, token: steer.NewToken(), paths: map[int]*path{}, guards: map[*guard]bool{}},
 		bus:    bus.New(bus.Options{}),
 		links:  map[int]*discovery{},
 		nudged: &nudges{resolvers: map[string][]netip.Addr{}},
@@ -86,6 +86,9 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	d.serveControl(&beside, c.Control.Socket)
 	if err := clat.Watch(ctx, func() { d.post(hostChanged{}) }); err != nil {
 		return err
+	}
+	if err := kernel.WatchSysctls(ctx, func() { d.post(hostChanged{}) }); err != nil {
+		log.Warn("a sysctl that is written takes effect with the next change of the network", "reason", err)
 	}
 	beside.Go(func() {
 		if err := resume.Watch(ctx, d.slept); err != nil {

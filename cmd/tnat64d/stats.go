@@ -7,13 +7,22 @@ import (
 
 // stats is what both engines have counted.
 type stats struct {
-	user   engine.Stats
-	kernel kernelStats
-	leaked uint64 // IPv4 packets of CLATs that were on their way out of an uplink
+	user    engine.Stats
+	kernel  kernelStats
+	dropped drops // by the steering programs and the guards
+}
+
+type drops [steer.NumDrops]uint64
+
+func (d drops) add(o drops) drops {
+	for why, n := range o {
+		d[why] += n
+	}
+	return d
 }
 
 func (s stats) add(o stats) stats {
-	return stats{user: s.user.Add(o.user), kernel: s.kernel.add(o.kernel), leaked: s.leaked + o.leaked}
+	return stats{user: s.user.Add(o.user), kernel: s.kernel.add(o.kernel), dropped: s.dropped.add(o.dropped)}
 }
 
 // flow is what platWatch wants to know: packets out, and packets in that are
@@ -41,7 +50,7 @@ func statsOf(programs *steer.Steering) (s stats) {
 		s.kernel = kernelStats{to6: direction(c.To6), to4: direction(c.To4)}
 	}
 	if c, err := programs.Counters(); err == nil {
-		s.leaked = c.LeakedIPv4
+		s.dropped = c.Dropped
 	}
 	return s
 }

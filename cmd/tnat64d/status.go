@@ -125,6 +125,11 @@ func (d *tnat64d) clatStatus(u *uplink) *control.CLAT {
 			s.Drops = append(s.Drops, control.Dropped{Reason: siit.Reason(r).String(), Explanation: siit.Reason(r).Explanation(), Packets: n})
 		}
 	}
+	for r, n := range all.dropped {
+		if why := steer.Drop(r); n > 0 {
+			s.Drops = append(s.Drops, control.Dropped{Reason: why.String(), Explanation: why.Explanation(), Packets: n})
+		}
+	}
 	for r := range steer.NumDeclined {
 		if n := all.kernel.to6.declined[r] + all.kernel.to4.declined[r]; n > 0 {
 			s.Decline = append(s.Decline, control.Dropped{Reason: r.String(), Explanation: r.Explanation(), Packets: n})

@@ -20,13 +20,21 @@ type bpfAmount struct {
 }
 
 type bpfCounters struct {
-	_             structs.HostLayout
-	SteeredIn     uint64
-	LeftToKernel  uint64
-	SteeredOut    uint64
-	ForeignSource uint64
-	LeakedIpv4    uint64
-	Failed        uint64
+	_                structs.HostLayout
+	SteeredIn        uint64
+	LeftToKernel     uint64
+	SteeredOut       uint64
+	ForeignSource    uint64
+	UntranslatedIpv4 uint64
+	BoundSource      uint64
+	StrayIpv4        uint64
+	UnicastToMany    uint64
+	Failed           uint64
+}
+
+type bpfMulticastPolicy struct {
+	_    structs.HostLayout
+	Drop uint32
 }
 
 type bpfNextHop struct {
@@ -73,7 +81,10 @@ type bpfTranslation struct {
 const (
 	bpfMapCounts           = "counts"
 	bpfMapDeclined         = "declined"
+	bpfMapGuarded4         = "guarded4"
+	bpfMapGuarded6         = "guarded6"
 	bpfMapLastSent         = "last_sent"
+	bpfMapMulticast        = "multicast"
 	bpfMapOurs             = "ours"
 	bpfMapQueueStates      = "queue_states"
 	bpfMapRouter           = "router"
@@ -81,6 +92,7 @@ const (
 	bpfMapTranslated       = "translated"
 	bpfMapTranslations     = "translations"
 	bpfProgGsoProbe        = "gso_probe"
+	bpfProgGuardIngress    = "guard_ingress"
 	bpfProgSelectQueue     = "select_queue"
 	bpfProgTunEgress       = "tun_egress"
 	bpfProgTunIngress      = "tun_ingress"
@@ -90,8 +102,8 @@ const (
 	bpfProgUplinkTranslate = "uplink_translate"
 	bpfVarFlowSeed         = "flow_seed"
 	bpfVarGsoKept          = "gso_kept"
-	bpfVarJumboKept        = "jumbo_kept"
 	bpfVarProcessors       = "processors"
+	bpfVarToken            = "token"
 	bpfVarTunHeaderLen     = "tun_header_len"
 	bpfVarTunIfindex       = "tun_ifindex"
 	bpfVarTunQueues        = "tun_queues"
@@ -142,6 +154,7 @@ type bpfSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
 	GsoProbe        *ebpf.ProgramSpec `ebpf:"gso_probe"`
+	GuardIngress    *ebpf.ProgramSpec `ebpf:"guard_ingress"`
 	SelectQueue     *ebpf.ProgramSpec `ebpf:"select_queue"`
 	TunEgress       *ebpf.ProgramSpec `ebpf:"tun_egress"`
 	TunIngress      *ebpf.ProgramSpec `ebpf:"tun_ingress"`
@@ -157,7 +170,10 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	Counts       *ebpf.MapSpec `ebpf:"counts"`
 	Declined     *ebpf.MapSpec `ebpf:"declined"`
+	Guarded4     *ebpf.MapSpec `ebpf:"guarded4"`
+	Guarded6     *ebpf.MapSpec `ebpf:"guarded6"`
 	LastSent     *ebpf.MapSpec `ebpf:"last_sent"`
+	Multicast    *ebpf.MapSpec `ebpf:"multicast"`
 	Ours         *ebpf.MapSpec `ebpf:"ours"`
 	QueueStates  *ebpf.MapSpec `ebpf:"queue_states"`
 	Router       *ebpf.MapSpec `ebpf:"router"`
@@ -172,8 +188,8 @@ type bpfMapSpecs struct {
 type bpfVariableSpecs struct {
 	FlowSeed         *ebpf.VariableSpec `ebpf:"flow_seed"`
 	GsoKept          *ebpf.VariableSpec `ebpf:"gso_kept"`
-	JumboKept        *ebpf.VariableSpec `ebpf:"jumbo_kept"`
 	Processors       *ebpf.VariableSpec `ebpf:"processors"`
+	Token            *ebpf.VariableSpec `ebpf:"token"`
 	TunHeaderLen     *ebpf.VariableSpec `ebpf:"tun_header_len"`
 	TunIfindex       *ebpf.VariableSpec `ebpf:"tun_ifindex"`
 	TunQueues        *ebpf.VariableSpec `ebpf:"tun_queues"`
@@ -203,7 +219,10 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	Counts       *ebpf.Map `ebpf:"counts"`
 	Declined     *ebpf.Map `ebpf:"declined"`
+	Guarded4     *ebpf.Map `ebpf:"guarded4"`
+	Guarded6     *ebpf.Map `ebpf:"guarded6"`
 	LastSent     *ebpf.Map `ebpf:"last_sent"`
+	Multicast    *ebpf.Map `ebpf:"multicast"`
 	Ours         *ebpf.Map `ebpf:"ours"`
 	QueueStates  *ebpf.Map `ebpf:"queue_states"`
 	Router       *ebpf.Map `ebpf:"router"`
@@ -216,7 +235,10 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Counts,
 		m.Declined,
+		m.Guarded4,
+		m.Guarded6,
 		m.LastSent,
+		m.Multicast,
 		m.Ours,
 		m.QueueStates,
 		m.Router,
@@ -232,8 +254,8 @@ func (m *bpfMaps) Close() error {
 type bpfVariables struct {
 	FlowSeed         *ebpf.Variable `ebpf:"flow_seed"`
 	GsoKept          *ebpf.Variable `ebpf:"gso_kept"`
-	JumboKept        *ebpf.Variable `ebpf:"jumbo_kept"`
 	Processors       *ebpf.Variable `ebpf:"processors"`
+	Token            *ebpf.Variable `ebpf:"token"`
 	TunHeaderLen     *ebpf.Variable `ebpf:"tun_header_len"`
 	TunIfindex       *ebpf.Variable `ebpf:"tun_ifindex"`
 	TunQueues        *ebpf.Variable `ebpf:"tun_queues"`
@@ -246,6 +268,7 @@ type bpfVariables struct {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
 	GsoProbe        *ebpf.Program `ebpf:"gso_probe"`
+	GuardIngress    *ebpf.Program `ebpf:"guard_ingress"`
 	SelectQueue     *ebpf.Program `ebpf:"select_queue"`
 	TunEgress       *ebpf.Program `ebpf:"tun_egress"`
 	TunIngress      *ebpf.Program `ebpf:"tun_ingress"`
@@ -258,6 +281,7 @@ type bpfPrograms struct {
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.GsoProbe,
+		p.GuardIngress,
 		p.SelectQueue,
 		p.TunEgress,
 		p.TunIngress,

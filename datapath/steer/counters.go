@@ -5,12 +5,40 @@ import "github.com/cilium/ebpf"
 // Counters are packets since New, by what became of them. A super-packet
 // counts once.
 type Counters struct {
-	SteeredIn     uint64 // from the uplink to user space
-	LeftToKernel  uint64 // neighbour discovery and MLD for one of our addresses
-	SteeredOut    uint64 // from user space towards the uplink, where the neighbour must still be found
-	ForeignSource uint64 // dropped: IPv6 from user space with a source that is not ours
-	LeakedIPv4    uint64 // dropped: IPv4 from 192.0.0.0/29 on its way out of the uplink
-	Failed        uint64 // dropped: the kernel had no memory to change the link header
+	SteeredIn    uint64 // from the uplink to user space
+	LeftToKernel uint64 // neighbour discovery and MLD for one of our addresses
+	SteeredOut   uint64 // from user space towards the uplink, where the neighbour must still be found
+	Dropped      [NumDrops]uint64
+}
+
+// Drop is why a program has dropped a packet.
+type Drop uint8
+
+const (
+	ForeignSource    Drop = iota // IPv6 from user space with a source that is not ours
+	UntranslatedIPv4             // IPv4 from a guarded address on its way out of a link
+	BoundSource                  // IPv6 from a guarded address on its way out of a link, not from the translator
+	StrayIPv4                    // IPv4 to a guarded address that came by a link
+	UnicastToMany                // IPv6 to one of our addresses in a broadcast or multicast frame: see [Steering.SetDropUnicastToMany]
+	NoMemory                     // the kernel had none to change the link header
+
+	// NumDrops is the number of reasons, for arrays of counters.
+	NumDrops
+)
+
+// String returns the kebab-case name.
+func (d Drop) String() string { return drops[d].name }
+
+// Explanation returns one sentence for people.
+func (d Drop) Explanation() string { return drops[d].explanation }
+
+var drops = [NumDrops]struct{ name, explanation string }{
+	ForeignSource:    {"foreign-source", "The translator sent IPv6 from an address that is not the CLAT's."},
+	UntranslatedIPv4: {"untranslated-ipv4", "IPv4 from the CLAT's address was about to leave the host untranslated."},
+	BoundSource:      {"bound-source", "A program or the kernel sent IPv6 from the CLAT's address; only the translator sends from there."},
+	StrayIPv4:        {"stray-ipv4", "IPv4 to the CLAT's address came from the link and not from the translator."},
+	UnicastToMany:    {"unicast-to-many", "IPv6 to the CLAT's address came in a broadcast or multicast frame, and drop_unicast_in_l2_multicast is set."},
+	NoMemory:         {"no-memory", "The kernel had no memory to change the packet."},
 }
 
 // Counters returns the sum over all CPUs. The packets of one moment may be
@@ -29,9 +57,12 @@ func readCounters(counts *ebpf.Map) (Counters, error) {
 		sum.SteeredIn += c.SteeredIn
 		sum.LeftToKernel += c.LeftToKernel
 		sum.SteeredOut += c.SteeredOut
-		sum.ForeignSource += c.ForeignSource
-		sum.LeakedIPv4 += c.LeakedIpv4
-		sum.Failed += c.Failed
+		sum.Dropped[ForeignSource] += c.ForeignSource
+		sum.Dropped[UntranslatedIPv4] += c.UntranslatedIpv4
+		sum.Dropped[BoundSource] += c.BoundSource
+		sum.Dropped[StrayIPv4] += c.StrayIpv4
+		sum.Dropped[UnicastToMany] += c.UnicastToMany
+		sum.Dropped[NoMemory] += c.Failed
 	}
 	return sum, nil
 }

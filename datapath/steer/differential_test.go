@@ -172,8 +172,8 @@ func TestDifferential(t *testing.T) {
 			}
 		}
 	}
-	if c := counters(t, b.s); c.Failed != 0 {
-		t.Errorf("%d packets were lost", c.Failed)
+	if c := counters(t, b.s); c.Dropped[NoMemory] != 0 {
+		t.Errorf("%d packets were lost", c.Dropped[NoMemory])
 	}
 }
 

@@ -7,7 +7,7 @@
 //	TUN ingress     IPv6 that user space has written -> uplink, by the neighbour table
 //	uplink ingress  simple IPv6 to the CLAT address  -> translated, received from the TUN
 //	                other IPv6 to one of our addresses -> read by user space
-//	uplink egress   IPv4 of the CLAT, untranslated   -> dropped
+//	uplink egress   from the CLAT, not translated    -> dropped
 //
 // So the host needs no IPv6 forwarding (which would make it deaf to router
 // advertisements), no proxy neighbour discovery and no firewall rule. The CLAT
@@ -39,8 +39,13 @@
 //
 // # Guards
 //
-// A [Guard] is the last of the programs alone, for links that are no CLAT's
-// uplink but might become the way out when routes change.
+// Nothing leaves from the addresses of a CLAT that has not come through the TUN
+// or the kernel engine, except the kernel's neighbour discovery and MLD: IPv4,
+// which would be untranslated, nor IPv6 of a program that has bound the CLAT
+// address, whose answers would be translated and reach another program. Nor is
+// IPv4 to a CLAT's address taken from a link. The translator's packets carry a
+// [Token]. A [Guard] does the same on links that are no CLAT's uplink but might
+// become the way out when routes change. [Guarded] says which addresses.
 //
 // What it does not do: decide which uplink, address and router to use.
 package steer

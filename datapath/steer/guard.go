@@ -9,18 +9,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Guard keeps IPv4 of CLATs from leaving by a link that is not the uplink of
-// a [Steering]. It is found by [CleanUp], as that is.
+// Guard guards the addresses of CLATs on a link that is not the uplink of a
+// [Steering]; a Steering does so on its own. It is found by [CleanUp], as that
+// is.
 type Guard struct {
 	netlink *netlink.Handle
-	program *ebpf.Program
-	counts  *ebpf.Map
+	objects guardObjects
+	guarded guardMaps
 	hooks   attachment
 }
 
-// NewGuard attaches a Guard to an interface of the calling thread's network
-// namespace. The error is an [*Error].
-func NewGuard(ifindex int, how Attach) (_ *Guard, err error) {
+// guardObjects are the programs of a Guard and the maps that they need.
+type guardObjects struct {
+	UplinkEgress *ebpf.Program `ebpf:"uplink_egress"`
+	GuardIngress *ebpf.Program `ebpf:"guard_ingress"`
+	Counts       *ebpf.Map     `ebpf:"counts"`
+	Guarded4     *ebpf.Map     `ebpf:"guarded4"`
+	Guarded6     *ebpf.Map     `ebpf:"guarded6"`
+}
+
+// GuardConfig says what a Guard guards.
+type GuardConfig struct {
+	Link    int // ifindex, in the calling thread's network namespace
+	Guarded Guarded
+	Token   Token // of the Steerings
+	Attach  Attach
+}
+
+// NewGuard attaches a Guard to an interface. The error is an [*Error].
+func NewGuard(cfg GuardConfig) (_ *Guard, err error) {
 	g := &Guard{}
 	defer func() {
 		if err != nil {
@@ -30,37 +47,42 @@ func NewGuard(ifindex int, how Attach) (_ *Guard, err error) {
 	if g.netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return nil, &Error{"open a netlink socket", err}
 	}
-	l, err := g.netlink.LinkByIndex(ifindex)
+	l, err := g.netlink.LinkByIndex(cfg.Link)
 	if err != nil {
-		return nil, &Error{fmt.Sprintf("find interface %d", ifindex), err}
+		return nil, &Error{fmt.Sprintf("find interface %d", cfg.Link), err}
 	}
 	ethernet, err := linkHeader(l)
 	if err != nil {
 		return nil, &Error{"guard the interface", err}
 	}
-	if err := g.load(newConstants(ifindex, ethernet, 0)); err != nil {
+	c := newConstants(cfg.Link, ethernet, 0)
+	c.token = cfg.Token
+	if err := g.load(c); err != nil {
 		return nil, &Error{"load the BPF program", err}
 	}
-	if err := g.hooks.attach(g.netlink, how, []hook{{l, egress, g.program, "uplink_egress"}}, attachTCX); err != nil {
+	if err := g.SetGuarded(cfg.Guarded); err != nil {
+		return nil, err
+	}
+	hooks := []hook{
+		{l, egress, g.objects.UplinkEgress, "uplink_egress"},
+		{l, ingress, g.objects.GuardIngress, "guard_ingress"},
+	}
+	if err := g.hooks.attach(g.netlink, cfg.Attach, hooks, attachTCX); err != nil {
 		return nil, err
 	}
 	return g, nil
 }
 
-// load loads the one program, with the one map it needs.
+// load loads the programs, with the maps they need.
 func (g *Guard) load(c constants) error {
 	spec, err := prepare(c)
 	if err != nil {
 		return err
 	}
-	var some struct {
-		UplinkEgress *ebpf.Program `ebpf:"uplink_egress"`
-		Counts       *ebpf.Map     `ebpf:"counts"`
-	}
-	if err := spec.LoadAndAssign(&some, nil); err != nil {
+	if err := spec.LoadAndAssign(&g.objects, nil); err != nil {
 		return err
 	}
-	g.program, g.counts = some.UplinkEgress, some.Counts
+	g.guarded = newGuardMaps(g.objects.Guarded4, g.objects.Guarded6)
 	return nil
 }
 
@@ -68,19 +90,16 @@ func (g *Guard) load(c constants) error {
 // [Steering.Intact].
 func (g *Guard) Intact() bool { return g.hooks.intact() }
 
-// LeakedIPv4 returns how many packets were dropped.
-func (g *Guard) LeakedIPv4() (uint64, error) {
-	c, err := readCounters(g.counts)
-	return c.LeakedIPv4, err
-}
+// Counters returns what was dropped, and zero for what a Guard does not count.
+func (g *Guard) Counters() (Counters, error) { return readCounters(g.objects.Counts) }
 
 // Close detaches the program and frees it. It may be called twice, and after
 // the interface has gone.
 func (g *Guard) Close() error {
 	errs := []error{g.hooks.Close()}
-	if g.program != nil {
-		errs = append(errs, g.program.Close(), g.counts.Close())
-		g.program = nil
+	if o := &g.objects; o.Counts != nil {
+		errs = append(errs, o.UplinkEgress.Close(), o.GuardIngress.Close(), o.Counts.Close(), o.Guarded4.Close(), o.Guarded6.Close())
+		*o = guardObjects{}
 	}
 	if g.netlink != nil {
 		g.netlink.Close()

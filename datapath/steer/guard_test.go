@@ -30,11 +30,14 @@ func newGuardedLink(t *testing.T) *guardedLink {
 	other := newHost(t)
 	connect(t, l.laptop, "eth0", other, "peer0")
 	l.index = l.laptop.index(t, "eth0")
-	for _, a := range []string{"198.51.100.2/24", "192.0.0.1/32", "192.0.0.7/32", "192.0.0.8/32"} {
+	for _, a := range []string{"198.51.100.2/24", "192.0.0.1/32", "192.0.0.7/32", "192.0.0.8/32", "10.9.9.9/32"} {
 		l.laptop.addr(t, "eth0", a)
 	}
 	other.addr(t, "peer0", "198.51.100.1/24")
-	other.route(t, netlink.Route{Dst: &net.IPNet{IP: net.IPv4(192, 0, 0, 0).To4(), Mask: net.CIDRMask(24, 32)}, LinkIndex: other.index(t, "peer0")})
+	for _, back := range []string{"192.0.0.0/24", "10.9.9.9/32"} {
+		_, dst, _ := net.ParseCIDR(back)
+		other.route(t, netlink.Route{Dst: dst, LinkIndex: other.index(t, "peer0")})
+	}
 	other.do(t, func() (err error) {
 		l.peer, err = net.ListenPacket("udp4", "198.51.100.1:9")
 		return err
@@ -66,30 +69,52 @@ func (l *guardedLink) guard(t *testing.T, attach Attach) *Guard {
 	t.Helper()
 	var g *Guard
 	l.laptop.do(t, func() (err error) {
-		g, err = NewGuard(l.index, attach)
+		g, err = NewGuard(GuardConfig{Link: l.index, Attach: attach, Token: testToken, Guarded: guarded("192.0.0.1", "10.9.9.9")})
 		return err
 	})
 	t.Cleanup(func() { g.Close() })
 	return g
 }
 
+func guarded(addrs ...string) (g Guarded) {
+	for _, a := range addrs {
+		if a := netip.MustParseAddr(a); a.Is4() {
+			g.IPv4 = append(g.IPv4, a)
+		} else {
+			g.IPv6 = append(g.IPv6, netip.PrefixFrom(a, 128))
+		}
+	}
+	return g
+}
+
+// Nothing but what is guarded is dropped, also of 192.0.0.0/29, and the guarded
+// addresses may change at any time.
 func TestGuard(t *testing.T) {
 	for name, attach := range attachments() {
 		t.Run(name, func(t *testing.T) {
 			l := newGuardedLink(t)
-			for _, src := range []string{"192.0.0.1", "198.51.100.2"} {
+			all := []string{"192.0.0.1", "192.0.0.7", "192.0.0.8", "10.9.9.9", "198.51.100.2"}
+			for _, src := range all {
 				if !l.passes(t, src) {
 					t.Fatalf("this test proves nothing: %s does not pass", src)
 				}
 			}
 			g := l.guard(t, attach)
-			for src, want := range map[string]bool{"192.0.0.1": false, "192.0.0.7": false, "192.0.0.8": true, "198.51.100.2": true} {
-				if got := l.passes(t, src); got != want {
-					t.Errorf("%s passes: %v, want %v", src, got, want)
+			var want uint64
+			for _, set := range [][]string{{"192.0.0.1", "10.9.9.9"}, {"192.0.0.7"}, {}, {"192.0.0.1"}} {
+				if err := g.SetGuarded(guarded(set...)); err != nil {
+					t.Fatal(err)
+				}
+				for _, src := range all {
+					if got, drops := l.passes(t, src), slices.Contains(set, src); got == drops {
+						t.Errorf("%v guarded, %s passes: %v", set, src, got)
+					} else if drops {
+						want++
+					}
 				}
 			}
-			if n, err := g.LeakedIPv4(); n != 2 || err != nil {
-				t.Errorf("%d leaked, %v", n, err)
+			if c, err := g.Counters(); c.Dropped != dropped(UntranslatedIPv4, want) || err != nil {
+				t.Errorf("counted %+v, %v; want %d", c, err, want)
 			}
 			for range 2 {
 				if err := g.Close(); err != nil {
@@ -111,7 +136,7 @@ func TestGuard(t *testing.T) {
 func TestGuardLeftBehind(t *testing.T) {
 	l := newGuardedLink(t)
 	l.guard(t, Clsact)
-	if len(l.laptop.leftovers(t)) != 2 { // filter and qdisc
+	if len(l.laptop.leftovers(t)) != 3 { // two filters and the qdisc
 		t.Errorf("attached: %q", l.laptop.leftovers(t))
 	}
 	if err := CleanUp(l.laptop.nl); err != nil {
@@ -134,7 +159,7 @@ func TestGuardLeftBehind(t *testing.T) {
 
 func TestGuardOfNoInterface(t *testing.T) {
 	needsRoot(t)
-	_, err := NewGuard(99999999, Auto)
+	_, err := NewGuard(GuardConfig{Link: 99999999})
 	var e *Error
 	if !errors.As(err, &e) || e.Refused() {
 		t.Errorf("error %v", err)

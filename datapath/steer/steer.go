@@ -19,6 +19,9 @@ type Config struct {
 	Attach Attach
 	Queues int // of the TUN; 0 means 1
 
+	Guarded Guarded // see [Steering.SetGuarded]
+	Token   Token   // of this process's translators
+
 	// KernelEngine asks for the programs that translate simple packets. If
 	// the kernel refuses them, New succeeds without: see [Steering.KernelEngine].
 	// They wait for [Steering.SetTranslation].
@@ -32,7 +35,8 @@ type Steering struct {
 	objects *objects
 	hooks   attachment
 	ours    map[netip.Prefix]bool // what the kernel's map holds
-	engine  error                 // why the kernel engine cannot be used, or nil
+	guarded guardMaps
+	engine  error // why the kernel engine cannot be used, or nil
 }
 
 // New loads the programs and attaches them. The caller's goroutine must be
@@ -66,9 +70,11 @@ func New(cfg Config) (_ *Steering, err error) {
 	}
 
 	c := newConstants(cfg.Uplink, ethernet, cfg.TUN)
-	c.queues = max(cfg.Queues, 1)
-	c.jumboKept = tun.Attrs().GSOIPv4MaxSize > 0 // the attribute came with what uses it
+	c.queues, c.token = max(cfg.Queues, 1), cfg.Token
 	if err := s.load(c, cfg.KernelEngine); err != nil {
+		return nil, err
+	}
+	if err := s.SetGuarded(cfg.Guarded); err != nil {
 		return nil, err
 	}
 	if err := s.SetOurs(cfg.Ours); err != nil {
@@ -105,6 +111,7 @@ func (s *Steering) load(c constants, kernelEngine bool) (err error) {
 	if err != nil {
 		return &Error{"load the BPF programs", err}
 	}
+	s.guarded = newGuardMaps(s.objects.Guarded4, s.objects.Guarded6)
 	switch {
 	case !kernelEngine:
 		s.engine = errNotAskedFor

@@ -59,6 +59,11 @@ func (l *lab) steer(t *testing.T, attach Attach) *Steering {
 			TUN:    l.tun.index,
 			Ours:   []netip.Prefix{netip.PrefixFrom(clat6, 128)},
 			Attach: attach,
+			Token:  testToken,
+			Guarded: Guarded{
+				IPv4: []netip.Addr{netip.MustParseAddr("192.0.0.1")},
+				IPv6: []netip.Prefix{netip.PrefixFrom(clat6, 128)},
+			},
 		})
 		if err != nil {
 			return fmt.Errorf("%+v", err)
@@ -305,7 +310,7 @@ func testForeignSource(t *testing.T, l *lab, s *Steering) {
 	if !ok || source(f.ip()) != clat6 {
 		t.Errorf("on the wire: %x", f.data)
 	}
-	if got := counters(t, s).minus(before); got != (Counters{ForeignSource: 3, SteeredOut: 1, SteeredIn: got.SteeredIn}) {
+	if got := counters(t, s).minus(before); got != (Counters{Dropped: dropped(ForeignSource, 3), SteeredOut: 1, SteeredIn: got.SteeredIn}) {
 		t.Errorf("counted %+v", got)
 	}
 }
@@ -367,7 +372,7 @@ func testIPv4Leak(t *testing.T, l *lab, s *Steering) {
 	if !ok || !bytes.HasSuffix(f.data, []byte("from 198.51.100.2")) {
 		t.Errorf("on the wire: %q", f.data)
 	}
-	if got := counters(t, s).minus(before); got != (Counters{LeakedIPv4: 1}) {
+	if got := counters(t, s).minus(before); got != (Counters{Dropped: dropped(UntranslatedIPv4, 1)}) {
 		t.Errorf("counted %+v", got)
 	}
 }
@@ -394,7 +399,7 @@ func testHeadersInPages(t *testing.T, l *lab, s *Steering) {
 			t.Error("a packet with its header in pages did not leave")
 		}
 	}
-	if got := counters(t, s).minus(before); got.ForeignSource != 0 || got.SteeredOut != 1 {
+	if got := counters(t, s).minus(before); got.Dropped[ForeignSource] != 0 || got.SteeredOut != 1 {
 		t.Errorf("counted %+v", got)
 	}
 }
@@ -442,7 +447,7 @@ func testShortPackets(t *testing.T, l *lab, s *Steering) {
 	for n := 1; n < 40; n++ { // with no byte at all the TUN itself refuses
 		l.tun.write(t, vnetHeader{}, whole[:n])
 	}
-	if got := counters(t, s).minus(before); got != (Counters{ForeignSource: 39}) {
+	if got := counters(t, s).minus(before); got != (Counters{Dropped: dropped(ForeignSource, 39)}) {
 		t.Errorf("counted %+v", got)
 	}
 }

@@ -5,20 +5,22 @@ package steernft
 type Count uint8
 
 const (
-	SteeredIn     Count = iota // from the uplink to user space
-	LeftToKernel               // neighbour discovery and MLD for one of our addresses
-	SteeredOut                 // from user space towards the uplink
-	ForeignSource              // dropped: IPv6 from user space with a source that is not ours
-	Unroutable                 // dropped: IPv6 from user space for which the uplink has no next hop
-	LeakedIPv4                 // dropped: untranslated IPv4 of a CLAT on its way out
-	LeakedIPv6                 // dropped: IPv6 from the CLAT address that did not come from the TUN
+	SteeredIn        Count = iota // from the uplink to user space
+	LeftToKernel                  // neighbour discovery and MLD for one of our addresses
+	SteeredOut                    // from user space towards the uplink
+	ForeignSource                 // dropped: IPv6 from user space with a source that is not ours
+	Unroutable                    // dropped: IPv6 from user space for which the uplink has no next hop
+	UntranslatedIPv4              // dropped: IPv4 from a CLAT's address on its way out of a link
+	BoundSource                   // dropped: IPv6 from a CLAT's address on its way out that did not come from the TUN
+	StrayIPv4                     // dropped: IPv4 to a CLAT's address that came by a link
+	UnicastToMany                 // dropped: IPv6 for one of our addresses in a broadcast or multicast frame
 
 	numCounts
 )
 
 // String returns the name in kebab case.
 func (c Count) String() string {
-	return [numCounts]string{"steered-in", "left-to-kernel", "steered-out", "foreign-source", "unroutable", "leaked-ipv4", "leaked-ipv6"}[c]
+	return [numCounts]string{"steered-in", "left-to-kernel", "steered-out", "foreign-source", "unroutable", "untranslated-ipv4", "bound-source", "stray-ipv4", "unicast-to-many"}[c]
 }
 
 // Counters are packets since the start, a super-packet counting once.

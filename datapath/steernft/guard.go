@@ -20,14 +20,21 @@ type GuardConfig struct {
 // Guard drops packets of the host, and those that it routes, that would leave a
 // link though they belong to a CLAT: IPv4 that nobody has translated, and IPv6
 // from the CLAT address that did not come from the TUN. What a [Steering]
-// sends does not pass it.
+// sends does not pass it. It also drops IPv4 to a CLAT's address that comes by the
+// link.
 type Guard struct {
 	conn  *conn // nil: that of a Steering, which closes it
 	table table
 	cfg   GuardConfig
 }
 
-const chainLeaves = "leaves"
+const (
+	chainLeaves = "leaves"
+	chainComes  = "comes"
+)
+
+// raw is before connection tracking (NF_IP_PRI_RAW).
+const raw = -300
 
 // afterNAT is behind the masquerading of guests (NF_IP_PRI_NAT_SRC, 100).
 const afterNAT = 300
@@ -50,8 +57,9 @@ func NewGuard(cfg GuardConfig) (*Guard, error) {
 func newGuard(c *conn, cfg GuardConfig) (*Guard, error) {
 	g := &Guard{cfg: cfg}
 	g.table = table{conn: c, family: unix.NFPROTO_INET, name: fmt.Sprintf("%sguard-%d", prefix, cfg.Link)}
-	err := g.table.create([]Count{LeakedIPv4, LeakedIPv6},
-		chain{name: chainLeaves, hooked: true, hook: unix.NF_INET_POST_ROUTING, priority: afterNAT})
+	err := g.table.create([]Count{UntranslatedIPv4, BoundSource, StrayIPv4},
+		chain{name: chainLeaves, hooked: true, hook: unix.NF_INET_POST_ROUTING, priority: afterNAT},
+		chain{name: chainComes, hooked: true, hook: unix.NF_INET_PRE_ROUTING, priority: raw})
 	if err != nil {
 		return nil, err
 	}
@@ -62,19 +70,10 @@ func newGuard(c *conn, cfg GuardConfig) (*Guard, error) {
 	return g, nil
 }
 
-// SetIPv4 replaces the IPv4 addresses. On an error nothing has changed.
-func (g *Guard) SetIPv4(addrs ...netip.Addr) error {
-	return g.set(GuardConfig{g.cfg.Link, slices.Clone(addrs), g.cfg.IPv6})
-}
-
-// SetIPv6 replaces the IPv6 prefixes. On an error nothing has changed.
-func (g *Guard) SetIPv6(prefixes []netip.Prefix) error {
-	return g.set(GuardConfig{g.cfg.Link, g.cfg.IPv4, slices.Clone(prefixes)})
-}
-
-func (g *Guard) set(cfg GuardConfig) error {
+// SetGuarded replaces the addresses. On an error nothing has changed.
+func (g *Guard) SetGuarded(ipv4 []netip.Addr, ipv6 []netip.Prefix) error {
 	old := g.cfg
-	g.cfg = cfg
+	g.cfg = GuardConfig{g.cfg.Link, slices.Clone(ipv4), slices.Clone(ipv6)}
 	if err := g.apply(); err != nil {
 		g.cfg = old
 		return err
@@ -83,11 +82,14 @@ func (g *Guard) set(cfg GuardConfig) error {
 }
 
 func (g *Guard) apply() error {
-	r := newRuleset(chainLeaves)
-	r.add(chainLeaves, meta(unix.NFT_META_OIF), compare(neq, binary.NativeEndian.AppendUint32(nil, uint32(g.cfg.Link))), accept())
+	r := newRuleset(chainLeaves, chainComes)
+	link := binary.NativeEndian.AppendUint32(nil, uint32(g.cfg.Link))
+	r.add(chainLeaves, meta(unix.NFT_META_OIF), compare(neq, link), accept())
+	r.add(chainComes, meta(unix.NFT_META_IIF), compare(neq, link), accept())
 	for _, a := range g.cfg.IPv4 {
 		if a.Is4() {
-			r.add(chainLeaves, meta(unix.NFT_META_NFPROTO), compare(eq, []byte{unix.NFPROTO_IPV4}), load(network, 12, 4), compare(eq, a.AsSlice()), count(LeakedIPv4), drop())
+			r.add(chainLeaves, meta(unix.NFT_META_NFPROTO), compare(eq, []byte{unix.NFPROTO_IPV4}), load(network, 12, 4), compare(eq, a.AsSlice()), count(UntranslatedIPv4), drop())
+			r.add(chainComes, meta(unix.NFT_META_NFPROTO), compare(eq, []byte{unix.NFPROTO_IPV4}), load(network, 16, 4), compare(eq, a.AsSlice()), count(StrayIPv4), drop())
 		}
 	}
 	if len(g.cfg.IPv6) > 0 {
@@ -96,7 +98,7 @@ func (g *Guard) apply() error {
 		r.add(chainLeaves, meta(unix.NFT_META_NFPROTO), compare(neq, []byte{unix.NFPROTO_IPV6}), accept())
 		r.add(chainLeaves, load(network, ip6Source, 16), isIn(ours, false), accept())
 		linkControl(r, chainLeaves, accept())
-		r.add(chainLeaves, count(LeakedIPv6), drop())
+		r.add(chainLeaves, count(BoundSource), drop())
 	}
 	return g.table.replace(r)
 }

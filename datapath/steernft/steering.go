@@ -31,6 +31,7 @@ type Steering struct {
 	linkHeader  bool
 	ours        []netip.Prefix
 	hops        []NextHop
+	dropsToMany bool // see SetDropUnicastToMany
 }
 
 const (
@@ -68,7 +69,7 @@ func New(cfg Config) (_ *Steering, err error) {
 		return nil, err
 	}
 	s.table = table{conn: s.conn, family: unix.NFPROTO_NETDEV, name: prefix + tun.Attrs().Name}
-	err = s.table.create([]Count{SteeredIn, LeftToKernel, SteeredOut, ForeignSource, Unroutable},
+	err = s.table.create([]Count{SteeredIn, LeftToKernel, SteeredOut, ForeignSource, Unroutable, UnicastToMany},
 		chain{name: chainTake},
 		chain{name: chainUplink, hooked: true, hook: unix.NF_NETDEV_INGRESS, priority: priority, device: uplink.Attrs().Name},
 		chain{name: chainTUN, hooked: true, hook: unix.NF_NETDEV_INGRESS, priority: priority, device: tun.Attrs().Name})
@@ -149,7 +150,20 @@ func (s *Steering) SetOurs(ours []netip.Prefix) error {
 		s.ours = old
 		return err
 	}
-	return s.applyGuard()
+	return nil
+}
+
+// SetDropUnicastToMany says whether IPv6 packets to one of our addresses are
+// dropped that came in a broadcast or multicast frame, as the host does where
+// the uplink's sysctl drop_unicast_in_l2_multicast is set.
+func (s *Steering) SetDropUnicastToMany(drop bool) error {
+	old := s.dropsToMany
+	s.dropsToMany = drop
+	if err := s.apply(); err != nil {
+		s.dropsToMany = old
+		return err
+	}
+	return nil
 }
 
 // SetNextHops says where packets for the PLAT go on the uplink: by the longest
@@ -176,20 +190,13 @@ func (s *Steering) SetNextHops(hops []NextHop) error {
 	return nil
 }
 
-// SetIPv4 names the CLAT's IPv4 address, which the guard keeps from leaving
-// untranslated.
-func (s *Steering) SetIPv4(a netip.Addr) error {
+// SetGuarded names the addresses of the host's CLATs, which the guard of the
+// uplink guards, if the kernel lets there be one.
+func (s *Steering) SetGuarded(ipv4 []netip.Addr, ipv6 []netip.Prefix) error {
 	if s.guard == nil {
 		return nil
 	}
-	return s.guard.SetIPv4(a)
-}
-
-func (s *Steering) applyGuard() error {
-	if s.guard == nil {
-		return nil
-	}
-	return s.guard.SetIPv6(s.ours)
+	return s.guard.SetGuarded(ipv4, ipv6)
 }
 
 // Suspend drops what user space sends until SetOurs says otherwise. What
@@ -247,6 +254,11 @@ func (s *Steering) uplinkRules(r *ruleset) {
 	r.add(chainTake, meta(unix.NFT_META_PKTTYPE), compare(eq, []byte{unix.PACKET_OTHERHOST}), accept())
 	r.add(chainTake, load(network, ip6Destination, 16), isIn(ours, false), accept())
 	linkControl(r, chainTake, count(LeftToKernel), accept())
+	if s.dropsToMany {
+		for _, to := range []byte{unix.PACKET_BROADCAST, unix.PACKET_MULTICAST} {
+			r.add(chainTake, meta(unix.NFT_META_PKTTYPE), compare(eq, []byte{to}), count(UnicastToMany), drop())
+		}
+	}
 	take := []expression{count(SteeredIn)}
 	if s.linkHeader {
 		take = append(take, store(0, 0)...) // see "What user space has to know"

@@ -52,7 +52,10 @@ struct counters {
 	__u64 left_to_kernel; // neighbour discovery and MLD for one of our addresses
 	__u64 steered_out;    // TUN to uplink
 	__u64 foreign_source; // dropped: user space sent IPv6 with a source that is not ours
-	__u64 leaked_ipv4;    // dropped: untranslated IPv4 of the CLAT on its way out of the uplink
+	__u64 untranslated_ipv4; // dropped: IPv4 of a CLAT on its way out of a link
+	__u64 bound_source;      // dropped: IPv6 from a CLAT's address on its way out of a link, not from the translator
+	__u64 stray_ipv4;        // dropped: IPv4 to a CLAT's address that came by a link
+	__u64 unicast_to_many;   // dropped: IPv6 for one of our addresses in a broadcast or multicast frame
 	__u64 failed;         // dropped: no memory to change the packet's link header
 };
 

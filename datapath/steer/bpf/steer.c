@@ -10,7 +10,7 @@
 //                   other IPv6 to one of ours        -> TUN egress, to be read by user space
 //   uplink ingress  IPv6 to one of ours              -> TUN ingress, or with no kernel engine
 //                                                       TUN egress, to be read by user space
-//   uplink egress   IPv4 of the CLAT, untranslated   -> dropped
+//   uplink egress   from the CLAT, not translated    -> dropped, see guard.h
 //
 // A redirect to the TUN's ingress goes through the backlog of the CPU. What is
 // translated and what is not passes it in the order of arrival, and only behind
@@ -27,6 +27,7 @@
 #include <stdbool.h>
 
 #include "engine.h"
+#include "guard.h"
 #include "maps.h"
 #include "order.h"
 #include "packet.h"
@@ -34,10 +35,6 @@
 #include "to6.h"
 
 char _license[] SEC("license") = "Dual MIT/GPL";
-
-// 192.0.0.0/29, the IPv4 addresses of CLATs (RFC 7335).
-#define CLAT_IPV4_NET 0xc0000000
-#define CLAT_IPV4_MASK 0xfffffff8
 
 // is_ours says whether the translator owns an address.
 static __always_inline bool is_ours(const struct in6_addr *addr)
@@ -80,6 +77,7 @@ static __always_inline int send_out(struct __sk_buff *skb)
 	struct next_hop *via;
 	__u32 key = 0;
 
+	mark_translated(skb);
 	if (!uplink_link_header)
 		return bpf_redirect(uplink_ifindex, 0);
 
@@ -100,6 +98,10 @@ static __always_inline int from_uplink(struct __sk_buff *skb, bool translate)
 {
 	struct ipv6hdr ip6 __attribute__((aligned(8)));
 
+	if (is_stray_ipv4(skb)) {
+		COUNT(stray_ipv4);
+		return TC_ACT_SHOT;
+	}
 	// skb->protocol is what is behind a VLAN tag in the packet's metadata.
 	if (skb->protocol != bpf_htons(ETH_P_IPV6))
 		return TC_ACT_UNSPEC;
@@ -120,6 +122,10 @@ static __always_inline int from_uplink(struct __sk_buff *skb, bool translate)
 	if (carries_link_control(skb, &ip6)) {
 		COUNT(left_to_kernel);
 		return TC_ACT_UNSPEC;
+	}
+	if (is_unicast_to_many(skb)) {
+		COUNT(unicast_to_many);
+		return TC_ACT_SHOT;
 	}
 	return steer_in(skb, translate && current() ? BPF_F_INGRESS : 0);
 }
@@ -215,15 +221,16 @@ int tun_translate(struct __sk_buff *skb)
 SEC("tc")
 int uplink_egress(struct __sk_buff *skb)
 {
-	__be32 saddr;
+	return guard_egress(skb);
+}
 
-	if (skb->protocol != bpf_htons(ETH_P_IP))
+// guard_ingress is for links that are no uplink.
+SEC("tc")
+int guard_ingress(struct __sk_buff *skb)
+{
+	if (!is_stray_ipv4(skb))
 		return TC_ACT_UNSPEC;
-	if (load(skb, offsetof(struct iphdr, saddr), &saddr, sizeof(saddr)))
-		return TC_ACT_UNSPEC;
-	if ((bpf_ntohl(saddr) & CLAT_IPV4_MASK) != CLAT_IPV4_NET)
-		return TC_ACT_UNSPEC;
-	COUNT(leaked_ipv4);
+	COUNT(stray_ipv4);
 	return TC_ACT_SHOT;
 }
 
