@@ -105,9 +105,6 @@ func TestAddressInPrefixAndNotReserved(t *testing.T) {
 			t.Fatalf("%s has the universal or the group bit set", a)
 		}
 	}
-	if !subnetAnycast(netip.MustParseAddr("2001:db8::")) || subnetAnycast(netip.MustParseAddr("2001:db8::1")) {
-		t.Error("subnetAnycast")
-	}
 }
 
 // Same network, same address; another network, interface, host or try, another.
@@ -133,6 +130,62 @@ func TestAddressDependsOnWhatItShould(t *testing.T) {
 	} {
 		if iid(a) == iid(base.address(0)) {
 			t.Errorf("another %s gives the same identifier %s", what, a)
+		}
+	}
+}
+
+// TestAddressInLongPrefix forms addresses in on-link prefixes of any length up to
+// /120: all candidates differ, are in the prefix and not reserved, and leave the
+// checksum alone where there is room for that.
+func TestAddressInLongPrefix(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	for bits := 65; bits <= maxFormable; bits++ {
+		for range 200 {
+			id := randomIdentity(r, 96)
+			id.prefix = netip.PrefixFrom(randomIdentity(r, 96).address(0), bits).Masked()
+			seen := map[netip.Addr]bool{}
+			for n := range id.tries() {
+				a := id.address(n)
+				seen[a] = true
+				if !id.prefix.Contains(a) || a == id.prefix.Addr() || id.reserved(a) {
+					t.Fatalf("candidate %d of %s is %s", n, id.prefix, a)
+				}
+				if again := id.address(n); a != again {
+					t.Fatalf("candidate %d of %s is %s and %s", n, id.prefix, a, again)
+				}
+				dst := randomIPv4(r)
+				v4sum, v6sum := sums(id, a, dst)
+				if neutral := v4sum == v6sum; !neutral && (bits <= 104 || bits < 112 && n == 0) {
+					t.Fatalf("%s in %s is not neutral", a, id.prefix)
+				}
+			}
+			if len(seen) < 2 {
+				t.Fatalf("%d different candidates in %s", len(seen), id.prefix)
+			}
+		}
+	}
+}
+
+func TestReservedIdentifiers(t *testing.T) {
+	for _, c := range []struct {
+		prefix, addr string
+		want         bool
+	}{
+		{"2001:db8::/64", "2001:db8::", true},
+		{"2001:db8::/64", "2001:db8::1", false},
+		{"2001:db8::/80", "2001:db8::", true},
+		{"2001:db8::/80", "2001:db8::ffff:ffff:ff80", true},
+		{"2001:db8::/80", "2001:db8::ffff:ffff:ff7f", false},
+		{"2001:db8::/112", "2001:db8::fffe", true},
+		{"2001:db8::/112", "2001:db8::ff00", false},
+		{"2001:db8::/120", "2001:db8::fe", true},
+		{"2001:db8::/120", "2001:db8::f0", false},
+		{"2001:db8::/120", "2001:db8::7e", false},
+		{"2001:db8::/120", "2001:db8::", true},
+	} {
+		id := identity{prefix: netip.MustParsePrefix(c.prefix)}
+		if got := id.reserved(netip.MustParseAddr(c.addr)); got != c.want {
+			t.Errorf("%s in %s: reserved %t", c.addr, c.prefix, got)
 		}
 	}
 }

@@ -19,15 +19,16 @@ func (o Observed) whyNotFixed(l Link, a netip.Addr, pref64 netip.Prefix) string 
 	return ""
 }
 
-// derivedIPv6 returns the first of three candidates in the uplink's /64 that
-// DAD has not refused.
+// derivedIPv6 returns the first of the candidates in the uplink's prefix that DAD
+// has not refused.
 func (o Observed) derivedIPv6(l Link, id identity) (netip.Addr, string) {
-	for n := range maxTries {
+	tries := id.tries()
+	for n := range tries {
 		if a := id.address(n); !o.refused(l, a) && !o.foreign(a) {
 			return a, ""
 		}
 	}
-	return netip.Addr{}, fmt.Sprintf("%d addresses in %s on %s are in use by other hosts: clat.ipv6 can name one that is free", maxTries, id.prefix, l.Name)
+	return netip.Addr{}, fmt.Sprintf("%d addresses in %s on %s are in use by other hosts: clat.ipv6 can name one that is free", tries, id.prefix, l.Name)
 }
 
 // owns reports whether a CLAT address on the host is ours.

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// slaacPrefix chooses the /64 of the uplink in which the CLAT address is
-// formed. What routers advertise on this network decides, if they have been
+// slaacPrefix chooses the prefix of the uplink, a /64 or longer, in which the
+// CLAT address is formed. What routers advertise on this network decides, if they have been
 // heard: source prefix and PREF64 of one router belong together (RFC 8028), and
 // what no default router says counts for nothing. Then the prefix in use stays.
 // Then the choice is that of RFC 6724 section 5 of a source address towards
@@ -18,7 +18,7 @@ import (
 // match (rule 8). Of equals the one is chosen that lives longest. Without one
 // the string says why.
 //
-// A network that advertises none gives addresses by DHCPv6 only, and would
+// A network that advertises none, and that nobody numbered by hand, gives addresses by DHCPv6 only, and would
 // drop what comes from an invented one.
 func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, string) {
 	type candidate struct {
@@ -34,8 +34,8 @@ func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, string) {
 		best  []candidate
 		other bool // an address from which no prefix can be taken
 	)
-	inUse := slices.ContainsFunc(o.Memory.Own, func(a netip.Addr) bool { return o.isStatic(l.Index, prefixOf(a)) })
-	if !inUse && o.dhcpOnly(l.Index, pref64.Router) {
+	dhcpOnly := o.dhcpOnly(l.Index, pref64.Router)
+	if dhcpOnly && !o.numberedByHand(l.Index) {
 		return netip.Prefix{}, fmt.Sprintf("the network on %s gives addresses by DHCPv6 only, none that a CLAT could form for itself: clat.ipv6 can name one", l.Name)
 	}
 	for _, a := range o.Addrs {
@@ -43,11 +43,11 @@ func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, string) {
 		if a.Link != l.Index || !ip.Is6() || ip.IsLinkLocalUnicast() || ip.IsLoopback() || o.owns(ip) {
 			continue
 		}
-		p := a.Prefix.Masked()
+		p, ok := a.formable()
 		w, preferred := o.word(l.Index, p, pref64.Router)
 		// The kernel lets any station deprecate an address.
 		deprecated := a.Deprecated && (w > byDefaultRouter || !preferred)
-		if a.Prefix.Bits() != 64 || a.Temporary || deprecated || a.DADFailed {
+		if !ok || deprecated || dhcpOnly && !a.byHand() {
 			other = other || !a.Temporary
 			continue
 		}
@@ -63,7 +63,7 @@ func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, string) {
 	}
 	if len(best) == 0 {
 		if other {
-			return netip.Prefix{}, l.Name + " has no /64 to form a CLAT address in (only DHCPv6, deprecated or other addresses): clat.ipv6 can name one"
+			return netip.Prefix{}, l.Name + " has no on-link prefix of up to /120 to form a CLAT address in (only DHCPv6, deprecated or other addresses): clat.ipv6 can name one"
 		}
 		return netip.Prefix{}, "waiting for an IPv6 address on " + l.Name
 	}
@@ -138,31 +138,22 @@ func (o Observed) dhcpOnly(link int, router netip.Addr) bool {
 }
 
 // serves reports whether packets from a, an address of ours on the link, still
-// belong to the link's network: it has another address in the same /64, and if
+// belong to the link's network: it has another address in the same network, and if
 // routers have been heard they advertise it. A deprecated one will do.
 func (o Observed) serves(link int, a netip.Addr) bool {
 	heard := slices.ContainsFunc(o.Advertised, func(a Advertised) bool { return a.Link == link && a.Default })
 	w, _ := o.word(link, prefixOf(a), netip.Addr{})
-	return o.hasPrefixOf(link, a) && (!heard || w != byNobody || o.isStatic(link, prefixOf(a)))
+	return o.hasPrefixOf(link, a) && (!heard || w != byNobody || o.givenByHand(link, a))
 }
 
 // protocolRA is the IFA_PROTO of addresses that the kernel has formed from a
 // router advertisement (IFAPROT_KERNEL_RA, Linux 5.18).
 const protocolRA = 2
 
-// isStatic reports whether the link has an address in p that does not expire,
-// as an administrator gives it. Routers have no say in it.
-func (o Observed) isStatic(link int, p netip.Prefix) bool {
-	return slices.ContainsFunc(o.Addrs, func(a Addr) bool {
-		return a.Link == link && a.Prefix.Masked() == p && a.Valid == Forever && a.Protocol != protocolRA && !a.DADFailed && !o.owns(a.Prefix.Addr())
-	})
-}
-
-// hasPrefixOf reports whether the link has another address in the /64 of a.
+// hasPrefixOf reports whether the link has another address in the network of a.
 func (o Observed) hasPrefixOf(link int, a netip.Addr) bool {
-	p := prefixOf(a)
 	return slices.ContainsFunc(o.Addrs, func(e Addr) bool {
-		return e.Link == link && p.Contains(e.Prefix.Addr()) && !e.DADFailed && !o.owns(e.Prefix.Addr())
+		return e.Link == link && e.Prefix.Addr().Is6() && e.sharesPrefix(a) && !e.DADFailed && !o.owns(e.Prefix.Addr())
 	})
 }
 

@@ -29,14 +29,11 @@ type freshAddress struct {
 	ip     netip.Addr
 }
 
-// addFresh puts a random address of the /64 on the uplink, as tnat64d does with
+// addFresh puts a random address of the prefix on the uplink, as tnat64d does with
 // its CLAT's: without a route, and never chosen as a source by the kernel. It
 // goes by itself after a while.
 func addFresh(u Uplink, prefix netip.Prefix) (*freshAddress, error) {
-	b := prefix.Masked().Addr().As16()
-	rand.Read(b[8:])
-	b[8] &^= 0x03 // neither made from a MAC address nor reserved
-	f := &freshAddress{ip: netip.AddrFrom16(b)}
+	f := &freshAddress{ip: randomIn(prefix)}
 	var err error
 	if f.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return nil, err
@@ -56,6 +53,21 @@ func addFresh(u Uplink, prefix netip.Prefix) (*freshAddress, error) {
 		return nil, fmt.Errorf("put an address on %s: %w", u.Name, err)
 	}
 	return f, nil
+}
+
+// randomIn returns a random address of a prefix of at least 64 bits, neither made
+// from a MAC address nor reserved in a /64.
+func randomIn(prefix netip.Prefix) netip.Addr {
+	p := prefix.Masked().Addr().As16()
+	var b [16]byte
+	rand.Read(b[8:])
+	for i := range b {
+		b[i] = p[i] | b[i]&(byte(0xff)>>max(0, min(8, prefix.Bits()-8*i)))
+	}
+	if prefix.Bits() == 64 {
+		b[8] &^= 0x03
+	}
+	return netip.AddrFrom16(b)
 }
 
 // remove takes the address away again. It is no error if it is gone.

@@ -177,7 +177,7 @@ func (h host) addresses(u Uplink) Addresses {
 		case a.Temporary, a.Deprecated:
 		default:
 			as.Usable = append(as.Usable, a.Prefix)
-			if p := a.Prefix.Masked(); p.Bits() == 64 && !slices.Contains(as.Formable, p) {
+			if p := a.Prefix.Masked(); p.Bits() >= 64 && p.Bits() <= 120 && !slices.Contains(as.Formable, p) {
 				as.Formable = append(as.Formable, p)
 			}
 		}
