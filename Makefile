@@ -26,7 +26,7 @@ TESTKERNEL_PACKAGES := qemu-system-x86 iproute2 curl iputils-ping traceroute ipe
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build demo shell test test-packages check test-race test-unprivileged test-all test-hostile test-kernel test-kernel-twice packages release test-vm fuzz bench bench-quick bench-siit generate clean
+.PHONY: help build demo shell test test-packages check vulncheck test-race test-unprivileged test-all test-hostile test-kernel test-kernel-twice packages release test-vm fuzz bench bench-quick bench-siit generate clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -45,7 +45,7 @@ shell: build
 	@$(BIN)/tnat64-lab shell
 
 ## test     every test, installing the Debian packages it needs (root)
-test: test-packages check fuzz test-race test-unprivileged test-kernel-twice test-all
+test: test-packages check vulncheck fuzz test-race test-unprivileged test-kernel-twice test-all
 
 test-packages:
 	@packaging/install-packages.sh $(TEST_PACKAGES) $(PACKAGING_PACKAGES)
@@ -54,6 +54,10 @@ check:
 	$(GO) build ./...
 	$(GO) vet ./...
 	$(TOOL) staticcheck ./...
+
+## vulncheck  govulncheck on the vulnerability data that the module proxy has
+vulncheck:
+	$(GO) run ./packaging/vulncheck $(VULNCHECK_FLAGS)
 
 # The race detector needs cgo. The lab's end-to-end tests run without it, as
 # they test other processes.

@@ -82,10 +82,10 @@ var chaosOps = []struct {
 		c.host.o.Addrs = append(c.host.o.Addrs, Addr{Link: index, Prefix: netip.MustParsePrefix(fmt.Sprintf("2001:db8:%x::10/64", 16+c.r.IntN(4))), Valid: Forever})
 	}},
 	{"native IPv4", func(c *chaos) {
-		c.host.o.Routes = append(c.host.o.Routes, Route{Link: 2 + c.r.IntN(2), Table: TableMain, Metric: c.r.IntN(5000)})
+		c.host.addNative(2+c.r.IntN(2), c.r.IntN(5000))
 	}},
 	{"native IPv4 goes", func(c *chaos) {
-		c.host.o.Routes = slices.DeleteFunc(c.host.o.Routes, func(r Route) bool { return !r.IPv6 && r.Protocol != Protocol })
+		c.host.dropNative()
 	}},
 	{"a CLAT address removed", func(c *chaos) {
 		if own := c.rec.Memory().Own; len(own) > 0 {
@@ -117,7 +117,7 @@ func (c *chaos) makeGood() {
 	o.Addrs = append(slices.Clone(c.good.Addrs), keep...)
 	routes := slices.DeleteFunc(o.Routes, func(r Route) bool { return !ours(r.Link) })
 	o.Routes = append(slices.Clone(c.good.Routes), routes...)
-	o.PREF64 = c.good.PREF64
+	o.PREF64, o.Egress4 = c.good.PREF64, nil
 }
 
 // settle does what the daemon does after a change.

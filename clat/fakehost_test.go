@@ -268,3 +268,16 @@ type fakeEngine struct{ h *fakeHost }
 
 func (e *fakeEngine) SetTranslator(*siit.Translator) { e.h.do("engine translator") }
 func (e *fakeEngine) Close() error                   { return e.h.do("engine close") }
+
+// addNative gives a link native IPv4.
+func (h *fakeHost) addNative(link, metric int) {
+	h.o.Routes = append(h.o.Routes, Route{Link: link, Table: TableMain, Metric: metric})
+	h.o.leave(link, netip.AddrFrom4([4]byte{10, byte(link), 0, 2}), 0, len(globalIPv4))
+}
+
+// dropNative ends native IPv4 on every link.
+func (h *fakeHost) dropNative() {
+	h.o.Routes = slices.DeleteFunc(h.o.Routes, func(r Route) bool { return !r.IPv6 && r.Protocol != Protocol })
+	h.o.Addrs = slices.DeleteFunc(h.o.Addrs, func(a Addr) bool { return usableIPv4(a.Prefix.Addr()) })
+	h.o.Egress4 = nil
+}

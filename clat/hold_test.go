@@ -185,7 +185,7 @@ func TestHoldThenAnotherNetwork(t *testing.T) {
 // What ends a hold before its time.
 func TestHoldEnds(t *testing.T) {
 	for name, end := range map[string]func(*bench){
-		"native IPv4": func(b *bench) { b.host.o.Routes = append(b.host.o.Routes, Route{Link: 2, Table: TableMain}) },
+		"native IPv4": func(b *bench) { b.host.addNative(2, 0) },
 		"never":       func(b *bench) { b.conf.Enable = Never },
 		"configured":  func(b *bench) { b.conf.Uplinks = []string{"eth0"} },
 		"TUN gone":    func(b *bench) { b.host.dropLink(100) },

@@ -10,30 +10,19 @@ import (
 // translators on hosts.
 var rfc7335 = netip.MustParsePrefix("192.0.0.0/29")
 
-// takenIPv4 returns the IPv4 addresses of the host that are not our CLATs'.
-func (o Observed) takenIPv4() map[netip.Addr]string {
-	taken := map[netip.Addr]string{}
-	for _, a := range o.Addrs {
-		if l, _ := o.linkByIndex(a.Link); a.Prefix.Addr().Is4() && !o.isOurs(l) {
-			taken[a.Prefix.Addr()] = "is an address of " + l.Name
-		}
-	}
-	return taken
-}
-
 // ipv4 returns the IPv4 address of the CLAT: the configured one, the one it
 // has, or the first of 192.0.0.0/29 that nobody has and that the translator
-// does not use for its own errors (RFC 7335, standards.md C-42).
+// does not use for its own errors (RFC 7335 section 3).
 func (p *planner) ipv4(l Link, running Remembered, fixed bool) (netip.Addr, string) {
 	icmp := p.c.Translation.ICMPSource4
 	if want := p.c.IPv4; fixed && want.IsValid() {
-		if why := p.taken[want]; why != "" {
+		if why := p.whyTaken(want); why != "" {
 			return netip.Addr{}, fmt.Sprintf("the configured IPv4 address %s %s", want, why)
 		}
 		return want, "" // errors get another source if it is theirs
 	}
 	free := func(a netip.Addr) bool {
-		if a == icmp || a == p.c.IPv4 || p.taken[a] != "" {
+		if a == icmp || a == p.c.IPv4 || p.whyTaken(a) != "" {
 			return false
 		}
 		for _, r := range p.o.Memory.CLATs {
@@ -46,12 +35,13 @@ func (p *planner) ipv4(l Link, running Remembered, fixed bool) (netip.Addr, stri
 	if a := running.IPv4; a.IsValid() && rfc7335.Contains(a) && free(a) {
 		return a, ""
 	}
+	first := rfc7335.Addr().Next()
 	for _, last := range [...]byte{1, 2, 3, 4, 5, 6, 7, 0} {
 		if a := netip.AddrFrom4([4]byte{192, 0, 0, last}); free(a) {
 			return a, ""
 		}
 	}
-	return netip.Addr{}, "every address of 192.0.0.0/29 is in use on this host"
+	return netip.Addr{}, fmt.Sprintf("no address of %s is free: %s %s; clat.ipv4 can name another", rfc7335, first, p.whyTaken(first))
 }
 
 // hasFixed reports whether the configured addresses are those of the CLAT on

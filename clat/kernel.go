@@ -81,6 +81,7 @@ func (k *Kernel) Observe() (Observed, error) {
 		return o, fmt.Errorf("list rules: %w", err)
 	}
 	o.Links = linksOf(links)
+	k.ask(&o)
 	var written []string
 	for i := range o.Links {
 		readSysctls(&o.Links[i], o)

@@ -54,7 +54,11 @@ func (k *Kernel) SetTUN(t TUNLink) error {
 // AddRoute adds an IPv4 default route. Routes of other programs with the same
 // metric stay and take precedence.
 func (k *Kernel) AddRoute(r Route) error {
-	err := k.handle.RouteAppend(netlinkRoute(r))
+	add := k.handle.RouteAppend
+	if r.Metric == 0 {
+		add = k.handle.RouteAddEcmp // without NLM_F_APPEND it goes before its like
+	}
+	err := add(netlinkRoute(r))
 	if errors.Is(err, unix.EEXIST) {
 		return nil // this very route is there
 	}

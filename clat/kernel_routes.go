@@ -51,10 +51,12 @@ func (k *Kernel) defaultRoutes(family int) (out []Route, all int, err error) {
 			hops = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Via: r.Via, Flags: r.Flags}}
 		}
 		for _, h := range hops {
-			if h.LinkIndex == 0 || h.Flags&(unix.RTNH_F_DEAD|unix.RTNH_F_LINKDOWN) != 0 {
+			down := h.Flags&unix.RTNH_F_LINKDOWN != 0
+			if h.LinkIndex == 0 || h.Flags&unix.RTNH_F_DEAD != 0 || down && base.IPv6 {
 				continue
 			}
 			hop := base
+			hop.LinkDown = down
 			hop.Link, hop.Gateway = h.LinkIndex, addrOf(h.Gw)
 			if v, ok := h.Via.(*netlink.Via); ok {
 				hop.Gateway = addrOf(v.Addr)

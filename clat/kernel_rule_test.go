@@ -69,7 +69,7 @@ func TestKernelSourceRules(t *testing.T) {
 		if via, err := leadsFrom(k, l.IPv4); err != nil || via != l.Index {
 			t.Errorf("packets from %s leave by %d, %v", l.IPv4, via, err)
 		}
-		if o.nativeIPv4(l.Index) {
+		if o.NativeIPv4(l.Index) {
 			t.Error("our own route is native IPv4")
 		}
 	}

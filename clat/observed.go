@@ -9,12 +9,21 @@ import (
 // Reconciler care. Package pref64 and the Reconciler add what the kernel does
 // not know.
 type Observed struct {
-	Links  []Link
-	Addrs  []Addr
-	Routes []Route // default routes only, every table but local
+	Links []Link
+	Addrs []Addr
+	// Routes are default routes only, of every table but local. An IPv6 default
+	// route that consists of parts, or that a rule leads to, is here as one of
+	// the main table.
+	Routes []Route
 
 	// Rules are ours, with what they need in their tables.
 	Rules []SourceRule
+
+	// Egress4 has the kernel's answers about global IPv4 destinations.
+	Egress4 []Egress
+	// OnLink4 are the IPv4 networks that on-link routes lead to, as far as they
+	// contain addresses of 192.0.0.0/29.
+	OnLink4 []OnLink
 
 	// PREF64 lists what is known for each link, best first.
 	PREF64 []PREF64
@@ -128,6 +137,13 @@ type Route struct {
 	MTU      int // 0: none given
 	Table    int
 	Protocol int
+	LinkDown bool // IPv4: its link has no carrier, and the kernel uses it all the same
+}
+
+// OnLink is a network that is reached on a link without a gateway.
+type OnLink struct {
+	Link   int // interface index
+	Prefix netip.Prefix
 }
 
 // TableMain is the number of the main routing table.

@@ -95,7 +95,7 @@ func Plan(o Observed, c Config) Plans {
 		return Plans{Why: `clat.enable is "never"`}
 	}
 	chosen, why := o.uplinks(c)
-	p := planner{o: o, c: c, taken: o.takenIPv4(), metric: o.firstMetric(c, len(chosen))}
+	p := planner{o: o, c: c, given: map[netip.Addr]string{}, metric: o.firstMetric(c, len(chosen))}
 	plans := Plans{Why: why}
 	for i, l := range chosen {
 		plans.Uplinks = append(plans.Uplinks, p.desired(l, i))
@@ -110,7 +110,7 @@ func Plan(o Observed, c Config) Plans {
 	plans.Guard, plans.SourceRules = o.guard(plans.Uplinks), o.needSourceRules(plans.Uplinks)
 	for i := range plans.Uplinks {
 		if d := &plans.Uplinks[i]; d.CLAT != nil {
-			d.Warnings = o.warnings(d.CLAT, plans.SourceRules)
+			d.Warnings = append(d.Warnings, o.warnings(d.CLAT, plans.SourceRules)...)
 		}
 	}
 	return plans
@@ -120,7 +120,7 @@ func Plan(o Observed, c Config) Plans {
 type planner struct {
 	o      Observed
 	c      Config
-	taken  map[netip.Addr]string // IPv4 addresses and whose they are
+	given  map[netip.Addr]string // IPv4 addresses of CLATs, and whose they are
 	tuns   []string              // names given so far
 	fixed  bool                  // the configured addresses are given away
 	metric int
@@ -174,12 +174,13 @@ func (p *planner) desired(l Link, n int) Desired {
 		return hold(why)
 	}
 
-	p.taken[v4] = "is the IPv4 address of the CLAT on " + l.Name
+	p.given[v4] = "is the IPv4 address of the CLAT on " + l.Name
 	d.CLAT = &CLAT{
 		Uplink: d.Uplink, TUN: p.tun(running), Queues: c.Queues,
 		IPv6: v6, IPv4: v4, PREF64: p64, MTU: mtu, Metric: p.metric + n,
 		Translation: p.translation(v4, v6, p64.Prefix, mtu),
 	}
+	d.Warnings = p.sourceWarnings(d.CLAT)
 	d.Why = fmt.Sprintf("PREF64 %s on %s (%s)", p64.Prefix, l.Name, p64.Source)
 	return d
 }
@@ -189,13 +190,7 @@ func (p *planner) translation(v4, v6 netip.Addr, pref64 netip.Prefix, mtu MTU6) 
 	t := p.c.Translation
 	t.Mapping.PREF64 = pref64
 	t.Mapping.CLAT = siit.Pair{IPv4: v4, IPv6: v6}
-	if t.ICMPSource4 == v4 {
-		// An error that came from the host itself would not show in traceroute.
-		t.ICMPSource4 = rfc7335.Addr().Next()
-		for p.taken[t.ICMPSource4] != "" && rfc7335.Contains(t.ICMPSource4.Next()) || t.ICMPSource4 == v4 {
-			t.ICMPSource4 = t.ICMPSource4.Next()
-		}
-	}
+	t.ICMPSource4, _ = p.icmpSource(v4)
 	t.MTU6, t.MTU4 = int(mtu), int(mtu.IPv4())
 	t.LowestIPv6MTU = min(t.LowestIPv6MTU, int(mtu))
 	return t

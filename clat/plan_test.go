@@ -193,6 +193,7 @@ func parseLine(o *Observed, c *Config, f []string) error {
 		o.Addrs = append(o.Addrs, a)
 	case "route4", "route6":
 		r := Route{IPv6: word == "route6", Table: TableMain}
+		useless := false
 		for len(f) > 0 {
 			switch w := next(); w {
 			case "default":
@@ -206,11 +207,29 @@ func parseLine(o *Observed, c *Config, f []string) error {
 				r.MTU = number()
 			case "table":
 				r.Table = number()
+			case "linkdown":
+				r.LinkDown = true
+			case "useless": // no packet leaves by it with a source that counts
+				useless = true
 			default:
 				return fmt.Errorf("unknown word %q", w)
 			}
 		}
 		o.Routes = append(o.Routes, r)
+		if l, _ := o.linkByIndex(r.Link); !r.IPv6 && !useless && !r.LinkDown && !o.isOurs(l) {
+			o.leave(r.Link, netip.AddrFrom4([4]byte{10, byte(r.Link), 0, 2}), 0, len(globalIPv4))
+		}
+	case "egress4": // LINK SOURCE [PROTOCOL [DESTINATIONS]]: what the kernel answers for another flow
+		link, source, protocol, n := dev(), netip.MustParseAddr(next()), 0, len(globalIPv4)
+		if len(f) > 0 {
+			protocol = number()
+		}
+		if len(f) > 0 {
+			n = number()
+		}
+		o.answer(link, source, protocol, n)
+	case "onlink4":
+		o.OnLink4 = append(o.OnLink4, OnLink{dev(), netip.MustParsePrefix(next())})
 	case "pref64":
 		p := PREF64{Link: dev(), Prefix: netip.MustParsePrefix(next()), Source: "test"}
 		for len(f) > 0 {
@@ -313,5 +332,19 @@ func TestPlanFillsTranslation(t *testing.T) {
 	}
 	if diff := cmp.Diff("[2001:db8:1::c1a7/128 2001:db8:cccc::/124]", fmt.Sprint(got.Ours())); diff != "" {
 		t.Errorf("ours (-want +got)\n%s", diff)
+	}
+}
+
+// leave gives a link an address from which the first n destinations are reached.
+func (o *Observed) leave(link int, source netip.Addr, protocol, n int) {
+	o.Addrs = append(o.Addrs, Addr{Link: link, Prefix: netip.PrefixFrom(source, 24), Valid: Forever})
+	o.answer(link, source, protocol, n)
+}
+
+// answer is what the kernel answers for one more flow.
+func (o *Observed) answer(link int, source netip.Addr, protocol, n int) {
+	f := len(o.Egress4)
+	for _, to := range globalIPv4[:n] {
+		o.Egress4 = append(o.Egress4, Egress{Link: link, Flow: f, To: to, Source: source, Protocol: protocol})
 	}
 }

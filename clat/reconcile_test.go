@@ -147,11 +147,28 @@ func TestUpAndDown(t *testing.T) {
 func TestNativeIPv4ComesAndGoes(t *testing.T) {
 	b := newBench(t, wlan)
 	b.up()
-	native := Route{Link: 2, Table: TableMain}
-	b.host.o.Routes = append(b.host.o.Routes, native)
+	b.host.addNative(2, 0)
 	b.expect(Down, gone)
-	b.host.o.Routes = b.host.o.Routes[:1]
+	b.host.dropNative()
 	b.up()
+}
+
+// A default route by which nothing is reached goes before ours, and ours before
+// that.
+func TestUselessDefaultRoute(t *testing.T) {
+	b := newBench(t, wlan)
+	b.up()
+	useless := Route{Link: 2, Table: TableMain, Metric: 100}
+	b.host.o.Routes = append(b.host.o.Routes, useless)
+	b.expect(Up, `
+		ip route append default dev clat0 src 192.0.0.1 metric 99 mtu 1480 proto 64
+		ip route del default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+	`)
+	b.host.dropNative()
+	b.expect(Up, `
+		ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+		ip route del default dev clat0 src 192.0.0.1 metric 99 mtu 1480 proto 64
+	`)
 }
 
 func TestConflictGivesAnotherAddress(t *testing.T) {

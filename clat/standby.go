@@ -8,24 +8,13 @@ import (
 
 // standby says why a link needs no CLAT of ours; empty: it does.
 func (o Observed) standby(l Link) string {
-	if o.nativeIPv4(l.Index) {
+	if o.NativeIPv4(l.Index) {
 		return fmt.Sprintf("native IPv4 on %s: standing aside", l.Name)
 	}
 	if other, ok := o.anotherCLAT(l.Index); ok {
 		return other + ": standing aside"
 	}
 	return ""
-}
-
-// nativeIPv4 reports whether the link has an IPv4 default route, with or
-// without a gateway, in any table (standards.md C-15, C-16).
-func (o Observed) nativeIPv4(link int) bool {
-	for _, r := range o.Routes {
-		if !r.IPv6 && r.Link == link && r.Protocol != Protocol {
-			return true
-		}
-	}
-	return false
 }
 
 // anotherCLAT looks for somebody else's CLAT that serves the link: an address

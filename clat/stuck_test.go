@@ -15,7 +15,7 @@ func stuckBench(t *testing.T) *bench {
 	b := newBench(t, wlan)
 	b.up()
 	b.host.failAt = "addr del " + first
-	b.host.o.Routes = append(b.host.o.Routes, Route{Link: 2, Table: TableMain, Metric: 100})
+	b.host.addNative(2, 100)
 	if p, err := b.pass(); p != Down || err == nil {
 		t.Fatalf("progress %v, %v", p, err)
 	}
@@ -52,7 +52,7 @@ func TestStuckAddress(t *testing.T) {
 // The next CLAT that wants the address removes it at its end.
 func TestStuckAddressAdopted(t *testing.T) {
 	b := stuckBench(t)
-	b.host.o.Routes = b.host.o.Routes[:1]
+	b.host.dropNative()
 	if p, err := b.pass(); p != Up || err != nil {
 		t.Fatalf("progress %v, %v", p, err)
 	}

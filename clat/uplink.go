@@ -124,7 +124,7 @@ func (o Observed) ipv6Defaults() []Route {
 }
 
 func (o Observed) hasIPv6Default(link int) bool {
-	return slices.ContainsFunc(o.Routes, func(r Route) bool { return r.IPv6 && r.Link == link })
+	return slices.ContainsFunc(o.Routes, func(r Route) bool { return r.IPv6 && r.Table == TableMain && r.Link == link })
 }
 
 // uplinkMTU returns the IPv6 MTU of an uplink: the smallest of the device's,

@@ -187,8 +187,7 @@ func TestTwoUplinksOneFails(t *testing.T) {
 func TestNativeIPv4Elsewhere(t *testing.T) {
 	b := newBench(t, wlan+"\nlink 3 eth0\n")
 	b.up()
-	native := Route{Link: 3, Table: TableMain, Metric: 3000}
-	b.host.o.Routes = append(b.host.o.Routes, native)
+	b.host.addNative(3, 3000)
 	b.expect(Up, `
 		guard eth0
 		ip route append default dev clat0 src 192.0.0.1 metric 3001 mtu 1480 proto 64
@@ -197,7 +196,7 @@ func TestNativeIPv4Elsewhere(t *testing.T) {
 		ip route del default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
 	`)
 	b.expect(Up, ``)
-	b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r Route) bool { return r == native })
+	b.host.dropNative()
 	b.expect(Up, `
 		unguard eth0
 		ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64

@@ -49,6 +49,22 @@ func (l *logBook) lines(words ...string) (n int) {
 	return n
 }
 
+// wantLines waits until the log has n lines in which all the words occur, and
+// wants no more of them. The log comes through a pipe: a line may be there only
+// after what it tells.
+func (w *world) wantLines(t *testing.T, n int, words ...string) {
+	t.Helper()
+	eventually(t, soon, func() error {
+		if got := w.book.lines(words...); got < n {
+			return fmt.Errorf("the log has %d lines with %q, not %d:\n%s", got, words, n, w.book.String())
+		}
+		return nil
+	})
+	if got := w.book.lines(words...); got != n {
+		t.Errorf("the log has %d lines with %q, not %d:\n%s", got, words, n, w.book.String())
+	}
+}
+
 func hasAll(line string, words []string) bool {
 	for _, w := range words {
 		if !strings.Contains(line, w) {

@@ -131,6 +131,15 @@ func TestNative(t *testing.T) {
 				ip("route", "add", "default", "via", gateway, "dev", lab.Uplink, "metric", "50000"))
 		}, off},
 		{"without a gateway", true, func() error {
+			return errors.Join(
+				ip("addr", "add", lab.NativeLaptop.String()+"/32", "dev", lab.Uplink),
+				ip("route", "add", "default", "dev", lab.Uplink, "scope", "link", "metric", "600"))
+		}, func() error {
+			return errors.Join(
+				ip("route", "del", "default", "dev", lab.Uplink, "scope", "link", "metric", "600"),
+				ip("addr", "del", lab.NativeLaptop.String()+"/32", "dev", lab.Uplink))
+		}},
+		{"without an address", false, func() error {
 			return ip("route", "add", "default", "dev", lab.Uplink, "scope", "link", "metric", "600")
 		}, func() error {
 			return ip("route", "del", "default", "dev", lab.Uplink, "scope", "link", "metric", "600")
@@ -138,6 +147,24 @@ func TestNative(t *testing.T) {
 		{"link-local", false, func() error {
 			return ip("addr", "add", "169.254.7.7/16", "dev", lab.Uplink)
 		}, func() error { return ip("addr", "del", "169.254.7.7/16", "dev", lab.Uplink) }},
+		{"link-local with a default route", false, func() error {
+			return errors.Join(
+				ip("addr", "add", "169.254.7.7/16", "dev", lab.Uplink),
+				ip("route", "add", "default", "dev", lab.Uplink, "scope", "link", "src", "169.254.7.7", "metric", "1001002"))
+		}, func() error { return ip("addr", "del", "169.254.7.7/16", "dev", lab.Uplink) }},
+		{"link-local with a better default route", false, func() error {
+			return errors.Join(
+				ip("addr", "add", "169.254.7.7/16", "dev", lab.Uplink),
+				ip("route", "add", "default", "dev", lab.Uplink, "scope", "link", "src", "169.254.7.7"))
+		}, func() error { return ip("addr", "del", "169.254.7.7/16", "dev", lab.Uplink) }},
+		{"in a table that a rule leads to", true, func() error {
+			return errors.Join(
+				ip("addr", "add", lab.NativeLaptop.String()+"/26", "dev", lab.Uplink),
+				ip("route", "add", "default", "via", gateway, "dev", lab.Uplink, "table", "100"),
+				ip("rule", "add", "from", lab.NativeLaptop.String(), "lookup", "100"))
+		}, func() error {
+			return errors.Join(off(), ip("rule", "del", "from", lab.NativeLaptop.String(), "lookup", "100"), ip("route", "flush", "table", "100"))
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			was := w.wantCLATs(t, 2)
@@ -156,6 +183,7 @@ func TestNative(t *testing.T) {
 			} else {
 				time.Sleep(300 * time.Millisecond)
 				w.wantState(t, lab.Uplink, control.Up)
+				w.firstAnswer(t, "", soon) // by the CLAT's route, whatever is beside it
 				wantAlive(t, "by a CLAT that stays", flow)
 			}
 			if err := c.off(); err != nil {

@@ -36,7 +36,7 @@ trap 'rm -rf "$stage"' EXIT
 # get into the packages: nfpm sees copies, by relative names.
 mkdir "$stage/doc" "$stage/man" "$stage/packaging"
 cp LICENSE "$stage/"
-cp README.md "$stage/doc/"
+cp README.md SECURITY.md "$stage/doc/"
 cp -R packaging/systemd packaging/networkmanager packaging/networkd packaging/udev packaging/completions \
 	packaging/deb packaging/rpm packaging/arch packaging/tnat64d.toml.example packaging/nfpm.yaml "$stage/packaging/"
 gzip -9n <CHANGELOG.md >"$stage/doc/changelog.gz"
@@ -52,6 +52,7 @@ CHANGELOG
 # Developer tools are built once and not for the packages' architecture.
 tools=packaging/tools/go.mod
 "$GO" build -modfile=$tools -o "$stage/" github.com/goreleaser/nfpm/v2/cmd/nfpm github.com/cpuguy83/go-md2man/v2
+"$GO" build -o "$stage/notices" ./packaging/notices
 for page in packaging/man/*.md; do
 	name=$(basename "$page" .md)
 	"$stage/go-md2man" -in "$page" | gzip -9n >"$stage/man/$name.gz"
@@ -64,6 +65,7 @@ for arch in "$@"; do
 	mkdir "$stage/bin"
 	CGO_ENABLED=0 GOOS=linux GOARCH=$arch GOAMD64=v1 GOARM64=v8.0 GOFLAGS='' "$GO" build -trimpath -buildvcs=false \
 		-ldflags "-s -w -buildid= -X main.version=$VERSION" -o "$stage/bin/" ./cmd/tnat64d ./cmd/tnat64ctl ./cmd/tnat64-lab
+	"$stage/notices" "$stage"/bin/* | gzip -9n >"$stage/doc/third-party-notices.gz"
 	find "$stage" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 	export NFPM_ARCH="$arch"
 	for format in deb rpm archlinux; do

@@ -109,10 +109,12 @@ lrwxrwxrwx /usr/share/bash-completion/completions/tnat64-lab
 lrwxrwxrwx /usr/share/bash-completion/completions/tnat64ctl
 -rw-r--r-- /usr/share/bash-completion/completions/tnat64d
 -rw-r--r-- /usr/share/doc/tnat64d/README.md
+-rw-r--r-- /usr/share/doc/tnat64d/SECURITY.md
 -rw-r--r-- /usr/share/doc/tnat64d/changelog.Debian.gz
 -rw-r--r-- /usr/share/doc/tnat64d/changelog.gz
 -rw-r--r-- /usr/share/doc/tnat64d/copyright
 -rw-r--r-- /usr/share/doc/tnat64d/examples/tnat64d.toml
+-rw-r--r-- /usr/share/doc/tnat64d/third-party-notices.gz
 lrwxrwxrwx /usr/share/fish/vendor_completions.d/tnat64-lab.fish
 lrwxrwxrwx /usr/share/fish/vendor_completions.d/tnat64ctl.fish
 -rw-r--r-- /usr/share/fish/vendor_completions.d/tnat64d.fish
@@ -171,7 +173,9 @@ func TestRPMAndArchContents(t *testing.T) {
 		switch {
 		case strings.Contains(f, "/lintian/"), strings.HasSuffix(f, "/copyright"), strings.HasSuffix(f, "/changelog.Debian.gz"):
 		default:
-			want = append(want, strings.Replace(f, "/zsh/vendor-completions/", "/zsh/site-functions/", 1))
+			f = strings.Replace(f, "/zsh/vendor-completions/", "/zsh/site-functions/", 1)
+			f = strings.Replace(f, "/doc/tnat64d/third-party-", "/licenses/tnat64d/third-party-", 1)
+			want = append(want, f)
 		}
 	}
 	want = append(want, "-rw-r--r-- /usr/share/licenses/tnat64d/LICENSE")

@@ -102,6 +102,7 @@ const (
 	bpfProgUplinkTranslate = "uplink_translate"
 	bpfVarFlowSeed         = "flow_seed"
 	bpfVarGsoKept          = "gso_kept"
+	bpfVarJumboKept        = "jumbo_kept"
 	bpfVarProcessors       = "processors"
 	bpfVarToken            = "token"
 	bpfVarTunHeaderLen     = "tun_header_len"
@@ -188,6 +189,7 @@ type bpfMapSpecs struct {
 type bpfVariableSpecs struct {
 	FlowSeed         *ebpf.VariableSpec `ebpf:"flow_seed"`
 	GsoKept          *ebpf.VariableSpec `ebpf:"gso_kept"`
+	JumboKept        *ebpf.VariableSpec `ebpf:"jumbo_kept"`
 	Processors       *ebpf.VariableSpec `ebpf:"processors"`
 	Token            *ebpf.VariableSpec `ebpf:"token"`
 	TunHeaderLen     *ebpf.VariableSpec `ebpf:"tun_header_len"`
@@ -254,6 +256,7 @@ func (m *bpfMaps) Close() error {
 type bpfVariables struct {
 	FlowSeed         *ebpf.Variable `ebpf:"flow_seed"`
 	GsoKept          *ebpf.Variable `ebpf:"gso_kept"`
+	JumboKept        *ebpf.Variable `ebpf:"jumbo_kept"`
 	Processors       *ebpf.Variable `ebpf:"processors"`
 	Token            *ebpf.Variable `ebpf:"token"`
 	TunHeaderLen     *ebpf.Variable `ebpf:"tun_header_len"`

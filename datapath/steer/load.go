@@ -17,8 +17,8 @@ type constants struct {
 	tunHeaderLen int  // how many bytes the programs find in front of the IP header at the TUN
 	queues       int  // of the TUN
 
-	kernelEngine, gsoKept bool
-	token                 Token
+	kernelEngine, gsoKept, jumboKept bool
+	token                            Token
 }
 
 const ethernetLen = 14
@@ -101,6 +101,7 @@ func prepare(c constants) (*ebpf.CollectionSpec, error) {
 		specs.Processors.Set(uint32(ebpf.MustPossibleCPU())),
 		specs.FlowSeed.Set(rand.Uint64()),
 		specs.GsoKept.Set(flag(c.gsoKept)),
+		specs.JumboKept.Set(flag(c.jumboKept)),
 		specs.Token.Set(uint64(c.token)),
 	} {
 		if err != nil {

@@ -71,6 +71,7 @@ func New(cfg Config) (_ *Steering, err error) {
 
 	c := newConstants(cfg.Uplink, ethernet, cfg.TUN)
 	c.queues, c.token = max(cfg.Queues, 1), cfg.Token
+	c.jumboKept = tun.Attrs().GSOIPv4MaxSize > 0 // the attribute came with what uses it
 	if err := s.load(c, cfg.KernelEngine); err != nil {
 		return nil, err
 	}

@@ -31,12 +31,13 @@ const aliasPrefix = "tnat64d: CLAT on "
 type host struct {
 	clat.Observed
 	carrier map[int]bool
+	native  map[int]bool // links with native IPv4
 	sysctl  func(family, link, key string) string
 }
 
 // observe asks the kernel.
 func observe() (host, error) {
-	h := host{carrier: make(map[int]bool), sysctl: sysctl}
+	h := host{carrier: make(map[int]bool), native: make(map[int]bool), sysctl: sysctl}
 	k, err := clat.NewKernel()
 	if err != nil {
 		return h, err
@@ -46,6 +47,7 @@ func observe() (host, error) {
 		return h, err
 	}
 	for _, l := range h.Links {
+		h.native[l.Index] = h.NativeIPv4(l.Index)
 		if link, err := k.Handle().LinkByIndex(l.Index); err == nil {
 			h.carrier[l.Index] = link.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
 		}
@@ -196,7 +198,7 @@ func (h host) ipv4(u Uplink, only bool) IPv4 {
 			if v.Tunnel == "" {
 				v.Tunnel = l.Name
 			}
-		case eligible(l) && !h.isCLAT(l):
+		case eligible(l) && !h.isCLAT(l) && h.native[l.Index]:
 			if l.Index == u.Index || v.Native == "" && !only {
 				v.Native = l.Name
 			}

@@ -41,6 +41,7 @@ func machine() host {
 				{Link: 5, Metric: 2048, Table: clat.TableMain, Protocol: clat.Protocol},
 			},
 		},
+		native:  map[int]bool{2: true, 3: true},
 		carrier: map[int]bool{1: true, 2: true, 4: true, 5: true},
 		sysctl:  func(_, _, key string) string { return map[string]string{"accept_ra": "1", "forwarding": "0"}[key] },
 	}
@@ -114,13 +115,14 @@ func TestIPv4(t *testing.T) {
 		only   bool
 		want   IPv4
 	}{
-		"our own CLAT":     {nil, nil, false, IPv4{}},
-		"another CLAT":     {[]clat.Route{{Link: 6}}, nil, false, IPv4{}},
-		"VPN":              {[]clat.Route{{Link: 4}}, nil, false, IPv4{Tunnel: "wg0"}},
-		"native":           {[]clat.Route{{Link: 2}}, []clat.Addr{{Link: 2, Prefix: pfx("192.0.2.2/24")}}, false, IPv4{Native: "eth0"}},
-		"native elsewhere": {[]clat.Route{{Link: 3}}, nil, false, IPv4{Native: "wlan0"}},
-		"not asked about":  {[]clat.Route{{Link: 3}}, nil, true, IPv4{}},
-		"on both":          {[]clat.Route{{Link: 3}, {Link: 2, Metric: 600}}, nil, false, IPv4{Native: "eth0"}},
+		"our own CLAT":         {nil, nil, false, IPv4{}},
+		"another CLAT":         {[]clat.Route{{Link: 6}}, nil, false, IPv4{}},
+		"VPN":                  {[]clat.Route{{Link: 4}}, nil, false, IPv4{Tunnel: "wg0"}},
+		"native":               {[]clat.Route{{Link: 2}}, []clat.Addr{{Link: 2, Prefix: pfx("192.0.2.2/24")}}, false, IPv4{Native: "eth0"}},
+		"native elsewhere":     {[]clat.Route{{Link: 3}}, nil, false, IPv4{Native: "wlan0"}},
+		"not asked about":      {[]clat.Route{{Link: 3}}, nil, true, IPv4{}},
+		"IPv4LL default route": {[]clat.Route{{Link: 8}}, nil, false, IPv4{}},
+		"on both":              {[]clat.Route{{Link: 3}, {Link: 2, Metric: 600}}, nil, false, IPv4{Native: "eth0"}},
 		// NetworkManager puts it on the uplink itself.
 		"NetworkManager's CLAT": {[]clat.Route{{Link: 2}}, []clat.Addr{{Link: 2, Prefix: pfx("192.0.0.5/32")}}, false, IPv4{}},
 		"and native IPv4":       {[]clat.Route{{Link: 2}}, []clat.Addr{{Link: 2, Prefix: pfx("192.0.0.5/32")}, {Link: 2, Prefix: pfx("192.0.2.2/24")}}, false, IPv4{Native: "eth0"}},

@@ -9,6 +9,7 @@
 
 // Set by the loader like the variables in maps.h.
 volatile const __u32 gso_kept;          // bpf_skb_change_proto leaves the size of segments alone (kernel 5.14)
+volatile const __u32 jumbo_kept;        // IPv4 super-packets may be longer than 64 KiB (kernel 6.3)
 volatile const __u32 tun_header_len;    // bytes in front of the IP header at the TUN: 0, but 14 in BPF_PROG_TEST_RUN
 
 // slot is a small number on the stack, for a helper that takes its address.

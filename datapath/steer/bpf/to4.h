@@ -13,6 +13,7 @@
 #include "addr.h"
 #include "checksum.h"
 #include "engine.h"
+#include "jumbo.h"
 #include "order.h"
 #include "to6.h"
 #include "transport.h"
@@ -34,7 +35,8 @@
 static __always_inline enum outcome to4(struct __sk_buff *skb)
 {
 	const struct translation *t = current();
-	const __u32 l3 = tun_header_len, l4 = l3 + IPV6_LEN;
+	const __u32 l3 = tun_header_len;
+	__u32 l4 = l3 + IPV6_LEN;
 	struct {
 		__be64 words[IPV6_LEN / 8];
 		union transport transport;
@@ -46,11 +48,12 @@ static __always_inline enum outcome to4(struct __sk_buff *skb)
 	enum protocol protocol;
 	struct addr6 src6;
 	__u64 first;
-	__u32 src, len, segment, next, check;
+	__u32 src, len, total, segment, next, check;
 	__u32 check_at = 0, change = 0, identification = 0, df = IPV4_DF;
 	__u64 check_flags = 0;
 	union slot kind = { 0 }; // the new ICMP type
 	__u32 replaces = 0;
+	int jumbo = 0; // length of a header to be removed
 
 	if (!t)
 		return DECLINED;
@@ -64,8 +67,23 @@ static __always_inline enum outcome to4(struct __sk_buff *skb)
 	if (skb->vlan_present)
 		decline4(HEADER);
 	len = first >> 16 & 0xffff;
-	if (len + IPV6_LEN != skb->len - l3 || len + IPV4_LEN > IPV4_TOTAL_MAX)
+	next = first >> 8 & 0xff;
+	if (!len && skb->gso_size) {
+		if (!jumbo_kept)
+			decline4(OFFLOAD);
+		len = skb->len - l4;
+		jumbo = jumbo_header_len(skb, l4, len, &next);
+		if (jumbo < 0)
+			decline4(HEADER);
+		if (next != IPPROTO_TCP)
+			decline4(OFFLOAD);
+		len -= jumbo;
+		l4 += jumbo;
+	} else if (len + IPV6_LEN != skb->len - l3) {
 		decline4(MALFORMED);
+	} else if (len + IPV4_LEN > IPV4_TOTAL_MAX && !(jumbo_kept && skb->gso_size && next == IPPROTO_TCP)) {
+		decline4(SIZE);
+	}
 
 	src6.hi = bpf_be64_to_cpu(in.words[1]);
 	src6.lo = bpf_be64_to_cpu(in.words[2]);
@@ -84,7 +102,6 @@ static __always_inline enum outcome to4(struct __sk_buff *skb)
 		change = delta(sum64(t->clat6_hi) + sum64(t->clat6_lo) + sum_addr6(src6),
 			       sum_addr4(src) + sum_addr4(t->clat4));
 
-	next = first >> 8 & 0xff;
 	switch (next) {
 	case IPPROTO_TCP:
 		if (len < TCP_MIN)
@@ -154,7 +171,10 @@ static __always_inline enum outcome to4(struct __sk_buff *skb)
 	}
 
 	// The header, as three numbers in host order, and its checksum.
-	header.front[0] = 0x45ULL << 56 | (first >> 52 & 0xff) << 48 | (__u64)(len + IPV4_LEN) << 32 | identification << 16 | df;
+	total = len + IPV4_LEN;
+	if (total > IPV4_TOTAL_MAX)
+		total = 0;
+	header.front[0] = 0x45ULL << 56 | (first >> 52 & 0xff) << 48 | (__u64)total << 32 | identification << 16 | df;
 	header.front[1] = ((first & 0xff) - 1) << 56 | (__u64)next << 48 | src;
 	check = (__u16)~fold((header.front[0] >> 32) + (header.front[0] & 0xffffffff) +
 			     (header.front[1] >> 32) + (header.front[1] & 0xffffffff) + t->clat4);
@@ -162,8 +182,13 @@ static __always_inline enum outcome to4(struct __sk_buff *skb)
 	header.front[1] = bpf_cpu_to_be64(header.front[1] | (__u64)check << 32);
 	header.dst = bpf_htonl(t->clat4);
 
-	if (bpf_skb_change_proto(skb, bpf_htons(ETH_P_IP), 0))
+	if (jumbo && remove_jumbo_header(skb))
 		decline4(MEMORY);
+	if (bpf_skb_change_proto(skb, bpf_htons(ETH_P_IP), 0)) {
+		if (jumbo)
+			return BROKEN;
+		decline4(MEMORY);
+	}
 	// From here on there is no way back.
 	if (bpf_skb_store_bytes(skb, l3, &header, IPV4_LEN, BPF_F_RECOMPUTE_CSUM))
 		return BROKEN;
@@ -171,6 +196,6 @@ static __always_inline enum outcome to4(struct __sk_buff *skb)
 		return BROKEN;
 	if (change && bpf_l4_csum_replace(skb, l3 + IPV4_LEN + check_at, 0, change, BPF_F_PSEUDO_HDR | check_flags))
 		return BROKEN;
-	count_translated(TO4, protocol, len + IPV6_LEN);
+	count_translated(TO4, protocol, len + jumbo + IPV6_LEN);
 	return TRANSLATED;
 }

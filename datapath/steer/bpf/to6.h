@@ -62,6 +62,10 @@ static __always_inline enum outcome to6(struct __sk_buff *skb)
 	if (*(__u8 *)&in.ip != 0x45)
 		decline6(HEADER);
 	total = bpf_ntohs(in.ip.tot_len);
+	// Longer than 64 KiB (BIG TCP), from a guest: the kernel splits it for user
+	// space.
+	if (!total && skb->gso_size)
+		decline6(OFFLOAD);
 	if (total != skb->len - l3)
 		decline6(MALFORMED);
 	if (fold((__u64)in.words[0] + in.words[1] + in.words[2] + in.words[3] + in.words[4]) != 0xffff)
