@@ -315,6 +315,12 @@ func TestAddressesRefused6to4(t *testing.T) {
 	from := func(src netip.Addr) []byte {
 		return ip6{src: src, payload: udp(src, clat6, data(8))}.bytes()
 	}
+	t.Run("the CLAT's own address is no source of what comes in", func(t *testing.T) {
+		r := newRig(t, hostConfig())
+		r.run(t, ip6{src: clat6, payload: udp(clat6, clat6, data(8))}.bytes(), siit.Offload{}).dropped(t, siit.SourceIllegal)
+		r.run(t, error6(clat6, 3, 0, 0, sent6(8)), siit.Offload{}).dropped(t, siit.SourceIllegal)
+		r.run(t, ip6{src: clat6, hop: 1, payload: udp(clat6, clat6, data(8))}.bytes(), siit.Offload{}).dropped(t, siit.SourceIllegal)
+	})
 	t.Run("S6-10 illegal sources", func(t *testing.T) {
 		for _, src := range []string{"::", "::1", "ff02::1", "ff0e::1234"} {
 			host.run(t, from(netip.MustParseAddr(src)), siit.Offload{}).dropped(t, siit.SourceIllegal)

@@ -350,7 +350,7 @@ func (t *Translator) quote4(dst []byte, h *header6, behind []byte) (n int, turn 
 	switch proto {
 	case protoICMPv6:
 		switch {
-		case h.fragment:
+		case h.more || h.fragOff != 0:
 			return 0, false, FragmentedICMP
 		case len(l4) < 4:
 			return 0, false, ICMPErrorMalformed

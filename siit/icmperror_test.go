@@ -227,3 +227,21 @@ func TestExtensionBehindShortDatagram(t *testing.T) {
 		}
 	})
 }
+
+// An atomic fragment is a whole packet, also where it is quoted (RFC 6946).
+func TestICMPErrorQuotesAtomicFragment(t *testing.T) {
+	r := newRig(t, hostConfig())
+	echo := icmp6(clat6, remote6, 128, 0, 7, data(40))
+	for _, n := range []int{8, 40, 48} { // bytes of the echo that are quoted
+		whole := ip6{src: clat6, dst: remote6, proto: protoICMPv6, hop: 5, ext: []extension{fragment(0x10077, 0, false)}, payload: echo}.bytes()
+		out := r.run(t, error6(remote6, 3, 0, 0, whole[:48+n]), siit.Offload{}).one(t)
+		want := ip4{ttl: 5, proto: protoICMP, id: 0x77, payload: icmp4(8, 0, 7, data(40))}.bytes()[:20+n]
+		if !bytes.Equal(out[28:], want) {
+			t.Errorf("quote of %d bytes:\n got %x\nwant %x", n, out[28:], want)
+		}
+	}
+	for _, f := range []extension{fragment(7, 0, true), fragment(7, 8, false)} {
+		part := ip6{src: clat6, dst: remote6, proto: protoICMPv6, ext: []extension{f}, payload: echo}.bytes()
+		r.run(t, error6(remote6, 3, 0, 0, part), siit.Offload{}).dropped(t, siit.FragmentedICMP)
+	}
+}

@@ -220,11 +220,14 @@ func (t *Translator) addresses4(h *header6) (a mapped4, r Reason) {
 	}
 	var by how
 	a.src, by = m.any4(h.b[8:])
-	if by == unmapped {
+	switch by {
+	case unmapped:
 		if !h.icmpError {
 			return a, SourceOutsidePREF64
 		}
 		a.src, a.fromDummy = dummy4, true
+	case byCLAT: // only the translator itself sends from there, and not to here
+		return a, SourceIllegal
 	}
 	if r = t.refused4(a.src, by, a.dst, a.dstBy); r != None {
 		return a, r

@@ -76,7 +76,7 @@ var reasons = [NumReasons]struct{ name, explanation string }{
 
 	SourceNotOurs:         {"source-not-ours", "The source is neither the CLAT address nor in the EAM table."},
 	DestinationNotOurs:    {"destination-not-ours", "The destination is neither the CLAT address nor in the EAM table."},
-	SourceIllegal:         {"source-illegal", "The source is an address no packet may come from (unspecified, loopback, multicast, class E)."},
+	SourceIllegal:         {"source-illegal", "The source is an address that no packet may come from (unspecified, loopback, multicast, class E, the CLAT itself)."},
 	DestinationIllegal:    {"destination-illegal", "The destination is multicast, broadcast, loopback, link-local, class E or in 192.0.0.0/29 and never leaves the host."},
 	SourceOutsidePREF64:   {"source-outside-pref64", "The IPv6 source does not lie in PREF64, so it stands for no IPv4 address."},
 	DestinationUnmappable: {"destination-unmappable", "The IPv6 destination stands for no IPv4 address."},
