@@ -34,10 +34,16 @@ type fakeHost struct {
 	noabort bool   // no CONFIG_INET_DIAG_DESTROY
 	vanish  string // the command that contains it finds no link
 	source  string // the command that contains it finds no source address
+
+	meanwhile func() // happens before the next command, once
 }
 
 func (h *fakeHost) do(format string, args ...any) error {
 	cmd := fmt.Sprintf(format, args...)
+	if f := h.meanwhile; f != nil {
+		h.meanwhile = nil
+		f()
+	}
 	if h.failAt != "" && strings.Contains(cmd, h.failAt) {
 		h.out = append(h.out, cmd+" # fails")
 		return fmt.Errorf("the test says no")
@@ -97,6 +103,9 @@ func (h *fakeHost) SetTUN(t TUNLink) error {
 	if err := h.do("ip link set %s mtu %d alias %q up; ip addr add %s/32 dev %s", name, t.MTU, t.Alias, t.IPv4, name); err != nil {
 		return err
 	}
+	if _, ok := h.o.linkByIndex(t.Index); !ok {
+		return unix.ENODEV
+	}
 	for i := range h.o.Links {
 		if l := &h.o.Links[i]; l.Index == t.Index {
 			l.MTU, l.Alias, l.Up = int(t.MTU), t.Alias, true
@@ -118,6 +127,12 @@ func (h *fakeHost) routeWords(r Route) string {
 func (h *fakeHost) AddRoute(r Route) error {
 	if err := h.do("ip route append %s", h.routeWords(r)); err != nil {
 		return err
+	}
+	if _, ok := h.o.linkByIndex(r.Link); !ok {
+		return unix.ENODEV
+	}
+	if a, ok := h.o.addr(r.Link, r.Source); !ok || a.NotLocal {
+		return unix.EINVAL // as the kernel says it
 	}
 	h.o.Routes = append(h.o.Routes, r)
 	return nil
@@ -211,6 +226,7 @@ func (h *fakeHost) Steer(uplink, tun int, ours []netip.Prefix, g Guarded) (Steer
 		h.out = append(h.out, fmt.Sprintf("steer %s and %s # refused", h.o.linkName(uplink), h.o.linkName(tun)))
 		return nil, &SteeringRefused{Why: "no BPF here"}
 	}
+	h.broken = false
 	return &fakeSteering{h}, h.do("steer %s and %s ours %v", h.o.linkName(uplink), h.o.linkName(tun), ours)
 }
 
@@ -234,11 +250,7 @@ func (t *fakeTUN) Close() error {
 
 type fakeSteering struct{ h *fakeHost }
 
-func (s *fakeSteering) Intact() bool {
-	broken := s.h.broken
-	s.h.broken = false
-	return !broken
-}
+func (s *fakeSteering) Intact() bool { return !s.h.broken }
 
 func (s *fakeSteering) SetOurs(ours []netip.Prefix) error { return s.h.do("steer ours %v", ours) }
 

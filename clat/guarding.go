@@ -85,7 +85,9 @@ func (r *Reconciler) guard(want []Uplink) {
 			r.guards[u.Index] = g
 		}
 		// As with steering nothing reports it when somebody detaches one.
-		if g.guard != nil && !g.guard.Intact() && r.allow(object{u.Index, "guard on " + u.Name}) {
+		name := object{u.Index, "guard on " + u.Name}
+		drifted := g.guard != nil && !g.guard.Intact() && r.mayRestore(name)
+		if drifted {
 			if err := g.guard.Close(); err != nil {
 				r.log.Warn("cannot remove what is left of the guard", "iface", u.Name, "reason", err)
 			}
@@ -100,6 +102,9 @@ func (r *Reconciler) guard(want []Uplink) {
 		made, err := r.path.Guard(u.Index, now)
 		if err == nil {
 			g.guard, g.knows = made, now
+			if drifted {
+				r.restored(name)
+			}
 			continue
 		}
 		if g.refused.IsZero() && !linkGone(err) {

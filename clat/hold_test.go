@@ -112,7 +112,7 @@ func TestHoldLosesAddress(t *testing.T) {
 		steer ours [`+first+`/128]
 		engine translator
 		ip route append `+mainRoute)
-	if strings.Contains(b.log.String(), "put back") {
+	if strings.Contains(b.log.String(), "restored") {
 		t.Errorf("somebody is blamed:\n%s", b.log)
 	}
 }

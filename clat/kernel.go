@@ -82,6 +82,9 @@ func (k *Kernel) Observe() (Observed, error) {
 	}
 	o.Links = linksOf(links)
 	k.ask(&o)
+	if err := k.findNotLocal(&o); err != nil {
+		return o, fmt.Errorf("list local routes: %w", err)
+	}
 	var written []string
 	for i := range o.Links {
 		readSysctls(&o.Links[i], o)

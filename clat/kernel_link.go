@@ -48,6 +48,9 @@ func (k *Kernel) SetTUN(t TUNLink) error {
 	if err := k.handle.LinkSetUp(l); err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
+	if err := k.addLocalRoute(t.Index, t.IPv4); err != nil {
+		return fmt.Errorf("local route of %s: %w", t.IPv4, err)
+	}
 	return nil
 }
 

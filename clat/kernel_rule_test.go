@@ -84,7 +84,7 @@ func TestKernelSourceRules(t *testing.T) {
 	if via, err := leadsFrom(k, l0.IPv4); !errors.Is(err, unix.EHOSTUNREACH) {
 		t.Errorf("held, and packets leave by %d, %v", via, err)
 	}
-	// Foreign hands: half of it is as good as nothing.
+	// Another program removes half of it, which is as good as nothing.
 	must(t, k.handle.RouteDel(unreachable(sourceRule(l0.IPv4))))
 	if o := observe(t, k); slices.Contains(o.Rules, sourceRule(l0.IPv4)) {
 		t.Error("the rule is believed to be complete")

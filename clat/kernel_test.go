@@ -272,6 +272,16 @@ func TestKernelTUNAndRoute(t *testing.T) {
 		}
 	}
 
+	// Somebody removes the kernel's own route for the address.
+	must(t, k.handle.RouteDel(localRoute(d.Index, want.IPv4)))
+	if o := observe(t, k); want.matches(o) {
+		t.Error("the TUN is believed to be as it should be without its local route")
+	}
+	must(t, k.SetTUN(want))
+	if o := observe(t, k); !want.matches(o) {
+		t.Errorf("the TUN is not as it should be: %+v", o.Addrs)
+	}
+
 	// A native default route of the same metric stays and goes first.
 	ours := Route{Link: d.Index, Source: want.IPv4, Metric: 2048, MTU: 1380, Table: TableMain, Protocol: Protocol}
 	must(t, k.AddRoute(ours))

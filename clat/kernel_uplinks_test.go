@@ -176,11 +176,11 @@ func TestKernelWalk(t *testing.T) {
 		t.Errorf("new flows: %v %v", rs, err)
 	}
 
-	// Foreign hands.
+	// Another program removes them.
 	must(t, k.DelSourceRules())
 	b.pass()
 	if b.pass(); len(b.o.Rules) != 2 {
-		t.Errorf("rules not put back: %v", b.o.Rules)
+		t.Errorf("rules not restored: %v", b.o.Rules)
 	}
 
 	// Out of reach: held, and nothing of its flows goes by the other.
@@ -222,7 +222,7 @@ func TestKernelWalk(t *testing.T) {
 	if _, err := flow.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNABORTED) {
 		t.Errorf("the flow has not ended: %v", err)
 	}
-	if strings.Contains(b.log.String(), "put back") && strings.Count(b.log.String(), "put back") > 2 {
+	if strings.Contains(b.log.String(), "restored") && strings.Count(b.log.String(), "restored") > 2 {
 		t.Errorf("somebody is blamed:\n%s", &b.log)
 	}
 

@@ -125,6 +125,11 @@ type Addr struct {
 	Valid      time.Duration // remaining, or Forever
 	Preferred  time.Duration
 	Protocol   uint8 // IFA_PROTO, 0 where the kernel has none
+
+	// NotLocal: the local routing table has no route for it, so that the kernel
+	// neither takes packets for it nor lets a route have it as its source.
+	// Known of the IPv4 addresses of our own interfaces only.
+	NotLocal bool
 }
 
 // Route is a default route. A multipath route is one Route per next hop.

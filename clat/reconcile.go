@@ -62,7 +62,7 @@ type Reconciler struct {
 	guards  map[int]*guarded
 	refused []refusal
 	retry   time.Duration
-	hands   map[object]*foreignHands
+	drift   map[object]*driftLimiter
 	stuck   []stuckAddr
 
 	saidNoAbort, saidNoRules bool
@@ -76,7 +76,7 @@ type refusal struct {
 // NewReconciler returns a Reconciler for a host on which nothing of ours is
 // left (see CleanUp). journal may be nil.
 func NewReconciler(h Host, d Datapath, journal *Journal, log *slog.Logger) *Reconciler {
-	return &Reconciler{host: h, path: d, journal: journal, log: log, guards: map[int]*guarded{}, hands: map[object]*foreignHands{}}
+	return &Reconciler{host: h, path: d, journal: journal, log: log, guards: map[int]*guarded{}, drift: map[object]*driftLimiter{}}
 }
 
 // Memory returns what the next Plan has to know.

@@ -362,7 +362,7 @@ func TestUplinkPrefixChanges(t *testing.T) {
 	}
 }
 
-// BPF programs that foreign hands detach are attached again, and the engines
+// BPF programs that another program detaches are attached again, and the engines
 // are told what to do.
 func TestForeignHandsDetach(t *testing.T) {
 	b := newBench(t, wlan)
@@ -412,16 +412,16 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// What foreign hands remove is put back, five times at once and then slowly,
-// and the log does not grow with it.
-func TestForeignHands(t *testing.T) {
+// What another program removes is restored, five times at once and then every
+// ten seconds, and the log does not grow with it.
+func TestDriftIsRestored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, wlan)
 		b.up()
-		const putBack = `ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64`
-		for range putBackBurst {
+		const restored = `ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64`
+		for range restoreBurst {
 			b.host.o.Routes = b.host.o.Routes[:1]
-			b.expect(Up, putBack)
+			b.expect(Up, restored)
 			if b.rec.RetryAfter() != 0 {
 				t.Error("a retry without need")
 			}
@@ -431,25 +431,25 @@ func TestForeignHands(t *testing.T) {
 			b.expect(Up, ``)
 		}
 		wait := b.rec.RetryAfter()
-		if wait <= 0 || wait > putBackEvery {
+		if wait <= 0 || wait > restoreEvery {
 			t.Fatalf("retry after %s", wait)
 		}
 		time.Sleep(wait)
-		b.expect(Up, putBack)
-		if n := strings.Count(b.log.String(), "\n"); n != putBackBurst+1 {
+		b.expect(Up, restored)
+		if n := strings.Count(b.log.String(), "\n"); n != restoreBurst+1 {
 			t.Errorf("%d lines in the log:\n%s", n, b.log)
 		}
 		// An hour later it is worth a line again.
 		time.Sleep(time.Hour)
 		b.host.o.Routes = b.host.o.Routes[:1]
-		b.expect(Up, putBack)
-		if n := strings.Count(b.log.String(), "\n"); n != putBackBurst+2 {
+		b.expect(Up, restored)
+		if n := strings.Count(b.log.String(), "\n"); n != restoreBurst+2 {
 			t.Errorf("%d lines in the log:\n%s", n, b.log)
 		}
 	})
 }
 
-func TestForeignHandsRemoveAddress(t *testing.T) {
+func TestRemovedAddressIsRestored(t *testing.T) {
 	b := newBench(t, wlan)
 	b.up()
 	b.host.dropAddr(netip.MustParseAddr(first))
@@ -460,7 +460,7 @@ func TestForeignHandsRemoveAddress(t *testing.T) {
 	b.expect(Up, `ip link set clat0 mtu 1500 alias "tnat64d: CLAT on wlan0" up; ip addr add 192.0.0.1/32 dev clat0`)
 }
 
-// An address that DAD refuses while it is in use (after it was put back) must
+// An address that DAD refuses while it is in use (after it was restored) must
 // not be used any longer (RFC 4862 section 5.4.5).
 func TestConflictWhileInUse(t *testing.T) {
 	b := newBench(t, wlan)
@@ -487,7 +487,7 @@ func TestConflictWhileInUse(t *testing.T) {
 	`)
 }
 
-// A TUN that foreign hands delete is made again, as often as anything else,
+// A TUN that another program deletes is made again, as often as anything else,
 // and the address stays: no second DAD.
 func TestTUNDeleted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -499,7 +499,7 @@ func TestTUNDeleted(t *testing.T) {
 			steer close
 			tun close clat0
 		`
-		for range putBackBurst {
+		for range restoreBurst {
 			b.host.dropLink(100)
 			b.expect(Up, remains+`
 				tun open clat0 queues 1

@@ -21,10 +21,10 @@ type running struct {
 	added    []netip.Addr // CLAT IPv6 addresses that we have put on the uplink
 	active   netip.Addr   // the one of them that has passed DAD and is in use
 	tun      TUN
-	removed  bool // by foreign hands, and not opened again
+	removed  bool // by another program, and not opened again
 	link     TUNLink
 	follows  followed
-	maimed   bool // it is not as link says, by foreign hands, and not put right yet
+	drifted  bool // it is no longer as link says, and not restored yet
 	steering Steering
 	knows    Guarded // of the steering
 	toMany   bool    // the steering drops unicast to many
@@ -128,16 +128,17 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 // bringUpPath makes everything that packets go through but the routes that lead
 // them there, and returns p when it is there.
 func (c *running) bringUpPath(o Observed, want *CLAT, p Progress) (Progress, error) {
-	if c.removed {
-		if !c.allow("interface " + want.TUN) {
-			return Pending, nil
-		}
-		c.removed = false
+	if c.removed && !c.mayRestore("interface "+want.TUN) {
+		return Pending, nil
 	}
 	for _, step := range []func(Observed, *CLAT) error{c.bringUpTUN, c.bringUpSteering, c.bringUpEngine} {
 		if err := step(o, want); err != nil {
 			return Down, err
 		}
+	}
+	if c.removed {
+		c.removed = false
+		c.restored("interface " + want.TUN)
 	}
 	return p, nil
 }
@@ -165,7 +166,8 @@ func (c *running) bringUpAddress(o Observed, a netip.Addr) (Progress, error) {
 	known := slices.Contains(c.added, a)
 	switch {
 	case !present:
-		if known && !c.allow(fmt.Sprintf("address %s on %s", a, c.uplink.Name)) {
+		name := fmt.Sprintf("address %s on %s", a, c.uplink.Name)
+		if known && !c.mayRestore(name) {
 			return Pending, nil
 		}
 		if !known {
@@ -176,6 +178,9 @@ func (c *running) bringUpAddress(o Observed, a netip.Addr) (Progress, error) {
 		}
 		if err := r.host.AddCLATAddr(c.uplink.Index, a); err != nil {
 			return Down, fmt.Errorf("add address %s to %s: %w", a, c.uplink.Name, err)
+		}
+		if known {
+			c.restored(name)
 		}
 		return Pending, nil
 	case e.DADFailed:
@@ -202,19 +207,19 @@ func (c *running) bringUpTUN(o Observed, want *CLAT) error {
 		c.tun = t
 	}
 	t := TUNLink{Index: c.tun.Index(), Alias: AliasPrefix + want.Uplink.Name, MTU: want.MTU, IPv4: want.IPv4}
-	c.maimed = false
-	if !opened && t == c.link {
-		if t.matches(o) {
-			return nil
-		}
-		if c.maimed = !c.allow("settings of " + want.TUN); c.maimed {
-			return nil
-		}
+	name := "settings of " + want.TUN
+	c.drifted = !opened && t == c.link && !t.matches(o)
+	if !opened && t == c.link && !c.drifted || c.drifted && !c.mayRestore(name) {
+		return nil
 	}
 	if err := c.rec.host.SetTUN(t); err != nil {
 		return fmt.Errorf("set up %s: %w", want.TUN, err)
 	}
 	c.link = t
+	if c.drifted {
+		c.drifted = false
+		c.restored(name)
+	}
 	return nil
 }
 
@@ -222,7 +227,9 @@ func (c *running) bringUpSteering(o Observed, want *CLAT) error {
 	ours := want.Ours()
 	// Nothing reports it when somebody removes BPF programs. But what follows
 	// from it, a PLAT that seems to be silent, leads here.
-	if c.steering != nil && !c.steering.Intact() && c.allow("steering between "+c.uplink.Name+" and "+want.TUN) {
+	name := "steering between " + c.uplink.Name + " and " + want.TUN
+	drifted := c.steering != nil && !c.steering.Intact() && c.mayRestore(name)
+	if drifted {
 		err := c.steering.Close()
 		c.steering, c.asleep = nil, true
 		if err != nil {
@@ -238,6 +245,9 @@ func (c *running) bringUpSteering(o Observed, want *CLAT) error {
 			return fmt.Errorf("steer packets between %s and %s: %w", c.uplink.Name, want.TUN, err)
 		}
 		c.steering, c.follows, c.knows, c.toMany = s, followed{}, g, false
+		if drifted {
+			c.restored(name)
+		}
 	case c.asleep || !slices.Equal(ours, c.ours):
 		if err := c.steering.SetOurs(ours); err != nil {
 			return fmt.Errorf("steer packets for %s: %w", want.IPv6, err)

@@ -9,7 +9,7 @@ import (
 // bringUpRoutes makes the IPv4 default route in the main table and, if it is
 // wanted, the one in the CLAT's own table with the rule that leads there.
 func (c *running) bringUpRoutes(o Observed, want *CLAT, sourceRule bool) error {
-	if c.maimed {
+	if c.drifted {
 		return nil // a route needs its source, and a link that is up
 	}
 	main := Route{
@@ -21,13 +21,16 @@ func (c *running) bringUpRoutes(o Observed, want *CLAT, sourceRule bool) error {
 		routes = append(routes, c.ownRoute(main))
 	}
 	for _, rt := range routes {
-		if slices.Contains(c.routes, rt) && (slices.Contains(o.Routes, rt) || !c.allow(describeRoute(rt, want.TUN))) {
+		known, name := slices.Contains(c.routes, rt), describeRoute(rt, want.TUN)
+		if known && (slices.Contains(o.Routes, rt) || !c.mayRestore(name)) {
 			continue
 		}
 		if err := c.rec.host.AddRoute(rt); err != nil {
-			return fmt.Errorf("add %s: %w", describeRoute(rt, want.TUN), err)
+			return fmt.Errorf("add %s: %w", name, err)
 		}
-		if !slices.Contains(c.routes, rt) {
+		if known {
+			c.restored(name)
+		} else {
 			c.routes = append(c.routes, rt)
 		}
 	}
@@ -59,7 +62,8 @@ func (c *running) bringUpRule(o Observed, wanted bool) error {
 	}
 	r := c.rec
 	rule := sourceRule(c.ipv4)
-	if c.rule == rule && (slices.Contains(o.Rules, rule) || !c.allow("rule for "+c.tunName)) {
+	known, name := c.rule == rule, "rule for "+c.tunName
+	if known && (slices.Contains(o.Rules, rule) || !c.mayRestore(name)) {
 		return nil
 	}
 	c.rule = rule
@@ -74,6 +78,9 @@ func (c *running) bringUpRule(o Observed, wanted bool) error {
 	}
 	if err != nil {
 		return fmt.Errorf("add the rule for %s: %w", rule.Source, err)
+	}
+	if known {
+		c.restored(name)
 	}
 	return nil
 }

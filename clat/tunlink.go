@@ -16,6 +16,6 @@ func (t TUNLink) matches(o Observed) bool {
 	if !ok || !l.Up || l.Alias != t.Alias || l.MTU != int(t.MTU) {
 		return false
 	}
-	_, ok = o.addr(t.Index, t.IPv4)
-	return ok
+	a, ok := o.addr(t.Index, t.IPv4)
+	return ok && !a.NotLocal
 }

@@ -207,7 +207,7 @@ func TestNativeIPv4Elsewhere(t *testing.T) {
 	b.expect(Up, ``)
 }
 
-// Rules are put back as everything is, and a kernel without them still has
+// Rules are restored as everything is, and a kernel without them still has
 // CLATs.
 func TestSourceRulesForeignHands(t *testing.T) {
 	b := upTwo(t)
@@ -260,8 +260,8 @@ func TestGuardRefused(t *testing.T) {
 	})
 }
 
-// A guard that foreign hands detach is made again, as often as other things.
-func TestForeignHandsDetachGuard(t *testing.T) {
+// A guard that another program detaches is made again, as often as other things.
+func TestDetachedGuardIsRestored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, wlan+"\nlink 3 eth0\nroute4 default dev eth0\n")
 		b.host.nodad = true
@@ -273,7 +273,7 @@ func TestForeignHandsDetachGuard(t *testing.T) {
 			unguard eth0
 			guard eth0
 		`
-		for range putBackBurst {
+		for range restoreBurst {
 			b.host.detached = "eth0"
 			b.expect(Up, again)
 			b.expect(Up, ``)
@@ -283,12 +283,12 @@ func TestForeignHandsDetachGuard(t *testing.T) {
 			b.expect(Up, ``)
 		}
 		wait := b.rec.RetryAfter()
-		if wait <= 0 || wait > putBackEvery {
+		if wait <= 0 || wait > restoreEvery {
 			t.Fatalf("retry after %s", wait)
 		}
 		time.Sleep(wait)
 		b.expect(Up, again)
-		if n := strings.Count(b.log.String(), `object="guard on eth0"`); n != putBackBurst+1 {
+		if n := strings.Count(b.log.String(), `object="guard on eth0"`); n != restoreBurst+1 {
 			t.Errorf("%d lines in the log:\n%s", n, b.log)
 		}
 	})

@@ -337,7 +337,7 @@ func TestForeignHands(t *testing.T) {
 			if removed < 2 || removed > 6 { // five times at once, and then every ten seconds
 				t.Errorf("it was there to be removed %d times", removed)
 			}
-			put, given := w.book.lines("put back", c.object), w.book.lines("keeps removing", c.object)
+			put, given := w.book.lines("restored", c.object), w.book.lines("keeps removing", c.object)
 			if put == 0 || put > 5 || given > 1 || removed > 5 && given == 0 {
 				t.Errorf("removed %d times, the log has %d lines about putting back and %d about giving up:\n%s", removed, put, given, w.book.String())
 			}

@@ -319,7 +319,7 @@ func TestLabFollowsMTU(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.eventually("route MTU 1280", func() bool { r, _ := n.defaultRoute(); return r.MTU == 1280 })
-	if strings.Contains(n.log.String(), "put back") {
+	if strings.Contains(n.log.String(), "restored") {
 		t.Error("a change of MTU looks like foreign hands to it")
 	}
 	for _, l := range n.observe().Links {
@@ -521,7 +521,7 @@ func TestLabNativeIPv4(t *testing.T) {
 	n.stop()
 }
 
-// What other programs remove is put back.
+// What other programs remove is restored.
 func TestLabForeignHands(t *testing.T) {
 	n := newNetwork(t, lab.Options{})
 	n.start("")
@@ -556,7 +556,7 @@ func TestLabForeignHands(t *testing.T) {
 	}
 	n.eventually("another TUN", func() bool { i := n.tunIndex(); return i != 0 && i != tun.Attrs().Index })
 	n.eventually("the server answers", func() bool { return n.get() == nil })
-	if got := strings.Count(n.log.String(), "put back what another program removed"); got < 3 {
+	if got := strings.Count(n.log.String(), "restored what another program removed"); got < 3 {
 		t.Errorf("%d lines about it, want 3:\n%s", got, n.log)
 	}
 	n.stop()

@@ -186,7 +186,7 @@ func (d *tnat64d) handle(e event) error {
 		if !d.path.alive(e.path) {
 			return nil // its successor runs already
 		}
-		// A TUN that was removed is put back by the pass, as everything is.
+		// A TUN that was removed is restored by the pass, as everything is.
 		if !errors.Is(e.err, os.ErrClosed) {
 			return d.engineFailed(e.path, e.err)
 		}

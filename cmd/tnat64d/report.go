@@ -54,7 +54,7 @@ func (d *tnat64d) report(u *uplink, p clat.Progress) {
 			message: "CLAT is starting", args: []any{"ipv6", c.IPv6, "reason", whyDAD}})
 		return // not ready yet
 	case p == clat.Moving:
-		// Also while an address that was put back is in DAD: no news then.
+		// Also while an address that was restored is in DAD: no news then.
 		if !strings.HasPrefix(u.identity, c.IPv6.String()+" ") {
 			d.enter(u, news{state: control.Moving, why: whyDAD, identity: c.IPv6.String(), level: slog.LevelInfo,
 				message: "CLAT address is changing", args: []any{"ipv6", c.IPv6, "reason", whyDAD}})
