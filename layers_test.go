@@ -22,10 +22,11 @@ var layers = map[string][]string{
 	"tun/tuntest":       {"tnat64d/tun"},
 	"pref64":            {"golang.org/x/net", "golang.org/x/sys"},
 	"datapath/engine":   {"tnat64d/siit", "tnat64d/tun"},
-	"datapath/steer":    {"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
-	"datapath/steernft": {"github.com/vishvananda/netlink", "golang.org/x/sys"},
+	"datapath/steer":    {"tnat64d/internal/cause", "github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
+	"datapath/steernft": {"tnat64d/internal/cause", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"shim":              {"tnat64d/siit", "tnat64d/pref64", "github.com/google/nftables", "github.com/vishvananda/netlink", "golang.org/x/net", "golang.org/x/sys"},
 	"clat": {
+		"tnat64d/internal/cause",
 		"tnat64d/siit", "tnat64d/tun", "tnat64d/pref64", "tnat64d/datapath/steer",
 		"github.com/vishvananda/netlink", "golang.org/x/sys", "golang.org/x/time/rate",
 		"github.com/vishvananda/netns", // netlink's own API wants its handles
@@ -36,6 +37,7 @@ var layers = map[string][]string{
 	"internal/bus":          {"github.com/godbus/dbus/v5", "tnat64d/internal/control"},
 	"internal/resume":       {"golang.org/x/sys"},
 	"internal/control":      {"tnat64d/datapath/engine", "tnat64d/siit", "tnat64d/internal/say", "golang.org/x/sys"},
+	"internal/cause":        {"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"internal":              {"tnat64d/siit", "tnat64d/pref64", "github.com/pelletier/go-toml/v2"},
 	"e2e":                   {},
 	"internal/lab":          nil,

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/datapath/steer"
+	"tnat64d/internal/cause"
 )
 
 // Kernel is the host as netlink shows it, in the network namespace of the
@@ -47,6 +48,10 @@ func NewKernel() (*Kernel, error) {
 		return nil, fmt.Errorf("netlink: %w", err)
 	}
 	k.sockets, k.noSockets = newSocket(unix.NETLINK_INET_DIAG)
+	if cause.Of(k.noSockets) == cause.Resource {
+		k.Close()
+		return nil, fmt.Errorf("netlink: %w", k.noSockets)
+	}
 	return k, nil
 }
 
@@ -87,9 +92,14 @@ func (k *Kernel) Observe() (Observed, error) {
 	}
 	var written []string
 	for i := range o.Links {
-		readSysctls(&o.Links[i], o)
-		if l := &o.Links[i]; l.mayBeUplink() && o.hasIPv6Default(l.Index) {
-			l.Programs = k.foreignCLATs(l.Index)
+		l := &o.Links[i]
+		if err := readSysctls(l, o); err != nil {
+			return o, fmt.Errorf("read the settings of %s: %w", l.Name, err)
+		}
+		if l.mayBeUplink() && o.hasIPv6Default(l.Index) {
+			if l.Programs, err = k.foreignCLATs(l.Index); err != nil {
+				return o, fmt.Errorf("list the BPF programs of %s: %w", l.Name, err)
+			}
 			written = append(written, sysctlPath("ipv6", l.Name, sysctlDropUnicastToMany))
 		}
 	}
@@ -99,13 +109,13 @@ func (k *Kernel) Observe() (Observed, error) {
 
 // foreignCLATs names the BPF programs of others at a link's packets that call
 // themselves CLATs, as NetworkManager's do. Where the kernel does not let us
-// look there are none.
-func (k *Kernel) foreignCLATs(link int) []string {
+// look there are none; a lack of descriptors or memory is an error.
+func (k *Kernel) foreignCLATs(link int) ([]string, error) {
 	names, err := k.programs.Foreign(k.handle, link)
-	if err != nil {
-		return nil
+	if cause.Of(err) == cause.Resource {
+		return nil, err
 	}
-	return slices.DeleteFunc(names, func(n string) bool { return !strings.Contains(strings.ToLower(n), "clat") })
+	return slices.DeleteFunc(names, func(n string) bool { return !strings.Contains(strings.ToLower(n), "clat") }), nil
 }
 
 // retryDump repeats a dump that was interrupted by a change: its result is
@@ -137,30 +147,47 @@ func kind(l netlink.Link) string {
 	}
 }
 
-// sysctls reads what netlink does not tell, of the links where it matters: a
+// readSysctls reads what netlink does not tell, of the links where it matters: a
 // host may have a thousand links, and this runs after every change.
-func readSysctls(l *Link, o Observed) {
+func readSysctls(l *Link, o Observed) error {
 	if o.hasIPv6Default(l.Index) || o.hasGlobalIPv6(l.Index) {
-		l.MTU6 = MTU6(sysctl("ipv6", l.Name, "mtu"))
-		l.DropUnicastToMany = sysctl("ipv6", l.Name, sysctlDropUnicastToMany) != 0
+		mtu, err := sysctl("ipv6", l.Name, "mtu")
+		if err != nil {
+			return err
+		}
+		drop, err := sysctl("ipv6", l.Name, sysctlDropUnicastToMany)
+		if err != nil {
+			return err
+		}
+		l.MTU6, l.DropUnicastToMany = MTU6(mtu), drop != 0
 	}
 	if strings.HasPrefix(l.Alias, AliasPrefix) {
-		l.RPFilter = max(sysctl("ipv4", "all", "rp_filter"), sysctl("ipv4", l.Name, "rp_filter"))
+		for _, link := range []string{"all", l.Name} {
+			n, err := sysctl("ipv4", link, "rp_filter")
+			if err != nil {
+				return err
+			}
+			l.RPFilter = max(l.RPFilter, n)
+		}
 	}
+	return nil
 }
 
 // sysctl reads net.FAMILY.conf.LINK.KEY, in the network namespace of the
-// calling thread. 0 if there is none.
-func sysctl(family, link, key string) int {
+// calling thread. 0 if there is none; a lack of descriptors or memory is an error.
+func sysctl(family, link, key string) (int, error) {
 	b, err := os.ReadFile(sysctlPath(family, link, key))
 	if err != nil {
-		return 0
+		if cause.Of(err) == cause.Resource {
+			return 0, err
+		}
+		return 0, nil
 	}
 	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	if err != nil {
-		return 0
+		return 0, nil
 	}
-	return n
+	return n, nil
 }
 
 // addrOf converts at the border to package net; nil becomes the zero Addr.

@@ -7,17 +7,23 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"tnat64d/internal/cause"
 )
 
 const secretLen = 32
 
 // LoadSecret returns the secret in file, creating it (mode 0600) on the first
 // start. If it can be neither read nor kept, the secret is a fresh one and
-// the error says why the CLAT addresses will change with every start.
+// the error says why the CLAT addresses will change with every start. Without
+// enough file descriptors there is no secret, only an error.
 func LoadSecret(file string) ([]byte, error) {
 	b, err := os.ReadFile(file)
 	if err == nil && len(b) == secretLen {
 		return b, nil
+	}
+	if cause.Of(err) == cause.Resource {
+		return nil, fmt.Errorf("read secret: %w", err)
 	}
 	fresh := make([]byte, secretLen)
 	rand.Read(fresh) // never fails

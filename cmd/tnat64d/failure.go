@@ -4,10 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"tnat64d/clat"
 	"tnat64d/datapath/steer"
+	"tnat64d/internal/cause"
 	"tnat64d/internal/say"
 )
 
@@ -18,12 +22,12 @@ func lasting(err error) bool {
 	return errors.As(err, &f)
 }
 
-// refused reports whether the kernel refuses something that an administrator
-// may grant while the daemon runs. It is retried, also before the first success:
-// the daemon stays to tell the reason.
-func refused(err error) bool {
-	var r *clat.SteeringRefused
-	return errors.As(err, &r)
+// mayPass reports whether an error is worth to wait for its end, also before the
+// first success: too little of something is left, or the kernel refuses what an
+// administrator may grant. The daemon stays to tell the reason.
+func mayPass(err error) bool {
+	var refused *clat.SteeringRefused
+	return errors.As(err, &refused) || cause.Of(err) == cause.Resource
 }
 
 // explain gives an error of a bring-up its hint, if it is of a kind that will
@@ -35,6 +39,8 @@ func explain(err error, tunName string) error {
 	switch {
 	case errors.As(err, &known):
 		return known
+	case cause.Of(err) == cause.Resource:
+		return &say.Failure{What: "the kernel is short of something", Hint: resourceHint(err), Err: err}
 	case errors.As(err, &steering):
 		hint := "allow one of the two: BPF needs CAP_BPF and no seccomp filter against bpf(2); nftables needs CAP_NET_ADMIN and the kernel modules nf_tables and nft_fwd_netdev"
 		return &say.Failure{What: "packets cannot be steered", Hint: hint, Err: steering}
@@ -49,6 +55,16 @@ func explain(err error, tunName string) error {
 		return &say.Failure{What: "the kernel refuses a step of the start", Hint: "run it as root, or by its systemd unit", Err: err}
 	}
 	return err
+}
+
+func resourceHint(err error) string {
+	switch {
+	case errors.Is(err, unix.EMFILE):
+		return fmt.Sprintf("allow the process more files: prlimit --pid %d --nofile=1024, or LimitNOFILE= in its systemd unit", os.Getpid())
+	case errors.Is(err, unix.ENFILE):
+		return "allow this machine more files: sysctl fs.file-max"
+	}
+	return "give the process, or its control group, more memory"
 }
 
 func tunNameTaken(name string) error {

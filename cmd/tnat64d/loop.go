@@ -17,6 +17,7 @@ import (
 	"tnat64d/internal/config"
 	"tnat64d/internal/control"
 	"tnat64d/internal/resume"
+	"tnat64d/internal/say"
 )
 
 // tnat64d is the running daemon. One goroutine, the loop, owns all of it.
@@ -338,11 +339,15 @@ func (d *tnat64d) uplinkFailed(u *uplink, err error) error {
 	u.again, u.failedWay = time.Now().Add(wait), wayOf(u.want.CLAT)
 	d.retryAfter(wait)
 	explained := explain(err, d.conf.CLAT.TUN)
+	args := []any{"reason", explained}
+	if f := (*say.Failure)(nil); mayPass(err) && errors.As(explained, &f) {
+		args = append(args, "hint", f.Hint)
+	}
 	d.enter(u, news{
 		state: control.Failed, why: explained.Error(), level: slog.LevelError,
-		message: "the CLAT has failed; trying again", args: []any{"reason", explained},
+		message: "the CLAT has failed; trying again", args: args,
 	})
-	if !d.wasUp && !refused(err) && (lasting(explained) || u.failures >= startAttempts) {
+	if !d.wasUp && !mayPass(err) && (lasting(explained) || u.failures >= startAttempts) {
 		return explained
 	}
 	return nil
@@ -369,7 +374,7 @@ func (d *tnat64d) failed(err error) error {
 	d.failures++
 	d.errors++
 	explained := explain(err, d.conf.CLAT.TUN)
-	if !d.wasUp && (lasting(explained) || d.failures >= startAttempts) {
+	if !d.wasUp && !mayPass(err) && (lasting(explained) || d.failures >= startAttempts) {
 		return explained
 	}
 	if d.failures == 1 {

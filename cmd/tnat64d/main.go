@@ -83,7 +83,7 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 	if *check {
 		return say.StatusOK
 	}
-	if err := serve(ctx, *file, conf, slog.New(log)); err != nil {
+	if err := serveWhenPossible(ctx, *file, conf, slog.New(log)); err != nil {
 		return say.Fail(stderr, "tnat64d", err)
 	}
 	return say.StatusOK

@@ -13,6 +13,7 @@ import (
 	"tnat64d/clat"
 	"tnat64d/datapath/steer"
 	"tnat64d/datapath/steernft"
+	"tnat64d/internal/cause"
 	"tnat64d/siit"
 )
 
@@ -20,6 +21,9 @@ import (
 func (d *datapath) steerByNFTables(uplink, tun int, ours []netip.Prefix, g clat.Guarded, bpf error) (clat.Steering, error) {
 	s, err := steernft.New(steernft.Config{Uplink: uplink, TUN: tun, Ours: ours})
 	why := strings.TrimPrefix(bpf.Error(), "steer: ")
+	if c := cause.Of(err); c == cause.Resource || errors.Is(err, unix.ENODEV) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, &clat.SteeringRefused{Why: fmt.Sprintf("%s; %v", why, err), Err: errors.Join(err, bpf)}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"tnat64d/datapath/steer"
 	"tnat64d/datapath/steernft"
 	"tnat64d/internal/bus"
+	"tnat64d/internal/cause"
 	"tnat64d/internal/config"
 	"tnat64d/internal/control"
 	"tnat64d/internal/resume"
@@ -52,6 +54,9 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 		return err
 	}
 	secret, err := clat.LoadSecret(filepath.Join(stateDir(), "secret"))
+	if secret == nil {
+		return err
+	}
 	if err != nil {
 		log.Warn("the CLAT IPv6 address will be another after the next start", "reason", err)
 	}
@@ -83,7 +88,9 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 			return err
 		}
 	}
-	d.serveControl(&beside, c.Control.Socket)
+	if err := d.serveControl(&beside, c.Control.Socket); err != nil {
+		return err
+	}
 	if err := clat.Watch(ctx, func() { d.post(hostChanged{}) }); err != nil {
 		return err
 	}
@@ -121,12 +128,15 @@ func (d *tnat64d) meetBus(ctx context.Context) {
 }
 
 // serveControl answers on the control socket until the daemon ends. A daemon
-// that cannot is dumb and not useless.
-func (d *tnat64d) serveControl(beside *sync.WaitGroup, path string) {
+// that cannot is dumb and not useless; an error is a lack of descriptors.
+func (d *tnat64d) serveControl(beside *sync.WaitGroup, path string) error {
 	s, err := control.NewServer(path, backend{d}, d.log)
+	if cause.Of(err) == cause.Resource {
+		return fmt.Errorf("control socket: %w", err)
+	}
 	if err != nil {
 		d.log.Error("no control socket: tnat64ctl cannot speak to this daemon", "reason", err)
-		return
+		return nil
 	}
 	d.server = s
 	beside.Go(func() {
@@ -134,6 +144,7 @@ func (d *tnat64d) serveControl(beside *sync.WaitGroup, path string) {
 			d.log.Error("the control socket is closed: tnat64ctl cannot speak to this daemon any more", "reason", err)
 		}
 	})
+	return nil
 }
 
 // changed tells those who watch that something is new.
@@ -149,6 +160,8 @@ func openJournal(log *slog.Logger) (*clat.Journal, error) {
 	switch {
 	case errors.Is(err, clat.ErrRunning):
 		return nil, alreadyRunning()
+	case cause.Of(err) == cause.Resource:
+		return nil, err
 	case err != nil:
 		log.Warn("no journal; after a crash the CLAT address may stay on the uplink", "reason", err)
 		return nil, nil

@@ -8,7 +8,8 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/cause"
 )
 
 // Error says what could not be done and why, in one sentence. Formatted with
@@ -59,12 +60,7 @@ func (e *Error) Refused() bool {
 	if !strings.HasPrefix(e.Op, "load ") && !strings.HasPrefix(e.Op, "attach ") {
 		return false
 	}
-	for _, passing := range []error{unix.ENOMEM, unix.ENOBUFS, unix.EMFILE, unix.ENFILE, unix.EAGAIN, unix.EINTR, unix.ENODEV, unix.ENXIO} {
-		if errors.Is(e.Err, passing) {
-			return false
-		}
-	}
-	return true
+	return cause.Of(e.Err) == cause.Refused
 }
 
 // refused says whether the verifier rejected a program. It leaves a log then;

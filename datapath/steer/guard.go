@@ -79,8 +79,11 @@ func (g *Guard) load(c constants) error {
 	if err != nil {
 		return err
 	}
-	if err := spec.LoadAndAssign(&g.objects, nil); err != nil {
+	if err := checkDescriptors(spec); err != nil {
 		return err
+	}
+	if err := spec.LoadAndAssign(&g.objects, nil); err != nil {
+		return checkRefusal(err)
 	}
 	g.guarded = newGuardMaps(g.objects.Guarded4, g.objects.Guarded6)
 	return nil

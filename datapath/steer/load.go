@@ -8,6 +8,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
+
+	"tnat64d/internal/cause"
 )
 
 // constants are what the programs are loaded with.
@@ -55,6 +57,9 @@ func load(c constants) (*objects, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkDescriptors(spec); err != nil {
+		return nil, err
+	}
 	o := &objects{translation: spec.Maps["template"]}
 	if c.kernelEngine {
 		var all struct {
@@ -73,7 +78,7 @@ func load(c constants) (*objects, error) {
 		o.bpfMaps = some.bpfMaps
 	}
 	if err != nil {
-		return nil, err
+		return nil, checkRefusal(err)
 	}
 	return o, nil
 }
@@ -117,22 +122,32 @@ func prepare(c constants) (*ebpf.CollectionSpec, error) {
 // that not even that was possible.
 func loadEngine(c constants) (o *objects, refused, err error) {
 	c.kernelEngine, c.gsoKept = true, true
-	o, refused = load(c)
-	if refused == nil {
-		if c.gsoKept, refused = keepsGSO(o); refused == nil && c.gsoKept {
-			return o, nil, nil
-		}
-		o.Close()
-		if refused == nil {
-			o, refused = load(c)
-		}
-		if refused == nil {
-			return o, nil, nil
-		}
+	if o, refused = loadWhole(c); refused == nil {
+		return o, nil, nil
+	}
+	if cause.Of(refused) == cause.Resource {
+		return nil, nil, refused // no reason to do without the engine
 	}
 	c.kernelEngine = false
 	o, err = load(c)
 	return o, refused, err
+}
+
+// loadWhole loads steering and engine, the latter as the kernel treats
+// super-packets.
+func loadWhole(c constants) (*objects, error) {
+	o, err := load(c)
+	if err != nil {
+		return nil, err
+	}
+	if c.gsoKept, err = keepsGSO(o); err == nil && c.gsoKept {
+		return o, nil
+	}
+	o.Close()
+	if err != nil {
+		return nil, err
+	}
+	return load(c)
 }
 
 // keepsGSO says whether super-packets can be translated on this kernel. If not

@@ -8,6 +8,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/cause"
 )
 
 // ProgramNames remembers what the programs of others are called, by their id,
@@ -31,7 +33,11 @@ func (n ProgramNames) Foreign(h *netlink.Handle, ifindex int) ([]string, error) 
 			return nil, err
 		}
 		for _, p := range r.Programs {
-			if name := n.name(p.ID); name != "" && !ours[name] {
+			name, err := n.name(p.ID)
+			if err != nil {
+				return nil, err
+			}
+			if name != "" && !ours[name] {
 				names = append(names, name)
 			}
 		}
@@ -61,24 +67,33 @@ var ours = map[string]bool{
 }
 
 // name returns "" for a program that is gone or may not be looked at.
-func (n ProgramNames) name(id ebpf.ProgramID) string {
+// A lack of descriptors or memory is an error.
+func (n ProgramNames) name(id ebpf.ProgramID) (string, error) {
 	if name, known := n[id]; known {
-		return name
+		return name, nil
 	}
 	p, err := ebpf.NewProgramFromID(id)
 	if err != nil {
-		return ""
+		return "", ifLack(err)
 	}
 	defer p.Close()
 	info, err := p.Info()
 	if err != nil {
-		return ""
+		return "", ifLack(err)
 	}
 	if len(n) >= maxNames {
 		clear(n)
 	}
 	n[id] = info.Name
-	return info.Name
+	return info.Name, nil
+}
+
+// ifLack returns err if it is a lack of something.
+func ifLack(err error) error {
+	if cause.Of(err) == cause.Resource {
+		return err
+	}
+	return nil
 }
 
 func hasClsact(h *netlink.Handle, ifindex int) (bool, error) {

@@ -1,30 +1,58 @@
 package steer
 
 import (
+	"errors"
+	"fmt"
 	"io"
+	"math"
+	"runtime"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
+
+// errNoTCX is the error of a kernel before 6.6.
+var errNoTCX = fmt.Errorf("tcx needs Linux 6.6: %w", ebpf.ErrNotSupported)
 
 // attachTCX attaches in front of every other program on the hook, so that no
 // verdict of theirs keeps the CLAT's packets from it. The link is not pinned
-// and ends with the process.
+// and ends with the process. The error is errNoTCX only if the kernel says so;
+// the library says so of any error.
 func attachTCX(h hook) (io.Closer, error) {
 	attach := ebpf.AttachTCXIngress
 	if h.direction == egress {
 		attach = ebpf.AttachTCXEgress
 	}
-	l, err := link.AttachTCX(link.TCXOptions{
-		Interface: h.link.Attrs().Index,
-		Program:   h.program,
-		Attach:    attach,
-		Anchor:    link.Head(),
-	})
+	fd, err := createTCXLink(h.program, uint32(h.link.Attrs().Index), attach)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.E2BIG) {
+		// A kernel with tcx looks for the interface first.
+		if _, err := createTCXLink(h.program, math.MaxUint32, attach); !errors.Is(err, unix.ENODEV) {
+			return nil, errNoTCX
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tcx: %w", err)
+	}
+	l, err := link.NewFromFD(fd) // takes fd over
 	if err != nil {
 		return nil, err
 	}
 	return tcxLink{l}, nil
+}
+
+// createTCXLink makes a link of a program in front of all others.
+func createTCXLink(program *ebpf.Program, ifindex uint32, attach ebpf.AttachType) (fd int, err error) {
+	const before = 1 << 3 // BPF_F_BEFORE, and before none: first
+	// struct { prog_fd, target_ifindex, attach_type, flags, tcx.relative_fd, tcx.expected_revision }
+	attr := struct {
+		program, ifindex, attachType, flags, relative, _ uint32
+		revision                                         uint64
+	}{program: uint32(program.FD()), ifindex: ifindex, attachType: uint32(attach), flags: before}
+	fd, err = bpf(unix.BPF_LINK_CREATE, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	runtime.KeepAlive(program)
+	return fd, err
 }
 
 // tcxLink is a program attached by tcx.

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 
 	"github.com/cilium/ebpf"
+
+	"tnat64d/internal/cause"
 )
 
 // Translation is what the kernel engine translates between: the CLAT pair on
@@ -114,6 +116,9 @@ func (s *Steering) SetTranslation(t *Translation) error {
 	}
 	if err := t.check(); err != nil {
 		return &Error{"switch the kernel engine on", err}
+	}
+	if err := cause.Descriptors(3); err != nil {
+		return &Error{"make the kernel engine's parameters", err}
 	}
 	spec := s.objects.translation.Copy()
 	spec.Contents = []ebpf.MapKV{{Key: key, Value: t.value()}}

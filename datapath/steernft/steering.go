@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/cause"
 )
 
 // Config says between which two interfaces packets are steered, and which.
@@ -77,6 +79,9 @@ func New(cfg Config) (_ *Steering, err error) {
 		return nil, err
 	}
 	s.guard, s.noGuard = newGuard(s.conn, GuardConfig{Link: cfg.Uplink})
+	if cause.Of(s.noGuard) == cause.Resource {
+		return nil, s.noGuard
+	}
 	if err := s.SetOurs(cfg.Ours); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,94 @@
+package e2e
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"tnat64d/internal/lab"
+)
+
+// notRefused checks that a lack of descriptors was not taken for a refusal of
+// BPF or of the kernel engine.
+func notRefused(t *testing.T, log string) {
+	t.Helper()
+	for _, wrong := range []string{"refused", "not supported", "nftables", "engine=\"user"} {
+		if strings.Contains(log, wrong) {
+			t.Errorf("a lack of descriptors is taken for %q:\n%s", wrong, log)
+		}
+	}
+}
+
+// TestHostileFewDescriptors starts tnat64d with too few file descriptors, step
+// by step. It works, or says what is lacking and what to do about it.
+func TestHostileFewDescriptors(t *testing.T) {
+	t.Parallel()
+	needProgram(t, "prlimit")
+	for _, n := range []int{20, 24, 28, 32, 36, 40, 41, 44, 48, 52, 56, 60, 64} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			w := newWorldOn(t, stage{nobody: true, how: func(*lab.Lab) lab.DaemonOptions {
+				return lab.DaemonOptions{Limits: []string{fmt.Sprintf("nofile=%d:%[1]d", n)}}
+			}})
+			log := ""
+			eventually(t, stepTimeout, func() error {
+				if log = w.log.String(); !strings.Contains(log, "CLAT is up") && !strings.Contains(log, "level=ERROR") {
+					return fmt.Errorf("neither up nor complaining:\n%s", log)
+				}
+				return nil
+			})
+			notRefused(t, log)
+			if strings.Contains(log, "level=ERROR") {
+				wants(t, log, fmt.Sprintf("RLIMIT_NOFILE is %d", n), "too many open files", "prlimit --pid")
+				return
+			}
+			wants(t, log, "engine=kernel ", "steering=tcx")
+			w.page(t)
+		})
+	}
+}
+
+// TestHostileFewDescriptorsForAWhile takes the descriptors away from a daemon
+// that runs, and gives them back.
+func TestHostileFewDescriptorsForAWhile(t *testing.T) {
+	t.Parallel()
+	needProgram(t, "prlimit")
+	w := newWorldOn(t, stage{config: "[clat]\nenable = \"never\"\n", nobody: true})
+	limit := func(n int) {
+		t.Helper()
+		// Only the soft limit: not every root may raise the other one.
+		if out, err := exec.Command("prlimit", "--pid", fmt.Sprint(w.daemon.PID()), fmt.Sprintf("--nofile=%d:", n)).CombinedOutput(); err != nil {
+			t.Fatalf("prlimit: %v\n%s", err, out)
+		}
+	}
+	for _, n := range []int{24, 32, 40, 48} {
+		limit(n)
+		w.reload(t, "")
+		w.logged(t, fmt.Sprintf("RLIMIT_NOFILE is %d", n), "too many open files")
+		limit(1024)
+		eventually(t, stepTimeout, func() error {
+			if _, err := w.try(t, "curl", "-sS", "--max-time", "2", url("/")); err != nil {
+				return fmt.Errorf("%w\n%s", err, w.log.String())
+			}
+			return nil
+		})
+		w.reload(t, "[clat]\nenable = \"never\"\n")
+	}
+	log := w.log.String()
+	notRefused(t, log)
+	wants(t, log, "engine=kernel ", "steering=tcx")
+}
+
+// logged waits until the log has the words.
+func (w *world) logged(t *testing.T, words ...string) {
+	t.Helper()
+	eventually(t, stepTimeout, func() error {
+		for _, word := range words {
+			if log := w.log.String(); !strings.Contains(log, word) {
+				return fmt.Errorf("%q is missing in:\n%s", word, log)
+			}
+		}
+		return nil
+	})
+}
