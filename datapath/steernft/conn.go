@@ -28,6 +28,8 @@ func dial() (*conn, error) {
 		unix.Close(fd)
 		return nil, &Error{"open a netlink socket", err}
 	}
+	// A batch is one message. The kernel gives as much as net.core.wmem_max allows.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1<<20)
 	// A message of the kernel has at most 32 KiB.
 	return &conn{fd: fd, buf: make([]byte, 1<<16)}, nil
 }

@@ -172,7 +172,7 @@ func (s *Steering) SetDropUnicastToMany(drop bool) error {
 }
 
 // SetNextHops says where packets for the PLAT go on the uplink: by the longest
-// prefix. What no prefix contains is dropped. On an uplink without link header
+// prefix. Some thousand hops fit. What no prefix contains is dropped. On an uplink without link header
 // there is nothing to choose, and only Reject matters.
 func (s *Steering) SetNextHops(hops []NextHop) error {
 	for _, h := range hops {
