@@ -99,7 +99,7 @@ func (t *Tracker) settle(ra *RouterAdvertisement) {
 	if t.link.same {
 		return
 	}
-	t.doubts = nil
+	t.doubts, t.inquiry.besides = nil, false
 	t.routers.forget(t.link.since)
 	if ra == nil || ra.MTU == 0 {
 		t.mtu = 0

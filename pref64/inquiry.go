@@ -22,6 +22,7 @@ type inquiry struct {
 	enabled bool // DNS is a source
 	routers bool // Router Advertisements are too
 	paused  bool
+	besides bool          // DNS is asked though routers know a prefix
 	wake    chan struct{} // sent to after want has changed
 	want    want
 	servers []netip.Addr // advertised ones, as of want.resolvers
@@ -74,6 +75,18 @@ func (t *Tracker) pause(paused bool) {
 	t.update(time.Now())
 }
 
+// AskDNS has DNS asked, if it is a source, though routers advertise a prefix: its
+// PLAT does not answer. What it says is a candidate and no more.
+func (t *Tracker) AskDNS(on bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed || t.inquiry.besides == on {
+		return
+	}
+	t.inquiry.besides = on
+	t.update(time.Now())
+}
+
 // inquire decides whether DNS is to be asked (RFC 9872 section 3.1), and drops
 // what it said when a router has taken over.
 func (t *Tracker) inquire(now time.Time) {
@@ -90,7 +103,7 @@ func (t *Tracker) inquire(now time.Time) {
 	if !q.enabled {
 		return
 	}
-	trusted := slices.ContainsFunc(t.entries, func(e entry) bool {
+	trusted := !q.besides && slices.ContainsFunc(t.entries, func(e entry) bool {
 		return e.Origin == RA && e.byRouter && !e.stale && !e.mention.superseded && t.usable(e) && t.doubted(e.Prefix).IsZero()
 	})
 	if trusted && t.current.Origin == RA {

@@ -80,7 +80,7 @@ func (f *Finder) words(listening error, now time.Time) string {
 	switch {
 	case f.asker != nil && (t.inquiry.want.ok || t.inquiry.paused && !t.carried()):
 		switch {
-		case t.carried() && len(t.doubts) > 0:
+		case t.carried() && (len(t.doubts) > 0 || t.inquiry.besides):
 			say = append(say, "DNS is asked too, because their NAT64 does not answer")
 		case t.carried():
 			say = append(say, "DNS is asked too, because their router no longer mentions the prefix")

@@ -28,6 +28,7 @@ type Observation struct {
 	Expires   time.Time  // zero: never. That of DNS includes a minute of grace
 	Withdrawn bool       // Router takes the prefix back (lifetime 0)
 	Doubted   bool       // its PLAT does not answer (Tracker.Doubt); only in a Snapshot
+	Neighbour bool       // only Router says so, which is no default router; only in a Snapshot
 }
 
 // Resolver is one DNS server that a router advertises, heard once.

@@ -521,14 +521,13 @@ func (t *Tracker) say(next Observation) {
 	}
 	t.said = next
 	args := []any{"pref64", next.Prefix, "source", next.Origin.String()}
-	byRouter := slices.ContainsFunc(t.entries, func(e entry) bool { return e.Observation == next && e.byRouter })
 	switch {
 	case next.Origin == DNS:
 		args = append(args, "resolver", next.Router)
-	case next.Origin == RA && byRouter:
-		args = append(args, "router", next.Router)
-	case next.Origin == RA:
+	case next.Neighbour:
 		args = append(args, "neighbour", next.Router)
+	case next.Origin == RA:
+		args = append(args, "router", next.Router)
 	}
 	if t.current.Prefix.IsValid() {
 		args = append(args, "instead_of", t.current.Prefix)
@@ -586,6 +585,7 @@ func (t *Tracker) ranked(keep netip.Prefix, doubts bool) []Observation {
 	for _, e := range t.entries {
 		if t.usable(e) && !(t.class(e) >= byNeighbour && t.awaitsDNS()) {
 			e.Doubted = !until(e.Prefix).IsZero()
+			e.Neighbour = t.class(e) >= byNeighbour
 			usable = append(usable, e)
 		}
 	}

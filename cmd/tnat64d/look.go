@@ -1,11 +1,13 @@
 package main
 
 import (
-	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"tnat64d/clat"
 	"tnat64d/internal/control"
 )
 
@@ -34,20 +36,23 @@ func (d *tnat64d) look() {
 			continue
 		}
 		f := d.path.of(p).flow()
+		flows := f != u.plat.last
 		if way := u.want.CLAT.PREF64.Prefix.String() + " " + u.want.CLAT.IPv6.String(); way != u.judged {
 			u.judged = way
 			u.plat.reset(now, f)
 		} else if was := u.plat.state; u.plat.look(now, f) {
-			d.judged(u, was)
-		} else if was == control.PLATSilent && now.Sub(u.doubted) >= doubt {
-			if others, hopeful := d.others(u); hopeful > 0 || others == 0 {
-				d.doubt(u, doubt) // there was no other PREF64, and there may be one now
-			}
+			d.judged(u, was, "")
 		}
-		if target := d.conf.Discovery.PLATProbe; target.IsValid() && u.plat.probeDue(now) {
-			if err := probe(d.ctx, u.want.CLAT.TUN, u.want.CLAT.IPv4, target); err != nil {
-				d.log.Debug("the PLAT cannot be probed", "iface", u.Name, "reason", err)
-			}
+		d.gather(u, now)
+		switch {
+		case u.plat.checkDue(now):
+			d.check(u, now)
+		case u.plat.returnDue(now, flows && len(d.doubted(u)) > 0):
+			d.checkReturn(u)
+		}
+		if a := d.conf.Discovery.PLATProbe; a.IsValid() && u.plat.probeDue(now) {
+			way := probeWay{device: u.want.CLAT.TUN, source: u.want.CLAT.IPv4, once: true}
+			go d.probe(d.ctx, way, []target{{addr: a}})
 		}
 		sooner(u.plat.next(now))
 	}
@@ -62,59 +67,165 @@ func (d *tnat64d) look() {
 	d.tick.Reset(next)
 }
 
-// judged tells what is new about a PLAT, and turns to another PREF64 if there
-// is one.
-func (d *tnat64d) judged(u *uplink, was control.PLATState) {
+// noteEvery is how often evidence is gathered while the PLAT answers: a closed
+// connection is remembered by the kernel for a minute.
+const noteEvery = 20 * time.Second
+
+// gather notes who answers, while somebody does.
+func (d *tnat64d) gather(u *uplink, now time.Time) {
+	if u.plat.state != control.PLATAnswering || !u.plat.began.IsZero() || now.Sub(u.noted) < noteEvery {
+		return
+	}
+	u.noted = now
+	u.evidence.note(d.peers(u.want.CLAT.IPv4), u.judged, now)
+}
+
+// check asks through the PLAT in use and, if nobody answers, behind the other
+// PREF64s. The answer comes as an event.
+func (d *tnat64d) check(u *uplink, now time.Time) {
+	c := u.want.CLAT
+	peers := d.peers(c.IPv4)
+	u.evidence.note(peers, u.judged, now)
+	k := platCheck{way: u.judged, targets: u.evidence.targets(peers, u.judged), known: u.plat.known}
+	if a := d.conf.Discovery.PLATProbe; a.IsValid() {
+		k.targets, k.configured = append(k.targets, target{addr: a}), true
+	}
+	if l := d.links[u.Index]; l != nil {
+		for _, o := range l.finder.Snapshot().Candidates {
+			switch {
+			case o.Prefix == c.PREF64.Prefix:
+				k.inUse = o
+			case !o.Neighbour && !o.Doubted && len(k.candidates) < maxCandidates:
+				k.candidates = append(k.candidates, candidateCheck{Observation: o})
+			}
+		}
+	}
+	u.plat.check(now)
+	link, in := u.Uplink, probeWay{device: c.TUN, source: c.IPv4}
+	go func() {
+		if k.answered = d.probe(d.ctx, in, k.targets); !k.answered {
+			for i := range k.candidates {
+				k.candidates[i].answered = d.probe(d.ctx, probeWay{device: link.Name, pref64: k.candidates[i].Prefix}, k.targets)
+			}
+		}
+		d.post(platChecked{link, k})
+	}()
+}
+
+// maxCandidates bounds how many other PREF64s are tried in one check.
+const maxCandidates = 3
+
+// concluded takes in a check.
+func (d *tnat64d) concluded(link clat.Uplink, k platCheck) {
+	i := slices.IndexFunc(d.uplinks, func(u *uplink) bool { return u.Uplink == link && u.judged == k.way })
+	if i < 0 {
+		return // another network meanwhile, or another PREF64
+	}
+	u := d.uplinks[i]
+	v, was := k.judge(), u.plat.state
+	if p := d.path.byName(u.want.CLAT.TUN); p != nil {
+		u.plat.discount(d.path.of(p).flow())
+	}
+	if u.plat.began.IsZero() && v.state != alive {
+		u.plat.checking = false
+		return // something has come back meanwhile
+	}
+	next := "staying, as there is no other"
+	switch {
+	case len(v.doubt) > 0:
+		next = "trying another PREF64"
+	case len(k.candidates) > 0:
+		next = "staying, as there is too little evidence for another one"
+	}
+	if u.plat.conclude(v.state, time.Now()) || len(v.doubt) > 0 {
+		d.judged(u, was, next)
+	}
+	if l := d.links[u.Index]; l != nil {
+		for _, p := range v.doubt {
+			l.finder.Doubt(p, doubt)
+		}
+	}
+}
+
+// doubted lists the PREF64s besides the one in use that are in doubt.
+func (d *tnat64d) doubted(u *uplink) (ps []netip.Prefix) {
+	l := d.links[u.Index]
+	if l == nil {
+		return nil
+	}
+	for _, o := range l.finder.Snapshot().Candidates {
+		if o.Doubted && o.Prefix != u.want.CLAT.PREF64.Prefix && len(ps) < maxCandidates {
+			ps = append(ps, o.Prefix)
+		}
+	}
+	return ps
+}
+
+// checkReturn asks behind the PREF64s that were given up. One by which somebody
+// answers is no longer in doubt; one by which nobody does stays so, if there is
+// somebody who answers by the one in use.
+func (d *tnat64d) checkReturn(u *uplink) {
+	c := u.want.CLAT
+	peers := d.peers(c.IPv4)
+	u.evidence.note(peers, u.judged, time.Now())
+	targets := u.evidence.targets(peers, u.judged)
+	if a := d.conf.Discovery.PLATProbe; a.IsValid() {
+		targets = append(targets, target{addr: a})
+	}
+	if len(targets) == 0 {
+		return
+	}
+	u.plat.checking = true
+	link, way, ps := u.Uplink, u.judged, d.doubted(u)
+	go func() {
+		back := returnChecked{link: link, way: way, answers: map[netip.Prefix]bool{}}
+		for _, p := range ps {
+			back.answers[p] = d.probe(d.ctx, probeWay{device: link.Name, pref64: p}, targets)
+		}
+		d.post(back)
+	}()
+}
+
+// comeBack takes in what checkReturn has found.
+func (d *tnat64d) comeBack(e returnChecked) {
+	i := slices.IndexFunc(d.uplinks, func(u *uplink) bool { return u.Uplink == e.link && u.judged == e.way })
+	l := d.links[e.link.Index]
+	if i < 0 || l == nil {
+		return
+	}
+	u := d.uplinks[i]
+	u.plat.checking = false
+	for p, answers := range e.answers {
+		switch {
+		case answers:
+			d.log.Info("the PLAT answers again", "iface", u.Name, "pref64", p)
+			l.finder.Doubt(p, 0)
+		case u.plat.state == control.PLATAnswering:
+			l.finder.Doubt(p, doubt)
+		}
+	}
+}
+
+// judged tells what is new about a PLAT.
+func (d *tnat64d) judged(u *uplink, was control.PLATState, next string) {
 	prefix := u.want.CLAT.PREF64.Prefix
+	l := d.links[u.Index]
 	switch {
 	case u.plat.state == control.PLATSilent:
-		what := "there is no other"
-		switch others, hopeful := d.others(u); {
-		case hopeful > 0:
-			d.doubt(u, doubt)
-			what = fmt.Sprintf("trying another; this one again in %v", doubt)
-		case others > 0:
-			// To go back and forth would only break what little works.
-			what = "staying, as no other has answered lately"
-		default:
-			d.doubt(u, doubt) // for one that may come
+		d.log.Warn("the PLAT does not answer: packets go out and nothing comes back", "iface", u.Name, "pref64", prefix, "next", next)
+		if l != nil {
+			l.finder.AskDNS(true)
 		}
-		d.log.Warn("the PLAT does not answer: packets go out and nothing comes back", "iface", u.Name, "pref64", prefix, "next", what)
 	case was == control.PLATSilent:
-		d.doubt(u, 0)
 		d.log.Info("the PLAT answers again", "iface", u.Name, "pref64", prefix)
+		if l != nil {
+			l.finder.AskDNS(false)
+			l.finder.Doubt(prefix, 0)
+		}
 	default:
 		d.log.Debug("the PLAT answers", "iface", u.Name, "pref64", prefix)
 	}
 	d.changed()
-}
-
-// others counts the PREF64s besides the one in use, and those of them whose PLAT
-// may answer.
-func (d *tnat64d) others(u *uplink) (all, hopeful int) {
-	l := d.links[u.Index]
-	if l == nil {
-		return 0, 0
-	}
-	for _, c := range l.finder.Snapshot().Candidates {
-		if c.Prefix == u.want.CLAT.PREF64.Prefix {
-			continue
-		}
-		all++
-		if !c.Doubted {
-			hopeful++
-		}
-	}
-	return all, hopeful
-}
-
-// doubt makes every other PREF64 preferred to the one in use for that long; 0
-// ends it.
-func (d *tnat64d) doubt(u *uplink, howLong time.Duration) {
-	u.doubted = time.Now()
-	if l := d.links[u.Index]; l != nil {
-		l.finder.Doubt(u.want.CLAT.PREF64.Prefix, howLong)
-	}
 }
 
 // wake is called after the machine has slept. Lifetimes have not run

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"net/netip"
 	"testing"
@@ -24,29 +25,66 @@ type onlooker struct {
 	*tnat64d
 	finder *pref64.Finder
 	path   *path
+
+	sockets []clat.Peer               // of the CLAT's programs
+	answers map[netip.Prefix]bool     // behind which PREF64 somebody answers
+	asked   map[netip.Prefix][]target // whom, the last time
+	probes  int
 }
 
-func newOnlooker() *onlooker {
+func newOnlooker(t *testing.T) *onlooker {
 	log := slog.New(slog.DiscardHandler)
 	data := &datapath{paths: map[int]*path{}}
-	o := &onlooker{finder: pref64.NewFinder(pref64.Options{Interface: 7, RA: true, Log: log}), path: &path{data: data, name: "clat0"}}
+	o := &onlooker{
+		finder:  pref64.NewFinder(pref64.Options{Interface: 7, RA: true, Log: log}),
+		path:    &path{data: data, name: "clat0"},
+		answers: map[netip.Prefix]bool{}, asked: map[netip.Prefix][]target{},
+	}
 	data.paths[8] = o.path
 	up := clat.Uplink{Name: "up0", Index: 7}
 	o.tnat64d = &tnat64d{
+		ctx: t.Context(), events: make(chan event, 8),
 		log: log, path: data, tick: time.AfterFunc(time.Hour, func() {}), links: map[int]*discovery{7: {finder: o.finder}},
-		uplinks: []*uplink{{Uplink: up, state: control.Up, want: clat.Desired{Uplink: up, CLAT: &clat.CLAT{TUN: "clat0", PREF64: clat.PREF64{Prefix: prefixA}}}}},
+		uplinks: []*uplink{{Uplink: up, state: control.Up, want: clat.Desired{Uplink: up, CLAT: &clat.CLAT{TUN: "clat0"}}}},
+		peers:   func(netip.Addr) []clat.Peer { return o.sockets },
+		probe: func(_ context.Context, w probeWay, ts []target) bool {
+			p := w.pref64
+			if !p.IsValid() {
+				p = o.uplinks[0].want.CLAT.PREF64.Prefix
+			}
+			o.asked[p] = ts
+			o.probes++
+			return len(ts) > 0 && o.answers[p]
+		},
 	}
-	o.hear(prefixA)
+	t.Cleanup(func() { o.finder.Close(); o.tick.Stop() })
+	o.hear(router1, time.Hour, prefixA)
 	o.look()
 	return o
 }
 
-func (o *onlooker) hear(p netip.Prefix) {
-	router := netip.MustParseAddr("fe80::1")
-	o.finder.Apply(pref64.Report{
-		RA:           &pref64.RouterAdvertisement{Router: router, RouterLifetime: time.Hour},
-		Observations: []pref64.Observation{{Prefix: p, Origin: pref64.RA, Router: router, Interface: 7, Expires: time.Now().Add(10 * time.Hour)}},
-	})
+var (
+	router1 = netip.MustParseAddr("fe80::1")
+	router2 = netip.MustParseAddr("fe80::2")
+	server1 = netip.MustParseAddrPort("192.0.2.1:443")
+	server2 = netip.MustParseAddrPort("198.51.100.2:22")
+	server3 = netip.MustParseAddrPort("203.0.113.3:80")
+)
+
+// hear has a router advertise prefixes.
+func (o *onlooker) hear(router netip.Addr, lifetime time.Duration, ps ...netip.Prefix) {
+	r := pref64.Report{RA: &pref64.RouterAdvertisement{Router: router, RouterLifetime: lifetime}}
+	for _, p := range ps {
+		r.Observations = append(r.Observations, pref64.Observation{Prefix: p, Origin: pref64.RA, Router: router, Interface: 7, Expires: time.Now().Add(100 * time.Hour)})
+	}
+	o.finder.Apply(r)
+	o.follow()
+}
+
+// follow makes the CLAT use the PREF64 that is chosen.
+func (o *onlooker) follow() {
+	now, _ := o.finder.Current()
+	o.uplinks[0].want.CLAT.PREF64 = clat.PREF64{Link: 7, Prefix: now.Prefix}
 }
 
 // pass lets packets and then time go by.
@@ -55,66 +93,206 @@ func (o *onlooker) pass(out, in uint64, then time.Duration) {
 	o.path.past.kernel.to4.translated[engine.TCP].Packets += in
 	time.Sleep(then)
 	o.look()
+	synctest.Wait()
+	for len(o.events) > 0 {
+		o.handle(<-o.events)
+	}
+	o.follow()
 }
 
-// inVain sends without an answer until the PLAT counts as silent.
-func (o *onlooker) inVain(t *testing.T) {
-	t.Helper()
+// inVain sends without an answer until the PLAT is suspected and asked.
+func (o *onlooker) inVain() {
 	o.pass(5, 0, lookOften)
 	o.pass(1, 0, silence)
 	o.pass(1, 0, lookOften)
-	if got := o.uplinks[0].plat.state; got != control.PLATSilent {
-		t.Fatalf("the PLAT is %s", got)
+}
+
+func (o *onlooker) wants(t *testing.T, state control.PLATState, inUse netip.Prefix) {
+	t.Helper()
+	if got := o.uplinks[0].plat.state; got != state {
+		t.Errorf("the PLAT is %s, want %s", got, state)
+	}
+	if got, _ := o.finder.Current(); got.Prefix != inUse {
+		t.Errorf("%v is in use, want %v", got.Prefix, inUse)
 	}
 }
 
-func (o *onlooker) doubts() bool { return o.finder.Snapshot().Candidates[0].Doubted }
-
-// TestDoubtEnds: a PREF64 whose PLAT answers again is as good as before.
-func TestDoubtEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := newOnlooker()
-		defer o.finder.Close()
-		defer o.tick.Stop()
-		o.inVain(t)
-		if !o.doubts() {
-			t.Error("no doubt")
-		}
-		o.pass(1, 1, time.Second)
-		if o.doubts() {
-			t.Error("the PLAT answers and is in doubt")
-		}
-		o.hear(prefixB)
-		if p, _ := o.finder.Current(); p.Prefix != prefixA {
-			t.Errorf("%v is in use", p.Prefix)
-		}
-	})
+func talk(answered bool, servers ...netip.AddrPort) (peers []clat.Peer) {
+	for _, s := range servers {
+		peers = append(peers, clat.Peer{Addr: s, TCP: true, Answered: answered, User: 1000})
+	}
+	return peers
 }
 
-// TestDoubtLasts: another PREF64 may come when the first doubt is long over.
-func TestDoubtLasts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := newOnlooker()
-		defer o.finder.Close()
-		defer o.tick.Stop()
-		o.inVain(t)
-		for range 3 * doubt / time.Minute {
-			o.pass(1, 0, time.Minute)
-		}
-		o.hear(prefixB)
-		if p, _ := o.finder.Current(); p.Prefix != prefixB {
-			t.Errorf("%v is in use, and its PLAT has been silent for half an hour", p.Prefix)
-		}
-	})
+// TestPLATJudged is what a daemon does about a PLAT from which nothing comes.
+func TestPLATJudged(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		run  func(t *testing.T, o *onlooker)
+	}{
+		{"a local user sends to hosts that do not exist", func(t *testing.T, o *onlooker) {
+			o.answers[prefixA], o.answers[prefixB] = true, true
+			o.sockets = talk(true, server1)
+			o.pass(1, 1, lookOften)
+			o.hear(router2, time.Hour, prefixB)
+			o.sockets = talk(false, server2, server3)
+			for range 100 {
+				o.pass(50, 0, lookOften)
+			}
+			o.wants(t, control.PLATAnswering, prefixA)
+			if o.probes == 0 || o.probes > 20 {
+				t.Errorf("asked %d times in %v", o.probes, 100*lookOften)
+			}
+		}},
+		{"and nobody has answered by TCP", func(t *testing.T, o *onlooker) {
+			o.answers[prefixB] = true
+			o.pass(1, 1, lookOften)
+			o.hear(router2, time.Hour, prefixB)
+			o.sockets = talk(false, server2, server3)
+			for range 100 {
+				o.pass(50, 0, lookOften)
+			}
+			o.wants(t, control.PLATAnswering, prefixA)
+			if !o.uplinks[0].plat.unsure {
+				t.Error("no doubt is told")
+			}
+		}},
+		{"and his own servers stop to answer", func(t *testing.T, o *onlooker) {
+			o.answers[prefixA], o.answers[prefixB] = true, true
+			o.sockets = talk(true, server1)
+			o.sockets[0].User = 0
+			for i := range 200 {
+				o.sockets = append(o.sockets, clat.Peer{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}), 80), TCP: true, Answered: true, User: 65534})
+			}
+			o.pass(1, 1, time.Minute)
+			o.hear(router2, time.Hour, prefixB)
+			o.sockets = nil
+			o.inVain()
+			asked := o.asked[prefixA]
+			if len(asked) != maxTargets || asked[0].addr != server1.Addr() && asked[1].addr != server1.Addr() {
+				t.Errorf("asked are %v, not the other user's server", asked)
+			}
+			o.wants(t, control.PLATAnswering, prefixA)
+		}},
+		{"a neighbour's prefix, though nothing else answers", func(t *testing.T, o *onlooker) {
+			o.answers[prefixB] = true
+			o.sockets = talk(true, server1, server2, server3)
+			o.pass(1, 1, lookOften)
+			o.hear(router2, 0, prefixB)
+			o.inVain()
+			o.wants(t, control.PLATSilent, prefixA)
+		}},
+		{"another router's, when several no longer answer", func(t *testing.T, o *onlooker) {
+			o.answers[prefixB] = true
+			o.sockets = talk(true, server1, server2)
+			o.pass(1, 1, lookOften)
+			o.hear(router2, time.Hour, prefixB)
+			o.inVain()
+			o.look()
+			o.wants(t, control.PLATUnknown, prefixB)
+		}},
+		{"but not when one does not", func(t *testing.T, o *onlooker) {
+			o.answers[prefixB] = true
+			o.sockets = talk(true, server1)
+			o.pass(1, 1, lookOften)
+			o.hear(router2, time.Hour, prefixB)
+			o.inVain()
+			o.wants(t, control.PLATSilent, prefixA)
+		}},
+		{"nor when nobody answers there either", func(t *testing.T, o *onlooker) {
+			o.sockets = talk(true, server1, server2)
+			o.pass(1, 1, lookOften)
+			o.hear(router2, time.Hour, prefixB)
+			o.inVain()
+			o.wants(t, control.PLATSilent, prefixA)
+		}},
+		{"the same router's, when nobody has ever answered", func(t *testing.T, o *onlooker) {
+			o.hear(router1, time.Hour, prefixA, prefixB)
+			o.inVain()
+			o.look()
+			o.wants(t, control.PLATUnknown, prefixB)
+		}},
+		{"another router's, when nobody has ever answered", func(t *testing.T, o *onlooker) {
+			o.answers[prefixB] = true
+			o.hear(router2, time.Hour, prefixB)
+			o.sockets = talk(false, server1, server2, server3)
+			o.inVain()
+			o.wants(t, control.PLATSilent, prefixA)
+		}},
+		{"unless the configured one answers there only", func(t *testing.T, o *onlooker) {
+			o.answers[prefixB] = true
+			o.conf.Discovery.PLATProbe = server1.Addr()
+			o.hear(router2, time.Hour, prefixB)
+			o.inVain()
+			o.look()
+			o.wants(t, control.PLATUnknown, prefixB)
+		}},
+		{"it answers again", func(t *testing.T, o *onlooker) {
+			o.sockets = talk(true, server1, server2)
+			o.pass(1, 1, lookOften)
+			o.inVain()
+			o.wants(t, control.PLATSilent, prefixA)
+			o.pass(1, 1, time.Second)
+			o.wants(t, control.PLATAnswering, prefixA)
+		}},
+		{"another one comes later", func(t *testing.T, o *onlooker) {
+			o.answers[prefixB] = true
+			o.sockets = talk(true, server1, server2)
+			o.pass(1, 1, lookOften)
+			o.inVain()
+			o.wants(t, control.PLATSilent, prefixA)
+			for range 30 {
+				o.pass(1, 0, time.Minute)
+			}
+			o.hear(router2, time.Hour, prefixB)
+			o.pass(1, 0, lastCheck)
+			o.pass(3, 0, lookOften)
+			o.look()
+			o.wants(t, control.PLATUnknown, prefixB)
+		}},
+		{"back when the first one may work", func(t *testing.T, o *onlooker) {
+			o.answers[prefixB] = true
+			o.sockets = talk(true, server1, server2)
+			o.pass(1, 1, lookOften)
+			o.hear(router2, time.Hour, prefixB)
+			o.inVain()
+			for range 60 { // far longer than a doubt lasts
+				o.pass(5, 5, time.Minute)
+			}
+			o.wants(t, control.PLATAnswering, prefixB)
+			o.answers[prefixA] = true
+			for range 2 * int(lastReturn/time.Minute) {
+				o.pass(5, 5, time.Minute)
+			}
+			o.wants(t, control.PLATAnswering, prefixA)
+		}},
+		{"nobody is asked while nobody speaks", func(t *testing.T, o *onlooker) {
+			o.answers[prefixB] = true
+			o.sockets = talk(true, server1, server2)
+			o.pass(1, 1, lookOften)
+			o.hear(router2, time.Hour, prefixB)
+			o.inVain()
+			o.pass(1, 1, lookOften)
+			before := o.probes
+			for range 120 {
+				o.pass(0, 0, time.Minute)
+			}
+			if o.probes != before {
+				t.Errorf("asked %d times in two hours", o.probes-before)
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { c.run(t, newOnlooker(t)) })
+		})
+	}
 }
 
 // TestQueryDoesNotAct: a query returns what the daemon has judged, and judges
 // nothing itself.
 func TestQueryDoesNotAct(t *testing.T) {
-	o := newOnlooker()
-	defer o.finder.Close()
-	defer o.tick.Stop()
-	o.ctx, o.events, o.bus = t.Context(), make(chan event), bus.New(bus.Options{})
+	o := newOnlooker(t)
+	o.bus = bus.New(bus.Options{})
 	defer o.bus.Close()
 	go func() {
 		for {
@@ -128,7 +306,7 @@ func TestQueryDoesNotAct(t *testing.T) {
 	}()
 	// The next look would take the PLAT for silent.
 	u := o.uplinks[0]
-	u.plat.began, u.plat.suspected = time.Now().Add(-time.Hour), time.Now()
+	u.plat.began, u.plat.suspected, u.plat.sent = time.Now().Add(-time.Hour), time.Now(), unanswered
 	o.path.past.kernel.to6.translated[engine.TCP].Packets += 100
 	before := u.plat
 	for range 10 {
@@ -136,7 +314,7 @@ func TestQueryDoesNotAct(t *testing.T) {
 			t.Fatalf("%+v", s)
 		}
 	}
-	if u.plat != before || o.doubts() {
+	if u.plat != before || o.probes != 0 {
 		t.Errorf("a query has changed the judgement of the PLAT: %+v, was %+v", u.plat, before)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -34,6 +35,11 @@ type tnat64d struct {
 	rec     *clat.Reconciler
 	bus     *bus.Bus
 	events  chan event
+
+	// peers lists with whom programs speak from a CLAT's address; probe asks
+	// some of them through a PLAT. See probeWay.
+	peers func(netip.Addr) []clat.Peer
+	probe func(context.Context, probeWay, []target) bool
 
 	links    map[int]*discovery // by index: where PREF64 is looked for
 	nudged   *nudges            // what network managers' hooks have told
@@ -74,7 +80,16 @@ type (
 		by control.Peer
 	}
 	asked       struct{ f func() } // by the control socket or the metrics
-	engineEnded struct {           // by itself
+	platChecked struct {
+		link clat.Uplink
+		platCheck
+	}
+	returnChecked struct {
+		link    clat.Uplink
+		way     string
+		answers map[netip.Prefix]bool // of PREF64s that were given up
+	}
+	engineEnded struct { // by itself
 		path *path
 		err  error
 	}
@@ -166,6 +181,12 @@ func (d *tnat64d) handle(e event) error {
 		return nil
 	case tickDue:
 		d.look()
+		return nil
+	case platChecked:
+		d.concluded(e.link, e.platCheck)
+		return nil
+	case returnChecked:
+		d.comeBack(e)
 		return nil
 	case prefixChanged:
 		d.changed() // also if no CLAT follows: another prefix, another resolver

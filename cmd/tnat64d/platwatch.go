@@ -6,24 +6,31 @@ import (
 	"tnat64d/internal/control"
 )
 
-// platWatch judges by what is translated anyway whether the PLAT answers. It
-// sends nothing; it says when a probe, if one is configured, would help.
+// platWatch sees by what is translated anyway whether the PLAT answers. It
+// sends nothing; it says when the PLAT is to be asked.
 //
 // An answer is anything on its way in but ICMP errors, which routers before
 // the PLAT send just when it is gone. A PLAT from which nothing has come for
-// [silence], while at least [unanswered] packets went to it, does not answer.
-// That wrongs a PLAT whose only user speaks into the void by itself, to a host
-// that is down or by UDP that nobody answers; so nothing worse follows from it
-// than that another PREF64 is tried, if the network has one.
+// [silence], while at least [unanswered] packets went to it, is suspected. That
+// proves nothing: a single user who sends to a host that is down makes a PLAT
+// look silent. See [platCheck] for what decides.
 type platWatch struct {
 	state control.PLATState
 	since time.Time
+	known bool // something has answered
 
 	last      flow
 	began     time.Time // of the time without answer; zero: there is none
 	sent      uint64    // packets since then
 	suspected time.Time // when something was last sent into the silence
 	watchful  time.Time // until when to look often
+
+	checking bool
+	checked  time.Time // when the last check began
+	checks   int       // in a row
+	unsure   bool      // the last one proved nothing
+	returns  int       // checks in a row of a PREF64 that is in doubt
+	returned time.Time // when the last of these began
 
 	probed time.Time // the last time
 	probes uint64    // that last does not have yet
@@ -39,6 +46,15 @@ const (
 	silence    = 10 * time.Second
 	unanswered = 3
 	forget     = 2 * time.Minute // a pause after which counting begins anew
+
+	// Checks are so far apart, twice as far each time, and less far after a
+	// while without one: anybody can cause them.
+	firstCheck   = 10 * time.Second
+	lastCheck    = 2 * time.Minute
+	checksForget = 10 * time.Minute
+	// So are those of a PREF64 that was given up.
+	firstReturn = 30 * time.Second
+	lastReturn  = 5 * time.Minute
 
 	// How long until the next look: often after a change and while there is
 	// suspicion, otherwise rarely. A laptop at rest wakes up once a minute.
@@ -56,9 +72,12 @@ func (w *platWatch) reset(now time.Time, f flow) {
 // changed.
 func (w *platWatch) look(now time.Time, f flow) (changed bool) {
 	before, sent := w.state, f.out-w.last.out
+	if w.checking {
+		sent = 0 // or it is ours
+	}
 	switch {
 	case f.in != w.last.in:
-		w.began, w.sent = time.Time{}, 0
+		w.began, w.sent, w.known, w.unsure = time.Time{}, 0, true, false
 		w.enter(control.PLATAnswering, now)
 	case w.state == control.PLATSilent && sent <= w.probes:
 		// Nobody but us wants an answer: no reason to look often.
@@ -68,15 +87,71 @@ func (w *platWatch) look(now time.Time, f flow) (changed bool) {
 		}
 		w.sent += sent
 		w.suspected = now
-		if w.sent >= unanswered && now.Sub(w.began) >= silence {
-			w.enter(control.PLATSilent, now)
-		}
 	}
 	if sent > 0 {
 		w.probes = 0
 	}
 	w.last = f
 	return w.state != before
+}
+
+// checkDue reports whether the PLAT is suspected, and is to be asked now: right
+// after a look that has seen packets go out.
+func (w *platWatch) checkDue(now time.Time) bool {
+	if w.checking || w.began.IsZero() || w.sent < unanswered || now.Sub(w.began) < silence || !w.suspected.Equal(now) {
+		return false
+	}
+	return w.checked.IsZero() || now.Sub(w.checked) >= spaced(firstCheck, lastCheck, w.checks)
+}
+
+// check notes that a check begins.
+func (w *platWatch) check(now time.Time) {
+	if now.Sub(w.checked) > checksForget {
+		w.checks = 0
+	}
+	w.checking, w.checked = true, now
+	w.checks++
+}
+
+// discount leaves out of the count what was sent by a check that has ended.
+func (w *platWatch) discount(f flow) { w.last.out = f.out }
+
+// conclude takes in the verdict of a check, and reports whether the state has
+// changed.
+func (w *platWatch) conclude(v verdictState, now time.Time) (changed bool) {
+	before := w.state
+	w.checking, w.unsure = false, v == unsure
+	switch v {
+	case alive:
+		w.began, w.sent = time.Time{}, 0
+		w.enter(control.PLATAnswering, now)
+	case silent:
+		w.enter(control.PLATSilent, now)
+	}
+	return w.state != before
+}
+
+// returnDue reports whether a PREF64 that was given up is to be asked now.
+// Nobody is asked while no packets flow.
+func (w *platWatch) returnDue(now time.Time, flows bool) bool {
+	if w.checking || !flows {
+		return false
+	}
+	if w.returned.IsZero() {
+		w.returned = now // it has just been given up
+		return false
+	}
+	if now.Sub(w.returned) < spaced(firstReturn, lastReturn, w.returns+1) {
+		return false
+	}
+	w.returned = now
+	w.returns++
+	return true
+}
+
+// spaced is how far apart the attempts of a series are after n of them.
+func spaced(first, last time.Duration, n int) time.Duration {
+	return min(first<<min(max(n-1, 0), 10), last)
 }
 
 func (w *platWatch) enter(s control.PLATState, now time.Time) {

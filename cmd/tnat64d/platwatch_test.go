@@ -11,7 +11,7 @@ func TestPLATWatch(t *testing.T) {
 	const (
 		unknown   = control.PLATUnknown
 		answering = control.PLATAnswering
-		silent    = control.PLATSilent
+		still     = control.PLATSilent
 	)
 	type look struct {
 		at      int // seconds
@@ -24,14 +24,14 @@ func TestPLATWatch(t *testing.T) {
 	}{
 		{"nothing sent, nothing known", []look{{4, 0, 0, unknown}, {300, 0, 0, unknown}}},
 		{"an answer", []look{{4, 1, 1, answering}}},
-		{"SYNs into the void", []look{{4, 2, 0, unknown}, {8, 3, 0, unknown}, {14, 4, 0, silent}}},
+		{"SYNs into the void", []look{{4, 2, 0, unknown}, {8, 3, 0, unknown}, {14, 4, 0, still}}},
 		{"few packets prove nothing", []look{{4, 1, 0, unknown}, {60, 2, 0, unknown}}},
 		{"a burst proves nothing before time has passed", []look{{4, 50, 0, unknown}, {8, 90, 0, unknown}}},
 		{"a burst, and then no more", []look{{4, 50, 0, unknown}, {60, 50, 0, unknown}}},
 		{"now and then a packet", []look{{4, 1, 0, unknown}, {160, 2, 0, unknown}, {320, 3, 0, unknown}, {480, 4, 0, unknown}}},
 		{"a slow answer", []look{{4, 2, 0, unknown}, {8, 3, 1, answering}, {20, 4, 1, answering}}},
-		{"it dies while in use", []look{{4, 9, 9, answering}, {60, 20, 9, answering}, {64, 24, 9, answering}, {72, 25, 9, silent}}},
-		{"it comes back", []look{{4, 2, 0, unknown}, {15, 4, 0, silent}, {19, 5, 1, answering}}},
+		{"it dies while in use", []look{{4, 9, 9, answering}, {60, 20, 9, answering}, {64, 24, 9, answering}, {72, 25, 9, still}}},
+		{"it comes back", []look{{4, 2, 0, unknown}, {15, 4, 0, still}, {19, 5, 1, answering}}},
 		{"one-way traffic that ends does not count for ever", []look{{4, 2, 2, answering}, {60, 3, 2, answering}, {600, 3, 3, answering}}},
 	}
 	for _, tt := range tests {
@@ -41,7 +41,12 @@ func TestPLATWatch(t *testing.T) {
 			w.reset(start, flow{})
 			for _, l := range tt.looks {
 				before := w.state
-				changed := w.look(start.Add(time.Duration(l.at)*time.Second), flow{out: l.out, in: l.in})
+				at := start.Add(time.Duration(l.at) * time.Second)
+				changed := w.look(at, flow{out: l.out, in: l.in})
+				if w.checkDue(at) { // and nobody answers
+					w.check(at)
+					changed = w.conclude(silent, at) || changed
+				}
 				if w.state != l.want {
 					t.Errorf("after %d s: %s, want %s", l.at, w.state, l.want)
 				}
@@ -83,6 +88,10 @@ func TestPLATWatchProbes(t *testing.T) {
 	probes, looks := 0, 0
 	look := func() {
 		w.look(now, f)
+		if w.checkDue(now) {
+			w.check(now)
+			w.conclude(silent, now)
+		}
 		if looks++; w.probeDue(now) {
 			f.out++
 			probes++

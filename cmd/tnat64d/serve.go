@@ -71,6 +71,14 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 		links:  map[int]*discovery{},
 		nudged: &nudges{resolvers: map[string][]netip.Addr{}},
 	}
+	d.probe = func(ctx context.Context, w probeWay, ts []target) bool { return w.probe(ctx, ts) }
+	d.peers = func(a netip.Addr) []clat.Peer {
+		peers, err := kernel.Peers(a)
+		if err != nil {
+			log.Debug("cannot list who answers", "reason", err)
+		}
+		return peers
+	}
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	defer cancel()

@@ -101,8 +101,11 @@ func (d *tnat64d) clatStatus(u *uplink) *control.CLAT {
 		PLAT:    control.PLAT{State: u.plat.state, Since: u.plat.since},
 		Traffic: []control.Traffic{},
 	}
-	if u.plat.state == control.PLATSilent {
+	switch {
+	case u.plat.state == control.PLATSilent:
 		s.PLAT.Why = "packets go out and nothing comes back"
+	case u.plat.unsure:
+		s.PLAT.Why = "packets go out and nothing comes back, but too few destinations have answered before to tell whether that is the PLAT"
 	}
 	all := d.path.of(p)
 	for _, t := range []struct {

@@ -27,9 +27,10 @@ type uplink struct {
 	again     time.Time // it is not tried before
 	rests     bool      // until then
 
-	plat    platWatch
-	judged  string    // the way that plat judges
-	doubted time.Time // when the PREF64 in use was, or was no longer
+	plat     platWatch
+	judged   string // the way that plat judges
+	evidence evidence
+	noted    time.Time // when evidence was last gathered
 }
 
 // historyLength is how many changes an uplink remembers.

@@ -63,7 +63,8 @@ type Discovery struct {
 	// have a zone. Empty: the resolvers of the uplink.
 	DNSServers []netip.Addr
 	// PLATProbe is pinged through a PLAT of which nothing is known or that
-	// seems not to answer. Invalid: nothing is ever sent for that.
+	// seems not to answer. Invalid: only hosts are asked for that with which
+	// programs have spoken.
 	PLATProbe netip.Addr
 }
 

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"tnat64d/clat"
+)
+
+const (
+	maxEvidence = 32 // destinations that are remembered
+	maxTargets  = 6  // of these that are asked at once
+)
+
+// evidence remembers IPv4 destinations that have answered a program of the
+// host, to ask them when a PLAT seems to be silent. Every user has the same
+// share of it, so that one user cannot fill it with destinations that fall
+// silent at his command.
+type evidence struct{ known []destination }
+
+// destination is one that has answered.
+type destination struct {
+	target
+	user uint32
+	way  string // by which it has answered
+	last time.Time
+}
+
+// target is a destination to be asked: by ICMP echo, and by a TCP connection to
+// the port if it has one.
+type target struct {
+	addr     netip.Addr
+	port     uint16 // of TCP; 0: none is known
+	answered bool   // before, by the way that is judged
+}
+
+// note takes in the sockets of a CLAT whose packets go by way.
+func (e *evidence) note(peers []clat.Peer, way string, now time.Time) {
+	for _, p := range peers {
+		if !p.Answered || !mayBeAsked(p.Addr.Addr()) {
+			continue
+		}
+		d := destination{target{addr: p.Addr.Addr(), port: p.Addr.Port()}, p.User, way, now}
+		i := slices.IndexFunc(e.known, func(o destination) bool { return o.addr == d.addr })
+		switch {
+		case i >= 0 && p.User == clat.UnknownUser:
+			e.known[i].last, e.known[i].way = now, way
+			continue
+		case i >= 0:
+			e.known[i] = d
+			continue
+		case len(e.known) == maxEvidence:
+			e.forget()
+		}
+		e.known = append(e.known, d)
+	}
+}
+
+// forget makes room: the oldest of the user who has most goes.
+func (e *evidence) forget() {
+	count := map[uint32]int{}
+	for _, d := range e.known {
+		count[d.user]++
+	}
+	worst := slices.MinFunc(e.known, func(a, b destination) int {
+		return cmp.Or(cmp.Compare(count[b.user], count[a.user]), cmp.Compare(a.user, b.user), a.last.Compare(b.last))
+	})
+	e.known = slices.DeleteFunc(e.known, func(d destination) bool { return d.addr == worst.addr })
+}
+
+// targets chooses whom to ask: of each user in turn the destination that
+// answered last, and then those of peers, with whom somebody speaks now and of
+// whom no answer is known.
+func (e *evidence) targets(peers []clat.Peer, way string) (all []target) {
+	known := slices.Clone(e.known)
+	slices.SortStableFunc(known, func(a, b destination) int { return b.last.Compare(a.last) })
+	turn := map[uint32]int{}
+	rank := make(map[netip.Addr]int, len(known))
+	for _, d := range known {
+		rank[d.addr] = turn[d.user]
+		turn[d.user]++
+	}
+	slices.SortStableFunc(known, func(a, b destination) int { return cmp.Compare(rank[a.addr], rank[b.addr]) })
+	for _, d := range known {
+		if len(all) < maxTargets {
+			d.answered = d.way == way
+			all = append(all, d.target)
+		}
+	}
+	for _, p := range peers {
+		a := p.Addr.Addr()
+		if len(all) == maxTargets {
+			break
+		}
+		if p.Answered || !mayBeAsked(a) || slices.ContainsFunc(all, func(t target) bool { return t.addr == a }) {
+			continue
+		}
+		t := target{addr: a}
+		if p.TCP {
+			t.port = p.Addr.Port()
+		}
+		all = append(all, t)
+	}
+	return all
+}
+
+func mayBeAsked(a netip.Addr) bool {
+	return a.Is4() && !a.IsLoopback() && !a.IsMulticast() && !a.IsUnspecified() && !a.IsLinkLocalUnicast() && a.As4()[0] < 240
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"net/netip"
+
+	"tnat64d/pref64"
+)
+
+// platCheck is what was asked through the PLATs of an uplink, and who answered.
+type platCheck struct {
+	way        string // that was judged: PREF64 and CLAT address
+	inUse      pref64.Observation
+	targets    []target
+	configured bool // discovery.plat-probe is one of them
+	answered   bool // by the way in use
+	known      bool // something has answered by that way before
+	candidates []candidateCheck
+}
+
+// candidateCheck is another PREF64 and whether somebody answered behind it.
+type candidateCheck struct {
+	pref64.Observation
+	answered bool
+}
+
+// verdict is what follows from a platCheck.
+type verdict struct {
+	state verdictState
+	// doubt are the prefixes that another one is to be preferred to: the one in
+	// use, and others that do not answer either. Empty: it stays in use.
+	doubt []netip.Prefix
+}
+
+type verdictState uint8
+
+const (
+	unsure verdictState = iota // too little is known to call the PLAT silent
+	alive
+	silent
+)
+
+// enoughEvidence is how many destinations must have answered before and answer
+// no longer, for a PREF64 to be given up for what another router says.
+const enoughEvidence = 2
+
+// judge decides by a check whether the PLAT in use is silent and whether another
+// PREF64 takes its place. Packets that go out in vain prove nothing: a local
+// user may send as many as he likes to hosts that do not exist, and answer from
+// a PREF64 of his own. So
+//
+//   - a PLAT by which somebody answers is alive;
+//   - it is silent if nobody answers who did before, or if nobody ever has;
+//   - another PREF64 of the same router, or of the same resolver, or configured
+//     as this one is, takes its place if somebody answers behind it, or if
+//     there was nobody to ask;
+//   - one of another router does if somebody answers behind it and at least two
+//     destinations, or the configured one, no longer do behind this one;
+//   - one that DNS gives does so too, or if nobody has ever answered;
+//   - one that only a neighbour advertises never does.
+func (c platCheck) judge() verdict {
+	lost := 0 // destinations that no longer answer
+	for _, t := range c.targets {
+		if t.answered {
+			lost++
+		}
+	}
+	switch {
+	case c.answered:
+		return verdict{state: alive}
+	case lost == 0 && c.known && !c.configured:
+		return verdict{state: unsure}
+	}
+	v := verdict{state: silent}
+	doubt := []netip.Prefix{c.inUse.Prefix}
+	for _, o := range c.candidates {
+		same := o.Origin == c.inUse.Origin && o.Router == c.inUse.Router
+		proved := o.answered && (lost >= enoughEvidence || c.configured)
+		switch {
+		case o.Neighbour || o.Doubted:
+			continue
+		case proved,
+			same && (o.answered || len(c.targets) == 0 || !c.known),
+			o.Origin == pref64.DNS && o.answered && !c.known:
+			v.doubt = doubt
+			return v
+		}
+		doubt = append(doubt, o.Prefix)
+	}
+	return v
+}
