@@ -71,11 +71,11 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// built returns the path of tnat64d, tnat64ctl or tnat64-lab.
+// built returns the path of one of our commands.
 func built(t *testing.T, name string) string {
 	t.Helper()
 	binaries.once.Do(func() {
-		build := exec.Command("go", "build", "-o", binaries.dir+"/", "tnat64d/cmd/tnat64d", "tnat64d/cmd/tnat64ctl", "tnat64d/cmd/tnat64-lab")
+		build := exec.Command("go", "build", "-o", binaries.dir+"/", "tnat64d/cmd/tnat64d", "tnat64d/cmd/tnat64ctl", "tnat64d/cmd/tnat64-lab", "tnat64d/cmd/tnat64")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			binaries.err = fmt.Errorf("%w\n%s", err, out)

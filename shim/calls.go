@@ -8,6 +8,7 @@ const (
 	callSocket
 	callBind
 	callConnect
+	callListen
 	callGetsockname
 	callGetpeername
 	callGetsockopt
@@ -27,6 +28,8 @@ const (
 	callEpollCreate
 	callEpollCreate1
 	callIOUringSetup
+	callUnshare
+	callSetns
 	callSocketcall
 	numCalls
 )
@@ -62,7 +65,7 @@ func (a *abi) call(nr int32) call {
 // socketcalls are the first argument of socketcall(2), which 32-bit x86
 // programs use in the place of a system call each.
 var socketcalls = map[uint64]call{
-	1: callSocket, 2: callBind, 3: callConnect, 6: callGetsockname, 7: callGetpeername,
+	1: callSocket, 2: callBind, 3: callConnect, 4: callListen, 6: callGetsockname, 7: callGetpeername,
 	11: callSendto, 12: callRecvfrom, 14: callSetsockopt, 15: callGetsockopt,
 	16: callSendmsg, 17: callRecvmsg, 19: callRecvmmsg, 20: callSendmmsg,
 }

@@ -49,6 +49,13 @@ const (
 
 // commonRules are those of every method that traps system calls.
 var commonRules = []rule{
+	// A TCP socket is AF_INET6 from the start, until it turns out to be for
+	// something else than NAT64.
+	{callSocket, []condition{is(0, unix.AF_INET), masked(1, sockTypeMask, unix.SOCK_STREAM)}, retNotify},
+	{callBind, nil, retNotify},
+	{callListen, nil, retNotify},
+	{callIoctl, []condition{masked(1, siocMask, siocValue), least(1, siocFirst)}, retNotify},
+
 	{callConnect, nil, retNotify},
 	{callGetpeername, nil, retNotify},
 	{callGetsockname, nil, retNotify},
@@ -77,16 +84,18 @@ var commonRules = []rule{
 	// Its operations would not come by here. Programs fall back.
 	{callIOUringSetup, nil, refuseIOUring},
 
+	// Sockets are made in our network namespace, for programs that are there.
+	{callUnshare, nil, retNotify},
+	{callSetns, nil, retNotify},
+
 	{callSocketcall, nil, retNotify},
 }
 
 // hiddenRules are for datagram sockets of the hidden namespace.
 var hiddenRules = []rule{
 	{callSocket, []condition{is(0, unix.AF_INET), masked(1, sockTypeMask, unix.SOCK_DGRAM)}, retNotify},
-	{callBind, nil, retNotify},
 	{callSetsockopt, []condition{is(1, solSocket), is(2, optBindDevice)}, retNotify},
 	{callSetsockopt, []condition{is(1, solSocket), is(2, optBindIfindex)}, retNotify},
-	{callIoctl, []condition{masked(1, siocMask, siocValue), least(1, siocFirst)}, retNotify},
 	// An AF_INET6 socket may name ::ffff:a.b.c.d.
 	{callSendto, []condition{least(5, sizeofInet6)}, retNotify},
 }

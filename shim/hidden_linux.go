@@ -70,7 +70,7 @@ func hide(job hiddenJob) (h *hidden, err error) {
 		}
 		h.stock[i] = pair[0]
 		ends = append(ends, pair[1])
-		unix.SetsockoptInt(pair[1], unix.SOL_SOCKET, unix.SO_SNDBUF, 4608) // a few sockets in stock
+		setInt(pair[1], unix.SOL_SOCKET, unix.SO_SNDBUF, 4608) // a few sockets in stock
 	}
 	// It becomes root of a user namespace, which gives power over what is made
 	// inside only, and makes the network namespace by itself: the relay needs
@@ -118,7 +118,7 @@ func (h *hidden) update(p Policy) error { return h.channel.send(hiddenJob{Policy
 
 // owns reports whether a socket is of the hidden namespace.
 func (h *hidden) owns(fd int) bool {
-	c, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	c, err := netnsCookie(fd)
 	return err == nil && c == h.cookie
 }
 

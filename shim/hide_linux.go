@@ -111,7 +111,7 @@ func (r *relay) enter(mtu int) (cookie uint64, ping bool, err error) {
 			ping = true
 		}
 	}
-	cookie, err = unix.GetsockoptUint64(r.in4, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	cookie, err = netnsCookie(r.in4)
 	if err != nil {
 		return 0, false, fmt.Errorf("SO_NETNS_COOKIE (Linux 5.14): %w", err)
 	}

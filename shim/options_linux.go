@@ -1,7 +1,9 @@
 package shim
 
 import (
+	"bytes"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,45 +19,41 @@ type option struct {
 func same(level, opt int) option { return option{level, opt, level, opt, false} }
 
 const (
-	soTxRehash      = 74
-	ipTTL           = 2
-	tcpTxDelay      = 37
-	udpSegment      = 103
-	udpGRO          = 104
-	tcpNotSentLowat = 25
+	udpSegment = 103
+	udpGRO     = 104
 )
 
-// intOptions are carried over from an AF_INET socket to the AF_INET6 socket in
-// its place where they differ from a fresh socket's.
+// intOptions are carried over from an AF_INET socket to the socket in its
+// place, where they differ from a fresh socket's.
 var intOptions = map[int][]option{
 	unix.SOCK_STREAM: append([]option{
 		same(unix.SOL_TCP, unix.TCP_NODELAY), same(unix.SOL_TCP, unix.TCP_MAXSEG), same(unix.SOL_TCP, unix.TCP_CORK),
 		same(unix.SOL_TCP, unix.TCP_KEEPIDLE), same(unix.SOL_TCP, unix.TCP_KEEPINTVL), same(unix.SOL_TCP, unix.TCP_KEEPCNT),
 		same(unix.SOL_TCP, unix.TCP_SYNCNT), same(unix.SOL_TCP, unix.TCP_LINGER2), same(unix.SOL_TCP, unix.TCP_WINDOW_CLAMP),
-		same(unix.SOL_TCP, unix.TCP_QUICKACK), same(unix.SOL_TCP, unix.TCP_USER_TIMEOUT), same(unix.SOL_TCP, tcpNotSentLowat),
-		same(unix.SOL_TCP, unix.TCP_FASTOPEN_CONNECT), same(unix.SOL_TCP, unix.TCP_THIN_LINEAR_TIMEOUTS),
-		same(unix.SOL_TCP, tcpTxDelay),
+		same(unix.SOL_TCP, unix.TCP_USER_TIMEOUT), same(unix.SOL_TCP, unix.TCP_NOTSENT_LOWAT),
+		same(unix.SOL_TCP, unix.TCP_FASTOPEN_CONNECT),
+		same(unix.SOL_SOCKET, unix.SO_KEEPALIVE), same(unix.SOL_SOCKET, unix.SO_OOBINLINE),
+		same(unix.SOL_SOCKET, unix.SO_RCVLOWAT), same(unix.SOL_SOCKET, unix.SO_ZEROCOPY),
+		same(unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT), same(unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE),
 	}, anyOptions...),
 	unix.SOCK_DGRAM: append([]option{
 		same(unix.SOL_UDP, udpSegment), same(unix.SOL_UDP, udpGRO), same(unix.SOL_UDP, unix.UDP_CORK),
+		same(unix.SOL_SOCKET, unix.SO_BROADCAST), same(unix.SOL_SOCKET, unix.SO_NO_CHECK), same(unix.SOL_SOCKET, unix.SO_RXQ_OVFL),
+		same(unix.SOL_SOCKET, unix.SO_TIMESTAMP), same(unix.SOL_SOCKET, unix.SO_TIMESTAMPNS),
 	}, anyOptions...),
 }
 
 var anyOptions = []option{
 	same(unix.SOL_SOCKET, unix.SO_REUSEADDR), same(unix.SOL_SOCKET, unix.SO_REUSEPORT),
-	same(unix.SOL_SOCKET, unix.SO_KEEPALIVE), same(unix.SOL_SOCKET, unix.SO_OOBINLINE),
-	same(unix.SOL_SOCKET, unix.SO_BROADCAST), same(unix.SOL_SOCKET, unix.SO_DONTROUTE),
-	same(unix.SOL_SOCKET, unix.SO_PRIORITY), same(unix.SOL_SOCKET, unix.SO_MARK), same(unix.SOL_SOCKET, unix.SO_RCVLOWAT),
-	same(unix.SOL_SOCKET, unix.SO_TIMESTAMP), same(unix.SOL_SOCKET, unix.SO_TIMESTAMPNS), same(unix.SOL_SOCKET, unix.SO_TIMESTAMPING),
-	same(unix.SOL_SOCKET, unix.SO_BUSY_POLL), same(unix.SOL_SOCKET, unix.SO_ZEROCOPY), same(unix.SOL_SOCKET, soTxRehash),
-	same(unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX), same(unix.SOL_SOCKET, unix.SO_NO_CHECK), same(unix.SOL_SOCKET, unix.SO_RXQ_OVFL),
+	same(unix.SOL_SOCKET, unix.SO_PRIORITY), same(unix.SOL_SOCKET, unix.SO_MARK),
+	same(unix.SOL_SOCKET, unix.SO_TIMESTAMPING), same(unix.SOL_SOCKET, unix.SO_BUSY_POLL),
+	same(unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX),
 	{unix.SOL_SOCKET, unix.SO_SNDBUF, unix.SOL_SOCKET, unix.SO_SNDBUF, true},
 	{unix.SOL_SOCKET, unix.SO_RCVBUF, unix.SOL_SOCKET, unix.SO_RCVBUF, true},
 	{unix.SOL_IP, unix.IP_TOS, unix.SOL_IPV6, unix.IPV6_TCLASS, false},
 	{unix.SOL_IP, unix.IP_TTL, unix.SOL_IPV6, unix.IPV6_UNICAST_HOPS, false},
 	{unix.SOL_IP, unix.IP_MTU_DISCOVER, unix.SOL_IPV6, unix.IPV6_MTU_DISCOVER, false},
 	{unix.SOL_IP, unix.IP_RECVERR, unix.SOL_IPV6, unix.IPV6_RECVERR, false},
-	same(unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT), same(unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE),
 }
 
 // counterpart returns the IPv6 option for one of SOL_IP, when a program sets
@@ -69,56 +67,79 @@ func counterpart(opt int) (toOpt int, ok bool) {
 	return 0, false
 }
 
-// defaults are the values of a fresh AF_INET socket, by type.
-var defaults = sync.OnceValue(func() map[int]map[option]int {
-	all := map[int]map[option]int{}
+// settings are the values of a fresh AF_INET socket, in the order of intOptions.
+type settings struct {
+	ints       []int // missing: the kernel does not know the option
+	known      []bool
+	congestion string
+}
+
+var defaults = sync.OnceValue(func() map[int]settings {
+	all := map[int]settings{}
 	for typ, options := range intOptions {
 		s, err := unix.Socket(unix.AF_INET, typ|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			continue
 		}
-		all[typ] = map[option]int{}
+		var d settings
 		for _, o := range options {
-			if v, err := unix.GetsockoptInt(s, o.level, o.opt); err == nil {
-				all[typ][o] = v
-			}
+			v, err := getInt(s, o.level, o.opt)
+			d.ints, d.known = append(d.ints, v), append(d.known, err == nil)
+		}
+		if typ == unix.SOCK_STREAM {
+			d.congestion = congestion(s)
 		}
 		unix.Close(s)
+		all[typ] = d
 	}
 	return all
 })
 
-// copyOptions carries over what the program has set on an AF_INET socket. What
-// the AF_INET6 socket refuses is left out.
-func copyOptions(from, to, typ int) {
+// congestion returns TCP_CONGESTION.
+func congestion(fd int) string {
+	var b [16]byte
+	n, err := rawGetsockopt(fd, unix.SOL_TCP, unix.TCP_CONGESTION, unsafe.Pointer(&b), uint32(len(b)))
+	if err != nil {
+		return ""
+	}
+	return string(bytes.TrimRight(b[:n], "\x00"))
+}
+
+// copyOptions carries over what the program has set on an AF_INET socket; to is
+// an AF_INET6 socket, or with same an AF_INET socket. What it refuses is left
+// out.
+func copyOptions(from, to, typ int, same bool) {
 	fresh := defaults()[typ]
-	for _, o := range intOptions[typ] {
-		was, known := fresh[o]
-		if !known {
+	for i, o := range intOptions[typ] {
+		if i >= len(fresh.known) || !fresh.known[i] {
 			continue
 		}
-		v, err := unix.GetsockoptInt(from, o.level, o.opt)
-		if err != nil || v == was {
+		v, err := getInt(from, o.level, o.opt)
+		if err != nil || v == fresh.ints[i] {
 			continue
 		}
 		if o.halve {
 			v /= 2
 		}
-		unix.SetsockoptInt(to, o.toLevel, o.toOpt, v)
-	}
-	for _, opt := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
-		if v, err := unix.GetsockoptTimeval(from, unix.SOL_SOCKET, opt); err == nil && (v.Sec != 0 || v.Usec != 0) {
-			unix.SetsockoptTimeval(to, unix.SOL_SOCKET, opt, v)
+		if same {
+			setInt(to, o.level, o.opt, v)
+		} else {
+			setInt(to, o.toLevel, o.toOpt, v)
 		}
 	}
-	if l, err := getLinger(from); err == nil && l.Onoff != 0 {
-		unix.SetsockoptLinger(to, unix.SOL_SOCKET, unix.SO_LINGER, l)
+	for _, opt := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
+		var v unix.Timeval
+		if _, err := rawGetsockopt(from, unix.SOL_SOCKET, opt, unsafe.Pointer(&v), uint32(unsafe.Sizeof(v))); err == nil && (v.Sec != 0 || v.Usec != 0) {
+			setRaw(to, unix.SOL_SOCKET, opt, unsafe.Pointer(&v), unsafe.Sizeof(v))
+		}
+	}
+	var l unix.Linger
+	if _, err := rawGetsockopt(from, unix.SOL_SOCKET, unix.SO_LINGER, unsafe.Pointer(&l), uint32(unsafe.Sizeof(l))); err == nil && l.Onoff != 0 {
+		setRaw(to, unix.SOL_SOCKET, unix.SO_LINGER, unsafe.Pointer(&l), unsafe.Sizeof(l))
 	}
 	if typ == unix.SOCK_STREAM {
-		if c, err := unix.GetsockoptString(from, unix.SOL_TCP, unix.TCP_CONGESTION); err == nil {
-			if d, err := unix.GetsockoptString(to, unix.SOL_TCP, unix.TCP_CONGESTION); err == nil && c != d {
-				unix.SetsockoptString(to, unix.SOL_TCP, unix.TCP_CONGESTION, c)
-			}
+		if c := congestion(from); c != fresh.congestion && c != "" {
+			unix.SetsockoptString(to, unix.SOL_TCP, unix.TCP_CONGESTION, c)
 		}
 	}
 }

@@ -26,6 +26,10 @@ type group struct {
 	mu     sync.Mutex
 	stale  bool  // an epoll instance may have appeared since epolls was read
 	epolls []int // descriptor numbers of epoll instances
+
+	netStale bool   // it may have left its network namespace since net was read
+	net      uint64 // its network namespace; 0: unknown
+	wanders  bool   // it has called setns or unshare
 }
 
 // processes remembers pidfds, as opening one for each system call is slow.
@@ -53,7 +57,11 @@ func (ps *processes) descriptor(tid, fd int) (dup int, p *process, err error) {
 			ps.mu.Unlock()
 			continue
 		}
-		dup, err = unix.PidfdGetfd(p.pidfd, fd, 0)
+		r, _, e := unix.RawSyscall(unix.SYS_PIDFD_GETFD, uintptr(p.pidfd), uintptr(fd), 0)
+		dup, err = int(r), nil
+		if e != 0 {
+			dup, err = -1, e
+		}
 		ps.mu.Unlock()
 		if err != unix.ESRCH {
 			return dup, p, err
@@ -91,7 +99,7 @@ func (ps *processes) of(tid int) (*process, error) {
 	}
 	g := ps.groups[tgid]
 	if g == nil || tid == tgid {
-		g = &group{tgid: tgid, stale: true}
+		g = &group{tgid: tgid, stale: true, netStale: true}
 		ps.groups[tgid] = g
 	}
 	p := &process{tid: tid, pidfd: pidfd, group: g, used: ps.clock}
@@ -134,6 +142,30 @@ func (ps *processes) epollCreated(tid int) {
 	if p, err := ps.of(tid); err == nil {
 		p.group.mu.Lock()
 		p.group.stale = true
+		p.group.mu.Unlock()
+	}
+}
+
+// namespaceOf returns the network namespace of a process.
+func (ps *processes) namespaceOf(p *process) uint64 {
+	g := p.group
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.wanders {
+		return netNamespace(p.tid)
+	}
+	if g.netStale {
+		g.net, g.netStale = netNamespace(p.tid), false
+	}
+	return g.net
+}
+
+// namespaceChanges notes that the thread may leave its network namespace. From
+// then on its process is asked about each time, as the call is still to come.
+func (ps *processes) namespaceChanges(tid int) {
+	if p, err := ps.of(tid); err == nil {
+		p.group.mu.Lock()
+		p.group.wanders = true
 		p.group.mu.Unlock()
 	}
 }
@@ -191,19 +223,9 @@ func netNamespace(tid int) uint64 {
 	return st.Ino
 }
 
-// closesOnExec reports whether descriptor fd of a thread has FD_CLOEXEC.
-func closesOnExec(tid, fd int) bool {
-	var buf [256]byte
-	f, err := unix.Open("/proc/"+strconv.Itoa(tid)+"/fdinfo/"+strconv.Itoa(fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	n, err := unix.Read(f, buf[:])
-	unix.Close(f)
-	if err != nil {
-		return false
-	}
-	_, rest, ok := bytes.Cut(buf[:n], []byte("flags:"))
+// readCloseOnExec reads /proc/PID/fdinfo/FD.
+func readCloseOnExec(b []byte) bool {
+	_, rest, ok := bytes.Cut(b, []byte("flags:"))
 	if !ok {
 		return false
 	}

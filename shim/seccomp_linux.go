@@ -92,8 +92,11 @@ func (l listener) valid(id uint64) bool {
 }
 
 func (l listener) answer(r response) error {
-	_, err := l.ioctl(ioctlSend, unsafe.Pointer(&r))
-	return err
+	_, _, e := unix.RawSyscall(unix.SYS_IOCTL, uintptr(l), ioctlSend, uintptr(unsafe.Pointer(&r)))
+	if e != 0 {
+		return e
+	}
+	return nil
 }
 
 // put gives the thread a duplicate of fd under number, closing what it had there.
@@ -152,4 +155,11 @@ func install(program []bpf.RawInstruction, flags uintptr) (listener, error) {
 		return -1, e
 	}
 	return listener(fd), nil
+}
+
+// blockSignals keeps signals from the calling thread, which must not be used
+// for anything else afterwards.
+func blockSignals() {
+	all := ^uint64(0)
+	unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, uintptr(unsafe.Pointer(&all)), 0, unsafe.Sizeof(all), 0, 0)
 }

@@ -19,6 +19,7 @@ type replaced struct {
 	mapped   bool           // the program's socket was AF_INET6, its names are ::ffff:a.b.c.d
 	unsaid   bool           // the program was interrupted before it got the answer of connect
 	datagram bool
+	early    bool // not connected yet: see trapped.early
 }
 
 // sockets are the replaced ones, by cookie (SO_COOKIE).
@@ -52,6 +53,15 @@ func (s *sockets) set(cookie uint64, r replaced) {
 		s.lost++
 	}
 	s.by[cookie] = s.order.PushFront(&entry{cookie, r})
+}
+
+func (s *sockets) remove(cookie uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, ok := s.by[cookie]; ok {
+		delete(s.by, cookie)
+		s.order.Remove(e)
+	}
 }
 
 func (s *sockets) get(cookie uint64) (replaced, bool) {

@@ -22,9 +22,11 @@ type supervisor struct {
 	memory    memory
 	processes processes
 	sockets   sockets
-	copied    recent // cookies of sockets with duplicated descriptors
-	asked     recent // cookies of netlink sockets that have been used
-	net       uint64 // our network namespace
+	copied    recent      // cookies of sockets with duplicated descriptors
+	served    recent      // cookies of AF_INET6 sockets that were bound to a port
+	asked     recent      // cookies of netlink sockets that have been used
+	net       uint64      // our network namespace
+	late      atomic.Bool // sockets cannot be handed out: Linux before 5.14
 	counts    [numCalls]atomic.Uint64
 }
 
@@ -59,8 +61,10 @@ func fail(err error) reply {
 
 // serve answers system calls until the listener fails. Several may run at once.
 func (s *supervisor) serve() {
+	// A signal during SECCOMP_ADDFD_FLAG_SEND would make the kernel answer the
+	// program with descriptor 0. Go preempts goroutines by signals.
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	blockSignals()
 	for {
 		var n notification
 		switch err := s.listener.receive(&n); err {
@@ -132,6 +136,7 @@ var handlers = [numCalls]handler{
 	callSocket:       func(t *trapped) (reply, func() reply) { return t.socket(), nil },
 	callBind:         func(t *trapped) (reply, func() reply) { return t.bind(), nil },
 	callConnect:      (*trapped).connect,
+	callListen:       func(t *trapped) (reply, func() reply) { return t.listen(), nil },
 	callGetpeername:  func(t *trapped) (reply, func() reply) { return t.getname(), nil },
 	callGetsockname:  func(t *trapped) (reply, func() reply) { return t.getname(), nil },
 	callGetsockopt:   func(t *trapped) (reply, func() reply) { return t.getsockopt(), nil },
@@ -144,6 +149,8 @@ var handlers = [numCalls]handler{
 	callDup3:         func(t *trapped) (reply, func() reply) { return t.dup(), nil },
 	callFcntl:        func(t *trapped) (reply, func() reply) { return t.dup(), nil },
 	callFcntl64:      func(t *trapped) (reply, func() reply) { return t.dup(), nil },
+	callUnshare:      (*trapped).leaves,
+	callSetns:        (*trapped).leaves,
 	callEpollCreate:  func(t *trapped) (reply, func() reply) { return t.epollCreate(), nil },
 	callEpollCreate1: func(t *trapped) (reply, func() reply) { return t.epollCreate(), nil },
 }
@@ -194,8 +201,14 @@ func (s *supervisor) decide(a netip.Addr) (*table, Decision, Why) {
 
 // elsewhere reports whether the thread has left our network namespace. Then its
 // sockets are its own business.
-func (t *trapped) elsewhere() bool {
-	ns := netNamespace(t.tid)
+func (t *trapped) elsewhere(p *process) bool {
+	if p == nil {
+		var err error
+		if p, err = t.processes.of(t.tid); err != nil {
+			return true
+		}
+	}
+	ns := t.processes.namespaceOf(p)
 	return ns != 0 && ns != t.net
 }
 
@@ -207,19 +220,19 @@ type kind struct {
 }
 
 func (s *supervisor) inspect(fd int) (k kind, err error) {
-	if k.family, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
+	if k.family, err = getInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
 		return k, err
 	}
 	if k.family != unix.AF_INET && k.family != unix.AF_INET6 {
 		return k, nil
 	}
-	if k.typ, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil {
+	if k.typ, err = getInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil {
 		return k, err
 	}
-	if k.proto, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil {
+	if k.proto, err = getInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil {
 		return k, err
 	}
-	if k.cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE); err != nil {
+	if k.cookie, err = cookieOf(fd); err != nil {
 		return k, err
 	}
 	k.hidden = s.hidden != nil && k.typ == unix.SOCK_DGRAM && s.hidden.owns(fd)

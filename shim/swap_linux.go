@@ -50,7 +50,7 @@ func (t *trapped) toHidden(p *process, old int, k kind) error {
 }
 
 func (t *trapped) replace(p *process, old int, k kind, open func(flags int) (int, error)) error {
-	status, err := unix.FcntlInt(uintptr(old), unix.F_GETFL, 0)
+	status, err := fileStatus(old)
 	if err != nil {
 		return err
 	}
@@ -59,32 +59,9 @@ func (t *trapped) replace(p *process, old int, k kind, open func(flags int) (int
 		return err
 	}
 	defer unix.Close(s)
-	copySame(old, s, k.typ)
+	copyOptions(old, s, k.typ, k.family == unix.AF_INET)
 	if status&unix.O_ASYNC != 0 {
-		unix.FcntlInt(uintptr(s), unix.F_SETFL, status)
+		setFileStatus(s, status)
 	}
 	return t.swap(p, t.fd(0), old, s, k.cookie)
-}
-
-// copySame is copyOptions between sockets of one family.
-func copySame(from, to, typ int) {
-	fresh := defaults()[typ]
-	for _, o := range intOptions[typ] {
-		v, err := unix.GetsockoptInt(from, o.level, o.opt)
-		if was, known := fresh[o]; err != nil || !known || v == was {
-			continue
-		}
-		if o.opt == unix.SO_BINDTOIFINDEX && o.level == unix.SOL_SOCKET && v == 0 {
-			continue
-		}
-		if o.halve {
-			v /= 2
-		}
-		unix.SetsockoptInt(to, o.level, o.opt, v)
-	}
-	for _, opt := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
-		if v, err := unix.GetsockoptTimeval(from, unix.SOL_SOCKET, opt); err == nil && (v.Sec != 0 || v.Usec != 0) {
-			unix.SetsockoptTimeval(to, unix.SOL_SOCKET, opt, v)
-		}
-	}
 }

@@ -23,16 +23,31 @@ func (t *trapped) connect() (reply, func() reply) {
 			unix.Close(old)
 		}
 	}()
+	cookie, err := cookieOf(old)
+	if err != nil {
+		return proceed, nil // ENOTSOCK is the kernel's to say
+	}
+	r, is := t.sockets.get(cookie)
+	if is && r.early && !to.mapped {
+		if answer, done := t.connectEarly(old, p, cookie, to); done {
+			return t.patiently(old, answer)
+		}
+		// It is an AF_INET socket now.
+		if second, _, err := t.own(); err == nil {
+			unix.Close(old)
+			old = second
+		}
+		is = false
+	}
 	k, err := t.inspect(old)
 	if err != nil || k.family != unix.AF_INET && k.family != unix.AF_INET6 {
 		return proceed, nil
 	}
-	r, is := t.sockets.get(k.cookie)
 	if k.family == unix.AF_INET6 && !is && !to.mapped {
 		return proceed, nil // EAFNOSUPPORT is the kernel's to say
 	}
 	switch {
-	case t.elsewhere():
+	case t.elsewhere(p):
 		return proceed, nil
 	case k.hidden:
 		// The relay takes it anywhere. It cannot say at once that there is no way.
@@ -41,7 +56,7 @@ func (t *trapped) connect() (reply, func() reply) {
 		}
 		return proceed, nil
 	case is:
-		return t.again(old, k, r, to), nil
+		return t.patiently(old, t.again(old, k, r, to))
 	case k.typ != unix.SOCK_STREAM && k.typ != unix.SOCK_DGRAM, k.proto == unix.IPPROTO_ICMP, k.proto == unix.IPPROTO_ICMPV6:
 		return proceed, nil
 	}
@@ -54,14 +69,65 @@ func (t *trapped) connect() (reply, func() reply) {
 		return t.ipv4First(tab, old, p, k, to)
 	case d == Native:
 		return proceed, nil
-	case k.family == unix.AF_INET6 && k.typ == unix.SOCK_DGRAM && t.hidden != nil:
+	case k.family == unix.AF_INET6 && k.typ == unix.SOCK_DGRAM && t.hidden != nil && !t.served.contains(k.cookie):
 		// Its datagrams are to show ::ffff:a.b.c.d as their source.
 		if t.toHidden(p, old, k) != nil {
 			return proceed, nil
 		}
 		return proceed, nil
 	}
-	return t.translate(tab, old, p, k, to), nil
+	return t.patiently(old, t.translate(tab, old, p, k, to))
+}
+
+// connectEarly connects a socket that was made for NAT64. If it is not for that,
+// the socket becomes AF_INET, and done is false.
+func (t *trapped) connectEarly(fd int, p *process, cookie uint64, to name) (answer reply, done bool) {
+	tab, d, _ := t.decide(to.Addr())
+	switch {
+	case t.elsewhere(p):
+		return proceed, true
+	case d == NoPrefix:
+		return fail(unix.ENETUNREACH), true
+	case d == Native:
+		return proceed, t.toIPv4(p, fd, cookie) != nil
+	}
+	six, _ := tab.embed(to.Addr())
+	answer = t.start(fd, netip.AddrPortFrom(six, to.Port()))
+	if e := answer.errno; e != 0 && e != unix.EINPROGRESS {
+		if t.fallsBack(e, to.Addr(), tab) {
+			return proceed, t.toIPv4(p, fd, cookie) != nil
+		}
+		return answer, true // it may try again
+	}
+	t.sockets.set(cookie, replaced{peer: to.AddrPort})
+	return t.remember(answer, cookie), true
+}
+
+// patiently waits in the place of a program that has set a timeout
+// (SO_SNDTIMEO). Its own call would return EALREADY when that has passed.
+func (t *trapped) patiently(old int, r reply) (reply, func() reply) {
+	if !r.proceed {
+		return r, nil
+	}
+	v, err := sendTimeout(old)
+	if err != nil || v.Sec == 0 && v.Usec == 0 {
+		return r, nil
+	}
+	fd, _, err := t.own() // by now the socket that connects
+	if err != nil {
+		return r, nil
+	}
+	if connecting, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO); err != nil || connecting.State != unix.BPF_TCP_SYN_SENT {
+		unix.Close(fd)
+		return r, nil
+	}
+	return r, func() reply {
+		defer unix.Close(fd)
+		if !settled(fd, time.Duration(v.Nano())) {
+			return fail(unix.EINPROGRESS)
+		}
+		return proceed // the kernel says how it has ended
+	}
 }
 
 // again is connect on a socket that has been replaced: the program continues,
@@ -102,17 +168,17 @@ func (t *trapped) remember(r reply, cookie uint64) reply {
 // does: the kernel does not look at the address a second time, and timeouts and
 // signals are as always.
 func (t *trapped) start(fd int, to netip.AddrPort) reply {
-	status, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	status, err := fileStatus(fd)
 	if err != nil {
 		return fail(err)
 	}
 	blocking := status&unix.O_NONBLOCK == 0
 	if blocking {
-		unix.FcntlInt(uintptr(fd), unix.F_SETFL, status|unix.O_NONBLOCK)
+		setFileStatus(fd, status|unix.O_NONBLOCK)
 	}
-	err = unix.Connect(fd, sockaddr(to))
+	err = connectTo(fd, to)
 	if blocking {
-		unix.FcntlInt(uintptr(fd), unix.F_SETFL, status)
+		setFileStatus(fd, status)
 	}
 	switch {
 	case err == nil:
@@ -131,19 +197,17 @@ func (t *trapped) fresh(old int, k kind) (s int, local netip.Addr, err error) {
 	if err != nil {
 		return -1, local, err
 	}
-	copyOptions(old, s, k.typ)
-	if sa, err := unix.Getsockname(old); err == nil {
-		if was := addrPort(sa); was.IsValid() {
-			if a := was.Addr().Unmap(); a.Is4() && !a.IsUnspecified() {
-				local = a
-			}
-			if was.Port() != 0 {
-				// Beside the IPv4 socket, which has the port until it is closed.
-				unix.SetsockoptInt(s, unix.SOL_IPV6, unix.IPV6_V6ONLY, 1)
-				if err := unix.Bind(s, &unix.SockaddrInet6{Port: int(was.Port())}); err != nil {
-					unix.Close(s)
-					return -1, local, err
-				}
+	copyOptions(old, s, k.typ, false)
+	if was, err := localName(old); err == nil && was.IsValid() {
+		if a := was.Addr().Unmap(); a.Is4() && !a.IsUnspecified() {
+			local = a
+		}
+		if was.Port() != 0 {
+			// Beside the IPv4 socket, which has the port until it is closed.
+			setInt(s, unix.SOL_IPV6, unix.IPV6_V6ONLY, 1)
+			if err := unix.Bind(s, &unix.SockaddrInet6{Port: int(was.Port())}); err != nil {
+				unix.Close(s)
+				return -1, local, err
 			}
 		}
 	}
@@ -167,7 +231,7 @@ func (t *trapped) translate(tab *table, old int, p *process, k kind, to name) re
 		}
 		return t.remember(answer, k.cookie)
 	}
-	status, err := unix.FcntlInt(uintptr(old), unix.F_GETFL, 0)
+	status, err := fileStatus(old)
 	if err != nil {
 		return fail(err)
 	}
@@ -177,7 +241,7 @@ func (t *trapped) translate(tab *table, old int, p *process, k kind, to name) re
 	}
 	defer unix.Close(s)
 	r.local = local
-	err = unix.Connect(s, sockaddr(dest))
+	err = connectTo(s, dest)
 	if e, _ := err.(unix.Errno); err != nil && err != unix.EINPROGRESS {
 		if t.fallsBack(e, to.Addr(), tab) {
 			return proceed
@@ -185,9 +249,9 @@ func (t *trapped) translate(tab *table, old int, p *process, k kind, to name) re
 		return fail(err)
 	}
 	if status&^unix.O_ACCMODE != unix.O_NONBLOCK {
-		unix.FcntlInt(uintptr(s), unix.F_SETFL, status)
+		setFileStatus(s, status)
 	}
-	cookie, cerr := unix.GetsockoptUint64(s, unix.SOL_SOCKET, unix.SO_COOKIE)
+	cookie, cerr := cookieOf(s)
 	if cerr != nil {
 		return fail(cerr)
 	}
@@ -206,12 +270,8 @@ func (t *trapped) translate(tab *table, old int, p *process, k kind, to name) re
 
 // bound reports whether an AF_INET6 socket has a port, or an address of IPv4.
 func bound(fd int) bool {
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		return false
-	}
-	was := addrPort(sa)
-	return was.Addr().Is4In6() && !was.Addr().Unmap().IsUnspecified()
+	was, err := localName(fd)
+	return err == nil && was.Addr().Is4In6() && !was.Addr().Unmap().IsUnspecified()
 }
 
 // fallsBack reports whether IPv4 is to be used as IPv6 has no way, and
@@ -236,7 +296,7 @@ const firstTimeout = 5 * time.Second
 
 // ipv4First tries IPv4. It takes over old.
 func (t *trapped) ipv4First(tab *table, old int, p *process, k kind, to name) (reply, func() reply) {
-	status, err := unix.FcntlInt(uintptr(old), unix.F_GETFL, 0)
+	status, err := fileStatus(old)
 	if err != nil {
 		unix.Close(old)
 		return fail(err), nil
@@ -247,7 +307,7 @@ func (t *trapped) ipv4First(tab *table, old int, p *process, k kind, to name) (r
 	}
 	if status&unix.O_NONBLOCK != 0 {
 		// The program does not wait: what comes of it counts for the next time.
-		err := unix.Connect(old, sockaddr(dest))
+		err := connectTo(old, dest)
 		if err == unix.EINPROGRESS {
 			go func() {
 				defer unix.Close(old)
@@ -297,24 +357,29 @@ func (s *supervisor) judge(tab *table, a netip.Addr, e unix.Errno) bool {
 
 // connected waits for a connection and returns its error.
 func connected(fd int, limit time.Duration) unix.Errno {
+	if !settled(fd, limit) {
+		return unix.ETIMEDOUT
+	}
+	e, err := getInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return unix.EIO
+	}
+	return unix.Errno(e)
+}
+
+// settled waits until a connection is made or has failed.
+func settled(fd int, limit time.Duration) bool {
 	end := time.Now().Add(limit)
 	for {
 		left := time.Until(end)
 		if left <= 0 {
-			return unix.ETIMEDOUT
+			return false
 		}
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-		n, err := unix.Poll(p, int(left/time.Millisecond)+1)
+		n, err := unix.Poll(p, int(min(left, time.Hour)/time.Millisecond)+1)
 		if err == unix.EINTR || err == nil && n == 0 {
 			continue
 		}
-		if err != nil {
-			return unix.EIO
-		}
-		e, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
-		if err != nil {
-			return unix.EIO
-		}
-		return unix.Errno(e)
+		return true
 	}
 }

@@ -10,11 +10,11 @@ func (t *trapped) dup() reply {
 		return proceed
 	}
 	defer unix.Close(fd)
-	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	family, err := getInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	if err != nil || family != unix.AF_INET && family != unix.AF_INET6 {
 		return proceed
 	}
-	if cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE); err == nil {
+	if cookie, err := cookieOf(fd); err == nil {
 		t.copied.add(cookie)
 	}
 	return proceed
@@ -24,4 +24,10 @@ func (t *trapped) dup() reply {
 func (t *trapped) epollCreate() reply {
 	t.processes.epollCreated(t.tid)
 	return proceed
+}
+
+// leaves notes that the thread may be about to leave our network namespace.
+func (t *trapped) leaves() (reply, func() reply) {
+	t.processes.namespaceChanges(t.tid)
+	return proceed, nil
 }

@@ -18,23 +18,25 @@ var plainRequests = map[uint64]bool{
 	unix.SIOCGIFHWADDR: true, unix.SIOCGIFINDEX: true, unix.SIOCGIFTXQLEN: true,
 }
 
-// ioctl makes a socket of the hidden namespace show the host's interfaces.
+// ioctl makes a socket that is not what it seems show the host's interfaces.
 func (t *trapped) ioctl() reply {
-	if t.hidden == nil {
-		return proceed
-	}
-	old, p, err := t.own()
+	old, _, err := t.own()
 	if err != nil {
 		return proceed
 	}
 	defer unix.Close(old)
 	k, err := t.inspect(old)
-	if err != nil || !k.hidden {
+	if err != nil {
+		return proceed
+	}
+	if r, ok := t.sockets.get(k.cookie); !k.hidden && !ok {
+		return proceed
+	} else if ok && r.mapped {
 		return proceed
 	}
 	request := t.args[1] & 0xffffffff
 	if !plainRequests[request] || !t.abi.wide {
-		t.toHost(p, old, k)
+		t.backToHost()
 		return proceed
 	}
 	var ifreq [sizeofIfreq]byte

@@ -18,7 +18,7 @@ func (t *trapped) getname() reply {
 		return proceed
 	}
 	defer unix.Close(fd)
-	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	cookie, err := cookieOf(fd)
 	if err != nil {
 		return proceed
 	}
@@ -27,6 +27,12 @@ func (t *trapped) getname() reply {
 		return proceed
 	}
 	n := name{r.peer, r.mapped}
+	if r.early {
+		if t.call == callGetpeername {
+			return fail(unix.ENOTCONN)
+		}
+		return t.putName(t.args[1], t.args[2], name{AddrPort: netip.AddrPortFrom(netip.IPv4Unspecified(), 0)})
+	}
 	if t.call == callGetpeername {
 		if _, err := unix.Getpeername(fd); err != nil && !hasReceived(fd) {
 			return fail(err)

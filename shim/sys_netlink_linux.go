@@ -29,14 +29,14 @@ func (t *trapped) addresses() reply {
 		return proceed
 	}
 	defer unix.Close(old)
-	if family, err := unix.GetsockoptInt(old, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil || family != unix.AF_NETLINK {
+	if family, err := getInt(old, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil || family != unix.AF_NETLINK {
 		return proceed
 	}
-	cookie, err := unix.GetsockoptUint64(old, unix.SOL_SOCKET, unix.SO_COOKIE)
+	cookie, err := cookieOf(old)
 	if err != nil || t.asked.add(cookie) || t.hidden == nil {
 		return proceed
 	}
-	if t.args[2] != sizeofAddressRequest || t.elsewhere() {
+	if t.args[2] != sizeofAddressRequest || t.elsewhere(nil) {
 		return proceed
 	}
 	b := make([]byte, sizeofAddressRequest)

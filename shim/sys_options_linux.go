@@ -17,7 +17,7 @@ func (t *trapped) getsockopt() reply {
 		return proceed
 	}
 	defer unix.Close(fd)
-	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	cookie, err := cookieOf(fd)
 	if err != nil {
 		return proceed
 	}
@@ -69,7 +69,7 @@ func (t *trapped) setsockopt() reply {
 		return proceed
 	}
 	defer unix.Close(fd)
-	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	cookie, err := cookieOf(fd)
 	if err != nil {
 		return proceed
 	}
@@ -77,7 +77,7 @@ func (t *trapped) setsockopt() reply {
 		return proceed
 	}
 	if v, ok := t.intAt(t.args[3], t.args[4]); ok {
-		unix.SetsockoptInt(fd, unix.SOL_IPV6, to, v)
+		setInt(fd, unix.SOL_IPV6, to, v)
 	}
 	return proceed
 }

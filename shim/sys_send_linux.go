@@ -142,17 +142,21 @@ func (t *trapped) fastOpen(to name, flags int, data func() ([]byte, error)) repl
 	}
 	defer unix.Close(old)
 	k, err := t.inspect(old)
-	if err != nil || k.typ != unix.SOCK_STREAM || k.family == unix.AF_INET6 && !to.mapped || t.elsewhere() {
+	if err != nil || k.typ != unix.SOCK_STREAM || t.elsewhere(p) {
 		return proceed
 	}
-	if _, ok := t.sockets.get(k.cookie); ok {
-		return proceed // it is connecting
+	was, is := t.sockets.get(k.cookie)
+	if is && !was.early || !is && k.family == unix.AF_INET6 && !to.mapped {
+		return proceed // it is connecting, or has nothing to do with IPv4
 	}
 	tab, d, _ := t.decide(to.Addr())
 	switch d {
 	case NoPrefix:
 		return fail(unix.ENETUNREACH)
 	case Native:
+		if is {
+			t.toIPv4(p, old, k.cookie)
+		}
 		return proceed
 	}
 	six, _ := tab.embed(to.Addr())
@@ -160,29 +164,36 @@ func (t *trapped) fastOpen(to name, flags int, data func() ([]byte, error)) repl
 	if err != nil {
 		return fail(unix.EFAULT)
 	}
-	status, err := unix.FcntlInt(uintptr(old), unix.F_GETFL, 0)
+	status, err := fileStatus(old)
 	if err != nil {
 		return fail(err)
 	}
-	s, local, err := t.fresh(old, k)
-	if err != nil {
-		return fail(err)
+	s, local := old, netip.Addr{}
+	if !is {
+		if s, local, err = t.fresh(old, k); err != nil {
+			return fail(err)
+		}
+		defer unix.Close(s)
 	}
-	defer unix.Close(s)
 	n, err := unix.SendmsgN(s, b, nil, sockaddr(netip.AddrPortFrom(six, to.Port())), msgFastOpen|unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 	if e, _ := err.(unix.Errno); err != nil && err != unix.EINPROGRESS {
 		if t.fallsBack(e, to.Addr(), tab) {
+			if is {
+				t.toIPv4(p, old, k.cookie)
+			}
 			return proceed
 		}
 		return fail(err)
 	}
-	unix.FcntlInt(uintptr(s), unix.F_SETFL, status)
-	cookie, cerr := unix.GetsockoptUint64(s, unix.SOL_SOCKET, unix.SO_COOKIE)
+	if !is {
+		setFileStatus(s, status)
+	}
+	cookie, cerr := cookieOf(s)
 	if cerr != nil {
 		return fail(cerr)
 	}
 	t.sockets.set(cookie, replaced{peer: to.AddrPort, local: local, mapped: to.mapped})
-	if t.swap(p, t.fd(0), old, s, k.cookie) != nil {
+	if !is && t.swap(p, t.fd(0), old, s, k.cookie) != nil {
 		return proceed
 	}
 	switch {
@@ -207,19 +218,13 @@ func (t *trapped) mappedDatagram() {
 	}
 	defer unix.Close(old)
 	k, err := t.inspect(old)
-	if err != nil || k.hidden || k.family != unix.AF_INET6 || k.typ != unix.SOCK_DGRAM || k.proto != unix.IPPROTO_UDP || t.elsewhere() {
+	if err != nil || k.hidden || k.family != unix.AF_INET6 || k.typ != unix.SOCK_DGRAM || k.proto != unix.IPPROTO_UDP || t.elsewhere(nil) {
 		return
 	}
-	if sa, err := unix.Getsockname(old); err != nil || named(sa) {
+	if a, err := localName(old); err != nil || t.served.contains(k.cookie) || a.IsValid() && !a.Addr().Unmap().IsUnspecified() {
 		return // it is to be reached here
 	}
 	if _, d, _ := t.decide(to.Addr()); d == Translate {
 		t.toHidden(p, old, k)
 	}
-}
-
-// named reports whether a socket is bound to an address.
-func named(sa unix.Sockaddr) bool {
-	a := addrPort(sa)
-	return a.IsValid() && !a.Addr().IsUnspecified() && !a.Addr().Unmap().IsUnspecified()
 }

@@ -28,7 +28,7 @@ func (o *options) explained(w io.Writer, p shim.Policy, m shim.Method) error {
 	switch {
 	case e.Route.PREF64.IsValid() && e.Route.Network != shim.Everything:
 		fmt.Fprintf(w, "  PREF64     %s, by [[shim.route]] for %s\n", e.Route.PREF64, e.Route.Network)
-	case e.Route.Network.IsValid() && e.Route.Network != shim.Everything:
+	case e.Route.Network.IsValid() && !e.Route.PREF64.IsValid():
 		fmt.Fprintf(w, "  PREF64     none, by [[shim.route]] for %s\n", e.Route.Network)
 	case prefixErr != nil:
 		fmt.Fprintf(w, "  PREF64     none: %v\n", prefixErr)

@@ -47,6 +47,9 @@ func (o *options) choosePrefix(ctx context.Context, p *shim.Policy, tell func(st
 		return fmt.Sprintf("%s, by -pref64", o.pref64), false, nil
 	}
 	if i := slices.IndexFunc(p.Routes, func(r shim.Route) bool { return r.Network == shim.Everything }); i >= 0 {
+		if !p.Routes[i].PREF64.IsValid() {
+			return "of the configured networks only", false, nil
+		}
 		return fmt.Sprintf("%s, by the configuration", p.Routes[i].PREF64), false, nil
 	}
 	if found, ok := askDaemon(ctx); ok {

@@ -1,0 +1,497 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"tnat64d/internal/lab"
+)
+
+// The shim tests run `tnat64 COMMAND` as an ordinary user on an IPv6-only
+// laptop without tnat64d: real programs, which must behave as on a host with
+// IPv4, and a C program for the system calls that none of them makes.
+
+var _ = addAct("shim-go", func(args []string) (string, error) {
+	c, err := net.Dial("tcp4", args[0])
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	if _, err := fmt.Fprint(c, "GET / HTTP/1.0\r\n\r\n"); err != nil {
+		return "", err
+	}
+	page, err := io.ReadAll(c)
+	return fmt.Sprintf("%s peer %s", page, c.RemoteAddr()), err
+})
+
+// shimWorld is a lab whose laptop has no tnat64d.
+type shimWorld struct {
+	*lab.Lab
+	t     *testing.T
+	flags []string // of tnat64
+	env   []string
+}
+
+const shimTimeout = 60 * time.Second
+
+func newShimWorld(t *testing.T, o lab.Options, flags ...string) *shimWorld {
+	t.Helper()
+	needRoot(t)
+	ctx, cancel := context.WithTimeout(t.Context(), buildTimeout)
+	defer cancel()
+	l, err := lab.New(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Errorf("close the lab: %v", err)
+		}
+	})
+	if err := l.Laptop.Sysctl("net.ipv4.ping_group_range", "0 2147483647"); err != nil {
+		t.Fatal(err)
+	}
+	if flags == nil {
+		flags = []string{"-pref64", l.PREF64().String()}
+	}
+	return &shimWorld{Lab: l, t: t, flags: flags}
+}
+
+// user prepares a command of an ordinary user.
+func (w *shimWorld) user(ctx context.Context, args ...string) *lab.Cmd {
+	cmd := w.Laptop.Command(ctx, args[0], args[1:]...)
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+	cmd.Dir = "/"
+	cmd.Env = append(append(os.Environ(), "LC_ALL=C", "HOME=/nonexistent", "XDG_CONFIG_HOME="), w.env...)
+	return cmd
+}
+
+// shim prepares `tnat64 FLAGS args...` for an ordinary user.
+func (w *shimWorld) shim(ctx context.Context, args ...string) *lab.Cmd {
+	w.t.Helper()
+	return w.user(ctx, append(append([]string{built(w.t, "tnat64")}, w.flags...), args...)...)
+}
+
+// try runs a command by the shim and returns what it printed and its exit status.
+func (w *shimWorld) try(t *testing.T, args ...string) (string, int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), shimTimeout)
+	defer cancel()
+	out, err := w.shim(ctx, args...).CombinedOutput()
+	status := 0
+	if err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			t.Fatalf("%q: %v\n%s", args, err, out)
+		}
+		status = exit.ExitCode()
+	}
+	return string(out), status
+}
+
+// run is try for what must succeed.
+func (w *shimWorld) run(t *testing.T, args ...string) string {
+	t.Helper()
+	out, status := w.try(t, args...)
+	if status != 0 {
+		t.Fatalf("%q: exit status %d\n%s", args, status, out)
+	}
+	return out
+}
+
+// callsProgram is the built testdata/shim/calls.c, linked statically.
+var callsProgram = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(binaries.dir, "calls")
+	out, err := exec.Command("gcc", "-O1", "-w", "-static", "-pthread", "-o", path, "testdata/shim/calls.c").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, out)
+	}
+	return path, err
+})
+
+func calls(t *testing.T) string {
+	t.Helper()
+	needProgram(t, "gcc")
+	path, err := callsProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// onServer runs a program of the server until the test ends.
+func (w *shimWorld) onServer(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := w.Server.Command(t.Context(), args[0], args[1:]...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+}
+
+// programs are what must work, each with what it must print.
+var shimPrograms = []struct {
+	name    string
+	needs   string
+	command func(w *shimWorld, t *testing.T) []string
+	wants   []string
+}{
+	{"curl", "curl", runs("curl", "-sS", "--noproxy", "*", "-m", "20", "http://"+server+"/"), []string{lab.Greeting}},
+	{"curl by name with AI_ADDRCONFIG", "curl", runs("curl", "-sS", "--noproxy", "*", "-m", "20", "--resolve", "v4.example:80:"+server, "http://v4.example/"), []string{lab.Greeting}},
+	{"wget", "wget", runs("wget", "--no-proxy", "-T", "20", "-t", "1", "-qO-", "http://"+server+"/"), []string{lab.Greeting}},
+	{"ssh", "ssh", runs("sh", "-c", "timeout 15 ssh -v -F none -o BatchMode=yes -o ConnectTimeout=20 -p 7 "+server+" true 2>&1 | grep -E 'established|remote software'"), []string{"Connection established"}},
+	{"git", "git", runs("git", "ls-remote", "git://"+server+":9418/repo"), []string{"HEAD"}},
+	{"python3 socket", "python3", python(`
+s=socket.create_connection((S,7),20);s.sendall(b'hello');print(s.recv(9),s.getpeername(),s.getsockname()[0],s.family)
+print(socket.getaddrinfo(S,80,0,1,0,socket.AI_ADDRCONFIG)[0][4])`), []string{"b'hello' ('198.51.100.7', 7)", "2\n", "('198.51.100.7', 80)"}},
+	{"python3 asyncio", "python3", python(`
+import asyncio
+async def main():
+    r,w=await asyncio.open_connection(S,80);w.write(b'GET / HTTP/1.0\r\n\r\n');print(await r.read())
+    class P(asyncio.DatagramProtocol):
+        def connection_made(self,t): t.sendto(b'ping',(S,7))
+        def datagram_received(self,d,a): print(d,a);f.set_result(1)
+    f=asyncio.get_running_loop().create_future()
+    await asyncio.get_running_loop().create_datagram_endpoint(P,local_addr=('0.0.0.0',0))
+    await asyncio.wait_for(f,20)
+asyncio.run(main())`), []string{lab.Greeting, "b'ping' ('198.51.100.7', 7)"}},
+	{"python3 UDP, two servers on one socket", "python3", python(`
+s=socket.socket(2,2);s.settimeout(20)
+s.sendto(b'a',(S,7));print(s.recvfrom(9));s.sendto(b'b',(S,1007));print(s.recvfrom(9),s.getsockname()[1]>0)
+s.connect((S,7));s.send(b'c');print(s.recvfrom(9),s.getpeername())`), []string{"(b'a', ('198.51.100.7', 7))", "(b'b', ('198.51.100.7', 1007)) True", "(b'c', ('198.51.100.7', 7)) ('198.51.100.7', 7)"}},
+	{"static Go program", "", func(w *shimWorld, t *testing.T) []string {
+		return []string{actorPath(t), actCommand, "shim-go", server + ":80"}
+	}, []string{lab.Greeting, "peer 198.51.100.7:80"}},
+	{"static 32-bit Go program", "", func(w *shimWorld, t *testing.T) []string { return []string{static386(t), server} },
+		[]string{lab.Greeting, "peer 198.51.100.7:80", "datagram from 198.51.100.7:7"}},
+	{"node", "node", runs("node", "-e", `require('http').get('http://198.51.100.7/',r=>r.on('data',d=>process.stdout.write(d)));
+const u=require('dgram').createSocket('udp4');u.on('message',(m,r)=>{console.log(m.toString(),r.address,r.port);u.close()});u.send('hi',7,'198.51.100.7')`),
+		[]string{lab.Greeting, "hi 198.51.100.7 7"}},
+	{"java", "java", func(w *shimWorld, t *testing.T) []string {
+		path, err := filepath.Abs("testdata/shim/Fetch.java")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []string{"java", "-Xshare:auto", readable(t, path), server}
+	}, []string{lab.Greeting, "datagram from /198.51.100.7:7"}},
+	{"dig over UDP", "dig", runs("dig", "+short", "+tries=2", "+time=10", "@"+server, "server.example", "A"), []string{server}},
+	{"dig over TCP", "dig", runs("dig", "+tcp", "+short", "+tries=1", "+time=20", "@"+server, "server.example", "A"), []string{server}},
+	{"ping", "ping", runs("ping", "-n", "-c", "2", "-i", "0.2", "-W", "20", server), []string{"from 198.51.100.7", "2 received"}},
+	{"traceroute", "traceroute", runs("traceroute", "-n", "-q", "1", "-w", "5", "-m", "6", server), []string{"192.0.0.8", "198.51.100.7"}},
+	{"iperf3 TCP", "iperf3", runs("iperf3", "-c", server, "-t", "1"), []string{"iperf Done"}},
+	{"iperf3 TCP down, four streams", "iperf3", runs("iperf3", "-c", server, "-t", "1", "-R", "-P", "4"), []string{"iperf Done"}},
+	{"iperf3 UDP", "iperf3", runs("iperf3", "-c", server, "-u", "-b", "5M", "-t", "1"), []string{"iperf Done"}},
+	{"iperf3 UDP down", "iperf3", runs("iperf3", "-c", server, "-u", "-b", "5M", "-t", "1", "-R"), []string{"iperf Done"}},
+	{"shell with jobs", "", runs("sh", "-c", "for i in 1 2 3 4; do curl -sS --noproxy '*' -m 20 http://198.51.100.7/ & done; wait; echo all"), []string{"all"}},
+	{"make -j", "make", runs("sh", "-c", "printf 'all: 1 2 3 4 5 6\\n1 2 3 4 5 6:\\n\\t@curl -sS --noproxy \"*\" -m 20 http://198.51.100.7/ >/dev/null && echo done $@\\n' | make -j 4 -f -"), []string{"done 1", "done 6"}},
+	{"TCP to 127.0.0.1", "python3", python(`
+l=socket.create_server(('127.0.0.1',0));c=socket.create_connection(l.getsockname());a,p=l.accept()
+print(c.getpeername()[0],p[0],c.getsockname()==p)`), []string{"127.0.0.1 127.0.0.1 True"}},
+	{"UDP to 127.0.0.1", "python3", python(`
+l=socket.socket(2,2);l.bind(('127.0.0.1',0));c=socket.socket(2,2);c.settimeout(20);c.sendto(b'x',l.getsockname())
+d,a=l.recvfrom(9);l.sendto(b'y',a);print(c.recvfrom(9)==(b'y',l.getsockname()))`), []string{"True"}},
+	{"multicast", "python3", python(`
+r=socket.socket(2,2);r.setsockopt(1,2,1);r.bind(('',5555));r.setsockopt(0,35,socket.inet_aton('239.1.2.3')+socket.inet_aton('127.0.0.1'));r.settimeout(20)
+s=socket.socket(2,2);s.setsockopt(0,32,socket.inet_aton('127.0.0.1'));s.sendto(b'all',('239.1.2.3',5555));print(r.recv(9))`), []string{"b'all'"}},
+	{"SO_DOMAIN and options of a socket that listens", "python3", python(`
+s=socket.socket();s.setsockopt(1,2,1);s.setsockopt(6,4,44);print(s.getsockopt(1,39),s.getsockname());s.bind(('0.0.0.0',0));s.listen()
+print(s.getsockopt(1,39),s.getsockopt(1,2),s.getsockopt(6,4),s.getsockname()[0])
+p=socket.socket();p.listen();print(p.getsockname()[0])`), []string{"2 ('0.0.0.0', 0)", "2 1 44 0.0.0.0", "\n0.0.0.0\n"}},
+}
+
+func runs(args ...string) func(*shimWorld, *testing.T) []string {
+	return func(*shimWorld, *testing.T) []string { return args }
+}
+
+func python(code string) func(*shimWorld, *testing.T) []string {
+	return runs("python3", "-c", "import socket\nS='"+server+"'\n"+strings.TrimPrefix(code, "\n"))
+}
+
+// readable returns a copy of a file that everybody may read.
+func readable(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := filepath.Join(binaries.dir, filepath.Base(path))
+	if err := os.WriteFile(to, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// static386 builds a program that calls the kernel as 32-bit programs do.
+func static386(t *testing.T) string {
+	t.Helper()
+	// An ELF file that ends at once shows whether the kernel runs such programs:
+	// mov $1, %eax; xor %ebx, %ebx; int $0x80.
+	probe := filepath.Join(binaries.dir, "probe386")
+	elf := []byte("\x7fELF\x01\x01\x01" + strings.Repeat("\x00", 9) +
+		"\x02\x00\x03\x00\x01\x00\x00\x00\x54\x80\x04\x08\x34\x00\x00\x00" + strings.Repeat("\x00", 8) +
+		"\x34\x00\x20\x00\x01\x00\x00\x00\x00\x00\x00\x00" +
+		"\x01\x00\x00\x00\x00\x00\x00\x00\x00\x80\x04\x08\x00\x80\x04\x08\x5d\x00\x00\x00\x5d\x00\x00\x00\x05\x00\x00\x00\x00\x10\x00\x00" +
+		"\xb8\x01\x00\x00\x00\x31\xdb\xcd\x80")
+	if err := os.WriteFile(probe, elf, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := exec.Command(probe).Run(); err != nil {
+		t.Skipf("the kernel runs no 32-bit programs: %v", err)
+	}
+	path := filepath.Join(binaries.dir, "static386")
+	cmd := exec.Command("go", "build", "-o", path, "./testdata/shim/static386")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=386")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return path
+}
+
+// TestShimPrograms runs everyday programs.
+func TestShimPrograms(t *testing.T) {
+	t.Parallel()
+	w := newShimWorld(t, lab.Options{})
+	repo := t.TempDir()
+	for _, args := range [][]string{
+		{"git", "init", "-q", repo + "/repo"},
+		{"git", "-C", repo + "/repo", "-c", "user.name=x", "-c", "user.email=x@example.com", "commit", "-q", "--allow-empty", "-m", "x"},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Logf("%q: %v %s", args, err, out)
+		}
+	}
+	if _, err := exec.LookPath("git"); err == nil {
+		w.onServer(t, "git", "daemon", "--reuseaddr", "--export-all", "--base-path="+repo, "--listen="+server, repo)
+	}
+	if _, err := exec.LookPath("iperf3"); err == nil {
+		w.onServer(t, "iperf3", "-s", "-B", server)
+	}
+	for _, p := range shimPrograms {
+		t.Run(p.name, func(t *testing.T) {
+			if p.needs != "" {
+				if _, err := exec.LookPath(p.needs); err != nil {
+					t.Skipf("needs the program %q", p.needs)
+				}
+			}
+			args := p.command(w, t)
+			wants(t, w.run(t, args...), p.wants...)
+		})
+	}
+}
+
+// TestShimCalls makes the system calls that programs have trouble with.
+func TestShimCalls(t *testing.T) {
+	t.Parallel()
+	w := newShimWorld(t, lab.Options{})
+	for _, h := range []*lab.Host{w.Laptop, w.Server} {
+		if err := h.Sysctl("net.ipv4.tcp_fastopen", "3"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := calls(t)
+	for _, name := range []string{"names", "epoll", "nonblocking", "dup", "options", "bound-port", "fast-open", "mmsg", "mapped", "io_uring", "device", "storm", "wild", "forks"} {
+		t.Run(name, func(t *testing.T) { wants(t, w.run(t, c, name, server), name+" right") })
+	}
+	for _, name := range []string{"refused", "udp-refused"} {
+		t.Run(name, func(t *testing.T) { wants(t, w.run(t, c, name, server, "9"), name+" right") })
+	}
+	for _, name := range []string{"timed-out", "interrupted"} { // nobody answers there
+		t.Run(name, func(t *testing.T) { wants(t, w.run(t, c, name, deadIPv4, "9"), name+" right") })
+	}
+}
+
+// deadIPv4 is an address of the server's network that nobody has.
+const deadIPv4 = "198.51.100.99"
+
+// TestShimConnections makes ten thousand connections.
+func TestShimConnections(t *testing.T) {
+	t.Parallel()
+	w := newShimWorld(t, lab.Options{})
+	n := "many"
+	if testing.Short() {
+		t.Skip("takes long")
+	}
+	wants(t, w.run(t, calls(t), n, server, "80"), "many right")
+}
+
+// TestShimEnd looks at how commands end, and what outlives them.
+func TestShimEnd(t *testing.T) {
+	t.Parallel()
+	w := newShimWorld(t, lab.Options{})
+	for _, c := range []struct {
+		args   []string
+		status int
+	}{
+		{[]string{"true"}, 0},
+		{[]string{"sh", "-c", "exit 7"}, 7},
+		{[]string{"sh", "-c", "kill -KILL $$"}, 137},
+		{[]string{"sh", "-c", "kill -TERM $$"}, 143},
+		{[]string{"no-such-program"}, 127},
+		{[]string{"/no/such/program"}, 127},
+		{[]string{"/etc/passwd"}, 126},
+		{[]string{"-no-such-flag"}, 125},
+		{nil, 125},
+	} {
+		if out, status := w.try(t, c.args...); status != c.status {
+			t.Errorf("%q: exit status %d, want %d\n%s", c.args, status, c.status, out)
+		}
+	}
+	t.Run("daemon", func(t *testing.T) {
+		dir, err := os.MkdirTemp(binaries.dir, "daemon")
+		if err == nil {
+			err = os.Chmod(dir, 0o777)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		witness := filepath.Join(dir, "witness")
+		w.run(t, "env", "WITNESS="+witness, calls(t), "daemon", server)
+		eventually(t, shimTimeout, func() error {
+			_, err := os.ReadFile(witness)
+			return err
+		})
+	})
+	t.Run("a signal to tnat64 reaches the command", func(t *testing.T) {
+		cmd := w.shim(t.Context(), "sh", "-c", "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.1; done")
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 6)
+		if _, err := io.ReadFull(out, b); err != nil {
+			t.Fatal(err)
+		}
+		cmd.Process.Signal(syscall.SIGTERM)
+		rest, _ := io.ReadAll(out)
+		err = cmd.Wait()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 3 || string(rest) != "caught\n" {
+			t.Errorf("%v, %q", err, rest)
+		}
+	})
+	t.Run("descriptors are inherited and not kept", func(t *testing.T) {
+		// The reader sees the end of the pipe though the supervisor lives on.
+		out := w.run(t, "sh", "-c", "(sleep 20 </dev/null >/dev/null 2>&1 3>&- 4>&- &) ; echo end")
+		wants(t, out, "end")
+	})
+}
+
+// TestShimPrefix looks at where the prefix comes from.
+func TestShimPrefix(t *testing.T) {
+	t.Parallel()
+	t.Run("router advertisement", func(t *testing.T) {
+		t.Parallel()
+		w := newShimWorld(t, lab.Options{}, "-v")
+		setResolvConf(t, w, "nameserver ::1\n")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { // routers cannot be asked without privilege
+			for ctx.Err() == nil {
+				w.Advertiser.SetAdvert(w.Advertiser.Advert())
+				time.Sleep(500 * time.Millisecond)
+			}
+		}()
+		out := w.run(t, "curl", "-sS", "--noproxy", "*", "-m", "20", "http://"+server+"/")
+		wants(t, out, "by router advertisement", lab.Greeting)
+	})
+	t.Run("DNS", func(t *testing.T) {
+		t.Parallel()
+		w := newShimWorld(t, lab.Options{DNS: &lab.DNS{}, NoPREF64: true}, "-v")
+		setResolvConf(t, w, "nameserver "+lab.RouterIPv6.String()+"\n")
+		out := w.run(t, "curl", "-sS", "--noproxy", "*", "-m", "20", "http://"+server+"/")
+		wants(t, out, "by DNS (ipv4only.arpa)", lab.Greeting)
+	})
+	t.Run("none", func(t *testing.T) {
+		t.Parallel()
+		w := newShimWorld(t, lab.Options{NoPREF64: true}, "-v")
+		setResolvConf(t, w, "nameserver ::1\n")
+		out, status := w.try(t, "true")
+		wants(t, out, "no PREF64 found", "hint: ")
+		if status != 125 {
+			t.Errorf("exit status %d", status)
+		}
+	})
+}
+
+func setResolvConf(t *testing.T, w *shimWorld, text string) {
+	t.Helper()
+	if err := w.SetResolvConf(w.Laptop, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestShimPolicy looks at what is not translated.
+func TestShimPolicy(t *testing.T) {
+	t.Parallel()
+	w := newShimWorld(t, lab.Options{})
+	config := filepath.Join(binaries.dir, "policy.toml")
+	text := fmt.Sprintf(`[shim]
+local = ["10.1.0.0/16"]
+[[shim.route]]
+network = "0.0.0.0/0"
+pref64 = "none"
+[[shim.route]]
+network = "198.51.100.0/24"
+pref64 = %q
+`, w.PREF64())
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w.flags = []string{"-config", config}
+	t.Run("a network with a prefix", func(t *testing.T) {
+		wants(t, w.run(t, "curl", "-sS", "--noproxy", "*", "-m", "20", "http://"+server+"/"), lab.Greeting)
+	})
+	connect := func(to string) []string {
+		return []string{"python3", "-c", "import socket\ntry: socket.create_connection(('" + to + "',9),20)\nexcept OSError as e: print(e)"}
+	}
+	t.Run("a network without", func(t *testing.T) {
+		wants(t, w.run(t, connect("192.0.2.200")...), "Network is unreachable", "tnat64: cannot reach 192.0.2.200: no PREF64 covers it")
+	})
+	t.Run("datagrams to a network without", func(t *testing.T) {
+		wants(t, w.run(t, "python3", "-c", "import socket\ns=socket.socket(2,2)\ntry: s.connect(('192.0.2.201',9))\nexcept OSError as e: print(e)"),
+			"Network is unreachable", "192.0.2.201")
+	})
+	t.Run("local", func(t *testing.T) {
+		wants(t, w.run(t, connect("10.1.2.3")...), "Network is unreachable")
+	})
+	t.Run("local with a route", func(t *testing.T) {
+		add := w.Laptop.Command(t.Context(), "ip", "addr", "add", "10.1.2.3/32", "dev", "lo")
+		if out, err := add.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		wants(t, w.run(t, "python3", "-c", `import socket
+l=socket.create_server(('10.1.2.3',0));c=socket.create_connection(l.getsockname());print(c.getpeername()[0])
+u=socket.socket(2,2);u.bind(('10.1.2.3',0));s=socket.socket(2,2);s.sendto(b'x',u.getsockname());print(u.recvfrom(9)[0])`), "10.1.2.3", "b'x'")
+	})
+	t.Run("explain", func(t *testing.T) {
+		wants(t, w.run(t, "-explain", server), server+": through NAT64, as "+lab.Synthesize(w.PREF64(), lab.ServerIPv4).String(), "by [[shim.route]] for 198.51.100.0/24", "method     sockets and a hidden network namespace")
+		wants(t, w.run(t, "-explain", "192.0.2.200"), "unreachable", "none, by [[shim.route]] for 0.0.0.0/0")
+		wants(t, w.run(t, "-explain", "10.1.9.9"), "over IPv4", "lists its network under local")
+		wants(t, w.run(t, "-explain", "127.0.0.1"), "loopback")
+	})
+}
+
+// TestShimIsTransparentWithIPv4 runs commands as they are where IPv4 has a route.
+func TestShimIsTransparentWithIPv4(t *testing.T) {
+	t.Parallel()
+	w := newShimWorld(t, lab.Options{NativeIPv4: true}, "-v")
+	out := w.run(t, "sh", "-c", "grep -E 'NoNewPrivs|Seccomp:' /proc/self/status; curl -sS --noproxy '*' -m 20 http://"+server+"/")
+	wants(t, out, "IPv4 has a default route", "you are "+lab.NativeLaptop.String(), "NoNewPrivs:\t0", "Seccomp:\t0")
+}
