@@ -176,7 +176,7 @@ func (h *fakeHost) AbortFlows(a netip.Addr) (int, error) {
 	return 1, h.do("ss -K src %s", a)
 }
 
-func (h *fakeHost) RouteState(netip.Addr) uint64 { return h.routeState }
+func (h *fakeHost) RouteState(netip.Prefix) uint64 { return h.routeState }
 
 func (h *fakeHost) Guard(link int, g Guarded) (Guard, error) {
 	h.guarded = g
@@ -263,7 +263,7 @@ func (s *fakeSteering) SetDropUnicastToMany(drop bool) error {
 	return s.h.do("steer drop unicast to many %v", drop)
 }
 
-func (s *fakeSteering) Follow(src, dst, via netip.Addr) error {
+func (s *fakeSteering) Follow(src netip.Addr, dst netip.Prefix, via netip.Addr) error {
 	follow := fmt.Sprintf("%s to %s", src, dst)
 	if via.IsValid() {
 		follow += " via " + via.String()

@@ -31,8 +31,8 @@ type Host interface {
 	// address a. Where the kernel does not tell nobody has.
 	Connected(a netip.Addr) bool
 	// RouteState returns a number that is another one when the host's routes
-	// to dst, or what they depend on, may have changed before it was observed.
-	RouteState(dst netip.Addr) uint64
+	// to dst or a part of it, or what they depend on, may have changed before it was observed.
+	RouteState(dst netip.Prefix) uint64
 }
 
 // Datapath makes the parts of a CLAT that die with the process.
@@ -94,7 +94,7 @@ type Steering interface {
 	// routes lead elsewhere (a second link, a VPN), and has them sent to the
 	// router via, if that is valid and a default router of the host. It is
 	// asked again when those may have changed.
-	Follow(src, dst, via netip.Addr) error
+	Follow(src netip.Addr, dst netip.Prefix, via netip.Addr) error
 	// Translate tells the kernel engine, if there is one, what is translated
 	// from now on. What it declines goes to the Engine, so that is told first.
 	Translate(c siit.Config) error

@@ -54,9 +54,11 @@ func (r realGuard) SetGuarded(g Guarded) error { return r.Guard.SetGuarded(steer
 
 type realSteering struct{ *steer.Steering }
 
-func (r realSteering) SetGuarded(g Guarded) error          { return r.Steering.SetGuarded(steer.Guarded(g)) }
-func (realSteering) Follow(src, dst, via netip.Addr) error { return nil }
-func (realSteering) Translate(siit.Config) error           { return nil }
+func (r realSteering) SetGuarded(g Guarded) error { return r.Steering.SetGuarded(steer.Guarded(g)) }
+func (realSteering) Follow(src netip.Addr, dst netip.Prefix, via netip.Addr) error {
+	return nil
+}
+func (realSteering) Translate(siit.Config) error { return nil }
 
 type noEngine struct{}
 

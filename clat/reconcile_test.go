@@ -385,7 +385,7 @@ func TestFollow(t *testing.T) {
 	b := newBench(t, wlan)
 	b.up()
 	b.expect(Up, ``)
-	const toWKP = first + " to 64:ff9b::1"
+	const toWKP = first + " to 64:ff9b::/96"
 	want := []string{toWKP}
 	check := func() {
 		t.Helper()
@@ -407,7 +407,7 @@ func TestFollow(t *testing.T) {
 	b.host.nodad = true
 	b.pass()
 	b.pass()
-	if n := len(b.host.follows); n < 4 || !strings.HasSuffix(b.host.follows[n-1], " to 2001:db8:64::1") {
+	if n := len(b.host.follows); n < 4 || !strings.HasSuffix(b.host.follows[n-1], " to 2001:db8:64::/96") {
 		t.Errorf("follows %q", b.host.follows)
 	}
 }

@@ -43,7 +43,7 @@ type routeMemory struct {
 	// Each change has a number. all is that of the last change of everything,
 	// and to those of what was last heard of routes to a destination.
 	serial, all uint64
-	to          map[netip.Addr]uint64
+	to          map[netip.Prefix]uint64
 }
 
 // recall returns the default routes if they are known.
@@ -74,14 +74,14 @@ func (m *routeMemory) remember(defaults []Route, all int) {
 		}
 		// Without a larger buffer everything counts as changed more often.
 		_ = s.SetReceiveBufferSize(memoryBuffer, true)
-		m.socket, m.to = s, map[netip.Addr]uint64{}
+		m.socket, m.to = s, map[netip.Prefix]uint64{}
 		m.forget()
 	}
 }
 
-// state returns a number that is another one when routes to dst, or what they
-// depend on, may have changed before the last recall.
-func (m *routeMemory) state(dst netip.Addr) uint64 {
+// state returns a number that is another one when routes to dst or a part of it,
+// or what they depend on, may have changed before the last recall.
+func (m *routeMemory) state(dst netip.Prefix) uint64 {
 	if m.socket == nil || time.Since(m.heard) < quiet {
 		m.serial++
 		return m.serial
@@ -147,7 +147,7 @@ func (m *routeMemory) hear(msg *syscall.NetlinkMessage) {
 		a, _ := netip.AddrFromSlice(at.Value)
 		p := netip.PrefixFrom(a, int(head.Dst_len))
 		for dst := range m.to {
-			if p.Contains(dst) {
+			if p.Overlaps(dst) {
 				m.serial++
 				m.to[dst] = m.serial
 			}
@@ -161,6 +161,6 @@ func (m *routeMemory) close() {
 	}
 }
 
-// RouteState returns a number that is another one when routes to dst, or what
-// they depend on, may have changed before the last Observe.
-func (k *Kernel) RouteState(dst netip.Addr) uint64 { return k.memory.state(dst) }
+// RouteState returns a number that is another one when routes to dst or a part of
+// it, or what they depend on, may have changed before the last Observe.
+func (k *Kernel) RouteState(dst netip.Prefix) uint64 { return k.memory.state(dst) }

@@ -116,7 +116,7 @@ func TestKernelRemembersRoutes(t *testing.T) {
 }
 
 func TestKernelRouteState(t *testing.T) {
-	dst := netip.MustParseAddr("64:ff9b::1")
+	dst := netip.MustParsePrefix("64:ff9b::/96")
 	few := enterNetns(t)
 	if last := few.RouteState(dst); few.RouteState(dst) == last {
 		t.Error("few routes: nobody listens, and they do not seem to change")
@@ -125,15 +125,15 @@ func TestKernelRouteState(t *testing.T) {
 
 func TestKernelRouteStateOfMany(t *testing.T) {
 	k, l := manyRoutesBench(t)
-	dst, other := netip.MustParseAddr("64:ff9b::1"), netip.MustParseAddr("2001:db8:64::1")
-	last := map[netip.Addr]uint64{dst: k.RouteState(dst), other: k.RouteState(other)}
-	check := func(what string, changed ...netip.Addr) {
+	dst, other := netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("2001:db8:64::/96")
+	last := map[netip.Prefix]uint64{dst: k.RouteState(dst), other: k.RouteState(other)}
+	check := func(what string, changed ...netip.Prefix) {
 		t.Helper()
 		observe(t, k)
 		k.memory.heard = time.Time{}
 		was := last
-		last = map[netip.Addr]uint64{dst: k.RouteState(dst), other: k.RouteState(other)}
-		want := map[netip.Addr]bool{}
+		last = map[netip.Prefix]uint64{dst: k.RouteState(dst), other: k.RouteState(other)}
+		want := map[netip.Prefix]bool{}
 		for _, a := range changed {
 			want[a] = true
 		}
@@ -155,6 +155,9 @@ func TestKernelRouteStateOfMany(t *testing.T) {
 	check("a route that fits", dst)
 	must(t, k.handle.RouteDel(r))
 	check("it goes", dst)
+	r.Dst = &net.IPNet{IP: net.ParseIP("64:ff9b::cb00:7100"), Mask: net.CIDRMask(120, 128)}
+	must(t, k.handle.RouteAdd(r))
+	check("a route to a part", dst)
 	must(t, k.handle.RouteAppend(defaultRoute(l, "2001:db8:1::4")))
 	check("a default route", dst, other)
 	rule := netlink.NewRule()

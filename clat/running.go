@@ -42,8 +42,10 @@ type running struct {
 // followed is for what the steering was last asked to follow the routes, and as
 // they were then.
 type followed struct {
-	src, dst, via netip.Addr
-	state         uint64
+	src   netip.Addr
+	dst   netip.Prefix
+	via   netip.Addr
+	state uint64
 }
 
 // mayStay reports whether what runs can become what is desired without
@@ -260,9 +262,9 @@ func (c *running) bringUpSteering(o Observed, want *CLAT) error {
 		}
 		c.toMany = uplink.DropUnicastToMany
 	}
-	// Any address behind the PLAT will do. Without a route to it nothing can
-	// be sent anyway, and the route will be a change to look at.
-	f := followed{src: want.IPv6, dst: want.PREF64.Prefix.Addr().Next(), via: want.PREF64.Router}
+	// Without a route to the PLAT nothing can be sent anyway, and the route will
+	// be a change to look at.
+	f := followed{src: want.IPv6, dst: want.PREF64.Prefix, via: want.PREF64.Router}
 	f.state = c.rec.host.RouteState(f.dst)
 	if c.follows == f {
 		return nil

@@ -88,7 +88,7 @@ func (t *eamTable) to6(v4 uint32, dst []byte) bool {
 
 // to4 finds and maps the IPv6 address in the first 16 bytes of a.
 func (t *eamTable) to4(a []byte) (uint32, bool) {
-	n := u128{binary.BigEndian.Uint64(a), binary.BigEndian.Uint64(a[8:])}
+	n := number(a)
 	i := t.by6.find(n)
 	if i < 0 {
 		return 0, false
@@ -205,3 +205,6 @@ func newColumn(entries []eamEntry, key func(*eamEntry) (u128, uint)) (c column, 
 
 // host returns a as a prefix that holds this address only.
 func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+// number returns the IPv6 address in the first 16 bytes of a.
+func number(a []byte) u128 { return u128{binary.BigEndian.Uint64(a), binary.BigEndian.Uint64(a[8:])} }

@@ -113,6 +113,9 @@ func (t *Translator) from4(s *Scratch, p Packet, turned bool) (Verdict, Reason) 
 		}
 		ttl--
 	}
+	if a := t.routes.action(addrs[16:]); a != RouteForward {
+		return t.rejected4(s, &h, &o, a)
+	}
 
 	switch h.proto {
 	case protoICMP:

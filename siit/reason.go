@@ -49,6 +49,11 @@ const (
 	ICMPErrorNotOurs
 	ICMPErrorMTUTooSmall
 
+	// A route of the host keeps the packet from leaving.
+	NoRoute
+	ProhibitedByRoute
+	BlackholeRoute
+
 	// NumReasons is the number of reasons, for arrays of counters.
 	NumReasons
 )
@@ -99,4 +104,8 @@ var reasons = [NumReasons]struct{ name, explanation string }{
 	ICMPErrorMalformed:          {"icmp-error-malformed", "The packet quoted in an ICMP error cannot be read."},
 	ICMPErrorNotOurs:            {"icmp-error-not-ours", "The packet quoted in an ICMP error did not pass through this translator."},
 	ICMPErrorMTUTooSmall:        {"icmp-error-mtu-too-small", "A Packet Too Big with an MTU below 1280, which every IPv6 node must ignore."},
+
+	NoRoute:           {"no-route", "A route of the host says that the IPv6 destination is unreachable."},
+	ProhibitedByRoute: {"prohibited-by-route", "A route of the host prohibits the IPv6 destination."},
+	BlackholeRoute:    {"blackhole-route", "A route of the host discards packets to the IPv6 destination."},
 }

@@ -10,6 +10,7 @@ import (
 // number of goroutines at once, each with its own Scratch.
 type Translator struct {
 	m                mapping
+	routes           routeTable
 	mtu6, mtu4       int
 	limit6           int // size that DF=0 packets are fragmented to
 	icmpSrc4         uint32

@@ -124,6 +124,7 @@ func (t *sheet) clat(u *control.Uplink, now time.Time) {
 		how = append(how, "offloads "+c.Offloads)
 	}
 	t.row("packets come", strings.Join(how, ", "))
+	t.routes(c)
 	t.row("sent", trafficWords(c.Traffic, "4to6"))
 	t.row("received", trafficWords(c.Traffic, "6to4"))
 	t.drops("not translated", c.Drops)

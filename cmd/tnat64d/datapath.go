@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,7 @@ import (
 // datapath makes the CLATs of packages tun, datapath/steer and datapath/engine, and
 // adds up what they count while they come and go.
 type datapath struct {
+	log    *slog.Logger
 	handle *netlink.Handle
 	failed func(*path, error) // an engine ended by itself
 
@@ -57,6 +59,10 @@ type path struct {
 	past   stats              // of engines that have ended
 
 	progress atomic.Pointer[[]*steer.Progress] // of each queue; nil: nothing is steered
+
+	translator *siit.Translator // of engine, without routes
+	routes     []steer.Route    // of the host inside PREF64
+	routesLeft int              // that are not followed
 
 	router netip.Addr // what SetRouter was given
 	cancel context.CancelFunc
@@ -142,9 +148,16 @@ func (s *steering) Close() error {
 
 func (s *steering) SetGuarded(g clat.Guarded) error { return s.Steering.SetGuarded(steer.Guarded(g)) }
 
-func (s *steering) Follow(src, dst, via netip.Addr) error {
+func (s *steering) Follow(src netip.Addr, pref64 netip.Prefix, via netip.Addr) error {
 	p := s.path
-	router, err := steer.Router(p.data.handle, p.index, src, dst, via)
+	if _, err := p.followRoutes(src, pref64); err != nil {
+		return err
+	}
+	if err := s.SetRoutes(p.routes); err != nil {
+		return err
+	}
+	// For the rest any address behind the PLAT will do.
+	router, err := steer.Router(p.data.handle, p.index, src, pref64.Addr().Next(), via)
 	if err != nil || router == p.router {
 		return err
 	}
@@ -162,7 +175,8 @@ func (d *datapath) Run(t clat.TUN, tr *siit.Translator) (clat.Engine, error) {
 		queues = append(queues, q)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	e := engine.New(engine.Options{Queues: queues, Translator: tr, ICMPErrorsPerSecond: d.errorsPerSecond, OnFinished: p.finished})
+	p.translator = tr
+	e := engine.New(engine.Options{Queues: queues, Translator: p.routed(), ICMPErrorsPerSecond: d.errorsPerSecond, OnFinished: p.finished})
 	d.mu.Lock()
 	p.engine, p.cancel, p.ended = e, cancel, make(chan struct{})
 	e.SetTakesHop(p.nft != nil && p.nft.TakesHop())
@@ -180,7 +194,10 @@ func (d *datapath) Run(t clat.TUN, tr *siit.Translator) (clat.Engine, error) {
 // running is the Engine of a path.
 type running struct{ *path }
 
-func (r running) SetTranslator(t *siit.Translator) { r.engine.SetTranslator(t) }
+func (r running) SetTranslator(t *siit.Translator) {
+	r.translator = t
+	r.engine.SetTranslator(r.routed())
+}
 
 // Close ends the engine. Its queues, and thereby the TUN, close with it.
 func (r running) Close() error {

@@ -54,12 +54,23 @@ func (s *nftSteering) SetGuarded(g clat.Guarded) error {
 	return s.Steering.SetGuarded(g.IPv4, g.IPv6)
 }
 
-func (s *nftSteering) Follow(src, dst, via netip.Addr) error {
-	hop, err := nextHop(s.path.data.handle, s.path.index, src, dst, via)
+func (s *nftSteering) Follow(src netip.Addr, pref64 netip.Prefix, via netip.Addr) error {
+	p := s.path
+	if _, err := p.followRoutes(src, pref64); err != nil {
+		return err
+	}
+	hop, err := nextHop(p.data.handle, p.index, src, pref64.Addr().Next(), via)
 	if err != nil {
 		return err
 	}
-	return s.SetNextHops([]steernft.NextHop{{Prefix: netip.PrefixFrom(netip.IPv6Unspecified(), 0), Via: hop}})
+	hops := []steernft.NextHop{{Prefix: netip.PrefixFrom(netip.IPv6Unspecified(), 0), Via: hop}}
+	for _, r := range p.routes {
+		// The table knows one link. Routes that reject are for user space.
+		if r.Link == p.index && (r.Action == steer.RouteGateway || r.Action == steer.RouteOnLink) {
+			hops = append(hops, steernft.NextHop{Prefix: r.Prefix, Via: r.Gateway})
+		}
+	}
+	return s.SetNextHops(hops)
 }
 
 // Close keeps the counters.

@@ -66,7 +66,7 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	d := &tnat64d{
 		file: file, inForce: configFile(file), log: log, conf: c, secret: secret, kernel: kernel, started: time.Now(),
 		events: make(chan event), ctx: ctx,
-		path:   &datapath{handle: kernel.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine, token: steer.NewToken(), paths: map[int]*path{}, guards: map[*guard]bool{}},
+		path:   &datapath{log: log, handle: kernel.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine, token: steer.NewToken(), paths: map[int]*path{}, guards: map[*guard]bool{}},
 		bus:    bus.New(bus.Options{}),
 		links:  map[int]*discovery{},
 		nudged: &nudges{resolvers: map[string][]netip.Addr{}},

@@ -107,6 +107,7 @@ func (d *tnat64d) clatStatus(u *uplink) *control.CLAT {
 	case u.plat.unsure:
 		s.PLAT.Why = "packets go out and nothing comes back, but too few destinations have answered before to tell whether that is the PLAT"
 	}
+	s.Routes, s.RoutesFollowed = d.routesStatus(p), len(p.routes)
 	all := d.path.of(p)
 	for _, t := range []struct {
 		direction, engine string

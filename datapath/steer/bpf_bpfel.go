@@ -30,6 +30,7 @@ type bpfCounters struct {
 	StrayIpv4        uint64
 	UnicastToMany    uint64
 	Failed           uint64
+	Rejected         uint64
 }
 
 type bpfMulticastPolicy struct {
@@ -55,6 +56,13 @@ type bpfQueueState struct {
 	Pad1     [15]uint64
 	Finished uint64
 	Pad2     [15]uint64
+}
+
+type bpfRoute struct {
+	_       structs.HostLayout
+	Action  uint32
+	Ifindex uint32
+	Hop     bpfNextHop
 }
 
 type bpfTranslation struct {
@@ -88,6 +96,7 @@ const (
 	bpfMapOurs             = "ours"
 	bpfMapQueueStates      = "queue_states"
 	bpfMapRouter           = "router"
+	bpfMapRoutes           = "routes"
 	bpfMapTemplate         = "template"
 	bpfMapTranslated       = "translated"
 	bpfMapTranslations     = "translations"
@@ -178,6 +187,7 @@ type bpfMapSpecs struct {
 	Ours         *ebpf.MapSpec `ebpf:"ours"`
 	QueueStates  *ebpf.MapSpec `ebpf:"queue_states"`
 	Router       *ebpf.MapSpec `ebpf:"router"`
+	Routes       *ebpf.MapSpec `ebpf:"routes"`
 	Template     *ebpf.MapSpec `ebpf:"template"`
 	Translated   *ebpf.MapSpec `ebpf:"translated"`
 	Translations *ebpf.MapSpec `ebpf:"translations"`
@@ -228,6 +238,7 @@ type bpfMaps struct {
 	Ours         *ebpf.Map `ebpf:"ours"`
 	QueueStates  *ebpf.Map `ebpf:"queue_states"`
 	Router       *ebpf.Map `ebpf:"router"`
+	Routes       *ebpf.Map `ebpf:"routes"`
 	Template     *ebpf.Map `ebpf:"template"`
 	Translated   *ebpf.Map `ebpf:"translated"`
 	Translations *ebpf.Map `ebpf:"translations"`
@@ -244,6 +255,7 @@ func (m *bpfMaps) Close() error {
 		m.Ours,
 		m.QueueStates,
 		m.Router,
+		m.Routes,
 		m.Template,
 		m.Translated,
 		m.Translations,

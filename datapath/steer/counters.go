@@ -21,6 +21,7 @@ const (
 	StrayIPv4                    // IPv4 to a guarded address that came by a link
 	UnicastToMany                // IPv6 to one of our addresses in a broadcast or multicast frame: see [Steering.SetDropUnicastToMany]
 	NoMemory                     // the kernel had none to change the link header
+	RejectedRoute                // IPv6 from user space to a destination that a route rejects
 
 	// NumDrops is the number of reasons, for arrays of counters.
 	NumDrops
@@ -39,6 +40,7 @@ var drops = [NumDrops]struct{ name, explanation string }{
 	StrayIPv4:        {"stray-ipv4", "IPv4 to the CLAT's address came from the link and not from the translator."},
 	UnicastToMany:    {"unicast-to-many", "IPv6 to the CLAT's address came in a broadcast or multicast frame, and drop_unicast_in_l2_multicast is set."},
 	NoMemory:         {"no-memory", "The kernel had no memory to change the packet."},
+	RejectedRoute:    {"rejected-route", "The translator sent IPv6 to a destination that a route of the host rejects, which it did not know yet."},
 }
 
 // Counters returns the sum over all CPUs. The packets of one moment may be
@@ -63,6 +65,7 @@ func readCounters(counts *ebpf.Map) (Counters, error) {
 		sum.Dropped[StrayIPv4] += c.StrayIpv4
 		sum.Dropped[UnicastToMany] += c.UnicastToMany
 		sum.Dropped[NoMemory] += c.Failed
+		sum.Dropped[RejectedRoute] += c.Rejected
 	}
 	return sum, nil
 }

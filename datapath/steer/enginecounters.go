@@ -33,6 +33,7 @@ const (
 	DeclinedOffload                   // a super-packet of a kind that is not understood
 	DeclinedMemory                    // the kernel had none
 	DeclinedOrder                     // user space has not finished with an earlier packet of the flow
+	DeclinedRoute                     // a route rejects it
 
 	// NumDeclined is the number of reasons, for arrays of counters.
 	NumDeclined
@@ -40,7 +41,7 @@ const (
 
 // String returns the kebab-case name.
 func (d Declined) String() string {
-	return [NumDeclined]string{"malformed", "address", "ttl", "header", "protocol", "icmp", "checksum", "size", "offload", "memory", "order"}[d]
+	return [NumDeclined]string{"malformed", "address", "ttl", "header", "protocol", "icmp", "checksum", "size", "offload", "memory", "order", "route"}[d]
 }
 
 // EngineCounters returns the sum over all CPUs. The packets of one moment may
@@ -86,5 +87,6 @@ func (d Declined) Explanation() string {
 		"it is a super-packet of a kind that the kernel engine does not know",
 		"the kernel had no memory",
 		"an earlier packet between the same addresses is still in user space",
+		"a route of the host rejects the destination",
 	}[d]
 }

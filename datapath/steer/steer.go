@@ -36,6 +36,7 @@ type Steering struct {
 	hooks   attachment
 	ours    map[netip.Prefix]bool // what the kernel's map holds
 	guarded guardMaps
+	routes  map[netip.Prefix]Route
 	engine  error // why the kernel engine cannot be used, or nil
 }
 

@@ -111,11 +111,24 @@ type CLAT struct {
 
 	PLAT PLAT `json:"plat"`
 
+	Routes []Route `json:"routes,omitempty"` // of the host inside the PREF64, most specific first; at most 32
+	// RoutesFollowed is the number of all of them.
+	RoutesFollowed int `json:"routes_followed,omitempty"`
+
 	Traffic []Traffic  `json:"traffic"`            // one per direction, engine and protocol that has occurred
 	Drops   []Dropped  `json:"drops,omitempty"`    // most frequent first
 	Errors  ICMPErrors `json:"errors"`             // ICMP errors in the translator's own name
 	IO      IOErrors   `json:"io_errors"`          // packets that the kernel did not take or hand out
 	Decline []Dropped  `json:"declined,omitempty"` // left by the kernel engine to user space; not lost
+}
+
+// Route is a route of the host to a part of the PREF64, which packets follow
+// instead of going to the router of the rest.
+type Route struct {
+	Prefix  netip.Prefix `json:"prefix"`
+	Action  string       `json:"action"`            // gateway, on-link, multipath, unreachable, prohibit, blackhole
+	Gateway *netip.Addr  `json:"gateway,omitempty"` // of action gateway
+	Link    string       `json:"link,omitempty"`    // absent if no packet leaves by it
 }
 
 // PLAT says whether the NAT64 beyond answers, judged by packets that come back.

@@ -99,6 +99,7 @@ enum declined {
 	DECLINED_OFFLOAD, // a super-packet of a kind that is not understood
 	DECLINED_MEMORY,
 	DECLINED_ORDER, // user space has not finished with an earlier packet of the flow
+	DECLINED_ROUTE, // a route rejects it: needs an answer
 	DECLINED_REASONS,
 };
 

@@ -57,6 +57,7 @@ struct counters {
 	__u64 stray_ipv4;        // dropped: IPv4 to a CLAT's address that came by a link
 	__u64 unicast_to_many;   // dropped: IPv6 for one of our addresses in a broadcast or multicast frame
 	__u64 failed;         // dropped: no memory to change the packet's link header
+	__u64 rejected;       // dropped: user space sent IPv6 to what a route rejects
 };
 
 struct {

@@ -31,6 +31,7 @@
 #include "maps.h"
 #include "order.h"
 #include "packet.h"
+#include "routes.h"
 #include "to4.h"
 #include "to6.h"
 
@@ -71,22 +72,63 @@ static __always_inline int steer_in(struct __sk_buff *skb, __u64 flags)
 // The link header of what goes out; the neighbour table fills in the addresses.
 static const struct ethhdr ipv6_frame = { .h_proto = bpf_htons(ETH_P_IPV6) };
 
-// send_out sends an IPv6 packet that has no link header out of the uplink.
-static __always_inline int send_out(struct __sk_buff *skb)
+// add_link_header puts an Ethernet header in front of an IPv6 packet that has
+// none. bpf_redirect_neigh silently drops what has no link header to replace.
+static __always_inline bool add_link_header(struct __sk_buff *skb)
+{
+	if (!bpf_skb_change_head(skb, sizeof(ipv6_frame), 0) &&
+	    !bpf_skb_store_bytes(skb, 0, &ipv6_frame, sizeof(ipv6_frame), 0))
+		return true;
+	COUNT(failed);
+	return false;
+}
+
+// send_by sends an IPv6 packet without link header by a route that is an
+// exception. dst is its destination.
+static __always_inline int send_by(struct __sk_buff *skb, struct route *r, const void *dst)
+{
+	__u32 ifindex = r->ifindex;
+	struct { // see is_ours
+		__u32 pad;
+		struct next_hop hop;
+	} on_link __attribute__((aligned(8)));
+
+	switch (r->action) {
+	case ROUTE_NO_LINK_HEADER:
+		return bpf_redirect(ifindex, 0);
+	case ROUTE_GATEWAY:
+		if (!add_link_header(skb))
+			return TC_ACT_SHOT;
+		return bpf_redirect_neigh(ifindex, (struct bpf_redir_neigh *)&r->hop, sizeof(r->hop), 0);
+	case ROUTE_ON_LINK:
+		if (!add_link_header(skb))
+			return TC_ACT_SHOT;
+		on_link.hop.family = AF_INET6;
+		__builtin_memcpy(on_link.hop.addr, dst, sizeof(on_link.hop.addr));
+		return bpf_redirect_neigh(ifindex, (struct bpf_redir_neigh *)&on_link.hop, sizeof(on_link.hop), 0);
+	case ROUTE_KERNEL:
+		if (!add_link_header(skb))
+			return TC_ACT_SHOT;
+		return bpf_redirect_neigh(ifindex, NULL, 0, 0);
+	}
+	COUNT(rejected);
+	return TC_ACT_SHOT;
+}
+
+// send_out sends an IPv6 packet that has no link header out of the uplink, or by
+// r, unless that is NULL.
+static __always_inline int send_out(struct __sk_buff *skb, struct route *r, const void *dst)
 {
 	struct next_hop *via;
 	__u32 key = 0;
 
 	mark_translated(skb);
+	if (r)
+		return send_by(skb, r, dst);
 	if (!uplink_link_header)
 		return bpf_redirect(uplink_ifindex, 0);
-
-	// bpf_redirect_neigh silently drops what has no link header to replace.
-	if (bpf_skb_change_head(skb, sizeof(ipv6_frame), 0) ||
-	    bpf_skb_store_bytes(skb, 0, &ipv6_frame, sizeof(ipv6_frame), 0)) {
-		COUNT(failed);
+	if (!add_link_header(skb))
 		return TC_ACT_SHOT;
-	}
 	via = bpf_map_lookup_elem(&router, &key);
 	if (via)
 		return bpf_redirect_neigh(uplink_ifindex, (struct bpf_redir_neigh *)via, sizeof(*via), 0);
@@ -148,11 +190,13 @@ int uplink_translate(struct __sk_buff *skb)
 SEC("tc")
 int tun_egress(struct __sk_buff *skb)
 {
+	struct exit exit = {};
+
 	// IPv6 comes from steer_in: user space is to read it.
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		switch (to6(skb)) {
+		switch (to6(skb, &exit)) {
 		case TRANSLATED:
-			return send_out(skb);
+			return send_out(skb, exit.route, exit.dst);
 		case BROKEN:
 			COUNT(failed);
 			return TC_ACT_SHOT;
@@ -199,7 +243,7 @@ static __always_inline int from_tun(struct __sk_buff *skb, bool translate)
 		COUNT(foreign_source);
 		return TC_ACT_SHOT;
 	}
-	verdict = send_out(skb);
+	verdict = send_out(skb, find_route(&ip6.daddr), &ip6.daddr);
 	if (verdict != TC_ACT_SHOT)
 		COUNT(steered_out);
 	return verdict;

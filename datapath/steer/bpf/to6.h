@@ -15,6 +15,7 @@
 #include "checksum.h"
 #include "engine.h"
 #include "order.h"
+#include "routes.h"
 #include "transport.h"
 
 #define IPV4_LEN 20
@@ -29,8 +30,14 @@
 		return DECLINED;                                               \
 	} while (0)
 
-// to6 translates an IPv4 packet that a program sends.
-static __always_inline enum outcome to6(struct __sk_buff *skb)
+// Where a translated packet goes.
+struct exit {
+	struct route *route; // if it is an exception, or NULL
+	__u64 dst[2];        // its IPv6 destination, in network byte order
+};
+
+// to6 translates an IPv4 packet that a program sends, and sets exit.
+static __always_inline enum outcome to6(struct __sk_buff *skb, struct exit *exit)
 {
 	const struct translation *t = current();
 	const __u32 l3 = tun_header_len, l4 = l3 + IPV4_LEN;
@@ -158,6 +165,11 @@ static __always_inline enum outcome to6(struct __sk_buff *skb)
 	barrier_var(mtu6); // or clang chooses between their addresses, see engine.h
 	if (segment + IPV6_LEN > (frag & IPV4_DF ? mtu6 : limit6))
 		decline6(SIZE);
+	exit->dst[0] = header[3];
+	exit->dst[1] = header[4];
+	exit->route = find_route(exit->dst);
+	if (exit->route && exit->route->action == ROUTE_REJECT)
+		decline6(ROUTE);
 	if (is_behind(flow4(in.ip.saddr, in.ip.daddr)))
 		decline6(ORDER);
 

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"fmt"
+
+	"tnat64d/internal/control"
+)
+
+// routes shows the routes inside the PREF64 that packets follow.
+func (t *sheet) routes(c *control.CLAT) {
+	for i, r := range c.Routes {
+		title := ""
+		if i == 0 {
+			title = "own routes"
+		}
+		t.row(title, routeWords(r))
+	}
+	if more := c.RoutesFollowed - len(c.Routes); more > 0 {
+		t.row("", fmt.Sprintf("and %d more", more))
+	}
+}
+
+func routeWords(r control.Route) string {
+	s := r.Prefix.String()
+	switch {
+	case r.Link == "":
+		return s + ": " + r.Action
+	case r.Gateway != nil:
+		s += " via " + r.Gateway.String()
+	case r.Action == "multipath":
+		s += " by several routers"
+	}
+	return s + " on " + r.Link
+}

@@ -1,0 +1,232 @@
+package steer
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// RouteAction says what becomes of packets to a prefix.
+type RouteAction uint8
+
+const (
+	RouteGateway     RouteAction = iota // to a router
+	RouteOnLink                         // to the destination as a neighbour
+	RouteKernelHop                      // to the next hop on the link that the kernel chooses (multipath)
+	RouteUnreachable                    // dropped; the sender is told
+	RouteProhibit                       // dropped; the sender is told that it is prohibited
+	RouteBlackhole                      // dropped
+)
+
+// String returns the word for a in status.
+func (a RouteAction) String() string {
+	return [...]string{"gateway", "on-link", "multipath", "unreachable", "prohibit", "blackhole"}[a]
+}
+
+// Rejects reports whether no packet leaves by the route.
+func (a RouteAction) Rejects() bool { return a >= RouteUnreachable }
+
+// Route is a route of the host to a part of PREF64.
+type Route struct {
+	Prefix  netip.Prefix // IPv6
+	Action  RouteAction
+	Link    int        // interface index; 0 if it rejects
+	Gateway netip.Addr // of RouteGateway
+
+	linkHeader bool
+}
+
+// MaxRoutes is how many routes inside PREF64 are followed, the most specific
+// first.
+const MaxRoutes = 1024
+
+// In the order of enum route_action in bpf/routes.h.
+const (
+	actReject uint32 = iota
+	actGateway
+	actOnLink
+	actKernel
+	actNoLinkHeader
+)
+
+// RoutesInside returns what the kernel does with packets from src, the CLAT
+// address, to each part of PREF64 for which the host has a route of its own, in
+// any table: its own choice, by rules and metrics, as for a program that sends
+// IPv6. More specific routes come first. left is the number of routes beyond
+// MaxRoutes. Ask again when routes, rules or links change.
+func RoutesInside(h *netlink.Handle, tun int, src netip.Addr, pref64 netip.Prefix) (rs []Route, left int, err error) {
+	prefixes, err := dump(func() ([]insideRoute, error) { return routesInside(h, pref64) })
+	if err != nil {
+		return nil, 0, &Error{"list the routes inside PREF64", err}
+	}
+	slices.SortFunc(prefixes, func(a, b insideRoute) int {
+		return cmp.Or(cmp.Compare(b.prefix.Bits(), a.prefix.Bits()), a.prefix.Addr().Compare(b.prefix.Addr()))
+	})
+	prefixes = slices.CompactFunc(prefixes, func(a, b insideRoute) bool { return a.prefix == b.prefix })
+	if len(prefixes) > MaxRoutes {
+		left = len(prefixes) - MaxRoutes
+		prefixes = prefixes[:MaxRoutes]
+	}
+	links := map[int]netlink.Link{}
+	for i, p := range prefixes {
+		example, ok := addressOf(p.prefix, prefixes[:i])
+		if !ok {
+			continue // more specific routes cover all of it
+		}
+		r := chosenRoute(h, tun, src, example, links)
+		r.Prefix = p.prefix
+		if p.hops > 1 && !r.Action.Rejects() && r.linkHeader {
+			r.Action, r.Gateway = RouteKernelHop, netip.Addr{}
+		}
+		rs = append(rs, r)
+	}
+	return rs, left, nil
+}
+
+// insideRoute is a destination that some table has a route to.
+type insideRoute struct {
+	prefix netip.Prefix
+	hops   int
+}
+
+// routesInside lists the destinations inside PREF64 to which there are routes.
+func routesInside(h *netlink.Handle, pref64 netip.Prefix) (all []insideRoute, err error) {
+	// Linux 4.20 and later; without it the kernel also gives its caches.
+	_ = h.SetStrictCheck(true)
+	defer func() { _ = h.SetStrictCheck(false) }()
+	filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
+	err = h.RouteListFilteredIter(netlink.FAMILY_V6, filter, netlink.RT_FILTER_TABLE, func(r netlink.Route) bool {
+		if r.Dst == nil || r.Table == unix.RT_TABLE_LOCAL {
+			return true
+		}
+		ones, bits := r.Dst.Mask.Size()
+		a, ok := netip.AddrFromSlice(r.Dst.IP)
+		if !ok || bits != 128 || ones < pref64.Bits() || !pref64.Contains(a) {
+			return true
+		}
+		all = append(all, insideRoute{netip.PrefixFrom(a, ones).Masked(), max(1, len(r.MultiPath))})
+		return true
+	})
+	return all, err
+}
+
+// maxSteps is how many more specific routes addressOf steps over.
+const maxSteps = 256
+
+// addressOf returns an address of p that is in none of the others, which are at
+// least as specific. It reports false if they cover p, or nearly so.
+func addressOf(p netip.Prefix, others []insideRoute) (netip.Addr, bool) {
+	a := p.Addr()
+	for range maxSteps {
+		if !p.Contains(a) {
+			break
+		}
+		i := slices.IndexFunc(others, func(o insideRoute) bool { return o.prefix.Contains(a) })
+		if i < 0 {
+			return a, true
+		}
+		if a = lastOf(others[i].prefix).Next(); !a.IsValid() {
+			break
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// lastOf returns the last address of an IPv6 prefix.
+func lastOf(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().As16()
+	for i := p.Bits(); i < 128; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	return netip.AddrFrom16(b)
+}
+
+// chosenRoute asks the kernel for the route to dst.
+func chosenRoute(h *netlink.Handle, tun int, src, dst netip.Addr, links map[int]netlink.Link) Route {
+	got, err := h.RouteGetWithOptions(net.IP(dst.AsSlice()), &netlink.RouteGetOptions{SrcAddr: net.IP(src.AsSlice())})
+	switch {
+	case errors.Is(err, unix.EINVAL):
+		return Route{Action: RouteBlackhole}
+	case errors.Is(err, unix.EACCES):
+		return Route{Action: RouteProhibit}
+	case err != nil || len(got) == 0:
+		return Route{Action: RouteUnreachable}
+	}
+	r := Route{Action: RouteOnLink, Link: got[0].LinkIndex}
+	l, known := links[r.Link]
+	if !known {
+		l, err = h.LinkByIndex(r.Link)
+		links[r.Link] = l
+	}
+	if err != nil || l == nil || r.Link == tun {
+		return Route{Action: RouteUnreachable}
+	}
+	if r.linkHeader, err = linkHeader(l); err != nil || l.Attrs().Flags&net.FlagLoopback != 0 {
+		return Route{Action: RouteUnreachable}
+	}
+	if gateway, ok := netip.AddrFromSlice(got[0].Gw); ok {
+		r.Action, r.Gateway = RouteGateway, gateway
+	}
+	return r
+}
+
+// value is r as the programs want it.
+func (r Route) value() bpfRoute {
+	v := bpfRoute{Ifindex: uint32(r.Link)}
+	switch {
+	case r.Action.Rejects():
+		v.Action = actReject
+	case !r.linkHeader:
+		v.Action = actNoLinkHeader
+	case r.Action == RouteGateway:
+		v.Action = actGateway
+		v.Hop.Family, v.Hop.Addr = unix.AF_INET6, r.Gateway.As16()
+	case r.Action == RouteOnLink:
+		v.Action = actOnLink
+	default:
+		v.Action = actKernel
+	}
+	return v
+}
+
+// SetRoutes makes the exceptions from SetRouter equal to rs; calling it again with
+// the same is harmless. Packets to what a route rejects are left to user space.
+// After an error call it again: it continues where it stopped.
+func (s *Steering) SetRoutes(rs []Route) error {
+	want := make(map[netip.Prefix]Route, len(rs))
+	for _, r := range rs {
+		if err := checkPrefix(r.Prefix); err != nil {
+			return &Error{"set the routes inside PREF64", err}
+		}
+		want[r.Prefix.Masked()] = r
+	}
+	for p := range s.routes {
+		if _, ok := want[p]; ok {
+			continue
+		}
+		if err := s.objects.Routes.Delete(prefixKey(p)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return &Error{fmt.Sprintf("remove the route to %s", p), err}
+		}
+		delete(s.routes, p)
+	}
+	for p, r := range want {
+		if had, ok := s.routes[p]; ok && had == r {
+			continue
+		}
+		if err := s.objects.Routes.Put(prefixKey(p), r.value()); err != nil {
+			return &Error{fmt.Sprintf("set the route to %s", p), err}
+		}
+		if s.routes == nil {
+			s.routes = map[netip.Prefix]Route{}
+		}
+		s.routes[p] = r
+	}
+	return nil
+}

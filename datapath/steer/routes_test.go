@@ -1,0 +1,189 @@
+package steer
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+var (
+	otherRouter    = netip.MustParseAddr("fe80::99")
+	otherRouterMAC = net.HardwareAddr{2, 0, 0, 0, 0, 0x99}
+)
+
+// insideLab is an order lab with a second router on the uplink.
+func insideLab(t *testing.T, attach Attach) (*lab, *Steering) {
+	t.Helper()
+	l, s := newOrderLab(t, attach, 2)
+	err := l.laptop.nl.NeighAdd(&netlink.Neigh{
+		LinkIndex: l.laptop.index(t, l.uplink), IP: otherRouter.AsSlice(), HardwareAddr: otherRouterMAC, State: unix.NUD_PERMANENT,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, s
+}
+
+func prefixNet(p string) *net.IPNet {
+	_, n, err := net.ParseCIDR(p)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+// RoutesInside says what the kernel does with packets to parts of PREF64.
+func TestRoutesInside(t *testing.T) {
+	l, _ := insideLab(t, Auto)
+	up := l.laptop.index(t, l.uplink)
+	other := newHost(t)
+	connect(t, l.laptop, "up1", other, "rt1")
+	up1 := l.laptop.index(t, "up1")
+	l.laptop.addr(t, "up1", "2001:db8:2::2/64")
+	inside := func() []Route {
+		t.Helper()
+		var rs []Route
+		l.laptop.do(t, func() (err error) {
+			rs, _, err = RoutesInside(l.laptop.nl, l.tun.index, clat6, wellKnownPrefix)
+			return err
+		})
+		for i := range rs {
+			rs[i].linkHeader = false
+		}
+		return rs
+	}
+	if rs := inside(); len(rs) != 0 {
+		t.Errorf("routes inside PREF64: %+v", rs)
+	}
+	gw := otherRouter.AsSlice()
+	for _, r := range []netlink.Route{
+		{Dst: prefixNet("64:ff9b::cb00:7100/120"), LinkIndex: up, Gw: gw},
+		{Dst: prefixNet("64:ff9b::cb00:7100/121"), Type: unix.RTN_UNREACHABLE},
+		{Dst: prefixNet("64:ff9b::cb00:7180/121"), Type: unix.RTN_PROHIBIT},
+		{Dst: prefixNet("64:ff9b::c633:6400/120"), Type: unix.RTN_BLACKHOLE},
+		{Dst: prefixNet("64:ff9b::c000:200/120"), LinkIndex: up},
+		{Dst: prefixNet("64:ff9b::c000:201/128"), LinkIndex: up1, Gw: net.ParseIP("2001:db8:2::1")},
+		{Dst: prefixNet("64:ff9b::808:800/120"), MultiPath: []*netlink.NexthopInfo{{LinkIndex: up, Gw: gw}, {LinkIndex: up, Gw: router6.AsSlice()}}},
+		// Of two metrics the lower counts, and a table only where a rule leads to it.
+		{Dst: prefixNet("64:ff9b::101:100/120"), LinkIndex: up, Gw: gw, Priority: 2000},
+		{Dst: prefixNet("64:ff9b::101:100/120"), Type: unix.RTN_UNREACHABLE, Priority: 3000},
+		{Dst: prefixNet("64:ff9b::404:400/120"), Type: unix.RTN_UNREACHABLE, Table: 1000},
+		// No business of PREF64's.
+		{Dst: prefixNet("64:ff9b:1::/48"), Type: unix.RTN_UNREACHABLE},
+	} {
+		l.laptop.route(t, r)
+	}
+	p := netip.MustParsePrefix
+	want := []Route{
+		{Prefix: p("64:ff9b::c000:201/128"), Action: RouteGateway, Link: up1, Gateway: netip.MustParseAddr("2001:db8:2::1")},
+		{Prefix: p("64:ff9b::cb00:7100/121"), Action: RouteUnreachable},
+		{Prefix: p("64:ff9b::cb00:7180/121"), Action: RouteProhibit},
+		{Prefix: p("64:ff9b::101:100/120"), Action: RouteGateway, Link: up, Gateway: otherRouter},
+		{Prefix: p("64:ff9b::404:400/120"), Action: RouteGateway, Link: up, Gateway: router6},
+		{Prefix: p("64:ff9b::808:800/120"), Action: RouteKernelHop, Link: up},
+		{Prefix: p("64:ff9b::c000:200/120"), Action: RouteOnLink, Link: up},
+		{Prefix: p("64:ff9b::c633:6400/120"), Action: RouteBlackhole},
+	}
+	if got := inside(); !slices.Equal(got, want) {
+		t.Errorf("routes inside PREF64:\n%+v, want\n%+v", got, want)
+	}
+	rule := netlink.NewRule()
+	rule.Family, rule.Table, rule.Priority, rule.Src = netlink.FAMILY_V6, 1000, 100, &net.IPNet{IP: clat6.AsSlice(), Mask: net.CIDRMask(128, 128)}
+	if err := l.laptop.nl.RuleAdd(rule); err != nil {
+		t.Fatal(err)
+	}
+	want[4] = Route{Prefix: want[4].Prefix, Action: RouteUnreachable}
+	if got := inside(); !slices.Equal(got, want) {
+		t.Errorf("with a rule:\n%+v, want\n%+v", got, want)
+	}
+}
+
+// Packets go where the routes inside PREF64 say, whichever engine translates them.
+func TestFollowRoutes(t *testing.T) {
+	for name, attach := range attachments() {
+		t.Run(name, func(t *testing.T) {
+			l, s := insideLab(t, attach)
+			up := l.laptop.index(t, l.uplink)
+			dst := netip.MustParseAddr("203.0.113.9")
+			dst6 := embedWKP(dst)
+			c := l.laptop.socket(t, "udp4", netip.AddrPortFrom(clat4, 0))
+			control(t, c, func(fd int) error {
+				return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
+			})
+			// sends reports to which MAC address a datagram goes that each engine translates.
+			sends := func() (macs []string) {
+				t.Helper()
+				for _, size := range []int{10, 1400} {
+					w := l.router.wire(t, "rt0")
+					if _, err := c.WriteToUDPAddrPort(make([]byte, size), netip.AddrPortFrom(dst, 9)); err != nil {
+						t.Fatal(err)
+					}
+					f, ok := w.next(t, brief, func(f frame) bool { return isIPv6(f.ip()) && destination(f.ip()) == dst6 })
+					mac := "none"
+					if ok {
+						mac = net.HardwareAddr(f.data[:6]).String()
+					}
+					macs = append(macs, mac)
+					unix.Close(w.fd)
+					w.fd = -1
+				}
+				return macs
+			}
+			set := func(rs ...Route) {
+				t.Helper()
+				for i := range rs {
+					rs[i].linkHeader = true
+				}
+				if err := s.SetRoutes(rs); err != nil {
+					t.Fatal(err)
+				}
+			}
+			check := func(what string, want string) {
+				t.Helper()
+				// The neighbours must be found first.
+				deadline := time.Now().Add(patience)
+				for {
+					got := sends()
+					if slices.Equal(got, []string{want, want}) {
+						return
+					}
+					if time.Now().After(deadline) {
+						t.Errorf("%s: datagrams go to %v, want %s", what, got, want)
+						return
+					}
+				}
+			}
+			p := netip.MustParsePrefix
+			check("no routes", l.routerMAC.String())
+			set(Route{Prefix: p("64:ff9b::cb00:7100/120"), Action: RouteGateway, Link: up, Gateway: otherRouter})
+			check("another router", otherRouterMAC.String())
+			set(Route{Prefix: p("64:ff9b::cb00:7100/120"), Action: RouteGateway, Link: up, Gateway: otherRouter},
+				Route{Prefix: p("64:ff9b::cb00:7109/128"), Action: RouteKernelHop, Link: up})
+			check("a more specific one", l.routerMAC.String())
+			set(Route{Prefix: p("64:ff9b::cb00:7109/128"), Action: RouteUnreachable})
+			before := counters(t, s).Dropped[RejectedRoute]
+			check("unreachable", "none")
+			if n := counters(t, s).Dropped[RejectedRoute] - before; n == 0 {
+				t.Error("what user space writes to an unreachable destination is not counted")
+			}
+			if n := engineCounters(t, s).To6.Declined[DeclinedRoute]; n == 0 {
+				t.Error("the kernel engine has declined nothing")
+			}
+			// As if the destination were on the link.
+			err := l.laptop.nl.NeighAdd(&netlink.Neigh{LinkIndex: up, IP: dst6.AsSlice(), HardwareAddr: otherRouterMAC, State: unix.NUD_PERMANENT})
+			if err != nil && !errors.Is(err, unix.EEXIST) {
+				t.Fatal(err)
+			}
+			set(Route{Prefix: p("64:ff9b::cb00:7109/128"), Action: RouteOnLink, Link: up})
+			check("on the link", otherRouterMAC.String())
+			set()
+			check("no routes again", l.routerMAC.String())
+		})
+	}
+}

@@ -1,0 +1,84 @@
+package siit
+
+import "net/netip"
+
+// Route says what becomes of packets to an IPv6 prefix, where the routes of the
+// host make an exception. The longest prefix wins.
+type Route struct {
+	Prefix netip.Prefix // IPv6, after translation
+	Action RouteAction
+}
+
+// RouteAction is what a route does with packets.
+type RouteAction uint8
+
+const (
+	RouteForward     RouteAction = iota // nothing special
+	RouteUnreachable                    // drop, and say so to the sender
+	RouteProhibit                       // drop, and tell the sender that it is prohibited
+	RouteBlackhole                      // drop
+)
+
+// routeTable finds the route to a destination.
+type routeTable struct {
+	by6     column
+	actions []RouteAction
+}
+
+// WithRoutes returns a Translator that is t but for its routes, which are those
+// in rs. Prefixes that are not of IPv6, and all but the first Route to a prefix,
+// are left out. A packet that a route keeps from leaving has the reason NoRoute,
+// ProhibitedByRoute or BlackholeRoute. The sender gets what RFC 7915 section 5.2
+// makes of the ICMPv6 error that an IPv6 program would see.
+func (t *Translator) WithRoutes(rs []Route) *Translator {
+	u := *t
+	u.routes = newRouteTable(rs)
+	return &u
+}
+
+func newRouteTable(rs []Route) routeTable {
+	var entries []eamEntry
+	var actions []RouteAction
+	seen := map[netip.Prefix]bool{}
+	rejects := false
+	for _, r := range rs {
+		p := r.Prefix.Masked()
+		if !p.IsValid() || !p.Addr().Is6() || p.Addr().Is4In6() || seen[p] {
+			continue
+		}
+		seen[p] = true
+		a := p.Addr().As16()
+		entries = append(entries, eamEntry{addr6: number(a[:]), bits6: uint(p.Bits())})
+		actions = append(actions, r.Action)
+		rejects = rejects || r.Action != RouteForward
+	}
+	if !rejects {
+		return routeTable{}
+	}
+	by6, _ := newColumn(entries, func(e *eamEntry) (u128, uint) { return e.addr6, e.bits6 })
+	return routeTable{by6, actions}
+}
+
+// action returns what the routes do with packets to the IPv6 address in dst.
+func (t *routeTable) action(dst []byte) RouteAction {
+	if len(t.actions) == 0 {
+		return RouteForward
+	}
+	i := t.by6.find(number(dst))
+	if i < 0 {
+		return RouteForward
+	}
+	return t.actions[i]
+}
+
+// rejected4 answers a packet that a route keeps from leaving.
+func (t *Translator) rejected4(s *Scratch, h *header4, o *offload, a RouteAction) (Verdict, Reason) {
+	const unreachable, host, prohibited = 3, 1, 10
+	switch a {
+	case RouteUnreachable:
+		return t.reply4(s, h, o, NoRoute, unreachable, host, 0)
+	case RouteProhibit:
+		return t.reply4(s, h, o, ProhibitedByRoute, unreachable, prohibited, 0)
+	}
+	return Drop, BlackholeRoute
+}
