@@ -26,6 +26,8 @@ type fakeHost struct {
 	routeState uint64
 	follows    []string // what the steering was asked to follow
 
+	foreign map[int][]ForeignRoute // routes of other programs, by link
+
 	detached string // link whose guard somebody has removed
 
 	connected bool // programs have connections by the CLAT
@@ -215,6 +217,7 @@ func (h *fakeHost) OpenTUN(name string, queues int) (TUN, error) {
 
 // dropLink removes a link with what is on it, as the kernel does.
 func (h *fakeHost) dropLink(index int) {
+	delete(h.foreign, index)
 	h.o.Links = slices.DeleteFunc(h.o.Links, func(l Link) bool { return l.Index == index })
 	h.o.Addrs = slices.DeleteFunc(h.o.Addrs, func(a Addr) bool { return a.Link == index })
 	h.o.Routes = slices.DeleteFunc(h.o.Routes, func(r Route) bool { return r.Link == index })
@@ -292,4 +295,21 @@ func (h *fakeHost) dropNative() {
 	h.o.Routes = slices.DeleteFunc(h.o.Routes, func(r Route) bool { return !r.IPv6 && r.Protocol != Protocol })
 	h.o.Addrs = slices.DeleteFunc(h.o.Addrs, func(a Addr) bool { return usableIPv4(a.Prefix.Addr()) })
 	h.o.Egress4 = nil
+}
+
+func (h *fakeHost) ForeignRoutes(link int, _ bool) ([]ForeignRoute, bool) {
+	return slices.Clone(h.foreign[link]), true
+}
+
+func (h *fakeHost) AddForeignRoute(link int, f ForeignRoute) error {
+	if err := h.do("ip route add %s dev %s metric %d", f.Destination, h.o.linkName(link), f.Metric); err != nil {
+		return err
+	}
+	if h.foreign == nil {
+		h.foreign = map[int][]ForeignRoute{}
+	}
+	if !slices.Contains(h.foreign[link], f) {
+		h.foreign[link] = append(h.foreign[link], f)
+	}
+	return nil
 }

@@ -19,6 +19,11 @@ type Host interface {
 	SetTUN(t TUNLink) error
 	AddRoute(r Route) error
 	DelRoute(r Route) error
+	// ForeignRoutes lists the routes of other programs through a TUN of ours.
+	// They may not be known where finding them is costly and thorough not set.
+	ForeignRoutes(link int, thorough bool) (routes []ForeignRoute, known bool)
+	// AddForeignRoute adds f through the TUN unless its like is there.
+	AddForeignRoute(link int, f ForeignRoute) error
 	// AddSourceRule makes r; what is there of it stays.
 	AddSourceRule(r SourceRule) error
 	DelSourceRule(r SourceRule) error

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,7 +25,9 @@ import (
 // The file has one line per step: "add LINK ADDRESS" before an address is
 // added and "del LINK ADDRESS" after it is removed. Former versions wrote "set
 // LINK KEY WAS IS" before they changed a sysctl; "unset LINK KEY" says that it
-// is restored. A line cut short by a crash is ignored. A file that has become
+// is restored. "route ..." lines have the routes of other programs through a TUN
+// of ours, which the next start restores, and "stopped SECONDS" the Unix time
+// since when they are gone. A line cut short by a crash is ignored. A file that has become
 // long, or lacks a line, is replaced by one that has what is in force.
 type Journal struct {
 	f       *os.File
@@ -32,7 +35,9 @@ type Journal struct {
 	length  int // of the file, in bytes
 	entries []JournalEntry
 	changes []Change
-	failed  error // of the latest write: the file is not what it should be
+	routes  []SavedRoute
+	stopped time.Time // when routes ceased to be in force; zero: they were until a kill
+	failed  error     // of the latest write: the file is not what it should be
 }
 
 const (
@@ -120,6 +125,10 @@ func (j *Journal) read() error {
 	for s.Scan() {
 		j.parse(strings.Fields(s.Text()))
 	}
+	if !j.stopped.IsZero() && time.Since(j.stopped) > savedFor {
+		j.routes = nil
+	}
+	j.stopped = time.Time{}
 	return nil
 }
 
@@ -134,6 +143,14 @@ func (j *Journal) parse(f []string) {
 		is, err2 := strconv.Atoi(f[4])
 		if s := (Sysctl{f[1], f[2]}); err1 == nil && err2 == nil && s.valid() {
 			j.noteChange(Change{s, was, is})
+		}
+	case len(f) > 0 && f[0] == "route":
+		if s, err := parseSavedRoute(f[1:]); err == nil && len(j.routes) < maxSaved {
+			j.routes = append(j.routes, s)
+		}
+	case len(f) == 2 && f[0] == "stopped":
+		if n, err := strconv.ParseInt(f[1], 10, 64); err == nil {
+			j.stopped = time.Unix(n, 0)
 		}
 	case len(f) == 3 && f[0] == "unset":
 		j.forget(Sysctl{f[1], f[2]})
@@ -164,6 +181,25 @@ func (j *Journal) Del(link string, a netip.Addr) error { return j.write("del", l
 func (j *Journal) write(op, link string, a netip.Addr) error {
 	j.note(op, JournalEntry{Link: link, Addr: a})
 	return j.once("%s %s %s\n", op, link, a)
+}
+
+// Routes returns the routes of other programs that are to be restored.
+func (j *Journal) Routes() []SavedRoute { return slices.Clone(j.routes) }
+
+// SetRoutes records the routes of other programs through TUNs of ours; stopped
+// says since when they are gone, and is zero while they are in force.
+func (j *Journal) SetRoutes(routes []SavedRoute, stopped time.Time) error {
+	j.routes, j.stopped = slices.Clone(routes), stopped
+	before := j.failed
+	if j.empty() {
+		j.length, j.failed = 0, j.f.Truncate(0)
+	} else {
+		j.failed = j.replace()
+	}
+	if j.failed != nil && before == nil {
+		return fmt.Errorf("journal: %w", j.failed)
+	}
+	return nil
 }
 
 func (j *Journal) noteChange(c Change) {
@@ -250,10 +286,18 @@ func (j *Journal) text() (b []byte) {
 	for _, c := range j.changes {
 		b = fmt.Appendf(b, "set %s %s %d %d\n", c.Link, c.Key, c.Was, c.Is)
 	}
+	for _, s := range j.routes {
+		b = fmt.Appendf(b, "route %s\n", strings.Join(s.fields(), " "))
+	}
+	if !j.stopped.IsZero() {
+		b = fmt.Appendf(b, "stopped %d\n", j.stopped.Unix())
+	}
 	return b
 }
 
-func (j *Journal) empty() bool { return len(j.entries) == 0 && len(j.changes) == 0 }
+func (j *Journal) empty() bool {
+	return len(j.entries) == 0 && len(j.changes) == 0 && len(j.routes) == 0
+}
 
 // Close unlocks the journal, and removes it if nothing is left to remember.
 func (j *Journal) Close() error {

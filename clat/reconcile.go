@@ -64,6 +64,7 @@ type Reconciler struct {
 	retry   time.Duration
 	drift   map[object]*driftLimiter
 	stuck   []stuckAddr
+	foreign foreignRoutes
 
 	saidNoAbort, saidNoRules bool
 }
@@ -76,7 +77,11 @@ type refusal struct {
 // NewReconciler returns a Reconciler for a host on which nothing of ours is
 // left (see CleanUp). journal may be nil.
 func NewReconciler(h Host, d Datapath, journal *Journal, log *slog.Logger) *Reconciler {
-	return &Reconciler{host: h, path: d, journal: journal, log: log, guards: map[int]*guarded{}, drift: map[object]*driftLimiter{}}
+	r := &Reconciler{host: h, path: d, journal: journal, log: log, guards: map[int]*guarded{}, drift: map[object]*driftLimiter{}}
+	if journal != nil {
+		r.foreign = foreignRoutes{journal.Routes(), time.Now()}
+	}
+	return r
 }
 
 // Memory returns what the next Plan has to know.
@@ -117,6 +122,7 @@ func (r *Reconciler) retryIn(d time.Duration) {
 func (r *Reconciler) Reconcile(o Observed, p Plans) []Outcome {
 	r.retry, r.toGuard = 0, p.Guard
 	r.forget(o, p)
+	r.forgetForeignRoutes()
 	r.unstick(o, p)
 	outcomes := make([]Outcome, len(p.Uplinks))
 	// What goes goes first: it makes room.
@@ -223,6 +229,7 @@ func (r *Reconciler) Down() error {
 	for _, c := range slices.Backward(slices.Clone(r.running)) {
 		errs = append(errs, c.end(false))
 	}
+	r.leaveForeignRoutes()
 	r.guard(nil)
 	return errors.Join(errs...)
 }

@@ -13,30 +13,32 @@ import (
 
 // running is what has been done so far for one CLAT.
 type running struct {
-	rec      *Reconciler
-	uplink   Uplink
-	tunName  string
-	queues   int
-	ipv4     netip.Addr
-	added    []netip.Addr // CLAT IPv6 addresses that we have put on the uplink
-	active   netip.Addr   // the one of them that has passed DAD and is in use
-	tun      TUN
-	removed  bool // by another program, and not opened again
-	link     TUNLink
-	follows  followed
-	drifted  bool // it is no longer as link says, and not restored yet
-	steering Steering
-	knows    Guarded // of the steering
-	toMany   bool    // the steering drops unicast to many
-	ours     []netip.Prefix
-	engine   Engine
-	config   siit.Config // of the engine's translator
-	asleep   bool        // the steering is suspended
-	routes   []Route
-	rule     SourceRule // the zero SourceRule: none
-	noRule   bool       // the kernel knows no rules
-	held     time.Time  // since when; zero: it is not
-	stumbles int        // in a row
+	rec            *Reconciler
+	uplink         Uplink
+	tunName        string
+	queues         int
+	ipv4           netip.Addr
+	added          []netip.Addr // CLAT IPv6 addresses that we have put on the uplink
+	active         netip.Addr   // the one of them that has passed DAD and is in use
+	tun            TUN
+	removed        bool // by another program, and not opened again
+	link           TUNLink
+	follows        followed
+	drifted        bool // it is no longer as link says, and not restored yet
+	steering       Steering
+	knows          Guarded // of the steering
+	toMany         bool    // the steering drops unicast to many
+	ours           []netip.Prefix
+	engine         Engine
+	config         siit.Config // of the engine's translator
+	asleep         bool        // the steering is suspended
+	routes         []Route
+	rule           SourceRule // the zero SourceRule: none
+	noRule         bool       // the kernel knows no rules
+	held           time.Time  // since when; zero: it is not
+	stumbles       int        // in a row
+	network        Network    // that the foreign routes belong to
+	routesRestored bool       // foreign routes, through the present TUN
 }
 
 // followed is for what the steering was last asked to follow the routes, and as
@@ -124,6 +126,9 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 	if err := c.bringUpRoutes(o, &now, sourceRules); err != nil {
 		return Down, err
 	}
+	c.restoreForeignRoutes(&now)
+	c.network = now.network()
+	c.saveForeignRoutes(false)
 	return p, c.removeAddrs(func(a netip.Addr) bool { return a != c.active && a != want.IPv6 })
 }
 
@@ -336,6 +341,7 @@ func (c *running) end(abort bool) error {
 	if abort {
 		c.abortFlows()
 	}
+	c.saveForeignRoutes(true)
 	all := func(netip.Addr) bool { return true }
 	// The addresses go before the steering lets go of them: otherwise the kernel
 	// answers what is on its way with a reset, and no connection survives a
@@ -383,6 +389,9 @@ func (c *running) pathDown() error {
 	}
 	if c.tun != nil {
 		failed("close "+c.tunName, c.tun.Close())
+	}
+	if c.routesRestored {
+		c.routesRestored, c.rec.foreign.since = false, time.Now()
 	}
 	c.engine, c.steering, c.tun, c.asleep = nil, nil, nil, false
 	c.config, c.ours, c.link = siit.Config{}, nil, TUNLink{}

@@ -1,0 +1,86 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"tnat64d/internal/control"
+	"tnat64d/internal/lab"
+)
+
+// TestForeignRouteOverRestart has a VPN's route to its endpoint through the
+// CLAT's interface. It goes with that and is restored by the next start, whether
+// the daemon was stopped or killed.
+func TestForeignRouteOverRestart(t *testing.T) {
+	t.Parallel()
+	w := newWorldOn(t, stage{})
+	const route = "203.0.113.77"
+	w.laptop(t, "ip", "route", "add", route, "dev", w.clat.TUN)
+	w.laptop(t, "ip", "route", "add", "0.0.0.0/1", "dev", w.clat.TUN, "table", "100", "metric", "7")
+	routes := func() string {
+		return w.laptop(t, "ip", "-4", "route", "show", "table", "all", "dev", w.clat.TUN)
+	}
+	restored := func() {
+		t.Helper()
+		w.wantState(t, lab.Uplink, control.Up)
+		eventually(t, soon, func() error {
+			if got := routes(); !strings.Contains(got, route) || !strings.Contains(got, "0.0.0.0/1 table 100") {
+				return fmt.Errorf("not restored:\n%s\n%s", got, w.log.String())
+			}
+			return nil
+		})
+	}
+	// The journal follows what the kernel tells.
+	eventually(t, soon, func() error { return w.journalHas(route) })
+
+	if err := w.daemon.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	w.asBefore()
+	w.start(built(t, "tnat64d"), true)
+	restored()
+	eventually(t, soon, func() error { return w.journalHas(route) })
+
+	w.daemon.Kill()
+	w.start(built(t, "tnat64d"), true)
+	restored()
+
+	// Its owner removes one of them: it stays away.
+	w.laptop(t, "ip", "route", "del", route, "dev", w.clat.TUN)
+	eventually(t, soon, func() error {
+		if w.journalHas(route) == nil {
+			return errors.New("the journal still has it")
+		}
+		return nil
+	})
+	if err := w.daemon.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	w.start(built(t, "tnat64d"), true)
+	eventually(t, soon, func() error {
+		got := routes()
+		if strings.Contains(got, route) || !strings.Contains(got, "0.0.0.0/1 table 100") {
+			return fmt.Errorf("restored are:\n%s", got)
+		}
+		return nil
+	})
+	w.page(t)
+}
+
+// journalHas reports whether the daemon's journal has a word.
+func (w *world) journalHas(word string) error {
+	files, err := filepath.Glob(filepath.Join(w.Dir, "journal-*"))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil && strings.Contains(string(b), word) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s is not in the journal %q", word, files)
+}
