@@ -84,3 +84,18 @@ func parsePeer(m []byte, tcp bool) (p Peer, ok bool) {
 	p.Addr = netip.AddrPortFrom(dst.Unmap(), binary.BigEndian.Uint16(id[2:]))
 	return p, dst.Unmap().Is4()
 }
+
+// Unreachable reports whether neighbour unreachability detection (RFC 4861
+// section 7.3) has found that a neighbour on a link is not there.
+func (k *Kernel) Unreachable(link int, a netip.Addr) bool {
+	ns, err := k.handle.NeighList(link, unix.AF_INET6)
+	if err != nil {
+		return false
+	}
+	for _, n := range ns {
+		if ip, ok := netip.AddrFromSlice(n.IP); ok && ip == a {
+			return n.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE) != 0
+		}
+	}
+	return false
+}

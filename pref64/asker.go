@@ -194,6 +194,8 @@ func (a *asker) list(ctx context.Context, advertised []netip.Addr) (servers, own
 			ctx, cancel := context.WithTimeout(ctx, resolversTimeout)
 			own = a.resolvers(ctx)
 			cancel()
+			forged := a.tracker.onlyNeighbours()
+			own = slices.DeleteFunc(slices.Clone(own), func(s netip.Addr) bool { return slices.Contains(forged, s.WithZone("")) })
 		}
 		all = slices.Concat(advertised, own)
 	}

@@ -13,7 +13,8 @@ const (
 
 type resolver struct {
 	Resolver
-	stale bool // heard before the present attachment
+	byRouter bool // Router was a default router when it last said so
+	stale    bool // heard before the present attachment
 }
 
 // hearResolver takes in a DNS server that a router advertises.
@@ -21,31 +22,61 @@ func (t *Tracker) hearResolver(r Resolver, now time.Time) {
 	if cannotAsk(r.Addr) != "" {
 		return
 	}
-	its := 0
-	i := slices.IndexFunc(t.resolvers, func(o resolver) bool {
-		if o.Router == r.Router {
-			its++
-		}
-		return o.Addr == r.Addr && o.Router == r.Router
-	})
+	i := slices.IndexFunc(t.resolvers, func(o resolver) bool { return o.Addr == r.Addr && o.Router == r.Router })
+	heard := resolver{Resolver: r, byRouter: t.routers.isDefault(r.Router)}
 	switch {
 	case r.Withdrawn && i >= 0:
 		t.resolvers = slices.Delete(t.resolvers, i, i+1)
 	case r.Withdrawn:
 	case i >= 0:
-		t.resolvers[i] = resolver{Resolver: r}
-	case len(t.resolvers) >= maxResolvers || its >= maxResolversPerRouter:
-		t.ignored.note(Ignored{Reason: TooMany, Router: r.Router}, now)
+		t.resolvers[i] = heard
 	default:
-		t.resolvers = append(t.resolvers, resolver{Resolver: r})
+		evict, ok := admit(len(t.resolvers), maxResolvers, maxResolversPerRouter,
+			func(i int) netip.Addr { return t.resolvers[i].Router }, r.Router, t.judge)
+		switch {
+		case !ok:
+			t.ignored.note(Ignored{Reason: TooMany, Router: r.Router}, now)
+			return
+		case evict >= 0:
+			t.resolvers = slices.Delete(t.resolvers, evict, evict+1)
+		}
+		t.resolvers = append(t.resolvers, heard)
 	}
 }
 
-// advertised returns the resolvers that routers of this attachment advertise.
+// advertised returns the resolvers that default routers of this attachment
+// advertise; those of other neighbours only if there are no others.
 func (t *Tracker) advertised() []netip.Addr {
-	var all []netip.Addr
+	var routers, neighbours []netip.Addr
 	for _, r := range t.resolvers {
-		if !r.stale && !slices.Contains(all, r.Addr) {
+		all := &neighbours
+		if r.byRouter || t.routers.isDefault(r.Router) {
+			all = &routers
+		}
+		if !r.stale && !slices.Contains(*all, r.Addr) {
+			*all = append(*all, r.Addr)
+		}
+	}
+	if len(routers) > 0 {
+		return routers
+	}
+	return neighbours
+}
+
+// onlyNeighbours returns the resolvers that neighbours advertise and no default
+// router does, if a default router advertises any. A network manager may have
+// believed them.
+func (t *Tracker) onlyNeighbours() (all []netip.Addr) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	routers := t.advertised()
+	if !slices.ContainsFunc(t.resolvers, func(r resolver) bool {
+		return slices.Contains(routers, r.Addr) && (r.byRouter || t.routers.isDefault(r.Router))
+	}) {
+		return nil
+	}
+	for _, r := range t.resolvers {
+		if !slices.Contains(routers, r.Addr) {
 			all = append(all, r.Addr)
 		}
 	}

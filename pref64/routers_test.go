@@ -214,6 +214,27 @@ func TestRank(t *testing.T) {
 			l.hear(router1, pio1, prefixA)
 			l.uses(prefixA, RA, router1)
 		}},
+		{"a neighbour's resolver is not asked where a router advertises one", func(t *testing.T) {
+			l := newLookout(t, nil)
+			l.own = []netip.Addr{server2} // a network manager has believed it
+			l.dns.answers(server2, reply{ttl: 600, addrs: dns64(prefixA)})
+			l.dns.answers(server1, nay)
+			say := func(router netip.Addr, lifetime time.Duration, servers ...netip.Addr) {
+				l.send(RouterAdvertisement{Router: router, RouterLifetime: lifetime, RDNSS: []RDNSS{{servers, time.Hour}}})
+			}
+			say(bad1, 0, server2)
+			for i := range 20 {
+				say(netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 15: byte(100 + i)}), 0, netip.AddrFrom16([16]byte{0: 0x20, 15: byte(i)}))
+			}
+			say(router1, time.Hour, server1)
+			l.sleep(5 * time.Second)
+			l.usesNone()
+			for _, a := range l.dns.take() {
+				if a.server != server1 {
+					t.Errorf("%v is asked", a.server)
+				}
+			}
+		}},
 		{"the MTU of a neighbour", func(t *testing.T) {
 			l := newLookout(t, nil)
 			l.hear(router1, pio1, prefixA)

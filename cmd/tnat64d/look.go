@@ -9,6 +9,7 @@ import (
 
 	"tnat64d/clat"
 	"tnat64d/internal/control"
+	"tnat64d/pref64"
 )
 
 // doubt is for how long another PREF64 is preferred to one whose PLAT does not
@@ -99,6 +100,9 @@ func (d *tnat64d) check(u *uplink, now time.Time) {
 				k.candidates = append(k.candidates, candidateCheck{Observation: o})
 			}
 		}
+	}
+	if k.inUse.Origin == pref64.RA {
+		k.gone = d.unreachable(u.Index, k.inUse.Router)
 	}
 	u.plat.check(now)
 	link, in := u.Uplink, probeWay{device: c.TUN, source: c.IPv4}

@@ -30,6 +30,7 @@ type onlooker struct {
 	answers map[netip.Prefix]bool     // behind which PREF64 somebody answers
 	asked   map[netip.Prefix][]target // whom, the last time
 	probes  int
+	gone    bool // the router
 }
 
 func newOnlooker(t *testing.T) *onlooker {
@@ -45,8 +46,9 @@ func newOnlooker(t *testing.T) *onlooker {
 	o.tnat64d = &tnat64d{
 		ctx: t.Context(), events: make(chan event, 8),
 		log: log, path: data, tick: time.AfterFunc(time.Hour, func() {}), links: map[int]*discovery{7: {finder: o.finder}},
-		uplinks: []*uplink{{Uplink: up, state: control.Up, want: clat.Desired{Uplink: up, CLAT: &clat.CLAT{TUN: "clat0"}}}},
-		peers:   func(netip.Addr) []clat.Peer { return o.sockets },
+		uplinks:     []*uplink{{Uplink: up, state: control.Up, want: clat.Desired{Uplink: up, CLAT: &clat.CLAT{TUN: "clat0"}}}},
+		peers:       func(netip.Addr) []clat.Peer { return o.sockets },
+		unreachable: func(int, netip.Addr) bool { return o.gone },
 		probe: func(_ context.Context, w probeWay, ts []target) bool {
 			p := w.pref64
 			if !p.IsValid() {
@@ -185,6 +187,15 @@ func TestPLATJudged(t *testing.T) {
 		{"another router's, when several no longer answer", func(t *testing.T, o *onlooker) {
 			o.answers[prefixB] = true
 			o.sockets = talk(true, server1, server2)
+			o.pass(1, 1, lookOften)
+			o.hear(router2, time.Hour, prefixB)
+			o.inVain()
+			o.look()
+			o.wants(t, control.PLATUnknown, prefixB)
+		}},
+		{"or when its own router is unreachable", func(t *testing.T, o *onlooker) {
+			o.answers[prefixB], o.gone = true, true
+			o.sockets = talk(true, server1)
 			o.pass(1, 1, lookOften)
 			o.hear(router2, time.Hour, prefixB)
 			o.inVain()

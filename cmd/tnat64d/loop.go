@@ -38,8 +38,10 @@ type tnat64d struct {
 
 	// peers lists with whom programs speak from a CLAT's address; probe asks
 	// some of them through a PLAT. See probeWay.
-	peers func(netip.Addr) []clat.Peer
-	probe func(context.Context, probeWay, []target) bool
+	// unreachable is about a router on a link.
+	peers       func(netip.Addr) []clat.Peer
+	unreachable func(link int, router netip.Addr) bool
+	probe       func(context.Context, probeWay, []target) bool
 
 	links    map[int]*discovery // by index: where PREF64 is looked for
 	nudged   *nudges            // what network managers' hooks have told

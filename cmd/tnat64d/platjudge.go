@@ -14,6 +14,7 @@ type platCheck struct {
 	configured bool // discovery.plat-probe is one of them
 	answered   bool // by the way in use
 	known      bool // something has answered by that way before
+	gone       bool // the router that advertises the PREF64 in use is unreachable
 	candidates []candidateCheck
 }
 
@@ -54,7 +55,8 @@ const enoughEvidence = 2
 //     as this one is, takes its place if somebody answers behind it, or if
 //     there was nobody to ask;
 //   - one of another router does if somebody answers behind it and at least two
-//     destinations, or the configured one, no longer do behind this one;
+//     destinations, or the configured one, no longer do behind this one, or its
+//     router is unreachable;
 //   - one that DNS gives does so too, or if nobody has ever answered;
 //   - one that only a neighbour advertises never does.
 func (c platCheck) judge() verdict {
@@ -67,14 +69,14 @@ func (c platCheck) judge() verdict {
 	switch {
 	case c.answered:
 		return verdict{state: alive}
-	case lost == 0 && c.known && !c.configured:
+	case lost == 0 && c.known && !c.configured && !c.gone:
 		return verdict{state: unsure}
 	}
 	v := verdict{state: silent}
 	doubt := []netip.Prefix{c.inUse.Prefix}
 	for _, o := range c.candidates {
 		same := o.Origin == c.inUse.Origin && o.Router == c.inUse.Router
-		proved := o.answered && (lost >= enoughEvidence || c.configured)
+		proved := o.answered && (lost >= enoughEvidence || c.configured || c.gone)
 		switch {
 		case o.Neighbour || o.Doubted:
 			continue

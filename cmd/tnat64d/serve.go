@@ -72,6 +72,7 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 		nudged: &nudges{resolvers: map[string][]netip.Addr{}},
 	}
 	d.probe = func(ctx context.Context, w probeWay, ts []target) bool { return w.probe(ctx, ts) }
+	d.unreachable = kernel.Unreachable
 	d.peers = func(a netip.Addr) []clat.Peer {
 		peers, err := kernel.Peers(a)
 		if err != nil {
