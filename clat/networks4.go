@@ -3,6 +3,7 @@ package clat
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // minNetwork is the shortest prefix of an IPv4 network on a link. Shorter ones
@@ -37,6 +38,31 @@ func (o Observed) whyTaken(a netip.Addr) string {
 		}
 	}
 	return ""
+}
+
+// localNetworks4 returns the IPv4 networks of the host, and own if that is not of
+// 192.0.0.0/29: nobody behind a PLAT has an address in them. Loopback and
+// link-local ones are left out, as no packet comes from those at all.
+func (o Observed) localNetworks4(own netip.Addr) (networks []netip.Prefix) {
+	add := func(link int, n netip.Prefix) {
+		l, _ := o.linkByIndex(link)
+		a := n.Addr()
+		if !a.Is4() || o.isOurs(l) || n.Bits() < minNetwork || a.IsLoopback() || a.IsLinkLocalUnicast() || rfc7335.Contains(a) {
+			return
+		}
+		networks = append(networks, n.Masked())
+	}
+	for _, e := range o.Addrs {
+		add(e.Link, e.Prefix)
+	}
+	for _, n := range o.OnLink4 {
+		add(n.Link, n.Prefix)
+	}
+	if !rfc7335.Contains(own) {
+		networks = append(networks, netip.PrefixFrom(own, own.BitLen()))
+	}
+	slices.SortFunc(networks, netip.Prefix.Compare)
+	return slices.Compact(networks)
 }
 
 // dummyIPv4 is the source of translated ICMPv6 errors whose sender has no IPv4

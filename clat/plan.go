@@ -191,6 +191,7 @@ func (p *planner) translation(v4, v6 netip.Addr, pref64 netip.Prefix, mtu MTU6) 
 	t.Mapping.PREF64 = pref64
 	t.Mapping.CLAT = siit.Pair{IPv4: v4, IPv6: v6}
 	t.ICMPSource4, _ = p.icmpSource(v4)
+	t.LocalIPv4 = p.o.localNetworks4(v4)
 	t.MTU6, t.MTU4 = int(mtu), int(mtu.IPv4())
 	t.LowestIPv6MTU = min(t.LowestIPv6MTU, int(mtu))
 	return t

@@ -189,6 +189,7 @@ func TestNativeIPv4Elsewhere(t *testing.T) {
 	b.up()
 	b.host.addNative(3, 3000)
 	b.expect(Up, `
+		engine translator
 		guard eth0
 		ip route append default dev clat0 src 192.0.0.1 metric 3001 mtu 1480 proto 64
 		ip route append default dev clat0 src 192.0.0.1 table 65 metric 64 mtu 1480 proto 64
@@ -198,6 +199,7 @@ func TestNativeIPv4Elsewhere(t *testing.T) {
 	b.expect(Up, ``)
 	b.host.dropNative()
 	b.expect(Up, `
+		engine translator
 		unguard eth0
 		ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
 		ip rule del from 192.0.0.1 lookup 65

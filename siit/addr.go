@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // prefix64 is a PREF64 prepared for embedding IPv4 addresses (RFC 6052 section 2.2).
@@ -103,6 +104,21 @@ func inAny(set []cidr, a uint32) bool {
 	return false
 }
 
+// cidrs returns the IPv4 networks of a list without those inside others.
+func cidrs(networks []netip.Prefix) (set []cidr, err error) {
+	networks = slices.Clone(networks)
+	slices.SortFunc(networks, func(a, b netip.Prefix) int { return a.Bits() - b.Bits() })
+	for _, n := range networks {
+		if !n.IsValid() || !n.Addr().Is4() {
+			return nil, fmt.Errorf("%q is not an IPv4 network", n)
+		}
+		if a := v4(n.Masked().Addr()); !inAny(set, a) {
+			set = append(set, cidr{a, ^uint32(uint64(1)<<(32-n.Bits()) - 1)})
+		}
+	}
+	return set, nil
+}
+
 // illegalSource4 reports whether no packet may come from a: unspecified and
 // "this network", loopback, multicast, class E, broadcast (RFC 1812 section 5.3.7).
 func illegalSource4(a uint32) bool {
@@ -113,8 +129,12 @@ func illegalSource4(a uint32) bool {
 // through a translator: the above, link-local, and the block of the CLATs
 // themselves (RFC 7335).
 func illegalDestination4(a uint32) bool {
-	return illegalSource4(a) || a>>16 == 0xa9fe || isCLAT4(a)
+	return illegalSource4(a) || isLinkLocal4(a) || isCLAT4(a)
 }
+
+// isLinkLocal4 reports whether a lies in 169.254.0.0/16 (RFC 3927), which no
+// router forwards.
+func isLinkLocal4(a uint32) bool { return a>>16 == 0xa9fe }
 
 // isCLAT4 reports whether a lies in 192.0.0.0/29, the block of the CLATs'
 // IPv4 addresses (RFC 7335).

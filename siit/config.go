@@ -18,6 +18,11 @@ type Config struct {
 	ICMPSource4 netip.Addr
 	ICMPSource6 netip.Addr
 
+	// LocalIPv4 are IPv4 networks on this side, such as the host's own: a packet
+	// is dropped if its source stands behind PREF64 for an address in one of
+	// them, as it would seem to come from there.
+	LocalIPv4 []netip.Prefix
+
 	DropUDPZeroChecksum bool // drop IPv4 UDP without checksum instead of computing one (RFC 7915 section 4.5)
 	DropWKPPrivate      bool // drop non-global IPv4 addresses towards 64:ff9b::/96 (RFC 6052 section 3.1)
 	NodeID              bool // append the Node Identification Object to errors from sources that cannot be mapped

@@ -186,8 +186,10 @@ func (t *Translator) refused6(src uint32, by how, dst uint32, to how) Reason {
 // side, or None. Whether the destination is illegal is not asked.
 func (t *Translator) refused4(src uint32, by how, dst uint32, to how) Reason {
 	switch {
-	case by == byPREF64 && (illegalSource4(src) || t.m.host && isCLAT4(src)):
+	case by == byPREF64 && (illegalSource4(src) || isLinkLocal4(src) || t.m.host && isCLAT4(src)):
 		return SourceIllegal
+	case by == byPREF64 && inAny(t.local4, src):
+		return SourceLocalNetwork
 	case t.dropPrivate && isPrivate(src, by, dst, to):
 		return WKPPrivate
 	}

@@ -27,6 +27,7 @@ const (
 	SourceIllegal
 	DestinationIllegal
 	SourceOutsidePREF64
+	SourceLocalNetwork
 	DestinationUnmappable
 	WKPPrivate
 
@@ -81,9 +82,10 @@ var reasons = [NumReasons]struct{ name, explanation string }{
 
 	SourceNotOurs:         {"source-not-ours", "The source is neither the CLAT address nor in the EAM table."},
 	DestinationNotOurs:    {"destination-not-ours", "The destination is neither the CLAT address nor in the EAM table."},
-	SourceIllegal:         {"source-illegal", "The source is an address that no packet may come from (unspecified, loopback, multicast, class E, the CLAT itself)."},
+	SourceIllegal:         {"source-illegal", "The source is an address that no packet may come from (unspecified, loopback, link-local, multicast, class E, the CLAT itself)."},
 	DestinationIllegal:    {"destination-illegal", "The destination is multicast, broadcast, loopback, link-local, class E or in 192.0.0.0/29 and never leaves the host."},
 	SourceOutsidePREF64:   {"source-outside-pref64", "The IPv6 source does not lie in PREF64, so it stands for no IPv4 address."},
+	SourceLocalNetwork:    {"source-local-network", "The IPv6 source stands for an IPv4 address in one of the host's own networks, which are not behind the PLAT."},
 	DestinationUnmappable: {"destination-unmappable", "The IPv6 destination stands for no IPv4 address."},
 	WKPPrivate:            {"wkp-private", "The well-known prefix 64:ff9b::/96 must not stand for private IPv4 addresses (setting wkp-private)."},
 

@@ -18,6 +18,7 @@ type Translator struct {
 	hasICMPSrc6      bool
 	dropZeroChecksum bool
 	dropPrivate      bool
+	local4           []cidr
 	nodeID           bool
 	ignoreTOS        bool
 	noErrors         bool
@@ -41,6 +42,9 @@ func New(cfg Config) (*Translator, error) {
 		nodeID:           cfg.NodeID,
 		ignoreTOS:        cfg.IgnoreTOS,
 		noErrors:         cfg.NoErrors,
+	}
+	if t.local4, err = cidrs(cfg.LocalIPv4); err != nil {
+		return nil, err
 	}
 	t.mtu4 = or(cfg.MTU4, t.mtu6-20)
 	switch {

@@ -55,6 +55,6 @@ func (p *path) kernelTranslation() (t *steer.Translation, why string) {
 	}
 	return &steer.Translation{
 		IPv4: c.Mapping.CLAT.IPv4, IPv6: c.Mapping.CLAT.IPv6, PREF64: c.Mapping.PREF64,
-		MTU6: c.MTU6, MTU4: c.MTU4, LowestIPv6MTU: lowest, DropWKPPrivate: c.DropWKPPrivate,
+		MTU6: c.MTU6, MTU4: c.MTU4, LowestIPv6MTU: lowest, DropWKPPrivate: c.DropWKPPrivate, LocalIPv4: c.LocalIPv4,
 	}, ""
 }

@@ -38,6 +38,12 @@ type bpfMulticastPolicy struct {
 	Drop uint32
 }
 
+type bpfNetwork4 struct {
+	_    structs.HostLayout
+	Len  uint32
+	Addr uint32
+}
+
 type bpfNextHop struct {
 	_      structs.HostLayout
 	Family uint32
@@ -80,7 +86,7 @@ type bpfTranslation struct {
 	Limit6      uint32
 	Neutral     uint32
 	DropPrivate uint32
-	Pad         uint32
+	HasLocal    uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -92,6 +98,7 @@ const (
 	bpfMapGuarded4         = "guarded4"
 	bpfMapGuarded6         = "guarded6"
 	bpfMapLastSent         = "last_sent"
+	bpfMapLocal4           = "local4"
 	bpfMapMulticast        = "multicast"
 	bpfMapOurs             = "ours"
 	bpfMapQueueStates      = "queue_states"
@@ -183,6 +190,7 @@ type bpfMapSpecs struct {
 	Guarded4     *ebpf.MapSpec `ebpf:"guarded4"`
 	Guarded6     *ebpf.MapSpec `ebpf:"guarded6"`
 	LastSent     *ebpf.MapSpec `ebpf:"last_sent"`
+	Local4       *ebpf.MapSpec `ebpf:"local4"`
 	Multicast    *ebpf.MapSpec `ebpf:"multicast"`
 	Ours         *ebpf.MapSpec `ebpf:"ours"`
 	QueueStates  *ebpf.MapSpec `ebpf:"queue_states"`
@@ -234,6 +242,7 @@ type bpfMaps struct {
 	Guarded4     *ebpf.Map `ebpf:"guarded4"`
 	Guarded6     *ebpf.Map `ebpf:"guarded6"`
 	LastSent     *ebpf.Map `ebpf:"last_sent"`
+	Local4       *ebpf.Map `ebpf:"local4"`
 	Multicast    *ebpf.Map `ebpf:"multicast"`
 	Ours         *ebpf.Map `ebpf:"ours"`
 	QueueStates  *ebpf.Map `ebpf:"queue_states"`
@@ -251,6 +260,7 @@ func (m *bpfMaps) Close() error {
 		m.Guarded4,
 		m.Guarded6,
 		m.LastSent,
+		m.Local4,
 		m.Multicast,
 		m.Ours,
 		m.QueueStates,

@@ -112,6 +112,7 @@ func TestDifferential(t *testing.T) {
 	clat := func(v4, v6 string) siit.Pair {
 		return siit.Pair{IPv4: netip.MustParseAddr(v4), IPv6: netip.MustParseAddr(v6)}
 	}
+	local := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.3.0/24"), netip.MustParsePrefix("198.51.0.0/17")}
 	var configs []siit.Config
 	for _, pref64 := range []string{
 		"64:ff9b::/96", "2001:db8:64::/96", "2001:db8:1:2:3::/64", "2001:db8:1:200::/56",
@@ -119,7 +120,7 @@ func TestDifferential(t *testing.T) {
 	} {
 		p := netip.MustParsePrefix(pref64)
 		configs = append(configs,
-			siit.Config{Mapping: siit.Mapping{PREF64: p, CLAT: clat("192.0.0.1", "2001:db9:1::c1a7")}},
+			siit.Config{Mapping: siit.Mapping{PREF64: p, CLAT: clat("192.0.0.1", "2001:db9:1::c1a7")}, LocalIPv4: local},
 			siit.Config{Mapping: siit.Mapping{PREF64: p, CLAT: neutralPair(p, "2001:db9:1::1:0:0")}, MTU6: 1400, LowestIPv6MTU: 1400, DropWKPPrivate: true},
 		)
 	}

@@ -32,7 +32,7 @@ func newEngineBench(t testing.TB, linkHeader bool) *engineBench {
 	c := newConstants(1000001, linkHeader, 1000002)
 	// The kernel always puts an Ethernet header in front.
 	c.tunHeaderLen = ethernetLen
-	s := &Steering{ours: make(map[netip.Prefix]bool)}
+	s := &Steering{ours: make(map[netip.Prefix]bool), local: make(map[netip.Prefix]bool)}
 	if err := s.load(c, true); err != nil {
 		t.Fatalf("load: %+v", err)
 	}
@@ -76,6 +76,7 @@ func translationOf(cfg siit.Config) *Translation {
 		MTU4:           or(cfg.MTU4, mtu6-20),
 		LowestIPv6MTU:  or(cfg.LowestIPv6MTU, 1280),
 		DropWKPPrivate: cfg.DropWKPPrivate,
+		LocalIPv4:      cfg.LocalIPv4,
 	}
 }
 

@@ -75,7 +75,7 @@ func replace[K interface {
 			continue
 		}
 		if err := m.Put(key(k), uint8(1)); err != nil {
-			return &Error{fmt.Sprintf("guard %s", k), err}
+			return &Error{fmt.Sprintf("note %s", k), err}
 		}
 		has[k] = true
 	}
@@ -84,7 +84,7 @@ func replace[K interface {
 			continue
 		}
 		if err := m.Delete(key(k)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return &Error{fmt.Sprintf("stop guarding %s", k), err}
+			return &Error{fmt.Sprintf("forget %s", k), err}
 		}
 		delete(has, k)
 	}

@@ -36,6 +36,7 @@ type Steering struct {
 	hooks   attachment
 	ours    map[netip.Prefix]bool // what the kernel's map holds
 	guarded guardMaps
+	local   map[netip.Prefix]bool // IPv4 networks that the kernel engine declines
 	routes  map[netip.Prefix]Route
 	engine  error // why the kernel engine cannot be used, or nil
 }
@@ -44,7 +45,7 @@ type Steering struct {
 // locked to its thread if that thread has a network namespace of its own. When
 // New fails, everything it did is undone; the error is an [*Error].
 func New(cfg Config) (_ *Steering, err error) {
-	s := &Steering{ours: make(map[netip.Prefix]bool)}
+	s := &Steering{ours: make(map[netip.Prefix]bool), local: make(map[netip.Prefix]bool)}
 	defer func() {
 		if err != nil {
 			s.Close()

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 
 	"github.com/cilium/ebpf"
@@ -20,8 +21,12 @@ type Translation struct {
 	IPv4, IPv6 netip.Addr   // of the CLAT
 	PREF64     netip.Prefix // RFC 6052, length 32, 40, 48, 56, 64 or 96
 
-	MTU6, MTU4     int  // bytes, of the next hops; packets that do not fit are left to user space
-	LowestIPv6MTU  int  // larger packets without DF are left to user space, which fragments them
+	MTU6, MTU4    int // bytes, of the next hops; packets that do not fit are left to user space
+	LowestIPv6MTU int // larger packets without DF are left to user space, which fragments them
+	// Packets whose source stands for an address in one of these IPv4 networks
+	// are left to user space, which drops them.
+	LocalIPv4 []netip.Prefix
+
 	DropWKPPrivate bool // leave packets between private IPv4 addresses and 64:ff9b::/96 to user space, which drops them
 }
 
@@ -43,6 +48,11 @@ func (t *Translation) check() error {
 	case 32, 40, 48, 56, 64, 96:
 	default:
 		return fmt.Errorf("PREF64 %q has length %d; RFC 6052 section 2.2 allows 32, 40, 48, 56, 64 and 96", t.PREF64, t.PREF64.Bits())
+	}
+	for _, n := range t.LocalIPv4 {
+		if !n.IsValid() || !n.Addr().Is4() {
+			return fmt.Errorf("%q is not an IPv4 network", n)
+		}
 	}
 	for _, mtu := range []int{t.MTU6, t.MTU4, t.LowestIPv6MTU} {
 		if mtu <= 0 || mtu > 65535 {
@@ -72,6 +82,7 @@ func (t *Translation) value() bpfTranslation {
 		Mtu4:        uint32(t.MTU4),
 		Limit6:      uint32(min(t.LowestIPv6MTU, t.MTU6)),
 		Neutral:     flag(t.neutral()),
+		HasLocal:    flag(len(t.LocalIPv4) > 0),
 		DropPrivate: flag(t.DropWKPPrivate && t.PREF64.Masked() == wellKnownPrefix),
 	}
 }
@@ -120,6 +131,9 @@ func (s *Steering) SetTranslation(t *Translation) error {
 	if err := cause.Descriptors(3); err != nil {
 		return &Error{"make the kernel engine's parameters", err}
 	}
+	if err := s.addLocal(t.LocalIPv4); err != nil {
+		return err
+	}
 	spec := s.objects.translation.Copy()
 	spec.Contents = []ebpf.MapKV{{Key: key, Value: t.value()}}
 	array, err := ebpf.NewMap(spec)
@@ -131,7 +145,32 @@ func (s *Steering) SetTranslation(t *Translation) error {
 	if err := s.objects.Translations.Put(key, array); err != nil {
 		return &Error{"switch the kernel engine on", err}
 	}
-	return nil
+	return s.removeLocal(t.LocalIPv4)
+}
+
+// addLocal adds networks to those that are local for the kernel engine, before
+// a translation counts on them.
+func (s *Steering) addLocal(networks []netip.Prefix) error {
+	want := maps.Clone(s.local)
+	for _, n := range networks {
+		want[n.Masked()] = true
+	}
+	return replace(s.objects.Local4, s.local, want, networkKey)
+}
+
+// removeLocal removes all but networks.
+func (s *Steering) removeLocal(networks []netip.Prefix) error {
+	want := make(map[netip.Prefix]bool)
+	for _, n := range networks {
+		want[n.Masked()] = true
+	}
+	return replace(s.objects.Local4, s.local, want, networkKey)
+}
+
+// networkKey is n as the key of the map "local4".
+func networkKey(n netip.Prefix) any {
+	a := n.Addr().As4()
+	return bpfNetwork4{Len: uint32(n.Bits()), Addr: binary.NativeEndian.Uint32(a[:])}
 }
 
 var errNotAskedFor = &Error{"use the kernel engine", errors.New("it was not asked for")}

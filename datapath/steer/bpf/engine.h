@@ -36,7 +36,7 @@ struct translation {
 	__u32 limit6;       // larger IPv4 packets without DF have to be fragmented
 	__u32 neutral;      // 1: transport checksums stay right by themselves
 	__u32 drop_private; // 1: decline private IPv4 addresses behind PREF64
-	__u32 pad;
+	__u32 has_local; // 1: decline sources in local4
 };
 
 // No entry, or an array with one translation. The array is exchanged as a

@@ -13,6 +13,7 @@
 #include "addr.h"
 #include "checksum.h"
 #include "engine.h"
+#include "local.h"
 #include "jumbo.h"
 #include "order.h"
 #include "to6.h"
@@ -90,9 +91,11 @@ static __always_inline enum outcome to4(struct __sk_buff *skb)
 	if (!in_pref64(t, src6))
 		decline4(ADDRESS);
 	src = extract(t, src6);
-	if (is_illegal_source(src))
+	if (is_illegal_destination(src)) // which is more: link-local too
 		decline4(ADDRESS);
 	if (t->drop_private && is_private(src))
+		decline4(ADDRESS);
+	if (t->has_local && is_local4(src))
 		decline4(ADDRESS);
 	if ((first & 0xff) <= 1)
 		decline4(TTL);

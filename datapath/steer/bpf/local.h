@@ -1,0 +1,33 @@
+// The host's own IPv4 networks.
+
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <stdbool.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+struct network4 {
+	__u32 len; // bits
+	__be32 addr;
+};
+
+// Nobody behind the PLAT has an address in these. At least those of the
+// translation in force: what is there by mistake is left to user space.
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, struct network4);
+	__type(value, __u8);
+} local4 SEC(".maps");
+
+// is_local4 says whether an address, in host byte order, is in one of them.
+static __always_inline bool is_local4(__u32 a)
+{
+	struct network4 key __attribute__((aligned(8))) = { 32, bpf_htonl(a) };
+
+	return bpf_map_lookup_elem(&local4, &key) != NULL;
+}
