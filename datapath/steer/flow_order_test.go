@@ -140,6 +140,14 @@ func TestFlowOrder(t *testing.T) {
 						t.Errorf("%s: the test tests little: %+v", way, d)
 					}
 				}
+				t.Run("user space alone", func(t *testing.T) {
+					if err := s.SetTranslation(nil); err != nil {
+						t.Fatal(err)
+					}
+					sizes := mixes["fragments, large and small"]
+					inOrder(t, near, far, netip.AddrPortFrom(plat4, port(far)), sizes)
+					inOrder(t, far, near, netip.AddrPortFrom(clat6, port(near)), sizes)
+				})
 			})
 		}
 	}
