@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -63,8 +64,9 @@ func setUp(mtu int) error {
 }
 
 // divert leads all datagrams to the transparent sockets at the given ports,
-// except those of the relay.
-func divert(port4, port6 uint16) error {
+// except those of the relay. With a listener it leads connections there, once
+// the relay has sent their SYN again: the program's own is dropped.
+func divert(port4, port6, listener uint16) error {
 	c, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
@@ -91,6 +93,9 @@ func divert(port4, port6 uint16) error {
 			&expr.TProxy{Family: f.nfp, TableFamily: f.nfp, RegPort: 1},
 			&expr.Verdict{Kind: expr.VerdictAccept},
 		}})
+		if listener != 0 {
+			holdSYN(c, t, chain, f.nfp, listener)
+		}
 	}
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("nftables (nft_tproxy): %w", err)
@@ -98,12 +103,41 @@ func divert(port4, port6 uint16) error {
 	return nil
 }
 
+// holdSYN adds the rules for TCP.
+func holdSYN(c *nftables.Conn, t *nftables.Table, chain *nftables.Chain, nfp byte, listener uint16) {
+	tcp := []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+	}
+	syn := []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{flagSYN | flagACK}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{flagSYN}},
+	}
+	mark := func(op expr.CmpOp, v uint32) []expr.Any {
+		return []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+			&expr.Cmp{Op: op, Register: 1, Data: binaryutil.NativeEndian.PutUint32(v)},
+		}
+	}
+	rule := func(parts ...[]expr.Any) {
+		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: slices.Concat(parts...)})
+	}
+	rule(mark(expr.CmpOpEq, localMark), []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}})
+	rule(tcp, syn, mark(expr.CmpOpNeq, relayMark), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})
+	rule(tcp, []expr.Any{
+		&expr.Immediate{Register: 1, Data: binaryutil.BigEndian.PutUint16(listener)},
+		&expr.TProxy{Family: nfp, TableFamily: nfp, RegPort: 1},
+		&expr.Verdict{Kind: expr.VerdictAccept},
+	})
+}
+
 // permitPing lets the namespace have ping sockets, and keeps the kernel from
 // answering echo requests: the relay does.
 func permitPing() error {
 	return errors.Join(
 		os.WriteFile("/proc/sys/net/ipv4/icmp_echo_ignore_all", []byte("1"), 0),
-		os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 0"), 0),
+		os.WriteFile("/proc/sys/net/ipv4/ping_group_range", fmt.Appendf(nil, "%d %d", os.Getgid(), os.Getgid()), 0),
 	)
 }
 

@@ -30,15 +30,11 @@ func runHide(c *channel) error {
 	r.mtu = job.MTU
 	inside := make(chan error)
 	ready := hiddenReady{}
-	go func() {
-		runtime.LockOSThread() // until the process ends
-		cookie, ping, err := r.enter(job.MTU)
+	go r.onThread(func() {
+		cookie, ping, err := r.enter(job.MTU, false)
 		ready.Cookie, ready.Ping = cookie, ping
 		inside <- err
-		if err == nil {
-			r.look()
-		}
-	}()
+	})
 	if err := <-inside; err != nil {
 		ready.Error = err.Error()
 		c.send(ready)
@@ -52,6 +48,7 @@ func runHide(c *channel) error {
 		go r.fill(i, fd)
 	}
 	r.run(ready.Ping)
+	go r.look()
 	if err := c.send(ready); err != nil {
 		return err
 	}
@@ -78,8 +75,8 @@ func canPing6() bool {
 }
 
 // enter makes the hidden network namespace, with the calling thread in it, and
-// opens the relay's sockets there.
-func (r *relay) enter(mtu int) (cookie uint64, ping bool, err error) {
+// opens the relay's sockets there. With hold it takes connections as well.
+func (r *relay) enter(mtu int, hold bool) (cookie uint64, ping bool, err error) {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return 0, false, fmt.Errorf("network namespace: %w", err)
 	}
@@ -103,7 +100,13 @@ func (r *relay) enter(mtu int) (cookie uint64, ping bool, err error) {
 			return 0, false, fmt.Errorf("raw socket: %w", err)
 		}
 	}
-	if err := divert(port4, port6); err != nil {
+	var listener uint16
+	if hold {
+		if r.holder, listener, err = openHolder(r); err != nil {
+			return 0, false, fmt.Errorf("sockets that hold connections: %w", err)
+		}
+	}
+	if err := divert(port4, port6, listener); err != nil {
 		return 0, false, err
 	}
 	if permitPing() == nil {

@@ -114,24 +114,46 @@ func (r *relay) source(f *flow, from netip.AddrPort) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(v4, from.Port()), ok
 }
 
-// look removes flows whose socket the program has closed. It runs on the thread
-// in the hidden namespace.
+// look removes flows whose socket the program has closed, until the process
+// ends.
 func (r *relay) look() {
 	for {
 		time.Sleep(lookEvery)
 		live := map[socketKey]bool{}
-		for _, file := range []string{"udp", "udp6", "icmp"} {
-			b, err := os.ReadFile("/proc/thread-self/net/" + file)
-			if err != nil && file != "udp6" {
-				live = nil
-				break
+		r.inside(func() {
+			for _, file := range []string{"udp", "udp6", "icmp"} {
+				b, err := os.ReadFile("/proc/thread-self/net/" + file)
+				if err != nil && file != "udp6" {
+					live = nil
+					return
+				}
+				readPorts(live, b, file == "icmp")
 			}
-			readPorts(live, b, file == "icmp")
-		}
+		})
 		if live != nil {
 			r.sweep(live, time.Now())
 		}
 	}
+}
+
+// listening reports whether a table such as /proc/net/tcp has a listening
+// socket at a port.
+func listening(table []byte, port uint16) bool {
+	const listen = "0A"
+	for line := range bytes.Lines(table) {
+		fields := bytes.Fields(line)
+		if len(fields) < 4 || string(fields[3]) != listen {
+			continue
+		}
+		i := bytes.LastIndexByte(fields[1], ':')
+		if i < 0 {
+			continue
+		}
+		if p, err := strconv.ParseUint(string(fields[1][i+1:]), 16, 16); err == nil && uint16(p) == port {
+			return true
+		}
+	}
+	return false
 }
 
 const lookEvery = 5 * time.Second

@@ -23,6 +23,8 @@ type relay struct {
 	policy    atomic.Pointer[table]
 	routes    routes
 	namespace *os.File
+	thread    chan func() // runs functions inside the namespace
+	holder    *holder     // nil: connections are not the relay's business
 
 	in4, in6   int // transparent sockets
 	out4, out6 int // raw sockets
@@ -87,7 +89,7 @@ type flow struct {
 const maxFlows = 1024
 
 func newRelay(t *table) *relay {
-	r := &relay{flows: map[flowKey]*flow{}, in4: -1, in6: -1, out4: -1, out6: -1, echo4: -1}
+	r := &relay{flows: map[flowKey]*flow{}, in4: -1, in6: -1, out4: -1, out6: -1, echo4: -1, thread: make(chan func())}
 	r.policy.Store(t)
 	return r
 }
@@ -101,6 +103,29 @@ func (r *relay) run(ping bool) {
 	if ping {
 		go r.forwardEchoes()
 	}
+	if r.holder != nil {
+		r.holder.run()
+	}
+}
+
+// onThread runs begin on a thread of its own, which is to enter the hidden
+// namespace, and then whatever inside is given.
+func (r *relay) onThread(begin func()) {
+	runtime.LockOSThread() // until the process ends
+	begin()
+	for f := range r.thread {
+		f()
+	}
+}
+
+// inside runs f on the thread in the hidden namespace and waits for it.
+func (r *relay) inside(f func()) {
+	done := make(chan struct{})
+	r.thread <- func() {
+		f()
+		close(done)
+	}
+	<-done
 }
 
 // facts are those of the host at present. The relay does not see failures, so

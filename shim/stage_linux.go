@@ -37,6 +37,9 @@ func Stage() {
 	case "hide":
 		closeInherited(fd)
 		err = runHide(c)
+	case "contain":
+		closeInherited(fd)
+		err = runContain(c)
 	default:
 		os.Exit(Failed)
 	}

@@ -79,19 +79,37 @@ func runSupervise(c *channel) error {
 	if refresh != nil {
 		go s.followPrefix(j.Policy, refresh)
 	}
-	go obey(c, p.pid)
 	ended, alone := make(chan struct{}), make(chan struct{})
+	report := func(status int) {
+		c.send(report{Exited: &status})
+		voice.stop()
+		close(ended)
+	}
+	if p.contained != nil {
+		go obey(c, p.inner)
+		go func() {
+			var r contained
+			for r.Status == nil {
+				if _, err := p.contained.receive(&r, 0); err != nil {
+					lost := int(unix.SIGKILL) // as if it had been killed, which it was
+					r.Status = &lost
+				}
+			}
+			report(*r.Status)
+		}()
+	} else {
+		go obey(c, p.pid)
+	}
 	go func() {
 		reapAll(p.pid, func(status unix.WaitStatus) {
-			code := int(status)
-			c.send(report{Exited: &code})
-			voice.stop()
-			close(ended)
+			if p.contained == nil {
+				report(int(status))
+			}
 		})
 		close(alone)
 	}()
 	<-ended
-	if p.namespace {
+	if p.contained != nil {
 		<-alone
 		return nil
 	}
@@ -177,8 +195,11 @@ func (v *voice) stop() {
 
 // program is the one that has been started.
 type program struct {
-	pid       int
-	namespace bool // by MethodNamespace
+	pid int // our child
+
+	// With MethodNamespace our child contains the program:
+	contained *channel // tells how it ends
+	inner     int      // its process
 }
 
 // errExec is wrapped by errors of execve.
