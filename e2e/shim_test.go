@@ -9,11 +9,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"tnat64d/internal/lab"
 )
@@ -43,7 +48,7 @@ type shimWorld struct {
 	env   []string
 }
 
-const shimTimeout = 60 * time.Second
+const shimTimeout = 90 * time.Second
 
 func newShimWorld(t *testing.T, o lab.Options, flags ...string) *shimWorld {
 	t.Helper()
@@ -61,6 +66,10 @@ func newShimWorld(t *testing.T, o lab.Options, flags ...string) *shimWorld {
 	})
 	if err := l.Laptop.Sysctl("net.ipv4.ping_group_range", "0 2147483647"); err != nil {
 		t.Fatal(err)
+	}
+	silent := l.ISP.Command(t.Context(), "ip", "neigh", "replace", deadIPv4, "lladdr", "02:00:00:00:00:99", "nud", "permanent", "dev", "eth1")
+	if out, err := silent.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
 	if flags == nil {
 		flags = []string{"-pref64", l.PREF64().String()}
@@ -314,7 +323,8 @@ func TestShimCalls(t *testing.T) {
 	}
 }
 
-// deadIPv4 is an address of the server's network that nobody has.
+// deadIPv4 is an address of the server's network that nobody has, and about
+// which no router says so.
 const deadIPv4 = "198.51.100.99"
 
 // TestShimConnections makes ten thousand connections.
@@ -494,4 +504,129 @@ func TestShimIsTransparentWithIPv4(t *testing.T) {
 	w := newShimWorld(t, lab.Options{NativeIPv4: true}, "-v")
 	out := w.run(t, "sh", "-c", "grep -E 'NoNewPrivs|Seccomp:' /proc/self/status; curl -sS --noproxy '*' -m 20 http://"+server+"/")
 	wants(t, out, "IPv4 has a default route", "you are "+lab.NativeLaptop.String(), "NoNewPrivs:\t0", "Seccomp:\t0")
+}
+
+var _ = addAct("shim-refused", actShimRefused)
+
+// actShimRefused runs a command under a seccomp filter that refuses what some
+// containers and kernels do. The first argument lists it.
+func actShimRefused(args []string) (string, error) {
+	refused := map[string][]bpf.Instruction{
+		"userns": { // unshare and clone with CLONE_NEWUSER, as Docker's profile
+			bpf.LoadAbsolute{Off: 0, Size: 4},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SYS_UNSHARE, SkipTrue: 4},
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.SYS_CLONE, SkipTrue: 4},
+			bpf.LoadAbsolute{Off: 16, Size: 4},
+			bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: unix.CLONE_NEWUSER, SkipTrue: 1},
+			bpf.Jump{Skip: 1},
+			bpf.RetConstant{Val: 0x50000 | uint32(unix.EPERM)},
+		},
+		"pidfd_getfd":      refuseCall(unix.SYS_PIDFD_GETFD, unix.EPERM),
+		"process_vm_readv": refuseCall(unix.SYS_PROCESS_VM_READV, unix.EPERM),
+		"seccomp":          refuseCall(unix.SYS_SECCOMP, unix.EINVAL),
+	}
+	var program []bpf.Instruction
+	for _, name := range strings.Split(args[0], ",") {
+		program = append(program, refused[name]...)
+	}
+	raw, err := bpf.Assemble(append(program, bpf.RetConstant{Val: 0x7fff0000}))
+	if err != nil {
+		return "", err
+	}
+	filter := make([]unix.SockFilter, len(raw))
+	for i, r := range raw {
+		filter[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return "", err
+	}
+	p := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if _, _, e := unix.Syscall(unix.SYS_SECCOMP, 1, 0, uintptr(unsafe.Pointer(&p))); e != 0 {
+		return "", e
+	}
+	return "", unix.Exec(args[1], args[1:], os.Environ())
+}
+
+func refuseCall(nr uint32, e unix.Errno) []bpf.Instruction {
+	return []bpf.Instruction{
+		bpf.LoadAbsolute{Off: 0, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: nr, SkipTrue: 1},
+		bpf.RetConstant{Val: 0x50000 | uint32(e)},
+	}
+}
+
+// TestShimMethods takes parts of the kernel away, one after the other.
+func TestShimMethods(t *testing.T) {
+	t.Parallel()
+	w := newShimWorld(t, lab.Options{})
+	script := "curl -sS --noproxy '*' -m 20 http://" + server + "/; dig +short +tries=2 +time=10 @" + server + " server.example A; " +
+		calls(t) + " udp-refused " + server + " 9; " + calls(t) + " refused " + server + " 9; " + calls(t) + " mmsg " + server + "; " +
+		calls(t) + " storm " + server + "; " + calls(t) + " timed-out " + deadIPv4 + " 9"
+	works := []string{lab.Greeting, server, "udp-refused right", "\nrefused right", "mmsg right", "storm right", "timed-out right"}
+	for _, c := range []struct {
+		refused, config string
+		method, because string
+	}{
+		{"", "", "method: sockets and a hidden network namespace", ""},
+		{"userns", "", "method: sockets, datagrams one by one", "no hidden network namespace: user namespace: operation not permitted"},
+		{"pidfd_getfd", "", "method: a network namespace for the whole program", "pidfd_getfd is refused"},
+		{"process_vm_readv", "", "method: a network namespace for the whole program", "process_vm_readv is refused"},
+		{"seccomp", "", "method: a network namespace for the whole program", "no seccomp user notification"},
+		{"", `method = "namespace"`, "method: a network namespace for the whole program", ""},
+		{"", `method = "sockets"`, "method: sockets and a hidden network namespace", ""},
+	} {
+		t.Run(c.refused+c.config, func(t *testing.T) {
+			args := append([]string{built(t, "tnat64"), "-v"}, w.flags...)
+			if c.config != "" {
+				args = append(args, "-config", shimConfig(t, "[shim]\n"+c.config+"\n"))
+			}
+			out := w.refusing(t, c.refused, append(args, "sh", "-c", script)...)
+			wants(t, out, append(works, c.method, c.because)...)
+		})
+	}
+	t.Run("nothing is left", func(t *testing.T) {
+		args := append([]string{built(t, "tnat64"), "-v"}, w.flags...)
+		out := w.refusing(t, "userns,pidfd_getfd", append(args, "true")...)
+		wants(t, out, "tnat64: sockets cannot be replaced: pidfd_getfd is refused", "user namespace: operation not permitted", "hint: ")
+		wants(t, w.refusing(t, "userns,pidfd_getfd", "sh", "-c", strings.Join(args, " ")+" true; echo status $?"), "status 125")
+	})
+	t.Run("nested", func(t *testing.T) {
+		inner := built(t, "tnat64") + " -v " + strings.Join(w.flags, " ") + " -config " + shimConfig(t, "[shim]\nfallback = \"never\"\n") + " sh -c '" + strings.ReplaceAll(script, "'", `'\''`) + "'"
+		wants(t, w.run(t, "sh", "-c", inner), append(works, "another supervisor has this process already", "method: a network namespace")...)
+	})
+}
+
+// shimConfig writes a configuration that everybody may read.
+func shimConfig(t *testing.T, text string) string {
+	t.Helper()
+	f, err := os.CreateTemp(binaries.dir, "shim*.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Chmod(0o644); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
+}
+
+// refusing runs a command where something is refused and returns its output,
+// whatever its exit status.
+func (w *shimWorld) refusing(t *testing.T, refused string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), shimTimeout)
+	defer cancel()
+	if refused != "" {
+		args = append([]string{actorPath(t), actCommand, "shim-refused", refused}, args...)
+		args[4], _ = exec.LookPath(args[4])
+	}
+	out, err := w.user(ctx, args...).CombinedOutput()
+	if err != nil {
+		t.Log(err)
+	}
+	return string(out)
 }

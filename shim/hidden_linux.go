@@ -40,20 +40,17 @@ type hiddenJob struct {
 	MTU    int // of IPv4 datagrams towards the PLAT, bytes
 }
 
-// hide starts a relay with a hidden namespace of its own. attr is the program's
-// surroundings.
-func hide(job hiddenJob) (h *hidden, err error) {
+// hide starts a relay with a hidden namespace of its own.
+func hide(job hiddenJob) (*hidden, error) {
 	ours, theirs, err := newChannel()
 	if err != nil {
 		return nil, err
 	}
 	defer theirs.close()
-	h = &hidden{channel: ours}
-	for i := range h.stock {
-		h.stock[i] = -1
-	}
+	h := &hidden{channel: ours, stock: [numStocks]int{-1, -1, -1, -1}}
+	ok := false
 	defer func() {
-		if err != nil {
+		if !ok {
 			h.close()
 		}
 	}()
@@ -101,6 +98,7 @@ func hide(job hiddenJob) (h *hidden, err error) {
 		unix.Close(h.stock[stockPing4])
 		h.stock[stockPing4] = -1
 	}
+	ok = true
 	return h, nil
 }
 

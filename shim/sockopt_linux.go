@@ -59,6 +59,12 @@ func sendTimeout(fd int) (v unix.Timeval, err error) {
 	return v, err
 }
 
+// receiveTimeout returns SO_RCVTIMEO.
+func receiveTimeout(fd int) (v unix.Timeval, err error) {
+	_, err = rawGetsockopt(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, unsafe.Pointer(&v), uint32(unsafe.Sizeof(v)))
+	return v, err
+}
+
 // fileStatus returns the flags of F_GETFL.
 func fileStatus(fd int) (int, error) {
 	r, _, e := unix.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_GETFL, 0)

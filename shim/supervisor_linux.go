@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,11 +23,12 @@ type supervisor struct {
 	memory    memory
 	processes processes
 	sockets   sockets
-	copied    recent      // cookies of sockets with duplicated descriptors
-	served    recent      // cookies of AF_INET6 sockets that were bound to a port
-	asked     recent      // cookies of netlink sockets that have been used
-	net       uint64      // our network namespace
-	late      atomic.Bool // sockets cannot be handed out: Linux before 5.14
+	copied    recent         // cookies of sockets with duplicated descriptors
+	served    recent         // cookies of AF_INET6 sockets that were bound to a port
+	asked     recent         // cookies of netlink sockets that have been used
+	net       uint64         // our network namespace
+	starting  [64]sync.Mutex // held while O_NONBLOCK is on for a moment, by cookie
+	late      atomic.Bool    // sockets cannot be handed out: Linux before 5.14
 	counts    [numCalls]atomic.Uint64
 }
 
@@ -143,6 +145,10 @@ var handlers = [numCalls]handler{
 	callSetsockopt:   func(t *trapped) (reply, func() reply) { return t.setsockopt(), nil },
 	callSendto:       (*trapped).sendto,
 	callSendmsg:      (*trapped).sendmsg,
+	callSendmmsg:     (*trapped).trappedSendmmsg,
+	callRecvfrom:     (*trapped).trappedRecvfrom,
+	callRecvmsg:      (*trapped).trappedRecvmsg,
+	callRecvmmsg:     (*trapped).trappedRecvmsg,
 	callIoctl:        func(t *trapped) (reply, func() reply) { return t.ioctl(), nil },
 	callDup:          func(t *trapped) (reply, func() reply) { return t.dup(), nil },
 	callDup2:         func(t *trapped) (reply, func() reply) { return t.dup(), nil },

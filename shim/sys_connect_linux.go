@@ -92,7 +92,7 @@ func (t *trapped) connectEarly(fd int, p *process, cookie uint64, to name) (answ
 		return proceed, t.toIPv4(p, fd, cookie) != nil
 	}
 	six, _ := tab.embed(to.Addr())
-	answer = t.start(fd, netip.AddrPortFrom(six, to.Port()))
+	answer = t.start(fd, cookie, netip.AddrPortFrom(six, to.Port()))
 	if e := answer.errno; e != 0 && e != unix.EINPROGRESS {
 		if t.fallsBack(e, to.Addr(), tab) {
 			return proceed, t.toIPv4(p, fd, cookie) != nil
@@ -144,16 +144,19 @@ func (t *trapped) again(fd int, k kind, r replaced, to name) reply {
 	unsaid := r.unsaid && r.peer == to.AddrPort
 	r.peer, r.unsaid = to.AddrPort, false
 	t.sockets.set(k.cookie, r)
-	answer := t.start(fd, netip.AddrPortFrom(six, to.Port()))
-	if unsaid && answer.errno == unix.EALREADY {
+	answer := t.start(fd, k.cookie, netip.AddrPortFrom(six, to.Port()))
+	switch {
+	case unsaid && answer.errno == unix.EALREADY:
 		answer.errno = unix.EINPROGRESS
+	case unsaid && answer.errno == unix.EISCONN:
+		answer.errno = 0
 	}
 	return t.remember(answer, k.cookie)
 }
 
 // remember makes the answer be repeated if the program is interrupted now.
 func (t *trapped) remember(r reply, cookie uint64) reply {
-	if r.errno == unix.EINPROGRESS {
+	if !r.proceed && (r.errno == unix.EINPROGRESS || r.errno == 0) {
 		r.undelivered = func() {
 			if e, ok := t.sockets.get(cookie); ok {
 				e.unsaid = true
@@ -167,7 +170,11 @@ func (t *trapped) remember(r reply, cookie uint64) reply {
 // start begins a connection. Where the program is to wait for it, its own call
 // does: the kernel does not look at the address a second time, and timeouts and
 // signals are as always.
-func (t *trapped) start(fd int, to netip.AddrPort) reply {
+func (t *trapped) start(fd int, cookie uint64, to netip.AddrPort) reply {
+	// A program that is interrupted comes again, perhaps before we are done.
+	lock := &t.starting[cookie%uint64(len(t.starting))]
+	lock.Lock()
+	defer lock.Unlock()
 	status, err := fileStatus(fd)
 	if err != nil {
 		return fail(err)
@@ -225,7 +232,7 @@ func (t *trapped) translate(tab *table, old int, p *process, k kind, to name) re
 	if k.family == unix.AF_INET6 && !bound(old) {
 		// It can go there as it is.
 		t.sockets.set(k.cookie, r)
-		answer := t.start(old, dest)
+		answer := t.start(old, k.cookie, dest)
 		if t.fallsBack(answer.errno, to.Addr(), tab) {
 			return proceed
 		}
@@ -261,7 +268,7 @@ func (t *trapped) translate(tab *table, old int, p *process, k kind, to name) re
 	}
 	switch {
 	case err == nil:
-		return reply{}
+		return t.remember(reply{}, cookie)
 	case status&unix.O_NONBLOCK != 0:
 		return t.remember(fail(err), cookie)
 	}
@@ -326,7 +333,7 @@ func (t *trapped) ipv4First(tab *table, old int, p *process, k kind, to name) (r
 	}
 	return reply{}, func() reply {
 		defer unix.Close(old)
-		r := t.start(old, dest)
+		r := t.start(old, k.cookie, dest)
 		e := r.errno
 		if r.proceed {
 			e = connected(old, firstTimeout)

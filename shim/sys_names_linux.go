@@ -27,6 +27,9 @@ func (t *trapped) getname() reply {
 		return proceed
 	}
 	n := name{r.peer, r.mapped}
+	if r.datagram && t.call == callGetpeername && !r.peer.IsValid() {
+		return fail(unix.ENOTCONN)
+	}
 	if r.early {
 		if t.call == callGetpeername {
 			return fail(unix.ENOTCONN)

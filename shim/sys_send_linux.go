@@ -23,9 +23,11 @@ func (t *trapped) sendto() (reply, func() reply) {
 	if size == sizeofNetlink {
 		return t.addresses(), nil
 	}
+	if t.hidden == nil && size >= sizeofInet4 {
+		return t.trappedSendto()
+	}
 	if t.hidden != nil && size >= sizeofInet6 {
 		t.mappedDatagram()
-		return proceed, nil
 	}
 	return proceed, nil
 }
@@ -33,6 +35,9 @@ func (t *trapped) sendto() (reply, func() reply) {
 // sendmsg answers sendmsg(2) with MSG_FASTOPEN.
 func (t *trapped) sendmsg() (reply, func() reply) {
 	if t.number(2)&msgFastOpen == 0 {
+		if t.hidden == nil {
+			return t.trappedSendmsg()
+		}
 		return proceed, nil
 	}
 	h, err := t.header(t.args[1])
