@@ -62,6 +62,9 @@ type CLAT struct {
 
 	// Translation is complete, ready for siit.New.
 	Translation siit.Config
+	// EAMAddrs are addresses of explicit mappings that the uplink has to have,
+	// besides IPv6, so that its neighbours find them.
+	EAMAddrs []netip.Addr
 }
 
 // Ours lists the IPv6 destinations that belong to the translator and not to
@@ -181,6 +184,8 @@ func (p *planner) desired(l Link, n int) Desired {
 		Translation: p.translation(v4, v6, p64.Prefix, mtu),
 	}
 	d.Warnings = p.sourceWarnings(d.CLAT)
+	eam, unanswered := o.eamAddrs(l, d.CLAT.Translation.Mapping)
+	d.CLAT.EAMAddrs, d.Warnings = eam, append(d.Warnings, unanswered...)
 	d.Why = fmt.Sprintf("PREF64 %s on %s (%s)", p64.Prefix, l.Name, p64.Source)
 	return d
 }

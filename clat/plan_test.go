@@ -85,6 +85,9 @@ func planText(p Plans) string {
 func desiredText(b *strings.Builder, d Desired) {
 	if c := d.CLAT; c != nil {
 		fmt.Fprintf(b, "%s on %s: %s <-> %s, pref64 %s, mtu %d/%d, metric %d\n", c.TUN, c.Uplink.Name, c.IPv4, c.IPv6, c.PREF64.Prefix, c.MTU.IPv4(), c.MTU, c.Metric)
+		if len(c.EAMAddrs) > 0 {
+			fmt.Fprintln(b, "answers for", c.EAMAddrs)
+		}
 	}
 	switch {
 	case d.Hold:
@@ -290,6 +293,8 @@ func parseLine(o *Observed, c *Config, f []string) error {
 			c.TUN = next()
 		case "icmp-source":
 			c.Translation.ICMPSource4 = netip.MustParseAddr(next())
+		case "eam":
+			c.Translation.Mapping.EAM = append(c.Translation.Mapping.EAM, siit.EAM{IPv4: netip.MustParsePrefix(next()), IPv6: netip.MustParsePrefix(next())})
 		default:
 			return fmt.Errorf("unknown key %q", w)
 		}

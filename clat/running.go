@@ -33,12 +33,13 @@ type running struct {
 	config         siit.Config // of the engine's translator
 	asleep         bool        // the steering is suspended
 	routes         []Route
-	rule           SourceRule // the zero SourceRule: none
-	noRule         bool       // the kernel knows no rules
-	held           time.Time  // since when; zero: it is not
-	stumbles       int        // in a row
-	network        Network    // that the foreign routes belong to
-	routesRestored bool       // foreign routes, through the present TUN
+	rule           SourceRule   // the zero SourceRule: none
+	noRule         bool         // the kernel knows no rules
+	held           time.Time    // since when; zero: it is not
+	stumbles       int          // in a row
+	eamAddrs       []netip.Addr // of explicit mappings, on the uplink
+	network        Network      // that the foreign routes belong to
+	routesRestored bool         // foreign routes, through the present TUN
 }
 
 // followed is for what the steering was last asked to follow the routes, and as
@@ -127,9 +128,14 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 		return Down, err
 	}
 	c.restoreForeignRoutes(&now)
-	c.network = now.network()
+	c.network, c.eamAddrs = now.network(), want.EAMAddrs
 	c.saveForeignRoutes(false)
-	return p, c.removeAddrs(func(a netip.Addr) bool { return a != c.active && a != want.IPv6 })
+	if c.bringUpEAMAddrs(o, want) {
+		return Replan, nil
+	}
+	return p, c.removeAddrs(func(a netip.Addr) bool {
+		return a != c.active && a != want.IPv6 && !slices.Contains(want.EAMAddrs, a)
+	})
 }
 
 // bringUpPath makes everything that packets go through but the routes that lead
@@ -362,7 +368,7 @@ func (c *running) withdraw() error {
 	errs := []error{c.routesDown()}
 	// Before the steering lets go of it, or the kernel would answer for it.
 	gone := c.active
-	errs = append(errs, c.removeAddrs(func(a netip.Addr) bool { return a == gone }))
+	errs = append(errs, c.removeAddrs(func(a netip.Addr) bool { return a == gone || c.answers(a) }))
 	c.active = netip.Addr{}
 	if c.steering != nil {
 		errs = append(errs, c.steering.Suspend())
