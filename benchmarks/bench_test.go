@@ -51,7 +51,7 @@ func needLab(t *testing.T) {
 
 // brief are settings of a run of seconds.
 func brief(t *testing.T, only ...string) settings {
-	return settings{only: only, out: t.TempDir(), rounds: 1, window: 40 * time.Millisecond, rate: 1000, quick: true, patience: time.Second}
+	return settings{only: only, out: t.TempDir(), rounds: 1, window: 40 * time.Millisecond, rate: 1000, quick: true, patience: 20 * time.Second}
 }
 
 // measured runs the benchmarks and returns what they wrote.
@@ -211,7 +211,7 @@ func TestFailures(t *testing.T) {
 		faulty{name: "healthy", run: func(_ context.Context, l *lab.Lab) (*service, error) { return script(l, "sleep 100") }},
 	}
 	s := brief(t, "rr/*")
-	s.window, s.patience = 500*time.Millisecond, 300*time.Millisecond
+	s.window, s.patience = 500*time.Millisecond, 5*time.Second
 	r, report := measured(t, s, all)
 	for _, c := range []struct{ id, words string }{
 		{"absent", "not installed"},
@@ -292,7 +292,9 @@ func TestInterrupted(t *testing.T) {
 			timer := time.AfterFunc(after, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) })
 			defer timer.Stop()
 			cmd.Wait()
-			if status := cmd.ProcessState.ExitCode(); status != 1 || !strings.Contains(output.String(), "interrupted") {
+			// Under load the first of them may come before the program has begun.
+			early := output.Len() == 0 && cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGINT
+			if status := cmd.ProcessState.ExitCode(); !early && (status != 1 || !strings.Contains(output.String(), "interrupted")) {
 				t.Errorf("exit status %d, %q", status, output.String())
 			}
 			for _, pattern := range []string{

@@ -123,7 +123,7 @@ func (b *realBench) pass() (ps []Progress) {
 func (b *realBench) until(want ...Progress) {
 	b.t.Helper()
 	var last []Progress
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if last = b.pass(); slices.Equal(last, want) {
 			return
 		}
@@ -220,7 +220,7 @@ func TestKernelWalk(t *testing.T) {
 		Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}, LinkIndex: wlan.Attrs().Index, Gw: net.ParseIP("2001:db8:3::1"), Priority: 600,
 	}))
 	b.until(Up, Held)
-	flow.SetReadDeadline(time.Now().Add(time.Second))
+	flow.SetReadDeadline(time.Now().Add(60 * time.Second))
 	if _, err := flow.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNABORTED) {
 		t.Errorf("the flow has not ended: %v", err)
 	}

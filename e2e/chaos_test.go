@@ -23,13 +23,13 @@ import (
 
 // TestChaos does to the laptop what careless programs and people do, at random
 // moments and of several kinds at a time. Afterwards the laptop is either right
-// or clean, never half. It takes minutes where TNAT64_LONG is set. TNAT64_SEED
-// repeats a run.
+// or clean, never half. The sequence is the same in each run; TNAT64_SEED gives
+// another one (`make soak` does), and where TNAT64_LONG is set it takes minutes.
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	eachEngine(t, func(t *testing.T, config string) {
 		t.Parallel()
-		seed := uint64(time.Now().UnixNano())
+		seed := uint64(1)
 		if s := os.Getenv("TNAT64_SEED"); s != "" {
 			var err error
 			if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
@@ -142,7 +142,7 @@ func (c *chaos) kill() error {
 
 // noCLAT finds no TUN, and no route to one.
 func (c *chaos) noCLAT(when string) {
-	eventually(c.t, 2*time.Second, func() error { // the kernel takes down a dead process's TUN
+	eventually(c.t, soon, func() error { // the kernel takes down a dead process's TUN
 		if _, err := c.Laptop.Netlink.LinkByName("clat0"); err == nil {
 			return fmt.Errorf("%s, and there is a clat0", when)
 		}
@@ -219,7 +219,7 @@ func (c *chaos) repairLoopback() error {
 // its time.
 func (c *chaos) settled(what string) {
 	c.t.Helper()
-	eventually(c.t, 15*time.Second, func() error {
+	eventually(c.t, soon, func() error {
 		s, err := c.state()
 		if err == nil {
 			err = c.consistent(s)
@@ -233,7 +233,7 @@ func (c *chaos) settled(what string) {
 
 // state asks the daemon about the first uplink; Waiting if there is none.
 func (c *chaos) state() (control.State, error) {
-	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	s, err := c.daemon.Status(ctx)
 	if err != nil || len(s.Uplinks) == 0 {
@@ -266,7 +266,7 @@ func (c *chaos) consistent(s control.State) error {
 
 // works finds that IPv4 works, once for each packet.
 func (c *chaos) works() error {
-	if err := answered(c.Laptop, "", time.Second); err != nil {
+	if err := answered(c.Laptop, "", 3*time.Second); err != nil {
 		return err
 	}
 	return c.pinged(c.t)
@@ -276,7 +276,7 @@ func (c *chaos) works() error {
 // with the first CLAT.
 func (c *chaos) recovered(what string) {
 	c.t.Helper()
-	eventually(c.t, 25*time.Second, func() error { // putting back every 10 seconds is slow
+	eventually(c.t, soon, func() error { // restoring every 10 seconds is slow
 		s, err := c.state()
 		if err == nil && s != control.Up {
 			err = fmt.Errorf("the CLAT is %s", s)
@@ -308,10 +308,10 @@ var changeable = regexp.MustCompile(`^(group |route .* dev wlan0 .* protocol (2|
 // hup makes the daemon read its configuration again.
 func (w *world) hup() error { return syscall.Kill(w.daemon.PID(), syscall.SIGHUP) }
 
-// TestForeignHands has another program that removes what is ours whenever it
-// sees it. It is put back, but not for ever at once, and the log is not filled;
-// when the other program has gone away, so has the trouble.
-func TestForeignHands(t *testing.T) {
+// TestDriftLimit has another program that removes our configuration whenever it
+// sees it. The daemon restores it five times at once and then every ten seconds,
+// and does not fill the log. When the other program has gone, IPv4 works again.
+func TestDriftLimit(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		object string // in the log
@@ -329,20 +329,25 @@ func TestForeignHands(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, lab.Options{}, "")
 			removed := 0
-			for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			begun := time.Now()
+			for more := true; more; time.Sleep(5 * time.Millisecond) {
 				if _, err := w.try(t, "ip", c.remove(w)...); err == nil {
 					removed++
 				}
+				took := time.Since(begun)
+				more = took < 3*time.Second || removed < 2 && took < soon
 			}
-			if removed < 2 || removed > 6 { // five times at once, and then every ten seconds
-				t.Errorf("it was there to be removed %d times", removed)
+			most := 6 + int(time.Since(begun)/(10*time.Second))
+			if removed < 2 || removed > most {
+				t.Errorf("it was there to be removed %d times, not 2 to %d", removed, most)
 			}
-			put, given := w.book.lines("restored", c.object), w.book.lines("keeps removing", c.object)
-			if put == 0 || put > 5 || given > 1 || removed > 5 && given == 0 {
-				t.Errorf("removed %d times, the log has %d lines about putting back and %d about giving up:\n%s", removed, put, given, w.book.String())
+			w.firstAnswer(t, "", soon) // and the log has come through its pipe
+			restored, limited := w.book.lines("restored", c.object), w.book.lines("keeps removing", c.object)
+			if restored == 0 || restored > 5 || limited > 1 || removed > 5 && limited == 0 {
+				t.Errorf("removed %d times, the log has %d lines about restoring and %d about the limit:\n%s", removed, restored, limited, w.book.String())
 			}
 			since := time.Now()
-			took := w.firstAnswer(t, "", 15*time.Second).Sub(since).Round(time.Millisecond)
+			took := w.firstAnswer(t, "", soon).Sub(since).Round(time.Millisecond)
 			t.Logf("removed %d times; IPv4 works %v after the last", removed, took)
 		})
 	}
@@ -355,19 +360,21 @@ func TestInterfaceRemoved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lab.Options{}, "")
 	removed := 0
-	const patience = 8 * time.Second
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	begun := time.Now()
+	for more := true; more; time.Sleep(2 * time.Millisecond) {
+		took := time.Since(begun)
+		more = took < 8*time.Second || removed < 2 && took < soon
 		if link, err := w.Laptop.Netlink.LinkByName("clat0"); err == nil && w.Laptop.Netlink.LinkDel(link) == nil {
 			removed++
 		}
 	}
 	lines := strings.Count(w.book.String(), "\n")
-	if removed < 2 || removed > 25 || lines > 20 {
-		t.Errorf("removed %d times in %v, %d lines of log:\n%s", removed, patience, lines, w.book.String())
+	took := time.Since(begun)
+	if removed < 2 || removed > 25+int(took/(2*time.Second)) || lines > 20+int(took/(2*time.Second)) {
+		t.Errorf("removed %d times in %v, %d lines of log:\n%s", removed, took, lines, w.book.String())
 	}
 	since := time.Now()
-	took := w.firstAnswer(t, "", 20*time.Second).Sub(since).Round(time.Millisecond)
-	t.Logf("removed %d times; IPv4 works %v after the last", removed, took)
+	t.Logf("removed %d times; IPv4 works %v after the last", removed, w.firstAnswer(t, "", soon).Sub(since).Round(time.Millisecond))
 }
 
 // TestKeepsFailing takes away from the daemon what it needs to open a TUN.
@@ -388,15 +395,21 @@ func TestKeepsFailing(t *testing.T) {
 	}
 	limit(8)
 	w.laptop(t, "ip", "link", "del", "clat0")
+	eventually(t, soon, func() error {
+		if w.book.lines("the CLAT has failed", "too many open files") == 0 {
+			return errors.New("it has not failed")
+		}
+		return nil
+	})
 	time.Sleep(9 * time.Second)
-	if n := w.book.lines("CLAT is starting"); n > 4 { // the first, and after 1 and 2 seconds, and DAD each time
+	if n := w.book.lines("CLAT is starting"); n > 5 { // the first, and after 1, 2 and 4 seconds, and DAD each time
 		t.Errorf("%d starts:\n%s", n, w.book.String())
 	}
-	if n := w.book.lines("the CLAT has failed", "too many open files"); n == 0 || n > 4 {
+	if n := w.book.lines("the CLAT has failed", "too many open files"); n == 0 || n > 5 {
 		t.Errorf("%d failures:\n%s", n, w.book.String())
 	}
 	limit(usual.Cur)
 	since := time.Now()
-	w.firstAnswer(t, "", 15*time.Second)
+	w.firstAnswer(t, "", soon)
 	t.Logf("IPv4 works %v after the reason has gone", time.Since(since).Round(time.Millisecond))
 }

@@ -29,7 +29,7 @@ func TestControlSocketAbused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lab.Options{}, "")
 	socket := w.daemon.Socket
-	dial := func() (net.Conn, error) { return net.DialTimeout("unix", socket, 2*time.Second) }
+	dial := func() (net.Conn, error) { return net.DialTimeout("unix", socket, patience) }
 
 	var load sync.WaitGroup
 	defer load.Wait()
@@ -114,7 +114,7 @@ func (w *world) ping(t *testing.T) {
 // pinged is ping for those who try again. With -w ping waits for three answers,
 // and may ask more often meanwhile; its other time-outs end after two round trips.
 func (w *world) pinged(t *testing.T) error {
-	out, err := w.try(t, "ping", "-n", "-c", "3", "-i", "0.05", "-w", "3", server)
+	out, err := w.try(t, "ping", "-n", "-c", "3", "-i", "0.05", "-w", "15", server)
 	if err != nil || strings.Count(out, "bytes from "+server) < 3 || strings.Contains(out, "DUP!") {
 		return fmt.Errorf("ping: %v\n%s", err, out)
 	}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"tnat64d/internal/lab"
 )
@@ -38,7 +37,7 @@ func testGuest(t *testing.T, config string) {
 		return string(out), err
 	}
 	t.Run("page", func(t *testing.T) {
-		out, err := run(t, nil, "curl", "-sS", "--max-time", "10", url("/"))
+		out, err := run(t, nil, "curl", "-sS", "--max-time", "30", url("/"))
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -70,7 +69,7 @@ func testGuest(t *testing.T, config string) {
 		}
 	})
 	t.Run("UDP", func(t *testing.T) {
-		if err := answered(guest, "", 2*time.Second); err != nil {
+		if err := answered(guest, "", patience); err != nil {
 			t.Error(err)
 		}
 	})
@@ -84,7 +83,7 @@ func testGuest(t *testing.T, config string) {
 		}
 	})
 	t.Run("path MTU", func(t *testing.T) {
-		out, err := run(t, nil, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "1", "-M", "do", "-s", "1472", server)
+		out, err := run(t, nil, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "5", "-M", "do", "-s", "1472", server)
 		if err == nil {
 			t.Errorf("a packet larger than the link passed:\n%s", out)
 		}

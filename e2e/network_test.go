@@ -21,7 +21,7 @@ func TestNativeIPv4(t *testing.T) {
 	if err := w.SetNativeIPv4(true); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, soon, func() error {
 		c, err := w.FindCLAT()
 		if err == nil && c.TUN != "" {
 			err = fmt.Errorf("the CLAT is still there: %+v", c)
@@ -48,8 +48,8 @@ func TestWithdrawn(t *testing.T) {
 	if err := w.WithdrawPREF64(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, func() error {
-		out, err := w.try(t, "curl", "-sSv", "--connect-timeout", "1", url("/"))
+	eventually(t, soon, func() error {
+		out, err := w.try(t, "curl", "-sSv", "--connect-timeout", "10", url("/"))
 		if err == nil || !strings.Contains(out, "Network is unreachable") {
 			return fmt.Errorf("IPv4 is still there: %w: %s", err, out)
 		}

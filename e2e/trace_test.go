@@ -43,7 +43,7 @@ func TestTrace(t *testing.T) {
 		before := w.counters(t)
 		w.ping(t)
 		w.page(t)
-		w.try(t, "ping", "-n", "-c", "1", "-W", "1", "-t", "1", server)
+		w.try(t, "ping", "-n", "-c", "1", "-W", "10", "-t", "1", server)
 		w.try(t, "ping", "-n", "-c", "1", "-W", "1", other.String())
 		w.multicast(t)
 		for _, r := range []*reader{everything, written, one} {
@@ -144,7 +144,7 @@ func (w *world) multicast(t *testing.T) {
 // counters returns how many packets each engine has translated.
 func (w *world) counters(t *testing.T) map[string]float64 {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	metrics, err := w.daemon.Metrics(ctx)
 	if err != nil {

@@ -128,7 +128,7 @@ func (w *world) iperf(t *testing.T, args ...string) {
 		t.Fatal(err)
 	}
 	defer func() { srv.Process.Kill(); srv.Wait() }()
-	eventually(t, 5*time.Second, func() error { return w.Server.Listening(5201) })
+	eventually(t, soon, func() error { return w.Server.Listening(5201) })
 
 	out := w.laptop(t, "iperf3", append([]string{"-c", server, "-t", "2", "-J"}, args...)...)
 	var report struct {
@@ -186,7 +186,7 @@ func (w *world) connections(t *testing.T) {
 		group.Go(func() {
 			err := w.Laptop.Do(func() error {
 				for i := d; i < number; i += dialers {
-					c, err := net.DialTimeout("tcp4", service(lab.PortEcho), 10*time.Second)
+					c, err := net.DialTimeout("tcp4", service(lab.PortEcho), patience)
 					if err != nil {
 						return fmt.Errorf("connection %d: %w", i, err)
 					}
@@ -205,7 +205,7 @@ func (w *world) connections(t *testing.T) {
 	}
 	for i, c := range conns {
 		group.Go(func() {
-			c.SetDeadline(time.Now().Add(20 * time.Second))
+			c.SetDeadline(time.Now().Add(patience))
 			if err := roundTrip(c, fmt.Appendf(nil, "this is connection %d", i)); err != nil {
 				t.Errorf("connection %d: %v", i, err)
 			}
@@ -269,7 +269,7 @@ func (w *world) datagrams(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			conn.SetDeadline(time.Now().Add(3 * time.Second))
+			conn.SetDeadline(time.Now().Add(patience))
 			sent := pattern(c.size)
 			if _, err := conn.Write(sent); err != nil {
 				t.Fatal(err)
@@ -294,7 +294,7 @@ func (w *world) esp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(3 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	sent := pattern(500)
 	if _, err := conn.WriteTo(sent, &net.IPAddr{IP: lab.ServerIPv4.AsSlice()}); err != nil {
 		t.Fatal(err)
@@ -318,7 +318,7 @@ func (w *world) refused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(3 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	if _, err := conn.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
@@ -347,7 +347,7 @@ func testLinkMTU(t *testing.T, config string) {
 			t.Run("UDP", w.datagrams)
 			t.Run("ping fragmented", w.pingFragmented)
 			t.Run("path MTU", func(t *testing.T) {
-				out, err := w.try(t, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "1", "-M", "do", "-s", "1450", server)
+				out, err := w.try(t, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "5", "-M", "do", "-s", "1450", server)
 				if err == nil {
 					t.Errorf("a packet larger than the link passed:\n%s", out)
 				}
@@ -373,8 +373,8 @@ func testPREF64Lengths(t *testing.T, config string) {
 				t.Fatal(err)
 			}
 			needProgram(t, "curl")
-			eventually(t, 10*time.Second, func() error {
-				out, err := w.try(t, "curl", "-sS", "--max-time", "2", url("/"))
+			eventually(t, soon, func() error {
+				out, err := w.try(t, "curl", "-sS", "--max-time", "10", url("/"))
 				if err != nil {
 					return fmt.Errorf("%w: %s", err, out)
 				}

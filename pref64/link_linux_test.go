@@ -153,7 +153,7 @@ func htons(v uint16) uint16 {
 // waitAddress waits until the host has a link-local address that it may use.
 func (l *testLink) waitAddress() {
 	l.t.Helper()
-	for range 500 {
+	for range 6000 {
 		addrs, err := l.hostHandle.AddrList(l.hostLink, netlink.FAMILY_V6)
 		if err == nil && len(addrs) > 0 && addrs[0].Flags&unix.IFA_F_TENTATIVE == 0 {
 			return
@@ -191,7 +191,7 @@ func (l *testLink) sendIPv6(src netip.Addr, nextHeader, hopLimit byte, payload [
 // solicitation waits for a Router Solicitation and returns the IPv6 packet.
 func (l *testLink) solicitation() ([]byte, error) {
 	buf := make([]byte, 2048)
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); {
 		n, from, err := unix.Recvfrom(l.wire, buf, 0)
 		if err == unix.EAGAIN || err == unix.EINTR || err == unix.ENETDOWN {
 			continue
@@ -205,5 +205,5 @@ func (l *testLink) solicitation() ([]byte, error) {
 			return p, nil
 		}
 	}
-	return nil, fmt.Errorf("no router solicitation within 5 s")
+	return nil, fmt.Errorf("no router solicitation within 60 s")
 }

@@ -113,7 +113,7 @@ func TestUDPSuperPacket(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, oob := make([]byte, 1<<16), make([]byte, 64)
-	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c.SetReadDeadline(time.Now().Add(60 * time.Second))
 	n, oobn, _, _, err := c.ReadMsgUDP(got, oob)
 	if err != nil {
 		t.Fatal(err)
@@ -195,7 +195,7 @@ func wantClosed(t *testing.T, result <-chan error) {
 			t.Errorf("the reader got %q, want one that wraps os.ErrClosed", err)
 		}
 		t.Log(err)
-	case <-time.After(5 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatal("the reader is still waiting")
 	}
 }
@@ -285,7 +285,7 @@ func TestWriteErrors(t *testing.T) {
 	if err := q.Write(buf[:headroom+n], headroom, vh); err != nil {
 		t.Errorf("after all that: %v", err)
 	}
-	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c.SetReadDeadline(time.Now().Add(60 * time.Second))
 	if n, err := c.Read(buf); err != nil || string(buf[:n]) != "hello" {
 		t.Errorf("received %q, %v", buf[:n], err)
 	}
@@ -339,7 +339,7 @@ func TestFlowStaysOnItsQueue(t *testing.T) {
 	}
 	var next, queueOf [flows]int
 	used := make(map[int]bool)
-	timeout := time.After(5 * time.Second)
+	timeout := time.After(60 * time.Second)
 	for range flows * packets {
 		select {
 		case a := <-arrivals:

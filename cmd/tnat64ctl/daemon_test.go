@@ -94,7 +94,7 @@ func daemon(ts *testscript.TestScript, neg bool, args []string) {
 	wait := func(c chan struct{}) {
 		select {
 		case <-c:
-		case <-time.After(20 * time.Second):
+		case <-time.After(60 * time.Second):
 			ts.Fatalf("not %s for 20 s", args[0])
 		}
 	}

@@ -130,7 +130,7 @@ func expectFailure(t *testing.T, cmd *exec.Cmd, sentence string) {
 
 // command is a process that cannot outlive its test, nor keep it.
 func command(t *testing.T, path string, args ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.WaitDelay = time.Second

@@ -54,7 +54,7 @@ func (p *process) waitLog(t *testing.T, text string) {
 // waitLogs waits until it has said it n times.
 func (p *process) waitLogs(t *testing.T, text string, n int) {
 	t.Helper()
-	for end := time.Now().Add(15 * time.Second); strings.Count(p.log.String(), text) < n; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(60 * time.Second); strings.Count(p.log.String(), text) < n; time.Sleep(10 * time.Millisecond) {
 		select {
 		case <-p.done:
 			t.Fatalf("it ended (%v) without saying %q:\n%s", p.err, text, p.log.String())
@@ -72,7 +72,7 @@ func (p *process) stop(t *testing.T) {
 	p.cmd.Process.Signal(unix.SIGTERM)
 	select {
 	case <-p.done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatal("it does not stop")
 	}
 	if p.err != nil {

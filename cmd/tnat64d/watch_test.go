@@ -42,7 +42,7 @@ func TestWatchersHearOfPrefixes(t *testing.T) {
 	if d.server, err = control.NewServer(socket, watched{}, log); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	ended := make(chan struct{})
 	go func() { d.server.Run(ctx); close(ended) }()
 	told := make(chan struct{}, 1)

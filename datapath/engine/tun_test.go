@@ -115,7 +115,7 @@ func TestRealPing(t *testing.T) {
 	c, err := net.ListenPacket("ip4:icmp", clat4.String())
 	must(t, err)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(60 * time.Second))
 	for _, size := range []int{56, 1400} {
 		request := header.ICMPv4(make([]byte, header.ICMPv4MinimumSize+size))
 		request.SetType(header.ICMPv4Echo)
@@ -144,7 +144,7 @@ func TestRealPortUnreachable(t *testing.T) {
 	c, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: host4.AsSlice(), Port: 9})
 	must(t, err)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(60 * time.Second))
 	_, err = c.Write([]byte("anybody?"))
 	must(t, err)
 	if _, err := c.Read(make([]byte, 10)); !errors.Is(err, unix.ECONNREFUSED) {
@@ -176,7 +176,7 @@ func TestRealFlowsInOrder(t *testing.T) {
 		c, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: host4.AsSlice(), Port: server.LocalAddr().(*net.UDPAddr).Port})
 		must(t, err)
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(20 * time.Second))
+		c.SetDeadline(time.Now().Add(60 * time.Second))
 		clients = append(clients, c)
 	}
 	var wg sync.WaitGroup
@@ -242,11 +242,11 @@ func TestRealFragments(t *testing.T) {
 	server, err := net.ListenUDP("udp6", &net.UDPAddr{IP: host6.AsSlice()})
 	must(t, err)
 	defer server.Close()
-	server.SetDeadline(time.Now().Add(5 * time.Second))
+	server.SetDeadline(time.Now().Add(60 * time.Second))
 	c, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: host4.AsSlice(), Port: server.LocalAddr().(*net.UDPAddr).Port})
 	must(t, err)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(60 * time.Second))
 	// Without this Linux sets DF on fragments too while it discovers the path.
 	rc, err := c.SyscallConn()
 	must(t, err)
@@ -367,7 +367,7 @@ func TestRealInterfaceDownAndUp(t *testing.T) {
 	c, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: host4.AsSlice(), Port: 9})
 	must(t, err)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(60 * time.Second))
 	_, err = c.Write([]byte("anybody?"))
 	must(t, err)
 	if _, err := c.Read(make([]byte, 10)); !errors.Is(err, unix.ECONNREFUSED) {

@@ -46,7 +46,7 @@ func TestBigTCP(t *testing.T) {
 			var c net.Conn
 			l.laptop.do(t, func() (err error) {
 				port := uint16(ln.Addr().(*net.TCPAddr).Port)
-				c, err = net.DialTimeout("tcp4", netip.AddrPortFrom(plat4, port).String(), 10*time.Second)
+				c, err = net.DialTimeout("tcp4", netip.AddrPortFrom(plat4, port).String(), 60*time.Second)
 				return err
 			})
 			defer c.Close()

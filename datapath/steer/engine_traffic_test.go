@@ -199,7 +199,7 @@ func testEngineTCP(t *testing.T, l *lab, s *Steering, super bool) {
 			return
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(20 * time.Second))
+		c.SetDeadline(time.Now().Add(60 * time.Second))
 		got := make([]byte, len(data))
 		if _, err := io.ReadFull(c, got); err != nil {
 			served <- err
@@ -219,11 +219,11 @@ func testEngineTCP(t *testing.T, l *lab, s *Steering, super bool) {
 	var c net.Conn
 	l.laptop.do(t, func() (err error) {
 		port := uint16(ln.Addr().(*net.TCPAddr).Port)
-		c, err = net.DialTimeout("tcp4", netip.AddrPortFrom(plat4, port).String(), 5*time.Second)
+		c, err = net.DialTimeout("tcp4", netip.AddrPortFrom(plat4, port).String(), 60*time.Second)
 		return err
 	})
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(60 * time.Second))
 	if _, err := c.Write(data); err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +288,7 @@ func (l *lab) dialUDP(t *testing.T, port int) *net.UDPConn {
 		return err
 	})
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(60 * time.Second))
 	return c.(*net.UDPConn)
 }
 
@@ -388,7 +388,7 @@ func testEngineEcho(t *testing.T, l *lab, s *Steering) {
 	var c net.PacketConn
 	l.laptop.do(t, func() (err error) { c, err = net.ListenPacket("ip4:icmp", clat4.String()); return err })
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(60 * time.Second))
 	b := make([]byte, 2000)
 	sizes := []int{0, 1, 7, 55, 56, 57, 120, 121, 448, 503, 504}
 	for seq, size := range sizes {
@@ -577,7 +577,7 @@ func TestEngineReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	const fewest = 10
-	end := time.Now().Add(20 * time.Second)
+	end := time.Now().Add(60 * time.Second)
 	payload := make([]byte, 64)
 	for i := range packets {
 		// However slow the reloads are on a machine under load.

@@ -185,7 +185,7 @@ func inOrder(t *testing.T, from, to *net.UDPConn, dst netip.AddrPort, sizes []in
 				t.Fatal(err)
 			}
 		}
-		for deadline := time.Now().Add(20 * time.Second); received.Load() < int64((i+1)*burst) && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(60 * time.Second); received.Load() < int64((i+1)*burst) && time.Now().Before(deadline); {
 			time.Sleep(100 * time.Microsecond)
 		}
 	}

@@ -46,8 +46,11 @@ func newGuardedLink(t *testing.T) *guardedLink {
 	return l
 }
 
-// passes reports whether a datagram from src gets out.
-func (l *guardedLink) passes(t *testing.T, src string) bool {
+// native is the link's own address, which no guard knows.
+const native = "198.51.100.2"
+
+// send sends a datagram to the peer.
+func (l *guardedLink) send(t *testing.T, src, payload string) {
 	t.Helper()
 	l.laptop.do(t, func() error {
 		d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(src)}}
@@ -56,13 +59,28 @@ func (l *guardedLink) passes(t *testing.T, src string) bool {
 			return err
 		}
 		defer c.Close()
-		_, err = c.Write([]byte(src))
+		_, err = c.Write([]byte(payload))
 		return err
 	})
-	l.peer.SetReadDeadline(time.Now().Add(150 * time.Millisecond))
-	b := make([]byte, 100)
-	n, _, err := l.peer.ReadFrom(b)
-	return err == nil && string(b[:n]) == src
+}
+
+// passes reports whether a datagram from src gets out: before one that does,
+// and was sent later.
+func (l *guardedLink) passes(t *testing.T, src string) (passed bool) {
+	t.Helper()
+	l.send(t, src, src)
+	l.send(t, native, "later")
+	l.peer.SetReadDeadline(time.Now().Add(patience))
+	for b := make([]byte, 100); ; {
+		n, _, err := l.peer.ReadFrom(b)
+		if err != nil {
+			t.Fatalf("nothing gets out: %v", err)
+		}
+		if string(b[:n]) == "later" {
+			return passed
+		}
+		passed = passed || string(b[:n]) == src
+	}
 }
 
 func (l *guardedLink) guard(t *testing.T, attach Attach) *Guard {

@@ -192,7 +192,7 @@ func connect(t *testing.T, a *host, nameA string, b *host, nameB string) {
 // eventually repeats a check that needs the kernel to get round to something.
 func eventually(t *testing.T, what string, check func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if check() {
 			return
 		}

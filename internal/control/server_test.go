@@ -98,10 +98,11 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// quick are the limits of tests.
+// quick are the limits of tests, with time for those who behave on a machine
+// under load.
 var quick = limits{
 	connections: 32, requests: 16, streams: 12, traces: 4,
-	request: 200 * time.Millisecond, stream: 300 * time.Millisecond, beat: 20 * time.Millisecond, pause: time.Millisecond,
+	request: 30 * time.Second, stream: 30 * time.Second, beat: 20 * time.Millisecond, pause: time.Millisecond,
 }
 
 type running struct {
@@ -155,9 +156,9 @@ func (r *running) works(t *testing.T) {
 // eventually waits for what other goroutines do.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(60 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("after 10 s: not %s", what)
+			t.Fatalf("after 60 s: not %s", what)
 		}
 	}
 }
@@ -199,13 +200,19 @@ func TestNudge(t *testing.T) {
 			t.Errorf("%.20q is answered by %q", body, answer)
 		}
 	}
+	if len(r.fake.nudges) != 1 {
+		t.Errorf("the daemon was told %v", r.fake.nudges)
+	}
 	// A body that never comes.
+	l := quick
+	l.request = 200 * time.Millisecond
+	r = start(t, l)
 	c := r.dial(t)
 	fmt.Fprint(c, "POST /v1/nudge HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
 	if _, err := io.ReadAll(c); err != nil {
 		t.Error(err)
 	}
-	if len(r.fake.nudges) != 1 {
+	if len(r.fake.nudges) != 0 {
 		t.Errorf("the daemon was told %v", r.fake.nudges)
 	}
 	r.works(t)
@@ -294,7 +301,9 @@ func TestWatchEndsWithServer(t *testing.T) {
 func TestChangedWithoutServer(t *testing.T) { (*Server)(nil).Changed() }
 
 func TestGarbage(t *testing.T) {
-	r := start(t, quick)
+	l := quick
+	l.request = time.Second
+	r := start(t, l)
 	for _, in := range []string{
 		"\x00\x01\x02\x03\n\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\x00\x01", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 		"GET /v1/status HTTP/1.1\r\n\r\n", // no Host
@@ -309,7 +318,7 @@ func TestGarbage(t *testing.T) {
 	} {
 		c := r.dial(t)
 		io.WriteString(c, in)
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(60 * time.Second))
 		answer, err := io.ReadAll(c)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%.40q: the connection stays", in)
@@ -338,16 +347,16 @@ func TestTooManyConnections(t *testing.T) {
 			all = append(all, c)
 		}
 	}
-	closed := 0
-	for _, c := range all {
-		c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
-		if _, err := c.Read(make([]byte, 1)); err == io.EOF {
-			closed++
+	closed := make(map[net.Conn]bool)
+	eventually(t, "closed but for those that may stay", func() bool {
+		for _, c := range all {
+			c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+			if _, err := c.Read(make([]byte, 1)); err == io.EOF {
+				closed[c] = true
+			}
 		}
-	}
-	if closed < len(all)-l.connections {
-		t.Errorf("%d of %d connections were closed at once", closed, len(all))
-	}
+		return len(closed) >= len(all)-l.connections
+	})
 	eventually(t, "free again", func() bool { _, err := r.Status(t.Context()); return err == nil })
 	if n := strings.Count(r.log.String(), "too many connections"); n != 1 {
 		t.Errorf("%d lines, want 1:\n%s", n, r.log)
@@ -384,7 +393,9 @@ func TestStreamEndsWithClient(t *testing.T) {
 // A client that traces and never reads loses records, then its connection, and
 // costs bounded memory.
 func TestNeverReads(t *testing.T) {
-	r := start(t, quick)
+	l := quick
+	l.stream = 300 * time.Millisecond
+	r := start(t, l)
 	c := r.dial(t)
 	fmt.Fprint(c, "GET /v1/trace?snaplen=1500 HTTP/1.0\r\n\r\n")
 	eventually(t, "traced", r.fake.traced)

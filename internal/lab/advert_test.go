@@ -91,7 +91,7 @@ func hearRA(t *testing.T, l *Lab, solicit bool, has func(*ndp.RouterAdvertisemen
 	} else if err := l.sendAdvert(); err != nil {
 		t.Fatal(err)
 	}
-	raw.SetReadDeadline(time.Now().Add(2 * time.Second))
+	raw.SetReadDeadline(time.Now().Add(60 * time.Second))
 	buf := make([]byte, 1500)
 	for {
 		n, _, err := raw.ReadFrom(buf)

@@ -34,7 +34,7 @@ func newTestLab(t *testing.T, o Options) *Lab {
 	t.Helper()
 	needRoot(t)
 	t.Parallel() // a lab spends its first seconds waiting for the kernel's DAD
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	start := time.Now()
 	l, err := New(ctx, o)
@@ -57,7 +57,7 @@ func dial(t *testing.T, l *Lab, network string, v4 netip.Addr, port int) net.Con
 	var conn net.Conn
 	err := l.Laptop.Do(func() (err error) {
 		addr := netip.AddrPortFrom(Synthesize(l.PREF64(), v4), uint16(port)).String()
-		conn, err = net.DialTimeout(network, addr, 5*time.Second)
+		conn, err = net.DialTimeout(network, addr, 60*time.Second)
 		return err
 	})
 	if err != nil {
@@ -134,7 +134,7 @@ func TestUDP(t *testing.T) {
 		{PortEcho, 10}, {PortEcho, 8000}, {PortEchoNoChecksum, 10}, {PortEchoNoChecksum, 1200},
 	} {
 		conn := dial(t, l, "udp6", ServerIPv4, c.port)
-		conn.SetDeadline(time.Now().Add(2 * time.Second))
+		conn.SetDeadline(time.Now().Add(60 * time.Second))
 		if _, err := conn.Write(block[:c.size]); err != nil {
 			t.Fatal(err)
 		}
@@ -179,7 +179,7 @@ func TestLaptopIsIPv6Only(t *testing.T) {
 	}
 	connect := func() error {
 		return l.Laptop.Do(func() error {
-			conn, err := net.DialTimeout("tcp4", netip.AddrPortFrom(ServerIPv4, PortHTTP).String(), 2*time.Second)
+			conn, err := net.DialTimeout("tcp4", netip.AddrPortFrom(ServerIPv4, PortHTTP).String(), 60*time.Second)
 			if err == nil {
 				conn.Close()
 			}

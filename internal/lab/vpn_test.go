@@ -13,18 +13,18 @@ import (
 	"time"
 )
 
-// page fetches the server's page from a host by IPv4.
-func page(h *Host, addr netip.Addr) (string, error) {
+// page fetches the server's page from a host by IPv4. A connection may take wait.
+func page(h *Host, addr netip.Addr, wait time.Duration) (string, error) {
 	var conn net.Conn
 	err := h.Do(func() (err error) {
-		conn, err = net.DialTimeout("tcp4", netip.AddrPortFrom(addr, PortHTTP).String(), time.Second)
+		conn, err = net.DialTimeout("tcp4", netip.AddrPortFrom(addr, PortHTTP).String(), wait)
 		return err
 	})
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(2 * time.Second))
+	conn.SetDeadline(time.Now().Add(60 * time.Second))
 	client := &http.Client{Transport: &http.Transport{
 		DialContext:       func(context.Context, string, string) (net.Conn, error) { return conn, nil },
 		DisableKeepAlives: true,
@@ -40,7 +40,7 @@ func page(h *Host, addr netip.Addr) (string, error) {
 
 func wantPage(t *testing.T, h *Host, addr, you netip.Addr) {
 	t.Helper()
-	got, err := page(h, addr)
+	got, err := page(h, addr, patience)
 	if want := fmt.Sprintf("%s, you are %s:", Greeting, you); err != nil || !strings.HasPrefix(got, want) {
 		t.Errorf("%s from %s: %q, %v; want %q", addr, h.Name, got, err, want)
 	}
@@ -72,7 +72,7 @@ func TestVPN(t *testing.T) {
 		wantPage(t, l.Laptop, ServerIPv4, c.server)
 		if c.beyond {
 			wantPage(t, l.Laptop, VPNBeyond, VPNLaptop)
-		} else if got, err := page(l.Laptop, VPNBeyond); err == nil {
+		} else if got, err := page(l.Laptop, VPNBeyond, time.Second); err == nil {
 			t.Errorf("routes %d lead beyond the VPN: %q", c.routes, got)
 		}
 		if err := v.Close(); err != nil {

@@ -43,7 +43,7 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	ipv4 := Sent{unix.ETH_P_IP, NativeLaptop, ServerIPv4}
-	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline) && !slices.Contains(w.Sent(), ipv4); {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline) && !slices.Contains(w.Sent(), ipv4); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	sent, err := w.Close()

@@ -45,7 +45,7 @@ func TestReadClocks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(time.Unix(0, int64(c.wall))).Abs(); d > time.Second || c.boot < c.monotonic-precision || c.monotonic <= 0 {
+	if d := time.Since(time.Unix(0, int64(c.wall))).Abs(); d > time.Minute || c.boot < c.monotonic-precision || c.monotonic <= 0 {
 		t.Errorf("%+v", c)
 	}
 }
@@ -68,7 +68,10 @@ func TestWatch(t *testing.T) {
 	}
 
 	for _, d := range []time.Duration{time.Millisecond, -time.Millisecond} {
-		if err := step(d); err != nil {
+		begun := time.Now()
+		err := step(d)
+		took := time.Since(begun)
+		if err != nil {
 			if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
 				t.Fatal(err)
 			}
@@ -76,11 +79,11 @@ func TestWatch(t *testing.T) {
 		}
 		select {
 		case e := <-events:
-			// Between reading and setting the clock somebody else may have run.
-			if off := (e.Set - d).Abs(); e.Slept != 0 || off > 20*time.Millisecond {
+			// Between reading and setting the clock others may have run.
+			if off := (e.Set - d).Abs(); e.Slept != 0 || off > took+20*time.Millisecond {
 				t.Errorf("set by %s: %+v", d, e)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(60 * time.Second):
 			t.Fatalf("set by %s: no event", d)
 		}
 	}
@@ -90,7 +93,7 @@ func TestWatch(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatal("Watch does not end with its context")
 	}
 }
