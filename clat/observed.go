@@ -158,11 +158,14 @@ const TableMain = 254
 type PREF64 struct {
 	Link   int // interface index
 	Prefix netip.Prefix
-	Source string     // from whom, for people: "static", "router fe80::1 on wlan0"
-	Router netip.Addr // who advertises it, without zone; invalid: not a router
+	Source string // from whom, for people: "static", "router fe80::1 on wlan0"
+
+	// Routers are those that advertise it, without zone, the one whose word is
+	// followed first; none if it is from elsewhere.
+	Routers []netip.Addr
 
 	// Excused are prefixes of the host on the link that overlap Prefix and do
-	// not count against it, because only others than Router made the host form
+	// not count against it, because only others than Routers made the host form
 	// addresses in them.
 	Excused []netip.Prefix
 }

@@ -57,6 +57,7 @@ type CLAT struct {
 	IPv6   netip.Addr
 	IPv4   netip.Addr
 	PREF64 PREF64
+	Via    netip.Addr // the router that packets go to; invalid: the host's routes choose
 	MTU    MTU6
 	Metric int
 
@@ -180,7 +181,7 @@ func (p *planner) desired(l Link, n int) Desired {
 	p.given[v4] = "is the IPv4 address of the CLAT on " + l.Name
 	d.CLAT = &CLAT{
 		Uplink: d.Uplink, TUN: p.tun(running), Queues: c.Queues,
-		IPv6: v6, IPv4: v4, PREF64: p64, MTU: mtu, Metric: p.metric + n,
+		IPv6: v6, IPv4: v4, PREF64: p64, Via: o.via(l.Index, v6, p64), MTU: mtu, Metric: p.metric + n,
 		Translation: p.translation(v4, v6, p64.Prefix, mtu),
 	}
 	d.Warnings = p.sourceWarnings(d.CLAT)

@@ -84,7 +84,11 @@ func planText(p Plans) string {
 
 func desiredText(b *strings.Builder, d Desired) {
 	if c := d.CLAT; c != nil {
-		fmt.Fprintf(b, "%s on %s: %s <-> %s, pref64 %s, mtu %d/%d, metric %d\n", c.TUN, c.Uplink.Name, c.IPv4, c.IPv6, c.PREF64.Prefix, c.MTU.IPv4(), c.MTU, c.Metric)
+		fmt.Fprintf(b, "%s on %s: %s <-> %s, pref64 %s, mtu %d/%d, metric %d", c.TUN, c.Uplink.Name, c.IPv4, c.IPv6, c.PREF64.Prefix, c.MTU.IPv4(), c.MTU, c.Metric)
+		if c.Via.IsValid() {
+			fmt.Fprintf(b, ", via %s", c.Via)
+		}
+		fmt.Fprintln(b)
 		if len(c.EAMAddrs) > 0 {
 			fmt.Fprintln(b, "answers for", c.EAMAddrs)
 		}
@@ -238,7 +242,7 @@ func parseLine(o *Observed, c *Config, f []string) error {
 		for len(f) > 0 {
 			switch w := next(); w {
 			case "from":
-				p.Router = netip.MustParseAddr(next())
+				p.Routers = append(p.Routers, netip.MustParseAddr(next()))
 			case "excused":
 				p.Excused = append(p.Excused, netip.MustParsePrefix(next()))
 			default:

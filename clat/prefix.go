@@ -34,7 +34,7 @@ func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, string) {
 		best  []candidate
 		other bool // an address from which no prefix can be taken
 	)
-	dhcpOnly := o.dhcpOnly(l.Index, pref64.Router)
+	dhcpOnly := o.dhcpOnly(l.Index, pref64.Routers)
 	if dhcpOnly && !o.numberedByHand(l.Index) {
 		return netip.Prefix{}, fmt.Sprintf("the network on %s gives addresses by DHCPv6 only, none that a CLAT could form for itself: clat.ipv6 can name one", l.Name)
 	}
@@ -44,7 +44,7 @@ func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, string) {
 			continue
 		}
 		p, ok := a.formable()
-		w, preferred := o.word(l.Index, p, pref64.Router)
+		w, preferred := o.word(l.Index, p, pref64.Routers)
 		// The kernel lets any station deprecate an address.
 		deprecated := a.Deprecated && (w > byDefaultRouter || !preferred)
 		if !ok || deprecated || dhcpOnly && !a.byHand() {
@@ -81,12 +81,27 @@ func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, string) {
 	return best[0].prefix, ""
 }
 
+// via returns the router that packets from a to the PREF64 go to: the first that
+// advertises both it and the /64 of a (RFC 8028), or the first that advertises
+// it. Invalid: the host may choose.
+func (o Observed) via(link int, a netip.Addr, pref64 PREF64) netip.Addr {
+	for _, r := range pref64.Routers {
+		if w, _ := o.word(link, prefixOf(a), []netip.Addr{r}); w == byPREF64Router {
+			return r
+		}
+	}
+	if len(pref64.Routers) > 0 {
+		return pref64.Routers[0]
+	}
+	return netip.Addr{}
+}
+
 // word is who says that addresses may be formed in a prefix; lower values count
 // for more.
 type word uint8
 
 const (
-	byPREF64Router  word = iota // the router that advertises the PREF64
+	byPREF64Router  word = iota // a router that advertises the PREF64
 	byDefaultRouter             // another default router
 	byNobody                    // not advertised, or on a link where no router is heard
 	byNeighbour                 // only by one that is no default router
@@ -94,7 +109,7 @@ const (
 
 // word returns the best word for the prefix p on a link, and whether that says
 // that new addresses are to be formed in it.
-func (o Observed) word(link int, p netip.Prefix, router netip.Addr) (best word, preferred bool) {
+func (o Observed) word(link int, p netip.Prefix, routers []netip.Addr) (best word, preferred bool) {
 	best = byNobody
 	for _, a := range o.Advertised {
 		if a.Link != link {
@@ -105,7 +120,7 @@ func (o Observed) word(link int, p netip.Prefix, router netip.Addr) (best word, 
 			switch {
 			case s.Prefix.Masked() != p:
 				continue
-			case s.Router == router && router.IsValid():
+			case slices.Contains(routers, s.Router):
 				w = byPREF64Router
 			case s.Default:
 				w = byDefaultRouter
@@ -123,14 +138,14 @@ func (o Observed) word(link int, p netip.Prefix, router netip.Addr) (best word, 
 
 // dhcpOnly reports whether routers that count have been heard on a link, and
 // none of them advertises a prefix for addresses.
-func (o Observed) dhcpOnly(link int, router netip.Addr) bool {
+func (o Observed) dhcpOnly(link int, routers []netip.Addr) bool {
 	heard := false
 	for _, a := range o.Advertised {
 		if a.Link != link {
 			continue
 		}
 		heard = heard || a.Default
-		if slices.ContainsFunc(a.SLAAC, func(s SLAAC) bool { return s.Default || s.Router == router && router.IsValid() }) {
+		if slices.ContainsFunc(a.SLAAC, func(s SLAAC) bool { return s.Default || slices.Contains(routers, s.Router) }) {
 			return false
 		}
 	}
@@ -142,7 +157,7 @@ func (o Observed) dhcpOnly(link int, router netip.Addr) bool {
 // routers have been heard they advertise it. A deprecated one will do.
 func (o Observed) serves(link int, a netip.Addr) bool {
 	heard := slices.ContainsFunc(o.Advertised, func(a Advertised) bool { return a.Link == link && a.Default })
-	w, _ := o.word(link, prefixOf(a), netip.Addr{})
+	w, _ := o.word(link, prefixOf(a), nil)
 	return o.hasPrefixOf(link, a) && (!heard || w != byNobody || o.givenByHand(link, a))
 }
 

@@ -275,7 +275,7 @@ func (c *running) bringUpSteering(o Observed, want *CLAT) error {
 	}
 	// Without a route to the PLAT nothing can be sent anyway, and the route will
 	// be a change to look at.
-	f := followed{src: want.IPv6, dst: want.PREF64.Prefix, via: want.PREF64.Router}
+	f := followed{src: want.IPv6, dst: want.PREF64.Prefix, via: want.Via}
 	f.state = c.rec.host.RouteState(f.dst)
 	if c.follows == f {
 		return nil

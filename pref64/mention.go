@@ -98,3 +98,25 @@ func (t *Tracker) hearMentions(ra *RouterAdvertisement, now time.Time) (ask bool
 	}
 	return ask
 }
+
+// Unreachable says that neighbour unreachability detection no longer finds a
+// router (RFC 4861 section 7.3). Until it speaks again, what it has advertised
+// is used only while there is nothing else.
+func (t *Tracker) Unreachable(router netip.Addr) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
+	for i := range t.entries {
+		if e := &t.entries[i]; e.Origin == RA && e.Router == router {
+			e.mention.superseded = true
+		}
+	}
+	for i := range t.link.onLink {
+		if o := &t.link.onLink[i]; o.router == router {
+			o.mention.superseded = true
+		}
+	}
+	t.update(time.Now())
+}

@@ -49,7 +49,7 @@ func (t *Tracker) digest() string {
 		return string(b)
 	}
 	for _, o := range t.candidates {
-		b = fmt.Appendln(b, o.Prefix, o.Origin, o.Router, o.Doubted)
+		b = fmt.Appendln(b, o.Prefix, o.Origin, o.Router, o.Doubted, t.speakers(o))
 	}
 	b = fmt.Appendln(b, t.slaac(time.Now()), t.excuses(), t.renewal.lost.prefix, t.renewal.kept >= keptOften)
 	q := &t.inquiry

@@ -159,6 +159,37 @@ func TestRank(t *testing.T) {
 			l.hear(router1, pio1, prefixC)
 			l.uses(prefixC, RA, router1)
 		}},
+		{"a forged router says the same, with high preference", func(t *testing.T) {
+			l := newLookout(t, nil)
+			l.hear(router1, pio1, prefixA)
+			ra := hourly(bad1, 18*time.Hour, prefixA)
+			ra.Preference = High
+			l.send(ra)
+			l.SetRouters([]Gateway{{bad1, 100}, {router1, 1024}})
+			l.uses(prefixA, RA, router1)
+			if rs := l.Snapshot().Routers[0]; len(rs) != 2 || rs[0] != router1 {
+				t.Errorf("routers %v", rs)
+			}
+		}},
+		{"one of two routers is unreachable, until it speaks", func(t *testing.T) {
+			l := newLookout(t, nil)
+			l.hear(router1, pio1, prefixA)
+			l.hear(router2, pio2, prefixA)
+			l.Unreachable(router1)
+			l.uses(prefixA, RA, router2)
+			for _, o := range l.Snapshot().OnLink {
+				if o.Preferred != (o.Router == router2) {
+					t.Errorf("%+v", o)
+				}
+			}
+			l.hear(router1, pio1, prefixA)
+			l.uses(prefixA, RA, router2)
+			for _, o := range l.Snapshot().OnLink {
+				if !o.Preferred {
+					t.Errorf("%+v", o)
+				}
+			}
+		}},
 		{"a router by the host's routes alone", func(t *testing.T) {
 			l := newLookout(t, nil)
 			l.SetRouters([]Gateway{{router1, 1024}})

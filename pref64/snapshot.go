@@ -12,6 +12,7 @@ import (
 // Snapshot is everything that a Finder knows.
 type Snapshot struct {
 	Candidates []Observation  // usable, each prefix once, the one in use first; none if none is in use
+	Routers    [][]netip.Addr // who advertises each of them, the one whose word is followed first
 	HeardRA    bool           // a whole, valid Router Advertisement of a default router since Attached
 	OnLink     []OnLink       // advertised for addresses (A=1) since Attached, and still valid
 	Excused    []netip.Prefix // of Tracker.SetOwn that do not count against the candidates
@@ -39,12 +40,30 @@ func (f *Finder) Snapshot() Snapshot {
 		Ignored:    slices.Clone(t.ignored.recent),
 		Discovery:  f.words(listening, now),
 	}
+	for _, o := range s.Candidates {
+		s.Routers = append(s.Routers, t.speakers(o))
+	}
 	s.OnLink, s.Excused = t.slaac(now), t.excuses()
 	if len(s.Resolvers) == 0 {
 		s.Resolvers = slices.Concat(t.advertised(), t.inquiry.resolvers)
 	}
 	s.Resolvers, _ = choose(s.Resolvers)
 	return s
+}
+
+// speakers returns the routers that advertise the prefix of o at present, the
+// one whose word is followed first.
+func (t *Tracker) speakers(o Observation) (all []netip.Addr) {
+	if o.Origin != RA {
+		return nil
+	}
+	all = []netip.Addr{o.Router}
+	for _, e := range t.entries {
+		if e.Prefix == o.Prefix && e.Origin == RA && !e.stale && e.byRouter != o.Neighbour && !e.mention.superseded && e.Router != o.Router {
+			all = append(all, e.Router)
+		}
+	}
+	return all
 }
 
 // words says how PREF64 is looked for at present.

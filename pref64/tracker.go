@@ -600,6 +600,7 @@ func (t *Tracker) ranked(keep netip.Prefix, doubts bool) []Observation {
 			until(a.Prefix).Compare(until(b.Prefix)), // zero is before all
 			cmp.Compare(x, y),
 			-no(a.Prefix == keep, b.Prefix == keep),
+			-no(t.isCurrent(a), t.isCurrent(b)),
 			byRouters,
 		)
 	})
@@ -610,6 +611,12 @@ func (t *Tracker) ranked(keep netip.Prefix, doubts bool) []Observation {
 		}
 	}
 	return order
+}
+
+// isCurrent reports whether e is what is in use, as the router says whose word
+// is followed.
+func (t *Tracker) isCurrent(e entry) bool {
+	return e.Prefix == t.current.Prefix && e.Router == t.current.Router
 }
 
 // no orders what is not so before what is.

@@ -168,11 +168,8 @@ func (d *tnat64d) complete(o *clat.Observed) {
 			l.finder.SetRouters(gs)
 		}
 		s := l.finder.Snapshot()
-		for _, c := range s.Candidates {
-			p := clat.PREF64{Link: index, Prefix: c.Prefix, Source: source(c), Excused: s.Excused}
-			if c.Origin == pref64.RA {
-				p.Router = c.Router
-			}
+		for i, c := range s.Candidates {
+			p := clat.PREF64{Link: index, Prefix: c.Prefix, Source: source(c), Routers: s.Routers[i], Excused: s.Excused}
 			o.PREF64 = append(o.PREF64, p)
 		}
 		if s.HeardRA || len(s.OnLink) > 0 {

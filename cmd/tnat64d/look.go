@@ -138,6 +138,8 @@ func (d *tnat64d) concluded(link clat.Uplink, k platCheck) {
 	switch {
 	case len(v.doubt) > 0:
 		next = "trying another PREF64"
+	case k.gone:
+		next = "its router is unreachable; using what other routers advertise, if they do"
 	case len(k.candidates) > 0:
 		next = "staying, as there is too little evidence for another one"
 	}
@@ -145,6 +147,9 @@ func (d *tnat64d) concluded(link clat.Uplink, k platCheck) {
 		d.judged(u, was, next)
 	}
 	if l := d.links[u.Index]; l != nil {
+		if k.gone && v.state != alive {
+			l.finder.Unreachable(k.inUse.Router)
+		}
 		for _, p := range v.doubt {
 			l.finder.Doubt(p, doubt)
 		}
