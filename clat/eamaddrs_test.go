@@ -55,10 +55,10 @@ func TestEAMAddrsComeAndGo(t *testing.T) {
 	b.expect(Up, ``)
 	// The host no longer has the IPv4 address.
 	b.host.dropAddr(netip.MustParseAddr("192.0.2.33"))
-	b.expect(Up, gone)
+	b.expect(Up, "engine translator\n"+gone)
 	// It has it again, and another host has the IPv6 address.
 	b.host.o.Addrs = append(b.host.o.Addrs, Addr{Link: 1, Prefix: netip.MustParsePrefix("192.0.2.33/32"), Valid: Forever})
-	b.expect(Up, added)
+	b.expect(Up, "engine translator\n"+added)
 	b.host.dad(false)
 	b.expect(Replan, gone)
 	b.expect(Up, ``)
