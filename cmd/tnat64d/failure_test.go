@@ -193,18 +193,38 @@ func TestIPv6SwitchedOff(t *testing.T) {
 	clean(t, h)
 }
 
+// Any local user may have the port: that does not take IPv4 away.
 func TestMetricsPortTaken(t *testing.T) {
 	path := daemonPath(t)
 	h := enterNetns(t)
+	lo, err := h.LinkByName("lo")
+	if err == nil {
+		err = h.LinkSetUp(lo)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	ln, err := net.Listen("tcp", ":0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	cmd := command(t, path, "-config", writeConfig(t, alwaysUp+"[control]\nmetrics = \"127.0.0.1:"+port+"\"\n"))
-	cmd.Env = directories(t)
-	expectFailure(t, cmd, "cannot serve metrics")
+	d := startDaemon(t, path, alwaysUp+"[control]\nmetrics = \"127.0.0.1:"+port+"\"\n", directories(t)...)
+	d.waitLog(t, "metrics are not served yet: another program uses the port")
+	d.waitLog(t, "CLAT is up")
+	ln.Close()
+	d.waitLog(t, "serving metrics")
+	d.stop(t)
+	own, err := h.AddrList(lo, netlink.FAMILY_ALL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range own {
+		if err := h.AddrDel(lo, &a); err != nil {
+			t.Fatal(err)
+		}
+	}
 	clean(t, h)
 }
 

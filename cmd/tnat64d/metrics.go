@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/net/netutil"
+	"golang.org/x/sys/unix"
 
 	"tnat64d/datapath/engine"
 	"tnat64d/datapath/steer"
@@ -167,12 +169,38 @@ func (d *tnat64d) ignored() map[string][pref64.NumReasons]uint64 {
 // metricsConnections is how many there may be at a time.
 const metricsConnections = 16
 
-// serveMetrics answers /metrics on addr until ctx ends.
+// metricsAgain is how long to wait for a port that another program has.
+const metricsAgain = 5 * time.Second
+
+// serveMetrics answers /metrics on addr until ctx ends. Every local user may
+// listen on the port before us, so that one in use is no reason to do without
+// IPv4: the error is that of an address that cannot be right.
 func serveMetrics(ctx context.Context, addr string, d *tnat64d) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
-	if err != nil {
-		return &say.Failure{What: "cannot serve metrics", Hint: "control.metrics needs an address of this host and a port that is free", Err: err}
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		d.log.Error("metrics are not served yet: another program uses the port", "address", addr, "reason", err)
+		go func() {
+			for err != nil {
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(metricsAgain):
+				}
+				l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+			}
+			d.answerMetrics(ctx, l)
+		}()
+	case err != nil:
+		return &say.Failure{What: "cannot serve metrics", Hint: "control.metrics needs an address of this host", Err: err}
+	default:
+		d.answerMetrics(ctx, l)
 	}
+	return nil
+}
+
+// answerMetrics answers on l, from a goroutine, until ctx ends.
+func (d *tnat64d) answerMetrics(ctx context.Context, l net.Listener) {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collector{d})
 	mux := http.NewServeMux()
@@ -185,5 +213,4 @@ func serveMetrics(ctx context.Context, addr string, d *tnat64d) error {
 		}
 	}()
 	d.log.Info("serving metrics", "address", fmt.Sprintf("http://%s/metrics", l.Addr()))
-	return nil
 }
