@@ -12,9 +12,9 @@ import (
 // what stands in a header. A one's complement sum may be taken over 64-bit words
 // and folded at the end, which is how the functions below do it.
 
-// sum returns the folded sum of b, starting from initial. A last odd byte
+// Sum returns the folded sum of b, starting from initial. A last odd byte
 // counts as the high byte of a word.
-func sum(b []byte, initial uint16) uint16 { return checksum.Checksum(b, initial) }
+func Sum(b []byte, initial uint16) uint16 { return checksum.Checksum(b, initial) }
 
 // add returns the one's complement sum of two sums.
 func add(a, b uint16) uint16 {
@@ -91,6 +91,6 @@ func neverZero(field []byte) {
 // field included, and the complement is written there.
 func complete(b []byte, start, offset int) {
 	field := b[start+offset:]
-	binary.BigEndian.PutUint16(field, ^sum(b[start:], 0))
+	binary.BigEndian.PutUint16(field, ^Sum(b[start:], 0))
 	neverZero(field)
 }

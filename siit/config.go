@@ -26,8 +26,6 @@ type Config struct {
 	DropUDPZeroChecksum bool // drop IPv4 UDP without checksum instead of computing one (RFC 7915 section 4.5)
 	DropWKPPrivate      bool // drop non-global IPv4 addresses towards 64:ff9b::/96 (RFC 6052 section 3.1)
 	NodeID              bool // append the Node Identification Object to errors from sources that cannot be mapped
-	IgnoreTOS           bool // write Traffic Class / TOS 0 instead of copying the octet (RFC 7915 sections 4.1, 5.1)
-	NoErrors            bool // never Reply: every refusal is a Drop (RFC 7915 sections 4.4, 5.4)
 }
 
 // Mapping says which IPv4 address is which IPv6 address. A longest-prefix
@@ -64,9 +62,6 @@ const (
 	// HairpinSimple never maps the source of an IPv4 packet by EAM, so the
 	// IPv4 network may send a translated packet straight back. The default.
 	HairpinSimple Hairpin = iota
-	// HairpinIntrinsic in addition turns such a packet round in the
-	// translator itself; the result of an IPv6 packet is then IPv6.
-	HairpinIntrinsic
 	// HairpinOff maps every address by EAM.
 	HairpinOff
 )

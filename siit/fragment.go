@@ -2,40 +2,36 @@ package siit
 
 import "encoding/binary"
 
+// chunk6 returns how many bytes of payload an IPv6 fragment carries at most.
+func (t *Translator) chunk6() int { return (t.limit6 - ipv6Len - fragmentLen) &^ 7 }
+
+// chunk4 returns how many bytes of payload an IPv4 fragment carries at most.
+func (t *Translator) chunk4() int { return (t.mtu4 - ipv4Len) &^ 7 }
+
 // split6 makes IPv6 fragments of payload, the complete translated upper-layer
 // bytes of a packet that may be a fragment itself: fragOff is its offset and
-// more its M bit (RFC 7915 section 4, RFC 8200 section 4.5). They are as large
-// as t.limit6 allows and leave in order.
-func (t *Translator) split6(s *Scratch, payload []byte, addrs *[32]byte, tc, next, hopLimit uint8, id uint16, fragOff int, more bool) (Verdict, Reason) {
-	chunk := (t.limit6 - ipv6Len - fragmentLen) &^ 7
+// more its M bit (RFC 7915 section 4, RFC 8200 section 4.5). They leave in order.
+func (t *Translator) split6(s *Scratch, payload []byte, addrs *[32]byte, tc, next, hopLimit uint8, id uint16, fragOff int, more bool) {
+	chunk := t.chunk6()
 	for done := 0; done < len(payload); done += chunk {
 		n := min(chunk, len(payload)-done)
 		q := s.packet(ipv6Len + fragmentLen + n)
-		if q.Buf == nil {
-			return Drop, TooManyFragments
-		}
 		out := q.Bytes()
 		putIPv6(out, tc, fragmentLen+n, protoFragment, hopLimit, addrs[:])
 		putFragmentHeader(out[ipv6Len:], next, fragOff+done, more || done+n < len(payload), id)
 		copy(out[ipv6Len+fragmentLen:], payload[done:])
-		if !s.emit(q) {
-			return Drop, TooManyFragments
-		}
+		s.emit(q)
 	}
-	return Translated, None
 }
 
 // split4 makes IPv4 fragments of payload that fit the IPv4 MTU. header is the
 // complete header of the whole, which may be a fragment itself.
-func (t *Translator) split4(s *Scratch, header *[ipv4Len]byte, payload []byte) (Verdict, Reason) {
+func (t *Translator) split4(s *Scratch, header *[ipv4Len]byte, payload []byte) {
 	frag := binary.BigEndian.Uint16(header[6:])
-	chunk := (t.mtu4 - ipv4Len) &^ 7
+	chunk := t.chunk4()
 	for done := 0; done < len(payload); done += chunk {
 		n := min(chunk, len(payload)-done)
 		q := s.packet(ipv4Len + n)
-		if q.Buf == nil {
-			return Drop, TooManyFragments
-		}
 		out := q.Bytes()
 		copy(out, header[:])
 		copy(out[ipv4Len:], payload[done:])
@@ -46,9 +42,6 @@ func (t *Translator) split4(s *Scratch, header *[ipv4Len]byte, payload []byte) (
 		binary.BigEndian.PutUint16(out[2:], uint16(len(out)))
 		binary.BigEndian.PutUint16(out[6:], f)
 		putChecksum4(out)
-		if !s.emit(q) {
-			return Drop, TooManyFragments
-		}
+		s.emit(q)
 	}
-	return Translated, None
 }

@@ -18,14 +18,14 @@ import (
 func fuzzConfigs() []siit.Config {
 	with := func(c siit.Config, change func(c *siit.Config)) siit.Config { change(&c); return c }
 	table := tableE5()
-	table.Mapping.Hairpin, table.MTU6, table.MTU4 = siit.HairpinIntrinsic, 1400, 1480
+	table.MTU6, table.MTU4 = 1400, 1480
 	return []siit.Config{
 		hostConfig(),
 		neutralConfig(),
 		routerConfig(),
 		table,
 		with(hostConfig(), func(c *siit.Config) { c.NodeID, c.MTU6, c.MTU4 = true, 1280, 600 }),
-		with(hostConfig(), func(c *siit.Config) { c.IgnoreTOS, c.NoErrors, c.LowestIPv6MTU = true, true, 1500 }),
+		with(hostConfig(), func(c *siit.Config) { c.LowestIPv6MTU = 1500 }),
 		with(neutralConfig(), func(c *siit.Config) { c.MTU6, c.MTU4, c.DropUDPZeroChecksum = 65535, 65515, true }),
 		with(hostConfig(), func(c *siit.Config) {
 			c.Mapping.EAM, c.DropWKPPrivate = []siit.EAM{eam("198.51.100.0/28", "2001:db8:cccc::/124")}, true

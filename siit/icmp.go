@@ -2,6 +2,8 @@ package siit
 
 import "encoding/binary"
 
+const icmpLen = 8 // ICMP header, in bytes
+
 // icmpHeader is what changes in an echo message: its type and checksum.
 type icmpHeader struct {
 	kind  uint8
@@ -23,7 +25,7 @@ func echo4(m []byte, o *offload, addrs []byte) (h icmpHeader, r Reason) {
 	if h.kind = echoTo6(m[0]); h.kind == 0 {
 		return h, ICMPTypeUntranslatable
 	}
-	body := sum(m[4:], 0)
+	body := Sum(m[4:], 0)
 	if !o.absent && add(add(body, binary.BigEndian.Uint16(m)), binary.BigEndian.Uint16(m[2:])) != 0xffff {
 		return h, BadICMPChecksum
 	}
@@ -43,7 +45,7 @@ func echo6(m []byte, o *offload, addrs []byte) (h icmpHeader, r Reason) {
 		return h, ICMPTypeUntranslatable
 	}
 	h.kind = kind
-	body := sum(m[4:], 0)
+	body := Sum(m[4:], 0)
 	if !o.absent {
 		all := add(add(body, binary.BigEndian.Uint16(m)), binary.BigEndian.Uint16(m[2:]))
 		if add(all, pseudo6(addrs, len(m), protoICMPv6)) != 0xffff {

@@ -207,34 +207,33 @@ func (t *Translator) addresses4(h *header6) (a mapped4, r Reason) {
 	if h.b[24] == 0xff {
 		return a, DestinationIllegal
 	}
-	a.dst, a.dstBy = m.own4(h.b[24:])
-	if a.dstBy == unmapped {
+	dst, to := m.own4(h.b[24:])
+	if to == unmapped {
 		if m.host {
 			return a, DestinationNotOurs
 		}
 		return a, DestinationUnmappable
 	}
-	if a.dstBy == byPREF64 && illegalDestination4(a.dst) {
+	if to == byPREF64 && illegalDestination4(dst) {
 		return a, DestinationIllegal
 	}
 	if illegalSource6(h.b[8:]) {
 		return a, SourceIllegal
 	}
-	var by how
-	a.src, by = m.any4(h.b[8:])
+	src, by := m.any4(h.b[8:])
 	switch by {
 	case unmapped:
 		if !h.icmpError {
 			return a, SourceOutsidePREF64
 		}
-		a.src, a.fromDummy = dummy4, true
+		src, a.fromDummy = dummy4, true
 	case byCLAT: // only the translator itself sends from there, and not to here
 		return a, SourceIllegal
 	}
-	if r = t.refused4(a.src, by, a.dst, a.dstBy); r != None {
+	if r = t.refused4(src, by, dst, to); r != None {
 		return a, r
 	}
-	a.neutral = m.neutral && by == byPREF64 && a.dstBy == byCLAT
+	a.src, a.dst, a.neutral = src, dst, m.neutral && by == byPREF64 && to == byCLAT
 	return a, None
 }
 

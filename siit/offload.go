@@ -93,26 +93,22 @@ func (c *offload) shift(o Offload, l4 int, tcpType uint8) Offload {
 	return q
 }
 
-// segment cuts a super-packet, whose segments have to be fragmented one by one,
-// into ordinary packets and translates those. b is the packet, l4 where its
-// transport header begins.
-func (t *Translator) segment(s *Scratch, b []byte, l4 int, o offload, turned bool) (Verdict, Reason) {
+// count returns how many segments the super-packet b stands for, whose transport
+// header begins at byte l4.
+func (o *offload) count(b []byte, l4 int) int { return (len(b) - l4 - o.header + o.size - 1) / o.size }
+
+// segment returns segment i of the super-packet b as an ordinary packet with a
+// complete checksum.
+func (o *offload) segment(s *Scratch, b []byte, l4, i int) Packet {
 	data := l4 + o.header
-	for done := 0; data+done < len(b); done += o.size {
-		n := min(o.size, len(b)-data-done)
-		q := s.packet(data + n)
-		if q.Buf == nil {
-			return Drop, TooManyFragments
-		}
-		seg := q.Bytes()
-		copy(seg, b[:data])
-		copy(seg[data:], b[data+done:])
-		o.putSegment(seg, l4, done, data+done+n == len(b))
-		if v, r := t.translate(s, q, turned); v != Translated {
-			return v, r
-		}
-	}
-	return Translated, None
+	done := i * o.size
+	n := min(o.size, len(b)-data-done)
+	q := s.packet(data + n)
+	seg := q.Bytes()
+	copy(seg, b[:data])
+	copy(seg[data:], b[data+done:])
+	o.putSegment(seg, l4, done, data+done+n == len(b))
+	return q
 }
 
 // putSegment makes the headers in seg those of the segment whose payload
@@ -125,7 +121,7 @@ func (o *offload) putSegment(seg []byte, l4, done int, last bool) {
 		binary.BigEndian.PutUint16(seg[2:], uint16(len(seg)))
 		binary.BigEndian.PutUint16(seg[4:], binary.BigEndian.Uint16(seg[4:])+uint16(index))
 		seg[10], seg[11] = 0, 0
-		binary.BigEndian.PutUint16(seg[10:], ^sum(seg[:l4], 0))
+		binary.BigEndian.PutUint16(seg[10:], ^Sum(seg[:l4], 0))
 		pseudo = add(add(sum8(seg[12:]), uint16(len(seg)-l4)), uint16(proto))
 	} else {
 		proto = protoTCP
@@ -139,7 +135,7 @@ func (o *offload) putSegment(seg []byte, l4, done int, last bool) {
 	if proto == protoUDP {
 		binary.BigEndian.PutUint16(l4h[4:], uint16(len(l4h)))
 		l4h[6], l4h[7] = 0, 0
-		binary.BigEndian.PutUint16(l4h[6:], ^sum(l4h, pseudo))
+		binary.BigEndian.PutUint16(l4h[6:], ^Sum(l4h, pseudo))
 		neverZero(l4h[6:])
 		return
 	}
@@ -152,5 +148,5 @@ func (o *offload) putSegment(seg []byte, l4, done int, last bool) {
 		l4h[13] &^= cwr
 	}
 	l4h[16], l4h[17] = 0, 0
-	binary.BigEndian.PutUint16(l4h[16:], ^sum(l4h, pseudo))
+	binary.BigEndian.PutUint16(l4h[16:], ^Sum(l4h, pseudo))
 }

@@ -2,18 +2,32 @@ package siit
 
 import "encoding/binary"
 
-// reply4 makes the ICMPv4 error about h that goes back to its sender, unless
-// there must be none (RFC 1812 section 4.3.2.7). word is the second word of the
-// ICMP header.
-func (t *Translator) reply4(s *Scratch, h *header4, o *offload, r Reason, kind, code uint8, word uint32) (Verdict, Reason) {
-	if t.noErrors || h.icmpError || h.fragOff != 0 || illegalSource4(h.src) {
-		return Drop, r
+// refusal says why a packet is refused, and which ICMP error answers it. The
+// zero value is no refusal.
+type refusal struct {
+	reason   Reason
+	answered bool
+	head     icmpHead
+}
+
+// drop refuses a packet silently; with None it does not refuse it.
+func drop(r Reason) refusal { return refusal{reason: r} }
+
+// answer refuses a packet with an ICMP error of its IP version; word is the
+// second word of the ICMP header.
+func answer(r Reason, kind, code uint8, word uint32) refusal {
+	return refusal{reason: r, answered: true, head: icmpHead{kind, code, word}}
+}
+
+// refuse4 refuses an IPv4 packet: it makes the ICMPv4 error that goes back to the
+// sender, unless there must be none (RFC 1812 section 4.3.2.7).
+func (t *Translator) refuse4(s *Scratch, c *to6, no refusal) (Verdict, Reason) {
+	h, o := &c.h, &c.o
+	if !no.answered || h.icmpError || h.fragOff != 0 || illegalSource4(h.src) {
+		return Drop, no.reason
 	}
 	n := min(len(h.b), maxError4-ipv4Len-icmpLen)
 	q := s.packet(ipv4Len + icmpLen + n)
-	if q.Buf == nil {
-		return Drop, r
-	}
 	out := q.Bytes()
 	quote := out[ipv4Len+icmpLen:]
 	copy(quote, h.b)
@@ -22,29 +36,28 @@ func (t *Translator) reply4(s *Scratch, h *header4, o *offload, r Reason, kind, 
 		binary.BigEndian.PutUint16(quote[2:], uint16(first))
 		updateComplete(quote[10:], delta(uint16(len(h.b)), uint16(first)))
 	}
-	putICMP(out[ipv4Len:], icmpHead{kind, code, word}, 0)
+	putICMP(out[ipv4Len:], no.head, 0)
 	// Precedence 6, internetwork control, as Linux has it (RFC 1812 section 4.3.2.5).
 	putIPv4((*[ipv4Len]byte)(out), 0xc0, len(out), s.nextID(), 0, 64, protoICMP, t.icmpSrc4, h.src)
-	return t.reply(s, q, r)
+	s.emit(q)
+	return Reply, no.reason
 }
 
-// reply6 makes the ICMPv6 error about h that goes back to its sender, unless
-// there must be none (RFC 4443 section 2.4 e; for codes without a rule of
-// their own RFC 7915 section 5.4, which spares every ICMPv6 message).
-func (t *Translator) reply6(s *Scratch, h *header6, r Reason, kind, code uint8, word uint32) (Verdict, Reason) {
+// refuse6 refuses an IPv6 packet: it makes the ICMPv6 error that goes back to the
+// sender, unless there must be none (RFC 4443 section 2.4 e; for codes without
+// a rule of their own RFC 7915 section 5.4, which spares every ICMPv6 message).
+func (t *Translator) refuse6(s *Scratch, c *to4, no refusal) (Verdict, Reason) {
 	const redirect = 137
+	h := &c.h
 	switch {
-	case t.noErrors, h.icmpError, illegalSource6(h.b[8:]):
-		return Drop, r
+	case !no.answered, h.icmpError, illegalSource6(h.b[8:]):
+		return Drop, no.reason
 	case h.proto != protoICMPv6:
-	case kind == 1, h.fragOff != 0, h.l4 == len(h.b), h.b[h.l4] == redirect:
-		return Drop, r
+	case no.head.kind == 1, h.fragOff != 0, h.l4 == len(h.b), h.b[h.l4] == redirect:
+		return Drop, no.reason
 	}
 	n := min(len(h.b), maxError6-ipv6Len-icmpLen)
 	q := s.packet(ipv6Len + icmpLen + n)
-	if q.Buf == nil {
-		return Drop, r
-	}
 	out := q.Bytes()
 	copy(out[ipv6Len+icmpLen:], h.b)
 	var addrs [32]byte
@@ -54,15 +67,7 @@ func (t *Translator) reply6(s *Scratch, h *header6, r Reason, kind, code uint8, 
 	}
 	copy(addrs[16:], h.b[8:24])
 	putIPv6(out, 0, icmpLen+n, protoICMPv6, 64, addrs[:])
-	putICMP(out[ipv6Len:], icmpHead{kind, code, word}, pseudo6(addrs[:], icmpLen+n, protoICMPv6))
-	return t.reply(s, q, r)
-}
-
-// reply makes q the only packet that comes out.
-func (t *Translator) reply(s *Scratch, q Packet, r Reason) (Verdict, Reason) {
-	s.out = s.out[:0]
-	if !s.emit(q) {
-		return Drop, r
-	}
-	return Reply, r
+	putICMP(out[ipv6Len:], no.head, pseudo6(addrs[:], icmpLen+n, protoICMPv6))
+	s.emit(q)
+	return Reply, no.reason
 }

@@ -71,14 +71,16 @@ func (t *routeTable) action(dst []byte) RouteAction {
 	return t.actions[i]
 }
 
-// rejected4 answers a packet that a route keeps from leaving.
-func (t *Translator) rejected4(s *Scratch, h *header4, o *offload, a RouteAction) (Verdict, Reason) {
+// refusal returns the answer to a packet that a route keeps from leaving.
+func (a RouteAction) refusal() refusal {
 	const unreachable, host, prohibited = 3, 1, 10
 	switch a {
+	case RouteForward:
+		return refusal{}
 	case RouteUnreachable:
-		return t.reply4(s, h, o, NoRoute, unreachable, host, 0)
+		return answer(NoRoute, unreachable, host, 0)
 	case RouteProhibit:
-		return t.reply4(s, h, o, ProhibitedByRoute, unreachable, prohibited, 0)
+		return answer(ProhibitedByRoute, unreachable, prohibited, 0)
 	}
-	return Drop, BlackholeRoute
+	return drop(BlackholeRoute)
 }

@@ -12,8 +12,10 @@ type Scratch struct {
 }
 
 const (
-	// A packet of 65,535 bytes in the smallest pieces that can come up, with
-	// the headers and the headroom of each.
+	// Enough for a packet of 65,575 bytes that comes without headroom, and for
+	// a whole packet in the smallest pieces that can come up, with the headers
+	// and the headroom of each: 1,365 IPv4 fragments of 48 bytes. Segments of a
+	// super-packet may be smaller than that: see fitsScratch.
 	scratchBytes   = 384 << 10
 	scratchPackets = 1400
 )
@@ -32,23 +34,28 @@ func (s *Scratch) nextID() uint16 {
 	return s.id
 }
 
-// packet returns n bytes of memory with headroom in front. Its Buf is nil when
-// the memory is used up.
+// slot returns how many bytes of a Scratch a packet of n bytes takes.
+func slot(n int) int { return (Headroom + n + 15) &^ 15 }
+
+// packet returns n bytes of memory with headroom in front. It is up to the
+// caller that there is as much.
 func (s *Scratch) packet(n int) Packet {
 	end := s.used + Headroom + n
-	if end > len(s.mem) {
-		return Packet{}
-	}
 	p := Packet{Buf: s.mem[s.used:end:end], Off: Headroom}
-	s.used = (end + 15) &^ 15
+	s.used += slot(n)
 	return p
 }
 
-// emit appends p to what comes out. It reports false when the list is full.
-func (s *Scratch) emit(p Packet) bool {
-	if len(s.out) == cap(s.out) {
-		return false
-	}
-	s.out = append(s.out, p)
-	return true
+// emit appends p to what comes out.
+func (s *Scratch) emit(p Packet) { s.out = append(s.out, p) }
+
+// fitsScratch reports whether a Scratch has room for the segments of a
+// super-packet of total bytes, each with header bytes of headers and at most
+// size bytes of payload, and for the fragments of each, which carry at most
+// chunk bytes behind a header of ipLen bytes.
+func fitsScratch(total, header, size, chunk, ipLen int) bool {
+	segments := (total - header + size - 1) / size
+	pieces := (header+size)/chunk + 1
+	bytes := slot(header+size) + pieces*slot(ipLen+chunk)
+	return segments*pieces <= scratchPackets && segments*bytes <= scratchBytes-slot(ipv6Len+65535)
 }

@@ -83,7 +83,6 @@ func TestSegmentsFirstOrLast(t *testing.T) {
 		"lowest 1500":     func(c *siit.Config) { c.LowestIPv6MTU = 1500 },
 		"small links":     func(c *siit.Config) { c.MTU6, c.MTU4 = 1280, 1000 },
 		"large links":     func(c *siit.Config) { c.MTU6, c.MTU4 = 9000, 8980 },
-		"IgnoreTOS":       func(c *siit.Config) { c.IgnoreTOS = true },
 		"neutral mapping": func(c *siit.Config) { c.Mapping = neutralConfig().Mapping },
 	} {
 		cfg := hostConfig()

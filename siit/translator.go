@@ -20,8 +20,6 @@ type Translator struct {
 	dropPrivate      bool
 	local4           []cidr
 	nodeID           bool
-	ignoreTOS        bool
-	noErrors         bool
 }
 
 // minMTU6 is the smallest MTU of an IPv6 link (RFC 8200 section 5).
@@ -40,8 +38,6 @@ func New(cfg Config) (*Translator, error) {
 		dropZeroChecksum: cfg.DropUDPZeroChecksum,
 		dropPrivate:      cfg.DropWKPPrivate && cfg.Mapping.PREF64.Masked() == wellKnownPrefix,
 		nodeID:           cfg.NodeID,
-		ignoreTOS:        cfg.IgnoreTOS,
-		noErrors:         cfg.NoErrors,
 	}
 	if t.local4, err = cidrs(cfg.LocalIPv4); err != nil {
 		return nil, err
@@ -101,30 +97,26 @@ func (t *Translator) Translate(s *Scratch, p Packet) Result {
 		return Result{Verdict: Drop, Reason: NotIP}
 	}
 	if p.Off < Headroom {
-		q := s.packet(len(p.Buf) - p.Off)
-		if q.Buf == nil {
-			return Result{Verdict: Drop, Reason: Truncated}
+		if len(p.Buf)-p.Off > ipv6Len+65535 {
+			p.Buf = p.Buf[:p.Off+ipv6Len+65535] // no header speaks of more
 		}
+		q := s.packet(len(p.Buf) - p.Off)
 		copy(q.Bytes(), p.Bytes())
 		q.Offload = p.Offload
 		p = q
 	}
-	v, r := t.translate(s, p, false)
-	if v == Drop {
-		return Result{Verdict: Drop, Reason: r}
-	}
-	return Result{Verdict: v, Reason: r, Packets: s.out}
-}
-
-// translate does the work of Translate for one packet and appends what comes
-// out to s.out. turned says that the packet has been translated already and is
-// being turned round (intrinsic hairpinning), in which case its TTL stays.
-func (t *Translator) translate(s *Scratch, p Packet, turned bool) (Verdict, Reason) {
+	var v Verdict
+	var r Reason
 	switch p.Buf[p.Off] >> 4 {
 	case 4:
-		return t.from4(s, p, turned)
+		v, r = t.from4(s, &p)
 	case 6:
-		return t.from6(s, p)
+		v, r = t.from6(s, &p)
+	default:
+		r = NotIP
 	}
-	return Drop, NotIP
+	if v == Drop {
+		return Result{Reason: r}
+	}
+	return Result{Verdict: v, Reason: r, Packets: s.out}
 }

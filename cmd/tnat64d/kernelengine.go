@@ -42,8 +42,6 @@ func (p *path) kernelTranslation() (t *steer.Translation, why string) {
 		return nil, refused.Error()
 	case len(c.Mapping.EAM) > 0:
 		return nil, "explicit address mappings are configured"
-	case c.IgnoreTOS:
-		return nil, "TOS is not to be copied"
 	case p.data.traced():
 		return nil, "while packets are traced"
 	case p.captured:

@@ -1,0 +1,187 @@
+package siit
+
+import "encoding/binary"
+
+// to6 is an IPv4 packet that is to become IPv6, with what the checks have found
+// out about it.
+type to6 struct {
+	h       header4
+	o       offload
+	addrs   [32]byte // source and destination in IPv6
+	neutral bool     // their sum is that of the IPv4 addresses
+	next    uint8    // upper-layer protocol in IPv6
+	field   int      // the transport checksum, from the start of the payload; 0: none
+	compute bool     // a UDP checksum, as there is none
+	echo    icmpHeader
+
+	grow  int  // bytes of IPv6 headers
+	split bool // into fragments
+	cut   bool // a super-packet into its segments
+}
+
+// from4 translates an IPv4 packet (RFC 7915 section 4).
+func (t *Translator) from4(s *Scratch, p *Packet) (Verdict, Reason) {
+	var c to6
+	if no := t.check4(p, &c); no.reason != None {
+		return t.refuse4(s, &c, no)
+	}
+	if c.h.icmpError {
+		return t.icmpError4(s, &c)
+	}
+	// From here on nothing is refused, and the packet may be changed.
+	if c.cut {
+		t.cut4(s, &c)
+	} else {
+		t.write6(s, p, &c)
+	}
+	return Translated, None
+}
+
+// check4 looks for reasons to refuse an IPv4 packet and fills c in. It changes
+// nothing else. What an ICMP error quotes is not looked at.
+func (t *Translator) check4(p *Packet, c *to6) refusal {
+	h := &c.h
+	r := h.parse(p.Bytes())
+	if r != None {
+		return drop(r)
+	}
+	if p.Offload != (Offload{}) {
+		if c.o, r = checkOffload(p.Offload, h.b, h.ihl, h.proto, h.isFragment(), GSOTCPv4); r != None {
+			return drop(r)
+		}
+	}
+	if c.neutral, r = t.addresses6(c.addrs[:], h); r != None {
+		return drop(r)
+	}
+	if h.ihl > ipv4Len && sourceRouted(h.b[ipv4Len:h.ihl]) {
+		return answer(SourceRoute, 3, 5, 0)
+	}
+	if h.b[8] <= 1 {
+		return answer(TTLExceeded, 11, 0, 0)
+	}
+	if a := t.routes.action(c.addrs[16:]); a != RouteForward {
+		return a.refusal()
+	}
+	switch h.proto {
+	case protoICMP:
+		if h.isFragment() {
+			return drop(FragmentedICMP)
+		}
+		if h.icmpError {
+			return refusal{}
+		}
+	case protoIGMP:
+		return drop(IGMP)
+	case protoHopByHop, protoRouting, protoFragment, protoICMPv6, protoDestOpts:
+		return drop(ProtocolOfOtherFamily)
+	}
+	if r := t.checkTransport4(c); r != None {
+		return drop(r)
+	}
+	return t.checkSize6(c)
+}
+
+// checkTransport4 checks the transport header of an IPv4 packet.
+func (t *Translator) checkTransport4(c *to6) (r Reason) {
+	h := &c.h
+	c.next = h.proto
+	if h.proto == protoICMP {
+		c.next = protoICMPv6
+		c.echo, r = echo4(h.payload(), &c.o, c.addrs[:])
+		return r
+	}
+	if c.field, r = checksumField(h.payload(), h.proto, h.fragOff); r != None {
+		return r
+	}
+	if h.proto != protoUDP || c.field == 0 || c.o.partial || !isZero(h.payload()[c.field:]) {
+		return None
+	}
+	// RFC 7915 section 4.5
+	length := int(binary.BigEndian.Uint16(h.payload()[4:]))
+	switch {
+	case t.dropZeroChecksum:
+		return UDPZeroChecksum
+	case h.more:
+		return UDPZeroChecksumFragment
+	case length > len(h.payload()), length < 8:
+		return Truncated
+	}
+	c.compute, c.cut = true, c.o.segments // each segment needs its own
+	return None
+}
+
+// checkSize6 decides whether the IPv6 packet has to be split. A super-packet
+// stands for segments, and the rules are about those.
+func (t *Translator) checkSize6(c *to6) refusal {
+	h := &c.h
+	n := len(h.payload())
+	if c.o.segments {
+		n = min(n, c.o.header+c.o.size)
+	}
+	c.grow = ipv6Len
+	if h.isFragment() {
+		c.grow += fragmentLen
+	}
+	if h.df {
+		if n+c.grow > t.mtu6 {
+			return answer(TooBig, 3, 4, uint32(t.mtu6-c.grow+ipv4Len))
+		}
+	} else if c.split = n+c.grow > t.limit6; c.split && c.o.segments {
+		c.cut = true
+	}
+	if c.cut && !fitsScratch(len(h.b), h.ihl+c.o.header, c.o.size, t.chunk6(), ipv6Len+fragmentLen) {
+		return drop(TooManyFragments)
+	}
+	return refusal{}
+}
+
+// write6 writes the IPv6 form of p, which c describes.
+func (t *Translator) write6(s *Scratch, p *Packet, c *to6) {
+	h := &c.h
+	payload := h.payload()
+	if c.o.foreign {
+		complete(h.b, int(p.CsumStart), int(p.CsumOffset))
+	}
+	switch {
+	case c.next == protoICMPv6:
+		c.echo.put(payload)
+	case c.compute:
+		length := int(binary.BigEndian.Uint16(payload[4:]))
+		field := payload[6:8]
+		binary.BigEndian.PutUint16(field, ^Sum(payload[:length], pseudo6(c.addrs[:], length, protoUDP)))
+		neverZero(field)
+	case c.field != 0 && !c.neutral:
+		d := delta(sum8(h.b[12:]), add(sum16(c.addrs[:]), sum16(c.addrs[16:])))
+		c.o.update(payload[c.field:], h.proto, d)
+	}
+	tos, ttl, id := h.b[1], h.b[8]-1, h.id()
+	if c.split {
+		if c.o.partial {
+			complete(payload, 0, c.field)
+		}
+		t.split6(s, payload, &c.addrs, tos, c.next, ttl, id, h.fragOff, h.more)
+		return
+	}
+	end := p.Off + len(h.b)
+	at := p.Off + h.ihl - c.grow
+	out := p.Buf[at:end]
+	putIPv6(out, tos, len(out)-ipv6Len, c.next, ttl, c.addrs[:])
+	if h.isFragment() {
+		out[6] = protoFragment
+		putFragmentHeader(out[ipv6Len:], c.next, h.fragOff, h.more, id)
+	}
+	s.emit(Packet{Buf: p.Buf[:end], Off: at, Offload: c.o.shift(p.Offload, c.grow, GSOTCPv6)})
+}
+
+// cut4 cuts a super-packet, whose segments have to be treated one by one, and
+// writes the IPv6 form of each.
+func (t *Translator) cut4(s *Scratch, c *to6) {
+	whole, o := c.h.b, c.o
+	c.o, c.compute = offload{}, false // segments are complete
+	for i := range o.count(whole, c.h.ihl) {
+		seg := o.segment(s, whole, c.h.ihl, i)
+		c.h.b = seg.Bytes()
+		c.split = !c.h.df && len(c.h.payload())+c.grow > t.limit6
+		t.write6(s, &seg, c)
+	}
+}

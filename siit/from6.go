@@ -1,0 +1,180 @@
+package siit
+
+// to4 is an IPv6 packet that is to become IPv4, with what the checks have found
+// out about it.
+type to4 struct {
+	h     header6
+	o     offload
+	a     mapped4
+	proto uint8 // in IPv4
+	field int   // the transport checksum, from the start of the payload; 0: none
+	echo  icmpHeader
+
+	df    bool
+	split bool // into fragments
+	cut   bool // a super-packet into its segments
+}
+
+// mapped4 is what the addresses of an IPv6 packet became.
+type mapped4 struct {
+	src, dst  uint32
+	fromDummy bool // the source has no IPv4 address, 192.0.0.8 stands for it
+	neutral   bool // their sum is that of the IPv6 addresses
+}
+
+// from6 translates an IPv6 packet (RFC 7915 section 5).
+func (t *Translator) from6(s *Scratch, p *Packet) (Verdict, Reason) {
+	var c to4
+	if no := t.check6(p, &c); no.reason != None {
+		return t.refuse6(s, &c, no)
+	}
+	if c.h.icmpError {
+		return t.icmpError6(s, &c)
+	}
+	// From here on nothing is refused, and the packet may be changed.
+	if c.cut {
+		t.cut6(s, &c)
+	} else {
+		t.write4(s, p, &c)
+	}
+	return Translated, None
+}
+
+// check6 looks for reasons to refuse an IPv6 packet and fills c in. It changes
+// nothing else. What an ICMP error quotes is not looked at.
+func (t *Translator) check6(p *Packet, c *to4) refusal {
+	h := &c.h
+	r := h.parse(p.Bytes())
+	if r != None {
+		return drop(r)
+	}
+	if p.Offload != (Offload{}) {
+		if c.o, r = checkOffload(p.Offload, h.b, h.l4, h.proto, h.fragment, GSOTCPv6); r != None {
+			return drop(r)
+		}
+	}
+	switch c.a, r = t.addresses4(h); r {
+	case None:
+	case SourceOutsidePREF64, DestinationUnmappable:
+		return answer(r, 1, 1, 0)
+	default:
+		return drop(r)
+	}
+	if h.routing != 0 {
+		return answer(RoutingHeader, 4, 0, uint32(h.routing))
+	}
+	if h.b[7] <= 1 {
+		return answer(TTLExceeded, 3, 0, 0)
+	}
+	switch h.proto {
+	case protoICMPv6:
+		if h.isFragment() {
+			return drop(FragmentedICMP)
+		}
+		if h.icmpError {
+			return refusal{}
+		}
+	case protoICMP:
+		return drop(ProtocolOfOtherFamily)
+	}
+	if r := checkTransport6(c); r != None {
+		return drop(r)
+	}
+	return t.checkSize4(c)
+}
+
+// checkTransport6 checks the transport header of an IPv6 packet.
+func checkTransport6(c *to4) (r Reason) {
+	h := &c.h
+	c.proto = h.proto
+	if h.proto == protoICMPv6 {
+		c.proto = protoICMP
+		c.echo, r = echo6(h.payload(), &c.o, h.b[8:40])
+		return r
+	}
+	if c.field, r = checksumField(h.payload(), h.proto, h.fragOff); r != None {
+		return r
+	}
+	if h.proto == protoUDP && c.field != 0 && !c.o.partial && isZero(h.payload()[c.field:]) {
+		return UDPZeroChecksumIPv6
+	}
+	return None
+}
+
+// checkSize4 decides whether the IPv4 packet has to be split, and whether it
+// may be on its way: small ones may, since the sender need not hear of an MTU
+// below 1280 (RFC 7915 section 5.1). A super-packet stands for segments, and the
+// rules are about those.
+func (t *Translator) checkSize4(c *to4) refusal {
+	h := &c.h
+	n := len(h.payload())
+	if c.o.segments {
+		c.cut = n > 65535-ipv4Len
+		n = min(n, c.o.header+c.o.size)
+	}
+	c.setSize(n, t.mtu4)
+	if c.split && c.df {
+		return answer(TooBig, 2, 0, uint32(max(minMTU6, min(t.mtu6, t.mtu4+ipv4Len))))
+	}
+	if c.split && c.o.segments {
+		c.cut = true
+	}
+	if c.cut && !fitsScratch(len(h.b), h.l4+c.o.header, c.o.size, t.chunk4(), ipv4Len) {
+		return drop(TooManyFragments)
+	}
+	return refusal{}
+}
+
+// setSize says what a payload of n bytes means for the IPv4 packet.
+func (c *to4) setSize(n, mtu4 int) {
+	c.df = !c.h.fragment && n+ipv4Len > minMTU6-ipv4Len
+	c.split = n+ipv4Len > mtu4
+}
+
+// write4 writes the IPv4 form of p, which c describes.
+func (t *Translator) write4(s *Scratch, p *Packet, c *to4) {
+	h := &c.h
+	payload := h.payload()
+	if c.o.foreign {
+		complete(h.b, int(p.CsumStart), int(p.CsumOffset))
+	}
+	if c.proto == protoICMP {
+		c.echo.put(payload)
+	} else if c.field != 0 && !c.a.neutral {
+		d := delta(add(sum16(h.b[8:]), sum16(h.b[24:])), add(sum4(c.a.src), sum4(c.a.dst)))
+		c.o.update(payload[c.field:], c.proto, d)
+	}
+	id := uint16(h.id)
+	if !h.fragment {
+		id = s.nextID()
+		if c.o.segments {
+			s.id += uint16((len(payload) - c.o.header - 1) / c.o.size) // the other segments have theirs
+		}
+	}
+	var head [ipv4Len]byte
+	putIPv4(&head, h.tos(), ipv4Len+len(payload), id, h.frag4(c.df), h.b[7]-1, c.proto, c.a.src, c.a.dst)
+	if c.split {
+		if c.o.partial {
+			complete(payload, 0, c.field)
+		}
+		t.split4(s, &head, payload)
+		return
+	}
+	end := p.Off + len(h.b)
+	at := p.Off + h.l4 - ipv4Len
+	copy(p.Buf[at:], head[:])
+	s.emit(Packet{Buf: p.Buf[:end], Off: at, Offload: c.o.shift(p.Offload, ipv4Len, GSOTCPv4)})
+}
+
+// cut6 cuts a super-packet, whose segments have to be treated one by one, and
+// writes the IPv4 form of each.
+func (t *Translator) cut6(s *Scratch, c *to4) {
+	whole, o := c.h.b, c.o
+	c.o = offload{} // segments are complete
+	for i := range o.count(whole, c.h.l4) {
+		seg := o.segment(s, whole, c.h.l4, i)
+		c.h.b = seg.Bytes()
+		c.setSize(len(c.h.payload()), t.mtu4)
+		t.write4(s, &seg, c)
+	}
+}
