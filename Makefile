@@ -8,6 +8,7 @@ BIN       := bin
 COMMANDS  := tnat64d tnat64ctl tnat64-lab tnat64
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME  ?= 20000x
+SOAK      ?= 30m
 TOOL      := $(GO) tool -modfile=packaging/tools/go.mod
 
 # The Debian packages of the tests: programs that the end-to-end tests send
@@ -26,7 +27,7 @@ TESTKERNEL_PACKAGES := qemu-system-x86 iproute2 curl iputils-ping traceroute ipe
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build demo shell test test-packages check vulncheck test-race test-unprivileged test-all test-hostile test-kernel test-kernel-twice packages release test-vm fuzz bench bench-quick bench-siit generate clean
+.PHONY: help build demo shell test test-packages check vulncheck test-race test-unprivileged test-all test-hostile test-kernel soak packages release test-vm fuzz bench bench-quick bench-siit generate clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -45,7 +46,8 @@ shell: build
 	@$(BIN)/tnat64-lab shell
 
 ## test     every test, installing the Debian packages it needs (root)
-test: test-packages check vulncheck fuzz test-race test-unprivileged test-kernel-twice test-all
+test:
+	@packaging/stages.sh $(MAKE) test-packages check vulncheck fuzz test-race test-unprivileged test-kernel test-all
 
 test-packages:
 	@packaging/install-packages.sh $(TEST_PACKAGES) $(PACKAGING_PACKAGES)
@@ -80,11 +82,6 @@ test-kernel:
 	@packaging/install-packages.sh $(TESTKERNEL_PACKAGES)
 	$(GO) run ./packaging/test-kernel $(TESTKERNEL_FLAGS)
 
-# An emulated machine is ten times slower than a real one, so that a test may
-# miss a deadline once. Missing it again is a failure.
-test-kernel-twice:
-	@$(MAKE) --no-print-directory test-kernel || { echo "once more: test-kernel failed"; $(MAKE) --no-print-directory test-kernel; }
-
 ## packages deb, rpm and Arch Linux packages for amd64 and arm64, into dist/
 packages:
 	@packaging/packages.sh
@@ -102,6 +99,10 @@ test-vm:
 ## fuzz     every fuzz target for FUZZTIME (20000x: so many inputs)
 fuzz:
 	@packaging/fuzz.sh $(FUZZTIME)
+
+## soak     random tests and fuzzing with fresh seeds for SOAK=30m (root)
+soak:
+	@packaging/soak.sh $(SOAK)
 
 ## bench    what reaching IPv4 costs, every contestant, in under 15 minutes (root)
 ## bench-quick  the same in under 3, or make bench QUICK=1

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"tnat64d/internal/soak"
 )
 
 // Whatever happens to a host with two uplinks and in whatever order, once it
@@ -17,7 +19,7 @@ import (
 func TestChaos(t *testing.T) {
 	for seed := range uint64(150) {
 		synctest.Test(t, func(t *testing.T) {
-			c := chaos{bench: newBench(t, two), r: rand.New(rand.NewPCG(seed, 1))}
+			c := chaos{bench: newBench(t, two), r: rand.New(rand.NewPCG(seed, soak.Seed(t)))}
 			c.good = c.host.o
 			c.good.Links, c.good.Addrs, c.good.Routes = slices.Clone(c.good.Links), slices.Clone(c.good.Addrs), slices.Clone(c.good.Routes)
 			for range 40 {

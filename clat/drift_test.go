@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"tnat64d/internal/soak"
 )
 
 // drifts are what other programs do to the configuration of the CLAT on wlan.
@@ -54,7 +56,7 @@ func TestDriftIsRestoredWithinTheLimit(t *testing.T) {
 	const dad = time.Second
 	for seed := range uint64(200) {
 		synctest.Test(t, func(t *testing.T) {
-			r := rand.New(rand.NewPCG(seed, 2))
+			r := rand.New(rand.NewPCG(seed, soak.Seed(t)))
 			b := newBench(t, wlan)
 			b.up()
 			want := b.shape()

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,6 +18,7 @@ import (
 
 	"tnat64d/internal/control"
 	"tnat64d/internal/lab"
+	"tnat64d/internal/soak"
 )
 
 // TestChaos does to the laptop what careless programs and people do, at random
@@ -29,13 +29,7 @@ func TestChaos(t *testing.T) {
 	t.Parallel()
 	eachEngine(t, func(t *testing.T, config string) {
 		t.Parallel()
-		seed := uint64(1)
-		if s := os.Getenv("TNAT64_SEED"); s != "" {
-			var err error
-			if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-				t.Fatal(err)
-			}
-		}
+		seed := soak.Seed(t)
 		duration := 8 * time.Second
 		if os.Getenv("TNAT64_LONG") != "" {
 			duration = 3 * time.Minute
@@ -134,7 +128,7 @@ func (c *chaos) pause(most time.Duration) {
 func (c *chaos) kill() error {
 	c.daemon.Kill()
 	c.noCLAT("killed")
-	c.onlyLeft("killed", regexp.MustCompile(`^(address wlan0 \S+/128 |route table 255 type 2 \S+/128 |rule )`))
+	c.onlyLeft("killed", regexp.MustCompile(`^(address (wlan0|label) \S+/128 |route table 255 type 2 \S+/128 |rule )`))
 	c.pause(200 * time.Millisecond)
 	c.start(built(c.t, "tnat64d"), false)
 	return nil

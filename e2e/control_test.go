@@ -20,6 +20,7 @@ import (
 
 	"tnat64d/internal/control"
 	"tnat64d/internal/lab"
+	"tnat64d/internal/soak"
 )
 
 // TestControlSocketAbused has clients that send garbage, thousands that connect,
@@ -49,14 +50,15 @@ func TestControlSocketAbused(t *testing.T) {
 		idle = append(idle, c)
 		fmt.Fprintf(c, "GET /v1/%s HTTP/1.1\r\nHost: tnat64d\r\n\r\n", path)
 	}
+	random := rand.New(rand.NewPCG(4, soak.Seed(t)))
 	for i := range 300 {
 		c, err := dial()
 		if err != nil {
 			continue // one of too many
 		}
-		garbage := make([]byte, 1+rand.IntN(20000))
+		garbage := make([]byte, 1+random.IntN(20000))
 		for j := range garbage {
-			garbage[j] = byte(rand.Uint32())
+			garbage[j] = byte(random.Uint32())
 		}
 		switch i % 3 {
 		case 1:

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tnat64d/internal/lab"
+	"tnat64d/internal/soak"
 )
 
 // TestHostileFlood floods the laptop with Router Advertisements of routers that
@@ -43,15 +44,16 @@ func TestHostileFlood(t *testing.T) {
 		done <- err
 	}()
 	go func() {
+		random := rand.New(rand.NewPCG(3, soak.Seed(t)))
 		var errs []error
 		sent := 0
 		for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			// The good one of the good router, and nonsense behind it.
 			message := append([]byte(nil), good...)
-			for range 1 + rand.IntN(5) {
-				option := pref64Option(fmt.Sprintf("3fff:bad:%x::/96", rand.IntN(1<<16)), byte(rand.IntN(8)), 600)
-				option[rand.IntN(2)] = byte(rand.Uint32())
-				message = append(message, option[:rand.IntN(len(option)+1)]...)
+			for range 1 + random.IntN(5) {
+				option := pref64Option(fmt.Sprintf("3fff:bad:%x::/96", random.IntN(1<<16)), byte(random.IntN(8)), 600)
+				option[random.IntN(2)] = byte(random.Uint32())
+				message = append(message, option[:random.IntN(len(option)+1)]...)
 			}
 			errs = append(errs, w.SendRA(message))
 			sent++

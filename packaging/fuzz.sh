@@ -2,7 +2,10 @@
 # Runs every fuzz target of the module, each for the time (5m) or the number of
 # inputs (20000x) that is given. A number is the surer one: Go sometimes reports
 # the end of the time itself as a failure, "context deadline exceeded".
+#
+# The seed of what is tried is the same in every run, unless TNAT64_SEED is set.
 set -eu
+export GODEBUG="${GODEBUG:+$GODEBUG,}fuzzseed=${TNAT64_SEED:-1}"
 time=${1:-20000x}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"tnat64d/internal/soak"
 	"tnat64d/siit"
 	"tnat64d/tun"
 )
@@ -55,9 +56,10 @@ func pieces(message []byte, size int, fragment func(off int, more bool, data []b
 }
 
 func TestICMPFragmentsInAnyOrder(t *testing.T) {
+	random := rand.New(rand.NewPCG(2, soak.Seed(t)))
 	message := make([]byte, 4008)
 	for i := range message {
-		message[i] = byte(rand.Uint32())
+		message[i] = byte(random.Uint32())
 	}
 	now := time.Now()
 	for _, c := range []struct {
@@ -71,7 +73,7 @@ func TestICMPFragmentsInAnyOrder(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			for range 50 {
 				var r icmpFragments
-				order := rand.Perm(len(c.cut))
+				order := random.Perm(len(c.cut))
 				buf := make([]byte, bufferLen)
 				for i, k := range order {
 					// In the engine the fragment lies where the result goes.

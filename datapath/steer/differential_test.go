@@ -13,6 +13,7 @@ import (
 	"slices"
 	"testing"
 
+	"tnat64d/internal/soak"
 	"tnat64d/siit"
 )
 
@@ -129,7 +130,7 @@ func TestDifferential(t *testing.T) {
 		siit.Config{Mapping: siit.Mapping{PREF64: netip.MustParsePrefix("64:ff9b::/96"), CLAT: clat("192.0.0.1", "2001:db9:1::c1a7")}, MTU6: 1280, MTU4: 1260},
 	)
 
-	seed := uint64(os.Getpid())
+	seed := soak.Seed(t)
 	b := newEngineBench(t, true)
 	translated := map[bool]int{}
 	refused := map[bool]int{}

@@ -22,6 +22,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"tnat64d/internal/soak"
 	"tnat64d/siit"
 )
 
@@ -188,8 +189,9 @@ func testEngineTCP(t *testing.T, l *lab, s *Steering, super bool) {
 	l.router.do(t, func() (err error) { ln, err = net.Listen("tcp6", netip.AddrPortFrom(plat6, 0).String()); return err })
 	defer ln.Close()
 	data := make([]byte, megabytes<<20)
+	random := rand.New(rand.NewPCG(1, soak.Seed(t)))
 	for i := range data {
-		data[i] = byte(rand.Uint32())
+		data[i] = byte(random.Uint32())
 	}
 	served := make(chan error, 1)
 	go func() {

@@ -35,7 +35,7 @@ var commands = []string{"cmd/tnat64d", "cmd/tnat64ctl", "cmd/tnat64-lab"}
 var goStandIn []byte
 
 // testTimeout bounds the tests of one package, in time to say what hangs.
-const testTimeout = "9m"
+const testTimeout = "30m"
 
 // testFlags are flags of the test binaries.
 type testFlags struct {

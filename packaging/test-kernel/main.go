@@ -37,7 +37,7 @@ func run() error {
 	var tests testFlags
 	flag.StringVar(&tests.run, "run", "", "only the tests that match, as in go test")
 	flag.IntVar(&tests.count, "count", 1, "run each test that many times")
-	limit := flag.Duration("timeout", 10*time.Minute, "for all of it")
+	limit := flag.Duration("timeout", 40*time.Minute, "for all of it")
 	verbose := flag.Bool("v", false, "print the consoles and what every test says as it comes")
 	flag.Parse()
 	switch {
