@@ -51,7 +51,7 @@ var globalIPv6 = []netip.Addr{
 // ask adds to o what only the kernel's own choice of a route tells: rules may
 // lead to any table.
 func (k *Kernel) ask(o *Observed) {
-	for _, l := range o.asked(func(l Link) bool { return o.hasGlobalIPv6(l.Index) && !o.hasIPv6Default(l.Index) }) {
+	for _, l := range o.asked(func(l Link) bool { return l.Carrier && o.hasGlobalIPv6(l.Index) && !o.hasIPv6Default(l.Index) }) {
 		if r, ok := k.ipv6Way(*o, l.Index); ok {
 			o.Routes = append(o.Routes, r)
 		}

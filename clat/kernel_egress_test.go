@@ -104,6 +104,7 @@ func TestIPv6DefaultRoute(t *testing.T) {
 		{"by a rule for the source", "-6 route add default via 2001:db8:1::1 table 100; -6 rule add from 2001:db8:1::/64 lookup 100", true},
 		{"in a table before main", "-6 route add default via 2001:db8:1::1 table 100; -6 rule add pref 100 lookup 100", true},
 		{"in a table that no rule leads to", "-6 route add default via 2001:db8:1::1 table 100", false},
+		{"no carrier", "-6 route add default via 2001:db8:1::1; link set to-eth0 down", false},
 		{"unreachable", "-6 route add unreachable default", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
