@@ -18,7 +18,7 @@ import (
 // the kernel engine takes over again afterwards.
 func TestCapture(t *testing.T) {
 	t.Parallel()
-	eachEngine(t, func(t *testing.T, config string) {
+	eachSteering(t, func(t *testing.T, config string) {
 		t.Parallel()
 		w := newWorld(t, lab.Options{}, config)
 		engine := w.wantState(t, lab.Uplink, control.Up).CLAT.Engine

@@ -14,7 +14,7 @@ import (
 // Docker, libvirt and hotspots do. Its link has an MTU larger than the CLAT's.
 func TestGuest(t *testing.T) {
 	t.Parallel()
-	eachEngine(t, testGuest)
+	eachSteering(t, testGuest)
 }
 
 func testGuest(t *testing.T, config string) {

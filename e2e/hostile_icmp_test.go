@@ -49,7 +49,7 @@ func flood(t *testing.T, b *lab.Neighbour, perSecond int, frame func(n int) []by
 // each second and from many addresses, while a local program needs its own.
 func TestHostileICMPErrors(t *testing.T) {
 	t.Parallel()
-	eachEngine(t, testHostileICMPErrors)
+	eachSteering(t, testHostileICMPErrors)
 }
 
 func testHostileICMPErrors(t *testing.T, config string) {
@@ -103,7 +103,7 @@ func (w *world) icmpErrors() (control.ICMPErrors, error) {
 // PLAT, while a local program pings with fragments.
 func TestHostileICMPFragments(t *testing.T) {
 	t.Parallel()
-	eachEngine(t, testHostileICMPFragments)
+	eachSteering(t, testHostileICMPFragments)
 }
 
 func testHostileICMPFragments(t *testing.T, config string) {

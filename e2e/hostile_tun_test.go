@@ -51,7 +51,7 @@ var _ = addAct("attach", func(args []string) (string, error) {
 // distribution, attach to the TUN.
 func TestHostileTUN(t *testing.T) {
 	t.Parallel()
-	eachEngine(t, testHostileTUN)
+	eachSteering(t, testHostileTUN)
 }
 
 func testHostileTUN(t *testing.T, config string) {

@@ -28,7 +28,7 @@ func TestIdle(t *testing.T) {
 	if os.Getenv("TNAT64_LONG") == "" {
 		t.Skip("takes minutes: TNAT64_LONG=1 runs it")
 	}
-	eachEngine(t, func(t *testing.T, config string) {
+	eachSteering(t, func(t *testing.T, config string) {
 		t.Parallel()
 		w := newWorld(t, lab.Options{}, config)
 		w.page(t)

@@ -17,7 +17,7 @@ import (
 // meanwhile. systemd-logind tells of the sleep; the daemon does not run then.
 func TestSleep(t *testing.T) {
 	t.Parallel()
-	eachEngine(t, func(t *testing.T, config string) {
+	eachSteering(t, func(t *testing.T, config string) {
 		t.Parallel()
 		needRoot(t)
 		bus := startBus(t)

@@ -15,7 +15,7 @@ import (
 // of the CLAT stay; connections that cannot survive end, and others go on.
 func TestRoam(t *testing.T) {
 	t.Parallel()
-	eachEngine(t, func(t *testing.T, config string) {
+	eachSteering(t, func(t *testing.T, config string) {
 		t.Parallel()
 		testRoam(t, config)
 	})

@@ -13,7 +13,7 @@ import (
 // for a checksum-neutral address.
 func TestStaticPrefix(t *testing.T) {
 	t.Parallel()
-	eachEngine(t, func(t *testing.T, config string) {
+	eachSteering(t, func(t *testing.T, config string) {
 		for _, bits := range []int{48, 80, 112, 120} {
 			t.Run(fmt.Sprint(bits), func(t *testing.T) {
 				t.Parallel()

@@ -13,7 +13,7 @@ import (
 
 // TestKilled kills tnat64d without warning. The next start takes over what was
 // left and works, and its stop leaves nothing.
-func TestKilled(t *testing.T) { eachEngine(t, testKilled) }
+func TestKilled(t *testing.T) { eachSteering(t, testKilled) }
 
 func testKilled(t *testing.T, config string) {
 	w := newWorld(t, lab.Options{}, config)
@@ -43,7 +43,7 @@ func TestRestart(t *testing.T) {
 // TestRestartDuringDownload restarts tnat64d while the server sends as fast as
 // it is allowed to: the download takes longer, and is whole.
 func TestRestartDuringDownload(t *testing.T) {
-	eachEngine(t, func(t *testing.T, config string) {
+	eachSteering(t, func(t *testing.T, config string) {
 		t.Parallel()
 		w := newWorld(t, lab.Options{}, config)
 		needProgram(t, "curl")

@@ -23,7 +23,7 @@ import (
 // an ICMP error, and what is dropped, with its reason.
 func TestTrace(t *testing.T) {
 	t.Parallel()
-	eachEngine(t, func(t *testing.T, config string) {
+	eachSteering(t, func(t *testing.T, config string) {
 		t.Parallel()
 		w := newWorld(t, lab.Options{}, config)
 		engine := w.wantState(t, lab.Uplink, control.Up).CLAT.Engine

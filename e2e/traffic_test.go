@@ -26,7 +26,7 @@ var server = lab.ServerIPv4.String()
 func service(port uint16) string { return netip.AddrPortFrom(lab.ServerIPv4, port).String() }
 
 // TestTraffic sends everything that the issue names through one CLAT.
-func TestTraffic(t *testing.T) { eachEngine(t, testTraffic) }
+func TestTraffic(t *testing.T) { eachSteering(t, testTraffic) }
 
 func testTraffic(t *testing.T, config string) {
 	w := newWorld(t, lab.Options{}, config)
@@ -328,7 +328,7 @@ func (w *world) refused(t *testing.T) {
 }
 
 // TestLinkMTU has links smaller than Ethernet on either side of the PLAT.
-func TestLinkMTU(t *testing.T) { eachEngine(t, testLinkMTU) }
+func TestLinkMTU(t *testing.T) { eachSteering(t, testLinkMTU) }
 
 func testLinkMTU(t *testing.T, config string) {
 	for _, c := range []struct {
@@ -359,7 +359,7 @@ func testLinkMTU(t *testing.T, config string) {
 
 // TestPREF64Lengths changes the network's PREF64 under a running tnat64d, to
 // each length of prefix, by Router Advertisement.
-func TestPREF64Lengths(t *testing.T) { eachEngine(t, testPREF64Lengths) }
+func TestPREF64Lengths(t *testing.T) { eachSteering(t, testPREF64Lengths) }
 
 func testPREF64Lengths(t *testing.T, config string) {
 	w := newWorld(t, lab.Options{}, config)

@@ -224,7 +224,7 @@ func TestNative(t *testing.T) {
 // checked for every test; here some must have been caught.
 func TestUntranslated(t *testing.T) {
 	t.Parallel()
-	eachEngine(t, func(t *testing.T, config string) {
+	eachSteering(t, func(t *testing.T, config string) {
 		t.Parallel()
 		w := newWorldOn(t, stage{network: lab.Options{Second: &lab.Options{NativeIPv4: true}}, config: config})
 		w.nativeMayLeave(w.Second)

@@ -157,6 +157,17 @@ func eachEngine(t *testing.T, test func(t *testing.T, config string)) {
 	}
 }
 
+// refuseBPF begins a configuration with which tnat64d is started without the
+// right to load BPF programs, so that nftables steers.
+const refuseBPF = "[clat] # BPF is refused\n"
+
+// eachSteering runs a test with either engine, and with the user engine that
+// nftables steers packets to.
+func eachSteering(t *testing.T, test func(t *testing.T, config string)) {
+	eachEngine(t, test)
+	t.Run("nftables", func(t *testing.T) { needProgram(t, "setpriv"); test(t, refuseBPF) })
+}
+
 // newWorld builds the lab and starts tnat64d with the given configuration.
 func newWorld(t *testing.T, o lab.Options, config string) *world {
 	t.Helper()
@@ -239,6 +250,7 @@ func (w *world) start(path string, clat bool) {
 	defer cancel()
 	how := w.how
 	how.Config = w.config
+	how.WithoutBPF = how.WithoutBPF || strings.HasPrefix(w.config, refuseBPF)
 	if how.Log == nil {
 		how.Log = io.MultiWriter(&w.log, &w.book)
 	}

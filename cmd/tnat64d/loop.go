@@ -15,6 +15,7 @@ import (
 
 	"tnat64d/clat"
 	"tnat64d/internal/bus"
+	"tnat64d/internal/cause"
 	"tnat64d/internal/config"
 	"tnat64d/internal/control"
 	"tnat64d/internal/resume"
@@ -401,7 +402,11 @@ func (d *tnat64d) failed(err error) error {
 		return explained
 	}
 	if d.failures == 1 {
-		d.log.Error("looking at this host has failed; trying again", "reason", explained)
+		args := []any{"reason", explained}
+		if cause.Of(err) == cause.Resource {
+			args = append(args, "hint", resourceHint(err))
+		}
+		d.log.Error("looking at this host has failed; trying again", args...)
 	}
 	d.retryAfter(backoff(d.failures))
 	return nil
@@ -421,6 +426,11 @@ func (d *tnat64d) reload() {
 	c, warnings, err := config.Load(d.file)
 	if err == nil {
 		err = checkProcess(c)
+	}
+	if cause.Of(err) == cause.Resource {
+		d.log.Error("cannot read the new configuration yet; trying again", "reason", err, "hint", resourceHint(err))
+		time.AfterFunc(lastRetry/10, func() { d.post(reload{}) })
+		return
 	}
 	if err != nil {
 		d.keepOld(err)

@@ -89,6 +89,15 @@ func prepare(c constants) (*ebpf.CollectionSpec, error) {
 	// Without that right the maps may still fit; if not, loading says so.
 	_ = rlimit.RemoveMemlock()
 
+	// The library reads the number of processors from a file, and remembers it
+	// if that fails.
+	if err := cause.Descriptors(spareDescriptors); err != nil {
+		return nil, err
+	}
+	processors, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, err
+	}
 	spec, err := loadBpf()
 	if err != nil {
 		return nil, err
@@ -103,7 +112,7 @@ func prepare(c constants) (*ebpf.CollectionSpec, error) {
 		specs.UplinkLinkHeader.Set(flag(c.linkHeader)),
 		specs.TunHeaderLen.Set(uint32(c.tunHeaderLen)),
 		specs.TunQueues.Set(uint32(c.queues)),
-		specs.Processors.Set(uint32(ebpf.MustPossibleCPU())),
+		specs.Processors.Set(uint32(processors)),
 		specs.FlowSeed.Set(rand.Uint64()),
 		specs.GsoKept.Set(flag(c.gsoKept)),
 		specs.JumboKept.Set(flag(c.jumboKept)),

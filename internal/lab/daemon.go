@@ -44,6 +44,10 @@ type DaemonOptions struct {
 	// the dashes: "nofile=40", "as=268435456".
 	Limits []string
 
+	// WithoutBPF leaves the daemon CAP_NET_ADMIN and CAP_NET_RAW only: the kernel
+	// refuses it BPF.
+	WithoutBPF bool
+
 	Log io.Writer // the daemon's; may be nil
 }
 
@@ -66,7 +70,7 @@ func (l *Lab) StartDaemonWith(ctx context.Context, path string, o DaemonOptions)
 	}
 	defer stop()
 	// Not CommandContext's kill: the daemon outlives the ctx of its start.
-	command := append(o.limit(), path, "-config", file)
+	command := append(o.prefix(), path, "-config", file)
 	d.cmd = l.Laptop.Command(context.WithoutCancel(ctx), command[0], command[1:]...)
 	d.cmd.Env = append(os.Environ(),
 		"NOTIFY_SOCKET="+filepath.Join(l.Dir, "notify"),
@@ -93,17 +97,20 @@ func (l *Lab) StartDaemonWith(ctx context.Context, path string, o DaemonOptions)
 	}
 }
 
-// limit returns the command that runs another one, by the same process id,
-// within the limits.
-func (o DaemonOptions) limit() []string {
-	if len(o.Limits) == 0 {
-		return nil
+// prefix returns the command that runs another one, by the same process id,
+// with the rights and limits of o.
+func (o DaemonOptions) prefix() (command []string) {
+	if o.WithoutBPF {
+		command = append(command, "setpriv", "--bounding-set=-all,+net_admin,+net_raw")
 	}
-	command := []string{"prlimit"}
-	for _, l := range o.Limits {
-		command = append(command, "--"+l)
+	if len(o.Limits) > 0 {
+		command = append(command, "prlimit")
+		for _, l := range o.Limits {
+			command = append(command, "--"+l)
+		}
+		command = append(command, "--")
 	}
-	return append(command, "--")
+	return command
 }
 
 // notifySocket listens as systemd does for sd_notify(3) and closes ready when
