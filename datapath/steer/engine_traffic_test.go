@@ -556,6 +556,7 @@ func TestEngineReload(t *testing.T) {
 	}
 	c := l.dialUDP(t, 9)
 
+	c.SetDeadline(time.Now().Add(time.Minute)) // an emulated machine is slow
 	const packets = 20000
 	var reloads atomic.Int64
 	stop, stopped := make(chan struct{}), make(chan struct{})

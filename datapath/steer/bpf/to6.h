@@ -30,14 +30,9 @@
 		return DECLINED;                                               \
 	} while (0)
 
-// Where a translated packet goes.
-struct exit {
-	struct route *route; // if it is an exception, or NULL
-	__u64 dst[2];        // its IPv6 destination, in network byte order
-};
-
-// to6 translates an IPv4 packet that a program sends, and sets exit.
-static __always_inline enum outcome to6(struct __sk_buff *skb, struct exit *exit)
+// to6 translates an IPv4 packet that a program sends. to becomes the IPv6
+// destination, in network byte order.
+static __always_inline enum outcome to6(struct __sk_buff *skb, __u64 *to)
 {
 	const struct translation *t = current();
 	const __u32 l3 = tun_header_len, l4 = l3 + IPV4_LEN;
@@ -50,6 +45,7 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, struct exit *exit
 	} in __attribute__((aligned(8)));
 	__u64 header[IPV6_LEN / 8];
 	enum protocol protocol;
+	struct route *route;
 	struct addr6 dst6;
 	__u32 src, dst, total, len, segment, next;
 	__u32 check_at = 0, change = 0, mtu6, limit6;
@@ -165,10 +161,10 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, struct exit *exit
 	barrier_var(mtu6); // or clang chooses between their addresses, see engine.h
 	if (segment + IPV6_LEN > (frag & IPV4_DF ? mtu6 : limit6))
 		decline6(SIZE);
-	exit->dst[0] = header[3];
-	exit->dst[1] = header[4];
-	exit->route = find_route(exit->dst);
-	if (exit->route && exit->route->action == ROUTE_REJECT)
+	to[0] = header[3];
+	to[1] = header[4];
+	route = find_route(to);
+	if (route && route->action == ROUTE_REJECT)
 		decline6(ROUTE);
 	if (is_behind(flow4(in.ip.saddr, in.ip.daddr)))
 		decline6(ORDER);
