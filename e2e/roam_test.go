@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"errors"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,6 +74,8 @@ func testRoam(t *testing.T, config string) {
 				wantEnded(t, "what was connected", flow, usable)
 			}
 			w.measure(t, c.name, usable)
+			w.ownAddress(t) // the CLAT's address comes after it
+			w.wantState(t, lab.Uplink, control.Up)
 			if c.survives {
 				wantAlive(t, "what was connected", flow)
 			}
@@ -110,4 +114,16 @@ func TestNetworkGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.measure(t, "back after a minute", usable)
+}
+
+// ownAddress waits until the laptop has a valid address of its own on the uplink.
+func (w *world) ownAddress(t *testing.T) {
+	t.Helper()
+	eventually(t, startTimeout, func() error {
+		out, err := w.try(t, "ip", "-6", "-o", "addr", "show", "dev", lab.Uplink, "scope", "global", "-tentative", "-deprecated")
+		if err == nil && strings.TrimSpace(out) == "" {
+			err = errors.New("the laptop has no address of its own")
+		}
+		return err
+	})
 }
