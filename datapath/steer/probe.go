@@ -3,7 +3,10 @@ package steer
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -30,6 +33,9 @@ func checkDescriptors(spec *ebpf.CollectionSpec) error {
 // checkRefusal returns err, the reason why programs could not be loaded, or a
 // [cause.Lack] if the library took a lack of something for a refusal.
 func checkRefusal(err error) error {
+	if errors.Is(err, unix.EPERM) && memlockTooLow() {
+		return &cause.Lack{What: fmt.Sprintf("%v, for RLIMIT_MEMLOCK is too low", err), Err: err}
+	}
 	if err == nil || !errors.Is(err, ebpf.ErrNotSupported) || cause.Of(err) == cause.Resource {
 		return err
 	}
@@ -41,6 +47,37 @@ func checkRefusal(err error) error {
 		return &cause.Lack{What: tried.Error(), Err: tried}
 	}
 	return fmt.Errorf("%w: %w", err, tried)
+}
+
+// memlockTooLow reports whether the kernel charges maps to RLIMIT_MEMLOCK, as it
+// did before Linux 5.11, and prepare could not raise that.
+func memlockTooLow() bool {
+	var name unix.Utsname
+	var limit unix.Rlimit
+	if unix.Uname(&name) != nil || unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit) != nil || limit.Cur == unix.RLIM_INFINITY {
+		return false
+	}
+	return chargesMemlock(unix.ByteSliceToString(name.Release[:])) && mayLoad()
+}
+
+func chargesMemlock(release string) bool {
+	var major, minor int
+	n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor)
+	return n == 2 && (major < 5 || major == 5 && minor < 11)
+}
+
+// mayLoad reports whether the process has the rights that BPF takes, which are
+// those of the initial user namespace.
+func mayLoad() bool {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&head, &data[0]) != nil {
+		return false
+	}
+	has := func(c int) bool { return data[c/32].Effective&(1<<(c%32)) != 0 }
+	ids, err := os.ReadFile("/proc/self/uid_map")
+	initial := err == nil && slices.Equal(strings.Fields(string(ids)), []string{"0", "0", "4294967295"})
+	return initial && (has(unix.CAP_BPF) || has(unix.CAP_SYS_ADMIN))
 }
 
 // tryBPF makes maps with the flags that our programs need, and a program that
