@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"tnat64d/internal/cause"
 )
 
 // guarded is a link with a guard, or one that has refused it.
@@ -107,7 +109,7 @@ func (r *Reconciler) guard(want []Uplink) {
 			}
 			continue
 		}
-		if g.refused.IsZero() && !linkGone(err) {
+		if g.refused.IsZero() && !cause.LinkGone(err) {
 			r.log.Warn(fmt.Sprintf("nothing keeps untranslated IPv4 of the CLAT from leaving by %s", u.Name), "iface", u.Name, "reason", err)
 		}
 		g.refused = time.Now()

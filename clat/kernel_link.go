@@ -85,16 +85,3 @@ func netlinkRoute(r Route) *netlink.Route {
 	}
 	return n
 }
-
-// linkGone reports whether a step failed because a link it needs has vanished
-// or gone down. EBADFD is what a TUN's file descriptor has to say of that.
-func linkGone(err error) bool {
-	var notFound netlink.LinkNotFoundError
-	return errors.Is(err, unix.EBADFD) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENETDOWN) || errors.As(err, &notFound)
-}
-
-// sourceGone reports whether err may be that of a route whose source address, or
-// gateway, has just gone: the kernel has no better word for it.
-func sourceGone(err error) bool {
-	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH)
-}

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"tnat64d/internal/cause"
 )
 
 // Progress is how far a Reconcile has come with one uplink.
@@ -171,7 +173,7 @@ func (r *Reconciler) reconcile(o Observed, d Desired, sourceRules bool) Outcome 
 	}
 	c := r.running[at]
 	p, err := c.bringUp(o, d.CLAT, sourceRules)
-	if err != nil && (linkGone(err) || sourceGone(err)) && c.stumbles < maxStumbles {
+	if err != nil && (cause.LinkGone(err) || cause.SourceGone(err)) && c.stumbles < maxStumbles {
 		// The host has changed since it was observed. The truth is in the
 		// next observation.
 		c.stumbles++
