@@ -64,7 +64,7 @@ vulncheck:
 # The race detector needs cgo. The lab's end-to-end tests run without it, as
 # they test other processes.
 test-race:
-	CGO_ENABLED=1 $(GO) test -race -short ./siit ./tun/... ./pref64 ./clat ./datapath/engine ./internal/bus ./internal/config ./internal/control ./internal/journal ./internal/resolvconf ./internal/resume ./internal/say
+	CGO_ENABLED=1 $(GO) test -race -short ./shim ./siit ./tun/... ./pref64 ./clat ./datapath/engine ./internal/bus ./internal/config ./internal/control ./internal/journal ./internal/resolvconf ./internal/resume ./internal/say
 
 # As an ordinary user privileged tests skip with a reason and the rest passes.
 test-unprivileged:

@@ -1,5 +1,6 @@
 #!/bin/sh
-# packages.sh [ARCHITECTURE...]: builds deb, rpm and Arch Linux packages into
+# packages.sh [ARCHITECTURE...]: builds deb, rpm and Arch Linux packages of the
+# daemon (tnat64d) and of `tnat64 COMMAND` (tnat64) into
 # dist/ (or $DIST), for amd64 and arm64 unless told otherwise. The same commit
 # gives the same bytes on every machine with the same Go.
 #
@@ -38,16 +39,21 @@ mkdir "$stage/doc" "$stage/man" "$stage/packaging"
 cp LICENSE "$stage/"
 cp README.md SECURITY.md "$stage/doc/"
 cp -R packaging/systemd packaging/networkmanager packaging/networkd packaging/udev packaging/completions \
-	packaging/deb packaging/rpm packaging/arch packaging/tnat64d.toml.example packaging/nfpm.yaml "$stage/packaging/"
+	packaging/deb packaging/rpm packaging/arch packaging/tnat64d.toml.example packaging/apparmor packaging/shim \
+	packaging/nfpm.yaml packaging/nfpm-tnat64.yaml "$stage/packaging/"
 gzip -9n <CHANGELOG.md >"$stage/doc/changelog.gz"
 maintainer=$(sed -n 's/^maintainer: //p' packaging/nfpm.yaml)
-cat <<CHANGELOG | gzip -9n >"$stage/doc/changelog.Debian.gz"
-tnat64d ($NFPM_VERSION-1) unstable; urgency=medium
+debian_changelog() {
+	cat <<CHANGELOG
+$1 ($NFPM_VERSION-1) unstable; urgency=medium
 
   * What is new is in changelog.gz.
 
  -- $maintainer  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")
 CHANGELOG
+}
+debian_changelog tnat64d | gzip -9n >"$stage/doc/changelog.Debian.gz"
+debian_changelog tnat64 | gzip -9n >"$stage/doc/changelog.Debian-tnat64.gz"
 
 # Developer tools are built once and not for the packages' architecture.
 tools=packaging/tools/go.mod
@@ -61,14 +67,18 @@ done
 mkdir -p "$dist"
 [ $# -gt 0 ] || set -- amd64 arm64
 for arch in "$@"; do
-	rm -rf "${stage:?}/bin"
-	mkdir "$stage/bin"
+	rm -rf "${stage:?}/bin" "$stage/bin-shim"
+	mkdir "$stage/bin" "$stage/bin-shim"
 	CGO_ENABLED=0 GOOS=linux GOARCH=$arch GOAMD64=v1 GOARM64=v8.0 GOFLAGS='' "$GO" build -trimpath -buildvcs=false \
-		-ldflags "-s -w -buildid= -X main.version=$VERSION" -o "$stage/bin/" ./cmd/tnat64d ./cmd/tnat64ctl ./cmd/tnat64-lab
+		-ldflags "-s -w -buildid= -X main.version=$VERSION" -o "$stage/bin/" ./cmd/tnat64d ./cmd/tnat64ctl ./cmd/tnat64-lab ./cmd/tnat64
+	mv "$stage/bin/tnat64" "$stage/bin-shim/"
 	"$stage/notices" "$stage"/bin/* | gzip -9n >"$stage/doc/third-party-notices.gz"
+	"$stage/notices" "$stage/bin-shim/tnat64" | gzip -9n >"$stage/doc/third-party-notices-tnat64.gz"
 	find "$stage" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 	export NFPM_ARCH="$arch"
 	for format in deb rpm archlinux; do
-		(cd "$stage" && umask 022 && ./nfpm package -f packaging/nfpm.yaml -p $format -t "$dist/") | sed -n 's/^created package: //p'
+		for description in nfpm nfpm-tnat64; do
+			(cd "$stage" && umask 022 && ./nfpm package -f packaging/$description.yaml -p $format -t "$dist/") | sed -n 's/^created package: //p'
+		done
 	done
 done

@@ -22,7 +22,7 @@ CGO_ENABLED=0 "$GO" build -o "$work/sbom" ./packaging/sbom
 for deb in "$DIST"/*.deb; do
 	rm -rf "$work/root"
 	dpkg-deb -x "$deb" "$work/root"
-	"$work/sbom" -name tnat64d -version "$VERSION" -time "$time" "$work"/root/usr/bin/* >"${deb%.deb}.spdx.json"
+	"$work/sbom" -name "$(dpkg-deb -f "$deb" Package)" -version "$VERSION" -time "$time" "$work"/root/usr/bin/* >"${deb%.deb}.spdx.json"
 done
 
 # What is new: the section of this version, or what is not released yet.
