@@ -27,7 +27,14 @@ struct {
 // is_local4 says whether an address, in host byte order, is in one of them.
 static __always_inline bool is_local4(__u32 a)
 {
-	struct network4 key __attribute__((aligned(8))) = { 32, bpf_htonl(a) };
+	// The padding keeps the constant out of the first half of a slot of the
+	// stack: see is_ours.
+	struct {
+		__u32 pad;
+		struct network4 network;
+	} key __attribute__((aligned(8)));
 
-	return bpf_map_lookup_elem(&local4, &key) != NULL;
+	key.network.len = 32;
+	key.network.addr = bpf_htonl(a);
+	return bpf_map_lookup_elem(&local4, &key.network) != NULL;
 }
