@@ -109,6 +109,10 @@ func (b *session) prepare(ctx context.Context) error {
 	} else if b.tnat64d, err = filepath.Abs(b.tnat64d); err != nil {
 		return err
 	}
+	tnat64 := filepath.Join(b.dir, "tnat64")
+	if err := build(ctx, tnat64); err != nil {
+		return err
+	}
 	b.results.Machine = describe(ctx)
 	m := &b.results.Machine
 	if b.generator.pmu, err = openPMU(); err != nil {
@@ -120,6 +124,9 @@ func (b *session) prepare(ctx context.Context) error {
 	for _, c := range b.contestants {
 		if d, ok := c.(*daemon); ok {
 			d.path = b.tnat64d
+		}
+		if s, ok := c.(*command); ok {
+			s.path = tnat64
 		}
 		r := contestantResult{ID: c.id(), Title: c.title(), About: c.about()}
 		if r.Version, err = b.find(ctx, c); err != nil {
@@ -162,13 +169,13 @@ func moduleRoot(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// build builds tnat64d of this source tree as the Makefile does.
+// build builds the command that path is named after, as the Makefile does.
 func build(ctx context.Context, path string) error {
 	version := firstLine(output(ctx, "git", "-c", "safe.directory=*", "describe", "--tags", "--always", "--dirty"))
-	cmd := tool(ctx, filepath.Dir(path), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+version, "-o", path, "tnat64d/cmd/tnat64d")
+	cmd := tool(ctx, filepath.Dir(path), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+version, "-o", path, "tnat64d/cmd/"+filepath.Base(path))
 	cmd.Env = append(cmd.Env, "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build tnat64d: %w\n%s", err, out)
+		return fmt.Errorf("build %s: %w\n%s", filepath.Base(path), err, out)
 	}
 	return nil
 }

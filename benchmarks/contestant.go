@@ -68,7 +68,7 @@ type service struct {
 
 // contestants are all there are, the baseline first.
 func contestants() []contestant {
-	return []contestant{native{}, shim{}, tayga{}, &daemon{engine: "user"}, &daemon{engine: "kernel"}}
+	return []contestant{native{}, shim{}, &command{}, tayga{}, &daemon{engine: "user"}, &daemon{engine: "kernel"}}
 }
 
 // choose returns the contestants that were asked for. The first is the
