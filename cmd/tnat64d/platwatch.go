@@ -24,6 +24,7 @@ type platWatch struct {
 	sent      uint64    // packets since then
 	suspected time.Time // when something was last sent into the silence
 	watchful  time.Time // until when to look often
+	flowed    time.Time // when packets of programs were last seen
 
 	checking bool
 	checked  time.Time // when the last check began
@@ -56,8 +57,8 @@ const (
 	firstReturn = 30 * time.Second
 	lastReturn  = 5 * time.Minute
 
-	// How long until the next look: often after a change and while there is
-	// suspicion, otherwise rarely. A laptop at rest wakes up once a minute.
+	// How long until the next look: often after a change and while packets
+	// flow, otherwise rarely. A laptop at rest wakes up once a minute.
 	lookOften     = 4 * time.Second
 	lookRarely    = time.Minute
 	watchfulAfter = 30 * time.Second
@@ -74,6 +75,9 @@ func (w *platWatch) look(now time.Time, f flow) (changed bool) {
 	before, sent := w.state, f.out-w.last.out
 	if w.checking {
 		sent = 0 // or it is ours
+	}
+	if sent > w.probes || f.in != w.last.in && w.probes == 0 {
+		w.flowed = now
 	}
 	switch {
 	case f.in != w.last.in:
@@ -179,8 +183,8 @@ func (w *platWatch) probeDue(now time.Time) bool {
 
 // next is how long to wait before the next look.
 func (w *platWatch) next(now time.Time) time.Duration {
-	suspicious := !w.began.IsZero() && now.Sub(w.suspected) < watchfulAfter
-	if suspicious || now.Before(w.watchful) {
+	flows := !w.flowed.IsZero() && now.Sub(w.flowed) < watchfulAfter
+	if flows || now.Before(w.watchful) {
 		return lookOften
 	}
 	return lookRarely
