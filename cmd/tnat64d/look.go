@@ -127,12 +127,12 @@ func (d *tnat64d) concluded(link clat.Uplink, k platCheck) {
 	}
 	u := d.uplinks[i]
 	v, was := k.judge(), u.plat.state
+	f := u.plat.last
 	if p := d.path.byName(u.want.CLAT.TUN); p != nil {
-		u.plat.discount(d.path.of(p).flow())
+		f = d.path.of(p).flow()
 	}
-	if u.plat.began.IsZero() && v.state != alive {
-		u.plat.checking = false
-		return // something has come back meanwhile
+	if u.plat.ended(f) {
+		v = verdict{state: alive}
 	}
 	next := "staying, as there is no other"
 	switch {

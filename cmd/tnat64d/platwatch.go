@@ -46,7 +46,10 @@ type flow struct {
 const (
 	silence    = 10 * time.Second
 	unanswered = 3
-	forget     = 2 * time.Minute // a pause after which counting begins anew
+	// answeredShare is the part of the packets that must be answered by a PLAT
+	// that was silent: one in so many.
+	answeredShare = 4
+	forget        = 2 * time.Minute // a pause after which counting begins anew
 
 	// Checks are so far apart, twice as far each time, and less far after a
 	// while without one: anybody can cause them.
@@ -72,15 +75,18 @@ func (w *platWatch) reset(now time.Time, f flow) {
 // look takes in the counters at now, and reports whether the judgement has
 // changed.
 func (w *platWatch) look(now time.Time, f flow) (changed bool) {
-	before, sent := w.state, f.out-w.last.out
 	if w.checking {
-		sent = 0 // or it is ours
+		return false // ended takes it in
 	}
+	before, sent := w.state, f.out-w.last.out
 	if sent > w.probes || f.in != w.last.in && w.probes == 0 {
 		w.flowed = now
 	}
+	in := f.in - w.last.in
 	switch {
-	case f.in != w.last.in:
+	case w.state == control.PLATSilent && in > 0 && in < sent/answeredShare:
+		// A server that keeps a connection alive is heard, and not answered.
+	case in > 0:
 		w.began, w.sent, w.known, w.unsure = time.Time{}, 0, true, false
 		w.enter(control.PLATAnswering, now)
 	case w.state == control.PLATSilent && sent <= w.probes:
@@ -117,14 +123,20 @@ func (w *platWatch) check(now time.Time) {
 	w.checks++
 }
 
-// discount leaves out of the count what was sent by a check that has ended.
-func (w *platWatch) discount(f flow) { w.last.out = f.out }
+// ended takes in the counters at the end of a check, and reports whether so much
+// has come back meanwhile that the PLAT answers, whatever the check has found.
+// What went out does not count: some of it was the check's.
+func (w *platWatch) ended(f flow) (answers bool) {
+	in, out := f.in-w.last.in, f.out-w.last.out
+	w.last, w.checking = f, false
+	return in > 0 && in >= out/answeredShare
+}
 
 // conclude takes in the verdict of a check, and reports whether the state has
 // changed.
 func (w *platWatch) conclude(v verdictState, now time.Time) (changed bool) {
 	before := w.state
-	w.checking, w.unsure = false, v == unsure
+	w.unsure = v == unsure
 	switch v {
 	case alive:
 		w.began, w.sent = time.Time{}, 0

@@ -32,6 +32,7 @@ func TestPLATWatch(t *testing.T) {
 		{"a slow answer", []look{{4, 2, 0, unknown}, {8, 3, 1, answering}, {20, 4, 1, answering}}},
 		{"it dies while in use", []look{{4, 9, 9, answering}, {60, 20, 9, answering}, {64, 24, 9, answering}, {72, 25, 9, still}}},
 		{"it comes back", []look{{4, 2, 0, unknown}, {15, 4, 0, still}, {19, 5, 1, answering}}},
+		{"keepalives of a server are no answers", []look{{4, 2, 0, unknown}, {15, 14, 0, still}, {19, 26, 1, still}, {23, 38, 1, still}, {27, 50, 13, answering}}},
 		{"one-way traffic that ends does not count for ever", []look{{4, 2, 2, answering}, {60, 3, 2, answering}, {600, 3, 3, answering}}},
 	}
 	for _, tt := range tests {
@@ -45,6 +46,7 @@ func TestPLATWatch(t *testing.T) {
 				changed := w.look(at, flow{out: l.out, in: l.in})
 				if w.checkDue(at) { // and nobody answers
 					w.check(at)
+					w.ended(flow{out: l.out, in: l.in})
 					changed = w.conclude(silent, at) || changed
 				}
 				if w.state != l.want {
@@ -90,6 +92,7 @@ func TestPLATWatchProbes(t *testing.T) {
 		w.look(now, f)
 		if w.checkDue(now) {
 			w.check(now)
+			w.ended(f)
 			w.conclude(silent, now)
 		}
 		if looks++; w.probeDue(now) {
