@@ -20,9 +20,9 @@ var layers = map[string][]string{
 	"siit":              {"gvisor.dev/gvisor/pkg/tcpip/checksum"},
 	"tun":               {"golang.org/x/sys", "golang.zx2c4.com/wireguard/tun"},
 	"tun/tuntest":       {"tnat64d/tun"},
-	"pref64":            {"golang.org/x/net", "golang.org/x/sys"},
+	"pref64":            {"tnat64d/siit", "golang.org/x/net", "golang.org/x/sys"},
 	"datapath/engine":   {"tnat64d/siit", "tnat64d/tun"},
-	"datapath/steer":    {"tnat64d/internal/cause", "github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
+	"datapath/steer":    {"tnat64d/siit", "tnat64d/internal/cause", "github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"datapath/steernft": {"tnat64d/internal/cause", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"shim":              {"tnat64d/siit", "tnat64d/pref64", "github.com/google/nftables", "github.com/vishvananda/netlink", "golang.org/x/net", "golang.org/x/sys"},
 	"clat": {

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"net/netip"
+
+	"tnat64d/siit"
 )
 
 // identity is what a CLAT IPv6 address is derived from, and what it has to be
@@ -81,33 +83,14 @@ func (id identity) hashed(n, salt byte) netip.Addr {
 }
 
 // neutral returns the last word with which address a leaves the checksum of
-// every transport protocol unchanged by translation: all address words of the
-// IPv6 pseudo-header must sum to those of the IPv4 one, modulo 0xffff
-// (standards.md ).
-//
-// With a PREF64 of 96 or 32 bits the embedded IPv4 destination stands at an
-// even offset, adds the same in both families, and the prefix adds a constant
-// that a makes up for. With the other lengths bytes of the destination change
-// places within their words, so that no constant exists; a is then neutral
-// for the IPv4 address alone.
+// every transport protocol unchanged by translation, or with a PREF64 of 40, 48,
+// 56 or 64 bits has the sum of the IPv4 address (RFC 6052 section 4.1).
 func (id identity) neutral(a [16]byte) uint16 {
-	v4 := id.ipv4.As4()
-	want := sumWords(v4[:])
-	have := sumWords(a[:14])
-	if id.pref64.Bits() == 96 || id.pref64.Bits() == 32 {
-		p := id.pref64.Masked().Addr().As16()
-		have += sumWords(p[:])
+	p, err := siit.NewPrefix(id.pref64)
+	if err != nil {
+		return binary.BigEndian.Uint16(a[14:]) // no translator would take this prefix
 	}
-	const m = 0xffff
-	return uint16((want%m + m - have%m) % m)
-}
-
-func sumWords(b []byte) uint32 {
-	var s uint32
-	for i := 0; i < len(b); i += 2 {
-		s += uint32(binary.BigEndian.Uint16(b[i:]))
-	}
-	return s
+	return p.NeutralWord(siit.Pair{IPv4: id.ipv4, IPv6: netip.AddrFrom16(a)})
 }
 
 // reserved reports whether a is the subnet-router anycast address (RFC 4291

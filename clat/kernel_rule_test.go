@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"tnat64d/siit"
 	"tnat64d/tun"
 )
 
@@ -150,7 +151,7 @@ func writeUDP(d *tun.Device, src, dst netip.Addr, port int) error {
 	binary.BigEndian.PutUint16(p[2:], 28)
 	copy(p[12:], src.AsSlice())
 	copy(p[16:], dst.AsSlice())
-	binary.BigEndian.PutUint16(p[10:], ^uint16(sumWords(p[:20])%0xffff))
+	binary.BigEndian.PutUint16(p[10:], ^siit.Sum(p[:20], 0))
 	binary.BigEndian.PutUint16(p[20:], 53)
 	binary.BigEndian.PutUint16(p[22:], uint16(port))
 	binary.BigEndian.PutUint16(p[24:], 8)

@@ -3,24 +3,20 @@ package pref64
 import (
 	"net/netip"
 	"slices"
+
+	"tnat64d/siit"
 )
 
 // wellKnown are the two IPv4 addresses of ipv4only.arpa (RFC 7050 section 2.2).
 var wellKnown = [2][4]byte{{192, 0, 0, 170}, {192, 0, 0, 171}}
 
-// positions are where an IPv4 address lies in an IPv6 address, by the length
-// of the prefix (RFC 6052 section 2.2). Byte 8 is always left out.
-var positions = [...]struct {
-	bits  int
-	bytes [4]int
-}{
-	{32, [4]int{4, 5, 6, 7}},
-	{40, [4]int{5, 6, 7, 9}},
-	{48, [4]int{6, 7, 9, 10}},
-	{56, [4]int{7, 9, 10, 11}},
-	{64, [4]int{9, 10, 11, 12}},
-	{96, [4]int{12, 13, 14, 15}},
-}
+// wholeAt gives the lengths of prefix behind which an IPv4 address is in one
+// piece, by the byte that it begins with; split are those that byte 8 splits it
+// behind (RFC 6052 section 2.2).
+var (
+	wholeAt = [16]int{4: 32, 9: 64, 12: 96}
+	split   = [...]int{40, 48, 56}
+)
 
 // search looks for an IPv4 address in b, on every octet boundary and where a
 // DNS64 would split it, and returns how often it is there, and for which
@@ -33,16 +29,14 @@ func search(b [16]byte, v4 [4]byte) (bits, times int) {
 			continue
 		}
 		times++
-		for _, p := range positions {
-			if p.bytes[0] == at && holds(b, p.bits, v4) {
-				bits = p.bits
-			}
+		if n := wholeAt[at]; n != 0 && holds(b, n, v4) {
+			bits = n
 		}
 	}
-	for _, p := range positions[1:4] { // those that byte 8 splits
-		if holds(b, p.bits, v4) {
+	for _, n := range split {
+		if holds(b, n, v4) {
 			times++
-			bits = p.bits
+			bits = n
 		}
 	}
 	if times != 1 {
@@ -52,17 +46,10 @@ func search(b [16]byte, v4 [4]byte) (bits, times int) {
 }
 
 // holds reports whether v4 lies in b where it does behind a prefix of the
-// given length.
+// given length (RFC 6052 section 2.2).
 func holds(b [16]byte, bits int, v4 [4]byte) bool {
-	if bits < 96 && b[8] != 0 {
-		return false
-	}
-	for _, p := range positions {
-		if p.bits == bits {
-			return [4]byte{b[p.bytes[0]], b[p.bytes[1]], b[p.bytes[2]], b[p.bytes[3]]} == v4
-		}
-	}
-	return false
+	got, _ := siit.ExtractAt(netip.AddrFrom16(b), bits)
+	return got == netip.AddrFrom4(v4) && (bits == 96 || b[8] == 0)
 }
 
 // prefixOf returns the prefix under which a DNS64 has put one of the

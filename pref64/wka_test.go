@@ -141,7 +141,7 @@ func TestPrefixesOfNeverGuesses(t *testing.T) {
 				i++
 			}
 		}
-		bits := positions[rnd.IntN(len(positions))].bits
+		bits := [...]int{32, 40, 48, 56, 64, 96}[rnd.IntN(6)]
 		if bits == 96 && rnd.IntN(2) == 0 {
 			b[8] = 0
 		}

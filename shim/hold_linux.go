@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/siit"
 )
 
 // The TCP connections of a contained program: its SYN is held back until the
@@ -339,8 +341,8 @@ func fixTCP(b []byte) {
 	}
 	t := b[head:]
 	t[16], t[17] = 0, 0
-	s := sum(sum(uint64(unix.IPPROTO_TCP)+uint64(len(t)), from.AsSlice()), to.AsSlice())
-	binary.BigEndian.PutUint16(t[16:], ^fold(sum(s, t)))
+	s := siit.PseudoHeaderSum(from, to, len(t), unix.IPPROTO_TCP)
+	binary.BigEndian.PutUint16(t[16:], ^siit.Sum(t, s))
 }
 
 // serve joins a connection of the program with the one that was dialled for it.

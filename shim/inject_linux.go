@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"tnat64d/siit"
 )
 
 const (
@@ -91,9 +93,8 @@ func putUDP(b []byte, from, to netip.AddrPort, data []byte) int {
 	binary.BigEndian.PutUint16(u[4:], uint16(sizeofUDP+len(data)))
 	u[6], u[7] = 0, 0 // IPv4: none; it has been checked
 	if n == sizeofIPv6 {
-		s := pseudo6(from.Addr(), to.Addr(), unix.IPPROTO_UDP, sizeofUDP+len(data))
-		s = sum(sum(s, u), data)
-		c := ^fold(s)
+		s := siit.PseudoHeaderSum(from.Addr(), to.Addr(), sizeofUDP+len(data), unix.IPPROTO_UDP)
+		c := ^siit.Sum(data, siit.Sum(u, s))
 		if c == 0 {
 			c = 0xffff
 		}
@@ -118,33 +119,4 @@ func putIPv6(b []byte, from, to netip.Addr, proto byte, payload int) {
 	src, dst := from.As16(), to.As16()
 	copy(b[8:], src[:])
 	copy(b[24:], dst[:])
-}
-
-// sum adds b to a ones' complement sum (RFC 1071).
-func sum(s uint64, b []byte) uint64 {
-	for len(b) >= 4 {
-		s += uint64(binary.BigEndian.Uint32(b))
-		b = b[4:]
-	}
-	if len(b) >= 2 {
-		s += uint64(binary.BigEndian.Uint16(b))
-		b = b[2:]
-	}
-	if len(b) == 1 {
-		s += uint64(b[0]) << 8
-	}
-	return s
-}
-
-func fold(s uint64) uint16 {
-	s = s>>32 + s&0xffffffff
-	s = s>>16 + s&0xffff
-	s = s>>16 + s&0xffff
-	s = s>>16 + s&0xffff
-	return uint16(s)
-}
-
-func pseudo6(from, to netip.Addr, proto byte, size int) uint64 {
-	src, dst := from.As16(), to.As16()
-	return sum(sum(uint64(proto)+uint64(size), src[:]), dst[:])
 }

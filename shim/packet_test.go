@@ -122,8 +122,9 @@ func TestRefusal(t *testing.T) {
 		if tcp.SourcePort() != p.to.Port() || tcp.DestinationPort() != p.from.Port() || tcp.AckNumber() != 0xffffffff || tcp.Flags() != header.TCPFlagRst|header.TCPFlagAck {
 			t.Errorf("% x", b[:n])
 		}
-		s64 := uint64(unix.IPPROTO_TCP) + sizeofTCP
-		if fold(sum(sum(sum(s64, p.to.Addr().AsSlice()), p.from.Addr().AsSlice()), tcp)) != 0xffff {
+		sum := checksum.Checksum(p.to.Addr().AsSlice(), unix.IPPROTO_TCP+sizeofTCP)
+		sum = checksum.Checksum(p.from.Addr().AsSlice(), sum)
+		if checksum.Checksum(tcp, sum) != 0xffff {
 			t.Errorf("wrong checksum of % x", b[:n])
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tnat64d/siit"
 )
 
 const (
@@ -102,7 +104,7 @@ func (r *relay) backEcho(f *flow, from netip.Addr, data []byte, to *injection) {
 	}
 	data[0], data[1], data[2], data[3] = icmpEchoReply, 0, 0, 0
 	binary.BigEndian.PutUint16(data[4:], f.key.from.Port())
-	binary.BigEndian.PutUint16(data[2:], ^fold(sum(0, data)))
+	binary.BigEndian.PutUint16(data[2:], ^siit.Sum(data, 0))
 	to.packet(r, f.key.from.Addr(), data, func(head []byte) int {
 		putIPv4(head, from, f.key.from.Addr(), unix.IPPROTO_ICMP, len(data))
 		return sizeofIPv4
@@ -245,8 +247,8 @@ func (r *relay) icmpError(to, from netip.Addr, typ, code byte, mtu uint16, inner
 	copy(b[sizeofICMP:], inner)
 	in := b[sizeofICMP:]
 	in[10], in[11] = 0, 0
-	binary.BigEndian.PutUint16(in[10:], ^fold(sum(0, in[:sizeofIPv4])))
-	binary.BigEndian.PutUint16(b[2:], ^fold(sum(0, b)))
+	binary.BigEndian.PutUint16(in[10:], ^siit.Sum(in[:sizeofIPv4], 0))
+	binary.BigEndian.PutUint16(b[2:], ^siit.Sum(b, 0))
 	var j injection
 	j.packet(r, to, b, func(head []byte) int {
 		putIPv4(head, from, to, unix.IPPROTO_ICMP, len(b))

@@ -3,6 +3,7 @@ package siit
 import (
 	"encoding/binary"
 	"math/bits"
+	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 )
@@ -15,6 +16,19 @@ import (
 // Sum returns the folded sum of b, starting from initial. A last odd byte
 // counts as the high byte of a word.
 func Sum(b []byte, initial uint16) uint16 { return checksum.Checksum(b, initial) }
+
+// PseudoHeaderSum returns the folded sum of the pseudo-header that transport
+// checksums cover (RFC 9293 section 3.1, RFC 8200 section 8.1): both addresses,
+// of the same family, the length of the transport header and payload in bytes,
+// and the protocol number. The checksum of a message is the complement of Sum
+// over it, starting from this.
+func PseudoHeaderSum(src, dst netip.Addr, length int, protocol uint8) uint16 {
+	a, b := src.As16(), dst.As16()
+	if src.Is4() {
+		return add(add(add(Sum(a[12:], 0), Sum(b[12:], 0)), uint16(length)), uint16(protocol))
+	}
+	return pseudo6(append(a[:], b[:]...), length, protocol)
+}
 
 // add returns the one's complement sum of two sums.
 func add(a, b uint16) uint16 {

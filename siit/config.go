@@ -43,11 +43,6 @@ type Mapping struct {
 	Hairpin Hairpin // for routers; a host's CLAT does not hairpin
 }
 
-// Pair is the CLAT's own address in both families.
-type Pair struct {
-	IPv4, IPv6 netip.Addr
-}
-
 // EAM is one explicit address mapping (RFC 7757 section 3). The suffix of the
 // IPv4 prefix must not be longer than that of the IPv6 prefix.
 type EAM struct {

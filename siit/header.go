@@ -23,8 +23,12 @@ type Header struct {
 
 // ParseHeader reads the header of the IP packet at the start of b. The packet
 // itself may be cut short, as in a capture or the quote of an ICMP error, but
-// its headers must be complete. It reports false for anything else. Lengths
-// within the headers are checked, checksums are not.
+// its headers must be complete. Lengths within the headers are checked,
+// checksums are not.
+//
+// If the IPv4 header or the fixed IPv6 header is there but something behind it
+// is wrong, ok is false and h says as much as could be read. If not even that is
+// there, h.Version is 0.
 func ParseHeader(b []byte) (h Header, ok bool) {
 	switch {
 	case len(b) >= ipv4Len && b[0]>>4 == 4:
@@ -41,15 +45,13 @@ func ParseHeader(b []byte) (h Header, ok bool) {
 	case len(b) >= ipv6Len && b[0]>>4 == 6:
 		total := ipv6Len + int(binary.BigEndian.Uint16(b[4:]))
 		p := header6{b: b[:min(len(b), total)]}
-		if r := p.walk(); r != None && r != FragmentThenExtension {
-			return h, false
-		}
+		r := p.walk()
 		return Header{
 			Version: 6, TTL: b[7], Protocol: p.proto,
 			Src: netip.AddrFrom16([16]byte(b[8:24])), Dst: netip.AddrFrom16([16]byte(b[24:40])),
 			Len: p.l4, Total: total,
 			Fragment: p.fragment, More: p.more, Offset: p.fragOff, ID: p.id,
-		}, true
+		}, r == None || r == FragmentThenExtension
 	}
 	return h, false
 }

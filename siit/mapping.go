@@ -8,7 +8,7 @@ import (
 
 // mapping is a Mapping prepared for the packet path.
 type mapping struct {
-	pref    prefix64
+	pref    Prefix
 	eam     eamTable
 	host    bool // a CLAT: one side of every packet is in clat or eam
 	clat4   uint32
@@ -36,7 +36,7 @@ const (
 func newMapping(m Mapping) (mapping, error) {
 	var q mapping
 	var err error
-	if q.pref, err = newPrefix64(m.PREF64); err != nil {
+	if q.pref, err = NewPrefix(m.PREF64); err != nil {
 		return q, err
 	}
 	if q.eam, err = newEAMTable(m.EAM); err != nil {
@@ -64,10 +64,7 @@ func newMapping(m Mapping) (mapping, error) {
 	}
 	q.clatHi = binary.BigEndian.Uint64(q.clat6[:])
 	q.clatLo = binary.BigEndian.Uint64(q.clat6[8:])
-	// Behind a /32 or /96 the IPv4 address keeps its place within the words,
-	// so that what PREF64 adds to the sum is always the same.
-	aligned := q.pref.length == 32 || q.pref.length == 96
-	q.neutral = aligned && add(sum16(q.clat6[:]), sum16(q.pref.bytes[:]))%0xffff == sum4(q.clat4)%0xffff
+	q.neutral = q.pref.Neutral(m.CLAT)
 	return q, nil
 }
 

@@ -36,7 +36,7 @@ func New(cfg Config) (*Translator, error) {
 		mtu6:             or(cfg.MTU6, 1500),
 		limit6:           or(cfg.LowestIPv6MTU, minMTU6),
 		dropZeroChecksum: cfg.DropUDPZeroChecksum,
-		dropPrivate:      cfg.DropWKPPrivate && cfg.Mapping.PREF64.Masked() == wellKnownPrefix,
+		dropPrivate:      cfg.DropWKPPrivate && cfg.Mapping.PREF64.Masked() == WellKnownPrefix(),
 		nodeID:           cfg.NodeID,
 	}
 	if t.local4, err = cidrs(cfg.LocalIPv4); err != nil {

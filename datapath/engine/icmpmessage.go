@@ -140,7 +140,7 @@ func (m *icmpMessage) write(b []byte) int {
 		h[0] = 0x45
 		binary.BigEndian.PutUint16(h[2:], uint16(20+len(body)))
 		h[6], h[7], h[10], h[11] = 0, 0, 0, 0
-		binary.BigEndian.PutUint16(h[10:], headerChecksum(h))
+		binary.BigEndian.PutUint16(h[10:], ^siit.Sum(h, 0))
 		n := copy(b, h)
 		return n + copy(b[n:], body)
 	}
@@ -151,14 +151,4 @@ func (m *icmpMessage) write(b []byte) int {
 	binary.BigEndian.PutUint32(b[n:], m.key.id)
 	n += 4
 	return n + copy(b[n:], body)
-}
-
-// headerChecksum returns the checksum of an IPv4 header whose field is zero.
-func headerChecksum(h []byte) uint16 {
-	var s uint32
-	for i := 0; i < len(h); i += 2 {
-		s += uint32(binary.BigEndian.Uint16(h[i:]))
-	}
-	s = s>>16 + s&0xffff
-	return ^uint16(s>>16 + s)
 }

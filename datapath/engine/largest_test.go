@@ -58,19 +58,19 @@ func TestLargestEcho(t *testing.T) {
 				var list [][]byte
 				if to6 {
 					echo[0] = 8
-					binary.BigEndian.PutUint16(echo[2:], ^onesSum(echo))
+					binary.BigEndian.PutUint16(echo[2:], ^siit.Sum(echo, 0))
 					list = pieces(echo, tt.size, func(off int, more bool, d []byte) []byte {
 						b := fragment4(9, off, more, d)
 						copy(b[16:], host4.AsSlice())
 						b = tt.change(b)
-						binary.BigEndian.PutUint16(b[10:], ^onesSum(b[:4*int(b[0]&15)]))
+						binary.BigEndian.PutUint16(b[10:], ^siit.Sum(b[:4*int(b[0]&15)], 0))
 						return b
 					})
 				} else {
 					echo[0] = 129
 					pseudo := append(host6.AsSlice(), clat6.AsSlice()...)
 					pseudo = append(binary.BigEndian.AppendUint32(pseudo, uint32(n)), 0, 0, 0, 58)
-					binary.BigEndian.PutUint16(echo[2:], ^onesSum(append(pseudo, echo...)))
+					binary.BigEndian.PutUint16(echo[2:], ^siit.Sum(append(pseudo, echo...), 0))
 					list = pieces(echo, tt.size, func(off int, more bool, d []byte) []byte {
 						b := fragment6(9, off, more, d)
 						copy(b[8:], host6.AsSlice())
@@ -96,15 +96,6 @@ func TestLargestEcho(t *testing.T) {
 			})
 		}
 	}
-}
-
-func onesSum(b []byte) uint16 {
-	var s uint32
-	for i, c := range b {
-		s += uint32(c) << (8 * (1 - i%2))
-		s = s>>16 + s&0xffff
-	}
-	return uint16(s)
 }
 
 // A TUN hands out whatever an IP header can say, and siit is to judge it.

@@ -65,14 +65,14 @@ func TestTrace(t *testing.T) {
 	}
 	add(udp4(nil, 1), "reply ttl-exceeded 1 limited")
 	echo := append([]byte{8, 0, 0, 0, 0, 1, 0, 1}, make([]byte, 2000)...)
-	sum := headerChecksum(echo)
+	sum := ^siit.Sum(echo, 0)
 	echo[2], echo[3] = byte(sum>>8), byte(sum)
 	for _, p := range pieces(echo, 1480, func(off int, more bool, d []byte) []byte {
 		b := fragment4(7, off, more, d)
 		copy(b[12:], clat4.AsSlice())
 		copy(b[16:], host4.AsSlice())
 		b[10], b[11] = 0, 0
-		sum := headerChecksum(b[:20])
+		sum := ^siit.Sum(b[:20], 0)
 		b[10], b[11] = byte(sum>>8), byte(sum)
 		return b
 	}) {
@@ -146,7 +146,7 @@ func TestProtocols(t *testing.T) {
 	esp := udp4(make([]byte, 12), 64)
 	ip := esp[siit.Headroom:]
 	ip[9], ip[10], ip[11] = 50, 0, 0
-	sum := headerChecksum(ip[:20])
+	sum := ^siit.Sum(ip[:20], 0)
 	ip[10], ip[11] = byte(sum>>8), byte(sum)
 	k.send(t, esp, tun.VnetHeader{})
 	k.receive(t)

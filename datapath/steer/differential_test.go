@@ -433,6 +433,14 @@ func fixHeaderChecksum(p []byte) {
 	binary.BigEndian.PutUint16(p[10:], ^foldWords(p[:20]))
 }
 
+// words returns the sum of the 16-bit words of b, apart from siit.
+func words(b []byte) (sum uint32) {
+	for ; len(b) > 0; b = b[2:] {
+		sum += uint32(binary.BigEndian.Uint16(b))
+	}
+	return sum
+}
+
 func foldWords(b []byte) uint16 {
 	sum := words(b)
 	for sum > 0xffff {

@@ -37,8 +37,8 @@ var (
 
 // neutralConfig is plainConfig with an address that leaves checksums as they are.
 var neutralConfig = siit.Config{Mapping: siit.Mapping{
-	PREF64: wellKnownPrefix,
-	CLAT:   neutralPair(wellKnownPrefix, "2001:db8:1::464:0"),
+	PREF64: siit.WellKnownPrefix(),
+	CLAT:   neutralPair(siit.WellKnownPrefix(), "2001:db8:1::464:0"),
 }}
 
 // engine puts the kernel engine to work.
@@ -504,7 +504,7 @@ func testDeclined6(t *testing.T, l *lab, s *Steering, cfg siit.Config) {
 }
 
 func embedWKP(a netip.Addr) netip.Addr {
-	b, v4 := wellKnownPrefix.Addr().As16(), a.As4()
+	b, v4 := siit.WellKnownPrefix().Addr().As16(), a.As4()
 	copy(b[12:], v4[:])
 	return netip.AddrFrom16(b)
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/siit"
 )
 
 var (
@@ -50,7 +52,7 @@ func TestRoutesInside(t *testing.T) {
 		t.Helper()
 		var rs []Route
 		l.laptop.do(t, func() (err error) {
-			rs, _, err = RoutesInside(l.laptop.nl, l.tun.index, clat6, wellKnownPrefix)
+			rs, _, err = RoutesInside(l.laptop.nl, l.tun.index, clat6, siit.WellKnownPrefix())
 			return err
 		})
 		for i := range rs {

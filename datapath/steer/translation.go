@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"tnat64d/internal/cause"
+	"tnat64d/siit"
 )
 
 // Translation is what the kernel engine translates between: the CLAT pair on
@@ -30,8 +31,6 @@ type Translation struct {
 	DropWKPPrivate bool // leave packets between private IPv4 addresses and 64:ff9b::/96 to user space, which drops them
 }
 
-var wellKnownPrefix = netip.MustParsePrefix("64:ff9b::/96")
-
 // check refuses what the programs have no rule for.
 func (t *Translation) check() error {
 	switch {
@@ -44,10 +43,8 @@ func (t *Translation) check() error {
 	case t.PREF64.Contains(t.IPv6):
 		return fmt.Errorf("the CLAT address %s lies in PREF64 %s", t.IPv6, t.PREF64)
 	}
-	switch t.PREF64.Bits() {
-	case 32, 40, 48, 56, 64, 96:
-	default:
-		return fmt.Errorf("PREF64 %q has length %d; RFC 6052 section 2.2 allows 32, 40, 48, 56, 64 and 96", t.PREF64, t.PREF64.Bits())
+	if _, err := siit.NewPrefix(t.PREF64); err != nil {
+		return err
 	}
 	for _, n := range t.LocalIPv4 {
 		if !n.IsValid() || !n.Addr().Is4() {
@@ -67,6 +64,7 @@ func (t *Translation) value() bpfTranslation {
 	pref := t.PREF64.Masked().Addr().As16()
 	clat6 := t.IPv6.As16()
 	clat4 := t.IPv4.As4()
+	prefix, _ := siit.NewPrefix(t.PREF64) // check has seen to it
 	var mask [16]byte
 	for i := range t.PREF64.Bits() / 8 {
 		mask[i] = 0xff
@@ -81,29 +79,10 @@ func (t *Translation) value() bpfTranslation {
 		Mtu6:        uint32(t.MTU6),
 		Mtu4:        uint32(t.MTU4),
 		Limit6:      uint32(min(t.LowestIPv6MTU, t.MTU6)),
-		Neutral:     flag(t.neutral()),
+		Neutral:     flag(prefix.Neutral(siit.Pair{IPv4: t.IPv4, IPv6: t.IPv6})),
 		HasLocal:    flag(len(t.LocalIPv4) > 0),
-		DropPrivate: flag(t.DropWKPPrivate && t.PREF64.Masked() == wellKnownPrefix),
+		DropPrivate: flag(t.DropWKPPrivate && t.PREF64.Masked() == siit.WellKnownPrefix()),
 	}
-}
-
-// neutral says whether translation leaves the sum of the pseudo-header as it
-// is (RFC 6052 section 4.1). Behind PREF64 of other lengths the bytes of an IPv4
-// address change places within the 16-bit words.
-func (t *Translation) neutral() bool {
-	if n := t.PREF64.Bits(); n != 32 && n != 96 {
-		return false
-	}
-	pref, clat6, clat4 := t.PREF64.Masked().Addr().As16(), t.IPv6.As16(), t.IPv4.As4()
-	return (words(pref[:])+words(clat6[:]))%0xffff == words(clat4[:])%0xffff
-}
-
-// words returns the sum of the 16-bit words of b.
-func words(b []byte) (sum uint32) {
-	for ; len(b) > 0; b = b[2:] {
-		sum += uint32(binary.BigEndian.Uint16(b))
-	}
-	return sum
 }
 
 // KernelEngine returns nil if the kernel engine can be used, or an [*Error]

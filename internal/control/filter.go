@@ -174,53 +174,20 @@ func (m *matcher) match(uplink string, v Verdict, s engine.Seen) bool {
 	if m.numbers == nil && !m.Address.IsValid() {
 		return true
 	}
-	h, ok := readHead(s.Packet)
-	if m.numbers != nil && (!ok || !slices.Contains(m.numbers, h.protocol)) {
+	h, _ := siit.ParseHeader(s.Packet) // a malformed packet is wanted as well
+	if m.numbers != nil && (h.Version == 0 || !slices.Contains(m.numbers, h.Protocol)) {
 		return false
 	}
-	if !m.Address.IsValid() || ok && h.in(m.Address) {
+	if !m.Address.IsValid() || between(&h, m.Address) {
 		return true
 	}
 	for _, p := range s.Result.Packets {
-		if h, ok := readHead(p.Bytes()); ok && h.in(m.Address) {
+		if h, _ := siit.ParseHeader(p.Bytes()); between(&h, m.Address) {
 			return true
 		}
 	}
 	return false
 }
 
-// head is what filters want to know of a packet.
-type head struct {
-	src, dst netip.Addr
-	protocol byte
-}
-
-func (h *head) in(p netip.Prefix) bool { return p.Contains(h.src) || p.Contains(h.dst) }
-
-// readHead reads the addresses and the protocol; it is false for what is no IP
-// packet.
-func readHead(p []byte) (h head, ok bool) {
-	switch {
-	case len(p) >= 20 && p[0]>>4 == 4:
-		return head{netip.AddrFrom4([4]byte(p[12:])), netip.AddrFrom4([4]byte(p[16:])), p[9]}, true
-	case len(p) >= 40 && p[0]>>4 == 6:
-		return head{netip.AddrFrom16([16]byte(p[8:])), netip.AddrFrom16([16]byte(p[24:])), transport(p[6], p[40:])}, true
-	}
-	return head{}, false
-}
-
-// transport walks over the extension headers b, the first of which is next.
-func transport(next byte, b []byte) byte {
-	for len(b) >= 8 {
-		n := 8
-		switch next {
-		case 0, 43, 60: // Hop-by-Hop, Routing, Destination Options
-			n += 8 * int(b[1])
-		case 44: // Fragment
-		default:
-			return next
-		}
-		next, b = b[0], b[min(n, len(b)):]
-	}
-	return next
-}
+// between reports whether p contains the source or destination of a packet.
+func between(h *siit.Header, p netip.Prefix) bool { return p.Contains(h.Src) || p.Contains(h.Dst) }

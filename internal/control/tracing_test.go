@@ -221,14 +221,19 @@ func TestFilterCheck(t *testing.T) {
 	}
 }
 
-// Extension headers do not hide the protocol.
-func TestTransport(t *testing.T) {
+// Extension headers do not hide the protocol, and malformed packets match too.
+func TestFilterReadsThroughExtensions(t *testing.T) {
 	p := append(udp6(0)[:40], 44, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 8, 0, 0, 0, 1) // Hop-by-Hop, Fragment, TCP cut off
-	p[6] = 0
-	if h, ok := readHead(p); !ok || h.protocol != 6 {
-		t.Errorf("protocol %d, %v", h.protocol, ok)
+	p[4], p[5], p[6] = 0, 16, 0
+	tcp := newMatcher(Filter{Protocol: "tcp"})
+	if !tcp.match("", Drop, engine.Seen{Packet: p}) {
+		t.Error("a fragment of TCP does not match tcp")
 	}
+	source, _ := netip.AddrFromSlice(p[8:24])
+	from := newMatcher(Filter{Address: netip.PrefixFrom(source, 128)})
 	for n := range p {
-		readHead(p[:n]) // must not panic
+		if got := from.match("", Drop, engine.Seen{Packet: p[:n]}); got != (n >= 40) {
+			t.Errorf("%d bytes of the packet match: %v", n, got)
+		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+
+	"tnat64d/siit"
 )
 
 // The lab's addresses, all from documentation ranges (RFC 3849, 5737, 9637).
@@ -66,20 +68,14 @@ func PREF64OfLength(bits int) (netip.Prefix, error) {
 	return netip.Prefix{}, fmt.Errorf("PREF64 length %d is not one of 32, 40, 48, 56, 64, 96 (RFC 6052 section 2.2)", bits)
 }
 
-// Synthesize returns the IPv6 address that stands for v4 under pref64 (RFC
-// 6052 section 2.2). It is written independently of package siit, so that the
-// lab's expectations do not repeat an error of the translator.
+// Synthesize returns the IPv6 address that stands for v4 behind pref64, a prefix
+// of a length that RFC 6052 section 2.2 allows.
 func Synthesize(pref64 netip.Prefix, v4 netip.Addr) netip.Addr {
-	b := pref64.Masked().Addr().As16()
-	at := pref64.Bits() / 8
-	for _, octet := range v4.As4() {
-		if at == 8 { // bits 64 to 71 are zero
-			at++
-		}
-		b[at] = octet
-		at++
+	p, err := siit.NewPrefix(pref64)
+	if err != nil {
+		panic(err) // checkPREF64 refuses it
 	}
-	return netip.AddrFrom16(b)
+	return p.Embed(v4)
 }
 
 // checkPREF64 refuses what the lab cannot route to its PLAT.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tnat64d/siit"
 )
 
 // errNoEcho: this user may not send ICMP echoes.
@@ -230,7 +232,7 @@ func (e *echoer) request(ec *echo, i int, dst netip.Addr, ifindex int) {
 	binary.BigEndian.PutUint16(m[6:], uint16(i))
 	copy(m[icmpHeaderLen:], e.token[:])
 	if !e.v6 {
-		binary.BigEndian.PutUint16(m[2:], ^onesSum(m)) // for IPv6 the kernel does it
+		binary.BigEndian.PutUint16(m[2:], ^siit.Sum(m, 0)) // for IPv6 the kernel does it
 	}
 	ec.sent = time.Now()
 	var err error
@@ -242,21 +244,6 @@ func (e *echoer) request(ec *echo, i int, dst netip.Addr, ifindex int) {
 	if err != nil && err != unix.EMSGSIZE {
 		ec.why = err.Error()
 	}
-}
-
-// onesSum is the ones' complement sum of the bytes of b.
-func onesSum(b []byte) uint16 {
-	var s uint32
-	for i := 0; i < len(b)-1; i += 2 {
-		s += uint32(binary.BigEndian.Uint16(b[i:]))
-	}
-	if len(b)%2 == 1 {
-		s += uint32(b[len(b)-1]) << 8
-	}
-	for s>>16 != 0 {
-		s = s>>16 + s&0xffff
-	}
-	return uint16(s)
 }
 
 // receive waits for one message and enters it. An error means that the time is

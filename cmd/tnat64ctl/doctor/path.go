@@ -12,25 +12,22 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tnat64d/siit"
 )
 
 // tcpPatience is how long a connection may take to come about: one
 // retransmission of a lost SYN (after 1 s), and some.
 const tcpPatience = 2 * time.Second
 
-// synthesize is the IPv6 address that stands for v4 under pref64 (RFC 6052
+// synthesize returns the IPv6 address that stands for v4 behind pref64 (RFC 6052
 // section 2.2).
 func synthesize(pref64 netip.Prefix, v4 netip.Addr) netip.Addr {
-	b := pref64.Masked().Addr().As16()
-	at := pref64.Bits() / 8
-	for _, octet := range v4.As4() {
-		if at == 8 { // bits 64 to 71 are zero
-			at++
-		}
-		b[at] = octet
-		at++
+	p, err := siit.NewPrefix(pref64)
+	if err != nil {
+		return netip.Addr{} // discovery lets no such prefix through
 	}
-	return netip.AddrFrom16(b)
+	return p.Embed(v4)
 }
 
 // tryPath tries to reach the target through pref64, over the interface ifindex

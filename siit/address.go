@@ -2,89 +2,10 @@ package siit
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 )
-
-// prefix64 is a PREF64 prepared for embedding IPv4 addresses (RFC 6052 section 2.2).
-//
-//	/32: bytes 4 5 6 7        /56: bytes 7, 9 10 11
-//	/40: bytes 5 6 7, 9       /64: bytes 9 10 11 12
-//	/48: bytes 6 7, 9 10      /96: bytes 12 13 14 15
-//
-// Byte 8, the octet "u", is zero in all but the /96, where it is part of the prefix.
-type prefix64 struct {
-	length int // bits
-	bytes  [16]byte
-	hi, lo uint64 // the same as numbers, to compare with
-}
-
-var wellKnownPrefix = netip.MustParsePrefix("64:ff9b::/96")
-
-func newPrefix64(p netip.Prefix) (prefix64, error) {
-	if !p.IsValid() {
-		return prefix64{}, errors.New("PREF64 is missing")
-	}
-	if !p.Addr().Is6() || p.Addr().Is4In6() || p.Addr().Zone() != "" {
-		return prefix64{}, fmt.Errorf("PREF64 %q is not an IPv6 prefix", p)
-	}
-	switch p.Bits() {
-	case 32, 40, 48, 56, 64, 96:
-	default:
-		return prefix64{}, fmt.Errorf("PREF64 %q has length %d; RFC 6052 section 2.2 allows 32, 40, 48, 56, 64 and 96", p, p.Bits())
-	}
-	q := prefix64{length: p.Bits(), bytes: p.Masked().Addr().As16()}
-	q.hi = binary.BigEndian.Uint64(q.bytes[:])
-	q.lo = binary.BigEndian.Uint64(q.bytes[8:])
-	return q, nil
-}
-
-// contains reports whether the IPv6 address in the first 16 bytes of a lies in the prefix.
-func (p *prefix64) contains(a []byte) bool {
-	hi := binary.BigEndian.Uint64(a)
-	if p.length == 96 {
-		return hi == p.hi && binary.BigEndian.Uint32(a[8:]) == uint32(p.lo>>32)
-	}
-	shift := 64 - uint(p.length)
-	return hi>>shift == p.hi>>shift
-}
-
-// embed writes the IPv6 address of v4 to the first 16 bytes of dst.
-func (p *prefix64) embed(dst []byte, v4 uint32) {
-	if p.length == 96 {
-		binary.BigEndian.PutUint64(dst, p.hi)
-		binary.BigEndian.PutUint64(dst[8:], p.lo|uint64(v4))
-		return
-	}
-	// The 40 bits from byte `length/8` on hold the address with the octet u
-	// somewhere among them: first the bytes in front of u, then the others.
-	front := 64 - p.length // address bits in front of byte 8
-	if front >= 32 {       // only /32: all of them
-		binary.BigEndian.PutUint64(dst, p.hi|uint64(v4))
-		binary.BigEndian.PutUint64(dst[8:], 0)
-		return
-	}
-	behind := 32 - front
-	binary.BigEndian.PutUint64(dst, p.hi|uint64(v4)>>behind)
-	binary.BigEndian.PutUint64(dst[8:], uint64(v4)<<(64-behind)>>8)
-}
-
-// extract returns the IPv4 address in the first 16 bytes of a, an address
-// inside the prefix. Byte 8 and the suffix are ignored (RFC 6052 section 2.2).
-func (p *prefix64) extract(a []byte) uint32 {
-	if p.length == 96 {
-		return binary.BigEndian.Uint32(a[12:])
-	}
-	front := 64 - p.length
-	if front >= 32 {
-		return binary.BigEndian.Uint32(a[4:])
-	}
-	behind := 32 - front
-	v := binary.BigEndian.Uint64(a) & (1<<front - 1) << behind
-	return uint32(v | binary.BigEndian.Uint64(a[8:])<<8>>(64-behind))
-}
 
 // v4 returns a as a number.
 func v4(a netip.Addr) uint32 {
