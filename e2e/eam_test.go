@@ -12,7 +12,7 @@ import (
 // gets its answers.
 func TestEAMOnLink(t *testing.T) {
 	t.Parallel()
-	eachEngine(t, func(t *testing.T, config string) {
+	eachSteering(t, func(t *testing.T, config string) {
 		t.Parallel()
 		const v4, v6 = "192.0.2.33", "2001:db8:1::e33"
 		w := newWorldOn(t, stage{

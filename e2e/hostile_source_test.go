@@ -16,7 +16,7 @@ import (
 // and go, and the CLAT's own address. Private IPv4 that is not the host's passes.
 func TestHostileSources(t *testing.T) {
 	t.Parallel()
-	eachEngine(t, func(t *testing.T, config string) {
+	eachSteering(t, func(t *testing.T, config string) {
 		t.Parallel()
 		w := newWorld(t, lab.Options{}, config)
 		b := w.neighbour(t)

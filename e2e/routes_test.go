@@ -22,7 +22,7 @@ import (
 // IPv6 does, from one moment to the next.
 func TestRoutes(t *testing.T) {
 	t.Parallel()
-	eachEngine(t, func(t *testing.T, config string) {
+	eachSteering(t, func(t *testing.T, config string) {
 		t.Parallel()
 		w := newWorldOn(t, stage{network: lab.Options{}, config: config})
 		pref64 := w.wantState(t, lab.Uplink, control.Up).PREF64[0].Prefix

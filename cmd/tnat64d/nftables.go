@@ -65,10 +65,17 @@ func (s *nftSteering) Follow(src netip.Addr, pref64 netip.Prefix, via netip.Addr
 	}
 	hops := []steernft.NextHop{{Prefix: netip.PrefixFrom(netip.IPv6Unspecified(), 0), Via: hop}}
 	for _, r := range p.routes {
-		// The table knows one link. Routes that reject are for user space.
-		if r.Link == p.index && (r.Action == steer.RouteGateway || r.Action == steer.RouteOnLink) {
-			hops = append(hops, steernft.NextHop{Prefix: r.Prefix, Via: r.Gateway})
+		if r.Action.Rejects() {
+			continue // user space answers
 		}
+		n := steernft.NextHop{Prefix: r.Prefix, Link: r.Link, Via: r.Gateway}
+		if r.Action == steer.RouteKernelHop {
+			// A rule has one next hop: the one that the kernel chooses now.
+			if n.Via, err = kernelHop(p.data.handle, r.Link, src, r.Prefix.Addr()); err != nil {
+				return err
+			}
+		}
+		hops = append(hops, n)
 	}
 	return s.SetNextHops(hops)
 }
@@ -115,12 +122,17 @@ func nextHop(h *netlink.Handle, uplink int, src, dst, via netip.Addr) (netip.Add
 	case router.IsValid():
 		return router, nil
 	}
-	// The kernel knows which of several routers are reachable.
-	chosen, err := h.RouteGetWithOptions(net.IP(dst.AsSlice()), &netlink.RouteGetOptions{OifIndex: uplink, SrcAddr: net.IP(src.AsSlice())})
+	return kernelHop(h, uplink, src, dst)
+}
+
+// kernelHop returns the router on a link that the kernel chooses for dst, which
+// knows which of several are reachable; the zero Addr if dst is a neighbour.
+func kernelHop(h *netlink.Handle, link int, src, dst netip.Addr) (netip.Addr, error) {
+	chosen, err := h.RouteGetWithOptions(net.IP(dst.AsSlice()), &netlink.RouteGetOptions{OifIndex: link, SrcAddr: net.IP(src.AsSlice())})
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	if len(chosen) == 0 || chosen[0].LinkIndex != uplink {
+	if len(chosen) == 0 || chosen[0].LinkIndex != link {
 		return netip.Addr{}, unix.ENETUNREACH
 	}
 	hop, _ := netip.AddrFromSlice(chosen[0].Gw)

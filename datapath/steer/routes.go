@@ -11,6 +11,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/cause"
 )
 
 // RouteAction says what becomes of packets to a prefix.
@@ -80,7 +82,10 @@ func RoutesInside(h *netlink.Handle, tun int, src netip.Addr, pref64 netip.Prefi
 		if !ok {
 			continue // more specific routes cover all of it
 		}
-		r := chosenRoute(h, tun, src, example, links)
+		r, err := chosenRoute(h, tun, src, example, links)
+		if err != nil {
+			return nil, 0, &Error{"ask for the route to " + example.String(), err}
+		}
 		r.Prefix = p.prefix
 		if p.hops > 1 && !r.Action.Rejects() && r.linkHeader {
 			r.Action, r.Gateway = RouteKernelHop, netip.Addr{}
@@ -148,33 +153,39 @@ func lastOf(p netip.Prefix) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// chosenRoute asks the kernel for the route to dst.
-func chosenRoute(h *netlink.Handle, tun int, src, dst netip.Addr, links map[int]netlink.Link) Route {
+// chosenRoute asks the kernel for the route to dst. A lack of memory is an error
+// and no route that rejects.
+func chosenRoute(h *netlink.Handle, tun int, src, dst netip.Addr, links map[int]netlink.Link) (Route, error) {
 	got, err := h.RouteGetWithOptions(net.IP(dst.AsSlice()), &netlink.RouteGetOptions{SrcAddr: net.IP(src.AsSlice())})
 	switch {
+	case cause.Of(err) == cause.Resource:
+		return Route{}, err
 	case errors.Is(err, unix.EINVAL):
-		return Route{Action: RouteBlackhole}
+		return Route{Action: RouteBlackhole}, nil
 	case errors.Is(err, unix.EACCES):
-		return Route{Action: RouteProhibit}
+		return Route{Action: RouteProhibit}, nil
 	case err != nil || len(got) == 0:
-		return Route{Action: RouteUnreachable}
+		return Route{Action: RouteUnreachable}, nil
 	}
 	r := Route{Action: RouteOnLink, Link: got[0].LinkIndex}
 	l, known := links[r.Link]
 	if !known {
 		l, err = h.LinkByIndex(r.Link)
+		if cause.Of(err) == cause.Resource {
+			return Route{}, err
+		}
 		links[r.Link] = l
 	}
 	if err != nil || l == nil || r.Link == tun {
-		return Route{Action: RouteUnreachable}
+		return Route{Action: RouteUnreachable}, nil
 	}
 	if r.linkHeader, err = linkHeader(l); err != nil || l.Attrs().Flags&net.FlagLoopback != 0 {
-		return Route{Action: RouteUnreachable}
+		return Route{Action: RouteUnreachable}, nil
 	}
 	if gateway, ok := netip.AddrFromSlice(got[0].Gw); ok {
 		r.Action, r.Gateway = RouteGateway, gateway
 	}
-	return r
+	return r, nil
 }
 
 // value is r as the programs want it.

@@ -7,11 +7,13 @@ import (
 	"slices"
 )
 
-// NextHop is where IPv6 packets for a prefix go on the uplink.
+// NextHop is where IPv6 packets for a prefix go.
 type NextHop struct {
 	Prefix netip.Prefix
+	// Link is the interface by which they go; 0 is the uplink.
+	Link int
 	// Via is the address of a router. The zero Addr means that the destinations
-	// are neighbours on the uplink themselves.
+	// are neighbours on the link themselves.
 	Via netip.Addr
 	// Reject drops the packets instead, as an unreachable route does.
 	Reject bool

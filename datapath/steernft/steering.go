@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -24,6 +25,7 @@ type Config struct {
 // Steering is a table at work. Counters may be called at any time; the other
 // methods by one goroutine at a time.
 type Steering struct {
+	netlink *netlink.Handle // of the namespace that New was called in
 	conn    *conn
 	table   table
 	guard   *Guard
@@ -33,7 +35,8 @@ type Steering struct {
 	linkHeader  bool
 	ours        []netip.Prefix
 	hops        []NextHop
-	dropsToMany bool // see SetDropUnicastToMany
+	headers     map[int]bool // of other links in hops: packets begin with an Ethernet header
+	dropsToMany bool         // see SetDropUnicastToMany
 }
 
 const (
@@ -56,11 +59,14 @@ func New(cfg Config) (_ *Steering, err error) {
 			s.Close()
 		}
 	}()
-	uplink, err := findLink(cfg.Uplink)
+	if s.netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return nil, &Error{"open a netlink socket", err}
+	}
+	uplink, err := s.findLink(cfg.Uplink)
 	if err != nil {
 		return nil, err
 	}
-	tun, err := findLink(cfg.TUN)
+	tun, err := s.findLink(cfg.TUN)
 	if err != nil {
 		return nil, err
 	}
@@ -88,14 +94,8 @@ func New(cfg Config) (_ *Steering, err error) {
 	return s, nil
 }
 
-// findLink looks an interface up, in the network namespace of the calling thread.
-func findLink(index int) (netlink.Link, error) {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, &Error{"open a netlink socket", err}
-	}
-	defer h.Close()
-	l, err := h.LinkByIndex(index)
+func (s *Steering) findLink(index int) (netlink.Link, error) {
+	l, err := s.netlink.LinkByIndex(index)
 	if err != nil {
 		return nil, &Error{fmt.Sprintf("find interface %d", index), err}
 	}
@@ -180,16 +180,31 @@ func (s *Steering) SetNextHops(hops []NextHop) error {
 			return &Error{"set the next hops", fmt.Errorf("%s via %s is no IPv6 route", h.Prefix, h.Via)}
 		}
 	}
-	if slices.Equal(hops, s.hops) {
+	hops = slices.Clone(hops)
+	headers := map[int]bool{}
+	for i := range hops {
+		h := &hops[i]
+		if h.Via = h.Via.WithZone(""); h.Link == s.uplink {
+			h.Link = 0
+		}
+		if _, known := headers[h.Link]; h.Link == 0 || h.Reject || known {
+			continue
+		}
+		l, err := s.findLink(h.Link)
+		if err != nil {
+			return err
+		}
+		if headers[h.Link], err = hasLinkHeader(l); err != nil {
+			return &Error{"set the next hops", err}
+		}
+	}
+	if slices.Equal(hops, s.hops) && maps.Equal(headers, s.headers) {
 		return nil
 	}
-	old := s.hops
-	s.hops = slices.Clone(hops)
-	for i := range s.hops {
-		s.hops[i].Via = s.hops[i].Via.WithZone("")
-	}
+	old, oldHeaders := s.hops, s.headers
+	s.hops, s.headers = hops, headers
 	if err := s.apply(); err != nil {
-		s.hops = old
+		s.hops, s.headers = old, oldHeaders
 		return err
 	}
 	return nil
@@ -281,41 +296,70 @@ func (s *Steering) tunRules(r *ruleset) {
 	ours := s.table.newSet(prefixSpans(s.ours), false)
 	r.sets = append(r.sets, ours)
 	r.add(chainTUN, load(network, ip6Source, 16), isIn(ours, false), count(ForeignSource), drop())
-	to := load(network, ip6Destination, 16)
-
-	var rejected, onLink, routed []span
+	byLink := map[int]*destinations{}
+	var rejected []span
 	for _, p := range spans(s.hops) {
+		d := byLink[p.hop.Link]
+		if d == nil {
+			d = &destinations{}
+			byLink[p.hop.Link] = d
+		}
 		switch {
 		case p.hop.Reject:
 			rejected = append(rejected, p)
-		case !p.hop.Via.IsValid():
-			onLink = append(onLink, p)
+		case p.hop.Via.IsValid():
+			d.routed = append(d.routed, p)
 		default:
-			routed = append(routed, p)
+			d.onLink = append(d.onLink, p)
 		}
 	}
-	add := func(spans []span, isMap bool, f func(set) []expression) {
-		if len(spans) == 0 {
-			return
-		}
-		x := s.table.newSet(spans, isMap)
-		r.sets = append(r.sets, x)
-		r.add(chainTUN, to, f(x))
-	}
-	add(rejected, false, func(x set) []expression { return []expression{isIn(x, true), count(Unroutable), drop()} })
-	if s.linkHeader {
-		add(onLink, false, func(x set) []expression {
-			return slices.Concat([]expression{isIn(x, true), count(SteeredOut)}, forwardTo(s.uplink))
-		})
-		add(routed, true, func(x set) []expression {
-			return slices.Concat([]expression{mapped(x), count(SteeredOut)}, forwardTo(s.uplink))
-		})
-	} else {
-		add(append(onLink, routed...), false, func(x set) []expression {
-			return slices.Concat([]expression{isIn(x, true), count(SteeredOut)}, forward(s.uplink))
-		})
+	s.addTo(r, rejected, false, func(x set) []expression { return []expression{isIn(x, true), count(Unroutable), drop()} })
+	for _, link := range slices.Sorted(maps.Keys(byLink)) {
+		s.linkRules(r, link, *byLink[link])
 	}
 	r.add(chainTUN, count(Unroutable), drop())
+}
+
+// destinations are those that a link leads to.
+type destinations struct{ onLink, routed []span }
+
+// anyNeighbour is a next hop on a link where packets need none.
+var anyNeighbour = netip.MustParseAddr("fe80::1")
+
+// linkRules adds the rules for a link; 0 is the uplink.
+func (s *Steering) linkRules(r *ruleset, link int, d destinations) {
+	header, out := s.headers[link], link
+	if link == 0 {
+		header, out = s.linkHeader, s.uplink
+	}
+	if header {
+		s.addTo(r, d.onLink, false, func(x set) []expression {
+			return slices.Concat([]expression{isIn(x, true), count(SteeredOut)}, forwardTo(out))
+		})
+		s.addTo(r, d.routed, true, func(x set) []expression {
+			return slices.Concat([]expression{mapped(x), count(SteeredOut)}, forwardTo(out))
+		})
+		return
+	}
+	s.addTo(r, append(d.onLink, d.routed...), false, func(x set) []expression {
+		first := []expression{isIn(x, true), count(SteeredOut)}
+		if !s.TakesHop() {
+			return append(first, forward(out)...)
+		}
+		// User space has added a hop, which only a neighbour takes.
+		via := anyNeighbour.As16()
+		return slices.Concat(first, []expression{immediate(reg1, via[:])}, forwardTo(out))
+	})
+}
+
+// addTo adds a rule for the destinations in spans, if there are any.
+func (s *Steering) addTo(r *ruleset, spans []span, isMap bool, f func(set) []expression) {
+	if len(spans) == 0 {
+		return
+	}
+	x := s.table.newSet(spans, isMap)
+	r.sets = append(r.sets, x)
+	r.add(chainTUN, load(network, ip6Destination, 16), f(x))
 }
 
 // Counters reads the counters.
@@ -334,6 +378,10 @@ func (s *Steering) Counters() (Counters, error) {
 // Close removes the tables. It may be called twice, and after the interfaces
 // have gone.
 func (s *Steering) Close() error {
+	if s.netlink != nil {
+		s.netlink.Close()
+		s.netlink = nil
+	}
 	if s.conn == nil {
 		return nil
 	}

@@ -156,8 +156,15 @@ func TestToUplink(t *testing.T) {
 	for a, m := range mac {
 		must(t, n.laptop.nl.NeighSet(&netlink.Neigh{LinkIndex: n.laptop.index("wlan0"), State: netlink.NUD_PERMANENT, IP: a.AsSlice(), HardwareAddr: m}))
 	}
+	connect(n.laptop, "eth1", n.lan, "lan1")
+	beyond := netip.MustParseAddr("fe80::99")
+	must(t, n.laptop.nl.NeighSet(&netlink.Neigh{LinkIndex: n.laptop.index("eth1"), State: netlink.NUD_PERMANENT, IP: beyond.AsSlice(), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 9}}))
+	otherWire := n.lan.wire("lan1")
+	vpn := n.laptop.tun("vpn0")
 	must(t, n.s.SetNextHops([]NextHop{
 		{Prefix: default6, Via: router1},
+		{Prefix: netip.MustParsePrefix("64:ff9b::c0a8:0/112"), Link: n.laptop.index("eth1"), Via: beyond},
+		{Prefix: netip.MustParsePrefix("64:ff9b::a00:0/104"), Link: vpn.Index},
 		{Prefix: netip.MustParsePrefix("64:ff9b::cb00:7100/120"), Via: router2},
 		{Prefix: netip.MustParsePrefix("64:ff9b::cb00:7164/128"), Reject: true},
 		{Prefix: netip.MustParsePrefix("2001:db8:1::/64")},
@@ -194,6 +201,20 @@ func TestToUplink(t *testing.T) {
 		if after := n.counters(t); after[c.count] != before[c.count]+1 {
 			t.Errorf("%s: %s went from %d to %d", c.name, c.count, before[c.count], after[c.count])
 		}
+	}
+	// Other links, with a link header and without.
+	write(t, n.tun, tun.VnetHeader{}, ipv6(clat6, netip.MustParseAddr("64:ff9b::c0a8:1"), unix.IPPROTO_UDP, udp("another link")))
+	if f := otherWire.next(patience, has("another link")); f == nil || f[5] != 9 || f[14+7] != 63 {
+		t.Errorf("by another link: %x", f)
+	}
+	for _, dst := range []string{"64:ff9b::a00:1", "64:ff9b::a00:2"} {
+		write(t, n.tun, tun.VnetHeader{}, ipv6(clat6, netip.MustParseAddr(dst), unix.IPPROTO_UDP, udp("VPN "+dst)))
+		if p, _ := read(t, vpn, patience, has("VPN "+dst)); p == nil || p[0] != 0x60 || p[7] != 63 {
+			t.Errorf("by a link without header: %x", p)
+		}
+	}
+	if ns, err := n.laptop.nl.NeighList(vpn.Index, netlink.FAMILY_V6); err != nil || len(ns) > 1 {
+		t.Errorf("neighbours of a link without header: %v %v", ns, err)
 	}
 	// Suspended, nothing leaves, and what comes is the kernel's.
 	must(t, n.s.Suspend())
