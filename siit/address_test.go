@@ -7,7 +7,7 @@ import (
 	"tnat64d/siit"
 )
 
-// RFC 6052 addresses and the configuration: standards.md section 11.
+// RFC 6052 addresses and the configuration.
 
 var tableA5 = []struct{ prefix, first, second string }{
 	{"2001:db8::/32", "2001:db8:c000:221::", "2001:db8:c633:6407::"},

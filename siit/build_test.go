@@ -22,11 +22,11 @@ var (
 	remote6     = netip.MustParseAddr("2001:db8:122:344::c633:6407")
 	native6     = netip.MustParseAddr("2001:db8:ffff::1")
 	icmpSource4 = netip.MustParseAddr("192.0.0.2")
-	dummy4      = netip.MustParseAddr("192.0.0.8") // standards.md U-2
+	dummy4      = netip.MustParseAddr("192.0.0.8") // RFC 7600 section 4.8
 
 	wellKnown = netip.MustParsePrefix("64:ff9b::/96")
 
-	// Checksum-neutral addresses (standards.md A-10), for clat4.
+	// Checksum-neutral addresses (RFC 6052 section 4.1), for clat4.
 	neutralPREF64 = netip.MustParsePrefix("2001:db8:64:0:0:d1e2::/96")
 	neutralCLAT6  = netip.MustParseAddr("2001:db8:aaaa:1::e79c")
 )
@@ -324,7 +324,7 @@ func sent6(payload int) []byte {
 	return ip6{src: clat6, dst: remote6, hop: 5, payload: udp(clat6, remote6, data(payload))}.bytes()
 }
 
-// embed writes v4 into prefix by the table of standards.md A-3.
+// embed writes v4 into prefix by the table of RFC 6052 section 2.2.
 func embed(prefix netip.Prefix, v4 netip.Addr) netip.Addr {
 	a, v := prefix.Masked().Addr().As16(), v4.As4()
 	at := prefix.Bits() / 8

@@ -8,7 +8,7 @@ import (
 	"tnat64d/siit"
 )
 
-// Transport checksums: standards.md sections 4 and 7.
+// Transport checksums: RFC 7915 sections 4.5 and 5.5.
 
 // sumSetting is one way in which all 65,536 sums are gone through.
 type sumSetting struct {

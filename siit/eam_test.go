@@ -9,7 +9,7 @@ import (
 	"tnat64d/siit"
 )
 
-// RFC 7757 explicit address mappings: standards.md section 12.
+// RFC 7757 explicit address mappings.
 
 // tableE5 is the table that the RFC works its examples with.
 func tableE5() siit.Config {

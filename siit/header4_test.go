@@ -10,7 +10,7 @@ import (
 	"tnat64d/siit"
 )
 
-// IPv4 to IPv6: standards.md sections 1 and 2, beyond what the vectors pin.
+// IPv4 to IPv6: RFC 7915 sections 4 and 4.1, beyond what the vectors pin.
 
 func TestHeader4to6(t *testing.T) {
 	t.Run("G-8 every protocol number", func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"tnat64d/siit"
 )
 
-// IPv6 to IPv4: standards.md section 5, beyond what the vectors pin.
+// IPv6 to IPv4: RFC 7915 sections 5 and 5.1, beyond what the vectors pin.
 
 func TestHeader6to4(t *testing.T) {
 	t.Run("G-8 every next header", func(t *testing.T) {

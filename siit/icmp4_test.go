@@ -9,7 +9,7 @@ import (
 	"tnat64d/siit"
 )
 
-// ICMPv4 to ICMPv6: standards.md section 3.
+// ICMPv4 to ICMPv6: RFC 7915 sections 4.2 and 4.3.
 
 // codes4 is the error table of section 3: ICMPv4 type and code to ICMPv6.
 var codes4 = map[[2]uint8][2]uint8{

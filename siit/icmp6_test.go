@@ -10,7 +10,7 @@ import (
 	"tnat64d/siit"
 )
 
-// ICMPv6 to ICMPv4: standards.md sections 6 and 9.
+// ICMPv6 to ICMPv4: RFC 7915 sections 5.2 and 5.3.
 
 // codes6 is the error table of section 6: ICMPv6 type and code to ICMPv4.
 var codes6 = map[[2]uint8][2]uint8{

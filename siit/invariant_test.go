@@ -33,7 +33,7 @@ func checkResult(cfg siit.Config, in []byte, off siit.Offload, o outcome) error 
 }
 
 // checkReply checks an ICMP error that the translator makes itself
-// (standards.md section 8).
+// (RFC 7915 sections 4.4 and 5.4).
 func checkReply(cfg siit.Config, in []byte, off siit.Offload, reply siit.Packet) error {
 	if reply.Offload != (siit.Offload{}) {
 		return fmt.Errorf("reply with offload %+v", reply.Offload)

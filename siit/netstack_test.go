@@ -176,7 +176,7 @@ func (w *world) arrive(b []byte) {
 }
 
 // tooBig is the router's answer to a packet that does not fit: it comes from
-// an address outside PREF64 (standards.md U-4).
+// an address outside PREF64 (draft-ietf-v6ops-icmpext-xlat-v6only-source section 4.2).
 func (w *world) tooBig(b []byte) {
 	w.mu.Lock()
 	w.counts["router: too big"]++

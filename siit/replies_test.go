@@ -8,7 +8,7 @@ import (
 	"tnat64d/siit"
 )
 
-// ICMP errors of the translator's own making: standards.md section 8. The
+// ICMP errors of the translator's own making: RFC 7915 sections 4.4 and 5.4. The
 // harness checks each reply's form (ERR-6 to ERR-12).
 
 // refusals is a packet for each reason that there is a reply for.

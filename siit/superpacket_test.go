@@ -9,7 +9,7 @@ import (
 	"tnat64d/siit"
 )
 
-// GSO/GRO super-packets and partial checksums: design.md section 2. The
+// GSO/GRO super-packets and partial checksums. The
 // harness checks each result's virtio-net header and, after software
 // segmentation and reassembly, its payload and checksums.
 
