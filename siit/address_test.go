@@ -35,7 +35,7 @@ func map4(t *testing.T, r *rig, a netip.Addr) netip.Addr {
 
 func TestPrefixTable(t *testing.T) {
 	for _, c := range tableA5 {
-		t.Run("A-5 "+c.prefix, func(t *testing.T) {
+		t.Run(c.prefix, func(t *testing.T) {
 			cfg := routerConfig()
 			cfg.Mapping.PREF64 = netip.MustParsePrefix(c.prefix)
 			r := newRig(t, cfg)
@@ -50,25 +50,25 @@ func TestPrefixTable(t *testing.T) {
 				if cfg.Mapping.PREF64.Bits() == 96 {
 					continue
 				}
-				// the suffix, where there is one, is ignored.
+				// the suffix, where there is one, is ignored.
 				b := a6.As16()
 				for at := cfg.Mapping.PREF64.Bits()/8 + 5; at < 16; at++ {
 					b[at] = 0xa5
 				}
 				if got := map4(t, r, netip.AddrFrom16(b)); got != a4 {
-					t.Errorf("A-4: %v became %v, want %v", netip.AddrFrom16(b), got, a4)
+					t.Errorf("%v became %v, want %v", netip.AddrFrom16(b), got, a4)
 				}
 			}
 		})
 	}
 }
 
-// TestPrefixBits holds the mapping against the table of A-3, as embed and
+// TestPrefixBits holds the mapping against the table of RFC 6052 section 2.2, as embed and
 // extract of the tests have it, bit by bit.
 func TestPrefixBits(t *testing.T) {
 	for _, bits := range []int{32, 40, 48, 56, 64, 96} {
 		cfg := routerConfig()
-		// P-12: whatever the prefix has beyond its length does not count.
+		// whatever the prefix has beyond its length does not count.
 		cfg.Mapping.PREF64 = netip.PrefixFrom(netip.MustParseAddr("2001:db8:1234:5678:ff:ffff:ffff:ffff"), bits)
 		if bits == 96 {
 			cfg.Mapping.PREF64 = netip.PrefixFrom(netip.MustParseAddr("2001:db8:1234:5678:9a:bcde:ffff:ffff"), bits)
@@ -84,13 +84,13 @@ func TestPrefixBits(t *testing.T) {
 			}
 			want := embed(masked, a)
 			if got := map6(t, r, a); got != want {
-				t.Errorf("A-3, /%d: %v became %v, want %v", bits, a, got, want)
+				t.Errorf("/%d: %v became %v, want %v", bits, a, got, want)
 			}
 			if got := map4(t, r, want); got != a {
-				t.Errorf("A-3, /%d: %v became %v, want %v", bits, want, got, a)
+				t.Errorf("/%d: %v became %v, want %v", bits, want, got, a)
 			}
 			if u := want.As16()[8]; bits < 96 && u != 0 {
-				t.Errorf("A-2: octet u is %#x", u)
+				t.Errorf("octet u is %#x", u)
 			}
 		}
 		// An address that differs in the last bit of the prefix is outside.
@@ -120,22 +120,22 @@ func TestPrivateBehindWellKnownPrefix(t *testing.T) {
 		} {
 			o := r.run(t, in, siit.Offload{})
 			if drop {
-				// ERR-1, ERR-2: with an ICMP error or without.
+				// with an ICMP error or without.
 				if o.verdict == siit.Translated || o.reason != siit.WKPPrivate {
-					t.Errorf("A-7: %v: %v", a, o)
+					t.Errorf("%v: %v", a, o)
 				}
 			} else {
 				o.one(t)
 			}
 		}
 	}
-	allow := newRig(t, wkp) // P-11: the default
+	allow := newRig(t, wkp) // the default
 	wkp.DropWKPPrivate = true
 	drop := newRig(t, wkp)
 	nsp := hostConfig()
 	nsp.DropWKPPrivate = true
 	other := newRig(t, nsp)
-	// local-use translation space is not the WKP.
+	// local-use translation space is not the WKP.
 	nsp.Mapping.PREF64 = netip.MustParsePrefix("64:ff9b:1::/96")
 	local := newRig(t, nsp)
 	for _, v4 := range private {
@@ -158,11 +158,11 @@ func TestConfigRefused(t *testing.T) {
 		switch bits {
 		case 32, 40, 48, 56, 64, 96:
 			if cfg.Mapping.CLAT.IPv6 = netip.MustParseAddr("3fff:aaaa::464"); err != nil && bits != 32 {
-				t.Errorf("A-1: /%d: %v", bits, err)
+				t.Errorf("/%d: %v", bits, err)
 			}
 		default:
 			if err == nil {
-				t.Errorf("A-1: a PREF64 of /%d was accepted", bits)
+				t.Errorf("a PREF64 of /%d was accepted", bits)
 			}
 		}
 	}
@@ -176,8 +176,8 @@ func TestConfigRefused(t *testing.T) {
 		"CLAT IPv4-mapped":          func(c *siit.Config) { c.Mapping.CLAT.IPv6 = netip.MustParseAddr("::ffff:192.0.0.1") },
 		"CLAT address in the table": func(c *siit.Config) { c.Mapping.EAM = []siit.EAM{eam("192.0.0.1/32", "2001:db8:cccc::1/128")} },
 		"CLAT inside PREF64":        func(c *siit.Config) { c.Mapping.CLAT.IPv6 = remote6 },
-		"E-1 suffix does not fit":   func(c *siit.Config) { c.Mapping.EAM = []siit.EAM{eam("192.0.2.0/24", "2001:db8:cccc::/121")} },
-		"E-1 host for a network":    func(c *siit.Config) { c.Mapping.EAM = []siit.EAM{eam("192.0.2.0/31", "2001:db8:cccc::1/128")} },
+		"suffix does not fit":       func(c *siit.Config) { c.Mapping.EAM = []siit.EAM{eam("192.0.2.0/24", "2001:db8:cccc::/121")} },
+		"host for a network":        func(c *siit.Config) { c.Mapping.EAM = []siit.EAM{eam("192.0.2.0/31", "2001:db8:cccc::1/128")} },
 		"EAM columns exchanged":     func(c *siit.Config) { c.Mapping.EAM = []siit.EAM{eam("2001:db8:cccc::/124", "192.0.2.0/28")} },
 		"EAM IPv4-mapped": func(c *siit.Config) {
 			c.Mapping.EAM = []siit.EAM{{IPv4: prefix("192.0.2.0/28"), IPv6: netip.PrefixFrom(netip.MustParseAddr("::ffff:192.0.2.0"), 124)}}
@@ -201,7 +201,7 @@ func TestConfigRefused(t *testing.T) {
 			}
 		})
 	}
-	t.Run("E-1 just fits", func(t *testing.T) {
+	t.Run("just fits", func(t *testing.T) {
 		newRig(t, routerConfig(eam("192.0.2.0/24", "2001:db8:cccc::/120"), eam("192.0.3.1/32", "2001:db8:cccc:1::1/128"), eam("20.0.0.0/8", "2001:db9::/104")))
 	})
 }

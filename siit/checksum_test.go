@@ -23,9 +23,9 @@ func sumSettings() []sumSetting {
 	for _, neutral := range []bool{false, true} {
 		for _, proto := range []uint8{protoTCP, protoUDP} {
 			for _, partial := range []bool{false, true} {
-				s := sumSetting{"T4-2 TCP", hostConfig(), proto, partial}
+				s := sumSetting{"TCP", hostConfig(), proto, partial}
 				if proto == protoUDP {
-					s.name = "T4-2 UDP"
+					s.name = "UDP"
 				}
 				if partial {
 					s.name += " partial"
@@ -149,7 +149,7 @@ func everyChecksum(t *testing.T, s sumSetting, to6 bool) {
 		transport[at], transport[at+1] = 0, 0
 		want = ^transportSum(s.proto, outSrc, outDst, transport)
 		if s.proto == protoUDP && want == 0 {
-			want = 0xffff // T4-5, T6-2
+			want = 0xffff
 		}
 		// In TCP 0 and 0xffff are the same number and both are right.
 		if got != want && !(s.proto == protoTCP && sameSum(got, want)) {
@@ -168,7 +168,7 @@ func everyChecksum(t *testing.T, s sumSetting, to6 bool) {
 	}
 }
 
-// TestWrongChecksums is P-4: a wrong checksum stays as wrong as it was.
+// TestWrongChecksums: a wrong checksum stays as wrong as it was.
 func TestWrongChecksums(t *testing.T) {
 	for _, cfg := range []siit.Config{hostConfig(), neutralConfig()} {
 		r := newRig(t, cfg)
@@ -207,17 +207,17 @@ func TestUDPWithoutChecksum(t *testing.T) {
 	refuse.DropUDPZeroChecksum = true
 	compute, drop := newRig(t, hostConfig()), newRig(t, refuse)
 	for _, n := range []int{0, 1, 2, 3, 100, 1232, 1400, 3001} {
-		// T4-3: the harness checks the result, also of several fragments.
+		// the harness checks the result, also of several fragments.
 		if o := compute.run(t, none(ip4{id: 5}, n), siit.Offload{}); o.verdict != siit.Translated {
-			t.Errorf("T4-3: %d bytes: %v", n, o)
+			t.Errorf("%d bytes: %v", n, o)
 		}
 		drop.run(t, none(ip4{id: 5}, n), siit.Offload{}).dropped(t, siit.UDPZeroChecksum)
 	}
-	// T4-4: a first fragment cannot be helped, a later one not be recognised.
+	// a first fragment cannot be helped, a later one not be recognised.
 	compute.run(t, none(ip4{mf: true}, 64), siit.Offload{}).dropped(t, siit.UDPZeroChecksumFragment)
 	compute.run(t, none(ip4{offset: 64}, 64), siit.Offload{}).one(t)
 	t.Run("every payload", func(t *testing.T) {
-		// A computed checksum of 0 goes out as 0xffff (T4-5).
+		// A computed checksum of 0 goes out as 0xffff.
 		ffff := 0
 		in := none(ip4{}, 4)
 		for v := 0; v < 0x10000; v += everyStep() {
@@ -249,7 +249,7 @@ func TestUDPWithoutChecksum(t *testing.T) {
 	})
 }
 
-// TestNeutral is: neutral addresses leave the bytes alone.
+// TestNeutral: neutral addresses leave the bytes alone.
 func TestNeutral(t *testing.T) {
 	r := newRig(t, neutralConfig())
 	src6 := embed(neutralPREF64, remote4)
@@ -293,7 +293,7 @@ func TestNeutralButForSome(t *testing.T) {
 	}
 }
 
-// TestOtherChecksums is T4-7: DCCP and UDP-Lite have the pseudo-header in
+// TestOtherChecksums: DCCP and UDP-Lite have the pseudo-header in
 // their checksums, too. Both are 16 bits at byte 6.
 func TestOtherChecksums(t *testing.T) {
 	const dccp, udpLite = 33, 136

@@ -34,7 +34,7 @@ func TestEAMTable(t *testing.T) {
 		"192.0.2.191": "2001:db8:dddd:0:fc00::", "192.0.2.195": "2001:db8:eeee:9:8000::",
 		"192.0.2.225": "64:ff9b::1", "192.0.2.248": "64:ff9b::c000:2f8",
 	} {
-		t.Run("E-5 "+v4, func(t *testing.T) {
+		t.Run(v4, func(t *testing.T) {
 			a4, a6 := netip.MustParseAddr(v4), netip.MustParseAddr(v6)
 			if got := map6(t, r, a4); got != a6 {
 				t.Errorf("%v became %v, want %v", a4, got, a6)
@@ -44,7 +44,7 @@ func TestEAMTable(t *testing.T) {
 			}
 		})
 	}
-	t.Run("E-3 trailing bits are cut", func(t *testing.T) {
+	t.Run("trailing bits are cut", func(t *testing.T) {
 		for _, v6 := range []string{"2001:db8:dddd:0:6000::1", "2001:db8:dddd:0:63ff:ffff:ffff:ffff"} {
 			if got := map4(t, r, netip.MustParseAddr(v6)); got.String() != "192.0.2.152" {
 				t.Errorf("%s became %v", v6, got)
@@ -64,19 +64,19 @@ func TestEAMLongestPrefix(t *testing.T) {
 		"20.9.9.9": "2001:db8:8:909:900::", "20.1.9.9": "2001:db8:16:0:909::", "20.1.2.9": "2001:db8:8:109::", "20.1.2.3": "2001:db8:32::3",
 	} {
 		if got := map6(t, r, netip.MustParseAddr(v4)); got.String() != v6 {
-			t.Errorf("E-2: %s became %v, want %s", v4, got, v6)
+			t.Errorf("%s became %v, want %s", v4, got, v6)
 		}
 	}
 	for v6, v4 := range map[string]string{
 		"2001:db8:8:909:900::": "20.9.9.9", "2001:db8:8:109::": "20.1.2.9", "2001:db8:16:0:909::": "20.1.9.9", "2001:db8:32::3": "20.1.2.3",
 	} {
 		if got := map4(t, r, netip.MustParseAddr(v6)); got.String() != v4 {
-			t.Errorf("E-2: %s became %v, want %s", v6, got, v4)
+			t.Errorf("%s became %v, want %s", v6, got, v4)
 		}
 	}
 }
 
-// mapEAM is the definition of E-2 and E-3 without any thought for speed.
+// mapEAM is the definition of RFC 7757 section 3.3 without any thought for speed.
 func mapEAM(table []siit.EAM, a netip.Addr) (netip.Addr, bool) {
 	best, from, to := -1, netip.Prefix{}, netip.Prefix{}
 	for _, e := range table {
@@ -139,7 +139,7 @@ func TestEAMManyHosts(t *testing.T) {
 			got = map4(t, r, a)
 		}
 		if got != want {
-			t.Errorf("E-2: %v became %v, want %v", a, got, want)
+			t.Errorf("%v became %v, want %v", a, got, want)
 		}
 	}
 	last := func(p netip.Prefix) netip.Addr {
@@ -180,7 +180,7 @@ func TestEAMWholeSpace(t *testing.T) {
 	}
 }
 
-// TestEAMHost is a CLAT that also serves hosts of a table (E-9, P-10).
+// TestEAMHost is a CLAT that also serves hosts of a table.
 func TestEAMHost(t *testing.T) {
 	cfg := hostConfig()
 	cfg.Mapping.EAM = []siit.EAM{eam("192.0.2.0/28", "2001:db8:cccc::/124")}
@@ -202,7 +202,7 @@ func TestEAMHost(t *testing.T) {
 	r.run(t, ip4{src: stranger, payload: udp(stranger, remote4, data(8))}.bytes(), siit.Offload{}).dropped(t, siit.SourceNotOurs)
 	stranger = netip.MustParseAddr("2001:db8:cccc::10")
 	r.run(t, ip6{dst: stranger, payload: udp(remote6, stranger, data(8))}.bytes(), siit.Offload{}).dropped(t, siit.DestinationNotOurs)
-	// E-4: the quoted addresses, too.
+	// the quoted addresses, too.
 	quote := ip6{src: guest6, dst: remote6, payload: udp(guest6, remote6, data(20))}.bytes()
 	in := ip6{src: native6, dst: guest6, proto: protoICMPv6, payload: icmp6(native6, guest6, 2, 0, 1400, quote)}.bytes()
 	q := mustParseQuote(t, r.run(t, in, siit.Offload{}).one(t))

@@ -110,10 +110,10 @@ func TestEndToEndTCP(t *testing.T) {
 }
 
 func TestEndToEndTCPMappings(t *testing.T) {
-	t.Run("A-10 checksum-neutral", func(t *testing.T) {
+	t.Run("checksum-neutral", func(t *testing.T) {
 		start(t, &world{cfg: neutralConfig()}).transfer(megabytes)
 	})
-	t.Run("A-3 PREF64 of 64 bits", func(t *testing.T) {
+	t.Run("PREF64 of 64 bits", func(t *testing.T) {
 		cfg := hostConfig()
 		cfg.Mapping.PREF64 = netip.MustParsePrefix("2001:db8:122:344::/64")
 		start(t, &world{cfg: cfg}).transfer(megabytes)
@@ -129,7 +129,7 @@ func TestEndToEndTCPLossAndReordering(t *testing.T) {
 }
 
 func TestEndToEndPathMTU(t *testing.T) {
-	t.Run("U-4 router with a smaller MTU", func(t *testing.T) {
+	t.Run("router with a smaller MTU", func(t *testing.T) {
 		w := start(t, &world{cfg: hostConfig(), narrow: 1300})
 		w.transfer(volume())
 		if n := w.count("router: too big"); n == 0 {
@@ -143,7 +143,7 @@ func TestEndToEndPathMTU(t *testing.T) {
 			t.Error("nothing was too big for the router")
 		}
 	})
-	t.Run("S4-14 S6-18 the translator's own", func(t *testing.T) {
+	t.Run("the translator's own", func(t *testing.T) {
 		// Both stacks think that their links take more than they do.
 		cfg := hostConfig()
 		cfg.MTU6, cfg.MTU4 = 1400, 1300

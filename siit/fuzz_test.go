@@ -221,9 +221,9 @@ func oneWay(in []byte, there outcome) bool {
 	switch p.proto {
 	case protoIGMP:
 		return true
-	case protoICMP: // G-6
+	case protoICMP:
 		return len(there.packets) > 1
-	case protoAH, 135, 139, 140: // S6-14
+	case protoAH, 135, 139, 140:
 		return p.isFragment() || len(there.packets) > 1
 	}
 	return false

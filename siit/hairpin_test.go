@@ -8,7 +8,7 @@ import (
 )
 
 // Hairpinning, RFC 7757 section 4: two hosts, A and B, of one table reach each
-// other by their IPv4 addresses. E-6 and E-7.
+// other by their IPv4 addresses.
 
 var (
 	hostA4, hostA6 = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8:aaaa::a")
@@ -56,25 +56,25 @@ func TestHairpinSimple(t *testing.T) {
 	t.Run("6to4", func(t *testing.T) {
 		wantAddresses(t, r.run(t, fromA6(), siit.Offload{}).one(t), hostA4, hostB4)
 	})
-	t.Run("E-6 (1) back again", func(t *testing.T) {
+	t.Run("(1) back again", func(t *testing.T) {
 		wantAddresses(t, r.run(t, fromA4(), siit.Offload{}).one(t), hostA64, hostB6)
 	})
-	t.Run("E-6 (1) from the internet", func(t *testing.T) {
+	t.Run("(1) from the internet", func(t *testing.T) {
 		wantAddresses(t, r.run(t, ip4{src: remote4, dst: hostB4, payload: udp(remote4, hostB4, data(40))}.bytes(), siit.Offload{}).one(t), remote6, hostB6)
 	})
 	// B finds the port closed. Its error reaches the translator as IPv6, goes
 	// out as IPv4, and comes back.
-	t.Run("E-6 (2) (3) ICMP error of the other host", func(t *testing.T) {
+	t.Run("(2) (3) ICMP error of the other host", func(t *testing.T) {
 		quote := ip4{src: hostA4, dst: hostB4, payload: udp(hostA4, hostB4, data(40))}.bytes()
 		in := ip4{src: hostB4, dst: hostA4, proto: protoICMP, payload: icmp4(3, 3, 0, quote)}.bytes()
 		wantAddresses(t, r.run(t, in, siit.Offload{}).one(t), hostB64, hostA6, hostA6, hostB64)
 	})
-	t.Run("E-6 (2) ICMP error of a router on the way", func(t *testing.T) {
+	t.Run("(2) ICMP error of a router on the way", func(t *testing.T) {
 		quote := ip4{src: hostA4, dst: hostB4, payload: udp(hostA4, hostB4, data(40))}.bytes()
 		in := ip4{src: remote4, dst: hostA4, proto: protoICMP, payload: icmp4(11, 0, 0, quote)}.bytes()
 		wantAddresses(t, r.run(t, in, siit.Offload{}).one(t), remote6, hostA6, hostA6, hostB64)
 	})
-	t.Run("E-6 (3) only if it is the same node", func(t *testing.T) {
+	t.Run("(3) only if it is the same node", func(t *testing.T) {
 		// A error whose source is in the table but is not the quoted
 		// destination: rule 3 does not apply, its source has an entry.
 		quote := ip4{src: hostA4, dst: remote4, payload: udp(hostA4, remote4, data(40))}.bytes()

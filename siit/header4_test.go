@@ -13,7 +13,7 @@ import (
 // IPv4 to IPv6: RFC 7915 sections 4 and 4.1, beyond what the vectors pin.
 
 func TestHeader4to6(t *testing.T) {
-	t.Run("G-8 every protocol number", func(t *testing.T) {
+	t.Run("every protocol number", func(t *testing.T) {
 		r := newRig(t, hostConfig())
 		for proto := range 256 {
 			in := ip4{df: true, payload: data(64)}
@@ -39,7 +39,7 @@ func TestHeader4to6(t *testing.T) {
 		}
 	})
 
-	t.Run("S4-2 every TOS", func(t *testing.T) {
+	t.Run("every TOS", func(t *testing.T) {
 		r := newRig(t, hostConfig())
 		for tos := range 256 {
 			in := ip4{tos: uint8(tos), payload: udp(clat4, remote4, data(8))}.bytes()
@@ -49,7 +49,7 @@ func TestHeader4to6(t *testing.T) {
 		}
 	})
 
-	t.Run("S4-5 every TTL", func(t *testing.T) {
+	t.Run("every TTL", func(t *testing.T) {
 		r := newRig(t, hostConfig())
 		for ttl := range 256 {
 			in := udp4(100, true)
@@ -69,7 +69,7 @@ func TestHeader4to6(t *testing.T) {
 		}
 	})
 
-	t.Run("S4-21 header sanity", func(t *testing.T) {
+	t.Run("header sanity", func(t *testing.T) {
 		r := newRig(t, hostConfig())
 		for _, c := range []struct {
 			name    string
@@ -110,12 +110,12 @@ func TestIPv4Options(t *testing.T) {
 		name string
 		in   []byte
 	}{
-		{"S4-8 no-operations", with(1, 1, 1, 1)},
-		{"S4-8 end of list", with(0, 131, 255, 4)},
-		{"S4-8 forty bytes", with(append([]byte{7, 39, 40}, make([]byte, 37)...)...)},
-		{"S4-8 timestamp", with(68, 8, 9, 0, 0, 0, 0, 0)},
-		{"S4-10 SSRR expired", with(append([]byte{1, 137, 7, 8}, address...)...)},
-		{"S4-10 LSRR expired after others", with(append([]byte{148, 4, 0, 0, 1, 131, 7, 8}, address...)...)},
+		{"no-operations", with(1, 1, 1, 1)},
+		{"end of list", with(0, 131, 255, 4)},
+		{"forty bytes", with(append([]byte{7, 39, 40}, make([]byte, 37)...)...)},
+		{"timestamp", with(68, 8, 9, 0, 0, 0, 0, 0)},
+		{"SSRR expired", with(append([]byte{1, 137, 7, 8}, address...)...)},
+		{"LSRR expired after others", with(append([]byte{148, 4, 0, 0, 1, 131, 7, 8}, address...)...)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := r.run(t, c.in, siit.Offload{}).one(t); !bytes.Equal(got, plain) {
@@ -132,7 +132,7 @@ func TestIPv4Options(t *testing.T) {
 		{"after another option", with(append([]byte{148, 4, 0, 0, 1, 131, 7, 4}, address...)...)},
 		{"pointer equals length", with(append([]byte{1, 131, 7, 7}, address...)...)},
 	} {
-		t.Run("S4-9 "+c.name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			e := r.run(t, c.in, siit.Offload{}).reply(t, siit.SourceRoute)
 			if e[20] != 3 || e[21] != 5 {
 				t.Errorf("ICMPv4 %d/%d", e[20], e[21])
@@ -151,7 +151,7 @@ func TestIPv4Options(t *testing.T) {
 }
 
 func TestAddressesRefused4to6(t *testing.T) {
-	t.Run("S4-7 illegal sources", func(t *testing.T) {
+	t.Run("illegal sources", func(t *testing.T) {
 		// In a host's CLAT these are simply not ours; a router must know.
 		host, router := newRig(t, hostConfig()), newRig(t, routerConfig())
 		for _, src := range []string{"0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.255", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"} {
@@ -166,7 +166,7 @@ func TestAddressesRefused4to6(t *testing.T) {
 		}
 	})
 
-	t.Run("S4-7 source of an ICMPv4 error", func(t *testing.T) {
+	t.Run("source of an ICMPv4 error", func(t *testing.T) {
 		router := newRig(t, routerConfig())
 		for _, src := range []string{"0.0.0.0", "127.0.0.1", "240.0.0.1"} {
 			a := netip.MustParseAddr(src)
@@ -177,7 +177,7 @@ func TestAddressesRefused4to6(t *testing.T) {
 		}
 	})
 
-	t.Run("G-7 P-13 V-4 destinations that stay", func(t *testing.T) {
+	t.Run("destinations that stay", func(t *testing.T) {
 		for name, r := range map[string]*rig{"host": newRig(t, hostConfig()), "router": newRig(t, routerConfig())} {
 			for _, dst := range []string{
 				"0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.255", "169.254.0.1", "169.254.255.255", "192.0.0.0", "192.0.0.2", "192.0.0.7",
@@ -202,14 +202,14 @@ func TestAddressesRefused4to6(t *testing.T) {
 		}
 	})
 
-	t.Run("P-13 the CLAT itself", func(t *testing.T) {
+	t.Run("the CLAT itself", func(t *testing.T) {
 		in := ip4{dst: clat4, payload: udp(clat4, clat4, data(8))}.bytes()
 		if o := newRig(t, hostConfig()).run(t, in, siit.Offload{}); o.verdict != siit.Drop {
 			t.Errorf("a packet from the CLAT to itself: %v", o)
 		}
 	})
 
-	t.Run("P-10 sources that are not ours", func(t *testing.T) {
+	t.Run("sources that are not ours", func(t *testing.T) {
 		r := newRig(t, hostConfig())
 		for _, src := range []string{"192.0.0.0", "192.0.0.2", "192.168.1.2", "198.51.100.7", "8.8.8.8"} {
 			a := netip.MustParseAddr(src)
@@ -218,17 +218,17 @@ func TestAddressesRefused4to6(t *testing.T) {
 	})
 }
 
-// TestIdentification4to6 is S4-18 for every identification.
+// TestIdentification4to6 holds for every identification.
 func TestIdentification4to6(t *testing.T) {
 	r := newRig(t, hostConfig())
 	for id := 0; id < 0x10000; id += 251 {
 		in := ip4{id: uint16(id), mf: true, payload: udp(clat4, remote4, data(64))}.bytes()
 		out := r.run(t, in, siit.Offload{}).one(t)
 		if got := binary.BigEndian.Uint32(out[44:]); got != uint32(id) {
-			t.Errorf("S4-18: identification %#x became %#x", id, got)
+			t.Errorf("identification %#x became %#x", id, got)
 		}
 		if out[41] != 0 || out[43]&6 != 0 {
-			t.Errorf("S4-18: reserved bits of the Fragment Header are set: %x", out[40:48])
+			t.Errorf("reserved bits of the Fragment Header are set: %x", out[40:48])
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 // IPv6 to IPv4: RFC 7915 sections 5 and 5.1, beyond what the vectors pin.
 
 func TestHeader6to4(t *testing.T) {
-	t.Run("G-8 every next header", func(t *testing.T) {
+	t.Run("every next header", func(t *testing.T) {
 		r := newRig(t, hostConfig())
 		for proto := range 256 {
 			in := ip6{payload: data(64)}.bytes()
@@ -33,13 +33,13 @@ func TestHeader6to4(t *testing.T) {
 				p := o.one(t)
 				want := parsed{proto: uint8(proto), transport: data(64)}
 				if p[9] != uint8(proto) || !bytes.Equal(withoutChecksum(mustParse(t, p)), withoutChecksum(want)) {
-					t.Errorf("S6-8: next header %d became %d, or its payload was changed", proto, p[9])
+					t.Errorf("next header %d became %d, or its payload was changed", proto, p[9])
 				}
 			}
 		}
 	})
 
-	t.Run("S6-2 every traffic class", func(t *testing.T) {
+	t.Run("every traffic class", func(t *testing.T) {
 		r := newRig(t, hostConfig())
 		for tc := range 256 {
 			in := ip6{tc: uint8(tc), flow: 0xfffff, payload: udp(remote6, clat6, data(8))}.bytes()
@@ -49,7 +49,7 @@ func TestHeader6to4(t *testing.T) {
 		}
 	})
 
-	t.Run("S6-7 every hop limit", func(t *testing.T) {
+	t.Run("every hop limit", func(t *testing.T) {
 		r := newRig(t, hostConfig())
 		for hop := range 256 {
 			in := udp6(100)
@@ -68,7 +68,7 @@ func TestHeader6to4(t *testing.T) {
 		}
 	})
 
-	t.Run("S6-4 S6-6 identification", func(t *testing.T) {
+	t.Run("identification", func(t *testing.T) {
 		r := newRig(t, hostConfig())
 		seen := map[uint16]bool{}
 		for range 1000 {
@@ -83,7 +83,7 @@ func TestHeader6to4(t *testing.T) {
 		}
 	})
 
-	t.Run("S6-5 every size around 1260", func(t *testing.T) {
+	t.Run("every size around 1260", func(t *testing.T) {
 		r := newRig(t, hostConfig())
 		for total := 1270; total < 1300; total++ {
 			p := mustParse(t, r.run(t, udp6(total), siit.Offload{}).one(t))
@@ -98,7 +98,7 @@ func TestHeader6to4(t *testing.T) {
 		}
 	})
 
-	t.Run("S6-20 header sanity", func(t *testing.T) {
+	t.Run("header sanity", func(t *testing.T) {
 		r := newRig(t, hostConfig())
 		for n := range 40 {
 			r.run(t, udp6(100)[:n], siit.Offload{}).dropped(t, siit.Truncated, siit.NotIP, siit.BadIPv6Header)
@@ -138,7 +138,7 @@ func TestExtensionHeaders(t *testing.T) {
 		}
 	}
 	hbh, dst, rt := options(protoHopByHop, 1), options(protoDestOpts, 2), routing(0)
-	t.Run("S6-8 S6-11 any order", func(t *testing.T) {
+	t.Run("any order", func(t *testing.T) {
 		for _, chain := range [][]extension{
 			{hbh}, {dst}, {rt}, {hbh, dst}, {dst, hbh}, {hbh, rt, dst}, {dst, rt, dst}, {rt, hbh}, {dst, dst, dst}, {rt, rt},
 			{options(protoHopByHop, 20)}, {options(protoDestOpts, 100)},
@@ -146,7 +146,7 @@ func TestExtensionHeaders(t *testing.T) {
 			same(t, r.run(t, ip6{ext: chain, payload: payload}.bytes(), siit.Offload{}))
 		}
 	})
-	t.Run("P-14 bounded chain", func(t *testing.T) {
+	t.Run("bounded chain", func(t *testing.T) {
 		for n := range 40 {
 			o := r.run(t, ip6{ext: slices.Repeat([]extension{dst}, n), payload: payload}.bytes(), siit.Offload{})
 			if n <= 8 {
@@ -156,7 +156,7 @@ func TestExtensionHeaders(t *testing.T) {
 			}
 		}
 	})
-	t.Run("P-14 truncated chain", func(t *testing.T) {
+	t.Run("truncated chain", func(t *testing.T) {
 		in := ip6{ext: []extension{hbh, rt, dst, fragment(5, 0, true)}, payload: data(64)}.bytes()
 		for n := 40; n < 40+8+24+16+8; n++ {
 			cut := bytes.Clone(in[:n])
@@ -170,7 +170,7 @@ func TestExtensionHeaders(t *testing.T) {
 			r.run(t, in, siit.Offload{}).dropped(t, siit.BadIPv6Header, siit.Truncated)
 		}
 	})
-	t.Run("S6-12 segments left", func(t *testing.T) {
+	t.Run("segments left", func(t *testing.T) {
 		for _, c := range []struct {
 			before  []extension
 			pointer uint32
@@ -183,11 +183,11 @@ func TestExtensionHeaders(t *testing.T) {
 				}
 			}
 		}
-		// ERR-7: not if the packet is an ICMPv6 error.
+		// not if the packet is an ICMPv6 error.
 		in := ip6{ext: []extension{routing(1)}, proto: protoICMPv6, payload: icmp6(remote6, clat6, 1, 0, 0, sent6(20))}.bytes()
 		r.run(t, in, siit.Offload{}).dropped(t, siit.RoutingHeader)
 	})
-	t.Run("S6-14 extension header after the Fragment Header", func(t *testing.T) {
+	t.Run("extension header after the Fragment Header", func(t *testing.T) {
 		for _, after := range []uint8{protoHopByHop, protoRouting, protoFragment, protoDestOpts, protoAH, 135, 139, 140} {
 			for _, f := range []extension{fragment(7, 0, false), fragment(7, 0, true), fragment(7, 64, true), fragment(7, 64, false)} {
 				in := ip6{ext: []extension{f}, proto: protoESP, payload: make([]byte, 64)}.bytes()
@@ -205,7 +205,7 @@ func TestFragments6to4(t *testing.T) {
 	frag := func(n, offset int, more bool) []byte {
 		return ip6{ext: []extension{fragment(0x98765432, offset, more)}, proto: protoESP, payload: data(n)}.bytes()
 	}
-	t.Run("S6-13 fields", func(t *testing.T) {
+	t.Run("fields", func(t *testing.T) {
 		for _, c := range []struct {
 			n, offset int
 			more      bool
@@ -216,7 +216,7 @@ func TestFragments6to4(t *testing.T) {
 			}
 		}
 	})
-	t.Run("S6-16 atomic", func(t *testing.T) {
+	t.Run("atomic", func(t *testing.T) {
 		for _, n := range []int{8, 9, 1232, 1300, 1440} {
 			p := mustParse(t, r.run(t, frag(n, 0, false), siit.Offload{}).one(t))
 			if p.id != 0x5432 || p.df || p.isFragment() {
@@ -229,7 +229,7 @@ func TestFragments6to4(t *testing.T) {
 			o.dropped(t, siit.FragmentedICMP)
 		}
 	})
-	t.Run("S6-15 checksums", func(t *testing.T) {
+	t.Run("checksums", func(t *testing.T) {
 		whole := udp(remote6, clat6, data(4000))
 		var out [][]byte
 		for at := 0; at < len(whole); at += 1200 {
@@ -249,7 +249,7 @@ func TestFragments6to4(t *testing.T) {
 		r.run(t, frag(65, 0, true), siit.Offload{}).dropped(t, siit.BadFragment)
 		r.run(t, frag(64, 65528, false), siit.Offload{}).dropped(t, siit.BadFragment)
 		r.run(t, frag(64, 65528, true), siit.Offload{}).dropped(t, siit.BadFragment)
-		// UDP without a checksum does not exist (T6-3), nor in a fragment.
+		// UDP without a checksum does not exist, nor in a fragment.
 		b := udp(remote6, clat6, data(64))
 		b[6], b[7] = 0, 0
 		in := ip6{ext: []extension{fragment(9, 0, true)}, payload: b}.bytes()
@@ -261,7 +261,7 @@ var hopByHopOnce = options(protoHopByHop, 1)
 
 func TestSmallMTU4(t *testing.T) {
 	for _, mtu4 := range []int{68, 576, 1000, 1001, 1259, 1260} {
-		t.Run(fmt.Sprintf("S6-17 mtu4=%d", mtu4), func(t *testing.T) {
+		t.Run(fmt.Sprintf("mtu4=%d", mtu4), func(t *testing.T) {
 			cfg := hostConfig()
 			cfg.MTU4 = mtu4
 			r := newRig(t, cfg)
@@ -288,7 +288,7 @@ func TestSmallMTU4(t *testing.T) {
 			}
 		})
 	}
-	t.Run("S6-18 too big", func(t *testing.T) {
+	t.Run("too big", func(t *testing.T) {
 		for _, c := range []struct{ mtu6, mtu4, total, mtu int }{
 			{1500, 1400, 1421, 1420}, {1500, 1400, 1500, 1420}, {1500, 1279, 1500, 1299}, {1500, 1200, 1281, 1280}, {1500, 576, 1400, 1280},
 			{1400, 1480, 1501, 1400}, {9000, 8980, 9001, 9000},
@@ -316,19 +316,19 @@ func TestAddressesRefused6to4(t *testing.T) {
 		r.run(t, error6(clat6, 3, 0, 0, sent6(8)), siit.Offload{}).dropped(t, siit.SourceIllegal)
 		r.run(t, ip6{src: clat6, hop: 1, payload: udp(clat6, clat6, data(8))}.bytes(), siit.Offload{}).dropped(t, siit.SourceIllegal)
 	})
-	t.Run("S6-10 illegal sources", func(t *testing.T) {
+	t.Run("illegal sources", func(t *testing.T) {
 		for _, src := range []string{"::", "::1", "ff02::1", "ff0e::1234"} {
 			host.run(t, from(netip.MustParseAddr(src)), siit.Offload{}).dropped(t, siit.SourceIllegal)
 		}
 	})
-	t.Run("A-12 illegal sources inside PREF64", func(t *testing.T) {
+	t.Run("illegal sources inside PREF64", func(t *testing.T) {
 		// No IPv4 packet may come from there (RFC 1812 5.3.7), translated or not.
 		for _, src := range []string{"0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "192.0.0.1"} {
 			in := from(embed(pref64, netip.MustParseAddr(src)))
 			host.run(t, in, siit.Offload{}).dropped(t, siit.SourceIllegal)
 		}
 	})
-	t.Run("P-10 destinations that are not ours", func(t *testing.T) {
+	t.Run("destinations that are not ours", func(t *testing.T) {
 		for _, dst := range []string{"2001:db8:aaaa::465", "2001:db8:ffff::1", "fe80::1", "ff02::1", "ff02::1:ff00:464"} {
 			a := netip.MustParseAddr(dst)
 			in := ip6{dst: a, payload: udp(remote6, a, data(8))}.bytes()
@@ -341,14 +341,14 @@ func TestAddressesRefused6to4(t *testing.T) {
 			t.Errorf("router: %v", o)
 		}
 	})
-	t.Run("G-7 P-13 destinations inside PREF64", func(t *testing.T) {
+	t.Run("destinations inside PREF64", func(t *testing.T) {
 		for _, dst := range []string{"0.0.0.1", "127.0.0.1", "169.254.1.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"} {
 			a := embed(pref64, netip.MustParseAddr(dst))
 			in := ip6{dst: a, payload: udp(remote6, a, data(8))}.bytes()
 			router.run(t, in, siit.Offload{}).dropped(t, siit.DestinationIllegal)
 		}
 	})
-	t.Run("ERR-2 source outside PREF64", func(t *testing.T) {
+	t.Run("source outside PREF64", func(t *testing.T) {
 		for name, payload := range map[uint8][]byte{protoUDP: udp(native6, clat6, data(8)), protoTCP: tcp(native6, clat6, 2, nil, nil), protoESP: data(40)} {
 			in := ip6{src: native6, proto: name, payload: payload}.bytes()
 			e := host.run(t, in, siit.Offload{}).reply(t, siit.SourceOutsidePREF64)
@@ -356,7 +356,7 @@ func TestAddressesRefused6to4(t *testing.T) {
 				t.Errorf("protocol %d: ICMPv6 %d/%d", name, e[40], e[41])
 			}
 		}
-		for _, typ := range []uint8{128, 129} { // ERR-3: no ICMPv6 message at all
+		for _, typ := range []uint8{128, 129} { // no ICMPv6 message at all
 			in := ip6{src: native6, proto: protoICMPv6, payload: icmp6(native6, clat6, typ, 0, 0, data(8))}.bytes()
 			host.run(t, in, siit.Offload{}).dropped(t, siit.SourceOutsidePREF64)
 		}

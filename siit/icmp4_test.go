@@ -44,16 +44,16 @@ func TestICMPTypes4to6(t *testing.T) {
 			}
 			if !translatable {
 				if o.verdict != siit.Drop {
-					t.Errorf("I4-2: ICMPv4 %d/%d: %v", typ, code, o)
+					t.Errorf("ICMPv4 %d/%d: %v", typ, code, o)
 				}
 				continue
 			}
 			p := mustParse(t, o.one(t))
 			if got := [2]uint8(p.transport[:2]); got != want {
-				t.Errorf("I4-2: ICMPv4 %d/%d became %d/%d, want %d/%d", typ, code, got[0], got[1], want[0], want[1])
+				t.Errorf("ICMPv4 %d/%d became %d/%d, want %d/%d", typ, code, got[0], got[1], want[0], want[1])
 			}
 			if rest := binary.BigEndian.Uint32(p.transport[4:]); want[0] != 2 && want != [2]uint8{4, 1} && rest != 0 {
-				t.Errorf("I4-3: ICMPv4 %d/%d: second word is %#x", typ, code, rest)
+				t.Errorf("ICMPv4 %d/%d: second word is %#x", typ, code, rest)
 			}
 		}
 	}
@@ -92,11 +92,11 @@ func TestICMPMTU4to6(t *testing.T) {
 		{1500, 1480, 1480, 1480, 1500},
 		{1500, 1480, 9000, 1480, 1500},
 		{1500, 1480, 65535, 1480, 1500},
-		{1500, 1480, 1, 1480, 1280},               // I4-5
+		{1500, 1480, 1, 1480, 1280},
 		{1500, 1300, 1400, 1480, 1320},            // mtu4 + 20 is the least
 		{1400, 1480, 1400, 1480, 1400},            // mtu6 is the least
 		{9000, 8980, 2000, 8980, 2020},            //
-		{9000, 8980, 0, 8980, 8186},               // I4-9: 8166 + 20
+		{9000, 8980, 0, 8980, 8186},               // 8166 + 20
 		{9000, 8980, 0, 8166, 4372},               // strictly less
 		{9000, 8980, 0, 8167, 8186},               //
 		{9000, 8980, 0, 4352, 2022},               //
@@ -105,11 +105,11 @@ func TestICMPMTU4to6(t *testing.T) {
 		{9000, 8980, 0, 1492, 1280},               // 1006 is below 1280
 		{1500, 1480, 0, 65535, 1500},              // 32000 + 20, but mtu6
 		{65535, 65515, 0, 65535, 32020},           //
-		{1500, 1480, 0x20<<16 | 1400, 1480, 1420}, // I4-6: byte 5 is a length
+		{1500, 1480, 0x20<<16 | 1400, 1480, 1420}, // byte 5 is a length
 		{1500, 1480, 0xffff0000 | 1400, 1480, 1420},
 		{9000, 8980, 0xffff0000, 4352, 2022},
 	} {
-		name := fmt.Sprintf("I4-4 mtu6=%d mtu4=%d word=%#x quoted=%d", c.mtu6, c.mtu4, c.word, c.quoted)
+		name := fmt.Sprintf("mtu6=%d mtu4=%d word=%#x quoted=%d", c.mtu6, c.mtu4, c.word, c.quoted)
 		t.Run(name, func(t *testing.T) {
 			cfg := hostConfig()
 			cfg.MTU6, cfg.MTU4 = c.mtu6, c.mtu4
@@ -149,18 +149,18 @@ func TestICMPQuote4to6(t *testing.T) {
 			{"first fragment", mk(protoUDP, udp(plat.src, plat.dst, data(72)), fragment(0x4321, 0, true))},
 			{"later fragment", mk(protoUDP, data(80), fragment(0x4321, 1232, false))},
 		} {
-			t.Run("I4-10 "+c.name+name, func(t *testing.T) {
+			t.Run(c.name+name, func(t *testing.T) {
 				received := r.run(t, c.sent, siit.Offload{}).one(t)
 				for _, n := range []int{28, 28 + 8, 28 + 10, 28 + 12, 28 + 20, len(received)} {
 					quote := received[:min(n, len(received))]
 					out := r.run(t, error4(3, 3, 0, quote), siit.Offload{}).one(t)
 					got, want := out[48:], bytes.Clone(c.sent)
-					want[7]-- // I4-11: as received, after one decrement, not two
+					want[7]-- // as received, after one decrement, not two
 					if !bytes.HasPrefix(want, got) {
 						t.Errorf("quote of %d:\n got %x\nwant %x", n, got, want[:min(len(want), len(got)+4)])
 					}
 					if grown := len(received) - 20; len(got) != len(want)-(grown-(len(quote)-20)) && len(out) < 1280 {
-						t.Errorf("I4-16: quote of %d became %d", n, len(got))
+						t.Errorf("quote of %d became %d", n, len(got))
 					}
 				}
 			})
@@ -170,7 +170,7 @@ func TestICMPQuote4to6(t *testing.T) {
 
 func TestICMPQuoteLimits4to6(t *testing.T) {
 	r := newRig(t, hostConfig())
-	t.Run("I4-21 truncated to 1280", func(t *testing.T) {
+	t.Run("truncated to 1280", func(t *testing.T) {
 		for _, n := range []int{1100, 1175, 1176, 1177, 1184, 1185, 1204, 1300, 1400} {
 			out := r.run(t, error4(3, 3, 0, received4(n)), siit.Offload{}).one(t)
 			want := min(1280, 40+8+40+8+n)
@@ -181,11 +181,11 @@ func TestICMPQuoteLimits4to6(t *testing.T) {
 				t.Errorf("quoted source %v", q.src)
 			}
 			if got := int(binary.BigEndian.Uint16(out[48+4:])); got != 8+n {
-				t.Errorf("I4-12: quoted payload length %d, want %d", got, 8+n)
+				t.Errorf("quoted payload length %d, want %d", got, 8+n)
 			}
 		}
 	})
-	t.Run("I4-13 too short a quote", func(t *testing.T) {
+	t.Run("too short a quote", func(t *testing.T) {
 		for n := range 28 {
 			o := r.run(t, error4(3, 3, 0, received4(20)[:n]), siit.Offload{})
 			if n < 20 {
@@ -225,7 +225,7 @@ func TestICMPQuoteLimits4to6(t *testing.T) {
 			}
 		}
 	})
-	t.Run("I4-15 every nested error", func(t *testing.T) {
+	t.Run("every nested error", func(t *testing.T) {
 		for _, typ := range []uint8{3, 4, 5, 11, 12} {
 			inner := ip4{src: remote4, dst: clat4, proto: protoICMP, payload: icmp4(typ, 0, 0, received4(8))}.bytes()
 			if o := r.run(t, error4(3, 3, 0, inner), siit.Offload{}); o.verdict != siit.Drop {

@@ -72,11 +72,11 @@ func TestICMPTypes6to4(t *testing.T) {
 				t.Errorf("ICMPv6 %d/%d became %d/%d, want %d/%d", typ, code, got[0], got[1], want[0], want[1])
 			}
 			if rest := binary.BigEndian.Uint32(p.transport[4:]); typ != 2 && rest != 0 {
-				t.Errorf("I6-3: ICMPv6 %d/%d: second word is %#x", typ, code, rest)
+				t.Errorf("ICMPv6 %d/%d: second word is %#x", typ, code, rest)
 			}
 		}
 	}
-	t.Run("I6-3 4/1 has no pointer in ICMPv4", func(t *testing.T) {
+	t.Run("4/1 has no pointer in ICMPv4", func(t *testing.T) {
 		out := r.run(t, error6(remote6, 4, 1, 40, sent6(20)), siit.Offload{}).one(t)
 		if word := binary.BigEndian.Uint32(out[24:]); out[20] != 3 || out[21] != 2 || word != 0 {
 			t.Errorf("ICMPv4 %d/%d, second word %#x", out[20], out[21], word)
@@ -112,7 +112,7 @@ func TestICMPMTU6to4(t *testing.T) {
 		{1500, 1480, 65536, 1480}, {1500, 1480, 65536 + 1400, 1480}, {1500, 1480, 0xffffffff, 1480},
 		{1500, 1300, 1400, 1300}, {1400, 1480, 1500, 1380}, {9000, 8980, 8999, 8979}, {1500, 1000, 1400, 1000},
 	} {
-		t.Run(fmt.Sprintf("I6-4 mtu6=%d mtu4=%d word=%d", c.mtu6, c.mtu4, c.word), func(t *testing.T) {
+		t.Run(fmt.Sprintf("mtu6=%d mtu4=%d word=%d", c.mtu6, c.mtu4, c.word), func(t *testing.T) {
 			cfg := hostConfig()
 			cfg.MTU6, cfg.MTU4 = c.mtu6, c.mtu4
 			out := translate(t, cfg, error6(remote6, 2, 0, c.word, sent6(20))).one(t)
@@ -121,7 +121,7 @@ func TestICMPMTU6to4(t *testing.T) {
 			}
 		})
 	}
-	t.Run("I6-5 F-3 below 1280", func(t *testing.T) {
+	t.Run("below 1280", func(t *testing.T) {
 		r := newRig(t, hostConfig())
 		for _, mtu := range []uint32{0, 1, 68, 576, 1260, 1279} {
 			for _, from := range []netip.Addr{remote6, native6} {
@@ -131,7 +131,7 @@ func TestICMPMTU6to4(t *testing.T) {
 	})
 }
 
-// TestICMPQuote6to4 is I6-7: what an ICMPv6 error quotes has to look to the
+// TestICMPQuote6to4: what an ICMPv6 error quotes has to look to the
 // host like what it sent.
 func TestICMPQuote6to4(t *testing.T) {
 	mk := func(proto uint8, payload []byte) ip4 {
@@ -154,12 +154,12 @@ func TestICMPQuote6to4(t *testing.T) {
 			{"first fragment", first},
 			{"later fragment", later},
 		} {
-			t.Run("I6-7 "+c.name+name, func(t *testing.T) {
+			t.Run(c.name+name, func(t *testing.T) {
 				c.sent.df = !c.sent.mf && c.sent.offset == 0
 				sent := c.sent.bytes()
 				sent6 := r.run(t, sent, siit.Offload{}).one(t)
 				dst := cfg.Mapping.CLAT.IPv6
-				for hop := range 3 { // I6-7: the hop limit is quoted as it is
+				for hop := range 3 { // the hop limit is quoted as it is
 					sent6[7] = byte(hop)
 					for _, n := range []int{48, 56, 58, 60, 80, len(sent6)} {
 						quote := sent6[:min(n, len(sent6), 1232)]
@@ -169,7 +169,7 @@ func TestICMPQuote6to4(t *testing.T) {
 						want := bytes.Clone(sent)
 						want[8] = byte(hop)
 						if c.sent.df {
-							// P-8: the identification is lost, DF goes by size.
+							// the identification is lost, DF goes by size.
 							want[4], want[5] = 0, 0
 						}
 						if len(want) <= 1260 {
@@ -202,13 +202,13 @@ func TestICMPQuoteRefused6to4(t *testing.T) {
 				{"destination is native", quote(clat6, native6)},
 				{"the wrong way round", quote(remote6, clat6)},
 			} {
-				t.Run(fmt.Sprintf("I6-13 type %d from %v, %s", typ, from, c.name), func(t *testing.T) {
+				t.Run(fmt.Sprintf("type %d from %v, %s", typ, from, c.name), func(t *testing.T) {
 					r.run(t, error6(from, typ, 0, 1400, c.quote), siit.Offload{}).dropped(t, siit.ICMPErrorNotOurs)
 				})
 			}
 		}
 	}
-	t.Run("I6-10 every nested error", func(t *testing.T) {
+	t.Run("every nested error", func(t *testing.T) {
 		for typ := range uint8(138) {
 			if typ >= 128 && typ < 137 {
 				continue
@@ -246,7 +246,7 @@ func TestICMPQuoteRefused6to4(t *testing.T) {
 		q[0] = 0x45
 		r.run(t, error6(remote6, 1, 4, 0, q), siit.Offload{}).dropped(t, siit.ICMPErrorMalformed)
 	})
-	t.Run("I6-7 extension headers in the quote", func(t *testing.T) {
+	t.Run("extension headers in the quote", func(t *testing.T) {
 		q := ip6{src: clat6, dst: remote6, hop: 5, ext: []extension{options(protoDestOpts, 2), fragment(0x4321, 0, true)}, payload: udp(clat6, remote6, data(24))}.bytes()
 		p := mustParseQuote(t, r.run(t, error6(remote6, 1, 4, 0, q), siit.Offload{}).one(t))
 		if p.id != 0x4321 || !p.more || p.proto != protoUDP || len(p.transport) != 32 {
@@ -268,10 +268,10 @@ func TestUnmappableSources(t *testing.T) {
 		for _, typ := range []uint8{1, 2, 3} {
 			o := r.run(t, error6(src, typ, 0, 1400, sent6(40)), siit.Offload{})
 			if p := mustParse(t, o.one(t)); p.src != dummy4 || p.dst != clat4 {
-				t.Errorf("U-2: type %d from %v: %v > %v", typ, src, p.src, p.dst)
+				t.Errorf("type %d from %v: %v > %v", typ, src, p.src, p.dst)
 			}
 		}
-		for _, typ := range []uint8{128, 129} { // U-5
+		for _, typ := range []uint8{128, 129} {
 			in := ip6{src: src, proto: protoICMPv6, payload: icmp6(src, clat6, typ, 0, 7, data(8))}.bytes()
 			r.run(t, in, siit.Offload{}).dropped(t, siit.SourceOutsidePREF64)
 		}
@@ -288,7 +288,7 @@ func TestUnmappableSources(t *testing.T) {
 			t.Errorf("%v > %v", p.src, p.dst)
 		}
 	})
-	t.Run("S6-19 bad checksums are not repaired", func(t *testing.T) {
+	t.Run("bad checksums are not repaired", func(t *testing.T) {
 		for at := 40; at < 60; at++ {
 			in := error6(native6, 2, 0, 1400, sent6(40))
 			in[at] ^= 0x10

@@ -49,19 +49,19 @@ func checkReply(cfg siit.Config, in []byte, off siit.Offload, reply siit.Packet)
 	case p.version != q.version:
 		return fmt.Errorf("IPv%d reply to IPv%d", q.version, p.version)
 	case p.isICMPError():
-		return errors.New("ERR-6, ERR-7: reply to an ICMP error")
+		return errors.New("reply to an ICMP error")
 	case p.offset > 0 && p.version == 4:
-		return errors.New("ERR-6: reply to a fragment that is not the first")
+		return errors.New("reply to a fragment that is not the first")
 	case p.dst.IsMulticast():
-		return errors.New("ERR-6, ERR-7: reply to a multicast packet")
+		return errors.New("reply to a multicast packet")
 	case p.src.IsMulticast() || p.src.IsUnspecified() || p.src.IsLoopback():
-		return errors.New("ERR-6, ERR-7: reply to an invalid source")
+		return errors.New("reply to an invalid source")
 	case q.dst != p.src:
 		return fmt.Errorf("reply goes to %v, not to %v", q.dst, p.src)
 	case q.ttl < 2:
 		return fmt.Errorf("reply with TTL %d", q.ttl)
 	case transportState(q, siit.Offload{}) != sumRight:
-		return errors.New("ERR-12: ICMP checksum of the reply is wrong")
+		return errors.New("ICMP checksum of the reply is wrong")
 	}
 	source, limit, types := cfg.ICMPSource4, 576, []byte{3, 11, 12}
 	if p.version == 6 {
@@ -74,7 +74,7 @@ func checkReply(cfg siit.Config, in []byte, off siit.Offload, reply siit.Packet)
 		}
 	}
 	if source.IsValid() && q.src != source {
-		return fmt.Errorf("ERR-11: reply from %v, want %v", q.src, source)
+		return fmt.Errorf("reply from %v, want %v", q.src, source)
 	}
 	if !bytes.Contains(types, q.transport[:1]) {
 		return fmt.Errorf("reply of ICMP type %d", q.transport[0])
@@ -89,7 +89,7 @@ func checkReply(cfg siit.Config, in []byte, off siit.Offload, reply siit.Packet)
 		copy(quote[10:12], whole[10:12])
 	}
 	if want := whole[:min(len(whole), limit-(q.headerLen+8))]; !bytes.Equal(quote, want) {
-		return fmt.Errorf("ERR-8, ERR-9: reply quotes %d bytes, want %d, or other bytes", len(quote), len(want))
+		return fmt.Errorf("reply quotes %d bytes, want %d, or other bytes", len(quote), len(want))
 	}
 	return nil
 }
@@ -98,7 +98,7 @@ func checkReply(cfg siit.Config, in []byte, off siit.Offload, reply siit.Packet)
 func checkTranslated(cfg siit.Config, in []byte, off siit.Offload, packets []siit.Packet) error {
 	p, err := parse(in, false)
 	if err != nil {
-		return fmt.Errorf("S4-21, S6-20: translated what cannot be read: %w", err)
+		return fmt.Errorf("translated what cannot be read: %w", err)
 	}
 	for i, pkt := range packets {
 		q, err := parse(pkt.Bytes(), false)
@@ -165,10 +165,10 @@ func checkHeader(cfg siit.Config, p, q parsed, pkt siit.Packet) error {
 		return fmt.Errorf("IPv%d became IPv%d", p.version, q.version)
 	}
 	if q.ttl != p.ttl-1 || q.ttl == 0 {
-		return fmt.Errorf("S4-5, S6-7: TTL %d became %d", p.ttl, q.ttl)
+		return fmt.Errorf("TTL %d became %d", p.ttl, q.ttl)
 	}
 	if q.tos != p.tos {
-		return fmt.Errorf("S4-2, S6-2: TOS %#x became %#x", p.tos, q.tos)
+		return fmt.Errorf("TOS %#x became %#x", p.tos, q.tos)
 	}
 	if err := checkAddresses(cfg, p, q); err != nil {
 		return err
@@ -177,37 +177,37 @@ func checkHeader(cfg siit.Config, p, q parsed, pkt siit.Packet) error {
 	if q.version == 6 {
 		switch {
 		case q.flow != 0:
-			return fmt.Errorf("S4-1: flow label %#x", q.flow)
+			return fmt.Errorf("flow label %#x", q.flow)
 		case size > cfg.MTU6:
-			return fmt.Errorf("G-1: %d bytes for an IPv6 MTU of %d", size, cfg.MTU6)
+			return fmt.Errorf("%d bytes for an IPv6 MTU of %d", size, cfg.MTU6)
 		case p.isFragment() && !q.hasFH:
-			return errors.New("S4-17: fragment without Fragment Header")
+			return errors.New("fragment without Fragment Header")
 		case q.hasFH && !q.isFragment() && p.version == 4:
-			return errors.New("S4-13: atomic fragment")
+			return errors.New("atomic fragment")
 		case q.extensions > 1 || q.extensions == 1 && !q.hasFH:
-			return errors.New("G-5: extension headers other than the Fragment Header")
+			return errors.New("extension headers other than the Fragment Header")
 		case p.version == 4 && !p.df && size > cfg.LowestIPv6MTU:
-			return fmt.Errorf("S4-11: DF=0 and %d bytes for a lowest IPv6 MTU of %d", size, cfg.LowestIPv6MTU)
+			return fmt.Errorf("DF=0 and %d bytes for a lowest IPv6 MTU of %d", size, cfg.LowestIPv6MTU)
 		case q.isICMPError() && size > 1280:
-			return fmt.Errorf("P-9: ICMPv6 error of %d bytes", size)
+			return fmt.Errorf("ICMPv6 error of %d bytes", size)
 		case q.isICMPError() && q.isFragment():
-			return errors.New("I4-21: fragmented ICMPv6 error")
+			return errors.New("fragmented ICMPv6 error")
 		}
 		return nil
 	}
 	switch {
 	case q.headerLen != 20:
-		return fmt.Errorf("S6-1: header of %d bytes", q.headerLen)
+		return fmt.Errorf("header of %d bytes", q.headerLen)
 	case size > cfg.MTU4:
-		return fmt.Errorf("G-1: %d bytes for an IPv4 MTU of %d", size, cfg.MTU4)
+		return fmt.Errorf("%d bytes for an IPv4 MTU of %d", size, cfg.MTU4)
 	case p.hasFH && q.df:
-		return errors.New("S6-13: DF=1 in spite of a Fragment Header")
+		return errors.New("DF=1 in spite of a Fragment Header")
 	case p.hasFH && q.id != p.id&0xffff:
-		return fmt.Errorf("S6-13: identification %#x became %#x", p.id, q.id)
+		return fmt.Errorf("identification %#x became %#x", p.id, q.id)
 	case q.isFragment() && q.df:
-		return errors.New("S6-17: fragment with DF=1")
+		return errors.New("fragment with DF=1")
 	case !p.hasFH && !q.isFragment() && q.df != (size > 1260):
-		return fmt.Errorf("S6-5: DF=%v for %d bytes", q.df, size)
+		return fmt.Errorf("DF=%v for %d bytes", q.df, size)
 	}
 	return nil
 }
@@ -227,10 +227,10 @@ func checkAddresses(cfg siit.Config, p, q parsed) error {
 	}
 	if q.version == 6 {
 		if q.src != to6(p.src) || q.dst != to6(p.dst) {
-			return fmt.Errorf("S4-6: %v > %v became %v > %v", p.src, p.dst, q.src, q.dst)
+			return fmt.Errorf("%v > %v became %v > %v", p.src, p.dst, q.src, q.dst)
 		}
 		if m.CLAT.IPv4.IsValid() && p.src != m.CLAT.IPv4 {
-			return fmt.Errorf("P-10: translated a packet from %v", p.src)
+			return fmt.Errorf("translated a packet from %v", p.src)
 		}
 		return nil
 	}
@@ -247,9 +247,9 @@ func checkAddresses(cfg siit.Config, p, q parsed) error {
 	case q.src != to4(p.src) || q.dst != to4(p.dst):
 		return fmt.Errorf("%v > %v became %v > %v", p.src, p.dst, q.src, q.dst)
 	case q.src == dummy4 && !m.PREF64.Contains(p.src) && !p.isICMPError():
-		return fmt.Errorf("U-5: 192.0.0.8 for something that is no ICMP error")
+		return fmt.Errorf("192.0.0.8 for something that is no ICMP error")
 	case m.CLAT.IPv6.IsValid() && p.dst != m.CLAT.IPv6:
-		return fmt.Errorf("P-10: translated a packet to %v", p.dst)
+		return fmt.Errorf("translated a packet to %v", p.dst)
 	}
 	return nil
 }
@@ -262,7 +262,7 @@ func checkContent(p parsed, off siit.Offload, pkt siit.Packet) error {
 		return err
 	}
 	if p.offset != q.offset || p.more != q.more {
-		return fmt.Errorf("S4-18, S6-13: fragment %d,%v became %d,%v", p.offset, p.more, q.offset, q.more)
+		return fmt.Errorf("fragment %d,%v became %d,%v", p.offset, p.more, q.offset, q.more)
 	}
 	want := p.proto
 	switch {
@@ -272,26 +272,26 @@ func checkContent(p parsed, off siit.Offload, pkt siit.Packet) error {
 		want = protoICMP
 	}
 	if q.proto != want {
-		return fmt.Errorf("S4-4, S6-8: protocol %d became %d", p.proto, q.proto)
+		return fmt.Errorf("protocol %d became %d", p.proto, q.proto)
 	}
 	before, after := transportState(p, off), transportState(q, pkt.Offload)
 	zeroUDP := p.proto == protoUDP && before == sumUnknown && !p.isFragment() && len(p.transport) >= 8 &&
 		binary.BigEndian.Uint16(p.transport[6:]) == 0 && int(binary.BigEndian.Uint16(p.transport[4:])) == len(p.transport)
 	switch {
 	case before == sumRight && after != sumRight:
-		return errors.New("T4-1, T6-1: right checksum became wrong")
+		return errors.New("right checksum became wrong")
 	case before == sumWrong && after == sumRight && off.Flags&siit.NeedsCsum == 0:
-		return errors.New("P-4: wrong checksum became right")
+		return errors.New("wrong checksum became right")
 	case zeroUDP && q.version == 6 && after != sumRight:
-		return errors.New("T4-3: computed UDP checksum is wrong")
+		return errors.New("computed UDP checksum is wrong")
 	case q.proto == protoUDP && !p.isFragment() && after != sumUnknown && pkt.Flags&siit.NeedsCsum == 0 && binary.BigEndian.Uint16(q.transport[6:]) == 0:
-		return errors.New("T4-5, T6-2: UDP checksum 0 came out")
+		return errors.New("UDP checksum 0 came out")
 	}
 	if q.isICMPError() {
 		return nil // the quoted packet is another size now
 	}
 	if !bytes.Equal(withoutChecksum(p), withoutChecksum(q)) {
-		return errors.New("G-8: bytes behind the IP header were changed")
+		return errors.New("bytes behind the IP header were changed")
 	}
 	return nil
 }
@@ -311,9 +311,9 @@ func withoutChecksum(p parsed) []byte {
 		blank(6, 2)
 	case protoICMP, protoICMPv6:
 		blank(0, 4)
-	case 33: // DCCP, T4-7
+	case 33: // DCCP
 		blank(6, 2)
-	case 136: // UDP-Lite, T4-7
+	case 136: // UDP-Lite
 		blank(6, 2)
 	}
 	return b

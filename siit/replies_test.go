@@ -9,7 +9,7 @@ import (
 )
 
 // ICMP errors of the translator's own making: RFC 7915 sections 4.4 and 5.4. The
-// harness checks each reply's form (ERR-6 to ERR-12).
+// harness checks each reply's form.
 
 // refusals is a packet for each reason that there is a reply for.
 func refusals() map[string][]byte {
@@ -62,7 +62,7 @@ func TestReplySources(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, r := range []*rig{r, defaults} {
 				if o := r.run(t, in, siit.Offload{}); o.verdict != siit.Reply {
-					t.Errorf("ERR-11: %v", o)
+					t.Errorf("%v", o)
 				}
 			}
 			router.run(t, in, siit.Offload{})
@@ -72,7 +72,7 @@ func TestReplySources(t *testing.T) {
 	dst := embed(pref64, netip.MustParseAddr("203.0.113.5"))
 	in := withTTL(ip6{dst: dst, payload: udp(remote6, dst, data(8))}.bytes(), 1)
 	if p := mustParse(t, router.run(t, in, siit.Offload{}).reply(t, siit.TTLExceeded)); p.src != dst {
-		t.Errorf("ERR-11: from %v, want %v", p.src, dst)
+		t.Errorf("from %v, want %v", p.src, dst)
 	}
 }
 
@@ -83,27 +83,27 @@ func TestRepliesAreNotSent(t *testing.T) {
 		name string
 		in   []byte
 	}{
-		{"ERR-6 TTL, ICMP errors", withTTL(error4(3, 3, 0, received4(20)), 1)},
-		{"ERR-6 TTL, redirect", withTTL(error4(5, 0, 0, received4(20)), 1)},
-		{"ERR-6 TTL, source quench", withTTL(error4(4, 0, 0, received4(20)), 1)},
-		{"ERR-6 TTL, parameter problem", withTTL(error4(12, 0, 0, received4(20)), 1)},
-		{"ERR-6 TTL, later fragment", ip4{ttl: 1, offset: 8, payload: data(64)}.bytes()},
-		{"ERR-6 size, later fragment", ip4{df: true, offset: 8, payload: data(1460)}.bytes()},
-		{"ERR-6 source route, later fragment", ip4{offset: 8, options: []byte{1, 131, 7, 4, 1, 2, 3, 4}, payload: data(64)}.bytes()},
-		{"ERR-6 source route, ICMP error", ip4{proto: protoICMP, options: []byte{1, 131, 7, 4, 1, 2, 3, 4}, payload: icmp4(3, 3, 0, received4(20))}.bytes()},
-		{"ERR-6 TTL, multicast", withTTL(ip4{dst: group4, payload: udp(clat4, group4, data(8))}.bytes(), 1)},
-		{"ERR-6 TTL, broadcast", withTTL(ip4{dst: netip.MustParseAddr("255.255.255.255"), payload: data(8)}.bytes(), 1)},
-		{"ERR-6 TTL, bad checksum", func() []byte { b := withTTL(udp4(100, true), 1); b[11]++; return b }()},
-		{"ERR-6 TTL, not ours", withTTL(ip4{src: netip.MustParseAddr("203.0.113.9"), payload: data(64)}.bytes(), 1)},
-		{"ERR-7 hop limit, ICMPv6 error", withTTL(error6(remote6, 1, 4, 0, sent6(20)), 1)},
-		{"ERR-7 hop limit, ICMPv6 error of unknown type", withTTL(error6(remote6, 100, 0, 0, sent6(20)), 1)},
-		{"ERR-7 hop limit, redirect", withTTL(error6(remote6, 137, 0, 0, sent6(20)), 1)},
-		{"ERR-7 hop limit, error behind extension headers", ip6{hop: 1, ext: []extension{options(protoDestOpts, 1)}, proto: protoICMPv6, payload: icmp6(remote6, clat6, 3, 0, 0, sent6(20))}.bytes()},
-		{"ERR-7 hop limit, error in a first fragment", ip6{hop: 1, ext: []extension{fragment(3, 0, true)}, proto: protoICMPv6, payload: icmp6(remote6, clat6, 3, 0, 0, sent6(24))}.bytes()},
-		{"ERR-7 hop limit, multicast", ip6{hop: 1, dst: group6, payload: udp(remote6, group6, data(8))}.bytes()},
-		{"ERR-7 hop limit, unspecified source", ip6{hop: 1, src: netip.IPv6Unspecified(), payload: data(64)}.bytes()},
-		{"ERR-7 hop limit, multicast source", ip6{hop: 1, src: group6, payload: data(64)}.bytes()},
-		{"P-10 hop limit, not ours", ip6{hop: 1, dst: native6, payload: udp(remote6, native6, data(8))}.bytes()},
+		{"TTL, ICMP errors", withTTL(error4(3, 3, 0, received4(20)), 1)},
+		{"TTL, redirect", withTTL(error4(5, 0, 0, received4(20)), 1)},
+		{"TTL, source quench", withTTL(error4(4, 0, 0, received4(20)), 1)},
+		{"TTL, parameter problem", withTTL(error4(12, 0, 0, received4(20)), 1)},
+		{"TTL, later fragment", ip4{ttl: 1, offset: 8, payload: data(64)}.bytes()},
+		{"size, later fragment", ip4{df: true, offset: 8, payload: data(1460)}.bytes()},
+		{"source route, later fragment", ip4{offset: 8, options: []byte{1, 131, 7, 4, 1, 2, 3, 4}, payload: data(64)}.bytes()},
+		{"source route, ICMP error", ip4{proto: protoICMP, options: []byte{1, 131, 7, 4, 1, 2, 3, 4}, payload: icmp4(3, 3, 0, received4(20))}.bytes()},
+		{"TTL, multicast", withTTL(ip4{dst: group4, payload: udp(clat4, group4, data(8))}.bytes(), 1)},
+		{"TTL, broadcast", withTTL(ip4{dst: netip.MustParseAddr("255.255.255.255"), payload: data(8)}.bytes(), 1)},
+		{"TTL, bad checksum", func() []byte { b := withTTL(udp4(100, true), 1); b[11]++; return b }()},
+		{"TTL, not ours", withTTL(ip4{src: netip.MustParseAddr("203.0.113.9"), payload: data(64)}.bytes(), 1)},
+		{"hop limit, ICMPv6 error", withTTL(error6(remote6, 1, 4, 0, sent6(20)), 1)},
+		{"hop limit, ICMPv6 error of unknown type", withTTL(error6(remote6, 100, 0, 0, sent6(20)), 1)},
+		{"hop limit, redirect", withTTL(error6(remote6, 137, 0, 0, sent6(20)), 1)},
+		{"hop limit, error behind extension headers", ip6{hop: 1, ext: []extension{options(protoDestOpts, 1)}, proto: protoICMPv6, payload: icmp6(remote6, clat6, 3, 0, 0, sent6(20))}.bytes()},
+		{"hop limit, error in a first fragment", ip6{hop: 1, ext: []extension{fragment(3, 0, true)}, proto: protoICMPv6, payload: icmp6(remote6, clat6, 3, 0, 0, sent6(24))}.bytes()},
+		{"hop limit, multicast", ip6{hop: 1, dst: group6, payload: udp(remote6, group6, data(8))}.bytes()},
+		{"hop limit, unspecified source", ip6{hop: 1, src: netip.IPv6Unspecified(), payload: data(64)}.bytes()},
+		{"hop limit, multicast source", ip6{hop: 1, src: group6, payload: data(64)}.bytes()},
+		{"hop limit, not ours", ip6{hop: 1, dst: native6, payload: udp(remote6, native6, data(8))}.bytes()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if o := r.run(t, c.in, siit.Offload{}); o.verdict != siit.Drop {
@@ -125,7 +125,7 @@ func TestRouterRepliesAreNotSent(t *testing.T) {
 			"routing header":         ip6{src: a, dst: remote6, ext: []extension{routing(1)}, payload: udp(a, remote6, data(8))}.bytes(),
 			"too big":                ip6{src: a, dst: remote6, payload: udp(a, remote6, data(2000))}.bytes(),
 		} {
-			t.Run("ERR-7 "+name+" from "+src, func(t *testing.T) {
+			t.Run(name+" from "+src, func(t *testing.T) {
 				if o := r.run(t, in, siit.Offload{}); o.verdict != siit.Drop {
 					t.Errorf("%v", o)
 				}
@@ -134,7 +134,7 @@ func TestRouterRepliesAreNotSent(t *testing.T) {
 	}
 }
 
-// TestTraceroute is ERR-3: queries are answered where errors are not.
+// TestTraceroute: queries are answered where errors are not.
 func TestTraceroute(t *testing.T) {
 	r := newRig(t, hostConfig())
 	echo4 := withTTL(ip4{proto: protoICMP, payload: icmp4(8, 0, 0x00070001, data(32))}.bytes(), 1)
@@ -147,7 +147,7 @@ func TestTraceroute(t *testing.T) {
 	if got := binary.BigEndian.Uint16(e[28+4:]); got != 0 {
 		t.Errorf("quoted identification %#x", got)
 	}
-	// ERR-10
+
 	if e[1] != 0xc0 && e[1] != 0xe0 && e[1] != 0 {
 		t.Errorf("TOS of the reply %#x", e[1])
 	}

@@ -11,7 +11,7 @@ import (
 	"tnat64d/siit"
 )
 
-// ICMP extensions (RFC 4884): I4-17 to I4-20, I6-11, U-6 to U-11.
+// ICMP extensions (RFC 4884).
 
 // object is an ICMP extension object.
 func object(class, ctype uint8, body []byte) []byte {
@@ -79,7 +79,7 @@ func TestExtensions4to6(t *testing.T) {
 	structure := extensionStructure(mpls)
 	for _, typ := range []uint8{3, 11} {
 		for _, payload := range []int{8, 60, 79, 80, 99, 100, 101, 108, 109, 200, 400, 520} {
-			t.Run(fmt.Sprintf("I4-17 type %d payload %d", typ, payload), func(t *testing.T) {
+			t.Run(fmt.Sprintf("type %d payload %d", typ, payload), func(t *testing.T) {
 				body, length := extended(received4(payload), 4, structure)
 				out := r.run(t, error4(typ, 0, uint32(length)<<16, body), siit.Offload{}).one(t)
 				quote, got, err := splitExtension(out[40:], 6)
@@ -87,7 +87,7 @@ func TestExtensions4to6(t *testing.T) {
 					t.Fatal(err)
 				}
 				if !bytes.Equal(got, structure) {
-					t.Errorf("I4-19: extension %x, want %x", got, structure)
+					t.Errorf("extension %x, want %x", got, structure)
 				}
 				// Padding that came in may be passed on or not.
 				least := max(128, (48+payload+7)&^7)
@@ -100,7 +100,7 @@ func TestExtensions4to6(t *testing.T) {
 			})
 		}
 	}
-	t.Run("I4-20 cut off", func(t *testing.T) {
+	t.Run("cut off", func(t *testing.T) {
 		body, length := extended(received4(20), 4, structure)
 		for _, c := range []struct{ typ, code uint8 }{{3, 4}, {3, 2}, {12, 0}} {
 			word := uint32(length) << 16
@@ -116,7 +116,7 @@ func TestExtensions4to6(t *testing.T) {
 			}
 		}
 	})
-	t.Run("I4-18 too long", func(t *testing.T) {
+	t.Run("too long", func(t *testing.T) {
 		for _, objects := range []int{10, 40, 60, 100, 150} {
 			for _, payload := range []int{20, 400, 700, 960} {
 				long := extensionStructure(bytes.Repeat(mpls, objects))
@@ -187,7 +187,7 @@ func TestExtensions6to4(t *testing.T) {
 	structure := extensionStructure(mpls)
 	for _, typ := range []uint8{1, 3} {
 		for _, payload := range []int{8, 60, 80, 99, 100, 101, 120, 200, 400, 900, 1000} {
-			t.Run(fmt.Sprintf("I6-11 type %d payload %d", typ, payload), func(t *testing.T) {
+			t.Run(fmt.Sprintf("type %d payload %d", typ, payload), func(t *testing.T) {
 				body, length := extended(sent6(payload), 8, structure)
 				out := r.run(t, error6(remote6, typ, 0, uint32(length)<<24, body), siit.Offload{}).one(t)
 				quote, got, err := splitExtension(out[20:], 4)
@@ -209,10 +209,10 @@ func TestNodeID(t *testing.T) {
 	cfg := hostConfig()
 	cfg.NodeID = true
 	r := newRig(t, cfg)
-	node := object(5, 4, append([]byte{0, 2, 0, 0}, native6.AsSlice()...)) // U-7
+	node := object(5, 4, append([]byte{0, 2, 0, 0}, native6.AsSlice()...))
 	for _, payload := range []int{8, 60, 100, 300, 480, 500, 504, 508, 520, 532, 600, 1100} {
 		for _, before := range [][]byte{nil, mpls, bytes.Repeat(mpls, 20)} {
-			t.Run(fmt.Sprintf("U-6 payload %d objects %d", payload, len(before)/8), func(t *testing.T) {
+			t.Run(fmt.Sprintf("payload %d objects %d", payload, len(before)/8), func(t *testing.T) {
 				body, word := sent6(payload), uint32(0)
 				if before != nil {
 					padded, length := extended(body, 8, extensionStructure(before))
@@ -223,10 +223,10 @@ func TestNodeID(t *testing.T) {
 				}
 				out := r.run(t, error6(native6, 3, 0, word, body), siit.Offload{}).one(t)
 				if len(out) > 576 {
-					t.Errorf("U-11: %d bytes", len(out))
+					t.Errorf("%d bytes", len(out))
 				}
 				if p := mustParse(t, out); p.src != dummy4 {
-					t.Errorf("U-2: from %v", p.src)
+					t.Errorf("from %v", p.src)
 				}
 				quote, structure, err := splitExtension(out[20:], 4)
 				if err != nil {
@@ -234,10 +234,10 @@ func TestNodeID(t *testing.T) {
 				}
 				want := extensionStructure(before, node)
 				if !bytes.Equal(structure, want) {
-					t.Errorf("U-10: extension\n got %x\nwant %x", structure, want)
+					t.Errorf("extension\n got %x\nwant %x", structure, want)
 				}
 				if n := 28 + payload; len(quote) >= n && len(bytes.Trim(quote[n:], "\x00")) > 0 {
-					t.Errorf("U-9: not padded with zeros: %x", quote[n:])
+					t.Errorf("not padded with zeros: %x", quote[n:])
 				}
 				if q := mustParseQuote(t, out); q.src != clat4 || q.dst != remote4 {
 					t.Errorf("quoted %v > %v", q.src, q.dst)
@@ -245,7 +245,7 @@ func TestNodeID(t *testing.T) {
 			})
 		}
 	}
-	t.Run("U-3 not for sources that can be mapped", func(t *testing.T) {
+	t.Run("not for sources that can be mapped", func(t *testing.T) {
 		out := r.run(t, error6(remote6, 3, 0, 0, sent6(40)), siit.Offload{}).one(t)
 		plain := translate(t, hostConfig(), error6(remote6, 3, 0, 0, sent6(40))).one(t)
 		if !bytes.Equal(out[20:], plain[20:]) {
@@ -255,11 +255,11 @@ func TestNodeID(t *testing.T) {
 	t.Run("unreachables", func(t *testing.T) {
 		out := r.run(t, error6(native6, 1, 0, 0, sent6(40)), siit.Offload{}).one(t)
 		if !bytes.HasSuffix(out, node) {
-			t.Errorf("U-6: no node identification: %x", out)
+			t.Errorf("no node identification: %x", out)
 		}
 	})
 	t.Run("Packet Too Big keeps its MTU", func(t *testing.T) {
-		// U-6 leaves open whether 2/0 is extended.
+		// The draft leaves open whether 2/0 is extended.
 		out := r.run(t, error6(native6, 2, 0, 1400, sent6(40)), siit.Offload{}).one(t)
 		if mtu := binary.BigEndian.Uint16(out[26:]); mtu != 1380 {
 			t.Errorf("MTU %d", mtu)

@@ -164,7 +164,7 @@ func reassembleOne(packets []siit.Packet) ([]byte, error) {
 		last = p
 		pieces = append(pieces, moveFragment(pkt.Bytes(), p, p.offset-first.offset, i < len(packets)-1))
 		if i < len(packets)-1 && !p.more {
-			return nil, fmt.Errorf("S4-19: piece %d of %d has M=0", i, len(packets))
+			return nil, fmt.Errorf("piece %d of %d has M=0", i, len(packets))
 		}
 	}
 	whole, err := reassemble(pieces)
@@ -172,7 +172,7 @@ func reassembleOne(packets []siit.Packet) ([]byte, error) {
 		return nil, err
 	}
 	if len(whole) != 1 {
-		return nil, fmt.Errorf("S4-20: %d datagrams came out of one", len(whole))
+		return nil, fmt.Errorf("%d datagrams came out of one", len(whole))
 	}
 	if first.offset == 0 && !last.more {
 		return whole[0], nil

@@ -20,21 +20,21 @@ func want6(t *testing.T, lowest int, in []byte, o outcome) {
 	payload := len(in) - 20
 	if 40+payload <= lowest {
 		if len(o.packets) != 1 || len(o.packets[0].Bytes()) != 40+payload {
-			t.Errorf("S4-13: %d bytes became %d packets, the first of %d", len(in), len(o.packets), len(o.packets[0].Bytes()))
+			t.Errorf("%d bytes became %d packets, the first of %d", len(in), len(o.packets), len(o.packets[0].Bytes()))
 		}
 		return
 	}
 	each := (lowest - 48) &^ 7
 	if n := (payload + each - 1) / each; len(o.packets) != n {
-		t.Errorf("S4-11: %d bytes became %d packets, want %d", len(in), len(o.packets), n)
+		t.Errorf("%d bytes became %d packets, want %d", len(in), len(o.packets), n)
 	}
 	for i, pkt := range o.packets {
 		p := mustParse(t, pkt.Bytes())
 		if want := min(each, payload-i*each); len(p.transport) != want || p.offset != i*each || p.more != (i < len(o.packets)-1) {
-			t.Errorf("S4-11: piece %d has %d bytes at %d, more %v; want %d", i, len(p.transport), p.offset, p.more, want)
+			t.Errorf("piece %d has %d bytes at %d, more %v; want %d", i, len(p.transport), p.offset, p.more, want)
 		}
 		if p.id != 0x4242 {
-			t.Errorf("S4-20: piece %d has identification %#x", i, p.id)
+			t.Errorf("piece %d has identification %#x", i, p.id)
 		}
 	}
 }
@@ -63,7 +63,7 @@ func TestLowestIPv6MTUAboveMTU6(t *testing.T) {
 	if _, err := siit.New(cfg); err != nil {
 		return // refusing the configuration is as good
 	}
-	// G-1: what the next hop takes comes first; the harness checks sizes.
+	// what the next hop takes comes first; the harness checks sizes.
 	for _, total := range []int{1280, 1281, 1480, 3000} {
 		if o := translate(t, cfg, udp4(total, false)); o.verdict != siit.Translated {
 			t.Errorf("%d bytes: %v", total, o)
@@ -81,13 +81,13 @@ func TestDontFragment4to6(t *testing.T) {
 			o := r.run(t, in, siit.Offload{})
 			if total+20 <= mtu6 {
 				if got := len(o.one(t)); got != total+20 {
-					t.Errorf("S4-16: %d bytes became %d", total, got)
+					t.Errorf("%d bytes became %d", total, got)
 				}
 				continue
 			}
 			e := o.reply(t, siit.TooBig)
 			if e[20] != 3 || e[21] != 4 || int(binary.BigEndian.Uint16(e[26:])) != mtu6-20 || e[24] != 0 || e[25] != 0 {
-				t.Errorf("S4-14: MTU %d, %d bytes: ICMPv4 %d/%d, second word %x", mtu6, total, e[20], e[21], e[24:28])
+				t.Errorf("MTU %d, %d bytes: ICMPv4 %d/%d, second word %x", mtu6, total, e[20], e[21], e[24:28])
 			}
 		}
 	}
@@ -98,12 +98,12 @@ func TestFragments4to6(t *testing.T) {
 	frag := func(payload int, df, mf bool, offset int) []byte {
 		return ip4{id: 0x4242, df: df, mf: mf, offset: offset, payload: data(payload), proto: protoESP}.bytes()
 	}
-	t.Run("S4-15 DF=1 fragment", func(t *testing.T) {
+	t.Run("DF=1 fragment", func(t *testing.T) {
 		if got := len(r.run(t, frag(1448, true, true, 0), siit.Offload{}).one(t)); got != 1496 {
 			t.Errorf("%d bytes", got)
 		}
 		e := r.run(t, frag(1456, true, true, 0), siit.Offload{}).reply(t, siit.TooBig)
-		// 1480 is what S4-14 says, 1472 what helps (F-4).
+		// 1480 is what RFC 7915 section 4 says, 1472 what helps.
 		if mtu := binary.BigEndian.Uint16(e[26:]); e[20] != 3 || e[21] != 4 || mtu != 1480 && mtu != 1472 {
 			t.Errorf("ICMPv4 %d/%d, MTU %d", e[20], e[21], mtu)
 		}
@@ -112,7 +112,7 @@ func TestFragments4to6(t *testing.T) {
 		}
 		r.run(t, frag(1453, true, false, 1448), siit.Offload{}).dropped(t, siit.TooBig)
 	})
-	t.Run("S4-19 split again", func(t *testing.T) {
+	t.Run("split again", func(t *testing.T) {
 		for _, c := range []struct {
 			payload, offset int
 			more            bool
@@ -139,7 +139,7 @@ func TestFragments4to6(t *testing.T) {
 		r.run(t, frag(64, false, true, 65528), siit.Offload{}).dropped(t, siit.BadFragment)
 		r.run(t, frag(64, false, false, 65528), siit.Offload{}).dropped(t, siit.BadFragment)
 	})
-	t.Run("T4-6 only the first fragment has a checksum", func(t *testing.T) {
+	t.Run("only the first fragment has a checksum", func(t *testing.T) {
 		whole := udp(clat4, remote4, data(3000))
 		var out [][]byte
 		for at := 0; at < len(whole); at += 1200 {
@@ -170,7 +170,7 @@ func TestFragments4to6(t *testing.T) {
 }
 
 func TestICMPOversize4to6(t *testing.T) {
-	// P-7: an echo is whole, so it can be translated and then fragmented.
+	// an echo is whole, so it can be translated and then fragmented.
 	r := newRig(t, hostConfig())
 	for _, size := range []int{1400, 4000} {
 		in := ip4{id: 0x4242, proto: protoICMP, payload: icmp4(8, 0, 0x12340001, data(size))}.bytes()

@@ -108,7 +108,7 @@ func TestSegmentsFirstOrLast(t *testing.T) {
 	}
 }
 
-// TestSegmentsWithoutChecksum is T4-3 for a super-packet: each segment gets a
+// TestSegmentsWithoutChecksum holds for a super-packet: each segment gets a
 // checksum of its own.
 func TestSegmentsWithoutChecksum(t *testing.T) {
 	cfg := hostConfig()
@@ -128,7 +128,7 @@ func TestSegmentsWithoutChecksum(t *testing.T) {
 func TestSuperPacketTooBig(t *testing.T) {
 	cfg := hostConfig()
 	r := newRig(t, cfg)
-	t.Run("S4-14", func(t *testing.T) {
+	t.Run("too big for IPv6", func(t *testing.T) {
 		for _, c := range []struct {
 			size int
 			fits bool
@@ -146,7 +146,7 @@ func TestSuperPacketTooBig(t *testing.T) {
 			}
 		}
 	})
-	t.Run("S6-5 DF by the size of a segment", func(t *testing.T) {
+	t.Run("DF by the size of a segment", func(t *testing.T) {
 		for _, c := range []struct {
 			size int
 			df   bool
@@ -158,7 +158,7 @@ func TestSuperPacketTooBig(t *testing.T) {
 			}
 		}
 	})
-	t.Run("S6-18", func(t *testing.T) {
+	t.Run("too big for IPv4", func(t *testing.T) {
 		small := hostConfig()
 		small.MTU4 = 1400
 		s := super{proto: protoTCP, size: 1440, payload: 20000, partial: true, mapping: cfg.Mapping}
@@ -168,7 +168,7 @@ func TestSuperPacketTooBig(t *testing.T) {
 			t.Errorf("%x", e[:48])
 		}
 	})
-	t.Run("S4-11 each segment in fragments", func(t *testing.T) {
+	t.Run("each segment in fragments", func(t *testing.T) {
 		for _, proto := range []uint8{protoTCP, protoUDP} {
 			for _, partial := range []bool{true, false} {
 				s := super{to6: true, proto: proto, size: 1440, payload: 62000, partial: partial, mapping: cfg.Mapping}

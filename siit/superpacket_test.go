@@ -196,7 +196,7 @@ func TestSuperPacketHeaders(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	})
-	t.Run("S6-4 identification of each segment", func(t *testing.T) {
+	t.Run("identification of each segment", func(t *testing.T) {
 		// The kernel counts up from the super-packet's: the next packet must
 		// not get one of those when DF=0.
 		s := base(false)

@@ -173,7 +173,7 @@ func TestVectors(t *testing.T) {
 }
 
 // checkComplete is step 4 of section 23.2: checksums and lengths without any
-// mask. What came in with a wrong checksum keeps it (P-4).
+// mask. What came in with a wrong checksum keeps it.
 func checkComplete(t *testing.T, v vector, in []byte, p siit.Packet) {
 	t.Helper()
 	q := mustParse(t, p.Bytes())
