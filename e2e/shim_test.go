@@ -403,6 +403,44 @@ func TestShimEnd(t *testing.T) {
 	})
 }
 
+// TestShimLeavesNoProcess runs commands, one of which is killed, and waits for
+// the supervisors to go.
+func TestShimLeavesNoProcess(t *testing.T) {
+	t.Parallel()
+	w := newShimWorld(t, lab.Options{})
+	for range 20 {
+		w.run(t, calls(t), "epoll", server)
+	}
+	cmd := w.shim(t.Context(), "sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(500 * time.Millisecond)
+	cmd.Process.Kill()
+	cmd.Wait()
+	var own unix.Stat_t
+	if err := w.Laptop.Do(func() error { return unix.Stat("/proc/thread-self/ns/net", &own) }); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, shimTimeout, func() error {
+		lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		if err != nil {
+			return err
+		}
+		for _, path := range lines {
+			b, err := os.ReadFile(path)
+			if err != nil || !strings.Contains(string(b), "tnat64-shim") && !strings.Contains(string(b), "sleep\x001000") {
+				continue
+			}
+			var st unix.Stat_t
+			if unix.Stat(filepath.Join(filepath.Dir(path), "ns/net"), &st) == nil && st.Ino == own.Ino {
+				return fmt.Errorf("%s still runs: %q", path, b)
+			}
+		}
+		return nil
+	})
+}
+
 // TestShimPrefix looks at where the prefix comes from.
 func TestShimPrefix(t *testing.T) {
 	t.Parallel()

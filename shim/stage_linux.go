@@ -3,6 +3,7 @@ package shim
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"syscall"
 
@@ -15,6 +16,15 @@ const stageName = "tnat64-shim"
 // channelAt is the least number of the channel's descriptor in a process of
 // ours: below are those that the program inherits.
 const channelAt = 200
+
+// In our processes nothing but main runs on the main thread: a thread that must
+// end with its goroutine, as it has a filter or a descriptor table of its own,
+// cannot be that one, which Go keeps.
+func init() {
+	if len(os.Args) == 3 && os.Args[0] == stageName {
+		runtime.LockOSThread()
+	}
+}
 
 // Stage runs a process of this package, and does not return, if the executable
 // was started as one. Call it first in main, and in TestMain.
