@@ -142,12 +142,14 @@ func calls(t *testing.T) string {
 // onServer runs a program of the server until the test ends.
 func (w *shimWorld) onServer(t *testing.T, args ...string) {
 	t.Helper()
-	cmd := w.Server.Command(t.Context(), args[0], args[1:]...)
+	cmd := w.Server.Command(context.Background(), args[0], args[1:]...)
+	// A process group of its own: "git daemon" runs the server as its child.
+	cmd.SysProcAttr.Setpgid = true
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill()
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		cmd.Wait()
 	})
 }
