@@ -64,18 +64,18 @@ vulncheck:
 # The race detector needs cgo. The lab's end-to-end tests run without it, as
 # they test other processes.
 test-race:
-	CGO_ENABLED=1 $(GO) test -race -short ./shim ./siit ./tun/... ./pref64 ./clat ./datapath/engine ./internal/bus ./internal/config ./internal/control ./internal/journal ./internal/resolvconf ./internal/resume ./internal/say
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 60m ./shim ./siit ./tun/... ./pref64 ./clat ./datapath/engine ./internal/bus ./internal/config ./internal/control ./internal/journal ./internal/resolvconf ./internal/resume ./internal/say
 
 # As an ordinary user privileged tests skip with a reason and the rest passes.
 test-unprivileged:
-	$(GO) test -short -exec $(CURDIR)/packaging/as-nobody.sh ./...
+	$(GO) test -short -timeout 60m -exec $(CURDIR)/packaging/as-nobody.sh ./...
 
 test-all:
-	TNAT64_REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -timeout 20m ./...
+	TNAT64_REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -timeout 60m ./...
 
 ## test-hostile  the tests that attack the daemon: local user, neighbour, exhaustion (root)
 test-hostile: test-packages
-	TNAT64_REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -timeout 15m -run '^TestHostile' ./...
+	TNAT64_REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -timeout 60m -run '^TestHostile' ./...
 
 ## test-kernel  the privileged and end-to-end tests on Debian 12's kernel, in qemu
 test-kernel:
