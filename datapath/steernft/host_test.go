@@ -21,7 +21,7 @@ import (
 // patience is how long a test waits for a packet that should come, brief for
 // one that should not.
 const (
-	patience = 10 * time.Second
+	patience = 60 * time.Second
 	brief    = 200 * time.Millisecond
 )
 
