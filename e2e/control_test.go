@@ -223,6 +223,15 @@ func TestStatus(t *testing.T) {
 	has(t, "traffic", clat["traffic"].([]any)[0], "direction", "engine", "protocol", "packets", "bytes")
 	has(t, "pref64", u["pref64"].([]any)[0], "prefix", "source", "from", "expires", "in_use")
 
+	// That the NAT64 answers shows at the next look.
+	eventually(t, soon, func() error {
+		u, err := w.status(lab.Uplink)
+		if err == nil && (u.CLAT == nil || u.CLAT.PLAT.State != control.PLATAnswering) {
+			err = fmt.Errorf("%+v", u.CLAT)
+		}
+		return err
+	})
+
 	// Words for people, and the truth.
 	ctl := func(args ...string) string {
 		t.Helper()

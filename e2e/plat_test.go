@@ -15,7 +15,8 @@ import (
 // platSoon is how long the judgement of a PLAT may take: 10 s of silence,
 // looked at every 4 s, and 3 s in which nobody answers. A server that
 // retransmits to the laptop breaks the silence, less and less often.
-const platSoon = 90 * time.Second
+// Where it is known to answer, the daemon looks once a minute.
+const platSoon = 3 * time.Minute
 
 // busy asks the server something all the time, as programs do that get no
 // answer.

@@ -174,12 +174,6 @@ func newWorld(t *testing.T, o lab.Options, config string) *world {
 	return newWorldOn(t, stage{network: o, config: config})
 }
 
-// newWorldOf is newWorld with another program in the place of tnat64d.
-func newWorldOf(t *testing.T, o lab.Options, config, path string) *world {
-	t.Helper()
-	return newWorldOn(t, stage{network: o, config: config, path: path})
-}
-
 // newWorldOn builds the lab and starts tnat64d.
 func newWorldOn(t *testing.T, s stage) *world {
 	t.Helper()

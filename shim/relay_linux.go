@@ -33,7 +33,6 @@ type relay struct {
 
 	mu    sync.Mutex
 	flows map[flowKey]*flow
-	live  map[socketKey]bool // sockets of the program, as look last saw them
 
 	drops [numRelayDrops]atomic.Uint64
 }

@@ -1,7 +1,6 @@
 package shim
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"strconv"
 	"unsafe"
@@ -122,6 +121,3 @@ func closesOnExec(tid, fd int) bool {
 }
 
 var atCWD = unix.AT_FDCWD
-
-// nativeUint32 reads a number as the kernel writes it.
-func nativeUint32(b []byte) uint32 { return binary.NativeEndian.Uint32(b) }

@@ -96,9 +96,6 @@ func (t *eamTable) to4(a []byte) (uint32, bool) {
 	return uint32(t.entries[i].to4(n).hi >> 32), true
 }
 
-// has4 reports whether an IPv4 address is in the table.
-func (t *eamTable) has4(v4 uint32) bool { return t.by4.find(u128{hi: uint64(v4) << 32}) >= 0 }
-
 func newEAMTable(list []EAM) (eamTable, error) {
 	t := eamTable{entries: make([]eamEntry, len(list))}
 	for i, m := range list {

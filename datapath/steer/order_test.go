@@ -26,13 +26,6 @@ func (q *queueStates) finish() {
 	}
 }
 
-func (q *queueStates) sent() (n uint64) {
-	for i := range q.all {
-		n += atomic.LoadUint64(&q.all[i].sent)
-	}
-	return n
-}
-
 // datagram is an IPv4 datagram from the CLAT that the kernel engine translates if
 // it is small enough to need no fragments.
 func datagram(dst netip.Addr, size int) []byte {
