@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // maxReplaced is how many sockets of the program are remembered as replaced.
@@ -17,9 +18,32 @@ type replaced struct {
 	peer     netip.AddrPort // as the program named it
 	local    netip.Addr     // to which it was bound; invalid: to none
 	mapped   bool           // the program's socket was AF_INET6, its names are ::ffff:a.b.c.d
-	unsaid   bool           // the program was interrupted before it got the answer of connect
+	answered answered       // the last connect that we answered
 	datagram bool
 	early    bool // not connected yet: see trapped.early
+}
+
+// answered is an answer to connect(2) that the program may not have got: a
+// signal that arrives with it makes the kernel discard the answer and restart
+// the call, and the supervisor is not always told (Linux 6.18:
+// seccomp_do_user_notification is interrupted, then takes notify_lock).
+type answered struct {
+	tid       int
+	at        time.Time
+	connected bool // the answer was that the socket is connected
+	lost      bool // the supervisor was told
+}
+
+// restartWithin is how soon a call that was interrupted comes again, unless a
+// signal handler takes longer. Of a program that has been told that its socket
+// is connected, a second connect of the same thread within this time gets the
+// same answer. One that has been told EINPROGRESS has a reason to ask again.
+const restartWithin = 2 * time.Second
+
+// restarted reports whether a connect of the thread tid repeats the one that a
+// answered.
+func (a answered) restarted(tid int, now time.Time) bool {
+	return a.tid == tid && tid != 0 && (a.lost || a.connected && now.Sub(a.at) < restartWithin)
 }
 
 // sockets are the replaced ones, by cookie (SO_COOKIE).

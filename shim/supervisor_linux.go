@@ -19,17 +19,17 @@ type supervisor struct {
 	say      func(key, format string, args ...any) // once for each key
 	stale    func()                                // the prefix may have changed
 
-	routes    routes
-	memory    memory
-	processes processes
-	sockets   sockets
-	copied    recent         // cookies of sockets with duplicated descriptors
-	served    recent         // cookies of AF_INET6 sockets that were bound to a port
-	asked     recent         // cookies of netlink sockets that have been used
-	net       uint64         // our network namespace
-	starting  [64]sync.Mutex // held while O_NONBLOCK is on for a moment, by cookie
-	late      atomic.Bool    // sockets cannot be handed out: Linux before 5.14
-	counts    [numCalls]atomic.Uint64
+	routes     routes
+	memory     memory
+	processes  processes
+	sockets    sockets
+	copied     recent         // cookies of sockets with duplicated descriptors
+	served     recent         // cookies of AF_INET6 sockets that were bound to a port
+	asked      recent         // cookies of netlink sockets that have been used
+	net        uint64         // our network namespace
+	connecting [64]sync.Mutex // held while connect is answered, by cookie
+	late       atomic.Bool    // sockets cannot be handed out: Linux before 5.14
+	counts     [numCalls]atomic.Uint64
 }
 
 // trapped is one system call of the program.

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,10 @@ func (t *trapped) connect() (reply, func() reply) {
 	if err != nil {
 		return proceed, nil // ENOTSOCK is the kernel's to say
 	}
+	// A program that is interrupted comes again, perhaps before we are done.
+	lock := t.connectLock(cookie)
+	lock.Lock()
+	defer lock.Unlock()
 	r, is := t.sockets.get(cookie)
 	if is && r.early && !to.mapped {
 		if answer, done := t.connectEarly(old, p, cookie, to); done {
@@ -79,6 +84,11 @@ func (t *trapped) connect() (reply, func() reply) {
 	return t.patiently(old, t.translate(tab, old, p, k, to))
 }
 
+// connectLock returns the lock of those that answer connect on a socket.
+func (s *supervisor) connectLock(cookie uint64) *sync.Mutex {
+	return &s.connecting[cookie%uint64(len(s.connecting))]
+}
+
 // connectEarly connects a socket that was made for NAT64. If it is not for that,
 // the socket becomes AF_INET, and done is false.
 func (t *trapped) connectEarly(fd int, p *process, cookie uint64, to name) (answer reply, done bool) {
@@ -92,7 +102,7 @@ func (t *trapped) connectEarly(fd int, p *process, cookie uint64, to name) (answ
 		return proceed, t.toIPv4(p, fd, cookie) != nil
 	}
 	six, _ := tab.embed(to.Addr())
-	answer = t.start(fd, cookie, netip.AddrPortFrom(six, to.Port()))
+	answer = t.start(fd, netip.AddrPortFrom(six, to.Port()))
 	if e := answer.errno; e != 0 && e != unix.EINPROGRESS {
 		if t.fallsBack(e, to.Addr(), tab) {
 			return proceed, t.toIPv4(p, fd, cookie) != nil
@@ -141,40 +151,43 @@ func (t *trapped) again(fd int, k kind, r replaced, to name) reply {
 	case NoPrefix:
 		return fail(unix.ENETUNREACH)
 	}
-	unsaid := r.unsaid && r.peer == to.AddrPort
-	r.peer, r.unsaid = to.AddrPort, false
+	restarted := r.peer == to.AddrPort && r.answered.restarted(t.tid, time.Now())
+	r.peer = to.AddrPort
+	if !restarted {
+		r.answered = answered{}
+	}
 	t.sockets.set(k.cookie, r)
-	answer := t.start(fd, k.cookie, netip.AddrPortFrom(six, to.Port()))
+	answer := t.start(fd, netip.AddrPortFrom(six, to.Port()))
 	switch {
-	case unsaid && answer.errno == unix.EALREADY:
+	case restarted && answer.errno == unix.EALREADY:
 		answer.errno = unix.EINPROGRESS
-	case unsaid && answer.errno == unix.EISCONN:
+	case restarted && answer.errno == unix.EISCONN:
 		answer.errno = 0
 	}
 	return t.remember(answer, k.cookie)
 }
 
-// remember makes the answer be repeated if the program is interrupted now.
+// remember makes the answer be repeated if the program is interrupted now. It
+// is written down before the answer is sent: the call may come again at once.
 func (t *trapped) remember(r reply, cookie uint64) reply {
-	if !r.proceed && (r.errno == unix.EINPROGRESS || r.errno == 0) {
-		r.undelivered = func() {
-			if e, ok := t.sockets.get(cookie); ok {
-				e.unsaid = true
-				t.sockets.set(cookie, e)
-			}
+	if r.proceed || r.errno != unix.EINPROGRESS && r.errno != 0 {
+		return r
+	}
+	note := func(lost bool) {
+		if e, ok := t.sockets.get(cookie); ok {
+			e.answered = answered{tid: t.tid, at: time.Now(), connected: r.errno == 0, lost: lost}
+			t.sockets.set(cookie, e)
 		}
 	}
+	note(false)
+	r.undelivered = func() { note(true) }
 	return r
 }
 
 // start begins a connection. Where the program is to wait for it, its own call
 // does: the kernel does not look at the address a second time, and timeouts and
 // signals are as always.
-func (t *trapped) start(fd int, cookie uint64, to netip.AddrPort) reply {
-	// A program that is interrupted comes again, perhaps before we are done.
-	lock := &t.starting[cookie%uint64(len(t.starting))]
-	lock.Lock()
-	defer lock.Unlock()
+func (t *trapped) start(fd int, to netip.AddrPort) reply {
 	status, err := fileStatus(fd)
 	if err != nil {
 		return fail(err)
@@ -232,7 +245,7 @@ func (t *trapped) translate(tab *table, old int, p *process, k kind, to name) re
 	if k.family == unix.AF_INET6 && !bound(old) {
 		// It can go there as it is.
 		t.sockets.set(k.cookie, r)
-		answer := t.start(old, k.cookie, dest)
+		answer := t.start(old, dest)
 		if t.fallsBack(answer.errno, to.Addr(), tab) {
 			return proceed
 		}
@@ -333,7 +346,10 @@ func (t *trapped) ipv4First(tab *table, old int, p *process, k kind, to name) (r
 	}
 	return reply{}, func() reply {
 		defer unix.Close(old)
-		r := t.start(old, k.cookie, dest)
+		lock := t.connectLock(k.cookie)
+		lock.Lock()
+		r := t.start(old, dest)
+		lock.Unlock()
 		e := r.errno
 		if r.proceed {
 			e = connected(old, firstTimeout)
