@@ -134,6 +134,13 @@ func (r *fakeRouters) Solicit() { r.mu.Lock(); r.solicits++; r.mu.Unlock() }
 
 func (r *fakeRouters) renew() { r.mu.Lock(); r.renewals++; r.mu.Unlock() }
 
+// renewed returns how often renew was called.
+func (r *fakeRouters) renewed() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.renewals
+}
+
 func (r *fakeRouters) attached() { r.mu.Lock(); r.attaches++; r.mu.Unlock() }
 
 // lookout is a Finder at work in a test.

@@ -48,8 +48,8 @@ func TestRenew(t *testing.T) {
 			for range 600 {
 				l.sleep(time.Second)
 				l.uses(prefixA, RA, router1)
-				if l.routers.renewals > asked {
-					asked = l.routers.renewals
+				if l.routers.renewed() > asked {
+					asked = l.routers.renewed()
 					l.send(short)
 				}
 			}
@@ -66,15 +66,15 @@ func TestRenew(t *testing.T) {
 			l := newLookout(t, func(o *Options) { o.DNS = false })
 			l.send(short)
 			l.sleep(16*time.Second - 1)
-			if l.routers.renewals != 2 {
-				t.Errorf("asked %d times", l.routers.renewals)
+			if l.routers.renewed() != 2 {
+				t.Errorf("asked %d times", l.routers.renewed())
 			}
 			l.uses(prefixA, RA, router1)
 			l.sleep(time.Second)
 			l.usesNone()
 			l.says("fe80::1 advertised 2001:db8:a::/96 for 16s and has not repeated it in time; it is asked, and does not answer; DNS is not asked (discovery.sources)")
 			l.sleep(24 * time.Hour)
-			if n := l.routers.renewals; n < 20 || n > 50 {
+			if n := l.routers.renewed(); n < 20 || n > 50 {
 				t.Errorf("asked %d times in a day", n)
 			}
 			l.send(short)
@@ -88,9 +88,9 @@ func TestRenew(t *testing.T) {
 			l.sleep(20 * time.Second)
 			l.send(RouterAdvertisement{Router: router1, RouterLifetime: 30 * time.Minute})
 			l.says("router advertisements carry no PREF64; DNS is not asked (discovery.sources)")
-			asked := l.routers.renewals
+			asked := l.routers.renewed()
 			l.sleep(10 * time.Minute)
-			if l.routers.renewals != asked {
+			if l.routers.renewed() != asked {
 				t.Error("it is asked on")
 			}
 		})
@@ -102,8 +102,8 @@ func TestRenew(t *testing.T) {
 				l.hear(router1, pio1, prefixA)
 				l.sleep(10 * time.Minute)
 			}
-			if l.routers.renewals != 0 {
-				t.Errorf("asked %d times", l.routers.renewals)
+			if l.routers.renewed() != 0 {
+				t.Errorf("asked %d times", l.routers.renewed())
 			}
 		})
 	})
@@ -132,8 +132,8 @@ func TestRenumbered(t *testing.T) {
 			l.hear(router1, pio2, prefixB)
 			l.uses(prefixB, RA, router1)
 			wantPreferred(t, l, pio2.String())
-			if l.routers.renewals != 1 {
-				t.Errorf("asked %d times", l.routers.renewals)
+			if l.routers.renewed() != 1 {
+				t.Errorf("asked %d times", l.routers.renewed())
 			}
 		}},
 		{"the prefix for addresses alone", func(t *testing.T) {
@@ -148,8 +148,8 @@ func TestRenumbered(t *testing.T) {
 			l.hear(router1, pio1, prefixA)
 			l.hear(router1, pio1, prefixB)
 			l.uses(prefixA, RA, router1)
-			if l.routers.renewals != 1 {
-				t.Errorf("asked %d times", l.routers.renewals)
+			if l.routers.renewed() != 1 {
+				t.Errorf("asked %d times", l.routers.renewed())
 			}
 			l.sleep(4 * time.Second)
 			l.hear(router1, pio1, prefixB)
@@ -187,7 +187,7 @@ func TestRenumbered(t *testing.T) {
 				l.hear(router1, pio1, prefixA)
 				l.hear(router1, pio2, prefixB)
 				l.uses(first.Prefix, RA, router1)
-				asked = l.routers.renewals
+				asked = l.routers.renewed()
 			}
 			if asked > 30 {
 				t.Errorf("asked %d times in 16 hours", asked)

@@ -227,7 +227,7 @@ func TestRank(t *testing.T) {
 			l.send(hourly(bad1, 18*time.Hour, prefixB))
 			l.send(hourly(router1, 0))
 			l.uses(prefixA, RA, router1)
-			if l.routers.renewals == 0 {
+			if l.routers.renewed() == 0 {
 				t.Error("the router is not asked")
 			}
 			l.hear(router1, pio1, prefixA)
@@ -239,8 +239,8 @@ func TestRank(t *testing.T) {
 			l.hear(router1, pio1, prefixA)
 			l.send(RouterAdvertisement{Router: router1, RouterLifetime: time.Hour, PREF64: []PREF64{{prefixA, 0}}})
 			l.usesNone()
-			if l.routers.renewals != 1 {
-				t.Errorf("asked %d times", l.routers.renewals)
+			if l.routers.renewed() != 1 {
+				t.Errorf("asked %d times", l.routers.renewed())
 			}
 			l.hear(router1, pio1, prefixA)
 			l.uses(prefixA, RA, router1)
