@@ -334,8 +334,8 @@ func TestEstimate(t *testing.T) {
 		args  []string
 		limit time.Duration
 	}{
-		{nil, 13 * time.Minute},
-		{[]string{"-quick"}, 150 * time.Second},
+		{nil, 14 * time.Minute},
+		{[]string{"-quick"}, 170 * time.Second},
 	} {
 		s, err := parse(c.args)
 		if err != nil {
