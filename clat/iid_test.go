@@ -53,7 +53,7 @@ func randomIPv4(r *rand.Rand) netip.Addr {
 	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, r.Uint32())))
 }
 
-// standards.md: with PREF64 of 96 or 32 bits no destination changes
+// RFC 6052 section 4.1: with PREF64 of 96 or 32 bits no destination changes
 // a transport checksum.
 func TestAddressIsChecksumNeutral(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
@@ -84,7 +84,7 @@ func TestAddressIsNeutralForItself(t *testing.T) {
 	}
 }
 
-// The example of standards.md A-10.
+// An address and prefix worked out by hand.
 func TestNeutralWordOfTheExample(t *testing.T) {
 	id := identity{ipv4: netip.MustParseAddr("192.0.0.1"), pref64: netip.MustParsePrefix("64:ff9b::/96")}
 	a := netip.MustParseAddr("2001:db8:aaaa:1::").As16()

@@ -48,7 +48,7 @@ func TestNativeIPv4(t *testing.T) {
 		{"a table by a rule for the source", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1 table 100; rule add from 192.0.2.2 lookup 100", true},
 		{"a table by a rule for a mark", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1 table 100; rule add fwmark 7 lookup 100", true},
 		{"a table by a rule for a user", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1 table 100; rule add uidrange 500-600 lookup 100", true},
-		{"a table by a rule for a port", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1 table 100; rule add ipproto tcp dport 443 lookup 100", true},
+		{"a table by a rule for a port", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1 table 100; rule add ipproto 6 dport 443 lookup 100", true},
 		{"a table that no rule leads to", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1 table 100", false},
 		{"a rule for another network", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1 table 100; rule add to 10.0.0.0/8 lookup 100", false},
 		{"a rule that forbids before main", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1; rule add pref 100 unreachable", false},

@@ -200,7 +200,7 @@ func TestKernelObservesLinks(t *testing.T) {
 	}
 }
 
-// standards.md C-16 and peers.md 4.6: default routes of every shape.
+// Default routes of every shape.
 func TestKernelObservesDefaultRoutes(t *testing.T) {
 	k := enterNetns(t)
 	l, peer := addVeth(t, k, "wlan0", "lan0")

@@ -6,7 +6,7 @@ package clat
 // MTU6 is the largest IPv6 packet that the uplink takes: the link's MTU,
 // lowered by the router advertisement's MTU option and by the default route.
 // It is also the MTU of the TUN, which carries IPv6 towards the steering, and
-// Linux has no IPv6 on a link below 1280 (standards.md F-6).
+// Linux has no IPv6 on a link below 1280 bytes (RFC 8200 section 5).
 //
 // MTU4 is the largest IPv4 packet whose translation still fits MTU6. It is
 // the MTU of the IPv4 default route.

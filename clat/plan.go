@@ -72,7 +72,7 @@ type CLAT struct {
 // the host's own IPv6 stack.
 func (c CLAT) Ours() []netip.Prefix { return c.Translation.Mapping.Ours() }
 
-// maxTries is how many addresses DAD may refuse before we give up (standards.md N-9).
+// maxTries is how many addresses DAD may refuse before we give up.
 const maxTries = 3
 
 // Uplinks lists the links that matter, in the order of preference: those that

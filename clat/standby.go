@@ -19,8 +19,7 @@ func (o Observed) standby(l Link) string {
 
 // anotherCLAT looks for somebody else's CLAT that serves the link: an address
 // of 192.0.0.0/29 on the link itself, where NetworkManager has it, or on one
-// that is no uplink, where clatd has it; or a program at the link's packets
-// (standards.md C-41).
+// that is no uplink, where clatd has it; or a program at the link's packets.
 func (o Observed) anotherCLAT(link int) (what string, ok bool) {
 	for _, a := range o.Addrs {
 		l, known := o.linkByIndex(a.Link)

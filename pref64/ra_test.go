@@ -30,7 +30,7 @@ func unhex(t testing.TB, s string) []byte {
 // lifetime 1800 s.
 const raHeader = "86000000 40000708 00000000 00000000"
 
-// pref64Options are the test bytes of standards.md R-12.
+// pref64Options are test options for each prefix length (RFC 8781 section 4).
 var pref64Options = []struct {
 	bytes  string
 	want   string // prefix and lifetime

@@ -447,7 +447,7 @@ func (n *network) routerAnswers() bool {
 	return errors.Is(err, unix.EHOSTUNREACH)
 }
 
-// standards.md N-9: another host has the address. Three tries, then a reason.
+// Another host has the address. Three tries, then a reason.
 func TestLabDADConflicts(t *testing.T) {
 	n := newNetwork(t, lab.Options{})
 	router, err := n.Router.Netlink.LinkByName("lan0")
@@ -501,7 +501,7 @@ func TestLabSIGKILL(t *testing.T) {
 	n.stop()
 }
 
-// standards.md C-15: native IPv4 comes and goes.
+// Native IPv4 comes and goes.
 func TestLabNativeIPv4(t *testing.T) {
 	n := newNetwork(t, lab.Options{})
 	n.start("")

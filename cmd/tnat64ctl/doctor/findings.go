@@ -280,7 +280,7 @@ func (f Findings) pref64() []netip.Prefix {
 }
 
 // prefixes lists those that are configured or advertised, and only if there are
-// none of these, those from DNS (standards.md O-6).
+// none of these, those from DNS.
 func prefixes(uplink string, d Daemon, ra RA, dns DNS) []netip.Prefix {
 	var ps []netip.Prefix
 	if u, ok := d.uplink(uplink); ok {
