@@ -5,7 +5,7 @@
 
 GO        ?= go
 BIN       := bin
-COMMANDS  := tnat64d tnat64ctl tnat64-lab tnat64
+COMMANDS  := tnat64d tnat64ctl tnat64-lab tnat64 tnat64-gateway
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME  ?= 20000x
 SOAK      ?= 30m

@@ -1,0 +1,104 @@
+// Command tnat64-gateway makes an IPv6-only network: NAT64 (RFC 7915 with
+// RFC 6052 addresses), DNS64 (RFC 6147) and router advertisements with PREF64
+// (RFC 8781).
+//
+//	tnat64-gateway [-config FILE] [-log-level debug|info|warn|error] [-check] [-setup] [-version]
+//
+// It runs in the foreground until SIGTERM or SIGINT; SIGHUP reads the
+// configuration again. The exit status is 0 after a clean stop, 2 for bad usage
+// or configuration, 1 otherwise.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/config"
+	"tnat64d/internal/journal"
+	"tnat64d/internal/say"
+)
+
+const usage = `usage: tnat64-gateway [-config FILE] [-log-level debug|info|warn|error] [-check] [-setup] [-version]
+
+  -config FILE      read FILE instead of ` + config.DefaultGatewayPath + `
+  -log-level LEVEL  log less or more than info
+  -check            only read the configuration and print what is wrong with it
+  -setup            set the forwarding sysctls that a router needs
+  -version          print the version and exit
+
+Runs in the foreground until SIGTERM or SIGINT. SIGHUP reads the configuration again.
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	// A second signal during the stop ends the process at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) int {
+	var (
+		level      slog.Level
+		fs         = flag.NewFlagSet("tnat64-gateway", flag.ContinueOnError)
+		file       = fs.String("config", config.DefaultGatewayPath, "")
+		check      = fs.Bool("check", false, "")
+		setup      = fs.Bool("setup", false, "")
+		sayVersion = fs.Bool("version", false, "")
+	)
+	fs.Func("log-level", "", func(s string) error { return parseLevel(s, &level) })
+	fs.SetOutput(io.Discard)
+	switch err := fs.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, usage)
+		return say.StatusOK
+	case err != nil:
+		fmt.Fprintf(stderr, "tnat64-gateway: %v\n%s", err, usage)
+		return say.StatusUsage
+	case fs.NArg() > 0:
+		fmt.Fprintf(stderr, "tnat64-gateway: unexpected argument %q\n%s", fs.Arg(0), usage)
+		return say.StatusUsage
+	case *sayVersion:
+		fmt.Fprintln(stdout, versionLine())
+		return say.StatusOK
+	}
+	conf, err := loadConfig(*file)
+	if err != nil {
+		return say.Fail(stderr, "tnat64-gateway", say.Usage(err))
+	}
+	if *check {
+		return say.StatusOK
+	}
+	log := journal.New(stderr, level)
+	defer log.Flush()
+	d := &gateway{file: *file, setup: *setup, log: slog.New(log)}
+	if err := d.serve(ctx, conf); err != nil {
+		return say.Fail(stderr, "tnat64-gateway", err)
+	}
+	return say.StatusOK
+}
+
+func parseLevel(s string, l *slog.Level) error {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	v, ok := levels[s]
+	if !ok {
+		return errors.New("allowed: debug, info, warn, error")
+	}
+	*l = v
+	return nil
+}
+
+// version is set by the Makefile to what git says.
+var version = "(devel)"
+
+func versionLine() string {
+	return fmt.Sprintf("tnat64-gateway %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
