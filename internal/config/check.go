@@ -19,6 +19,7 @@ type checker struct {
 	entry     Mapping          // the [[translation.eam]] that is being read
 	shim      Shim             // of the shim's file
 	shimRoute ShimRoute        // the [[shim.route]] that is being read
+	gateway   gatewayReading   // of the gateway's file
 	places    []place          // of the entries of config.Translation.EAM
 	problems  []Problem
 	warnings  []Problem

@@ -13,6 +13,7 @@ import (
 var cmpNetip = cmp.Options{
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 }
 
 func TestParseEmptyIsDefault(t *testing.T) {
