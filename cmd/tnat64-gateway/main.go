@@ -70,17 +70,34 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 		fmt.Fprintln(stdout, versionLine())
 		return say.StatusOK
 	}
-	conf, err := loadConfig(*file)
+	conf, err := config.LoadGateway(*file)
 	if err != nil {
 		return say.Fail(stderr, "tnat64-gateway", say.Usage(err))
 	}
+	host, err := observeHost()
+	if err != nil {
+		return say.Fail(stderr, "tnat64-gateway", err)
+	}
+	host.check(conf)
+	misfit := conf.Err()
+	if misfit != nil && !*check {
+		return say.Fail(stderr, "tnat64-gateway", say.Usage(misfit))
+	}
+	handler := journal.New(stderr, level)
+	defer handler.Flush()
+	log := slog.New(handler)
+	for _, w := range conf.Warnings {
+		log.Warn("configuration", "reason", w.String())
+	}
 	if *check {
+		// The file may be for another host, or for links that come later.
+		if misfit != nil {
+			log.Warn("configuration does not fit this host", "reason", misfit.Error())
+		}
 		return say.StatusOK
 	}
-	log := journal.New(stderr, level)
-	defer log.Flush()
-	d := &gateway{file: *file, setup: *setup, log: slog.New(log)}
-	if err := d.serve(ctx, conf); err != nil {
+	d := &gateway{file: *file, setup: *setup, log: log}
+	if err := d.serve(ctx, conf.Gateway); err != nil {
 		return say.Fail(stderr, "tnat64-gateway", err)
 	}
 	return say.StatusOK

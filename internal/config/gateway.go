@@ -209,16 +209,29 @@ type GatewayFile struct {
 // i, of another key (i < 0) its only value. For a default that the file does
 // not have the problem is the whole file's.
 func (f *GatewayFile) Refuse(key string, i int, what, allowed string) {
+	f.at(&f.checker.problems, key, i, what, allowed)
+}
+
+// Warn adds to Warnings what does not fit the host but may be meant. Key and i
+// are those of Refuse.
+func (f *GatewayFile) Warn(key string, i int, what string) {
+	f.at(&f.Warnings, key, i, what, "")
+}
+
+func (f *GatewayFile) at(to *[]Problem, key string, i int, what, allowed string) {
 	n := f.checker.given[key]
 	if n != nil && i >= 0 && i < len(n.items) {
 		n = n.items[i]
 	}
 	if n == nil {
-		f.checker.problems = append(f.checker.problems, Problem{File: f.checker.file, Key: key, What: what, Allowed: allowed})
+		*to = append(*to, Problem{File: f.checker.file, Key: key, What: what, Allowed: allowed})
 		return
 	}
-	f.checker.refuse(key, n, what, allowed)
+	f.checker.add(to, key, n.at, what, allowed)
 }
+
+// Has reports whether the file has a key.
+func (f *GatewayFile) Has(key string) bool { return f.checker.given[key] != nil }
 
 // Err returns what Refuse has reported as an *[Error], or nil.
 func (f *GatewayFile) Err() error { return f.checker.err() }
