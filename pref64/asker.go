@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	maxServers = 4 // that are asked
+	maxServers = 4 // servers that are asked
 
 	// refreshEarly is how long before the end of the TTL DNS is asked again
 	// (RFC 7050 section 3).
@@ -26,9 +26,9 @@ const (
 	minNegativeTTL = time.Minute
 	maxNegativeTTL = 3 * time.Hour
 
-	// A prefix is kept so long beyond its TTL if nobody answers: a resolver
-	// that is being restarted says nothing about the NAT64 (as RFC 8767 does
-	// for addresses, with a much longer time).
+	// A prefix is kept so long beyond its TTL if no server answers: the
+	// silence of a resolver that restarts says nothing about the NAT64 (RFC
+	// 8767 does so for addresses, for much longer).
 	graceTTL = time.Minute
 
 	// The bounds of noAnswer and noTTL.
@@ -36,14 +36,14 @@ const (
 	firstRecheck = 10 * time.Second
 	lastRetry    = 5 * time.Minute
 
-	// Whatever happens, rounds are so far apart.
+	// The least time between the beginnings of two rounds.
 	minPause = 2 * time.Second
 
 	resolversTimeout = 2 * time.Second
 )
 
 var (
-	// noAnswer spaces rounds in which nobody answered to the point.
+	// noAnswer spaces rounds without a usable answer.
 	noAnswer = backoff{firstRetry, lastRetry}
 	// noTTL spaces rounds after a negative answer without SOA, which must not
 	// be cached (RFC 2308 section 5), and after addresses that no DNS64 made:
@@ -51,8 +51,8 @@ var (
 	noTTL = backoff{firstRecheck, lastRetry}
 )
 
-// timeouts are how long an answer is waited for, each for one question to
-// every server, in the manner of resolv.conf(5).
+// timeouts are the times to wait for an answer. Each is used for one question
+// to every server, in the manner of resolv.conf(5).
 var timeouts = [...]time.Duration{time.Second, 2 * time.Second}
 
 // asker asks an uplink's own resolvers for PREF64 (RFC 7050, RFC 8880) while
@@ -60,8 +60,8 @@ var timeouts = [...]time.Duration{time.Second, 2 * time.Second}
 type asker struct {
 	tracker   *Tracker
 	ifindex   int
-	name      string                                 // of the interface, for words
-	servers   []netip.Addr                           // if there are some only these are asked
+	name      string                                 // of the interface, for messages
+	servers   []netip.Addr                           // if not empty, only these are asked
 	resolvers func(ctx context.Context) []netip.Addr // may be nil
 	dial      dialFunc
 	again     chan struct{} // ask again now, if DNS is asked at all
@@ -71,24 +71,24 @@ type asker struct {
 type schedule struct {
 	want     want      // what it was made for
 	due      time.Time // not before
-	last     time.Time // when the latest round began in which somebody was asked
+	last     time.Time // when the latest round began in which a server was asked
 	failures int       // rounds in a row without an answer
-	noes     int       // rounds in a row with a negative answer without TTL
-	found    bool      // by the latest round
+	negative int       // rounds in a row with a negative answer without TTL
+	found    bool      // the latest round found a prefix
 	hurry    bool      // something changed during the round
 }
 
 // soon moves the next round to now, or as soon after as the distance from the
 // latest allows.
 func (s *schedule) soon(now time.Time) {
-	s.failures, s.noes = 0, 0
+	s.failures, s.negative = 0, 0
 	s.due = now
 	if !s.last.IsZero() {
 		s.due = later(now, s.last.Add(minPause))
 	}
 }
 
-// over notes what the round that began at the given time has given.
+// over takes in the outcome of the round that began at the given time.
 func (s *schedule) over(o outcome, began, now time.Time) {
 	if o.kind != nobody {
 		s.last = began
@@ -96,15 +96,15 @@ func (s *schedule) over(o outcome, began, now time.Time) {
 	s.found = o.kind == found
 	switch {
 	case o.kind == found:
-		s.failures, s.noes = 0, 0
+		s.failures, s.negative = 0, 0
 		s.due = now.Add(o.ttl - refreshEarly)
 	case o.kind == negativeAnswer && o.ttl > 0:
-		s.failures, s.noes = 0, 0
+		s.failures, s.negative = 0, 0
 		s.due = now.Add(o.ttl)
 	case o.kind == negativeAnswer:
 		s.failures = 0
-		s.noes++
-		s.due = now.Add(noTTL.after(s.noes))
+		s.negative++
+		s.due = now.Add(noTTL.after(s.negative))
 	default:
 		s.failures++
 		s.due = now.Add(noAnswer.after(s.failures))
@@ -114,7 +114,7 @@ func (s *schedule) over(o outcome, began, now time.Time) {
 	}
 }
 
-// run asks whenever it is time, until ctx ends.
+// run asks whenever a round is due, until ctx ends.
 func (a *asker) run(ctx context.Context) {
 	var (
 		s       schedule
@@ -124,12 +124,12 @@ func (a *asker) run(ctx context.Context) {
 		cancel  context.CancelFunc // of the round that is going on; nil: none is
 		began   time.Time
 		asked   want // what it is for
-		aborted bool // it is not wanted any more
+		aborted bool // it is no longer wanted
 	)
 	defer timer.Stop()
 	for {
 		now := time.Now()
-		w, advertised := a.tracker.wanted()
+		w, advertised := a.wanted()
 		switch {
 		case w.attachment != s.want.attachment:
 			s = schedule{}
@@ -146,7 +146,7 @@ func (a *asker) run(ctx context.Context) {
 		timer.Stop()
 		if w.ok && cancel == nil {
 			at := later(w.from, s.due)
-			a.tracker.inquired(at)
+			a.setNext(at)
 			timer.Reset(at.Sub(now))
 		}
 		select {
@@ -156,7 +156,7 @@ func (a *asker) run(ctx context.Context) {
 				<-results
 			}
 			return
-		case <-a.tracker.inquiry.wake:
+		case <-a.tracker.state.inquiry.wake:
 		case <-a.again:
 			if cancel != nil {
 				s.hurry = true
@@ -167,7 +167,7 @@ func (a *asker) run(ctx context.Context) {
 			var round context.Context
 			round, cancel = context.WithCancel(ctx)
 			began, asked, aborted, s.hurry = time.Now(), w, false, false
-			a.tracker.inquired(time.Time{})
+			a.setNext(time.Time{})
 			go func() { results <- a.round(round, advertised) }()
 		case o := <-results:
 			cancel()
@@ -179,14 +179,35 @@ func (a *asker) run(ctx context.Context) {
 				s.soon(time.Now())
 			default:
 				s.over(o, began, time.Now())
-				a.tracker.answered(o, asked, a.ifindex)
+				a.tracker.event(func(s *state, now time.Time) { s.answered(o, asked, a.ifindex, now) })
 			}
 		}
 	}
 }
 
-// list returns whom to ask, the link's own resolvers besides the advertised
-// ones, and why there is nobody to ask if so.
+// wanted returns whether DNS is to be asked, and the resolvers that routers
+// advertise.
+func (a *asker) wanted() (want, []netip.Addr) {
+	a.tracker.mu.Lock()
+	defer a.tracker.mu.Unlock()
+	return a.tracker.state.inquiry.want, a.tracker.state.inquiry.servers
+}
+
+// setNext notes when DNS is asked next; zero: now.
+func (a *asker) setNext(at time.Time) {
+	a.tracker.mu.Lock()
+	defer a.tracker.mu.Unlock()
+	a.tracker.state.inquiry.next = at
+}
+
+func (a *asker) onlyNeighbours() []netip.Addr {
+	a.tracker.mu.Lock()
+	defer a.tracker.mu.Unlock()
+	return a.tracker.state.resolvers.onlyNeighbours(&a.tracker.state.routers)
+}
+
+// list returns the servers to ask, and the link's own resolvers besides the
+// advertised ones. why says why there is no server to ask.
 func (a *asker) list(ctx context.Context, advertised []netip.Addr) (servers, own []netip.Addr, why string) {
 	all := slices.Clone(a.servers)
 	if len(all) == 0 {
@@ -194,7 +215,7 @@ func (a *asker) list(ctx context.Context, advertised []netip.Addr) (servers, own
 			ctx, cancel := context.WithTimeout(ctx, resolversTimeout)
 			own = a.resolvers(ctx)
 			cancel()
-			forged := a.tracker.onlyNeighbours()
+			forged := a.onlyNeighbours()
 			own = slices.DeleteFunc(slices.Clone(own), func(s netip.Addr) bool { return slices.Contains(forged, s.WithZone("")) })
 		}
 		all = slices.Concat(advertised, own)
@@ -210,8 +231,8 @@ func (a *asker) list(ctx context.Context, advertised []netip.Addr) (servers, own
 	return servers, own, why
 }
 
-// choose returns those of all that are asked, without zones, each once, and in
-// words why others are not.
+// choose returns those of all that are asked, without zones, each once. cannot
+// says why others are not.
 func choose(all []netip.Addr) (servers []netip.Addr, cannot []string) {
 	for _, s := range all {
 		s = s.WithZone("")
@@ -226,9 +247,9 @@ func choose(all []netip.Addr) (servers []netip.Addr, cannot []string) {
 	return servers, cannot
 }
 
-// round asks one server after the other until one knows a prefix. One that
-// says that there is none is believed only if nobody knows better: a network
-// may have resolvers with and without DNS64.
+// round asks one server after the other until one knows a prefix. A negative
+// answer counts only if no server knows one: a network may have resolvers with
+// and without DNS64.
 func (a *asker) round(ctx context.Context, advertised []netip.Addr) outcome {
 	servers, own, why := a.list(ctx, advertised)
 	o := outcome{kind: failed, resolvers: own}
@@ -251,7 +272,7 @@ func (a *asker) round(ctx context.Context, advertised []netip.Addr) outcome {
 			case err != nil:
 				problems[i] = fmt.Sprintf("%v %v", server, err)
 			case len(ans.prefixes) > 0:
-				// More of them would not be remembered, and one is needed.
+				// The Tracker would not remember more of them.
 				o.kind, o.server, o.prefixes = found, server, ans.prefixes[:min(len(ans.prefixes), maxPerRouter)]
 				o.ttl = min(max(ans.ttl, minTTL), maxTTL)
 				return o

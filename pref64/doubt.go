@@ -8,39 +8,45 @@ import (
 
 const maxDoubts = 16
 
+// doubts lists the prefixes whose PLAT does not answer.
+type doubts []doubt
+
 type doubt struct {
 	prefix netip.Prefix
 	until  time.Time
 }
 
-// Doubt says that the PLAT behind p does not answer: for as long as d, every
-// other prefix is preferred, whatever its Origin, and then p is what it was.
-// Where there is no other it stays in use. If all are in doubt, the one whose
-// doubt ends first is used. A d of 0 ends a doubt.
-func (t *Tracker) Doubt(p netip.Prefix, d time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
+// set puts p in doubt until the given time; zero ends the doubt. The oldest
+// doubt makes room for a new one.
+func (ds *doubts) set(p netip.Prefix, until time.Time) {
+	*ds = slices.DeleteFunc(*ds, func(d doubt) bool { return d.prefix == p })
+	if until.IsZero() {
 		return
 	}
-	p = p.Masked()
-	now := time.Now()
-	t.doubts = slices.DeleteFunc(t.doubts, func(o doubt) bool { return o.prefix == p })
-	if d > 0 {
-		if len(t.doubts) == maxDoubts {
-			t.doubts = slices.Delete(t.doubts, 0, 1)
-		}
-		t.doubts = append(t.doubts, doubt{p, now.Add(d)})
+	if len(*ds) == maxDoubts {
+		*ds = slices.Delete(*ds, 0, 1)
 	}
-	t.update(now)
+	*ds = append(*ds, doubt{p, until})
 }
 
-// doubted returns until when p is in doubt; zero: it is not.
-func (t *Tracker) doubted(p netip.Prefix) time.Time {
-	for _, d := range t.doubts {
+// until returns the end of the doubt about p; zero: there is none.
+func (ds doubts) until(p netip.Prefix) time.Time {
+	for _, d := range ds {
 		if d.prefix == p {
 			return d.until
 		}
 	}
 	return time.Time{}
+}
+
+func (ds *doubts) expire(now time.Time) {
+	*ds = slices.DeleteFunc(*ds, func(d doubt) bool { return ended(d.until, now) })
+}
+
+// next returns when expire next has something to do; zero: never.
+func (ds doubts) next() (at time.Time) {
+	for _, d := range ds {
+		at = earlier(at, d.until)
+	}
+	return at
 }

@@ -185,7 +185,7 @@ func TestDoubt(t *testing.T) {
 			}
 			l.Tracker.mu.Lock()
 			defer l.Tracker.mu.Unlock()
-			if n := len(l.doubts); n != maxDoubts {
+			if n := len(l.state.doubts); n != maxDoubts {
 				t.Errorf("%d doubts", n)
 			}
 		}},

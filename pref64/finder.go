@@ -8,21 +8,22 @@ import (
 	"time"
 )
 
-// listenAgain is how long to wait after Router Advertisements could not be
-// listened to.
+// listenAgain is the time between attempts to open the sockets for Router
+// Advertisements.
 const listenAgain = 30 * time.Second
 
 // Options say where and how a Finder looks.
 type Options struct {
 	Interface int            // index
-	Name      string         // of the interface, for words
-	Static    []netip.Prefix // if there are some nothing else is looked for
+	Name      string         // of the interface, for messages
+	Static    []netip.Prefix // if not empty, these are used and nothing is discovered
 	RA, DNS   bool           // discovery.sources
-	Servers   []netip.Addr   // if there are some only these are asked
+	Servers   []netip.Addr   // if not empty, only these are asked
 
 	// Resolvers returns the link's own resolvers besides those that routers
-	// advertise. It is called before each asking, from another goroutine, and
-	// must return when its ctx ends, in two seconds. nil: there are none.
+	// advertise. It is called before each round of questions, from another
+	// goroutine, and must return when its ctx ends, after two seconds. nil:
+	// there are none.
 	Resolvers func(ctx context.Context) []netip.Addr
 
 	Log *slog.Logger // should carry the name of the interface
@@ -31,8 +32,8 @@ type Options struct {
 // Finder finds the PREF64 of one uplink, by all means that its Options allow:
 // a Tracker together with what feeds it.
 //
-// Its Changed is sent to also when anything else in its Snapshot except times
-// has changed, for that only so often.
+// Its Changed also signals, rate-limited, when anything else in its Snapshot
+// except times changes.
 type Finder struct {
 	*Tracker
 	options Options
@@ -40,10 +41,10 @@ type Finder struct {
 	asker   *asker     // nil: not used
 
 	mu        sync.Mutex
-	listening error // why Router Advertisements are not heard at present
+	listening error // why Router Advertisements cannot be received at present
 }
 
-// attachable is a Source that can be told that it should ask.
+// attachable is a Source that can solicit.
 type attachable interface {
 	Source
 	Solicit()
@@ -51,8 +52,8 @@ type attachable interface {
 	attached()
 }
 
-// NewFinder returns a Finder that knows the static prefixes already. Run makes
-// it look for others.
+// NewFinder returns a Finder that knows the static prefixes. Run starts the
+// search for others.
 func NewFinder(o Options) *Finder {
 	return newFinder(o, NewRASource(o.Interface, o.Log), dialOver(o.Interface))
 }
@@ -73,21 +74,21 @@ func newFinder(o Options, source attachable, dial dialFunc) *Finder {
 			again:     make(chan struct{}, 1),
 		}
 	}
-	t := f.Tracker
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if f.source != nil {
-		t.ask = f.source.renew
-	}
-	t.inquiry.enabled, t.inquiry.routers = f.asker != nil, f.source != nil && o.RA
-	t.update(time.Now())
-	t.news = news{all: true}
-	t.news.digest = t.digest()
+	f.event(func(s *state, now time.Time) {
+		if f.source != nil {
+			s.solicit = f.source.renew
+		}
+		s.inquiry.enabled, s.inquiry.routers = f.asker != nil, f.source != nil && o.RA
+	})
+	f.Tracker.mu.Lock()
+	defer f.Tracker.mu.Unlock()
+	f.state.news = newNews(true, "")
+	f.state.news.digest = digest(&f.state, time.Now())
 	return f
 }
 
-// Run looks for prefixes until ctx ends. Then the Finder does not change any
-// more. Sockets are opened in the network namespace of the process.
+// Run looks for prefixes until ctx ends, and then closes f. It opens sockets in
+// the network namespace of the process.
 func (f *Finder) Run(ctx context.Context) {
 	defer f.Close()
 	var parts sync.WaitGroup
@@ -120,7 +121,7 @@ func (f *Finder) listen(ctx context.Context) {
 	}
 }
 
-// hear takes in what routers say: all but prefixes, if those are not to be used.
+// hear takes in what routers say, without prefixes if those are not to be used.
 func (f *Finder) hear(r Report) {
 	if !f.options.RA {
 		r.Observations = nil
@@ -134,8 +135,8 @@ func (f *Finder) setListening(err error) {
 	f.listening = err
 }
 
-// Refresh asks the routers again, and the resolvers if they are asked at all:
-// somebody said that the network has changed.
+// Refresh asks the routers again, and the resolvers if they are asked at all.
+// Call it when the network may have changed.
 func (f *Finder) Refresh() {
 	if f.source != nil {
 		f.source.Solicit()
@@ -143,8 +144,8 @@ func (f *Finder) Refresh() {
 	f.ResolversChanged()
 }
 
-// ResolversChanged says that Options.Resolvers may return others. They are
-// asked, if any are at all; routers have nothing to do with it.
+// ResolversChanged reports that Options.Resolvers may return other servers.
+// These are asked, if DNS is asked at all.
 func (f *Finder) ResolversChanged() {
 	if f.asker != nil {
 		select {
@@ -154,17 +155,19 @@ func (f *Finder) ResolversChanged() {
 	}
 }
 
-// Attached says that the link got carrier, perhaps that of another network.
-// Routers are asked at once. What was heard before is used until the first
+// Attached reports that the link got carrier, perhaps that of another network.
+// It asks the routers at once. What was heard before is used until the first
 // Router Advertisement of a default router that does not confirm it, or until
 // five seconds have passed without one.
 func (f *Finder) Attached() {
-	f.Tracker.attached()
+	f.event((*state).attach)
 	if f.source != nil {
 		f.source.attached()
 	}
 }
 
-// Pause makes DNS not be asked, as long as it is true: there is native IPv4, or
-// no network.
-func (f *Finder) Pause(paused bool) { f.pause(paused) }
+// Pause stops asking DNS while paused is true: there is native IPv4, or no
+// network.
+func (f *Finder) Pause(paused bool) {
+	f.event(func(s *state, _ time.Time) { s.inquiry.paused = paused })
+}

@@ -160,7 +160,7 @@ func TestOrder(t *testing.T) {
 			l.SetOwn(nil)
 			l.uses(prefixA, RA, router1)
 		}},
-		{"static ones: nothing is looked for", func(t *testing.T) {
+		{"static prefixes disable discovery", func(t *testing.T) {
 			l := newLookout(t, func(o *Options) { o.Static = []netip.Prefix{prefixC} })
 			if !l.announced() {
 				t.Error("not announced")
@@ -174,7 +174,7 @@ func TestOrder(t *testing.T) {
 			if l.routers.runs+l.routers.solicits+l.routers.attaches != 0 {
 				t.Error("routers are listened to")
 			}
-			l.says("configured; nothing is looked for")
+			l.says("configured; nothing is discovered")
 		}},
 		{"DNS alone: at once", func(t *testing.T) {
 			l := newLookout(t, func(o *Options) { o.RA = false })
@@ -208,7 +208,7 @@ func TestOrder(t *testing.T) {
 			l := newLookout(t, func(o *Options) { o.RA, o.DNS = false, false })
 			l.sleep(time.Hour)
 			l.asks(0)
-			l.says("nothing is configured and nothing is looked for")
+			l.says("nothing is configured and nothing is discovered")
 		}},
 	}.run(t)
 }
@@ -224,7 +224,7 @@ func TestListenAgain(t *testing.T) {
 		defer cancel()
 		go f.Run(ctx)
 		time.Sleep(time.Second)
-		if want := "router advertisements cannot be listened to: out of order; DNS is not asked (discovery.sources)"; f.Snapshot().Discovery != want {
+		if want := "router advertisements cannot be received: out of order; DNS is not asked (discovery.sources)"; f.Snapshot().Discovery != want {
 			t.Errorf("says %q", f.Snapshot().Discovery)
 		}
 		time.Sleep(100 * time.Second)
@@ -260,11 +260,11 @@ func TestWhom(t *testing.T) {
 		{"on the link", nil, addrs("fe80::53"), addrs("fe80::54%7"), addrs("fe80::53", "fe80::54"), ""},
 		{"no more than a few", nil, addrs("2001:db8::1", "2001:db8::2", "2001:db8::3"), addrs("2001:db8::4", "2001:db8::5"),
 			addrs("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4"), ""},
-		{"none", nil, nil, nil, nil, "nobody to ask: no resolver of up0 is known (again in 2s)"},
-		{"a stub", nil, nil, addrs("127.0.0.53"), nil, "nobody to ask: 127.0.0.53 is on this host and may ask anybody (again in 2s)"},
+		{"none", nil, nil, nil, nil, "no resolver to ask: no resolver of up0 is known (again in 2s)"},
+		{"a stub", nil, nil, addrs("127.0.0.53"), nil, "no resolver to ask: 127.0.0.53 is on this host and may forward to any network (again in 2s)"},
 		{"stubs and IPv4", nil, addrs("::1"), addrs("::1", "192.0.2.1", "::ffff:127.0.0.1"), nil,
-			"nobody to ask: ::1 is on this host and may ask anybody, 192.0.2.1 is an IPv4 address, ::ffff:127.0.0.1 is on this host and may ask anybody (again in 2s)"},
-		{"nonsense", addrs("::", "ff02::1"), nil, nil, nil, "nobody to ask: :: is no host's address, ff02::1 is no host's address (again in 2s)"},
+			"no resolver to ask: ::1 is on this host and may forward to any network, 192.0.2.1 is an IPv4 address, ::ffff:127.0.0.1 is on this host and may forward to any network (again in 2s)"},
+		{"nonsense", addrs("::", "ff02::1"), nil, nil, nil, "no resolver to ask: :: is not a unicast address, ff02::1 is not a unicast address (again in 2s)"},
 		{"one that is of use", nil, nil, addrs("127.0.0.53", "2001:db8:53::1"), addrs("2001:db8:53::1"), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -456,7 +456,7 @@ func TestDNS(t *testing.T) {
 		{"D-18: a captive portal", func(t *testing.T) {
 			l := asking(t, one, with(server1, reply{ttl: 86400, addrs: []netip.Addr{server3}}))
 			l.usesNone()
-			if got, want := l.Snapshot().Discovery, "router advertisements carry no PREF64; DNS: 2001:db8:53::1 gives addresses that no DNS64 has made (no-well-known-address, again in "; !strings.HasPrefix(got, want) {
+			if got, want := l.Snapshot().Discovery, "router advertisements carry no PREF64; DNS: 2001:db8:53::1 returns addresses that no DNS64 made (no-well-known-address, again in "; !strings.HasPrefix(got, want) {
 				t.Errorf("says\n%s\nwant\n%s...", got, want)
 			}
 			l.dns.answers(server1, yes)
@@ -465,7 +465,7 @@ func TestDNS(t *testing.T) {
 			if n := l.IgnoredTotals()[NoWellKnown]; n != 1 {
 				t.Errorf("counted %d times", n)
 			}
-			if ig := l.Ignored(); len(ig) != 1 || ig[0].Router != server1 {
+			if ig := l.Snapshot().Ignored; len(ig) != 1 || ig[0].Router != server1 {
 				t.Errorf("ignored %v", ig)
 			}
 			if !strings.Contains(l.log.String(), "reason=no-well-known-address resolver=2001:db8:53::1") {
@@ -572,7 +572,7 @@ func TestDNS(t *testing.T) {
 			l.hear(router1, pio1)
 			l.sleep(time.Hour)
 			l.asks(0)
-			l.says("router advertisements carry no PREF64; DNS: not asked, as there is no use for an answer at present")
+			l.says("router advertisements carry no PREF64; DNS: not asked, because no answer is needed at present")
 			l.Pause(false)
 			l.asks(1)
 			l.uses(prefixB, DNS, server1)
@@ -770,7 +770,7 @@ func TestHostileDNS(t *testing.T) {
 					t.Fatalf("found: %v; %s", ok, l.Snapshot().Discovery)
 				}
 				if l.IgnoredTotals()[c.reason] == 0 {
-					t.Errorf("%v was not counted: %v", c.reason, l.Ignored())
+					t.Errorf("%v was not counted: %v", c.reason, l.Snapshot().Ignored)
 				}
 				// Another server helps.
 				l.own = []netip.Addr{server1, server2}
@@ -784,8 +784,8 @@ func TestHostileDNS(t *testing.T) {
 				if n := strings.Count(l.log.String(), "level=WARN"); n != 1 {
 					t.Errorf("%d lines logged:\n%s", n, &l.log)
 				}
-				if n := len(l.Ignored()); n != 1 {
-					t.Errorf("ignored %v", l.Ignored())
+				if n := len(l.Snapshot().Ignored); n != 1 {
+					t.Errorf("ignored %v", l.Snapshot().Ignored)
 				}
 			})
 		})

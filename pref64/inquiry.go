@@ -1,8 +1,11 @@
 package pref64
 
 import (
+	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -16,13 +19,13 @@ const (
 	othersBeforeDNS  = time.Second
 )
 
-// inquiry is what the Tracker knows about discovery by DNS: whether it is
-// wanted, and what came of it.
+// inquiry is the state of discovery by DNS: whether it is wanted, and what
+// came of it.
 type inquiry struct {
 	enabled bool // DNS is a source
 	routers bool // Router Advertisements are too
 	paused  bool
-	besides bool          // DNS is asked though routers know a prefix
+	besides bool          // DNS is asked though routers advertise a prefix
 	wake    chan struct{} // sent to after want has changed
 	want    want
 	servers []netip.Addr // advertised ones, as of want.resolvers
@@ -40,16 +43,16 @@ type want struct {
 	resolvers  int       // changes when routers advertise other resolvers
 }
 
-// outcome is what a round of questions to the resolvers gave.
+// outcome is the result of one round of questions to the resolvers.
 type outcome struct {
 	kind      outcomeKind
-	server    netip.Addr     // who gave the prefixes, or was the last to say no
+	server    netip.Addr     // the one with the prefixes, or the last with a negative answer
 	prefixes  []netip.Prefix // if found, in order
 	ttl       time.Duration  // if found or negative, within bounds; 0: a negative answer without one
-	no        []netip.Addr   // who said that there is no DNS64
-	all       bool           // everybody who was asked said no
-	useless   Reason         // if negative: there were addresses, but not of a DNS64
-	why       string         // if failed, or there is nobody, in words
+	no        []netip.Addr   // servers with a negative answer
+	all       bool           // all servers have answered so
+	useless   Reason         // if negative: why the addresses of the answer are not those of a DNS64
+	why       string         // if failed, or there is no server, in words
 	resolvers []netip.Addr   // the link's own besides the advertised ones
 	ignored   []Ignored
 }
@@ -60,67 +63,27 @@ const (
 	notAsked       outcomeKind = iota
 	found                      // there are prefixes
 	negativeAnswer             // at least one server says that there are none, and no one that there are
-	failed                     // nobody has answered to the point
-	nobody                     // there is nobody to ask
+	failed                     // no server has given a usable answer
+	nobody                     // there is no server to ask
 )
 
-// pause stops and resumes questions to DNS.
-func (t *Tracker) pause(paused bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed || t.inquiry.paused == paused {
-		return
-	}
-	t.inquiry.paused = paused
-	t.update(time.Now())
-}
+// awaited reports whether DNS is a source and has not been asked yet.
+func (q *inquiry) awaited() bool { return q.enabled && q.last.kind == notAsked }
 
-// AskDNS has DNS asked, if it is a source, though routers advertise a prefix: its
-// PLAT does not answer. What it says is a candidate and no more.
-func (t *Tracker) AskDNS(on bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed || t.inquiry.besides == on {
-		return
-	}
-	t.inquiry.besides = on
-	t.update(time.Now())
-}
-
-// inquire decides whether DNS is to be asked (RFC 9872 section 3.1), and drops
-// what it said when a router has taken over.
-func (t *Tracker) inquire(now time.Time) {
-	carried := t.carried()
+// decide decides whether DNS is to be asked (RFC 9872 section 3.1) on the link
+// a. trusted says that routers advertise a prefix that needs no second source,
+// servers are the resolvers that they advertise.
+func (q *inquiry) decide(a attachment, trusted bool, servers []netip.Addr) {
+	w := want{ok: !q.paused && !trusted, attachment: a.number, resolvers: q.want.resolvers}
 	switch {
-	case carried:
-		t.link.notCarried = time.Time{}
-	case t.link.carried:
-		t.link.notCarried = now
-	}
-	t.link.carried = carried
-
-	q := &t.inquiry
-	if !q.enabled {
-		return
-	}
-	trusted := !q.besides && slices.ContainsFunc(t.entries, func(e entry) bool {
-		return e.Origin == RA && e.byRouter && !e.stale && !e.mention.superseded && t.usable(e) && t.doubted(e.Prefix).IsZero()
-	})
-	if trusted && t.current.Origin == RA {
-		t.entries = slices.DeleteFunc(t.entries, func(e entry) bool { return e.Origin == DNS })
-		t.candidates = slices.DeleteFunc(t.candidates, func(o Observation) bool { return o.Origin == DNS })
-	}
-
-	w := want{ok: !q.paused && !trusted, attachment: t.link.number, resolvers: q.want.resolvers}
-	switch {
-	case !q.routers || carried:
-		w.from = t.link.since
-	case !t.link.notCarried.IsZero():
-		w.from = t.link.notCarried.Add(othersBeforeDNS)
+	case !q.routers || a.pref64 == carried:
+		w.from = a.since
+	case a.pref64 == notCarried:
+		w.from = a.without.Add(othersBeforeDNS)
 	default:
-		w.from = t.link.since.Add(silenceBeforeDNS)
+		w.from = a.since.Add(silenceBeforeDNS)
 	}
-	if servers := t.advertised(); !slices.Equal(servers, q.servers) {
+	if !slices.Equal(servers, q.servers) {
 		q.servers = servers
 		w.resolvers++
 	}
@@ -136,64 +99,43 @@ func (t *Tracker) inquire(now time.Time) {
 	}
 }
 
-// awaitsDNS reports whether DNS has not had its chance yet, so that the word of
-// a neighbour that is no default router has to wait.
-func (t *Tracker) awaitsDNS() bool {
-	q := &t.inquiry
-	return q.enabled && q.last.kind == notAsked
+// answered takes in the outcome of a round that was asked for w, and reports
+// whether it still counts: meanwhile a router may have advertised a prefix, or
+// the link may have become another.
+func (q *inquiry) answered(o outcome, w want) bool {
+	if !q.want.ok || q.want.attachment != w.attachment {
+		return false
+	}
+	q.last, q.resolvers = o, o.resolvers
+	return true
 }
 
-// wanted returns whether DNS is to be asked, and the resolvers that routers
-// advertise.
-func (t *Tracker) wanted() (want, []netip.Addr) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	w := t.inquiry.want
-	w.ok = w.ok && !t.closed
-	return w, t.inquiry.servers
-}
-
-// inquired notes when DNS is asked next; zero: now.
-func (t *Tracker) inquired(next time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.inquiry.next = next
-}
-
-// answered takes in what a round of questions gave that was asked for w.
-func (t *Tracker) answered(o outcome, w want, ifindex int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return
+// words says how discovery by DNS stands, after "DNS: ".
+func (q *inquiry) words(now time.Time) string {
+	again := ""
+	if in := q.next.Sub(now).Round(time.Second); in > 0 {
+		again = fmt.Sprintf("again in %v", in)
 	}
-	now := time.Now()
-	for _, ig := range o.ignored {
-		t.ignored.note(ig, now)
+	switch {
+	case q.paused:
+		return "not asked, because no answer is needed at present"
+	case q.last.kind == notAsked && again != "":
+		return "asked " + strings.Replace(again, "again ", "", 1)
+	case q.last.kind == notAsked:
+		return "being asked"
 	}
-	// Meanwhile a router may have said so, or the link may have become another.
-	if q := t.inquiry.want; !q.ok || q.attachment != w.attachment {
-		return
-	}
-	t.inquiry.last, t.inquiry.resolvers = o, o.resolvers
-	switch o.kind {
+	again = cmp.Or(again, "being asked again")
+	switch q.last.kind {
 	case found:
-		t.entries = slices.DeleteFunc(t.entries, func(e entry) bool {
-			return e.stale && e.Origin == RA || e.Origin == DNS && !slices.Contains(o.prefixes, e.Prefix)
-		})
-		for i := range t.entries {
-			if t.entries[i].Origin == DNS {
-				t.entries[i].Router = o.server
-			}
-		}
-		for _, p := range o.prefixes {
-			t.observe(Observation{Prefix: p, Origin: DNS, Router: o.server, Interface: ifindex,
-				Expires: now.Add(o.ttl + graceTTL)}, nil, now)
-		}
+		return fmt.Sprintf("from %v, %s", q.last.server, again)
 	case negativeAnswer:
-		t.entries = slices.DeleteFunc(t.entries, func(e entry) bool {
-			return e.Origin == DNS && (o.all || slices.Contains(o.no, e.Router))
-		})
+		if q.last.useless != None {
+			return fmt.Sprintf("%v returns addresses that no DNS64 made (%v, %s)", q.last.server, q.last.useless, again)
+		}
+		return fmt.Sprintf("%v says that there is no NAT64 (negative answer, %s)", q.last.server, again)
+	case nobody:
+		return fmt.Sprintf("no resolver to ask: %s (%s)", q.last.why, again)
+	default:
+		return fmt.Sprintf("%s (%s)", q.last.why, again)
 	}
-	t.update(now)
 }

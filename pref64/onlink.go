@@ -1,6 +1,7 @@
 package pref64
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -11,19 +12,30 @@ const (
 	maxOnLinkPerRouter = 8
 )
 
-// onLink is a prefix from which hosts of the link form addresses (SLAAC), as
-// one router says.
+// OnLink is a prefix in which hosts of the link may form addresses, as one
+// router advertises it (RFC 4861 section 4.6.2, autonomous flag).
+type OnLink struct {
+	Prefix    netip.Prefix
+	Router    netip.Addr // the router that advertises it, without zone
+	Default   bool       // Router is a default router
+	Preferred bool       // new addresses are to be formed in it
+}
+
+// onLinks is the table of the prefixes from which hosts of the link form
+// addresses (SLAAC), with an entry for each router that advertises one.
+type onLinks []onLink
+
 type onLink struct {
 	prefix    netip.Prefix
-	router    netip.Addr // who advertises it
-	byRouter  bool       // who was a default router when it last did
-	since     time.Time  // first heard
-	expires   time.Time  // end of the valid lifetime; zero: never
-	preferred time.Time  // end of the preferred lifetime; zero: never
+	router    netip.Addr
+	byRouter  bool      // router was a default router when it last advertised the prefix
+	since     time.Time // first heard
+	expires   time.Time // end of the valid lifetime; zero: never
+	preferred time.Time // end of the preferred lifetime; zero: never
 	mention   mention
 
 	// over says that the prefix has expired or was withdrawn. It is remembered
-	// as long as the host has an address of it (see Tracker.owns).
+	// as long as the host has an address of it (see selection.owns).
 	over bool
 }
 
@@ -33,83 +45,92 @@ func forAddresses(p PrefixInfo) bool {
 	return p.Autonomous && p.Prefix.Bits() == 64 && p.Valid > 0 && p.Preferred <= p.Valid && !isLinkLocal(p.Prefix.Addr())
 }
 
-// hearPrefixes takes in the Prefix Information options of ra. Only the router
-// that advertises a prefix can withdraw it.
-func (t *Tracker) hearPrefixes(ra *RouterAdvertisement, now time.Time) {
-	for _, p := range ra.Prefixes {
-		if !p.Autonomous {
-			continue
-		}
-		i := slices.IndexFunc(t.link.onLink, func(o onLink) bool { return o.prefix == p.Prefix && o.router == ra.Router })
-		switch {
-		case !forAddresses(p):
-			if i >= 0 && p.Valid == 0 {
-				t.link.onLink[i].over = true
-			}
-			continue
-		case i < 0:
-			if i = t.placeOnLink(ra.Router); i < 0 {
-				t.ignored.note(Ignored{Reason: TooMany, Prefix: p.Prefix, Router: ra.Router}, now)
-				continue
-			}
-			t.link.onLink[i] = onLink{prefix: p.Prefix, router: ra.Router, since: now}
-		}
-		o := &t.link.onLink[i]
-		o.over = false
-		o.byRouter = t.routers.isDefault(ra.Router)
-		o.expires, o.preferred = end(now, p.Valid), end(now, p.Preferred)
+// hear enters one Prefix Information option of router, and reports whether
+// there was room for it. Only the router that advertises a prefix can withdraw
+// it. Entries of own, the host's prefixes, are not evicted.
+func (ls *onLinks) hear(p PrefixInfo, router netip.Addr, byRouter bool, own []netip.Prefix, judge judge, now time.Time) bool {
+	if !p.Autonomous {
+		return true
 	}
-	t.forgetOnLink(now)
+	i := slices.IndexFunc(*ls, func(o onLink) bool { return o.prefix == p.Prefix && o.router == router })
+	switch {
+	case !forAddresses(p):
+		if i >= 0 && p.Valid == 0 {
+			(*ls)[i].over = true
+		}
+		return true
+	case i < 0:
+		if i = ls.place(router, own, judge); i < 0 {
+			return false
+		}
+		(*ls)[i] = onLink{prefix: p.Prefix, router: router, since: now}
+	}
+	o := &(*ls)[i]
+	o.over, o.byRouter = false, byRouter
+	o.expires, o.preferred = end(now, p.Valid), end(now, p.Preferred)
+	return true
 }
 
-// placeOnLink makes room for a prefix of router and returns its index, or -1.
-func (t *Tracker) placeOnLink(router netip.Addr) int {
-	all := t.link.onLink
-	evict, ok := admit(len(all), maxOnLink, maxOnLinkPerRouter, func(i int) netip.Addr {
-		if t.isOwn(all[i].prefix) {
+// place makes room for a prefix of router and returns its index, or -1.
+func (ls *onLinks) place(router netip.Addr, own []netip.Prefix, judge judge) int {
+	evict, ok := admit(len(*ls), maxOnLink, maxOnLinkPerRouter, func(i int) netip.Addr {
+		if slices.Contains(own, (*ls)[i].prefix) {
 			return netip.Addr{}
 		}
-		return all[i].router
-	}, router, t.judge)
+		return (*ls)[i].router
+	}, router, judge)
 	switch {
 	case !ok:
 		return -1
 	case evict >= 0:
-		t.link.onLink = slices.Delete(t.link.onLink, evict, evict+1)
+		*ls = slices.Delete(*ls, evict, evict+1)
 	}
-	t.link.onLink = append(t.link.onLink, onLink{})
-	return len(t.link.onLink) - 1
+	*ls = append(*ls, onLink{})
+	return len(*ls) - 1
 }
 
-// forgetOnLink forgets what is over and of no use.
-func (t *Tracker) forgetOnLink(now time.Time) {
-	for i := range t.link.onLink {
-		o := &t.link.onLink[i]
-		o.over = o.over || !o.expires.IsZero() && !now.Before(o.expires)
+// of returns an iterator over the prefixes that router has advertised.
+func (ls onLinks) of(router netip.Addr) iter.Seq[*onLink] {
+	return func(yield func(*onLink) bool) {
+		for i := range ls {
+			if ls[i].router == router && !yield(&ls[i]) {
+				return
+			}
+		}
 	}
-	t.link.onLink = slices.DeleteFunc(t.link.onLink, func(o onLink) bool { return o.over && !t.isOwn(o.prefix) })
 }
 
-func (t *Tracker) isOwn(p netip.Prefix) bool { return slices.Contains(t.own, p) }
-
-// OnLink is a prefix in which hosts of the link may form addresses, as one
-// router says (RFC 4861 section 4.6.2, autonomous).
-type OnLink struct {
-	Prefix    netip.Prefix
-	Router    netip.Addr // who says so, without zone
-	Default   bool       // who is a default router
-	Preferred bool       // new addresses are to be formed in it
+// expire removes what has ended, except prefixes of own.
+func (ls *onLinks) expire(own []netip.Prefix, now time.Time) {
+	for i := range *ls {
+		o := &(*ls)[i]
+		o.over = o.over || ended(o.expires, now)
+	}
+	*ls = slices.DeleteFunc(*ls, func(o onLink) bool { return o.over && !slices.Contains(own, o.prefix) })
 }
 
-// slaac returns the prefixes for addresses that are valid now.
-func (t *Tracker) slaac(now time.Time) (all []OnLink) {
-	for _, o := range t.link.onLink {
-		if o.over || !o.expires.IsZero() && !now.Before(o.expires) {
+// next returns when the next lifetime ends after now; zero: never.
+func (ls onLinks) next(now time.Time) (at time.Time) {
+	for _, o := range ls {
+		if !o.over {
+			at = earlier(at, o.expires)
+		}
+		if !o.preferred.IsZero() && o.preferred.After(now) {
+			at = earlier(at, o.preferred)
+		}
+	}
+	return at
+}
+
+// valid returns the prefixes for addresses that are valid at now.
+func (ls onLinks) valid(rs *routers, now time.Time) (all []OnLink) {
+	for _, o := range ls {
+		if o.over || ended(o.expires, now) {
 			continue
 		}
 		all = append(all, OnLink{
-			Prefix: o.prefix, Router: o.router, Default: o.byRouter || t.routers.isDefault(o.router),
-			Preferred: !o.mention.superseded && (o.preferred.IsZero() || now.Before(o.preferred)),
+			Prefix: o.prefix, Router: o.router, Default: o.byRouter || rs.isDefault(o.router),
+			Preferred: !o.mention.superseded && !ended(o.preferred, now),
 		})
 	}
 	return all

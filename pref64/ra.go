@@ -3,6 +3,7 @@ package pref64
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -96,6 +97,14 @@ func ParseRA(src netip.Addr, hopLimit int, msg []byte) (RouterAdvertisement, Rea
 		opts = rest
 	}
 	return ra, None
+}
+
+// contains reports whether p overlaps a prefix that ra makes on-link, or from
+// which hosts form addresses.
+func (ra *RouterAdvertisement) contains(p netip.Prefix) bool {
+	return slices.ContainsFunc(ra.Prefixes, func(own PrefixInfo) bool {
+		return (own.OnLink || own.Autonomous) && own.Valid > 0 && own.Prefix.Overlaps(p)
+	})
 }
 
 // preference reads the flags of a Router Advertisement. The reserved value is

@@ -115,7 +115,7 @@ func (r *running) expect(want netip.Prefix) {
 func (r *running) known() []entry {
 	r.tracker.mu.Lock()
 	defer r.tracker.mu.Unlock()
-	return slices.Clone(r.tracker.entries)
+	return slices.Clone(r.tracker.state.prefixes)
 }
 
 // advertise sends an RA of a default router.
@@ -361,7 +361,7 @@ func TestRASourceHostile(t *testing.T) {
 			for _, e := range r.known() {
 				t.Errorf("remembered %v", e.Prefix)
 			}
-			r.tracker.attached() // keeps the limit on changes out of this test
+			r.tracker.event((*state).attach) // keeps the limit on changes out of this test
 		})
 	}
 }

@@ -7,20 +7,24 @@ import (
 	"time"
 )
 
-// confirmations spaces the solicitations that are to confirm what an
-// advertisement made doubtful, and those for a prefix that has expired (RFC
-// 7559 section 2, IRT and MRT).
+// confirmations spaces the solicitations that are to confirm a doubtful
+// advertisement, and those for a prefix that has expired (RFC 7559 section 2,
+// IRT and MRT).
 var confirmations = backoff{solicitationInterval, time.Hour}
 
-// renewal decides when routers are asked although no event of RFC 4861 section
-// 6.3.7 calls for it: before something ends that is in use, as a router may
-// advertise a PREF64 for 16 s and itself every ten minutes, and after it has
-// ended.
+// keptOften is how often in a row an answer must have kept a prefix before
+// status reports it: a single advertisement may have been lost.
+const keptOften = 2
+
+// renewal decides when routers are solicited although no event of RFC 4861
+// section 6.3.7 calls for it: before something ends that is in use, as a router
+// may advertise a PREF64 for 16 s and itself every ten minutes, and after it
+// has ended.
 type renewal struct {
 	asked    time.Time // latest, for what is in use
 	confirms int       // solicitations of the present series of confirmations
 	confirm  time.Time // of the latest of them
-	kept     int       // times in a row that only an answer has kept the prefix in use
+	kept     int       // times in a row that only a solicited advertisement has kept the prefix in use
 	lost     expired
 }
 
@@ -50,76 +54,81 @@ func renewAt(heard, ends, asked time.Time) time.Time {
 	return at
 }
 
-// renewals returns when the router in use is asked next; zero: never.
-func (t *Tracker) renewals() (at time.Time) {
-	if t.current.Origin != RA || !t.current.Prefix.IsValid() {
-		return t.renewal.lost.next
+// due returns when the router in use is solicited next; zero: never.
+func (r *renewal) due(s selection) (at time.Time) {
+	if s.inUse.Origin != RA || !s.inUse.Prefix.IsValid() {
+		return r.lost.next
 	}
-	for _, e := range t.entries {
-		if e.Prefix == t.current.Prefix && e.Origin == RA && e.Router == t.current.Router && !e.stale && !e.mention.superseded {
-			at = earlier(at, renewAt(e.heard, e.Expires, t.renewal.asked))
+	for e := range s.prefixes.of(s.inUse.Router) {
+		if e.Prefix == s.inUse.Prefix && !e.stale && !e.mention.superseded {
+			at = earlier(at, renewAt(e.heard, e.Expires, r.asked))
 		}
 	}
-	if i := t.routers.index(t.current.Router); i >= 0 {
-		at = earlier(at, renewAt(t.routers.heard[i].last, t.routers.heard[i].until, t.renewal.asked))
+	if i := s.routers.index(s.inUse.Router); i >= 0 {
+		at = earlier(at, renewAt(s.routers.heard[i].last, s.routers.heard[i].until, r.asked))
 	}
 	return at
 }
 
-// renew asks the routers if it is time.
-func (t *Tracker) renew(now time.Time) {
-	at := t.renewals()
+// ask reports whether a solicitation is due at now, and counts it.
+func (r *renewal) ask(s selection, now time.Time) bool {
+	at := r.due(s)
 	if at.IsZero() || now.Before(at) {
-		return
+		return false
 	}
-	r := &t.renewal
 	if r.lost.prefix.IsValid() {
 		r.lost.asked++
 		r.lost.next = now.Add(confirmations.after(r.lost.asked))
 	}
 	r.asked = now
-	t.solicit()
+	return true
 }
 
-// confirm asks the routers whether what was just heard is the whole truth,
-// less and less often while there are such doubts.
-func (t *Tracker) confirm(now time.Time) {
-	r := &t.renewal
+// question reports whether to solicit because what was just heard is doubtful,
+// and counts it: less and less often while there are such doubts.
+func (r *renewal) question(now time.Time) bool {
 	switch {
 	case r.confirm.IsZero() || now.Sub(r.confirm) > confirmations.last:
 		r.confirms = 0
 	case now.Sub(r.confirm) < confirmations.after(r.confirms):
-		return
+		return false
 	}
 	r.confirm = now
 	r.confirms++
-	t.solicit()
+	return true
 }
 
-// refreshed notes that the router in use has said again what it said before.
-func (t *Tracker) refreshed(was entry) {
-	if was.Prefix != t.current.Prefix || was.Router != t.current.Router || was.Origin != RA {
+// refreshed notes that the router in use advertises again what was e so far.
+func (r *renewal) refreshed(e entry, s selection) {
+	if !s.isInUse(e) || e.Origin != RA {
 		return
 	}
-	if due := renewAt(was.heard, was.Expires, time.Time{}); due.IsZero() || t.renewal.asked.Before(due) {
-		t.renewal.kept = 0
+	if due := renewAt(e.heard, e.Expires, time.Time{}); due.IsZero() || r.asked.Before(due) {
+		r.kept = 0
 	} else {
-		t.renewal.kept++
+		r.kept++
 	}
 }
 
-// noteLost remembers what is in use and has expired, for words and for asking
-// on.
-func (t *Tracker) noteLost(now time.Time) {
-	i := slices.IndexFunc(t.entries, func(e entry) bool {
-		return e.Prefix == t.current.Prefix && e.Origin == RA && e.Router == t.current.Router && !e.Expires.IsZero() && !now.Before(e.Expires)
-	})
-	if i >= 0 && !t.entries[i].stale {
-		e := t.entries[i]
-		t.renewal.lost = expired{
-			prefix: e.Prefix, router: e.Router, lifetime: e.Expires.Sub(e.heard),
-			asked: 0, next: now.Add(confirmations.after(1)),
-		}
+// expire remembers the prefix in use if its lifetime has ended: its router is
+// asked further, and status reports it.
+func (r *renewal) expire(s selection, now time.Time) {
+	i := slices.IndexFunc(s.prefixes, func(e entry) bool { return s.isInUse(e) && e.Origin == RA && ended(e.Expires, now) })
+	if i < 0 || s.prefixes[i].stale {
+		return
+	}
+	e := s.prefixes[i]
+	r.lost = expired{
+		prefix: e.Prefix, router: e.Router, lifetime: e.Expires.Sub(e.heard),
+		next: now.Add(confirmations.after(1)),
+	}
+}
+
+// adopted notes that next is in use from now on.
+func (r *renewal) adopted(next Observation) {
+	r.kept = 0
+	if next.Prefix.IsValid() {
+		r.lost = expired{}
 	}
 }
 
@@ -127,15 +136,11 @@ func (t *Tracker) noteLost(now time.Time) {
 func (r *renewal) words(current Observation) string {
 	switch {
 	case r.lost.prefix.IsValid():
-		return fmt.Sprintf("%v advertised %v for %v and has not repeated it in time; it is asked, and does not answer",
+		return fmt.Sprintf("%v advertised %v for %v, did not repeat it in time and does not answer router solicitations",
 			r.lost.router, r.lost.prefix, r.lost.lifetime.Round(time.Second))
 	case r.kept >= keptOften && current.Origin == RA:
-		return fmt.Sprintf("%v advertises %v for a shorter time than it lets pass between advertisements; it is asked each time before that ends",
+		return fmt.Sprintf("%v advertises %v with a lifetime shorter than its advertisement interval; it is solicited before each expiry",
 			current.Router, current.Prefix)
 	}
 	return ""
 }
-
-// keptOften is how often an answer must have kept a prefix before it is worth
-// a word: a lost advertisement is none.
-const keptOften = 2

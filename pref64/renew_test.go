@@ -56,7 +56,7 @@ func TestRenew(t *testing.T) {
 			if asked < 70 || asked > 80 {
 				t.Errorf("asked %d times in ten minutes", asked)
 			}
-			if got := l.Snapshot().Discovery; !strings.Contains(got, "for a shorter time than it lets pass between advertisements") {
+			if got := l.Snapshot().Discovery; !strings.Contains(got, "with a lifetime shorter than its advertisement interval") {
 				t.Errorf("says %q", got)
 			}
 		})
@@ -72,7 +72,7 @@ func TestRenew(t *testing.T) {
 			l.uses(prefixA, RA, router1)
 			l.sleep(time.Second)
 			l.usesNone()
-			l.says("fe80::1 advertised 2001:db8:a::/96 for 16s and has not repeated it in time; it is asked, and does not answer; DNS is not asked (discovery.sources)")
+			l.says("fe80::1 advertised 2001:db8:a::/96 for 16s, did not repeat it in time and does not answer router solicitations; DNS is not asked (discovery.sources)")
 			l.sleep(24 * time.Hour)
 			if n := l.routers.renewed(); n < 20 || n > 50 {
 				t.Errorf("asked %d times in a day", n)

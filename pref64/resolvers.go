@@ -11,89 +11,102 @@ const (
 	maxResolversPerRouter = 4
 )
 
+// resolvers is the table of advertised DNS servers, in the order of arrival.
+type resolvers []resolver
+
 type resolver struct {
 	Resolver
-	byRouter bool // Router was a default router when it last said so
+	byRouter bool // Router was a default router when it last advertised the server
 	stale    bool // heard before the present attachment
 }
 
-// hearResolver takes in a DNS server that a router advertises.
-func (t *Tracker) hearResolver(r Resolver, now time.Time) {
+// hear enters a DNS server that a router advertises, and reports whether there
+// was room for it.
+func (rs *resolvers) hear(r Resolver, byRouter bool, judge judge) bool {
 	if cannotAsk(r.Addr) != "" {
-		return
+		return true
 	}
-	i := slices.IndexFunc(t.resolvers, func(o resolver) bool { return o.Addr == r.Addr && o.Router == r.Router })
-	heard := resolver{Resolver: r, byRouter: t.routers.isDefault(r.Router)}
+	i := slices.IndexFunc(*rs, func(o resolver) bool { return o.Addr == r.Addr && o.Router == r.Router })
+	heard := resolver{Resolver: r, byRouter: byRouter}
 	switch {
 	case r.Withdrawn && i >= 0:
-		t.resolvers = slices.Delete(t.resolvers, i, i+1)
+		*rs = slices.Delete(*rs, i, i+1)
 	case r.Withdrawn:
 	case i >= 0:
-		t.resolvers[i] = heard
+		(*rs)[i] = heard
 	default:
-		evict, ok := admit(len(t.resolvers), maxResolvers, maxResolversPerRouter,
-			func(i int) netip.Addr { return t.resolvers[i].Router }, r.Router, t.judge)
+		evict, ok := admit(len(*rs), maxResolvers, maxResolversPerRouter,
+			func(i int) netip.Addr { return (*rs)[i].Router }, r.Router, judge)
 		switch {
 		case !ok:
-			t.ignored.note(Ignored{Reason: TooMany, Router: r.Router}, now)
-			return
+			return false
 		case evict >= 0:
-			t.resolvers = slices.Delete(t.resolvers, evict, evict+1)
+			*rs = slices.Delete(*rs, evict, evict+1)
 		}
-		t.resolvers = append(t.resolvers, heard)
+		*rs = append(*rs, heard)
 	}
+	return true
 }
 
-// advertised returns the resolvers that default routers of this attachment
-// advertise; those of other neighbours only if there are no others.
-func (t *Tracker) advertised() []netip.Addr {
-	var routers, neighbours []netip.Addr
-	for _, r := range t.resolvers {
-		all := &neighbours
-		if r.byRouter || t.routers.isDefault(r.Router) {
-			all = &routers
+// drop removes the servers for which gone is true.
+func (rs *resolvers) drop(gone func(resolver) bool) { *rs = slices.DeleteFunc(*rs, gone) }
+
+// next returns when the next lifetime ends; zero: never.
+func (rs resolvers) next() (at time.Time) {
+	for _, r := range rs {
+		at = earlier(at, r.Expires)
+	}
+	return at
+}
+
+// advertised returns the servers to ask: those that default routers of this
+// attachment advertise, or, if there are none, those of other neighbours.
+func (rs resolvers) advertised(known *routers) []netip.Addr {
+	var byRouters, byNeighbours []netip.Addr
+	for _, r := range rs {
+		all := &byNeighbours
+		if r.byRouter || known.isDefault(r.Router) {
+			all = &byRouters
 		}
 		if !r.stale && !slices.Contains(*all, r.Addr) {
 			*all = append(*all, r.Addr)
 		}
 	}
-	if len(routers) > 0 {
-		return routers
+	if len(byRouters) > 0 {
+		return byRouters
 	}
-	return neighbours
+	return byNeighbours
 }
 
-// onlyNeighbours returns the resolvers that neighbours advertise and no default
-// router does, if a default router advertises any. A network manager may have
-// believed them.
-func (t *Tracker) onlyNeighbours() (all []netip.Addr) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	routers := t.advertised()
-	if !slices.ContainsFunc(t.resolvers, func(r resolver) bool {
-		return slices.Contains(routers, r.Addr) && (r.byRouter || t.routers.isDefault(r.Router))
+// onlyNeighbours returns the servers that only neighbours advertise, if a
+// default router advertises any: a network manager may have configured forged
+// ones.
+func (rs resolvers) onlyNeighbours(known *routers) (all []netip.Addr) {
+	genuine := rs.advertised(known)
+	if !slices.ContainsFunc(rs, func(r resolver) bool {
+		return slices.Contains(genuine, r.Addr) && (r.byRouter || known.isDefault(r.Router))
 	}) {
 		return nil
 	}
-	for _, r := range t.resolvers {
-		if !slices.Contains(routers, r.Addr) {
+	for _, r := range rs {
+		if !slices.Contains(genuine, r.Addr) {
 			all = append(all, r.Addr)
 		}
 	}
 	return all
 }
 
-// cannotAsk says why a resolver is not asked; empty: it is. Only one that is
-// reached by IPv6 over the uplink tells what the uplink's network is like.
+// cannotAsk says why a resolver is not asked; empty: it is. Only a resolver
+// that is reached by IPv6 over the uplink knows the uplink's network.
 func cannotAsk(a netip.Addr) string {
 	a = a.Unmap()
 	switch {
 	case a.IsLoopback():
-		return "is on this host and may ask anybody"
+		return "is on this host and may forward to any network"
 	case a.Is4():
 		return "is an IPv4 address"
 	case !a.IsValid() || a.IsUnspecified() || a.IsMulticast():
-		return "is no host's address"
+		return "is not a unicast address"
 	}
 	return ""
 }

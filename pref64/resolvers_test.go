@@ -104,7 +104,7 @@ func TestResolvers(t *testing.T) {
 			send(l, router2, time.Minute, "2001:db8:53::1")
 			l.Tracker.mu.Lock()
 			defer l.Tracker.mu.Unlock()
-			if n := len(l.Tracker.resolvers); n != maxResolversPerRouter+1 {
+			if n := len(l.state.resolvers); n != maxResolversPerRouter+1 {
 				t.Errorf("%d are remembered", n)
 			}
 		}},

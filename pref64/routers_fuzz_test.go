@@ -66,11 +66,11 @@ func FuzzNeighbours(f *testing.F) {
 					t.Fatalf("in use is %v", o.Prefix)
 				}
 				tracker.mu.Lock()
-				if len(tracker.entries) > maxPrefixes || len(tracker.link.onLink) > maxOnLink || len(tracker.routers.heard) > maxRouters {
-					t.Errorf("%d prefixes, %d on the link, %d routers", len(tracker.entries), len(tracker.link.onLink), len(tracker.routers.heard))
+				if len(tracker.state.prefixes) > maxPrefixes || len(tracker.state.onLink) > maxOnLink || len(tracker.state.routers.heard) > maxRouters {
+					t.Errorf("%d prefixes, %d on the link, %d routers", len(tracker.state.prefixes), len(tracker.state.onLink), len(tracker.state.routers.heard))
 				}
 				good := false
-				for _, o := range tracker.slaac(time.Now()) {
+				for _, o := range tracker.state.onLink.valid(&tracker.state.routers, time.Now()) {
 					good = good || o.Prefix == pio1 && o.Router == router1 && o.Default && o.Preferred
 				}
 				tracker.mu.Unlock()

@@ -270,11 +270,11 @@ func TestRank(t *testing.T) {
 			l := newLookout(t, nil)
 			l.hear(router1, pio1, prefixA)
 			l.send(RouterAdvertisement{Router: bad1, MTU: 1280})
-			if mtu := l.MTU(); mtu != 0 {
+			if mtu := l.Snapshot().MTU; mtu != 0 {
 				t.Errorf("the MTU is %d", mtu)
 			}
 			l.send(RouterAdvertisement{Router: router1, RouterLifetime: time.Hour, MTU: 1400})
-			if mtu := l.MTU(); mtu != 1400 {
+			if mtu := l.Snapshot().MTU; mtu != 1400 {
 				t.Errorf("the MTU is %d", mtu)
 			}
 		}},

@@ -25,6 +25,18 @@ type watch struct {
 	log bytes.Buffer
 }
 
+func (w *watch) mtu() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state.mtu
+}
+
+func (w *watch) ignored() []Ignored {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.state.ignored.recent)
+}
+
 func newWatch(t *testing.T, static ...netip.Prefix) *watch {
 	w := &watch{t: t}
 	w.Tracker = NewTracker(static, slog.New(slog.NewTextHandler(&w.log, nil)))
@@ -249,8 +261,8 @@ func TestTracker(t *testing.T) {
 			w.Apply(Report{RA: &RouterAdvertisement{Router: router1, MTU: 1400}})
 			w.Apply(Report{RA: &RouterAdvertisement{Router: router1}})
 			w.expect(none, false)
-			if w.MTU() != 1400 {
-				t.Errorf("MTU %d", w.MTU())
+			if w.mtu() != 1400 {
+				t.Errorf("MTU %d", w.mtu())
 			}
 		}},
 		{"MTU option that changes with every advertisement", func(t *testing.T) {
@@ -266,11 +278,11 @@ func TestTracker(t *testing.T) {
 			w.advertise(router1, time.Hour, prefixA)
 			w.Apply(Report{RA: &RouterAdvertisement{Router: router1, MTU: 1400}})
 			w.expect(prefixA, true)
-			w.attached()
+			w.event((*state).attach)
 			time.Sleep(confirmWithin)
 			w.expect(none, true)
-			if w.MTU() != 0 {
-				t.Errorf("MTU %d", w.MTU())
+			if w.mtu() != 0 {
+				t.Errorf("MTU %d", w.mtu())
 			}
 			w.advertise(router1, time.Hour, prefixB)
 			w.expect(prefixB, true)
@@ -280,7 +292,7 @@ func TestTracker(t *testing.T) {
 			for range 3 * flapBurst {
 				w.advertise(router1, time.Hour, prefixA)
 				w.expect(prefixA, true)
-				w.attached()
+				w.event((*state).attach)
 				time.Sleep(confirmWithin)
 				w.expect(none, true)
 			}
@@ -293,7 +305,7 @@ func TestTracker(t *testing.T) {
 			time.Sleep(time.Hour)
 			w.advertise(router1, time.Minute, prefixB)
 			w.SetOwn([]netip.Prefix{prefixA})
-			w.attached()
+			w.event((*state).attach)
 			w.expect(prefixA, false)
 		}},
 	} {
@@ -319,7 +331,7 @@ func TestOwnPrefix(t *testing.T) {
 				w.advertise(router1, time.Hour, p)
 				w.expect(none, false)
 				w.expectIgnored(OwnPrefix, 1)
-				ig := w.Ignored()
+				ig := w.ignored()
 				if len(ig) != 1 || ig[0].Prefix != p || ig[0].Router != router1 || ig[0].Count != 1 {
 					t.Errorf("ignored %+v", ig)
 				}
@@ -388,10 +400,10 @@ func TestFlood(t *testing.T) {
 		}
 		w.expect(prefixA, false)
 		w.expectIgnored(TooMany, 2200-2*maxPrefixes)
-		if n := len(w.entries); n != maxPrefixes {
+		if n := len(w.state.prefixes); n != maxPrefixes {
 			t.Errorf("%d prefixes remembered, want %d", n, maxPrefixes)
 		}
-		if n := len(w.Ignored()); n != maxRecent {
+		if n := len(w.ignored()); n != maxRecent {
 			t.Errorf("%d ignored things remembered, want %d", n, maxRecent)
 		}
 		if n := strings.Count(w.log.String(), "level=WARN"); n != 1 {
@@ -509,7 +521,7 @@ func TestIgnoredReports(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		w.Apply(Report{Ignored: []Ignored{{Reason: BadPLC, Router: router2}}})
-		got := w.Ignored()
+		got := w.ignored()
 		want := []Ignored{
 			{Reason: HopLimit, Router: router1, Count: 3, Last: time.Now().Add(-time.Second)},
 			{Reason: BadPLC, Router: router2, Count: 1, Last: time.Now()},
