@@ -25,6 +25,9 @@ type Remains interface {
 	// the kernel forward: a proxy neighbour entry; IPv6 rules and routes of o.
 	DelFormerProxy(link int, a netip.Addr) error
 	DelFormerRoutes(o Observed) error
+	// RestoreSysctl undoes a change of such a version unless another program
+	// has changed the value since. It reports whether it did.
+	RestoreSysctl(c Change) (restored bool, err error)
 }
 
 // CleanUp removes the CLAT addresses and rules that a killed predecessor left on
@@ -39,7 +42,7 @@ func CleanUp(h Remains, j *Journal) ([]Leftover, []Change, error) {
 	)
 	if j != nil {
 		var err error
-		restored, err = restoreSysctls(j)
+		restored, err = restoreSysctls(h, j)
 		errs = append(errs, err)
 	}
 	removed, err := cleanUpAddrs(h, j)

@@ -69,3 +69,20 @@ func usableIPv4(a netip.Addr) bool {
 func (o Observed) hasIPv4Default(link int) bool {
 	return slices.ContainsFunc(o.Routes, func(r Route) bool { return !r.IPv6 && r.Link == link && r.Protocol != Protocol })
 }
+
+// maxAsked bounds the links for which each observation looks up routes.
+const maxAsked = 16
+
+// asked lists the first links that are worth a question.
+func (o Observed) asked(which func(Link) bool) (ls []Link) {
+	for _, l := range o.Links {
+		if l.Up && !l.Loopback && !o.isOurs(l) && which(l) {
+			ls = append(ls, l)
+		}
+	}
+	return ls[:min(len(ls), maxAsked)]
+}
+
+func (o Observed) hasNativeSource(link int) bool {
+	return slices.ContainsFunc(o.Addrs, func(a Addr) bool { return o.isNativeSource(link, a.Prefix.Addr()) })
+}

@@ -287,7 +287,7 @@ func (e *fakeEngine) Close() error                   { return e.h.do("engine clo
 // addNative gives a link native IPv4.
 func (h *fakeHost) addNative(link, metric int) {
 	h.o.Routes = append(h.o.Routes, Route{Link: link, Table: TableMain, Metric: metric})
-	h.o.leave(link, netip.AddrFrom4([4]byte{10, byte(link), 0, 2}), 0, len(globalIPv4))
+	AddEgress(&h.o, link, netip.AddrFrom4([4]byte{10, byte(link), 0, 2}), 0, len(globalIPv4))
 }
 
 // dropNative ends native IPv4 on every link.

@@ -1,43 +1,9 @@
 package clat
 
 import (
-	"fmt"
-	"net/netip"
 	"slices"
-	"strconv"
 	"time"
 )
-
-// ForeignRoute is an IPv4 route of another program through a TUN of ours, such
-// as that of a VPN to its endpoint. It goes with the TUN.
-type ForeignRoute struct {
-	Destination netip.Prefix
-	Source      netip.Addr // preferred, may be invalid
-	Gateway     netip.Addr // may be invalid
-	Metric      int
-	MTU         int // 0: none given
-	Table       int
-	Protocol    int
-	Scope       int
-	TOS         int
-	Flags       int // RTNH_F_ONLINK
-}
-
-// SavedRoute is a foreign route with the network that the CLAT was on: it makes
-// no sense on another.
-type SavedRoute struct {
-	TUN     string
-	Network Network
-	Route   ForeignRoute
-}
-
-// Network tells networks apart. The CLAT IPv6 address depends on the interface,
-// its prefix and PREF64.
-type Network struct {
-	Uplink string
-	IPv6   netip.Addr
-	PREF64 netip.Prefix
-}
 
 const (
 	// maxSaved bounds the foreign routes that are remembered.
@@ -64,7 +30,7 @@ func (c *running) restoreForeignRoutes(want *CLAT) {
 	c.routesRestored = true
 	n := 0
 	for _, s := range r.foreign.saved {
-		if s.TUN != want.TUN || s.Network != want.network() || time.Since(r.foreign.since) > savedFor {
+		if s.TUN != want.TUN || s.Network != want.Network() || time.Since(r.foreign.since) > savedFor {
 			continue
 		}
 		if err := r.host.AddForeignRoute(c.tun.Index(), s.Route); err != nil {
@@ -124,55 +90,4 @@ func (r *Reconciler) leaveForeignRoutes() {
 	}
 	r.warn(r.journal.SetRoutes(r.foreign.saved, time.Now()))
 	r.log.Info("routes of other programs go with the CLAT's interface; the next start restores them", "routes", len(r.foreign.saved))
-}
-
-func (c CLAT) network() Network { return Network{c.Uplink.Name, c.IPv6, c.PREF64.Prefix} }
-
-// fields are the words of a line of the journal.
-func (s SavedRoute) fields() []string {
-	addr := func(a netip.Addr) string {
-		if !a.IsValid() {
-			return "-"
-		}
-		return a.String()
-	}
-	f := s.Route
-	words := []string{s.TUN, s.Network.Uplink, addr(s.Network.IPv6), s.Network.PREF64.String(), f.Destination.String(), addr(f.Source), addr(f.Gateway)}
-	for _, n := range []int{f.Metric, f.MTU, f.Table, f.Protocol, f.Scope, f.TOS, f.Flags} {
-		words = append(words, strconv.Itoa(n))
-	}
-	return words
-}
-
-// parseSavedRoute reads the words of a line of the journal.
-func parseSavedRoute(words []string) (s SavedRoute, err error) {
-	if len(words) != 14 {
-		return s, fmt.Errorf("%d words", len(words))
-	}
-	addr := func(w string) (a netip.Addr) {
-		if w != "-" && err == nil {
-			a, err = netip.ParseAddr(w)
-		}
-		return a
-	}
-	prefix := func(w string) (p netip.Prefix) {
-		if err == nil {
-			p, err = netip.ParsePrefix(w)
-		}
-		return p
-	}
-	s.TUN, s.Network = words[0], Network{Uplink: words[1], IPv6: addr(words[2]), PREF64: prefix(words[3])}
-	f := &s.Route
-	f.Destination, f.Source, f.Gateway = prefix(words[4]), addr(words[5]), addr(words[6])
-	for i, n := range []*int{&f.Metric, &f.MTU, &f.Table, &f.Protocol, &f.Scope, &f.TOS, &f.Flags} {
-		var v uint64
-		if v, err = strconv.ParseUint(words[7+i], 10, 32); err != nil {
-			return s, err
-		}
-		*n = int(v)
-	}
-	if err == nil && (!f.Destination.Addr().Is4() || f.Source.IsValid() && !f.Source.Is4() || f.Gateway.IsValid() && !f.Gateway.Is4()) {
-		err = fmt.Errorf("%s is not an IPv4 route", f.Destination)
-	}
-	return s, err
 }

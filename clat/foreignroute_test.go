@@ -9,8 +9,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/vishvananda/netlink"
 )
 
 var endpoint = ForeignRoute{Destination: netip.MustParsePrefix("198.51.100.7/32"), Table: TableMain, Protocol: 3, Scope: 253}
@@ -24,7 +22,7 @@ const tunIndex = 100
 func TestForeignRouteComesBack(t *testing.T) {
 	b := newBench(t, wlan)
 	b.up()
-	must(t, b.host.AddForeignRoute(tunIndex, endpoint))
+	noError(t, b.host.AddForeignRoute(tunIndex, endpoint))
 	b.host.text()
 	b.expect(Up, ``)
 
@@ -72,26 +70,26 @@ func TestForeignRouteOverRestart(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, wlan)
 				j, err := OpenJournal(file)
-				must(t, err)
+				noError(t, err)
 				b.rec = NewReconciler(b.host, b.host, j, b.rec.log)
 				b.up()
-				must(t, b.host.AddForeignRoute(tunIndex, endpoint))
+				noError(t, b.host.AddForeignRoute(tunIndex, endpoint))
 				b.expect(Up, restoreEndpoint)
 				if c.kill {
 					b.host.dropLink(tunIndex)
 					b.host.dropAddr(netip.MustParseAddr(first))
 					b.host.o.Routes = b.host.o.Routes[:1]
-					must(t, j.f.Close())
+					noError(t, j.f.Close())
 				} else {
-					must(t, b.rec.Down())
-					must(t, j.Close())
+					noError(t, b.rec.Down())
+					noError(t, j.Close())
 				}
 				time.Sleep(c.wait)
 				if c.change != nil {
 					c.change(b)
 				}
 				j, err = OpenJournal(file)
-				must(t, err)
+				noError(t, err)
 				b.rec = NewReconciler(b.host, b.host, j, b.rec.log)
 				b.pass()
 				b.host.dad(true)
@@ -103,8 +101,8 @@ func TestForeignRouteOverRestart(t *testing.T) {
 				if saved := len(b.rec.foreign.saved) == 1; saved != c.restored {
 					t.Errorf("remembered are %+v", b.rec.foreign.saved)
 				}
-				must(t, b.rec.Down())
-				must(t, j.Close())
+				noError(t, b.rec.Down())
+				noError(t, j.Close())
 				if _, err := os.Stat(file); (err == nil) != c.restored {
 					t.Errorf("the journal that is left: %v", err)
 				}
@@ -119,7 +117,7 @@ func TestForeignRoutesAreBounded(t *testing.T) {
 	for i := range 3 * maxSaved {
 		f := endpoint
 		f.Metric = i
-		must(t, b.host.AddForeignRoute(tunIndex, f))
+		noError(t, b.host.AddForeignRoute(tunIndex, f))
 	}
 	b.pass()
 	if n := len(b.rec.foreign.saved); n != maxSaved {
@@ -135,55 +133,18 @@ func TestSavedRouteWords(t *testing.T) {
 	least := full
 	least.Route = endpoint
 	for _, s := range []SavedRoute{full, least} {
-		if got, err := parseSavedRoute(s.fields()); err != nil || got != s {
-			t.Errorf("%q is read as %+v, %v", s.fields(), got, err)
+		if got, err := parseSavedRoute(savedRouteFields(s)); err != nil || got != s {
+			t.Errorf("%q is read as %+v, %v", savedRouteFields(s), got, err)
 		}
-		for i := range s.fields() {
+		for i := range savedRouteFields(s) {
 			for _, bad := range []string{"", "x", "-1", "2001:db8::/32", "99999999999"} {
-				words := slices.Clone(s.fields())
+				words := slices.Clone(savedRouteFields(s))
 				words[i] = bad
 				_, _ = parseSavedRoute(words) // does not panic
 			}
-			if _, err := parseSavedRoute(s.fields()[:i]); err == nil {
+			if _, err := parseSavedRoute(savedRouteFields(s)[:i]); err == nil {
 				t.Errorf("%d words are enough", i)
 			}
 		}
-	}
-}
-
-// TestKernelForeignRoutes reads and restores routes of a real kernel.
-func TestKernelForeignRoutes(t *testing.T) {
-	b := newRealBench(t)
-	b.uplink("eth0", "2001:db8:1::", 100)
-	dev, l := openCLAT(t, b.k, "clat0", "192.0.0.1")
-	must(t, b.k.AddRoute(Route{Link: l.Index, Source: l.IPv4, Metric: 2048, MTU: 1480, Table: TableMain, Protocol: Protocol}))
-	ip(t, `route add 198.51.100.7 dev clat0; route add 198.51.100.8 via 192.0.0.9 dev clat0 onlink src 192.0.0.1 metric 7 mtu 1300 proto static;
-		route add 0.0.0.0/1 dev clat0 table 100; route add 10.0.0.0/8 dev eth0; route add blackhole 10.9.0.0/16`)
-	fs, known := b.k.ForeignRoutes(l.Index, false)
-	if !known || len(fs) != 3 {
-		t.Fatalf("%+v, %t", fs, known)
-	}
-	dev.Close()
-	if fs, known := b.k.ForeignRoutes(l.Index, true); known {
-		t.Errorf("of a TUN that is gone: %+v", fs)
-	}
-	_, l = openCLAT(t, b.k, "clat0", "192.0.0.1")
-	for range 2 {
-		for _, f := range fs {
-			must(t, b.k.AddForeignRoute(l.Index, f))
-		}
-	}
-	again, _ := b.k.ForeignRoutes(l.Index, true)
-	if !slices.Equal(fs, again) {
-		t.Errorf("restored are %+v\nfrom %+v", again, fs)
-	}
-	// Another program has made its own meanwhile.
-	ip(t, "route replace 198.51.100.7 dev eth0")
-	must(t, b.k.AddForeignRoute(l.Index, endpoint))
-	if rs, err := b.k.listRoutes(2, &netlink.Route{}, 0); err != nil || len(rs) == 0 {
-		t.Fatal(err)
-	}
-	if again, _ := b.k.ForeignRoutes(l.Index, true); slices.Contains(again, endpoint) {
-		t.Error("the route of another program is replaced or doubled")
 	}
 }

@@ -13,43 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// journalOf opens a journal with the given text, as a killed daemon leaves it.
-func journalOf(t *testing.T, text string) *Journal {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "run", "journal")
-	must(t, os.Mkdir(filepath.Dir(path), 0o755))
-	must(t, os.WriteFile(path, []byte(text), 0o600))
-	j, err := OpenJournal(path)
-	must(t, err)
-	t.Cleanup(func() { j.Close() })
-	return j
-}
-
-func TestJournalOfFormerSysctls(t *testing.T) {
-	j := journalOf(t, `set wlan0.7 accept_ra 1 2
-set all proxy_ndp 0 1
-set all forwarding 0 1
-unset all proxy_ndp
-set ../../kernel panic 0 1
-set .. forwarding 0 1
-set wlan0 mtu 0 1
-set wlan0 forwarding x 1
-set wlan0 forwarding 1
-set a/b forwarding 0 1
-set wlan0 accept_ra 0 1 2
-set wlan0 forw`)
-	want := []Change{{Sysctl{"wlan0.7", "accept_ra"}, 1, 2}, {Sysctl{"all", "forwarding"}, 0, 1}}
-	if got := j.Changes(); !slices.Equal(got, want) {
-		t.Errorf("changes %v, want %v", got, want)
-	}
-	for _, c := range j.Changes() {
-		must(t, j.Unset(c.Sysctl))
-	}
-	if st, err := os.Stat(j.path); err != nil || st.Size() != 0 {
-		t.Errorf("an empty journal of %v bytes, %v", st, err)
-	}
-}
-
 // A former version was killed while the kernel forwarded for it: this start
 // restores the sysctls, unless another program has changed them since, and
 // removes the rule, the routes and the proxy neighbour.
@@ -59,11 +22,11 @@ func TestCleanUpOfFormerVersion(t *testing.T) {
 	addVeth(t, k, "br0", "br1")
 	set := func(link, key string, value int) {
 		t.Helper()
-		must(t, os.WriteFile(Sysctl{link, key}.path(), []byte(strconv.Itoa(value)), 0))
+		must(t, os.WriteFile(sysctlPath("ipv6", link, key), []byte(strconv.Itoa(value)), 0))
 	}
 	get := func(link, key string) string {
 		t.Helper()
-		b, err := os.ReadFile(Sysctl{link, key}.path())
+		b, err := os.ReadFile(sysctlPath("ipv6", link, key))
 		must(t, err)
 		return strings.TrimSpace(string(b))
 	}
@@ -82,13 +45,17 @@ func TestCleanUpOfFormerVersion(t *testing.T) {
 	rule.Family, rule.Protocol, rule.Priority, rule.Table, rule.IifName = unix.AF_INET6, Protocol, Protocol, Protocol, "clat0"
 	must(t, k.handle.RuleAdd(rule))
 
-	j := journalOf(t, `add wlan0.7 `+clatAddr.String()+`
+	path := filepath.Join(t.TempDir(), "journal")
+	must(t, os.WriteFile(path, []byte(`add wlan0.7 `+clatAddr.String()+`
 set wlan0.7 accept_ra 1 2
 set br0 forwarding 1 0
 set gone0 accept_ra 1 2
 set all forwarding 0 1
 set all proxy_ndp 0 1
-`)
+`), 0o600))
+	j, err := OpenJournal(path)
+	must(t, err)
+	t.Cleanup(func() { j.Close() })
 	removed, restored, err := CleanUp(k, j)
 	must(t, err)
 	if len(removed) != 1 || len(restored) != 3 || len(j.Changes()) != 0 || len(j.Entries()) != 0 {

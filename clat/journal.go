@@ -287,7 +287,7 @@ func (j *Journal) text() (b []byte) {
 		b = fmt.Appendf(b, "set %s %s %d %d\n", c.Link, c.Key, c.Was, c.Is)
 	}
 	for _, s := range j.routes {
-		b = fmt.Appendf(b, "route %s\n", strings.Join(s.fields(), " "))
+		b = fmt.Appendf(b, "route %s\n", strings.Join(savedRouteFields(s), " "))
 	}
 	if !j.stopped.IsZero() {
 		b = fmt.Appendf(b, "stopped %d\n", j.stopped.Unix())

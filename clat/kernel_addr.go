@@ -87,9 +87,6 @@ func lifetime(seconds uint32) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// ErrIPv6Off is returned for links on which IPv6 is switched off.
-var ErrIPv6Off = errors.New("IPv6 is switched off on this interface")
-
 // AddCLATAddr adds a as /128 without prefix route and with preferred lifetime
 // 0, and gives it an address label of its own. Its valid lifetime has no end: an address whose DAD fails is kept by the
 // kernel, flagged, only if it is permanent.

@@ -11,9 +11,7 @@ import (
 )
 
 const (
-	// maxAsked bounds the links about which the kernel is asked each time, and
-	// maxFlows the questions for each of them.
-	maxAsked = 16
+	// maxFlows bounds the route lookups for each link.
 	maxFlows = 16
 
 	rtmFibMatch = 0x2000 // RTM_F_FIB_MATCH of linux/rtnetlink.h, Linux 4.13
@@ -62,20 +60,6 @@ func (k *Kernel) ask(o *Observed) {
 		o.Egress4 = append(o.Egress4, k.egress(*o, l.Index)...)
 	}
 	o.OnLink4 = k.onLink4()
-}
-
-// asked lists the first links that are worth a question.
-func (o Observed) asked(which func(Link) bool) (ls []Link) {
-	for _, l := range o.Links {
-		if l.Up && !l.Loopback && !o.isOurs(l) && which(l) {
-			ls = append(ls, l)
-		}
-	}
-	return ls[:min(len(ls), maxAsked)]
-}
-
-func (o Observed) hasNativeSource(link int) bool {
-	return slices.ContainsFunc(o.Addrs, func(a Addr) bool { return o.isNativeSource(link, a.Prefix.Addr()) })
 }
 
 // egress asks for each flow until all destinations are reached by one of them.

@@ -57,7 +57,7 @@ func TestKernelSourceRules(t *testing.T) {
 		if via, err := leadsFrom(k, l.IPv4); err != nil || via != eth.Attrs().Index {
 			t.Errorf("this test proves nothing: %d %v", via, err)
 		}
-		own := (&running{ipv4: l.IPv4}).ownRoute(main)
+		own := sourceRule(l.IPv4).Route(main)
 		rule := sourceRule(l.IPv4)
 		for range 2 { // twice is once
 			must(t, k.AddRoute(own))
@@ -80,7 +80,7 @@ func TestKernelSourceRules(t *testing.T) {
 	}
 
 	// Held: nothing may leave by another link, and programs hear it at once.
-	own := (&running{ipv4: l0.IPv4}).ownRoute(Route{Link: l0.Index, Source: l0.IPv4, MTU: 1480, Protocol: Protocol})
+	own := sourceRule(l0.IPv4).Route(Route{Link: l0.Index, Source: l0.IPv4, MTU: 1480, Protocol: Protocol})
 	must(t, k.DelRoute(own))
 	if via, err := leadsFrom(k, l0.IPv4); !errors.Is(err, unix.EHOSTUNREACH) {
 		t.Errorf("held, and packets leave by %d, %v", via, err)
@@ -137,7 +137,7 @@ func TestKernelSourceRuleBesideStrictFilter(t *testing.T) {
 	if arrives(300 * time.Millisecond) {
 		t.Error("this test proves nothing: the filter does not filter")
 	}
-	must(t, k.AddRoute((&running{ipv4: l.IPv4}).ownRoute(main)))
+	must(t, k.AddRoute(sourceRule(l.IPv4).Route(main)))
 	must(t, k.AddSourceRule(sourceRule(l.IPv4)))
 	if !arrives(60 * time.Second) {
 		t.Error("a reply is still dropped")

@@ -3,6 +3,7 @@ package clat
 import (
 	"bytes"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -25,40 +26,89 @@ import (
 )
 
 // realPath has real TUNs, steering and guards, and no engine: nobody answers.
-type realPath struct{ k *Kernel }
+type realPath struct {
+	opened []io.Closer // TUNs and steering that are not closed yet
+	guards map[int]*steer.Guard
+}
 
-type realTUN struct{ *tun.Device }
+// kill closes what a killed process would leave to the kernel to close.
+func (p *realPath) kill(t *testing.T) {
+	t.Helper()
+	for _, c := range slices.Backward(p.opened) {
+		must(t, c.Close())
+	}
+	p.opened = nil
+}
+
+func (p *realPath) closed(c io.Closer) {
+	p.opened = slices.DeleteFunc(p.opened, func(o io.Closer) bool { return o == c })
+}
+
+type realTUN struct {
+	*tun.Device
+	path *realPath
+}
 
 func (t realTUN) Index() int { return t.Device.Index }
 
-func (p realPath) OpenTUN(name string, queues int) (TUN, error) {
+func (t realTUN) Close() error {
+	t.path.closed(t.Device)
+	return t.Device.Close()
+}
+
+func (p *realPath) OpenTUN(name string, queues int) (TUN, error) {
 	d, err := tun.Open(name, queues)
-	return realTUN{d}, err
+	if err == nil {
+		p.opened = append(p.opened, d)
+	}
+	return realTUN{d, p}, err
 }
 
-func (p realPath) Steer(uplink, tun int, ours []netip.Prefix, g Guarded) (Steering, error) {
+func (p *realPath) Steer(uplink, tun int, ours []netip.Prefix, g Guarded) (Steering, error) {
 	s, err := steer.New(steer.Config{Uplink: uplink, TUN: tun, Ours: ours, Guarded: steer.Guarded(g)})
-	return realSteering{s}, err
+	if err == nil {
+		p.opened = append(p.opened, s)
+	}
+	return realSteering{s, p}, err
 }
 
-func (p realPath) Run(TUN, *siit.Translator) (Engine, error) { return noEngine{}, nil }
+func (p *realPath) Run(TUN, *siit.Translator) (Engine, error) { return noEngine{}, nil }
 
-func (p realPath) Guard(link int, g Guarded) (Guard, error) {
+func (p *realPath) Guard(link int, g Guarded) (Guard, error) {
 	made, err := steer.NewGuard(steer.GuardConfig{Link: link, Guarded: steer.Guarded(g)})
-	return realGuard{made}, err
+	if err == nil {
+		p.guards[link] = made
+	}
+	return realGuard{made, link, p}, err
 }
 
-type realGuard struct{ *steer.Guard }
+type realGuard struct {
+	*steer.Guard
+	link int
+	path *realPath
+}
 
 func (r realGuard) SetGuarded(g Guarded) error { return r.Guard.SetGuarded(steer.Guarded(g)) }
 
-type realSteering struct{ *steer.Steering }
+func (r realGuard) Close() error {
+	delete(r.path.guards, r.link)
+	return r.Guard.Close()
+}
+
+type realSteering struct {
+	*steer.Steering
+	path *realPath
+}
 
 func (r realSteering) SetGuarded(g Guarded) error { return r.Steering.SetGuarded(steer.Guarded(g)) }
-func (realSteering) Follow(src netip.Addr, dst netip.Prefix, via netip.Addr) error {
-	return nil
+
+func (r realSteering) Close() error {
+	r.path.closed(r.Steering)
+	return r.Steering.Close()
 }
-func (realSteering) Translate(siit.Config) error { return nil }
+
+func (realSteering) Follow(src netip.Addr, dst netip.Prefix, via netip.Addr) error { return nil }
+func (realSteering) Translate(siit.Config) error                                   { return nil }
 
 type noEngine struct{}
 
@@ -73,6 +123,9 @@ type realBench struct {
 	conf Config
 	o    Observed
 	log  bytes.Buffer
+
+	path    *realPath
+	journal *Journal
 }
 
 func newRealBench(t *testing.T) *realBench {
@@ -80,8 +133,8 @@ func newRealBench(t *testing.T) *realBench {
 	j, err := OpenJournal(filepath.Join(t.TempDir(), "run", "journal"))
 	must(t, err)
 	t.Cleanup(func() { j.Close() })
-	b := &realBench{t: t, k: k, conf: Config{Secret: []byte("x"), Metric: 2048}}
-	b.rec = NewReconciler(k, realPath{k}, j, slog.New(slog.NewTextHandler(&b.log, nil)))
+	b := &realBench{t: t, k: k, conf: Config{Secret: []byte("x"), Metric: 2048}, path: &realPath{guards: map[int]*steer.Guard{}}, journal: j}
+	b.rec = NewReconciler(k, b.path, j, slog.New(slog.NewTextHandler(&b.log, nil)))
 	must(t, k.handle.LinkSetUp(byName(t, k, "lo")))
 	return b
 }
@@ -229,11 +282,8 @@ func TestKernelWalk(t *testing.T) {
 	}
 
 	// As a kill leaves it, but for what dies with the process.
-	for _, c := range slices.Clone(b.rec.running) {
-		must(t, c.steering.Close())
-		must(t, c.tun.Close())
-	}
-	_, _, err = CleanUp(k, b.rec.journal)
+	b.path.kill(t)
+	_, _, err = CleanUp(k, b.journal)
 	must(t, err)
 	o := observe(t, k)
 	if len(o.Rules) != 0 || slices.ContainsFunc(o.Routes, func(r Route) bool { return r.Protocol == Protocol }) ||
@@ -256,8 +306,8 @@ func TestKernelGuards(t *testing.T) {
 	must(t, k.handle.NeighSet(&netlink.Neigh{LinkIndex: other.Attrs().Index, IP: net.IPv4(198, 51, 100, 1), HardwareAddr: peer.Attrs().HardwareAddr, State: netlink.NUD_PERMANENT}))
 	b.until(Up)
 	b.until(Up)
-	if b.o.Memory.CLATs[0].IPv4.String() != "192.0.0.1" || len(b.rec.guards) != 1 {
-		t.Fatalf("guards %v", b.rec.guards)
+	if b.o.Memory.CLATs[0].IPv4.String() != "192.0.0.1" || len(b.path.guards) != 1 || b.path.guards[other.Attrs().Index] == nil {
+		t.Fatalf("guards %v", b.path.guards)
 	}
 	must(t, k.DelSourceRules()) // whoever did that
 	received := func() uint64 { return byName(t, k, "to-eth0").Attrs().Statistics.RxPackets }
@@ -278,7 +328,7 @@ func TestKernelGuards(t *testing.T) {
 	if n := received() - before; n < 1000 {
 		t.Errorf("of the others only %d got out", n)
 	}
-	if n, err := b.rec.guards[other.Attrs().Index].guard.(realGuard).Counters(); n.Dropped[steer.UntranslatedIPv4] != 1000 || err != nil {
+	if n, err := b.path.guards[other.Attrs().Index].Counters(); n.Dropped[steer.UntranslatedIPv4] != 1000 || err != nil {
 		t.Errorf("counted %+v, %v", n, err)
 	}
 	must(t, b.rec.Down())

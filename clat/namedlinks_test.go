@@ -6,7 +6,7 @@ import (
 )
 
 func TestMissingUplinks(t *testing.T) {
-	o, _, err := parseCase(`
+	o, _, err := Parse(`
 		link 1 lo loopback
 		link 2 wlan0 alt wlp3s0
 		link 3 wg0 kind wireguard

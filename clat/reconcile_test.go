@@ -39,7 +39,7 @@ const (
 
 func newBench(t *testing.T, text string) *bench {
 	t.Helper()
-	o, conf, err := parseCase(text)
+	o, conf, err := Parse(text)
 	if err != nil {
 		t.Fatal(err)
 	}

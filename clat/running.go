@@ -128,7 +128,7 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 		return Down, err
 	}
 	c.restoreForeignRoutes(&now)
-	c.network, c.eamAddrs = now.network(), want.EAMAddrs
+	c.network, c.eamAddrs = now.Network(), want.EAMAddrs
 	c.saveForeignRoutes(false)
 	if c.bringUpEAMAddrs(o, want) {
 		return Replan, nil

@@ -8,7 +8,7 @@ import (
 
 // bringUpRoutes makes the IPv4 default route in the main table and, if it is
 // wanted, the one in the CLAT's own table with the rule that leads there.
-func (c *running) bringUpRoutes(o Observed, want *CLAT, sourceRule bool) error {
+func (c *running) bringUpRoutes(o Observed, want *CLAT, sourceRules bool) error {
 	if c.drifted {
 		return nil // a route needs its source, and a link that is up
 	}
@@ -17,8 +17,8 @@ func (c *running) bringUpRoutes(o Observed, want *CLAT, sourceRule bool) error {
 		Table: TableMain, Protocol: Protocol,
 	}
 	routes := []Route{main}
-	if sourceRule && !c.noRule {
-		routes = append(routes, c.ownRoute(main))
+	if sourceRules && !c.noRule {
+		routes = append(routes, sourceRule(c.ipv4).Route(main))
 	}
 	for _, rt := range routes {
 		known, name := slices.Contains(c.routes, rt), describeRoute(rt, want.TUN)
@@ -34,18 +34,11 @@ func (c *running) bringUpRoutes(o Observed, want *CLAT, sourceRule bool) error {
 			c.routes = append(c.routes, rt)
 		}
 	}
-	if err := c.bringUpRule(o, sourceRule); err != nil {
+	if err := c.bringUpRule(o, sourceRules); err != nil {
 		return err
 	}
 	// After the new ones are there: no packet finds the host without.
 	return c.dropRoutes(func(rt Route) bool { return !slices.Contains(routes, rt) })
-}
-
-// ownRoute is the CLAT's default route in its own table. There its metric
-// matters only beside "unreachable", which has the worst.
-func (c *running) ownRoute(main Route) Route {
-	main.Table, main.Metric = sourceRule(c.ipv4).Table, Protocol
-	return main
 }
 
 func describeRoute(r Route, tun string) string {

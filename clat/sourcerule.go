@@ -18,3 +18,10 @@ func sourceRule(a netip.Addr) SourceRule {
 	}
 	return SourceRule{a, Protocol + int(a.As4()[3]&7)}
 }
+
+// Route returns the CLAT's default route in its own table, made from that of the
+// main table. The metric matters only beside "unreachable", which has the worst.
+func (r SourceRule) Route(main Route) Route {
+	main.Table, main.Metric = r.Table, Protocol
+	return main
+}
