@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tnat64d/clat/plan"
 	"tnat64d/internal/soak"
 )
 
@@ -41,7 +42,7 @@ func TestChaos(t *testing.T) {
 type chaos struct {
 	*bench
 	r     *rand.Rand
-	good  Observed // what is not ours
+	good  plan.Observed // what is not ours
 	story []string
 }
 
@@ -59,29 +60,29 @@ var chaosOps = []struct {
 		i := c.r.IntN(2)
 		c.host.o.Links[i].Up, c.host.o.Links[i].Carrier = false, false
 		index := c.host.o.Links[i].Index
-		c.host.o.Addrs = slices.DeleteFunc(c.host.o.Addrs, func(a Addr) bool { return a.Link == index })
-		c.host.o.Routes = slices.DeleteFunc(c.host.o.Routes, func(r Route) bool { return r.Link == index })
+		c.host.o.Addrs = slices.DeleteFunc(c.host.o.Addrs, func(a plan.Addr) bool { return a.Link == index })
+		c.host.o.Routes = slices.DeleteFunc(c.host.o.Routes, func(r plan.Route) bool { return r.Link == index })
 	}},
 	{"no default route", func(c *chaos) {
 		index := 2 + c.r.IntN(2)
-		c.host.o.Routes = slices.DeleteFunc(c.host.o.Routes, func(r Route) bool { return r.Link == index })
+		c.host.o.Routes = slices.DeleteFunc(c.host.o.Routes, func(r plan.Route) bool { return r.Link == index })
 	}},
 	{"ip route flush", func(c *chaos) { c.host.o.Routes = nil }},
 	{"ip rule flush", func(c *chaos) { c.host.o.Rules = nil }},
 	{"no PREF64", func(c *chaos) {
 		index := 2 + c.r.IntN(2)
-		c.host.o.PREF64 = slices.DeleteFunc(slices.Clone(c.host.o.PREF64), func(p PREF64) bool { return p.Link == index })
+		c.host.o.PREF64 = slices.DeleteFunc(slices.Clone(c.host.o.PREF64), func(p plan.PREF64) bool { return p.Link == index })
 	}},
 	{"another PREF64", func(c *chaos) {
-		c.host.o.PREF64 = []PREF64{
+		c.host.o.PREF64 = []plan.PREF64{
 			{Link: 2, Prefix: netip.MustParsePrefix(fmt.Sprintf("2001:db8:64:%x::/96", c.r.IntN(3)))},
 			{Link: 3, Prefix: netip.MustParsePrefix(fmt.Sprintf("2001:db8:64:%x::/96", c.r.IntN(3)))},
 		}
 	}},
 	{"another network", func(c *chaos) {
 		index := 2 + c.r.IntN(2)
-		c.host.o.Addrs = slices.DeleteFunc(c.host.o.Addrs, func(a Addr) bool { return a.Link == index && a.Prefix.Bits() == 64 })
-		c.host.o.Addrs = append(c.host.o.Addrs, Addr{Link: index, Prefix: netip.MustParsePrefix(fmt.Sprintf("2001:db8:%x::10/64", 16+c.r.IntN(4))), Valid: Forever})
+		c.host.o.Addrs = slices.DeleteFunc(c.host.o.Addrs, func(a plan.Addr) bool { return a.Link == index && a.Prefix.Bits() == 64 })
+		c.host.o.Addrs = append(c.host.o.Addrs, plan.Addr{Link: index, Prefix: netip.MustParsePrefix(fmt.Sprintf("2001:db8:%x::10/64", 16+c.r.IntN(4))), Valid: plan.Forever})
 	}},
 	{"native IPv4", func(c *chaos) {
 		c.host.addNative(2+c.r.IntN(2), c.r.IntN(5000))
@@ -104,20 +105,20 @@ var chaosOps = []struct {
 	}},
 	{"a link vanishes in between", func(c *chaos) { c.host.vanish = []string{"link set", "route append"}[c.r.IntN(2)] }},
 	{"no more failures", func(c *chaos) { c.host.failAt, c.host.vanish = "", "" }},
-	{"never", func(c *chaos) { c.conf.Enable = Never }},
-	{"auto", func(c *chaos) { c.conf.Enable = Auto }},
-	{"always", func(c *chaos) { c.conf.Enable = Always }},
+	{"never", func(c *chaos) { c.conf.Enable = plan.Never }},
+	{"auto", func(c *chaos) { c.conf.Enable = plan.Auto }},
+	{"always", func(c *chaos) { c.conf.Enable = plan.Always }},
 }
 
 // makeGood restores everything that is not ours.
 func (c *chaos) makeGood() {
 	o := &c.host.o
-	c.conf.Enable = Auto
+	c.conf.Enable = plan.Auto
 	ours := func(link int) bool { return link >= 100 }
 	copy(o.Links, c.good.Links)
-	keep := slices.DeleteFunc(o.Addrs, func(a Addr) bool { return !ours(a.Link) && a.Protocol != Protocol })
+	keep := slices.DeleteFunc(o.Addrs, func(a plan.Addr) bool { return !ours(a.Link) && a.Protocol != plan.Protocol })
 	o.Addrs = append(slices.Clone(c.good.Addrs), keep...)
-	routes := slices.DeleteFunc(o.Routes, func(r Route) bool { return !ours(r.Link) })
+	routes := slices.DeleteFunc(o.Routes, func(r plan.Route) bool { return !ours(r.Link) })
 	o.Routes = append(slices.Clone(c.good.Routes), routes...)
 	o.PREF64, o.Egress4 = c.good.PREF64, nil
 }

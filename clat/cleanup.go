@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+
+	"tnat64d/clat/plan"
 )
 
 // Leftover is an address that a predecessor could not remove.
@@ -15,7 +17,7 @@ type Leftover struct {
 // Remains is the host as CleanUp needs it. Removing what is not there is not an
 // error.
 type Remains interface {
-	Observe() (Observed, error)
+	Observe() (plan.Observed, error)
 	DelCLATAddr(link int, a netip.Addr) error
 	// DelSourceRules removes every rule of ours, and what it leads to.
 	DelSourceRules() error
@@ -24,10 +26,10 @@ type Remains interface {
 	// DelFormerProxy and DelFormerRoutes remove what versions left that made
 	// the kernel forward: a proxy neighbour entry; IPv6 rules and routes of o.
 	DelFormerProxy(link int, a netip.Addr) error
-	DelFormerRoutes(o Observed) error
+	DelFormerRoutes(o plan.Observed) error
 	// RestoreSysctl undoes a change of such a version unless another program
 	// has changed the value since. It reports whether it did.
-	RestoreSysctl(c Change) (restored bool, err error)
+	RestoreSysctl(c plan.SysctlChange) (restored bool, err error)
 }
 
 // CleanUp removes the CLAT addresses and rules that a killed predecessor left on
@@ -35,9 +37,9 @@ type Remains interface {
 // addresses by the journal and by [Protocol]. Call it with the journal locked:
 // then they do not belong to a running daemon. TUN, routes into it and
 // translators have vanished with their process.
-func CleanUp(h Remains, j *Journal) ([]Leftover, []Change, error) {
+func CleanUp(h Remains, j *Journal) ([]Leftover, []plan.SysctlChange, error) {
 	var (
-		restored []Change
+		restored []plan.SysctlChange
 		errs     []error
 	)
 	if j != nil {
@@ -65,8 +67,8 @@ func cleanUpAddrs(h Remains, j *Journal) ([]Leftover, error) {
 		errs    []error
 	)
 	for _, a := range o.Addrs {
-		e := JournalEntry{Link: o.linkName(a.Link), Addr: a.Prefix.Addr()}
-		if !a.looksLikeCLAT() || a.Protocol != Protocol && !noted[e] {
+		e := JournalEntry{Link: o.LinkName(a.Link), Addr: a.Prefix.Addr()}
+		if !a.LooksLikeCLAT() || a.Protocol != plan.Protocol && !noted[e] {
 			continue
 		}
 		if err := errors.Join(h.DelFormerProxy(a.Link, e.Addr), h.DelCLATAddr(a.Link, e.Addr)); err != nil {
@@ -79,7 +81,7 @@ func cleanUpAddrs(h Remains, j *Journal) ([]Leftover, error) {
 	// An address that is in the journal and not on the host has vanished with
 	// its link, or another program removed it and left the proxy neighbour.
 	for e := range noted {
-		if l, ok := o.linkByName(e.Link); ok {
+		if l, ok := o.LinkByName(e.Link); ok {
 			errs = append(errs, h.DelFormerProxy(l.Index, e.Addr))
 		}
 		if err := j.Del(e.Link, e.Addr); err != nil {

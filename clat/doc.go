@@ -1,21 +1,9 @@
-// Package clat makes a host the CLAT of its 464XLAT networks (RFC 6877): it
-// decides what the host should look like and makes it so.
+// Package clat makes a host the CLAT of its 464XLAT networks (RFC 6877).
 //
-//   - [Plan] is pure and total. From what was observed (links, addresses,
-//     default routes, PREF64) and the configuration it says for every uplink
-//     which CLAT should run, or in plain words why none should. [Uplinks] says
-//     before that for which links somebody has to look for PREF64.
-//   - [Reconciler] makes the host match, step by step and idempotently, through
-//     two small interfaces: [Host] (netlink) and [Datapath] (TUN, steering,
-//     engine). What fails on one uplink does not touch the others. Shutdown is
-//     the plan "nothing".
-//   - [Kernel] is the real Host, and observes; [Watch] tells when to look again.
-//
-// The rules behind the plan are those of RFC 6877, RFC 7335 and the claton
-// draft: a CLAT for each uplink, with an address of its own that went through
-// DAD, from the uplink's /64 that RFC 6724 would pick towards PREF64, IPv4 from
-// 192.0.0.0/29, and nothing at all while the uplink has native IPv4 or another
-// CLAT. Its IPv4 default route is worse than every native one.
+// [Reconciler] makes the host match a [plan.Plan], step by step and idempotently,
+// through two interfaces: [Host] (implemented by package clat/host) and
+// [Datapath] (TUN, steering, engine). A step that fails on one uplink does not
+// touch the others. Shutdown is the plan "nothing".
 //
 // # A change of network
 //
@@ -39,8 +27,8 @@
 // # What is left on the host
 //
 // Everything it adds can be found again: the CLAT IPv6 address carries
-// [Protocol] as its origin (Linux 5.18) and is in the [Journal]; routes and
-// rules carry [Protocol] too, and the TUN an alias. It changes no
+// [plan.Protocol] as its origin (Linux 5.18) and is in the [Journal]; routes and
+// rules carry [plan.Protocol] too, and the TUN an alias. It changes no
 // sysctl, and the host never becomes a router.
 //
 // What it does not do: packets (package siit), finding PREF64 (package

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tnat64d/clat/plan"
 	"tnat64d/internal/soak"
 )
 
@@ -19,10 +20,10 @@ var drifts = []struct {
 	do   func(b *bench)
 }{
 	{"ip route flush table main", func(b *bench) {
-		b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r Route) bool { return !r.IPv6 && r.Table == TableMain })
+		b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r plan.Route) bool { return !r.IPv6 && r.Table == plan.TableMain })
 	}},
 	{"ip route flush table all", func(b *bench) {
-		b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r Route) bool { return !r.IPv6 })
+		b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r plan.Route) bool { return !r.IPv6 })
 		for i, a := range b.host.o.Addrs {
 			b.host.o.Addrs[i].NotLocal = a.Link >= 100 && a.Prefix.Addr().Is4()
 		}
@@ -30,13 +31,13 @@ var drifts = []struct {
 	{"ip addr flush dev clat0", func(b *bench) {
 		// The kernel removes the routes that have the address as their source.
 		b.host.dropAddr(netip.MustParseAddr("192.0.0.1"))
-		b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r Route) bool { return !r.IPv6 })
+		b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r plan.Route) bool { return !r.IPv6 })
 	}},
 	{"ip link set clat0 down", func(b *bench) {
 		for i, l := range b.host.o.Links {
 			b.host.o.Links[i].Up = l.Up && l.Index < 100
 		}
-		b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r Route) bool { return !r.IPv6 })
+		b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r plan.Route) bool { return !r.IPv6 })
 	}},
 	{"ip link del clat0", func(b *bench) {
 		for _, l := range slices.Clone(b.host.o.Links) {
@@ -82,7 +83,7 @@ func TestDriftIsRestoredWithinTheLimit(t *testing.T) {
 					if b.shape() == want {
 						break
 					}
-					if slices.ContainsFunc(b.host.o.Addrs, func(a Addr) bool { return a.Tentative }) {
+					if slices.ContainsFunc(b.host.o.Addrs, func(a plan.Addr) bool { return a.Tentative }) {
 						time.Sleep(dad)
 						b.host.dad(true)
 						continue
@@ -129,10 +130,10 @@ func (b *bench) shape() string {
 		s = append(s, fmt.Sprintf("link %s %t %d %s", l.Name, l.Up, l.MTU, l.Alias))
 	}
 	for _, a := range o.Addrs {
-		s = append(s, fmt.Sprintf("addr %s %s %t %t", o.linkName(a.Link), a.Prefix, a.Tentative, a.NotLocal))
+		s = append(s, fmt.Sprintf("addr %s %s %t %t", o.LinkName(a.Link), a.Prefix, a.Tentative, a.NotLocal))
 	}
 	for _, r := range o.Routes {
-		s = append(s, fmt.Sprintf("route %s %s %d %d", o.linkName(r.Link), r.Source, r.Metric, r.Table))
+		s = append(s, fmt.Sprintf("route %s %s %d %d", o.LinkName(r.Link), r.Source, r.Metric, r.Table))
 	}
 	slices.Sort(s)
 	return strings.Join(append(s, fmt.Sprintf("steering %t", !b.host.broken)), "\n")

@@ -9,13 +9,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tnat64d/clat/plan"
+	"tnat64d/clat/plan/plantest"
 	"tnat64d/siit"
 )
 
 // fakeHost is a host in memory that prints what is done to it as the commands
 // a person would type. It fails at the command that contains failAt.
 type fakeHost struct {
-	o       Observed
+	o       plan.Observed
 	out     []string
 	failAt  string
 	nodad   bool // addresses are usable at once, as on links without DAD
@@ -26,7 +28,7 @@ type fakeHost struct {
 	routeState uint64
 	follows    []string // what the steering was asked to follow
 
-	foreign map[int][]ForeignRoute // routes of other programs, by link
+	foreign map[int][]plan.ForeignRoute // routes of other programs, by link
 
 	detached string // link whose guard somebody has removed
 
@@ -70,17 +72,17 @@ func (h *fakeHost) text() string {
 }
 
 func (h *fakeHost) AddCLATAddr(link int, a netip.Addr) error {
-	if err := h.do("ip -6 addr add %s/128 dev %s preferred_lft 0 noprefixroute proto %d", a, h.o.linkName(link), Protocol); err != nil {
+	if err := h.do("ip -6 addr add %s/128 dev %s preferred_lft 0 noprefixroute proto %d", a, h.o.LinkName(link), plan.Protocol); err != nil {
 		return err
 	}
-	h.o.Addrs = append(h.o.Addrs, Addr{
-		Link: link, Prefix: netip.PrefixFrom(a, 128), Deprecated: true, NoRoute: true, Tentative: !h.nodad, Valid: Forever, Protocol: Protocol,
+	h.o.Addrs = append(h.o.Addrs, plan.Addr{
+		Link: link, Prefix: netip.PrefixFrom(a, 128), Deprecated: true, NoRoute: true, Tentative: !h.nodad, Valid: plan.Forever, Protocol: plan.Protocol,
 	})
 	return nil
 }
 
 func (h *fakeHost) DelCLATAddr(link int, a netip.Addr) error {
-	if err := h.do("ip -6 addr del %s/128 dev %s", a, h.o.linkName(link)); err != nil {
+	if err := h.do("ip -6 addr del %s/128 dev %s", a, h.o.LinkName(link)); err != nil {
 		return err
 	}
 	h.dropAddr(a)
@@ -88,7 +90,7 @@ func (h *fakeHost) DelCLATAddr(link int, a netip.Addr) error {
 }
 
 func (h *fakeHost) dropAddr(a netip.Addr) {
-	h.o.Addrs = slices.DeleteFunc(h.o.Addrs, func(e Addr) bool { return e.Prefix.Addr() == a })
+	h.o.Addrs = slices.DeleteFunc(h.o.Addrs, func(e plan.Addr) bool { return e.Prefix.Addr() == a })
 }
 
 // dad ends DAD for every tentative address.
@@ -100,12 +102,12 @@ func (h *fakeHost) dad(ok bool) {
 	}
 }
 
-func (h *fakeHost) SetTUN(t TUNLink) error {
-	name := h.o.linkName(t.Index)
+func (h *fakeHost) SetTUN(t plan.TUNLink) error {
+	name := h.o.LinkName(t.Index)
 	if err := h.do("ip link set %s mtu %d alias %q up; ip addr add %s/32 dev %s", name, t.MTU, t.Alias, t.IPv4, name); err != nil {
 		return err
 	}
-	if _, ok := h.o.linkByIndex(t.Index); !ok {
+	if _, ok := h.o.LinkByIndex(t.Index); !ok {
 		return unix.ENODEV
 	}
 	for i := range h.o.Links {
@@ -114,41 +116,41 @@ func (h *fakeHost) SetTUN(t TUNLink) error {
 		}
 	}
 	h.dropAddr(t.IPv4)
-	h.o.Addrs = append(h.o.Addrs, Addr{Link: t.Index, Prefix: netip.PrefixFrom(t.IPv4, 32), Valid: Forever})
+	h.o.Addrs = append(h.o.Addrs, plan.Addr{Link: t.Index, Prefix: netip.PrefixFrom(t.IPv4, 32), Valid: plan.Forever})
 	return nil
 }
 
-func (h *fakeHost) routeWords(r Route) string {
+func (h *fakeHost) routeWords(r plan.Route) string {
 	table := ""
-	if r.Table != TableMain {
+	if r.Table != plan.TableMain {
 		table = fmt.Sprintf(" table %d", r.Table)
 	}
-	return fmt.Sprintf("default dev %s src %s%s metric %d mtu %d proto %d", h.o.linkName(r.Link), r.Source, table, r.Metric, r.MTU, r.Protocol)
+	return fmt.Sprintf("default dev %s src %s%s metric %d mtu %d proto %d", h.o.LinkName(r.Link), r.Source, table, r.Metric, r.MTU, r.Protocol)
 }
 
-func (h *fakeHost) AddRoute(r Route) error {
+func (h *fakeHost) AddRoute(r plan.Route) error {
 	if err := h.do("ip route append %s", h.routeWords(r)); err != nil {
 		return err
 	}
-	if _, ok := h.o.linkByIndex(r.Link); !ok {
+	if _, ok := h.o.LinkByIndex(r.Link); !ok {
 		return unix.ENODEV
 	}
-	if a, ok := h.o.addr(r.Link, r.Source); !ok || a.NotLocal {
+	if a, ok := h.o.Addr(r.Link, r.Source); !ok || a.NotLocal {
 		return unix.EINVAL // as the kernel says it
 	}
 	h.o.Routes = append(h.o.Routes, r)
 	return nil
 }
 
-func (h *fakeHost) DelRoute(r Route) error {
+func (h *fakeHost) DelRoute(r plan.Route) error {
 	if err := h.do("ip route del %s", h.routeWords(r)); err != nil {
 		return err
 	}
-	h.o.Routes = slices.DeleteFunc(h.o.Routes, func(e Route) bool { return e == r })
+	h.o.Routes = slices.DeleteFunc(h.o.Routes, func(e plan.Route) bool { return e == r })
 	return nil
 }
 
-func (h *fakeHost) AddSourceRule(r SourceRule) error {
+func (h *fakeHost) AddSourceRule(r plan.SourceRule) error {
 	if h.norules {
 		return errors.ErrUnsupported
 	}
@@ -161,8 +163,8 @@ func (h *fakeHost) AddSourceRule(r SourceRule) error {
 	return nil
 }
 
-func (h *fakeHost) DelSourceRule(r SourceRule) error {
-	h.o.Rules = slices.DeleteFunc(h.o.Rules, func(e SourceRule) bool { return e == r })
+func (h *fakeHost) DelSourceRule(r plan.SourceRule) error {
+	h.o.Rules = slices.DeleteFunc(h.o.Rules, func(e plan.SourceRule) bool { return e == r })
 	if h.norules {
 		return nil
 	}
@@ -182,7 +184,7 @@ func (h *fakeHost) RouteState(netip.Prefix) uint64 { return h.routeState }
 
 func (h *fakeHost) Guard(link int, g Guarded) (Guard, error) {
 	h.guarded = g
-	name := h.o.linkName(link)
+	name := h.o.LinkName(link)
 	if h.detached == name {
 		h.detached = ""
 	}
@@ -211,30 +213,30 @@ func (h *fakeHost) OpenTUN(name string, queues int) (TUN, error) {
 	for _, l := range h.o.Links {
 		index = max(index, l.Index+1)
 	}
-	h.o.Links = append(h.o.Links, Link{Index: index, Name: name, Kind: "tun", Carrier: true, MTU: 1500})
+	h.o.Links = append(h.o.Links, plan.Link{Index: index, Name: name, Kind: "tun", Carrier: true, MTU: 1500})
 	return &fakeTUN{h, index, name}, nil
 }
 
 // dropLink removes a link with what is on it, as the kernel does.
 func (h *fakeHost) dropLink(index int) {
 	delete(h.foreign, index)
-	h.o.Links = slices.DeleteFunc(h.o.Links, func(l Link) bool { return l.Index == index })
-	h.o.Addrs = slices.DeleteFunc(h.o.Addrs, func(a Addr) bool { return a.Link == index })
-	h.o.Routes = slices.DeleteFunc(h.o.Routes, func(r Route) bool { return r.Link == index })
+	h.o.Links = slices.DeleteFunc(h.o.Links, func(l plan.Link) bool { return l.Index == index })
+	h.o.Addrs = slices.DeleteFunc(h.o.Addrs, func(a plan.Addr) bool { return a.Link == index })
+	h.o.Routes = slices.DeleteFunc(h.o.Routes, func(r plan.Route) bool { return r.Link == index })
 }
 
 func (h *fakeHost) Steer(uplink, tun int, ours []netip.Prefix, g Guarded) (Steering, error) {
 	h.guarded = g
 	if h.nobpf {
-		h.out = append(h.out, fmt.Sprintf("steer %s and %s # refused", h.o.linkName(uplink), h.o.linkName(tun)))
+		h.out = append(h.out, fmt.Sprintf("steer %s and %s # refused", h.o.LinkName(uplink), h.o.LinkName(tun)))
 		return nil, &SteeringRefused{Why: "no BPF here"}
 	}
 	h.broken = false
-	return &fakeSteering{h}, h.do("steer %s and %s ours %v", h.o.linkName(uplink), h.o.linkName(tun), ours)
+	return &fakeSteering{h}, h.do("steer %s and %s ours %v", h.o.LinkName(uplink), h.o.LinkName(tun), ours)
 }
 
 func (h *fakeHost) Run(tun TUN, t *siit.Translator) (Engine, error) {
-	return &fakeEngine{h}, h.do("engine start on %s", h.o.linkName(tun.Index()))
+	return &fakeEngine{h}, h.do("engine start on %s", h.o.LinkName(tun.Index()))
 }
 
 type fakeTUN struct {
@@ -286,27 +288,27 @@ func (e *fakeEngine) Close() error                   { return e.h.do("engine clo
 
 // addNative gives a link native IPv4.
 func (h *fakeHost) addNative(link, metric int) {
-	h.o.Routes = append(h.o.Routes, Route{Link: link, Table: TableMain, Metric: metric})
-	AddEgress(&h.o, link, netip.AddrFrom4([4]byte{10, byte(link), 0, 2}), 0, len(globalIPv4))
+	h.o.Routes = append(h.o.Routes, plan.Route{Link: link, Table: plan.TableMain, Metric: metric})
+	plantest.AddEgress(&h.o, link, netip.AddrFrom4([4]byte{10, byte(link), 0, 2}), 0, len(plan.GlobalIPv4))
 }
 
 // dropNative ends native IPv4 on every link.
 func (h *fakeHost) dropNative() {
-	h.o.Routes = slices.DeleteFunc(h.o.Routes, func(r Route) bool { return !r.IPv6 && r.Protocol != Protocol })
-	h.o.Addrs = slices.DeleteFunc(h.o.Addrs, func(a Addr) bool { return usableIPv4(a.Prefix.Addr()) })
+	h.o.Routes = slices.DeleteFunc(h.o.Routes, func(r plan.Route) bool { return !r.IPv6 && r.Protocol != plan.Protocol })
+	h.o.Addrs = slices.DeleteFunc(h.o.Addrs, func(a plan.Addr) bool { return plan.UsableIPv4(a.Prefix.Addr()) })
 	h.o.Egress4 = nil
 }
 
-func (h *fakeHost) ForeignRoutes(link int, _ bool) ([]ForeignRoute, bool) {
+func (h *fakeHost) ForeignRoutes(link int, _ bool) ([]plan.ForeignRoute, bool) {
 	return slices.Clone(h.foreign[link]), true
 }
 
-func (h *fakeHost) AddForeignRoute(link int, f ForeignRoute) error {
-	if err := h.do("ip route add %s dev %s metric %d", f.Destination, h.o.linkName(link), f.Metric); err != nil {
+func (h *fakeHost) AddForeignRoute(link int, f plan.ForeignRoute) error {
+	if err := h.do("ip route add %s dev %s metric %d", f.Destination, h.o.LinkName(link), f.Metric); err != nil {
 		return err
 	}
 	if h.foreign == nil {
-		h.foreign = map[int][]ForeignRoute{}
+		h.foreign = map[int][]plan.ForeignRoute{}
 	}
 	if !slices.Contains(h.foreign[link], f) {
 		h.foreign[link] = append(h.foreign[link], f)

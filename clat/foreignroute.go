@@ -3,6 +3,8 @@ package clat
 import (
 	"slices"
 	"time"
+
+	"tnat64d/clat/plan"
 )
 
 const (
@@ -16,13 +18,13 @@ const (
 // foreignRoutes are what the next start, or the next TUN of this process,
 // restores.
 type foreignRoutes struct {
-	saved []SavedRoute
+	saved []plan.SavedRoute
 	since time.Time // of those that are not in force
 }
 
 // restoreForeignRoutes puts the foreign routes of the network through the TUN again, once for
 // each TUN. A route that another program has made meanwhile stays as it is.
-func (c *running) restoreForeignRoutes(want *CLAT) {
+func (c *running) restoreForeignRoutes(want *plan.CLAT) {
 	r := c.rec
 	if c.routesRestored {
 		return
@@ -55,14 +57,14 @@ func (c *running) saveForeignRoutes(thorough bool) {
 	if !known {
 		return
 	}
-	saved := slices.DeleteFunc(slices.Clone(r.foreign.saved), func(s SavedRoute) bool { return s.TUN == c.tunName })
+	saved := slices.DeleteFunc(slices.Clone(r.foreign.saved), func(s plan.SavedRoute) bool { return s.TUN == c.tunName })
 	for _, f := range routes[:min(len(routes), maxSaved-min(len(saved), maxSaved))] {
-		saved = append(saved, SavedRoute{c.tunName, c.network, f})
+		saved = append(saved, plan.SavedRoute{TUN: c.tunName, Network: c.network, Route: f})
 	}
 	r.setSaved(saved)
 }
 
-func (r *Reconciler) setSaved(saved []SavedRoute) {
+func (r *Reconciler) setSaved(saved []plan.SavedRoute) {
 	if slices.Equal(saved, r.foreign.saved) {
 		return
 	}
@@ -74,13 +76,13 @@ func (r *Reconciler) setSaved(saved []SavedRoute) {
 
 // forgetForeignRoutes drops those that have waited for too long.
 func (r *Reconciler) forgetForeignRoutes() {
-	inForce := func(s SavedRoute) bool {
+	inForce := func(s plan.SavedRoute) bool {
 		return slices.ContainsFunc(r.running, func(c *running) bool { return c.tunName == s.TUN && c.routesRestored })
 	}
 	if len(r.foreign.saved) == 0 || time.Since(r.foreign.since) <= savedFor {
 		return
 	}
-	r.setSaved(slices.DeleteFunc(slices.Clone(r.foreign.saved), func(s SavedRoute) bool { return !inForce(s) }))
+	r.setSaved(slices.DeleteFunc(slices.Clone(r.foreign.saved), func(s plan.SavedRoute) bool { return !inForce(s) }))
 }
 
 // leaveForeignRoutes records the time of a stop beside the routes.

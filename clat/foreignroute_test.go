@@ -9,9 +9,11 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"tnat64d/clat/plan"
 )
 
-var endpoint = ForeignRoute{Destination: netip.MustParsePrefix("198.51.100.7/32"), Table: TableMain, Protocol: 3, Scope: 253}
+var endpoint = plan.ForeignRoute{Destination: netip.MustParsePrefix("198.51.100.7/32"), Table: plan.TableMain, Protocol: 3, Scope: 253}
 
 const restoreEndpoint = "ip route add 198.51.100.7/32 dev clat0 metric 0"
 
@@ -22,7 +24,7 @@ const tunIndex = 100
 func TestForeignRouteComesBack(t *testing.T) {
 	b := newBench(t, wlan)
 	b.up()
-	noError(t, b.host.AddForeignRoute(tunIndex, endpoint))
+	must(t, b.host.AddForeignRoute(tunIndex, endpoint))
 	b.host.text()
 	b.expect(Up, ``)
 
@@ -70,26 +72,26 @@ func TestForeignRouteOverRestart(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, wlan)
 				j, err := OpenJournal(file)
-				noError(t, err)
+				must(t, err)
 				b.rec = NewReconciler(b.host, b.host, j, b.rec.log)
 				b.up()
-				noError(t, b.host.AddForeignRoute(tunIndex, endpoint))
+				must(t, b.host.AddForeignRoute(tunIndex, endpoint))
 				b.expect(Up, restoreEndpoint)
 				if c.kill {
 					b.host.dropLink(tunIndex)
 					b.host.dropAddr(netip.MustParseAddr(first))
 					b.host.o.Routes = b.host.o.Routes[:1]
-					noError(t, j.f.Close())
+					must(t, j.f.Close())
 				} else {
-					noError(t, b.rec.Down())
-					noError(t, j.Close())
+					must(t, b.rec.Down())
+					must(t, j.Close())
 				}
 				time.Sleep(c.wait)
 				if c.change != nil {
 					c.change(b)
 				}
 				j, err = OpenJournal(file)
-				noError(t, err)
+				must(t, err)
 				b.rec = NewReconciler(b.host, b.host, j, b.rec.log)
 				b.pass()
 				b.host.dad(true)
@@ -101,8 +103,8 @@ func TestForeignRouteOverRestart(t *testing.T) {
 				if saved := len(b.rec.foreign.saved) == 1; saved != c.restored {
 					t.Errorf("remembered are %+v", b.rec.foreign.saved)
 				}
-				noError(t, b.rec.Down())
-				noError(t, j.Close())
+				must(t, b.rec.Down())
+				must(t, j.Close())
 				if _, err := os.Stat(file); (err == nil) != c.restored {
 					t.Errorf("the journal that is left: %v", err)
 				}
@@ -117,7 +119,7 @@ func TestForeignRoutesAreBounded(t *testing.T) {
 	for i := range 3 * maxSaved {
 		f := endpoint
 		f.Metric = i
-		noError(t, b.host.AddForeignRoute(tunIndex, f))
+		must(t, b.host.AddForeignRoute(tunIndex, f))
 	}
 	b.pass()
 	if n := len(b.rec.foreign.saved); n != maxSaved {
@@ -126,13 +128,13 @@ func TestForeignRoutesAreBounded(t *testing.T) {
 }
 
 func TestSavedRouteWords(t *testing.T) {
-	full := SavedRoute{"clat0", Network{"wlan0", netip.MustParseAddr("2001:db8::c1a7"), netip.MustParsePrefix("64:ff9b::/96")}, ForeignRoute{
+	full := plan.SavedRoute{TUN: "clat0", Network: plan.Network{Uplink: "wlan0", IPv6: netip.MustParseAddr("2001:db8::c1a7"), PREF64: netip.MustParsePrefix("64:ff9b::/96")}, Route: plan.ForeignRoute{
 		Destination: netip.MustParsePrefix("0.0.0.0/1"), Source: netip.MustParseAddr("192.0.0.1"), Gateway: netip.MustParseAddr("192.0.0.1"),
 		Metric: 4294967295, MTU: 1400, Table: 51820, Protocol: 16, Scope: 253, TOS: 16, Flags: 4,
 	}}
 	least := full
 	least.Route = endpoint
-	for _, s := range []SavedRoute{full, least} {
+	for _, s := range []plan.SavedRoute{full, least} {
 		if got, err := parseSavedRoute(savedRouteFields(s)); err != nil || got != s {
 			t.Errorf("%q is read as %+v, %v", savedRouteFields(s), got, err)
 		}

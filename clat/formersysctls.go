@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+
+	"tnat64d/clat/plan"
 )
 
 // Former versions made the kernel forward where BPF was refused. They changed
@@ -15,7 +17,7 @@ import (
 // restoreSysctls restores the sysctls that the journal records, the last
 // change first, unless another program has changed them since. Changes that
 // cannot be undone stay in the journal.
-func restoreSysctls(h Remains, j *Journal) (restored []Change, err error) {
+func restoreSysctls(h Remains, j *Journal) (restored []plan.SysctlChange, err error) {
 	var errs []error
 	for _, c := range slices.Backward(j.Changes()) {
 		ok, err := h.RestoreSysctl(c)

@@ -7,12 +7,13 @@ import (
 	"slices"
 	"time"
 
+	"tnat64d/clat/plan"
 	"tnat64d/internal/cause"
 )
 
 // guarded is a link with a guard, or one that has refused it.
 type guarded struct {
-	uplink  Uplink
+	uplink  plan.Uplink
 	guard   Guard // nil: refused
 	refused time.Time
 	knows   Guarded
@@ -62,7 +63,7 @@ func (r *Reconciler) tellGuards() {
 // guard makes the guards of all links in want that have no steering, which
 // is one as well, as soon as a CLAT translates, and makes again what others have
 // detached. That a link cannot be guarded is worth a warning, no more.
-func (r *Reconciler) guard(want []Uplink) {
+func (r *Reconciler) guard(want []plan.Uplink) {
 	r.tellGuards()
 	if !slices.ContainsFunc(r.running, func(c *running) bool { return c.engine != nil }) {
 		want = nil
@@ -117,6 +118,6 @@ func (r *Reconciler) guard(want []Uplink) {
 }
 
 // steers reports whether the steering of a CLAT guards the link.
-func (r *Reconciler) steers(u Uplink) bool {
+func (r *Reconciler) steers(u plan.Uplink) bool {
 	return slices.ContainsFunc(r.running, func(c *running) bool { return c.uplink == u && c.steering != nil })
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"tnat64d/clat/plan"
 )
 
 const (
@@ -18,10 +20,10 @@ const (
 // The network goes for a moment and comes back as it was: only the route has
 // been away.
 func TestHold(t *testing.T) {
-	for name, lose := range map[string]func(*Observed){
-		"default route": func(o *Observed) { o.Routes = nil },
-		"carrier":       func(o *Observed) { o.Routes, o.Links[0].Carrier = nil, false },
-		"PREF64":        func(o *Observed) { o.PREF64 = nil },
+	for name, lose := range map[string]func(*plan.Observed){
+		"default route": func(o *plan.Observed) { o.Routes = nil },
+		"carrier":       func(o *plan.Observed) { o.Routes, o.Links[0].Carrier = nil, false },
+		"PREF64":        func(o *plan.Observed) { o.PREF64 = nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -36,8 +38,8 @@ func TestHold(t *testing.T) {
 				if got := b.rec.RetryAfter(); got != 50*time.Second {
 					t.Errorf("retry after %s", got)
 				}
-				b.host.o.Routes = slices.DeleteFunc(before[0].([]Route), func(r Route) bool { return r.Protocol == Protocol })
-				b.host.o.Links[0], b.host.o.PREF64 = before[1].(Link), before[2].([]PREF64)
+				b.host.o.Routes = slices.DeleteFunc(before[0].([]plan.Route), func(r plan.Route) bool { return r.Protocol == plan.Protocol })
+				b.host.o.Links[0], b.host.o.PREF64 = before[1].(plan.Link), before[2].([]plan.PREF64)
 				b.expect(Up, `ip route append `+mainRoute)
 				// The next time has its own minute.
 				time.Sleep(holdFor)
@@ -138,13 +140,13 @@ func TestHoldThenAddressRemoved(t *testing.T) {
 // One uplink is taken down alone, and comes back in the next pass.
 func TestDownUplink(t *testing.T) {
 	b := upTwo(t)
-	if err := b.rec.DownUplink(Uplink{"wlan0", 2}); err != nil {
+	if err := b.rec.DownUplink(plan.Uplink{Name: "wlan0", Index: 2}); err != nil {
 		t.Error(err)
 	}
 	if got := b.host.text(); strings.Contains(got, "clat1") || strings.Contains(got, "ss -K") || !strings.Contains(got, "tun close clat0") {
 		t.Errorf("commands\n%s", got)
 	}
-	if err := b.rec.DownUplink(Uplink{"usb0", 9}); err != nil {
+	if err := b.rec.DownUplink(plan.Uplink{Name: "usb0", Index: 9}); err != nil {
 		t.Error(err)
 	}
 	for range 2 {
@@ -186,7 +188,7 @@ func TestHoldThenAnotherNetwork(t *testing.T) {
 func TestHoldEnds(t *testing.T) {
 	for name, end := range map[string]func(*bench){
 		"native IPv4": func(b *bench) { b.host.addNative(2, 0) },
-		"never":       func(b *bench) { b.conf.Enable = Never },
+		"never":       func(b *bench) { b.conf.Enable = plan.Never },
 		"configured":  func(b *bench) { b.conf.Uplinks = []string{"eth0"} },
 		"TUN gone":    func(b *bench) { b.host.dropLink(100) },
 	} {

@@ -3,10 +3,11 @@ package clat
 import (
 	"net/netip"
 
+	"tnat64d/clat/plan"
 	"tnat64d/siit"
 )
 
-// Host is what the Reconciler changes on the machine. Kernel is the real one.
+// Host is what the Reconciler changes on the machine (see package clat/host).
 // Removing what is not there is not an error.
 type Host interface {
 	// AddCLATAddr puts a on a link as an ordinary address /128 without
@@ -16,17 +17,17 @@ type Host interface {
 	DelCLATAddr(link int, a netip.Addr) error
 	// SetTUN gives the TUN its alias, MTU, queue length and IPv4 address,
 	// and sets it up.
-	SetTUN(t TUNLink) error
-	AddRoute(r Route) error
-	DelRoute(r Route) error
+	SetTUN(t plan.TUNLink) error
+	AddRoute(r plan.Route) error
+	DelRoute(r plan.Route) error
 	// ForeignRoutes lists the routes of other programs through a TUN of ours.
 	// They may not be known where finding them is costly and thorough not set.
-	ForeignRoutes(link int, thorough bool) (routes []ForeignRoute, known bool)
+	ForeignRoutes(link int, thorough bool) (routes []plan.ForeignRoute, known bool)
 	// AddForeignRoute adds f through the TUN unless its like is there.
-	AddForeignRoute(link int, f ForeignRoute) error
+	AddForeignRoute(link int, f plan.ForeignRoute) error
 	// AddSourceRule makes r; what is there of it stays.
-	AddSourceRule(r SourceRule) error
-	DelSourceRule(r SourceRule) error
+	AddSourceRule(r plan.SourceRule) error
+	DelSourceRule(r plan.SourceRule) error
 	// AbortFlows ends the TCP connections and connected UDP sockets of the
 	// host's programs that have the local address a, so that they need not
 	// wait for what cannot come. The error is errors.ErrUnsupported where the

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tnat64d/clat/plan"
 )
 
 // Journal is the file that records which addresses are on an uplink, so that
@@ -34,8 +36,8 @@ type Journal struct {
 	path    string
 	length  int // of the file, in bytes
 	entries []JournalEntry
-	changes []Change
-	routes  []SavedRoute
+	changes []plan.SysctlChange
+	routes  []plan.SavedRoute
 	stopped time.Time // when routes ceased to be in force; zero: they were until a kill
 	failed  error     // of the latest write: the file is not what it should be
 }
@@ -141,8 +143,8 @@ func (j *Journal) parse(f []string) {
 	case len(f) == 5 && f[0] == "set":
 		was, err1 := strconv.Atoi(f[3])
 		is, err2 := strconv.Atoi(f[4])
-		if s := (Sysctl{f[1], f[2]}); err1 == nil && err2 == nil && s.valid() {
-			j.noteChange(Change{s, was, is})
+		if s := (plan.Sysctl{Link: f[1], Key: f[2]}); err1 == nil && err2 == nil && s.Valid() {
+			j.noteChange(plan.SysctlChange{Sysctl: s, Was: was, Is: is})
 		}
 	case len(f) > 0 && f[0] == "route":
 		if s, err := parseSavedRoute(f[1:]); err == nil && len(j.routes) < maxSaved {
@@ -153,7 +155,7 @@ func (j *Journal) parse(f []string) {
 			j.stopped = time.Unix(n, 0)
 		}
 	case len(f) == 3 && f[0] == "unset":
-		j.forget(Sysctl{f[1], f[2]})
+		j.forget(plan.Sysctl{Link: f[1], Key: f[2]})
 	}
 }
 
@@ -184,11 +186,11 @@ func (j *Journal) write(op, link string, a netip.Addr) error {
 }
 
 // Routes returns the routes of other programs that are to be restored.
-func (j *Journal) Routes() []SavedRoute { return slices.Clone(j.routes) }
+func (j *Journal) Routes() []plan.SavedRoute { return slices.Clone(j.routes) }
 
 // SetRoutes records the routes of other programs through TUNs of ours; stopped
 // says since when they are gone, and is zero while they are in force.
-func (j *Journal) SetRoutes(routes []SavedRoute, stopped time.Time) error {
+func (j *Journal) SetRoutes(routes []plan.SavedRoute, stopped time.Time) error {
 	j.routes, j.stopped = slices.Clone(routes), stopped
 	before := j.failed
 	if j.empty() {
@@ -202,21 +204,21 @@ func (j *Journal) SetRoutes(routes []SavedRoute, stopped time.Time) error {
 	return nil
 }
 
-func (j *Journal) noteChange(c Change) {
+func (j *Journal) noteChange(c plan.SysctlChange) {
 	j.forget(c.Sysctl)
 	j.changes = append(j.changes, c)
 }
 
-func (j *Journal) forget(s Sysctl) {
-	j.changes = slices.DeleteFunc(j.changes, func(c Change) bool { return c.Sysctl == s })
+func (j *Journal) forget(s plan.Sysctl) {
+	j.changes = slices.DeleteFunc(j.changes, func(c plan.SysctlChange) bool { return c.Sysctl == s })
 }
 
 // Changes returns the sysctls that a former version changed and nobody has
 // restored, the first change first.
-func (j *Journal) Changes() []Change { return slices.Clone(j.changes) }
+func (j *Journal) Changes() []plan.SysctlChange { return slices.Clone(j.changes) }
 
 // Unset records that a sysctl has been restored.
-func (j *Journal) Unset(s Sysctl) error {
+func (j *Journal) Unset(s plan.Sysctl) error {
 	j.forget(s)
 	return j.once("unset %s %s\n", s.Link, s.Key)
 }

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+
+	"tnat64d/clat/plan"
 )
 
 // savedRouteFields are the words of a line of the journal.
-func savedRouteFields(s SavedRoute) []string {
+func savedRouteFields(s plan.SavedRoute) []string {
 	addr := func(a netip.Addr) string {
 		if !a.IsValid() {
 			return "-"
@@ -23,7 +25,7 @@ func savedRouteFields(s SavedRoute) []string {
 }
 
 // parseSavedRoute reads the words of a line of the journal.
-func parseSavedRoute(words []string) (s SavedRoute, err error) {
+func parseSavedRoute(words []string) (s plan.SavedRoute, err error) {
 	if len(words) != 14 {
 		return s, fmt.Errorf("%d words", len(words))
 	}
@@ -39,7 +41,7 @@ func parseSavedRoute(words []string) (s SavedRoute, err error) {
 		}
 		return p
 	}
-	s.TUN, s.Network = words[0], Network{Uplink: words[1], IPv6: addr(words[2]), PREF64: prefix(words[3])}
+	s.TUN, s.Network = words[0], plan.Network{Uplink: words[1], IPv6: addr(words[2]), PREF64: prefix(words[3])}
 	f := &s.Route
 	f.Destination, f.Source, f.Gateway = prefix(words[4]), addr(words[5]), addr(words[6])
 	for i, n := range []*int{&f.Metric, &f.MTU, &f.Table, &f.Protocol, &f.Scope, &f.TOS, &f.Flags} {

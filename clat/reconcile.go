@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"tnat64d/clat/plan"
 	"tnat64d/internal/cause"
 )
 
@@ -60,7 +61,7 @@ type Reconciler struct {
 	log     *slog.Logger
 
 	running []*running
-	toGuard []Uplink
+	toGuard []plan.Uplink
 	guards  map[int]*guarded
 	refused []refusal
 	retry   time.Duration
@@ -72,7 +73,7 @@ type Reconciler struct {
 }
 
 type refusal struct {
-	Refusal
+	plan.Refusal
 	at time.Time
 }
 
@@ -86,15 +87,15 @@ func NewReconciler(h Host, d Datapath, journal *Journal, log *slog.Logger) *Reco
 	return r
 }
 
-// Memory returns what the next Plan has to know.
-func (r *Reconciler) Memory() Memory {
-	var m Memory
+// Memory returns what the next [plan.Make] has to know.
+func (r *Reconciler) Memory() plan.Memory {
+	var m plan.Memory
 	for _, f := range r.refused {
 		m.Refused = append(m.Refused, f.Refusal)
 	}
 	for _, c := range r.running {
 		m.Own = append(m.Own, c.added...)
-		e := Remembered{Uplink: c.uplink, TUN: c.tunName, IPv4: c.ipv4, IPv6: c.active}
+		e := plan.Remembered{Uplink: c.uplink, TUN: c.tunName, IPv4: c.ipv4, IPv6: c.active}
 		if c.tun != nil {
 			e.TUNIndex = c.tun.Index()
 		}
@@ -121,7 +122,7 @@ func (r *Reconciler) retryIn(d time.Duration) {
 // previous call, to p. There is one outcome for each of p.Uplinks, in that
 // order; what p does not have is taken down. Calling it again with the same
 // arguments does nothing.
-func (r *Reconciler) Reconcile(o Observed, p Plans) []Outcome {
+func (r *Reconciler) Reconcile(o plan.Observed, p plan.Plan) []Outcome {
 	r.retry, r.toGuard = 0, p.Guard
 	r.forget(o, p)
 	r.forgetForeignRoutes()
@@ -129,7 +130,7 @@ func (r *Reconciler) Reconcile(o Observed, p Plans) []Outcome {
 	outcomes := make([]Outcome, len(p.Uplinks))
 	// What goes goes first: it makes room.
 	for _, c := range slices.Clone(r.running) {
-		i := slices.IndexFunc(p.Uplinks, func(d Desired) bool { return d.Uplink == c.uplink })
+		i := slices.IndexFunc(p.Uplinks, func(d plan.Desired) bool { return d.Uplink == c.uplink })
 		switch {
 		case i < 0:
 			if err := c.end(true); err != nil {
@@ -158,7 +159,7 @@ func (r *Reconciler) Reconcile(o Observed, p Plans) []Outcome {
 }
 
 // reconcile brings one uplink where d wants it, after what must go has gone.
-func (r *Reconciler) reconcile(o Observed, d Desired, sourceRules bool) Outcome {
+func (r *Reconciler) reconcile(o plan.Observed, d plan.Desired, sourceRules bool) Outcome {
 	at := slices.IndexFunc(r.running, func(c *running) bool { return c.uplink == d.Uplink })
 	switch {
 	case d.CLAT == nil && at < 0:
@@ -194,16 +195,16 @@ const maxStumbles = 3
 // forget forgets refusals that may no longer be true. Those of an address in
 // use are remembered as long as the link has its network: it would only be
 // given up for one that is refused again.
-func (r *Reconciler) forget(o Observed, p Plans) {
+func (r *Reconciler) forget(o plan.Observed, p plan.Plan) {
 	var (
 		now   = time.Now()
-		waits = func(u Uplink) bool {
+		waits = func(u plan.Uplink) bool {
 			return !slices.ContainsFunc(r.running, func(c *running) bool { return c.uplink == u && c.active.IsValid() })
 		}
 	)
 	r.refused = slices.DeleteFunc(r.refused, func(f refusal) bool {
-		i := slices.IndexFunc(p.Uplinks, func(d Desired) bool { return d.Uplink.Index == f.Link })
-		l, ok := o.linkByIndex(f.Link)
+		i := slices.IndexFunc(p.Uplinks, func(d plan.Desired) bool { return d.Uplink.Index == f.Link })
+		l, ok := o.LinkByIndex(f.Link)
 		if i < 0 || p.Uplinks[i].Hold || !ok || !l.Carrier {
 			return true
 		}
@@ -220,7 +221,7 @@ func (r *Reconciler) refuse(link int, a netip.Addr) {
 	if len(r.refused) == maxRefused {
 		r.refused = r.refused[1:]
 	}
-	r.refused = append(r.refused, refusal{Refusal{link, a}, time.Now()})
+	r.refused = append(r.refused, refusal{plan.Refusal{Link: link, Addr: a}, time.Now()})
 }
 
 // Down takes everything away, in the reverse order of bring-up, and goes on
@@ -237,7 +238,7 @@ func (r *Reconciler) Down() error {
 }
 
 // DownUplink is Down for one uplink: what runs there is to start over.
-func (r *Reconciler) DownUplink(u Uplink) error {
+func (r *Reconciler) DownUplink(u plan.Uplink) error {
 	for _, c := range r.running {
 		if c.uplink == u {
 			return c.end(false)

@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"tnat64d/clat/plan"
+	"tnat64d/clat/plan/plantest"
 )
 
 // bench is a fake host with a Reconciler on it.
@@ -20,7 +23,7 @@ type bench struct {
 	t    *testing.T
 	host *fakeHost
 	rec  *Reconciler
-	conf Config
+	conf plan.Config
 	log  *bytes.Buffer
 }
 
@@ -39,7 +42,7 @@ const (
 
 func newBench(t *testing.T, text string) *bench {
 	t.Helper()
-	o, conf, err := Parse(text)
+	o, conf, err := plantest.Parse(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +65,7 @@ func (b *bench) passAll() (ps []Progress, err error) {
 	b.host.o.Memory = b.rec.Memory()
 	o := b.host.o
 	o.Links, o.Addrs, o.Routes, o.Rules = slices.Clone(o.Links), slices.Clone(o.Addrs), slices.Clone(o.Routes), slices.Clone(o.Rules)
-	for _, out := range b.rec.Reconcile(o, Plan(o, b.conf)) {
+	for _, out := range b.rec.Reconcile(o, plan.Make(o, b.conf)) {
 		ps, err = append(ps, out.Progress), errors.Join(err, out.Err)
 	}
 	return ps, err
@@ -135,7 +138,7 @@ func TestUpAndDown(t *testing.T) {
 	b.up()
 	b.expect(Up, ``) // twice is nothing
 	b.expect(Up, ``)
-	b.conf.Enable = Never
+	b.conf.Enable = plan.Never
 	b.expect(Down, gone)
 	b.expect(Down, ``)
 	b.host.o.Memory = before.Memory
@@ -158,7 +161,7 @@ func TestNativeIPv4ComesAndGoes(t *testing.T) {
 func TestUselessDefaultRoute(t *testing.T) {
 	b := newBench(t, wlan)
 	b.up()
-	useless := Route{Link: 2, Table: TableMain, Metric: 100}
+	useless := plan.Route{Link: 2, Table: plan.TableMain, Metric: 100}
 	b.host.o.Routes = append(b.host.o.Routes, useless)
 	b.expect(Up, `
 		ip route append default dev clat0 src 192.0.0.1 metric 99 mtu 1480 proto 64
@@ -187,7 +190,7 @@ func TestConflictGivesAnotherAddress(t *testing.T) {
 	b.pass()
 	b.host.text()
 	b.expect(Down, ``)
-	d := Plan(b.host.o, b.conf).Uplinks[0]
+	d := plan.Make(b.host.o, b.conf).Uplinks[0]
 	if want := "3 addresses in 2001:db8:2::/64 on wlan0 are in use by other hosts: clat.ipv6 can name one that is free"; d.Why != want {
 		t.Errorf("why %q, want %q", d.Why, want)
 	}
@@ -312,7 +315,7 @@ func TestUplinkPrefixDeprecated(t *testing.T) {
 	b := newBench(t, wlan)
 	b.up()
 	b.host.o.Addrs[0].Deprecated = true
-	b.host.o.Addrs = append(b.host.o.Addrs, Addr{Link: 2, Prefix: netip.MustParsePrefix("2001:db8:3::10/64"), Valid: Forever})
+	b.host.o.Addrs = append(b.host.o.Addrs, plan.Addr{Link: 2, Prefix: netip.MustParsePrefix("2001:db8:3::10/64"), Valid: plan.Forever})
 	const next = "2001:db8:3:0:b03c:9d87:e76:360b"
 	b.expect(Moving, `ip -6 addr add `+next+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)
 	b.expect(Moving, ``)
@@ -329,12 +332,12 @@ func TestUplinkPrefixDeprecated(t *testing.T) {
 // Another network at once: nothing must come from the address of the one
 // before. TUN and IPv4 address stay.
 func TestUplinkPrefixChanges(t *testing.T) {
-	for name, change := range map[string]func(*Observed){
-		"address replaced": func(o *Observed) { o.Addrs[0].Prefix = netip.MustParsePrefix("2001:db8:3::10/64") },
-		"roamed, old address still there": func(o *Observed) {
+	for name, change := range map[string]func(*plan.Observed){
+		"address replaced": func(o *plan.Observed) { o.Addrs[0].Prefix = netip.MustParsePrefix("2001:db8:3::10/64") },
+		"roamed, old address still there": func(o *plan.Observed) {
 			o.Addrs[0].Valid = time.Hour
-			o.Addrs = append(o.Addrs, Addr{Link: 2, Prefix: netip.MustParsePrefix("2001:db8:3::10/64"), Valid: Forever})
-			o.Advertised = []Advertised{{Link: 2, Default: true, SLAAC: []SLAAC{{Prefix: netip.MustParsePrefix("2001:db8:3::/64"), Default: true, Preferred: true}}}}
+			o.Addrs = append(o.Addrs, plan.Addr{Link: 2, Prefix: netip.MustParsePrefix("2001:db8:3::10/64"), Valid: plan.Forever})
+			o.Advertised = []plan.Advertised{{Link: 2, Default: true, SLAAC: []plan.SLAAC{{Prefix: netip.MustParsePrefix("2001:db8:3::/64"), Default: true, Preferred: true}}}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

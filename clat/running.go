@@ -8,13 +8,14 @@ import (
 	"slices"
 	"time"
 
+	"tnat64d/clat/plan"
 	"tnat64d/siit"
 )
 
 // running is what has been done so far for one CLAT.
 type running struct {
 	rec            *Reconciler
-	uplink         Uplink
+	uplink         plan.Uplink
 	tunName        string
 	queues         int
 	ipv4           netip.Addr
@@ -22,7 +23,7 @@ type running struct {
 	active         netip.Addr   // the one of them that has passed DAD and is in use
 	tun            TUN
 	removed        bool // by another program, and not opened again
-	link           TUNLink
+	link           plan.TUNLink
 	follows        followed
 	drifted        bool // it is no longer as link says, and not restored yet
 	steering       Steering
@@ -32,14 +33,14 @@ type running struct {
 	engine         Engine
 	config         siit.Config // of the engine's translator
 	asleep         bool        // the steering is suspended
-	routes         []Route
-	rule           SourceRule   // the zero SourceRule: none
-	noRule         bool         // the kernel knows no rules
-	held           time.Time    // since when; zero: it is not
-	stumbles       int          // in a row
-	eamAddrs       []netip.Addr // of explicit mappings, on the uplink
-	network        Network      // that the foreign routes belong to
-	routesRestored bool         // foreign routes, through the present TUN
+	routes         []plan.Route
+	rule           plan.SourceRule // the zero SourceRule: none
+	noRule         bool            // the kernel knows no rules
+	held           time.Time       // since when; zero: it is not
+	stumbles       int             // in a row
+	eamAddrs       []netip.Addr    // of explicit mappings, on the uplink
+	network        plan.Network    // that the foreign routes belong to
+	routesRestored bool            // foreign routes, through the present TUN
 }
 
 // followed is for what the steering was last asked to follow the routes, and as
@@ -53,7 +54,7 @@ type followed struct {
 
 // mayStay reports whether what runs can become what is desired without
 // starting over.
-func (c *running) mayStay(d Desired) bool {
+func (c *running) mayStay(d plan.Desired) bool {
 	if d.CLAT == nil {
 		return d.Hold
 	}
@@ -61,15 +62,15 @@ func (c *running) mayStay(d Desired) bool {
 	return c.tunName == want.TUN && c.queues == want.Queues && c.ipv4 == want.IPv4
 }
 
-func (c *running) tunGone(o Observed) bool {
+func (c *running) tunGone(o plan.Observed) bool {
 	if c.tun == nil {
 		return false
 	}
-	_, ok := o.linkByIndex(c.tun.Index())
+	_, ok := o.LinkByIndex(c.tun.Index())
 	return !ok
 }
 
-func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, error) {
+func (c *running) bringUp(o plan.Observed, want *plan.CLAT, sourceRules bool) (Progress, error) {
 	r := c.rec
 	c.held = time.Time{}
 	if c.tunGone(o) {
@@ -86,7 +87,7 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 	if p == Up {
 		c.active = want.IPv6
 	}
-	if c.active.IsValid() && c.active != want.IPv6 && !o.serves(c.uplink.Index, c.active) {
+	if c.active.IsValid() && c.active != want.IPv6 && !o.Serves(c.uplink.Index, c.active) {
 		// Its network is gone: nothing must come from it any more.
 		c.abortFlows()
 		if err := c.withdraw(); err != nil {
@@ -140,11 +141,11 @@ func (c *running) bringUp(o Observed, want *CLAT, sourceRules bool) (Progress, e
 
 // bringUpPath makes everything that packets go through but the routes that lead
 // them there, and returns p when it is there.
-func (c *running) bringUpPath(o Observed, want *CLAT, p Progress) (Progress, error) {
+func (c *running) bringUpPath(o plan.Observed, want *plan.CLAT, p Progress) (Progress, error) {
 	if c.removed && !c.mayRestore("interface "+want.TUN) {
 		return Pending, nil
 	}
-	for _, step := range []func(Observed, *CLAT) error{c.bringUpTUN, c.bringUpSteering, c.bringUpEngine} {
+	for _, step := range []func(plan.Observed, *plan.CLAT) error{c.bringUpTUN, c.bringUpSteering, c.bringUpEngine} {
 		if err := step(o, want); err != nil {
 			return Down, err
 		}
@@ -159,7 +160,7 @@ func (c *running) bringUpPath(o Observed, want *CLAT, p Progress) (Progress, err
 // awaitAddress steers what comes for an address that is in DAD. From the
 // moment that is over the kernel would take it for its own, and answer what is
 // left of a connection from before with a reset.
-func (c *running) awaitAddress(want *CLAT) error {
+func (c *running) awaitAddress(want *plan.CLAT) error {
 	ours := want.Ours()
 	if c.steering == nil || slices.Equal(ours, c.ours) {
 		return nil
@@ -172,9 +173,9 @@ func (c *running) awaitAddress(want *CLAT) error {
 }
 
 // bringUpAddress returns Up if a is on the uplink and has passed DAD.
-func (c *running) bringUpAddress(o Observed, a netip.Addr) (Progress, error) {
+func (c *running) bringUpAddress(o plan.Observed, a netip.Addr) (Progress, error) {
 	r := c.rec
-	e, present := o.addr(c.uplink.Index, a)
+	e, present := o.Addr(c.uplink.Index, a)
 	r.adopt(c, a)
 	known := slices.Contains(c.added, a)
 	switch {
@@ -210,7 +211,7 @@ func (c *running) bringUpAddress(o Observed, a netip.Addr) (Progress, error) {
 	return Up, nil
 }
 
-func (c *running) bringUpTUN(o Observed, want *CLAT) error {
+func (c *running) bringUpTUN(o plan.Observed, want *plan.CLAT) error {
 	opened := c.tun == nil
 	if opened {
 		t, err := c.rec.path.OpenTUN(want.TUN, want.Queues)
@@ -219,9 +220,9 @@ func (c *running) bringUpTUN(o Observed, want *CLAT) error {
 		}
 		c.tun = t
 	}
-	t := TUNLink{Index: c.tun.Index(), Alias: AliasPrefix + want.Uplink.Name, MTU: want.MTU, IPv4: want.IPv4}
+	t := plan.TUNLink{Index: c.tun.Index(), Alias: plan.AliasPrefix + want.Uplink.Name, MTU: want.MTU, IPv4: want.IPv4}
 	name := "settings of " + want.TUN
-	c.drifted = !opened && t == c.link && !t.matches(o)
+	c.drifted = !opened && t == c.link && !t.Matches(o)
 	if !opened && t == c.link && !c.drifted || c.drifted && !c.mayRestore(name) {
 		return nil
 	}
@@ -236,7 +237,7 @@ func (c *running) bringUpTUN(o Observed, want *CLAT) error {
 	return nil
 }
 
-func (c *running) bringUpSteering(o Observed, want *CLAT) error {
+func (c *running) bringUpSteering(o plan.Observed, want *plan.CLAT) error {
 	ours := want.Ours()
 	// Nothing reports it when somebody removes BPF programs. But what follows
 	// from it, a PLAT that seems to be silent, leads here.
@@ -267,7 +268,7 @@ func (c *running) bringUpSteering(o Observed, want *CLAT) error {
 		}
 	}
 	c.ours = ours
-	if uplink, ok := o.linkByIndex(c.uplink.Index); ok && uplink.DropUnicastToMany != c.toMany {
+	if uplink, ok := o.LinkByIndex(c.uplink.Index); ok && uplink.DropUnicastToMany != c.toMany {
 		if err := c.steering.SetDropUnicastToMany(uplink.DropUnicastToMany); err != nil {
 			return fmt.Errorf("unicast in multicast frames on %s: %w", c.uplink.Name, err)
 		}
@@ -288,7 +289,7 @@ func (c *running) bringUpSteering(o Observed, want *CLAT) error {
 	return nil
 }
 
-func (c *running) bringUpEngine(_ Observed, want *CLAT) error {
+func (c *running) bringUpEngine(_ plan.Observed, want *plan.CLAT) error {
 	if c.engine != nil && !c.asleep && reflect.DeepEqual(c.config, want.Translation) {
 		return nil
 	}
@@ -400,6 +401,6 @@ func (c *running) pathDown() error {
 		c.routesRestored, c.rec.foreign.since = false, time.Now()
 	}
 	c.engine, c.steering, c.tun, c.asleep = nil, nil, nil, false
-	c.config, c.ours, c.link = siit.Config{}, nil, TUNLink{}
+	c.config, c.ours, c.link = siit.Config{}, nil, plan.TUNLink{}
 	return errors.Join(errs...)
 }

@@ -3,11 +3,13 @@ package clat
 import (
 	"net/netip"
 	"slices"
+
+	"tnat64d/clat/plan"
 )
 
 // bringUpEAMAddrs puts the addresses of explicit address mappings on the uplink.
 // Packets to them are steered already. What fails there does not end the CLAT.
-func (c *running) bringUpEAMAddrs(o Observed, want *CLAT) (replan bool) {
+func (c *running) bringUpEAMAddrs(o plan.Observed, want *plan.CLAT) (replan bool) {
 	for _, a := range want.EAMAddrs {
 		p, err := c.bringUpAddress(o, a)
 		if err != nil {

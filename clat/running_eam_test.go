@@ -3,6 +3,8 @@ package clat
 import (
 	"net/netip"
 	"testing"
+
+	"tnat64d/clat/plan"
 )
 
 // The addresses come after the CLAT's and go with it; one that another host has
@@ -30,7 +32,7 @@ func TestEAMAddrsComeAndGo(t *testing.T) {
 	b.host.dropAddr(netip.MustParseAddr("192.0.2.33"))
 	b.expect(Up, "engine translator\n"+gone)
 	// It has it again, and another host has the IPv6 address.
-	b.host.o.Addrs = append(b.host.o.Addrs, Addr{Link: 1, Prefix: netip.MustParsePrefix("192.0.2.33/32"), Valid: Forever})
+	b.host.o.Addrs = append(b.host.o.Addrs, plan.Addr{Link: 1, Prefix: netip.MustParsePrefix("192.0.2.33/32"), Valid: plan.Forever})
 	b.expect(Up, "engine translator\n"+added)
 	b.host.dad(false)
 	b.expect(Replan, gone)

@@ -4,21 +4,23 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"tnat64d/clat/plan"
 )
 
 // bringUpRoutes makes the IPv4 default route in the main table and, if it is
 // wanted, the one in the CLAT's own table with the rule that leads there.
-func (c *running) bringUpRoutes(o Observed, want *CLAT, sourceRules bool) error {
+func (c *running) bringUpRoutes(o plan.Observed, want *plan.CLAT, sourceRules bool) error {
 	if c.drifted {
 		return nil // a route needs its source, and a link that is up
 	}
-	main := Route{
+	main := plan.Route{
 		Link: c.tun.Index(), Source: want.IPv4, Metric: want.Metric, MTU: int(want.MTU.IPv4()),
-		Table: TableMain, Protocol: Protocol,
+		Table: plan.TableMain, Protocol: plan.Protocol,
 	}
-	routes := []Route{main}
+	routes := []plan.Route{main}
 	if sourceRules && !c.noRule {
-		routes = append(routes, sourceRule(c.ipv4).Route(main))
+		routes = append(routes, plan.SourceRuleFor(c.ipv4).Route(main))
 	}
 	for _, rt := range routes {
 		known, name := slices.Contains(c.routes, rt), describeRoute(rt, want.TUN)
@@ -38,23 +40,23 @@ func (c *running) bringUpRoutes(o Observed, want *CLAT, sourceRules bool) error 
 		return err
 	}
 	// After the new ones are there: no packet finds the host without.
-	return c.dropRoutes(func(rt Route) bool { return !slices.Contains(routes, rt) })
+	return c.dropRoutes(func(rt plan.Route) bool { return !slices.Contains(routes, rt) })
 }
 
-func describeRoute(r Route, tun string) string {
-	if r.Table == TableMain {
+func describeRoute(r plan.Route, tun string) string {
+	if r.Table == plan.TableMain {
 		return "IPv4 default route on " + tun
 	}
 	return fmt.Sprintf("IPv4 default route on %s in table %d", tun, r.Table)
 }
 
 // bringUpRule makes the rule, or removes it.
-func (c *running) bringUpRule(o Observed, wanted bool) error {
+func (c *running) bringUpRule(o plan.Observed, wanted bool) error {
 	if !wanted || c.noRule {
 		return c.ruleDown()
 	}
 	r := c.rec
-	rule := sourceRule(c.ipv4)
+	rule := plan.SourceRuleFor(c.ipv4)
 	known, name := c.rule == rule, "rule for "+c.tunName
 	if known && (slices.Contains(o.Rules, rule) || !c.mayRestore(name)) {
 		return nil
@@ -79,21 +81,21 @@ func (c *running) bringUpRule(o Observed, wanted bool) error {
 }
 
 func (c *running) ruleDown() error {
-	if c.rule == (SourceRule{}) {
+	if c.rule == (plan.SourceRule{}) {
 		return nil
 	}
 	err := c.rec.host.DelSourceRule(c.rule)
-	c.rule = SourceRule{}
+	c.rule = plan.SourceRule{}
 	return err
 }
 
 // routesDown removes the IPv4 default routes. The rule stays: where it leads
 // everything is unreachable then.
-func (c *running) routesDown() error { return c.dropRoutes(func(Route) bool { return true }) }
+func (c *running) routesDown() error { return c.dropRoutes(func(plan.Route) bool { return true }) }
 
-func (c *running) dropRoutes(which func(Route) bool) error {
+func (c *running) dropRoutes(which func(plan.Route) bool) error {
 	var errs []error
-	c.routes = slices.DeleteFunc(c.routes, func(rt Route) bool {
+	c.routes = slices.DeleteFunc(c.routes, func(rt plan.Route) bool {
 		if !which(rt) {
 			return false
 		}

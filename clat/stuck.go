@@ -6,12 +6,14 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"tnat64d/clat/plan"
 )
 
 // stuckAddr is a CLAT address of one that has ended which the kernel has
 // refused to remove. It remains ours.
 type stuckAddr struct {
-	uplink Uplink
+	uplink plan.Uplink
 	addr   netip.Addr
 	tried  time.Time
 }
@@ -38,14 +40,14 @@ func (r *Reconciler) adopt(c *running, a netip.Addr) {
 
 // unstick tries once more to remove what nobody wants, and forgets what has
 // gone by other hands.
-func (r *Reconciler) unstick(o Observed, p Plans) {
+func (r *Reconciler) unstick(o plan.Observed, p plan.Plan) {
 	wanted := func(s stuckAddr) bool {
-		return slices.ContainsFunc(p.Uplinks, func(d Desired) bool {
+		return slices.ContainsFunc(p.Uplinks, func(d plan.Desired) bool {
 			return d.Uplink == s.uplink && d.CLAT != nil && d.CLAT.IPv6 == s.addr
 		})
 	}
 	err := r.removeStuck(func(s stuckAddr) bool {
-		_, there := o.addr(s.uplink.Index, s.addr)
+		_, there := o.Addr(s.uplink.Index, s.addr)
 		return !wanted(s) && (!there || time.Since(s.tried) >= tryAgain)
 	})
 	if err != nil {
@@ -77,7 +79,7 @@ func (r *Reconciler) removeStuck(which func(stuckAddr) bool) error {
 }
 
 // removeAddr takes a CLAT address of ours from an uplink, and from the journal.
-func (r *Reconciler) removeAddr(u Uplink, a netip.Addr) error {
+func (r *Reconciler) removeAddr(u plan.Uplink, a netip.Addr) error {
 	if err := r.host.DelCLATAddr(u.Index, a); err != nil {
 		return fmt.Errorf("remove address %s from %s: %w", a, u.Name, err)
 	}

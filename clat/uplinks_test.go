@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"tnat64d/clat/plan"
 )
 
 // two uplinks, of which wlan0 comes first.
@@ -53,7 +55,7 @@ func upTwo(t *testing.T) *bench {
 	b.expectAll([]Progress{Pending, Pending}, addFirst+`
 		ip -6 addr add `+onEth+`/128 dev eth0 preferred_lft 0 noprefixroute proto 64
 	`)
-	b.host.o.Addrs[slices.IndexFunc(b.host.o.Addrs, func(a Addr) bool { return a.Prefix.Addr().String() == first })].Tentative = false
+	b.host.o.Addrs[slices.IndexFunc(b.host.o.Addrs, func(a plan.Addr) bool { return a.Prefix.Addr().String() == first })].Tentative = false
 	b.expectAll([]Progress{Up, Pending}, upOnWLAN)
 	b.host.dad(true)
 	b.expectAll([]Progress{Up, Up}, `
@@ -101,7 +103,7 @@ func TestTwoUplinks(t *testing.T) {
 func TestTwoUplinksOneGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := upTwo(t)
-		b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r Route) bool { return r.IPv6 && r.Link == 3 })
+		b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r plan.Route) bool { return r.IPv6 && r.Link == 3 })
 		b.expectAll([]Progress{Up, Held}, `
 			ip route del default dev clat1 src 192.0.0.3 metric 2049 mtu 1480 proto 64
 			ip route del default dev clat1 src 192.0.0.3 table 67 metric 64 mtu 1480 proto 64
@@ -127,7 +129,7 @@ func TestTwoUplinksOneGoes(t *testing.T) {
 // The first goes and comes back: names and addresses stay, metrics follow.
 func TestTwoUplinksKeepNames(t *testing.T) {
 	b := upTwo(t)
-	i := slices.IndexFunc(b.host.o.Routes, func(r Route) bool { return r.IPv6 && r.Link == 2 })
+	i := slices.IndexFunc(b.host.o.Routes, func(r plan.Route) bool { return r.IPv6 && r.Link == 2 })
 	wlan := b.host.o.Routes[i]
 	b.host.o.Routes = slices.Delete(b.host.o.Routes, i, i+1)
 	b.expectAll([]Progress{Up, Held}, `
@@ -164,7 +166,7 @@ func TestTwoUplinksOneFails(t *testing.T) {
 				t.Errorf("memory %+v", m)
 			}
 			for _, r := range b.host.o.Routes {
-				if b.host.o.linkName(r.Link) == "clat1" {
+				if b.host.o.LinkName(r.Link) == "clat1" {
 					t.Errorf("left behind: %+v", r)
 				}
 			}
@@ -215,7 +217,7 @@ func TestSourceRulesForeignHands(t *testing.T) {
 	b := upTwo(t)
 	b.host.o.Rules = b.host.o.Rules[:1]
 	b.expectAll([]Progress{Up, Up}, `ip rule add from 192.0.0.3 lookup 67`)
-	b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r Route) bool { return r.Table == 67 })
+	b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r plan.Route) bool { return r.Table == 67 })
 	b.expectAll([]Progress{Up, Up}, `ip route append default dev clat1 src 192.0.0.3 table 67 metric 64 mtu 1480 proto 64`)
 
 	b = newBench(t, two)
@@ -301,11 +303,11 @@ func TestAbortUnsupported(t *testing.T) {
 	b := newBench(t, wlan)
 	b.host.noabort = true
 	for range 2 {
-		b.conf.Enable = Auto
+		b.conf.Enable = plan.Auto
 		b.pass()
 		b.host.dad(true)
 		b.pass()
-		b.conf.Enable = Never
+		b.conf.Enable = plan.Never
 		b.pass()
 	}
 	if n := strings.Count(b.log.String(), "left to their time-outs"); n != 1 {
@@ -369,18 +371,18 @@ func TestRefusedFixedAddress(t *testing.T) {
 func TestUplinksAreThePlans(t *testing.T) {
 	b := upTwo(t)
 	for range 2 {
-		var want []Uplink
-		for _, d := range Plan(b.host.o, b.conf).Uplinks {
+		var want []plan.Uplink
+		for _, d := range plan.Make(b.host.o, b.conf).Uplinks {
 			want = append(want, d.Uplink)
 		}
-		if diff := cmp.Diff(want, Uplinks(b.host.o, b.conf)); diff != "" || len(want) != 2 {
+		if diff := cmp.Diff(want, plan.Uplinks(b.host.o, b.conf)); diff != "" || len(want) != 2 {
 			t.Errorf("uplinks (-plan +Uplinks)\n%s", diff)
 		}
-		b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r Route) bool { return r.Link == 3 })
+		b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r plan.Route) bool { return r.Link == 3 })
 		b.host.o.Memory = b.rec.Memory()
 	}
-	want := Remembered{Uplink: Uplink{"eth0", 3}, TUN: "clat1", TUNIndex: 101, IPv4: netip.MustParseAddr("192.0.0.3"), IPv6: netip.MustParseAddr(onEth)}
-	if got := b.rec.Memory().clat(3); got != want {
+	want := plan.Remembered{Uplink: plan.Uplink{Name: "eth0", Index: 3}, TUN: "clat1", TUNIndex: 101, IPv4: netip.MustParseAddr("192.0.0.3"), IPv6: netip.MustParseAddr(onEth)}
+	if got := b.rec.Memory().CLAT(3); got != want {
 		t.Errorf("memory\n got %+v\nwant %+v", got, want)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"tnat64d/clat"
+	"tnat64d/clat/plan"
 	"tnat64d/internal/config"
 	"tnat64d/pref64"
 )
@@ -16,7 +16,7 @@ import (
 // uplink, as the router advertisement that brings the default route most often
 // brings PREF64 too, and goes on while the link is without a network.
 type discovery struct {
-	link     clat.Uplink
+	link     plan.Uplink
 	asks     asks
 	finder   *pref64.Finder
 	own      []netip.Prefix   // what the finder was last told
@@ -44,13 +44,13 @@ const maxLinks = 16
 
 // search looks for PREF64 on every link that is an uplink or may become one,
 // and no longer on others.
-func (d *tnat64d) search(o clat.Observed, conf clat.Config) {
+func (d *tnat64d) search(o plan.Observed, conf plan.Config) {
 	want := asks{static: d.conf.CLAT.PREF64, sources: d.conf.Discovery.Sources, servers: d.conf.Discovery.DNSServers}
-	candidates := clat.Candidates(o, conf)
+	candidates := plan.Candidates(o, conf)
 	candidates = candidates[:min(len(candidates), maxLinks)]
 	keep := map[int]bool{}
 	for _, l := range candidates {
-		up := clat.Uplink{Name: l.Name, Index: l.Index}
+		up := plan.Uplink{Name: l.Name, Index: l.Index}
 		old := d.links[l.Index]
 		if old != nil && (old.link != up || !old.asks.equal(want)) {
 			old.close()
@@ -72,7 +72,7 @@ func (d *tnat64d) search(o clat.Observed, conf clat.Config) {
 }
 
 // discover starts to look for the PREF64 of a link.
-func (d *tnat64d) discover(up clat.Uplink, a asks, link clat.Link) *discovery {
+func (d *tnat64d) discover(up plan.Uplink, a asks, link plan.Link) *discovery {
 	ctx, stop := context.WithCancel(d.ctx)
 	l := &discovery{link: up, asks: a, stop: stop, carrier: link.Carrier, changes: link.CarrierChanges, paused: true}
 	l.finder = pref64.NewFinder(pref64.Options{
@@ -101,7 +101,7 @@ func (d *tnat64d) discover(up clat.Uplink, a asks, link clat.Link) *discovery {
 
 // attach notes whether the link has a carrier. One that has come back, even
 // before anybody saw that it was away, may lead to another network.
-func (l *discovery) attach(link clat.Link) {
+func (l *discovery) attach(link plan.Link) {
 	if link.Carrier && (!l.carrier || link.CarrierChanges != l.changes) {
 		l.finder.Attached()
 	}
@@ -150,7 +150,7 @@ func (d *tnat64d) refresh(name string) {
 
 // complete adds to an observation what routers and resolvers have said, and
 // tells the finders which prefixes cannot be a PREF64.
-func (d *tnat64d) complete(o *clat.Observed) {
+func (d *tnat64d) complete(o *plan.Observed) {
 	d.tunnel.Store(o.Tunnel() != "")
 	own := map[int][]netip.Prefix{}
 	for _, a := range o.Addrs {
@@ -169,18 +169,18 @@ func (d *tnat64d) complete(o *clat.Observed) {
 		}
 		s := l.finder.Snapshot()
 		for i, c := range s.Candidates {
-			p := clat.PREF64{Link: index, Prefix: c.Prefix, Source: source(c), Routers: s.Routers[i], Excused: s.Excused}
+			p := plan.PREF64{Link: index, Prefix: c.Prefix, Source: source(c), Routers: s.Routers[i], Excused: s.Excused}
 			o.PREF64 = append(o.PREF64, p)
 		}
 		if s.HeardRA || len(s.OnLink) > 0 {
-			a := clat.Advertised{Link: index, Default: s.HeardRA}
+			a := plan.Advertised{Link: index, Default: s.HeardRA}
 			for _, p := range s.OnLink {
-				a.SLAAC = append(a.SLAAC, clat.SLAAC(p))
+				a.SLAAC = append(a.SLAAC, plan.SLAAC(p))
 			}
 			o.Advertised = append(o.Advertised, a)
 		}
 		// Where the kernel accepts router advertisements it has done this itself.
-		if mtu := clat.MTU6(s.MTU); mtu != 0 {
+		if mtu := plan.MTU6(s.MTU); mtu != 0 {
 			for i := range o.Links {
 				if e := &o.Links[i]; e.Index == index && (e.MTU6 == 0 || mtu < e.MTU6) {
 					e.MTU6 = mtu
@@ -191,9 +191,9 @@ func (d *tnat64d) complete(o *clat.Observed) {
 }
 
 // gateways returns the link-local next hops of the default routes over a link.
-func gateways(routes []clat.Route, link int) (gs []pref64.Gateway) {
+func gateways(routes []plan.Route, link int) (gs []pref64.Gateway) {
 	for _, r := range routes {
-		if g := r.Gateway.WithZone(""); r.IPv6 && r.Link == link && r.Protocol != clat.Protocol && g.Is6() && g.IsLinkLocalUnicast() {
+		if g := r.Gateway.WithZone(""); r.IPv6 && r.Link == link && r.Protocol != plan.Protocol && g.Is6() && g.IsLinkLocalUnicast() {
 			gs = append(gs, pref64.Gateway{Addr: g, Metric: r.Metric})
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"tnat64d/clat"
+	"tnat64d/clat/host"
 )
 
 const (
@@ -37,7 +37,7 @@ type target struct {
 }
 
 // note takes in the sockets of a CLAT whose packets go by way.
-func (e *evidence) note(peers []clat.Peer, way string, now time.Time) {
+func (e *evidence) note(peers []host.Peer, way string, now time.Time) {
 	for _, p := range peers {
 		if !p.Answered || !mayBeAsked(p.Addr.Addr()) {
 			continue
@@ -45,7 +45,7 @@ func (e *evidence) note(peers []clat.Peer, way string, now time.Time) {
 		d := destination{target{addr: p.Addr.Addr(), port: p.Addr.Port()}, p.User, way, now}
 		i := slices.IndexFunc(e.known, func(o destination) bool { return o.addr == d.addr })
 		switch {
-		case i >= 0 && p.User == clat.UnknownUser:
+		case i >= 0 && p.User == host.UnknownUser:
 			e.known[i].last, e.known[i].way = now, way
 			continue
 		case i >= 0:
@@ -73,7 +73,7 @@ func (e *evidence) forget() {
 // targets chooses whom to ask: of each user in turn the destination that
 // answered last, and then those of peers, with whom somebody speaks now and of
 // whom no answer is known.
-func (e *evidence) targets(peers []clat.Peer, way string) (all []target) {
+func (e *evidence) targets(peers []host.Peer, way string) (all []target) {
 	known := slices.Clone(e.known)
 	slices.SortStableFunc(known, func(a, b destination) int { return b.last.Compare(a.last) })
 	turn := map[uint32]int{}

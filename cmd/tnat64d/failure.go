@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/clat"
+	"tnat64d/clat/plan"
 	"tnat64d/datapath/steer"
 	"tnat64d/internal/cause"
 	"tnat64d/internal/say"
@@ -47,7 +48,7 @@ func explain(err error, tunName string) error {
 	case errors.As(err, &bpf):
 		hint := "BPF needs Linux 5.10 with CONFIG_BPF_SYSCALL, CAP_BPF or CAP_SYS_ADMIN in the initial user namespace, and no seccomp filter against bpf(2)"
 		return &say.Failure{What: "packets cannot be steered", Hint: hint, Err: errors.New(strings.TrimPrefix(bpf.Error(), "steer: "))}
-	case errors.Is(err, clat.ErrIPv6Off):
+	case errors.Is(err, plan.ErrIPv6Off):
 		return &say.Failure{What: "the uplink cannot have a CLAT address", Hint: "switch IPv6 on: sysctl -w net.ipv6.conf.INTERFACE.disable_ipv6=0", Err: err}
 	case errors.Is(err, fs.ErrExist):
 		return tunNameTaken(tunName)

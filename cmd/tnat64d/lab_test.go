@@ -22,7 +22,9 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"tnat64d/clat"
+	"tnat64d/clat/host"
+	"tnat64d/clat/plan"
+	"tnat64d/datapath/steer"
 	"tnat64d/internal/lab"
 )
 
@@ -159,11 +161,11 @@ func (n *network) mustGet() {
 }
 
 // observe looks at the laptop as the daemon does.
-func (n *network) observe() clat.Observed {
+func (n *network) observe() plan.Observed {
 	n.t.Helper()
-	var o clat.Observed
+	var o plan.Observed
 	err := n.Laptop.Do(func() error {
-		k, err := clat.NewKernel()
+		k, err := host.New(steer.ProgramNames{}.Foreign)
 		if err != nil {
 			return err
 		}
@@ -190,14 +192,14 @@ func (n *network) clatAddrs() []netip.Addr {
 }
 
 // defaultRoute returns the IPv4 default route that is ours.
-func (n *network) defaultRoute() (clat.Route, bool) {
+func (n *network) defaultRoute() (plan.Route, bool) {
 	n.t.Helper()
 	for _, r := range n.observe().Routes {
-		if !r.IPv6 && r.Protocol == clat.Protocol {
+		if !r.IPv6 && r.Protocol == plan.Protocol {
 			return r, true
 		}
 	}
-	return clat.Route{}, false
+	return plan.Route{}, false
 }
 
 // Everything found by itself, and everything gone afterwards.

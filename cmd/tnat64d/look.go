@@ -7,7 +7,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
-	"tnat64d/clat"
+	"tnat64d/clat/plan"
 	"tnat64d/internal/control"
 	"tnat64d/pref64"
 )
@@ -120,7 +120,7 @@ func (d *tnat64d) check(u *uplink, now time.Time) {
 const maxCandidates = 3
 
 // concluded takes in a check.
-func (d *tnat64d) concluded(link clat.Uplink, k platCheck) {
+func (d *tnat64d) concluded(link plan.Uplink, k platCheck) {
 	i := slices.IndexFunc(d.uplinks, func(u *uplink) bool { return u.Uplink == link && u.judged == k.way })
 	if i < 0 {
 		return // another network meanwhile, or another PREF64

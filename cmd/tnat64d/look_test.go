@@ -8,7 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"tnat64d/clat"
+	"tnat64d/clat/host"
+	"tnat64d/clat/plan"
 	"tnat64d/datapath/engine"
 	"tnat64d/internal/bus"
 	"tnat64d/internal/control"
@@ -26,7 +27,7 @@ type onlooker struct {
 	finder *pref64.Finder
 	path   *path
 
-	sockets []clat.Peer               // of the CLAT's programs
+	sockets []host.Peer               // of the CLAT's programs
 	answers map[netip.Prefix]bool     // behind which PREF64 somebody answers
 	asked   map[netip.Prefix][]target // whom, the last time
 	probes  int
@@ -42,12 +43,12 @@ func newOnlooker(t *testing.T) *onlooker {
 		answers: map[netip.Prefix]bool{}, asked: map[netip.Prefix][]target{},
 	}
 	data.paths[8] = o.path
-	up := clat.Uplink{Name: "up0", Index: 7}
+	up := plan.Uplink{Name: "up0", Index: 7}
 	o.tnat64d = &tnat64d{
 		ctx: t.Context(), events: make(chan event, 8),
 		log: log, path: data, tick: time.AfterFunc(time.Hour, func() {}), links: map[int]*discovery{7: {finder: o.finder}},
-		uplinks:     []*uplink{{Uplink: up, state: control.Up, want: clat.Desired{Uplink: up, CLAT: &clat.CLAT{TUN: "clat0"}}}},
-		peers:       func(netip.Addr) []clat.Peer { return o.sockets },
+		uplinks:     []*uplink{{Uplink: up, state: control.Up, want: plan.Desired{Uplink: up, CLAT: &plan.CLAT{TUN: "clat0"}}}},
+		peers:       func(netip.Addr) []host.Peer { return o.sockets },
 		unreachable: func(int, netip.Addr) bool { return o.gone },
 		probe: func(_ context.Context, w probeWay, ts []target) bool {
 			p := w.pref64
@@ -86,7 +87,7 @@ func (o *onlooker) hear(router netip.Addr, lifetime time.Duration, ps ...netip.P
 // follow makes the CLAT use the PREF64 that is chosen.
 func (o *onlooker) follow() {
 	now, _ := o.finder.Current()
-	o.uplinks[0].want.CLAT.PREF64 = clat.PREF64{Link: 7, Prefix: now.Prefix}
+	o.uplinks[0].want.CLAT.PREF64 = plan.PREF64{Link: 7, Prefix: now.Prefix}
 }
 
 // pass lets packets and then time go by.
@@ -119,9 +120,9 @@ func (o *onlooker) wants(t *testing.T, state control.PLATState, inUse netip.Pref
 	}
 }
 
-func talk(answered bool, servers ...netip.AddrPort) (peers []clat.Peer) {
+func talk(answered bool, servers ...netip.AddrPort) (peers []host.Peer) {
 	for _, s := range servers {
-		peers = append(peers, clat.Peer{Addr: s, TCP: true, Answered: answered, User: 1000})
+		peers = append(peers, host.Peer{Addr: s, TCP: true, Answered: answered, User: 1000})
 	}
 	return peers
 }
@@ -164,7 +165,7 @@ func TestPLATJudged(t *testing.T) {
 			o.sockets = talk(true, server1)
 			o.sockets[0].User = 0
 			for i := range 200 {
-				o.sockets = append(o.sockets, clat.Peer{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}), 80), TCP: true, Answered: true, User: 65534})
+				o.sockets = append(o.sockets, host.Peer{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}), 80), TCP: true, Answered: true, User: 65534})
 			}
 			o.pass(1, 1, time.Minute)
 			o.hear(router2, time.Hour, prefixB)

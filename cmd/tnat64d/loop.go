@@ -14,6 +14,8 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"tnat64d/clat"
+	"tnat64d/clat/host"
+	"tnat64d/clat/plan"
 	"tnat64d/internal/bus"
 	"tnat64d/internal/cause"
 	"tnat64d/internal/config"
@@ -31,7 +33,7 @@ type tnat64d struct {
 	conf    config.Config
 	secret  []byte
 	started time.Time
-	kernel  *clat.Kernel
+	kernel  *host.Host
 	path    *datapath
 	rec     *clat.Reconciler
 	bus     *bus.Bus
@@ -40,7 +42,7 @@ type tnat64d struct {
 	// peers lists with whom programs speak from a CLAT's address; probe asks
 	// some of them through a PLAT. See probeWay.
 	// unreachable is about a router on a link.
-	peers       func(netip.Addr) []clat.Peer
+	peers       func(netip.Addr) []host.Peer
 	unreachable func(link int, router netip.Addr) bool
 	probe       func(context.Context, probeWay, []target) bool
 
@@ -84,11 +86,11 @@ type (
 	}
 	asked       struct{ f func() } // by the control socket or the metrics
 	platChecked struct {
-		link clat.Uplink
+		link plan.Uplink
 		platCheck
 	}
 	returnChecked struct {
-		link    clat.Uplink
+		link    plan.Uplink
 		way     string
 		answers map[netip.Prefix]bool // of PREF64s that were given up
 	}
@@ -260,13 +262,13 @@ func (d *tnat64d) engineFailed(p *path, err error) error {
 
 // plan decides what should be, and follows the links with the search for
 // their PREF64.
-func (d *tnat64d) plan(o *clat.Observed) (clat.Plans, error) {
+func (d *tnat64d) plan(o *plan.Observed) (plan.Plan, error) {
 	o.Memory = d.rec.Memory()
 	conf := planConfig(d.conf, d.secret)
 	d.missingUplinks(*o, conf)
 	d.search(*o, conf)
 	d.complete(o)
-	plans := clat.Plan(*o, conf)
+	plans := plan.Make(*o, conf)
 	// A network that has taken its word back may give it again by DNS; one
 	// that is away does not answer.
 	asked := map[int]bool{}
@@ -284,10 +286,10 @@ func (d *tnat64d) plan(o *clat.Observed) (clat.Plans, error) {
 
 // rest leaves out of the plans what has failed a moment ago. Otherwise the
 // changes that every attempt makes would call for the next one at once.
-func (d *tnat64d) rest(plans clat.Plans) {
+func (d *tnat64d) rest(plans plan.Plan) {
 	for _, u := range d.uplinks {
 		u.rests = false
-		i := slices.IndexFunc(plans.Uplinks, func(want clat.Desired) bool { return want.Uplink == u.Uplink })
+		i := slices.IndexFunc(plans.Uplinks, func(want plan.Desired) bool { return want.Uplink == u.Uplink })
 		if i < 0 || plans.Uplinks[i].CLAT == nil || wayOf(plans.Uplinks[i].CLAT) != u.failedWay {
 			continue
 		}
@@ -300,7 +302,7 @@ func (d *tnat64d) rest(plans clat.Plans) {
 }
 
 // wayOf tells apart what is worth another attempt at once.
-func wayOf(c *clat.CLAT) string {
+func wayOf(c *plan.CLAT) string {
 	if c == nil {
 		return ""
 	}
@@ -317,7 +319,7 @@ const (
 
 // conclude reports what a pass has achieved, and sees to it that there is
 // another one where something failed.
-func (d *tnat64d) conclude(plans clat.Plans, outcomes []clat.Outcome) error {
+func (d *tnat64d) conclude(plans plan.Plan, outcomes []clat.Outcome) error {
 	d.retryAfter(d.rec.RetryAfter())
 	d.follow(plans)
 	d.failures = 0

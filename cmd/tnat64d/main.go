@@ -8,7 +8,7 @@
 // or configuration, 1 otherwise. Whatever the reason, it leaves the host as it
 // found it.
 //
-// This package is wiring and words: package clat decides and acts, pref64
+// This package is wiring and words: package clat/plan decides, clat acts, pref64
 // finds the prefix, datapath/engine and siit move the packets.
 package main
 

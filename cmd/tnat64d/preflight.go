@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tnat64d/clat"
+	"tnat64d/clat/plan"
 	"tnat64d/internal/config"
 	"tnat64d/internal/say"
 )
@@ -71,8 +71,8 @@ func checkTUNDevice() error {
 // checkHost refuses to start when the host contradicts the configuration.
 // What may still appear, such as a route or a configured uplink, is waited for
 // instead.
-func checkHost(c config.Config, o clat.Observed) error {
-	taken := slices.ContainsFunc(o.Links, func(l clat.Link) bool { return l.Name == c.CLAT.TUN })
+func checkHost(c config.Config, o plan.Observed) error {
+	taken := slices.ContainsFunc(o.Links, func(l plan.Link) bool { return l.Name == c.CLAT.TUN })
 	if c.CLAT.Enable != config.Never && taken {
 		return tunNameTaken(c.CLAT.TUN)
 	}

@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/clat"
+	"tnat64d/clat/host"
+	"tnat64d/clat/plan"
 	"tnat64d/datapath/steer"
 	"tnat64d/datapath/steernft"
 	"tnat64d/internal/bus"
@@ -39,7 +41,7 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	if journal != nil {
 		defer journal.Close()
 	}
-	kernel, err := clat.NewKernel()
+	kernel, err := host.New(steer.ProgramNames{}.Foreign)
 	if err != nil {
 		return err
 	}
@@ -73,7 +75,7 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	}
 	d.probe = func(ctx context.Context, w probeWay, ts []target) bool { return w.probe(ctx, ts) }
 	d.unreachable = kernel.Unreachable
-	d.peers = func(a netip.Addr) []clat.Peer {
+	d.peers = func(a netip.Addr) []host.Peer {
 		peers, err := kernel.Peers(a)
 		if err != nil {
 			log.Debug("cannot list who answers", "reason", err)
@@ -100,7 +102,7 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	if err := d.serveControl(&beside, c.Control.Socket); err != nil {
 		return err
 	}
-	if err := clat.Watch(ctx, func() { d.post(hostChanged{}) }); err != nil {
+	if err := host.Watch(ctx, func() { d.post(hostChanged{}) }); err != nil {
 		return err
 	}
 	if err := kernel.WatchSysctls(ctx, func() { d.post(hostChanged{}) }); err != nil {
@@ -178,7 +180,7 @@ func openJournal(log *slog.Logger) (*clat.Journal, error) {
 	return j, nil
 }
 
-func cleanUp(k *clat.Kernel, j *clat.Journal, log *slog.Logger) {
+func cleanUp(k *host.Host, j *clat.Journal, log *slog.Logger) {
 	removed, restored, err := clat.CleanUp(k, j)
 	for _, c := range restored {
 		log.Info("restored what a killed predecessor had changed", "sysctl", c.Sysctl, "value", c.Was)
@@ -186,7 +188,7 @@ func cleanUp(k *clat.Kernel, j *clat.Journal, log *slog.Logger) {
 	for _, l := range removed {
 		log.Info("removed what a killed predecessor left", "iface", l.Link, "address", l.Addr)
 	}
-	leftovers, tunErr := tun.RemoveLeftovers(clat.AliasPrefix)
+	leftovers, tunErr := tun.RemoveLeftovers(plan.AliasPrefix)
 	for _, name := range leftovers {
 		log.Warn("removed a leftover TUN interface", "iface", name, "reason", "another program made it persistent or attached to it")
 	}

@@ -6,18 +6,18 @@ import (
 	"path/filepath"
 	"runtime"
 
-	"tnat64d/clat"
+	"tnat64d/clat/plan"
 	"tnat64d/internal/config"
 	"tnat64d/siit"
 )
 
-// planConfig is the part of the configuration that clat.Plan follows.
-func planConfig(c config.Config, secret []byte) clat.Config {
-	p := clat.Config{
-		Enable:      map[config.Enable]clat.Enable{config.Auto: clat.Auto, config.Always: clat.Always, config.Never: clat.Never}[c.CLAT.Enable],
+// planConfig is the part of the configuration that plan.Make follows.
+func planConfig(c config.Config, secret []byte) plan.Config {
+	p := plan.Config{
+		Enable:      map[config.Enable]plan.Enable{config.Auto: plan.Auto, config.Always: plan.Always, config.Never: plan.Never}[c.CLAT.Enable],
 		Uplinks:     c.CLAT.Uplinks,
 		IPv6:        c.CLAT.IPv6,
-		MTU:         clat.MTU4(c.CLAT.MTU),
+		MTU:         plan.MTU4(c.CLAT.MTU),
 		TUN:         c.CLAT.TUN,
 		Queues:      c.CLAT.QueueCount(runtime.NumCPU()),
 		Metric:      int(c.CLAT.Metric),

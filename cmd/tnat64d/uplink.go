@@ -4,16 +4,16 @@ import (
 	"log/slog"
 	"time"
 
-	"tnat64d/clat"
+	"tnat64d/clat/plan"
 	"tnat64d/internal/control"
 )
 
 // uplink is what the daemon remembers of a link that is an uplink, or was one
 // a moment ago.
 type uplink struct {
-	clat.Uplink
-	want    clat.Desired // of the last pass
-	running *clat.CLAT   // the last one that was wanted
+	plan.Uplink
+	want    plan.Desired // of the last pass
+	running *plan.CLAT   // the last one that was wanted
 
 	state    control.State
 	why      string
@@ -64,8 +64,8 @@ func (u *uplink) note(n news, now time.Time) {
 }
 
 // follow makes d.uplinks those of the plan, in its order.
-func (d *tnat64d) follow(plans clat.Plans) {
-	before := map[clat.Uplink]*uplink{}
+func (d *tnat64d) follow(plans plan.Plan) {
+	before := map[plan.Uplink]*uplink{}
 	for _, u := range d.uplinks {
 		before[u.Uplink] = u
 	}

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"tnat64d/clat"
+	"tnat64d/clat/host"
 	"tnat64d/datapath/engine"
+	"tnat64d/datapath/steer"
 	"tnat64d/internal/config"
 	"tnat64d/internal/control"
 )
@@ -23,7 +25,7 @@ func (watched) Nudge(control.Nudge, control.Peer) error { return nil }
 // TestWatchersHearOfPrefixes: what a finder has heard is news for those who
 // watch, also if nothing follows from it.
 func TestWatchersHearOfPrefixes(t *testing.T) {
-	kernel, err := clat.NewKernel()
+	kernel, err := host.New(steer.ProgramNames{}.Foreign)
 	if err != nil {
 		t.Fatal(err)
 	}

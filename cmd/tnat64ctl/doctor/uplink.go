@@ -10,11 +10,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tnat64d/clat"
+	linux "tnat64d/clat/host"
+	"tnat64d/clat/plan"
 )
 
 // tunnels are the rtnetlink kinds of links that carry packets inside other
-// packets: a VPN is neither an uplink nor native IPv4 (see package clat).
+// packets: a VPN is neither an uplink nor native IPv4 (see package clat/plan).
 var tunnels = map[string]bool{
 	"amt": true, "bareudp": true, "erspan": true, "geneve": true, "gre": true, "gretap": true, "gtp": true,
 	"ip6erspan": true, "ip6gre": true, "ip6gretap": true, "ip6tnl": true, "ipip": true, "ovpn": true,
@@ -29,7 +30,7 @@ const aliasPrefix = "tnat64d: CLAT on "
 
 // host is what the kernel says about links, addresses and routes.
 type host struct {
-	clat.Observed
+	plan.Observed
 	carrier map[int]bool
 	native  map[int]bool // links with native IPv4
 	sysctl  func(family, link, key string) string
@@ -38,7 +39,7 @@ type host struct {
 // observe asks the kernel.
 func observe() (host, error) {
 	h := host{carrier: make(map[int]bool), native: make(map[int]bool), sysctl: sysctl}
-	k, err := clat.NewKernel()
+	k, err := linux.New(nil)
 	if err != nil {
 		return h, err
 	}
@@ -64,18 +65,18 @@ func sysctl(family, link, key string) string {
 	return strings.TrimSpace(string(b))
 }
 
-func (h host) link(index int) clat.Link {
+func (h host) link(index int) plan.Link {
 	for _, l := range h.Links {
 		if l.Index == index {
 			return l
 		}
 	}
-	return clat.Link{}
+	return plan.Link{}
 }
 
-func isTunnel(l clat.Link) bool { return tunnels[l.Kind] }
+func isTunnel(l plan.Link) bool { return tunnels[l.Kind] }
 
-func eligible(l clat.Link) bool {
+func eligible(l plan.Link) bool {
 	return !l.Loopback && !l.BridgePort && !isTunnel(l) && !notUplinks[l.Kind] && !strings.HasPrefix(l.Alias, aliasPrefix)
 }
 
@@ -114,7 +115,7 @@ func (h host) uplink(name string) (Uplink, error) {
 	return u, nil
 }
 
-func (h host) choose(name string) (clat.Link, error) {
+func (h host) choose(name string) (plan.Link, error) {
 	if name != "" {
 		var names []string
 		for _, l := range h.Links {
@@ -125,7 +126,7 @@ func (h host) choose(name string) (clat.Link, error) {
 				names = append(names, l.Name)
 			}
 		}
-		return clat.Link{}, fmt.Errorf("%w %q; there are %s", ErrNoInterface, name, strings.Join(names, ", "))
+		return plan.Link{}, fmt.Errorf("%w %q; there are %s", ErrNoInterface, name, strings.Join(names, ", "))
 	}
 	for _, ipv6 := range []bool{true, false} {
 		for _, r := range h.defaults(ipv6) {
@@ -139,21 +140,21 @@ func (h host) choose(name string) (clat.Link, error) {
 			return l, nil
 		}
 	}
-	return clat.Link{}, nil
+	return plan.Link{}, nil
 }
 
 // defaults returns the default routes of a family, the best first, without
 // those of tnat64d itself.
-func (h host) defaults(ipv6 bool) []clat.Route {
-	var rs []clat.Route
+func (h host) defaults(ipv6 bool) []plan.Route {
+	var rs []plan.Route
 	for _, r := range h.Routes {
-		if r.IPv6 == ipv6 && r.Protocol != clat.Protocol {
+		if r.IPv6 == ipv6 && r.Protocol != plan.Protocol {
 			rs = append(rs, r)
 		}
 	}
-	slices.SortStableFunc(rs, func(a, b clat.Route) int {
-		main := func(r clat.Route) int {
-			if r.Table == clat.TableMain {
+	slices.SortStableFunc(rs, func(a, b plan.Route) int {
+		main := func(r plan.Route) int {
+			if r.Table == plan.TableMain {
 				return 0
 			}
 			return 1
@@ -168,7 +169,7 @@ func (h host) addresses(u Uplink) Addresses {
 	var as Addresses
 	for _, a := range h.Addrs {
 		ip := a.Prefix.Addr()
-		if a.Link != u.Index || !ip.Is6() || ip.IsLinkLocalUnicast() || ip.IsLoopback() || a.Protocol == clat.Protocol {
+		if a.Link != u.Index || !ip.Is6() || ip.IsLinkLocalUnicast() || ip.IsLoopback() || a.Protocol == plan.Protocol {
 			continue
 		}
 		switch {
@@ -209,7 +210,7 @@ func (h host) ipv4(u Uplink, only bool) IPv4 {
 
 // isCLAT reports whether a link has an address that only CLATs have and no
 // other IPv4 address.
-func (h host) isCLAT(l clat.Link) bool {
+func (h host) isCLAT(l plan.Link) bool {
 	found := false
 	for _, a := range h.Addrs {
 		if ip := a.Prefix.Addr(); a.Link == l.Index && ip.Is4() {
@@ -228,7 +229,7 @@ func (h host) towards(a netip.Addr) (name string, tunnel bool) {
 	if zone := a.Zone(); zone != "" {
 		return zone, false
 	}
-	k, err := clat.NewKernel()
+	k, err := linux.New(nil)
 	if err != nil {
 		return "", false
 	}

@@ -7,15 +7,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"tnat64d/clat"
+	"tnat64d/clat/plan"
 )
 
 // machine is a host with everything in duplicate.
 func machine() host {
 	pfx := netip.MustParsePrefix
 	return host{
-		Observed: clat.Observed{
-			Links: []clat.Link{
+		Observed: plan.Observed{
+			Links: []plan.Link{
 				{Index: 1, Name: "lo", Up: true, Loopback: true},
 				{Index: 2, Name: "eth0", Up: true, MTU: 9000, MTU6: 1480},
 				{Index: 3, Name: "wlan0", Up: true, MTU: 1500},
@@ -24,21 +24,21 @@ func machine() host {
 				{Index: 6, Name: "clat", Kind: "tun", Up: true},
 				{Index: 7, Name: "veth9", Kind: "veth", BridgePort: true, Up: true},
 			},
-			Addrs: []clat.Addr{
+			Addrs: []plan.Addr{
 				{Link: 2, Prefix: pfx("fe80::2/64")},
 				{Link: 2, Prefix: pfx("2001:db8:1::2/64")},
 				{Link: 2, Prefix: pfx("2001:db8:1::77/64"), Temporary: true},
 				{Link: 2, Prefix: pfx("2001:db8:1::dc6/128")},
-				{Link: 2, Prefix: pfx("2001:db8:1::c1a7/128"), Deprecated: true, Protocol: clat.Protocol},
+				{Link: 2, Prefix: pfx("2001:db8:1::c1a7/128"), Deprecated: true, Protocol: plan.Protocol},
 				{Link: 2, Prefix: pfx("2001:db8:1::bad/64"), DADFailed: true},
 				{Link: 2, Prefix: pfx("2001:db8:2::2/64"), Tentative: true},
 				{Link: 6, Prefix: pfx("192.0.0.4/32")},
 			},
-			Routes: []clat.Route{
-				{Link: 4, IPv6: true, Metric: 50, Table: clat.TableMain},
-				{Link: 3, IPv6: true, Metric: 600, Table: clat.TableMain, Gateway: netip.MustParseAddr("fe80::3")},
-				{Link: 2, IPv6: true, Metric: 100, Table: clat.TableMain, Gateway: router, MTU: 1400},
-				{Link: 5, Metric: 2048, Table: clat.TableMain, Protocol: clat.Protocol},
+			Routes: []plan.Route{
+				{Link: 4, IPv6: true, Metric: 50, Table: plan.TableMain},
+				{Link: 3, IPv6: true, Metric: 600, Table: plan.TableMain, Gateway: netip.MustParseAddr("fe80::3")},
+				{Link: 2, IPv6: true, Metric: 100, Table: plan.TableMain, Gateway: router, MTU: 1400},
+				{Link: 5, Metric: 2048, Table: plan.TableMain, Protocol: plan.Protocol},
 			},
 		},
 		native:  map[int]bool{2: true, 3: true},
@@ -68,7 +68,7 @@ func TestUplink(t *testing.T) {
 	if u, err := h.uplink(""); err != nil || u.Name != "eth0" || u.Default {
 		t.Errorf("%+v, %v", u, err)
 	}
-	h.Routes = []clat.Route{{Link: 3, Metric: 20600, Table: clat.TableMain}}
+	h.Routes = []plan.Route{{Link: 3, Metric: 20600, Table: plan.TableMain}}
 	if u, err := h.uplink(""); err != nil || u.Name != "wlan0" {
 		t.Errorf("%+v, %v: the IPv4 default route leads to wlan0", u, err)
 	}
@@ -110,22 +110,22 @@ func TestAddresses(t *testing.T) {
 func TestIPv4(t *testing.T) {
 	pfx := netip.MustParsePrefix
 	for name, c := range map[string]struct {
-		routes []clat.Route
-		addrs  []clat.Addr
+		routes []plan.Route
+		addrs  []plan.Addr
 		only   bool
 		want   IPv4
 	}{
 		"our own CLAT":         {nil, nil, false, IPv4{}},
-		"another CLAT":         {[]clat.Route{{Link: 6}}, nil, false, IPv4{}},
-		"VPN":                  {[]clat.Route{{Link: 4}}, nil, false, IPv4{Tunnel: "wg0"}},
-		"native":               {[]clat.Route{{Link: 2}}, []clat.Addr{{Link: 2, Prefix: pfx("192.0.2.2/24")}}, false, IPv4{Native: "eth0"}},
-		"native elsewhere":     {[]clat.Route{{Link: 3}}, nil, false, IPv4{Native: "wlan0"}},
-		"not asked about":      {[]clat.Route{{Link: 3}}, nil, true, IPv4{}},
-		"IPv4LL default route": {[]clat.Route{{Link: 8}}, nil, false, IPv4{}},
-		"on both":              {[]clat.Route{{Link: 3}, {Link: 2, Metric: 600}}, nil, false, IPv4{Native: "eth0"}},
+		"another CLAT":         {[]plan.Route{{Link: 6}}, nil, false, IPv4{}},
+		"VPN":                  {[]plan.Route{{Link: 4}}, nil, false, IPv4{Tunnel: "wg0"}},
+		"native":               {[]plan.Route{{Link: 2}}, []plan.Addr{{Link: 2, Prefix: pfx("192.0.2.2/24")}}, false, IPv4{Native: "eth0"}},
+		"native elsewhere":     {[]plan.Route{{Link: 3}}, nil, false, IPv4{Native: "wlan0"}},
+		"not asked about":      {[]plan.Route{{Link: 3}}, nil, true, IPv4{}},
+		"IPv4LL default route": {[]plan.Route{{Link: 8}}, nil, false, IPv4{}},
+		"on both":              {[]plan.Route{{Link: 3}, {Link: 2, Metric: 600}}, nil, false, IPv4{Native: "eth0"}},
 		// NetworkManager puts it on the uplink itself.
-		"NetworkManager's CLAT": {[]clat.Route{{Link: 2}}, []clat.Addr{{Link: 2, Prefix: pfx("192.0.0.5/32")}}, false, IPv4{}},
-		"and native IPv4":       {[]clat.Route{{Link: 2}}, []clat.Addr{{Link: 2, Prefix: pfx("192.0.0.5/32")}, {Link: 2, Prefix: pfx("192.0.2.2/24")}}, false, IPv4{Native: "eth0"}},
+		"NetworkManager's CLAT": {[]plan.Route{{Link: 2}}, []plan.Addr{{Link: 2, Prefix: pfx("192.0.0.5/32")}}, false, IPv4{}},
+		"and native IPv4":       {[]plan.Route{{Link: 2}}, []plan.Addr{{Link: 2, Prefix: pfx("192.0.0.5/32")}, {Link: 2, Prefix: pfx("192.0.2.2/24")}}, false, IPv4{Native: "eth0"}},
 	} {
 		h := machine()
 		h.Routes = append(h.Routes, c.routes...)

@@ -1,7 +1,0 @@
-package clat
-
-import "errors"
-
-// ErrIPv6Off is the error of adding an IPv6 address to a link on which IPv6 is
-// disabled.
-var ErrIPv6Off = errors.New("IPv6 is switched off on this interface")

@@ -1,0 +1,149 @@
+package host
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"tnat64d/clat/plan"
+)
+
+// ip runs commands of iproute2 in the network namespace of the test's thread.
+func ip(t *testing.T, commands string) {
+	t.Helper()
+	for _, line := range strings.Split(commands, ";") {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v\n%s", line, err, out)
+		}
+	}
+}
+
+// TestNativeIPv4 asks a real kernel.
+func TestNativeIPv4(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		setUp  string
+		native bool
+	}{
+		{"no route", "addr add 192.0.2.2/24 dev eth0", false},
+		{"by a gateway", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1", true},
+		{"a metric worse than another link's", "addr add 192.0.2.2/24 dev eth0; addr add 10.7.0.2/24 dev eth1; route add default via 10.7.0.1; route add default via 192.0.2.1 metric 50000", true},
+		{"on another link", "addr add 192.0.2.2/24 dev eth0; addr add 10.7.0.2/24 dev eth1; route add default via 10.7.0.1", false},
+		{"IPv4LL", "addr add 169.254.7.7/16 dev eth0; route add default dev eth0 scope link src 169.254.7.7 metric 1001002", false},
+		{"IPv4LL before a global address", "addr add 169.254.7.7/16 dev eth0; addr add 192.0.2.2/24 dev eth0; route add default dev eth0 scope link src 169.254.7.7 metric 10; route add default via 192.0.2.1 metric 600", false},
+		{"IPv4LL behind a global address", "addr add 169.254.7.7/16 dev eth0; addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1 metric 600; route add default dev eth0 scope link src 169.254.7.7 metric 1001002", true},
+		{"no address", "route add default dev eth0 scope link", false},
+		{"an address of another link", "addr add 172.17.0.1/16 dev eth1; route add default dev eth0 scope link", false},
+		{"an address on lo and an IPv6 next hop", "addr add 203.0.113.5/32 dev lo; -4 route add 0.0.0.0/0 via inet6 fe80::1 dev eth0", true},
+		{"point to point", "addr add 10.64.64.64 peer 10.64.64.65 dev eth0; route add default dev eth0", true},
+		{"two halves", "addr add 192.0.2.2/24 dev eth0; route add 0.0.0.0/1 via 192.0.2.1; route add 128.0.0.0/1 via 192.0.2.1", true},
+		{"one half", "addr add 192.0.2.2/24 dev eth0; route add 0.0.0.0/1 via 192.0.2.1", false},
+		{"private networks alone", "addr add 192.0.2.2/24 dev eth0; route add 10.0.0.0/8 via 192.0.2.1; route add 172.16.0.0/12 via 192.0.2.1", false},
+		{"blackhole", "addr add 192.0.2.2/24 dev eth0; route add blackhole default", false},
+		{"unreachable before a gateway", "addr add 192.0.2.2/24 dev eth0; route add unreachable default metric 5; route add default via 192.0.2.1 metric 600", false},
+		{"prohibit behind a gateway", "addr add 192.0.2.2/24 dev eth0; route add prohibit default metric 700; route add default via 192.0.2.1 metric 600", true},
+		{"multipath", "addr add 192.0.2.2/24 dev eth0; addr add 10.7.0.2/24 dev eth1; route add default nexthop via 10.7.0.1 nexthop via 192.0.2.1", true},
+		{"a table by a rule for the source", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1 table 100; rule add from 192.0.2.2 lookup 100", true},
+		{"a table by a rule for a mark", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1 table 100; rule add fwmark 7 lookup 100", true},
+		{"a table by a rule for a user", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1 table 100; rule add uidrange 500-600 lookup 100", true},
+		{"a table by a rule for a port", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1 table 100; rule add ipproto 6 dport 443 lookup 100", true},
+		{"a table that no rule leads to", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1 table 100", false},
+		{"a rule for another network", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1 table 100; rule add to 10.0.0.0/8 lookup 100", false},
+		{"a rule that forbids before main", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1; rule add pref 100 unreachable", false},
+		{"a VPN beside it, as wg-quick does", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1; addr add 10.8.0.2/24 dev eth1; route add default dev eth1 table 51820; rule add not fwmark 51820 lookup 51820; rule add table main suppress_prefixlength 0", true},
+		{"a VPN's halves on another link", "addr add 10.8.0.2/24 dev eth1; addr add 192.0.2.2/24 dev eth0; route add 0.0.0.0/1 dev eth1; route add 128.0.0.0/1 dev eth1", false},
+		{"no carrier", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1; link set to-eth0 down", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newRealBench(t)
+			b.uplink("eth0", "2001:db8:1::", 100)
+			addVeth(t, b.k, "eth1", "to-eth1")
+			ip(t, c.setUp)
+			o := observe(t, b.k)
+			l, _ := o.LinkByName("eth0")
+			if got := o.NativeIPv4(l.Index); got != c.native {
+				t.Errorf("native IPv4 is %t; routes %+v, answers %+v", got, o.Routes, o.Egress4)
+			}
+		})
+	}
+}
+
+// TestNativeIPv4InVRF has the uplink in a VRF, the table of which is found by
+// the interface.
+func TestNativeIPv4InVRF(t *testing.T) {
+	b := newRealBench(t)
+	if err := exec.Command("ip", "link", "add", "red", "type", "vrf", "table", "77").Run(); err != nil {
+		if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") != "" {
+			t.Log("this kernel has no VRF: ", err)
+		}
+		t.Skip("needs a kernel with VRF: ", err)
+	}
+	b.uplink("eth0", "2001:db8:1::", 100)
+	ip(t, `link set red up; link set eth0 master red; addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1 table 77;
+		-6 addr add 2001:db8:1::10/64 dev eth0 nodad; -6 route add default via 2001:db8:1::1 dev eth0 table 77`)
+	o := observe(t, b.k)
+	l, _ := o.LinkByName("eth0")
+	if !o.NativeIPv4(l.Index) || !o.HasIPv6Default(l.Index) {
+		t.Errorf("native IPv4 %t, IPv6 %t; routes %+v, answers %+v", o.NativeIPv4(l.Index), o.HasIPv6Default(l.Index), o.Routes, o.Egress4)
+	}
+}
+
+// TestIPv6DefaultRoute is about what makes a link an uplink.
+func TestIPv6DefaultRoute(t *testing.T) {
+	for _, c := range []struct {
+		name, setUp string
+		uplink      bool
+	}{
+		{"none", "", false},
+		{"in main", "-6 route add default via 2001:db8:1::1", true},
+		{"all global addresses", "-6 route add 2000::/3 via 2001:db8:1::1", true},
+		{"in halves", "-6 route add ::/1 via 2001:db8:1::1; -6 route add 8000::/1 via 2001:db8:1::1", true},
+		{"a part", "-6 route add 2000::/4 via 2001:db8:1::1", false},
+		{"by a rule for the source", "-6 route add default via 2001:db8:1::1 table 100; -6 rule add from 2001:db8:1::/64 lookup 100", true},
+		{"in a table before main", "-6 route add default via 2001:db8:1::1 table 100; -6 rule add pref 100 lookup 100", true},
+		{"in a table that no rule leads to", "-6 route add default via 2001:db8:1::1 table 100", false},
+		{"no carrier", "-6 route add default via 2001:db8:1::1; link set to-eth0 down", false},
+		{"unreachable", "-6 route add unreachable default", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newRealBench(t)
+			addVeth(t, b.k, "eth0", "to-eth0")
+			ip(t, "-6 addr add 2001:db8:1::10/64 dev eth0 nodad;"+c.setUp)
+			o := observe(t, b.k)
+			if got := len(plan.Uplinks(o, b.conf)) == 1; got != c.uplink {
+				t.Errorf("uplink %t; routes %+v", got, o.Routes)
+			}
+		})
+	}
+}
+
+// TestOnLinkNetworks finds networks that contain addresses of 192.0.0.0/29.
+func TestOnLinkNetworks(t *testing.T) {
+	b := newRealBench(t)
+	b.uplink("eth0", "2001:db8:1::", 100)
+	ip(t, "addr add 192.0.2.2/24 dev eth0; route add 192.0.0.4/31 dev eth0; route add 128.0.0.0/1 dev eth0; route add 192.0.0.0/24 via 192.0.2.1; route add default via 192.0.2.1")
+	o := observe(t, b.k)
+	if len(o.OnLink4) != 1 || o.OnLink4[0].Prefix.String() != "192.0.0.4/31" {
+		t.Errorf("networks are %+v", o.OnLink4)
+	}
+}
+
+// TestPrependedRoute has another program's default route with metric 0.
+func TestPrependedRoute(t *testing.T) {
+	b := newRealBench(t)
+	b.uplink("eth0", "2001:db8:1::", 100)
+	ip(t, "addr add 169.254.7.7/16 dev eth0; route add default dev eth0 scope link src 169.254.7.7")
+	_, l := openCLAT(t, b.k, "clat0", "192.0.0.1")
+	r := plan.Route{Link: l.Index, Source: l.IPv4, MTU: 1480, Table: plan.TableMain, Protocol: plan.Protocol}
+	for range 2 {
+		must(t, b.k.AddRoute(r))
+	}
+	got, ok := b.k.getRoute(plan.GlobalIPv4[0], 0, flow{}, 0)
+	if !ok || got.link != l.Index || got.source != l.IPv4 {
+		t.Errorf("packets leave by %+v, %t", got, ok)
+	}
+}

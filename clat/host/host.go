@@ -1,0 +1,212 @@
+// Package host observes and changes a Linux host for a CLAT: links, addresses,
+// routes, rules and sockets by netlink, and what netlink does not show by /proc.
+// [Host.Observe] returns what package plan decides by; the other methods make
+// the changes that the reconciler of package clat asks for. It decides nothing.
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"tnat64d/clat/plan"
+	"tnat64d/internal/cause"
+)
+
+// Host is the host as netlink shows it, in the network namespace of the thread
+// that called New. It is not safe for concurrent use.
+type Host struct {
+	handle *netlink.Handle
+	// route is a socket for the two messages about addresses that need
+	// IFA_PROTO, which netlink's Addr does not have.
+	route *nl.SocketHandle
+	// sockets is for what is connected, or nil and why.
+	sockets   *nl.SocketHandle
+	noSockets error
+	// memory spares hosts with many routes.
+	memory  routeMemory
+	foreign ForeignPrograms // may be nil
+	// written tells of writes to sysctls, or is nil.
+	written *sysctlWatch
+}
+
+// ForeignPrograms lists the names of other programs' BPF programs at a link's
+// packets.
+type ForeignPrograms func(h *netlink.Handle, link int) ([]string, error)
+
+// New opens the netlink sockets. foreign may be nil: then other CLATs are not
+// recognized by their BPF programs.
+func New(foreign ForeignPrograms) (*Host, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("netlink: %w", err)
+	}
+	k := &Host{handle: h, foreign: foreign}
+	if k.route, err = newSocket(unix.NETLINK_ROUTE); err != nil {
+		k.Close()
+		return nil, fmt.Errorf("netlink: %w", err)
+	}
+	k.sockets, k.noSockets = newSocket(unix.NETLINK_INET_DIAG)
+	if cause.Of(k.noSockets) == cause.Resource {
+		k.Close()
+		return nil, fmt.Errorf("netlink: %w", k.noSockets)
+	}
+	return k, nil
+}
+
+// Close closes the sockets.
+func (k *Host) Close() {
+	k.handle.Close()
+	k.memory.close()
+	for _, s := range []*nl.SocketHandle{k.route, k.sockets} {
+		if s != nil {
+			s.Close()
+		}
+	}
+}
+
+// Handle returns the netlink handle, for package steer.
+func (k *Host) Handle() *netlink.Handle { return k.handle }
+
+// Observe looks at links, addresses and default routes.
+func (k *Host) Observe() (plan.Observed, error) {
+	var o plan.Observed
+	links, err := retryDump(k.links)
+	if err != nil {
+		return o, fmt.Errorf("list links: %w", err)
+	}
+	if o.Addrs, err = retryDump(k.addrs); err != nil {
+		return o, fmt.Errorf("list addresses: %w", err)
+	}
+	if o.Routes, err = k.routes(); err != nil {
+		return o, fmt.Errorf("list routes: %w", err)
+	}
+	if o.Rules, err = k.sourceRules(); err != nil {
+		return o, fmt.Errorf("list rules: %w", err)
+	}
+	o.Links = linksOf(links)
+	k.ask(&o)
+	if err := k.findNotLocal(&o); err != nil {
+		return o, fmt.Errorf("list local routes: %w", err)
+	}
+	var written []string
+	for i := range o.Links {
+		l := &o.Links[i]
+		if err := readSysctls(l, o); err != nil {
+			return o, fmt.Errorf("read the settings of %s: %w", l.Name, err)
+		}
+		if l.MayBeUplink() && o.HasIPv6Default(l.Index) {
+			if l.Programs, err = k.foreignCLATs(l.Index); err != nil {
+				return o, fmt.Errorf("list the BPF programs of %s: %w", l.Name, err)
+			}
+			written = append(written, sysctlPath("ipv6", l.Name, sysctlDropUnicastToMany))
+		}
+	}
+	k.written.follow(written)
+	return o, nil
+}
+
+// foreignCLATs names the BPF programs of others at a link's packets that call
+// themselves CLATs, as NetworkManager's do. Where the kernel does not let us
+// look there are none; a lack of descriptors or memory is an error.
+func (k *Host) foreignCLATs(link int) ([]string, error) {
+	if k.foreign == nil {
+		return nil, nil
+	}
+	names, err := k.foreign(k.handle, link)
+	if cause.Of(err) == cause.Resource {
+		return nil, err
+	}
+	return slices.DeleteFunc(names, func(n string) bool { return !strings.Contains(strings.ToLower(n), "clat") }), nil
+}
+
+// retryDump repeats a dump that was interrupted by a change: its result is
+// incomplete. A host so busy that this happens every time is asked later, when
+// the changes themselves are reported.
+func retryDump[T any](dump func() ([]T, error)) ([]T, error) {
+	var (
+		res []T
+		err error
+	)
+	for range 10 {
+		res, err = dump()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) && !errors.Is(err, unix.EBUSY) {
+			return res, err
+		}
+	}
+	return res, err
+}
+
+// kind is the rtnetlink kind; netlink calls hardware "device", and tun "tuntap".
+func kind(l netlink.Link) string {
+	switch k := l.Type(); k {
+	case "device":
+		return ""
+	case "tuntap":
+		return "tun"
+	default:
+		return k
+	}
+}
+
+// readSysctls reads what netlink does not tell, of the links where it matters: a
+// host may have a thousand links, and this runs after every change.
+func readSysctls(l *plan.Link, o plan.Observed) error {
+	if o.HasIPv6Default(l.Index) || o.HasGlobalIPv6(l.Index) {
+		mtu, err := sysctl("ipv6", l.Name, "mtu")
+		if err != nil {
+			return err
+		}
+		drop, err := sysctl("ipv6", l.Name, sysctlDropUnicastToMany)
+		if err != nil {
+			return err
+		}
+		l.MTU6, l.DropUnicastToMany = plan.MTU6(mtu), drop != 0
+	}
+	if strings.HasPrefix(l.Alias, plan.AliasPrefix) {
+		for _, link := range []string{"all", l.Name} {
+			n, err := sysctl("ipv4", link, "rp_filter")
+			if err != nil {
+				return err
+			}
+			l.RPFilter = max(l.RPFilter, n)
+		}
+	}
+	return nil
+}
+
+// sysctl reads net.FAMILY.conf.LINK.KEY, in the network namespace of the
+// calling thread. 0 if there is none; a lack of descriptors or memory is an error.
+func sysctl(family, link, key string) (int, error) {
+	b, err := os.ReadFile(sysctlPath(family, link, key))
+	if err != nil {
+		if cause.Of(err) == cause.Resource {
+			return 0, err
+		}
+		return 0, nil
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0, nil
+	}
+	return n, nil
+}
+
+// addrOf converts at the border to package net; nil becomes the zero Addr.
+func addrOf(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}
+
+func ipNet(a netip.Addr) *net.IPNet {
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
+}

@@ -1,0 +1,97 @@
+package host
+
+import (
+	"errors"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"tnat64d/clat/plan"
+)
+
+// routes lists the default routes of both families, from memory where that is
+// allowed.
+func (k *Host) routes() ([]plan.Route, error) {
+	if rs, ok := k.memory.recall(); ok {
+		return rs, nil
+	}
+	var (
+		out []plan.Route
+		all int
+	)
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		n := 0
+		rs, err := retryDump(func() (rs []plan.Route, err error) {
+			rs, n, err = k.defaultRoutes(family)
+			return rs, err
+		})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rs...)
+		all += n
+	}
+	k.memory.remember(out, all)
+	return out, nil
+}
+
+// defaultRoutes lists the default routes of one family in every table. Those
+// that lead nowhere (unreachable, or a dead next hop) are left out. The kernel
+// knows no way to ask for them: it gives all routes, and all is how many.
+func (k *Host) defaultRoutes(family int) (out []plan.Route, all int, err error) {
+	add := func(r netlink.Route) bool {
+		all++
+		if ones, _ := r.Dst.Mask.Size(); ones > 0 || r.Table == unix.RT_TABLE_LOCAL {
+			return true
+		}
+		base := plan.Route{
+			IPv6: family == unix.AF_INET6, Source: addrOf(r.Src), Metric: r.Priority, MTU: r.MTU,
+			Table: r.Table, Protocol: int(r.Protocol),
+		}
+		hops := r.MultiPath
+		if len(hops) == 0 {
+			hops = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Via: r.Via, Flags: r.Flags}}
+		}
+		for _, h := range hops {
+			down := h.Flags&unix.RTNH_F_LINKDOWN != 0
+			if h.LinkIndex == 0 || h.Flags&unix.RTNH_F_DEAD != 0 || down && base.IPv6 {
+				continue
+			}
+			hop := base
+			hop.LinkDown = down
+			hop.Link, hop.Gateway = h.LinkIndex, addrOf(h.Gw)
+			if v, ok := h.Via.(*netlink.Via); ok {
+				hop.Gateway = addrOf(v.Addr)
+			}
+			out = append(out, hop)
+		}
+		return true
+	}
+	err = k.eachRoute(family, &netlink.Route{Type: unix.RTN_UNICAST}, netlink.RT_FILTER_TYPE, add)
+	return out, all, err
+}
+
+// eachRoute calls f with every route that matches, of every table if the filter
+// names none. The kernel itself leaves out those of other tables, protocols and
+// types, where f would be slow.
+func (k *Host) eachRoute(family int, filter *netlink.Route, mask uint64, f func(netlink.Route) bool) error {
+	// Linux 4.20 and later; netlink leaves out the rest in any case.
+	_ = k.handle.SetStrictCheck(true)
+	defer func() { _ = k.handle.SetStrictCheck(false) }()
+	err := k.handle.RouteListFilteredIter(family, filter, mask|netlink.RT_FILTER_TABLE, f)
+	if errors.Is(err, unix.ENOENT) {
+		return nil // no such table
+	}
+	return err
+}
+
+// listRoutes is eachRoute for few.
+func (k *Host) listRoutes(family int, filter *netlink.Route, mask uint64) ([]netlink.Route, error) {
+	return retryDump(func() (rs []netlink.Route, err error) {
+		err = k.eachRoute(family, filter, mask, func(r netlink.Route) bool {
+			rs = append(rs, r)
+			return true
+		})
+		return rs, err
+	})
+}

@@ -1,0 +1,33 @@
+package plan
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// Candidates lists the links on which it is worth to look for PREF64: those of
+// [Uplinks], and behind them others that may become uplinks. The router
+// advertisement that brings the default route most often brings PREF64 too, and
+// the next one may be long in coming.
+func Candidates(o Observed, c Config) []Link {
+	if c.Enable == Never {
+		return nil
+	}
+	ls, _ := o.uplinks(c)
+	ls = append(ls, o.abandoned(c, ls)...)
+	for _, l := range o.Links {
+		wanted := len(c.Uplinks) == 0 && l.MayBeUplink() && o.hasLinkLocal(l.Index) ||
+			l.named(c.Uplinks) && l.Up && !l.Loopback
+		if wanted && !o.IsOurs(l) && !slices.ContainsFunc(ls, l.same) {
+			ls = append(ls, l)
+		}
+	}
+	return ls
+}
+
+// hasLinkLocal reports whether IPv6 is spoken on a link at all.
+func (o Observed) hasLinkLocal(link int) bool {
+	return slices.ContainsFunc(o.Addrs, func(a Addr) bool { return a.Link == link && isLinkLocal6(a.Prefix.Addr()) })
+}
+
+func isLinkLocal6(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }

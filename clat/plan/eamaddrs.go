@@ -1,0 +1,80 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"tnat64d/siit"
+)
+
+// maxEAMAddrs bounds the addresses that are put on an uplink for explicit address
+// mappings: each of them passes DAD and joins a multicast group.
+const maxEAMAddrs = 16
+
+// eamAddrs lists the IPv6 addresses of explicit address mappings (RFC 7757) that
+// stand for IPv4 addresses of the host and lie in an on-link network of the
+// uplink. Its neighbours look for them by neighbour discovery, so that the host
+// has to answer. An address that stands for an IPv4 address of another host may
+// be a neighbour's, and is left alone. The warnings name what is not answered for.
+func (o Observed) eamAddrs(l Link, m siit.Mapping) (as []netip.Addr, warnings []string) {
+	onLink := func(a netip.Addr) bool {
+		return slices.ContainsFunc(o.Addrs, func(e Addr) bool {
+			return e.Link == l.Index && e.Prefix.Addr().Is6() && e.Prefix.Bits() < 128 && e.Prefix.Contains(a) && !o.owns(e.Prefix.Addr())
+		})
+	}
+	left := 0
+	for _, e := range o.Addrs {
+		v4 := e.Prefix.Addr()
+		if !v4.Is4() || v4 == m.CLAT.IPv4 {
+			continue
+		}
+		a, ok := eamIPv6(m.EAM, v4)
+		switch {
+		case !ok || !onLink(a) || a == m.CLAT.IPv6 || slices.Contains(as, a):
+		case o.refused(l, a):
+			warnings = append(warnings, fmt.Sprintf("%s of translation.eam, which stands for %s, is in use by another host on %s", a, v4, l.Name))
+		case o.foreign(a):
+			warnings = append(warnings, fmt.Sprintf("%s of translation.eam, which stands for %s, is an address of this host for another purpose", a, v4))
+		case len(as) == maxEAMAddrs:
+			left++
+		default:
+			as = append(as, a)
+		}
+	}
+	if left > 0 {
+		warnings = append(warnings, fmt.Sprintf("%d addresses of translation.eam on %s are not answered for: only %d are", left, l.Name, maxEAMAddrs))
+	}
+	for _, e := range m.EAM {
+		if e.IPv4.Bits() < 32 && onLink(e.IPv6.Addr()) && o.behind(l, e.IPv4) {
+			warnings = append(warnings, fmt.Sprintf("%s of translation.eam lies in a network on %s: neighbours reach hosts of %s behind this one only by a route to this host", e.IPv6, l.Name, e.IPv4))
+		}
+	}
+	return as, warnings
+}
+
+// behind reports whether a part of p is a network of the host on another link.
+func (o Observed) behind(l Link, p netip.Prefix) bool {
+	return slices.ContainsFunc(o.Addrs, func(e Addr) bool {
+		return e.Link != l.Index && e.Prefix.Addr().Is4() && e.Prefix.Bits() < 32 && e.Prefix.Bits() >= MinNetwork && e.Prefix.Overlaps(p)
+	})
+}
+
+// eamIPv6 maps an IPv4 address by the entry with the longest prefix (RFC 7757
+// section 3.3.1).
+func eamIPv6(eam []siit.EAM, v4 netip.Addr) (netip.Addr, bool) {
+	fits := slices.DeleteFunc(slices.Clone(eam), func(e siit.EAM) bool { return !e.IPv4.Contains(v4) })
+	if len(fits) == 0 {
+		return netip.Addr{}, false
+	}
+	e := slices.MaxFunc(fits, func(a, b siit.EAM) int { return cmp.Compare(a.IPv4.Bits(), b.IPv4.Bits()) })
+	from, to := v4.As4(), e.IPv6.Masked().Addr().As16()
+	at := e.IPv6.Bits() // of the next bit of the suffix
+	for i := e.IPv4.Bits(); i < 32 && at < 128; i, at = i+1, at+1 {
+		if from[i/8]&(0x80>>(i%8)) != 0 {
+			to[at/8] |= 0x80 >> (at % 8)
+		}
+	}
+	return netip.AddrFrom16(to), true
+}

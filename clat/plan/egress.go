@@ -1,0 +1,88 @@
+package plan
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// Egress is the kernel's answer to where a packet to a global IPv4 destination
+// goes that may leave by one link only: it does leave, by a unicast route.
+type Egress struct {
+	Link int // interface index
+	// Flow numbers what else was given (source, mark, user, port) when one table
+	// after the other was looked into. It tells answers apart, no more.
+	Flow     int
+	To       netip.Addr // one of [globalIPv4]
+	Source   netip.Addr // that the kernel chooses
+	Protocol int        // rtm_protocol of the route
+}
+
+// globalIPv4 has a destination in each of the three quarters of the IPv4 unicast
+// space and in 192.0.0.0/3. A link by which all of them leave has a default
+// route, as one route or in parts (0.0.0.0/1 and 128.0.0.0/1). None is a
+// well-known service that somebody might have a route of its own for.
+var GlobalIPv4 = []netip.Addr{
+	netip.AddrFrom4([4]byte{44, 61, 157, 33}), netip.AddrFrom4([4]byte{99, 203, 118, 71}),
+	netip.AddrFrom4([4]byte{151, 199, 83, 205}), netip.AddrFrom4([4]byte{217, 119, 206, 54}),
+}
+
+// NativeIPv4 reports whether a link has native IPv4: it has a carrier, and
+// packets to global destinations leave by it, from some table that rules lead
+// to, with a global or private source address of that link. Link-local sources
+// do not count (RFC 3927 section 2.6.2), and neither do our own routes.
+func (o Observed) NativeIPv4(link int) bool {
+	l, ok := o.LinkByIndex(link)
+	if !ok || !l.Carrier {
+		return false
+	}
+	reached := map[int]int{} // destinations by flow
+	for _, e := range o.Egress4 {
+		if e.Link == link && e.Protocol != Protocol && o.isNativeSource(link, e.Source) {
+			reached[e.Flow]++
+			if reached[e.Flow] == len(GlobalIPv4) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isNativeSource reports whether a is an address with which the host may talk
+// to global destinations over a link: of that link, or of the loopback interface
+// where the link is unnumbered.
+func (o Observed) isNativeSource(link int, a netip.Addr) bool {
+	return UsableIPv4(a) && slices.ContainsFunc(o.Addrs, func(e Addr) bool {
+		l, _ := o.LinkByIndex(e.Link)
+		return e.Prefix.Addr() == a && (e.Link == link || l.Loopback)
+	})
+}
+
+// usableIPv4 reports whether a is a unicast address that a network or its NAT
+// forwards: neither link-local, loopback nor of 192.0.0.0/29.
+func UsableIPv4(a netip.Addr) bool {
+	return a.Is4() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsLinkLocalUnicast() && !a.IsMulticast() &&
+		!ServiceContinuityPrefix.Contains(a) && a.As4()[0] != 0 && a.As4()[0] < 240
+}
+
+// hasIPv4Default reports whether a link has an IPv4 default route that is not
+// ours, whether or not that is of use.
+func (o Observed) HasIPv4Default(link int) bool {
+	return slices.ContainsFunc(o.Routes, func(r Route) bool { return !r.IPv6 && r.Link == link && r.Protocol != Protocol })
+}
+
+// maxAsked bounds the links for which each observation looks up routes.
+const maxAsked = 16
+
+// asked lists the first links that are worth a question.
+func (o Observed) LinksToAsk(which func(Link) bool) (ls []Link) {
+	for _, l := range o.Links {
+		if l.Up && !l.Loopback && !o.IsOurs(l) && which(l) {
+			ls = append(ls, l)
+		}
+	}
+	return ls[:min(len(ls), maxAsked)]
+}
+
+func (o Observed) HasNativeSource(link int) bool {
+	return slices.ContainsFunc(o.Addrs, func(a Addr) bool { return o.isNativeSource(link, a.Prefix.Addr()) })
+}

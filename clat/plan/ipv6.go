@@ -1,0 +1,44 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// whyNotFixed says why the configured IPv6 address cannot be that of the CLAT.
+func (o Observed) whyNotFixed(l Link, a netip.Addr, pref64 netip.Prefix) string {
+	switch {
+	case pref64.Contains(a):
+		return fmt.Sprintf("the configured IPv6 address %s lies in PREF64 %s", a, pref64)
+	case o.foreign(a):
+		return fmt.Sprintf("the configured IPv6 address %s is already one of this host's own; the CLAT needs one for itself", a)
+	case o.refused(l, a):
+		return fmt.Sprintf("the configured IPv6 address %s is in use by another host on %s; it is tried again in a minute", a, l.Name)
+	}
+	return ""
+}
+
+// derivedIPv6 returns the first of the candidates in the uplink's prefix that DAD
+// has not refused.
+func (o Observed) derivedIPv6(l Link, id identity) (netip.Addr, string) {
+	tries := id.tries()
+	for n := range tries {
+		if a := id.address(n); !o.refused(l, a) && !o.foreign(a) {
+			return a, ""
+		}
+	}
+	return netip.Addr{}, fmt.Sprintf("%d addresses in %s on %s are in use by other hosts: clat.ipv6 can name one that is free", tries, id.prefix, l.Name)
+}
+
+// owns reports whether a CLAT address on the host is ours.
+func (o Observed) owns(a netip.Addr) bool { return slices.Contains(o.Memory.Own, a) }
+
+// foreign reports whether the host has the address for another purpose.
+func (o Observed) foreign(a netip.Addr) bool {
+	return !o.owns(a) && slices.ContainsFunc(o.Addrs, func(e Addr) bool { return e.Prefix.Addr() == a })
+}
+
+func (o Observed) refused(l Link, a netip.Addr) bool {
+	return slices.Contains(o.Memory.Refused, Refusal{l.Index, a})
+}

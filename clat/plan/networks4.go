@@ -1,0 +1,105 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// minNetwork is the shortest prefix of an IPv4 network on a link. Shorter ones
+// are default routes in parts.
+const MinNetwork = 8
+
+// whyTaken says why an IPv4 address is not free for a CLAT, or for the ICMP
+// errors of one: another CLAT of ours has it, or a network of the host contains
+// it (RFC 7335 section 3); empty: it is free. Networks on our own TUNs do not
+// count.
+func (p *planner) whyTaken(a netip.Addr) string {
+	if why := p.given[a]; why != "" {
+		return why
+	}
+	return p.o.whyTaken(a)
+}
+
+func (o Observed) whyTaken(a netip.Addr) string {
+	for _, e := range o.Addrs {
+		l, _ := o.LinkByIndex(e.Link)
+		switch {
+		case !e.Prefix.Addr().Is4() || o.IsOurs(l):
+		case e.Prefix.Addr() == a:
+			return "is an address of " + l.Name
+		case e.Prefix.Bits() >= MinNetwork && e.Prefix.Contains(a):
+			return fmt.Sprintf("lies in %s, a network on %s", e.Prefix.Masked(), l.Name)
+		}
+	}
+	for _, n := range o.OnLink4 {
+		if l, ok := o.LinkByIndex(n.Link); ok && !o.IsOurs(l) && n.Prefix.Bits() >= MinNetwork && n.Prefix.Contains(a) {
+			return fmt.Sprintf("lies in %s, a network on %s", n.Prefix, l.Name)
+		}
+	}
+	return ""
+}
+
+// localNetworks4 returns the IPv4 networks of the host, and own if that is not of
+// 192.0.0.0/29: nobody behind a PLAT has an address in them. Loopback and
+// link-local ones are left out, as no packet comes from those at all.
+func (o Observed) localNetworks4(own netip.Addr) (networks []netip.Prefix) {
+	add := func(link int, n netip.Prefix) {
+		l, _ := o.LinkByIndex(link)
+		a := n.Addr()
+		if !a.Is4() || o.IsOurs(l) || n.Bits() < MinNetwork || a.IsLoopback() || a.IsLinkLocalUnicast() || ServiceContinuityPrefix.Contains(a) {
+			return
+		}
+		networks = append(networks, n.Masked())
+	}
+	for _, e := range o.Addrs {
+		add(e.Link, e.Prefix)
+	}
+	for _, n := range o.OnLink4 {
+		add(n.Link, n.Prefix)
+	}
+	if !ServiceContinuityPrefix.Contains(own) {
+		networks = append(networks, netip.PrefixFrom(own, own.BitLen()))
+	}
+	slices.SortFunc(networks, netip.Prefix.Compare)
+	return slices.Compact(networks)
+}
+
+// dummyIPv4 is the source of translated ICMPv6 errors whose sender has no IPv4
+// address (RFC 7600 section 4.5).
+var dummyIPv4 = netip.AddrFrom4([4]byte{192, 0, 0, 8})
+
+// icmpSource returns the source of the translator's own ICMPv4 errors: the
+// configured one, or where that is not free another of 192.0.0.0/29. An error
+// that seems to come from the host itself is dropped by the kernel.
+func (p *planner) icmpSource(clat netip.Addr) (a netip.Addr, why string) {
+	want := p.c.Translation.ICMPSource4
+	if want == clat {
+		why = "is the CLAT's own IPv4 address"
+	} else if why = p.whyTaken(want); why == "" {
+		return want, ""
+	}
+	for a := ServiceContinuityPrefix.Addr().Next(); ServiceContinuityPrefix.Contains(a); a = a.Next() {
+		if a != clat && p.whyTaken(a) == "" {
+			return a, fmt.Sprintf("the source of the translator's ICMP errors is %s: %s %s", a, want, why)
+		}
+	}
+	return want, fmt.Sprintf("the translator's ICMP errors are not seen by programs: their source %s %s, and no other address of %s is free", want, why, ServiceContinuityPrefix)
+}
+
+// sourceWarnings tells which sources of ICMP errors are in use on the host.
+// That the CLAT has the default one is no news.
+func (p *planner) sourceWarnings(c *CLAT) (ws []string) {
+	if want := p.c.Translation.ICMPSource4; want != c.IPv4 || want != defaultICMPSource4 {
+		if _, why := p.icmpSource(c.IPv4); why != "" {
+			ws = append(ws, why)
+		}
+	}
+	for _, e := range p.o.Addrs {
+		if e.Prefix.Addr() == dummyIPv4 {
+			ws = append(ws, fmt.Sprintf("errors from routers without an IPv4 address are not seen by programs: their source %s is an address of %s",
+				dummyIPv4, p.o.LinkName(e.Link)))
+		}
+	}
+	return ws
+}

@@ -1,0 +1,287 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"tnat64d/siit"
+)
+
+// Plan is what the host should look like.
+type Plan struct {
+	// Why says in plain words why there is no uplink; empty if there is one.
+	// Uplinks may nevertheless list links that are held.
+	Why string
+	// Uplinks has one entry per link that matters, as [Uplinks] lists them.
+	Uplinks []Desired
+	// Guard lists the links by which IPv4 of a CLAT might leave untranslated
+	// if the routes led there: all with a default route, while there is a CLAT.
+	Guard []Uplink
+	// SourceRules says that a CLAT's default route is not the only one, so
+	// that packets with its source need a rule to find it.
+	SourceRules bool
+}
+
+// Desired is what should run for one link. No CLAT, Hold and Standby exclude
+// each other; none of them means: nothing yet, or no more.
+type Desired struct {
+	// Uplink is the link whose PREF64 matters, also before one is known.
+	Uplink
+	// CLAT is nil if none should run.
+	CLAT *CLAT
+	// Hold says that the network of a CLAT is gone for the moment: it keeps
+	// TUN, IPv4 address and sockets, but no route, for a minute.
+	Hold bool
+	// Standby says that there is no need for a CLAT: native IPv4, or another
+	// CLAT on this host.
+	Standby bool
+	// Why says in plain words why there is a CLAT, or why not.
+	Why string
+	// Warnings are circumstances that the user may want to change. The CLAT
+	// runs nevertheless.
+	Warnings []string
+}
+
+// Uplink names a link.
+type Uplink struct {
+	Name  string
+	Index int
+}
+
+// CLAT is one translator with everything around it.
+type CLAT struct {
+	Uplink Uplink
+	TUN    string // interface name
+	Queues int
+	IPv6   netip.Addr
+	IPv4   netip.Addr
+	PREF64 PREF64
+	Via    netip.Addr // the router that packets go to; invalid: the host's routes choose
+	MTU    MTU6
+	Metric int
+
+	// Translation is complete, ready for siit.New.
+	Translation siit.Config
+	// EAMAddrs are addresses of explicit mappings that the uplink has to have,
+	// besides IPv6, so that its neighbours find them.
+	EAMAddrs []netip.Addr
+}
+
+// Ours lists the IPv6 destinations that belong to the translator and not to
+// the host's own IPv6 stack.
+func (c CLAT) Ours() []netip.Prefix { return c.Translation.Mapping.Ours() }
+
+// maxTries is how many addresses DAD may refuse before we give up.
+const maxTries = 3
+
+// Uplinks lists the links that matter, in the order of preference: those that
+// lead to an IPv6-only network or might, and behind them those of CLATs whose
+// network is gone for the moment. It does not depend on PREF64: each of them
+// needs somebody who looks for it.
+func Uplinks(o Observed, c Config) []Uplink {
+	var us []Uplink
+	if c.Enable == Never {
+		return us
+	}
+	chosen, _ := o.uplinks(c)
+	for _, l := range append(chosen, o.abandoned(c, chosen)...) {
+		us = append(us, Uplink{l.Name, l.Index})
+	}
+	return us
+}
+
+// Make decides what should run. It is pure and total: the same observation and
+// configuration always give the same answer, and every answer has its Why.
+func Make(o Observed, c Config) Plan {
+	c = c.withDefaults()
+	if c.Enable == Never {
+		return Plan{Why: `clat.enable is "never"`}
+	}
+	chosen, why := o.uplinks(c)
+	p := planner{o: o, c: c, given: map[netip.Addr]string{}, metric: o.firstMetric(c, len(chosen))}
+	plans := Plan{Why: why}
+	for i, l := range chosen {
+		plans.Uplinks = append(plans.Uplinks, p.desired(l, i))
+	}
+	for _, l := range o.abandoned(c, chosen) {
+		d := Desired{Uplink: Uplink{l.Name, l.Index}, Hold: true, Why: l.lost()}
+		if why := o.standby(l); why != "" && c.Enable == Auto {
+			d.Hold, d.Standby, d.Why = false, true, why
+		}
+		plans.Uplinks = append(plans.Uplinks, d)
+	}
+	plans.Guard, plans.SourceRules = o.guard(plans.Uplinks), o.needSourceRules(plans.Uplinks)
+	for i := range plans.Uplinks {
+		if d := &plans.Uplinks[i]; d.CLAT != nil {
+			d.Warnings = append(d.Warnings, o.warnings(d.CLAT, plans.SourceRules)...)
+		}
+	}
+	return plans
+}
+
+// planner is what the plans for several uplinks have to agree on.
+type planner struct {
+	o      Observed
+	c      Config
+	given  map[netip.Addr]string // IPv4 addresses of CLATs, and whose they are
+	tuns   []string              // names given so far
+	fixed  bool                  // the configured addresses are given away
+	metric int
+}
+
+// desired decides for one uplink, the nth of them.
+func (p *planner) desired(l Link, n int) Desired {
+	o, c := p.o, p.c
+	d := Desired{Uplink: Uplink{Name: l.Name, Index: l.Index}}
+	if why := o.standby(l); why != "" && c.Enable == Auto {
+		d.Standby, d.Why = true, why
+		return d
+	}
+	running := o.Memory.CLAT(l.Index)
+	// hold is for what the network no longer has, and may have again.
+	hold := func(why string) Desired {
+		d.Why, d.Hold = why, running.TUN != ""
+		return d
+	}
+	p64, why := o.pref64(l)
+	if why != "" {
+		return hold(why)
+	}
+	mtu, why := o.mtu(l, c)
+	if why != "" {
+		d.Why = why
+		return d
+	}
+	fixed := p.hasFixed(l)
+	p.fixed = p.fixed || fixed
+	v4, why := p.ipv4(l, running, fixed)
+	if why != "" {
+		d.Why = why
+		return d
+	}
+	var v6 netip.Addr
+	if fixed && c.IPv6.IsValid() {
+		v6, why = c.IPv6, o.whyNotFixed(l, c.IPv6, p64.Prefix)
+	} else {
+		prefix, none := o.slaacPrefix(l, p64)
+		if none != "" {
+			return hold(none)
+		}
+		v6, why = o.derivedIPv6(l, identity{secret: c.Secret, prefix: prefix, iface: l.Name, ipv4: v4, pref64: p64.Prefix})
+	}
+	if why != "" {
+		d.Why = why
+		return d
+	}
+	if why := o.whyNoCLATAddr(l, c); why != "" {
+		return hold(why)
+	}
+
+	p.given[v4] = "is the IPv4 address of the CLAT on " + l.Name
+	d.CLAT = &CLAT{
+		Uplink: d.Uplink, TUN: p.tun(running), Queues: c.Queues,
+		IPv6: v6, IPv4: v4, PREF64: p64, Via: o.via(l.Index, v6, p64), MTU: mtu, Metric: p.metric + n,
+		Translation: p.translation(v4, v6, p64.Prefix, mtu),
+	}
+	d.Warnings = p.sourceWarnings(d.CLAT)
+	eam, unanswered := o.eamAddrs(l, d.CLAT.Translation.Mapping)
+	d.CLAT.EAMAddrs, d.Warnings = eam, append(d.Warnings, unanswered...)
+	d.Why = fmt.Sprintf("PREF64 %s on %s (%s)", p64.Prefix, l.Name, p64.Source)
+	return d
+}
+
+// translation fills in the template.
+func (p *planner) translation(v4, v6 netip.Addr, pref64 netip.Prefix, mtu MTU6) siit.Config {
+	t := p.c.Translation
+	t.Mapping.PREF64 = pref64
+	t.Mapping.CLAT = siit.Pair{IPv4: v4, IPv6: v6}
+	t.ICMPSource4, _ = p.icmpSource(v4)
+	t.LocalIPv4 = p.o.localNetworks4(v4)
+	t.MTU6, t.MTU4 = int(mtu), int(mtu.IPv4())
+	t.LowestIPv6MTU = min(t.LowestIPv6MTU, int(mtu))
+	return t
+}
+
+// tun returns the name of the TUN: that of the CLAT that runs, the configured
+// one, or of its stem the next number.
+func (p *planner) tun(running Remembered) string {
+	name := running.TUN
+	if name == "" || stem(name) != stem(p.c.TUN) {
+		name = p.c.TUN
+	}
+	for n := 0; p.tunTaken(name, running); n++ {
+		name = numbered(p.c.TUN, n)
+	}
+	p.tuns = append(p.tuns, name)
+	return name
+}
+
+// tunTaken reports whether another CLAT of ours has the name, or, unless it is
+// the configured one, anybody else.
+func (p *planner) tunTaken(name string, running Remembered) bool {
+	if slices.Contains(p.tuns, name) {
+		return true
+	}
+	if name == running.TUN {
+		return false
+	}
+	if slices.ContainsFunc(p.o.Memory.CLATs, func(r Remembered) bool { return r.TUN == name }) {
+		return true
+	}
+	l, exists := p.o.LinkByName(name)
+	return exists && !p.o.IsOurs(l) && name != p.c.TUN
+}
+
+// pref64 returns the first usable prefix of a link. One that contains an
+// address of the link is none: translated destinations and neighbours could not
+// be told apart.
+func (o Observed) pref64(l Link) (PREF64, string) {
+	why := "waiting for a PREF64 on " + l.Name
+	for _, p := range o.PREF64 {
+		if p.Link != l.Index {
+			continue
+		}
+		i := slices.IndexFunc(o.Addrs, func(a Addr) bool {
+			return a.Link == l.Index && p.Prefix.Contains(a.Prefix.Addr()) && !slices.Contains(p.Excused, a.Prefix.Masked())
+		})
+		if i < 0 {
+			return p, ""
+		}
+		why = fmt.Sprintf("PREF64 %s on %s is refused: it contains this host's own address %s", p.Prefix, l.Name, o.Addrs[i].Prefix.Addr())
+	}
+	return PREF64{}, why
+}
+
+// mtu returns the MTU of the IPv6 side. A configured one may exceed what the
+// router advertises, but not what the device can send.
+func (o Observed) mtu(l Link, c Config) (MTU6, string) {
+	m := o.uplinkMTU(l)
+	if c.MTU != 0 {
+		m = min(c.MTU.IPv6(), MTU6(l.MTU))
+	}
+	if m < MinMTU6 {
+		return 0, fmt.Sprintf("the IPv6 MTU of %s is %d, below the 1280 bytes that IPv6 needs", l.Name, m)
+	}
+	return m, ""
+}
+
+// warnings tells what may keep packets from a CLAT that runs. A rule for its
+// source counts when the kernel asks for the reverse path as well.
+func (o Observed) warnings(c *CLAT, sourceRules bool) []string {
+	var ws []string
+	t, ok := o.LinkByName(c.TUN)
+	if ok && t.RPFilter == 1 && !sourceRules {
+		for _, r := range o.Routes {
+			if !r.IPv6 && r.Link != t.Index && r.Protocol != Protocol && r.Table == TableMain && r.Metric < c.Metric {
+				ws = append(ws, fmt.Sprintf("net.ipv4 rp_filter is 1 (strict): while %s has the better IPv4 default route, replies that arrive on %s are dropped; 2 (loose) would let them in",
+					o.LinkName(r.Link), c.TUN))
+				break
+			}
+		}
+	}
+	if other, ok := o.anotherCLAT(c.Uplink.Index); ok {
+		ws = append(ws, fmt.Sprintf("%s; clat.enable is \"always\", so both run", other))
+	}
+	return ws
+}

@@ -1,0 +1,140 @@
+package plan_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tnat64d/clat/plan"
+	"tnat64d/clat/plan/plantest"
+	"tnat64d/siit"
+)
+
+// The cases of TestPlan are files in testdata/plan: the host, the
+// configuration and, after "=>", what Make returns. One observation per line, in
+// words close to those of iproute2:
+//
+//	link 2 wlan0 [kind K] [down] [nocarrier] [mtu N] [mtu6 N] [port] [ours] [rpfilter N] [program NAME]
+//	addr wlan0 2001:db8::1/64 [temporary] [deprecated] [tentative] [dadfailed] [valid 30m]
+//	route6 default dev wlan0 [metric N] [mtu N] [table N]
+//	route4 default dev wlan0 ...
+//	pref64 wlan0 64:ff9b::/96 [from ROUTER] [excused 2001:db8::/64 ...]
+//	advertised wlan0 [unheard] [2001:db8::/64 [by ROUTER] [neighbour] [deprecated] ...]
+//	running wlan0 clat0 IPv4 IPv6, own ADDR, refused LINK ADDR
+//	config KEY VALUE
+func TestPlan(t *testing.T) {
+	files, err := filepath.Glob("testdata/plan/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, c := range strings.Split(string(b), "\n--\n") {
+				given, want, ok := strings.Cut(c, "=>\n")
+				if !ok {
+					t.Fatalf("case %d has no =>", i)
+				}
+				o, conf, err := plantest.Parse(given)
+				if err != nil {
+					t.Fatalf("case %d: %v", i, err)
+				}
+				got := planText(plan.Make(o, conf))
+				if diff := cmp.Diff(strings.TrimSpace(want), got); diff != "" {
+					t.Errorf("case %d:\n%s\n(-want +got)\n%s", i, given, diff)
+				}
+			}
+		})
+	}
+}
+
+// planText is a plan as people read it. Of what is guarded it names only links
+// without a CLAT.
+func planText(p plan.Plan) string {
+	var b strings.Builder
+	if p.Why != "" {
+		fmt.Fprintln(&b, "why:", p.Why)
+	}
+	var guarded []string
+	for _, u := range p.Guard {
+		if !slices.ContainsFunc(p.Uplinks, func(d plan.Desired) bool { return d.Uplink == u && d.CLAT != nil }) {
+			guarded = append(guarded, u.Name)
+		}
+	}
+	for _, d := range p.Uplinks {
+		desiredText(&b, d)
+	}
+	if len(guarded) > 0 {
+		fmt.Fprintln(&b, "guard:", strings.Join(guarded, " "))
+	}
+	if p.SourceRules {
+		fmt.Fprintln(&b, "with source rules")
+	}
+	return strings.TrimSpace(b.String())
+}
+
+func desiredText(b *strings.Builder, d plan.Desired) {
+	if c := d.CLAT; c != nil {
+		fmt.Fprintf(b, "%s on %s: %s <-> %s, pref64 %s, mtu %d/%d, metric %d", c.TUN, c.Uplink.Name, c.IPv4, c.IPv6, c.PREF64.Prefix, c.MTU.IPv4(), c.MTU, c.Metric)
+		if c.Via.IsValid() {
+			fmt.Fprintf(b, ", via %s", c.Via)
+		}
+		fmt.Fprintln(b)
+		if len(c.EAMAddrs) > 0 {
+			fmt.Fprintln(b, "answers for", c.EAMAddrs)
+		}
+	}
+	switch {
+	case d.Hold:
+		fmt.Fprintln(b, "hold:", d.Why)
+	case d.Standby:
+		fmt.Fprintln(b, "standby:", d.Why)
+	default:
+		fmt.Fprintln(b, "why:", d.Why)
+	}
+	for _, w := range d.Warnings {
+		fmt.Fprintln(b, "warning:", w)
+	}
+}
+
+// What goes into the translator is all of the template and all of the plan.
+func TestPlanFillsTranslation(t *testing.T) {
+	o, c, err := plantest.Parse(`
+		link 2 wlan0 mtu 1500 mtu6 1280
+		addr wlan0 2001:db8:1::10/64
+		route6 default dev wlan0
+		pref64 wlan0 64:ff9b::/96
+		config ipv6 2001:db8:1::c1a7`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eam := []siit.EAM{{IPv4: netip.MustParsePrefix("192.0.2.0/28"), IPv6: netip.MustParsePrefix("2001:db8:cccc::/124")}}
+	c.Translation = siit.Config{LowestIPv6MTU: 1400, NodeID: true, Mapping: siit.Mapping{EAM: eam}}
+	got := plan.Make(o, c).Uplinks[0].CLAT
+	want := siit.Config{
+		Mapping: siit.Mapping{
+			PREF64: netip.MustParsePrefix("64:ff9b::/96"),
+			CLAT:   siit.Pair{IPv4: netip.MustParseAddr("192.0.0.1"), IPv6: netip.MustParseAddr("2001:db8:1::c1a7")},
+			EAM:    eam,
+		},
+		MTU6: 1280, MTU4: 1260, LowestIPv6MTU: 1280, NodeID: true,
+		ICMPSource4: netip.MustParseAddr("192.0.0.2"),
+	}
+	comparer := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	prefixes := cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
+	if diff := cmp.Diff(want, got.Translation, comparer, prefixes); diff != "" {
+		t.Errorf("translation (-want +got)\n%s", diff)
+	}
+	if diff := cmp.Diff("[2001:db8:1::c1a7/128 2001:db8:cccc::/124]", fmt.Sprint(got.Ours())); diff != "" {
+		t.Errorf("ours (-want +got)\n%s", diff)
+	}
+}

@@ -1,0 +1,225 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"math/bits"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// slaacPrefix chooses the prefix of the uplink, a /64 or longer, in which the
+// CLAT address is formed. What routers advertise on this network decides, if they have been
+// heard: source prefix and PREF64 of one router belong together (RFC 8028), and
+// what no default router says counts for nothing. Then the prefix in use stays.
+// Then the choice is that of RFC 6724 section 5 of a source address towards
+// PREF64: same label (rule 6: global with global, ULA with ULA), then longest
+// match (rule 8). Of equals the one is chosen that lives longest. Without one
+// the string says why.
+//
+// A network that advertises none, and that nobody numbered by hand, gives addresses by DHCPv6 only, and would
+// drop what comes from an invented one.
+func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, string) {
+	type candidate struct {
+		prefix     netip.Prefix
+		word       word
+		deprecated bool // but nothing better is known
+		inUse      bool
+		label      bool // same label as PREF64
+		match      int  // common bits with PREF64
+		valid      time.Duration
+	}
+	var (
+		best  []candidate
+		other bool // an address from which no prefix can be taken
+	)
+	dhcpOnly := o.dhcpOnly(l.Index, pref64.Routers)
+	if dhcpOnly && !o.numberedByHand(l.Index) {
+		return netip.Prefix{}, fmt.Sprintf("the network on %s gives addresses by DHCPv6 only, none that a CLAT could form for itself: clat.ipv6 can name one", l.Name)
+	}
+	for _, a := range o.Addrs {
+		ip := a.Prefix.Addr()
+		if a.Link != l.Index || !ip.Is6() || ip.IsLinkLocalUnicast() || ip.IsLoopback() || o.owns(ip) {
+			continue
+		}
+		p, ok := a.formable()
+		w, preferred := o.word(l.Index, p, pref64.Routers)
+		// The kernel lets any station deprecate an address.
+		deprecated := a.Deprecated && (w > byDefaultRouter || !preferred)
+		if !ok || deprecated || dhcpOnly && !a.byHand() {
+			other = other || !a.Temporary
+			continue
+		}
+		best = append(best, candidate{
+			prefix:     p,
+			word:       w,
+			deprecated: w <= byDefaultRouter && !preferred,
+			inUse:      slices.ContainsFunc(o.Memory.Own, p.Contains),
+			label:      label(ip) == label(pref64.Prefix.Addr()),
+			match:      min(commonBits(ip, pref64.Prefix.Addr()), 64),
+			valid:      a.Valid,
+		})
+	}
+	if len(best) == 0 {
+		if other {
+			return netip.Prefix{}, l.Name + " has no on-link prefix of up to /120 to form a CLAT address in (only DHCPv6, deprecated or other addresses): clat.ipv6 can name one"
+		}
+		return netip.Prefix{}, "waiting for an IPv6 address on " + l.Name
+	}
+	slices.SortStableFunc(best, func(a, b candidate) int {
+		return cmp.Or(
+			yesFirst(!a.deprecated, !b.deprecated),
+			cmp.Compare(a.word, b.word),
+			yesFirst(a.inUse, b.inUse),
+			yesFirst(a.label, b.label),
+			cmp.Compare(b.match, a.match),
+			cmp.Compare(b.valid, a.valid),
+			a.prefix.Addr().Compare(b.prefix.Addr()),
+		)
+	})
+	return best[0].prefix, ""
+}
+
+// via returns the router that packets from a to the PREF64 go to: the first that
+// advertises both it and the /64 of a (RFC 8028), or the first that advertises
+// it. Invalid: the host may choose.
+func (o Observed) via(link int, a netip.Addr, pref64 PREF64) netip.Addr {
+	for _, r := range pref64.Routers {
+		if w, _ := o.word(link, prefixOf(a), []netip.Addr{r}); w == byPREF64Router {
+			return r
+		}
+	}
+	if len(pref64.Routers) > 0 {
+		return pref64.Routers[0]
+	}
+	return netip.Addr{}
+}
+
+// word is who says that addresses may be formed in a prefix; lower values count
+// for more.
+type word uint8
+
+const (
+	byPREF64Router  word = iota // a router that advertises the PREF64
+	byDefaultRouter             // another default router
+	byNobody                    // not advertised, or on a link where no router is heard
+	byNeighbour                 // only by one that is no default router
+)
+
+// word returns the best word for the prefix p on a link, and whether that says
+// that new addresses are to be formed in it.
+func (o Observed) word(link int, p netip.Prefix, routers []netip.Addr) (best word, preferred bool) {
+	best = byNobody
+	for _, a := range o.Advertised {
+		if a.Link != link {
+			continue
+		}
+		for _, s := range a.SLAAC {
+			w := byNeighbour
+			switch {
+			case s.Prefix.Masked() != p:
+				continue
+			case slices.Contains(routers, s.Router):
+				w = byPREF64Router
+			case s.Default:
+				w = byDefaultRouter
+			}
+			switch {
+			case w < best || best == byNobody:
+				best, preferred = w, s.Preferred
+			case w == best:
+				preferred = preferred || s.Preferred
+			}
+		}
+	}
+	return best, preferred
+}
+
+// dhcpOnly reports whether routers that count have been heard on a link, and
+// none of them advertises a prefix for addresses.
+func (o Observed) dhcpOnly(link int, routers []netip.Addr) bool {
+	heard := false
+	for _, a := range o.Advertised {
+		if a.Link != link {
+			continue
+		}
+		heard = heard || a.Default
+		if slices.ContainsFunc(a.SLAAC, func(s SLAAC) bool { return s.Default || slices.Contains(routers, s.Router) }) {
+			return false
+		}
+	}
+	return heard
+}
+
+// serves reports whether packets from a, an address of ours on the link, still
+// belong to the link's network: it has another address in the same network, and if
+// routers have been heard they advertise it. A deprecated one will do.
+func (o Observed) Serves(link int, a netip.Addr) bool {
+	heard := slices.ContainsFunc(o.Advertised, func(a Advertised) bool { return a.Link == link && a.Default })
+	w, _ := o.word(link, prefixOf(a), nil)
+	return o.HasPrefixOf(link, a) && (!heard || w != byNobody || o.givenByHand(link, a))
+}
+
+// protocolRA is the IFA_PROTO of addresses that the kernel has formed from a
+// router advertisement (IFAPROT_KERNEL_RA, Linux 5.18).
+const protocolRA = 2
+
+// hasPrefixOf reports whether the link has another address in the network of a.
+func (o Observed) HasPrefixOf(link int, a netip.Addr) bool {
+	return slices.ContainsFunc(o.Addrs, func(e Addr) bool {
+		return e.Link == link && e.Prefix.Addr().Is6() && e.sharesPrefix(a) && !e.DADFailed && !o.owns(e.Prefix.Addr())
+	})
+}
+
+func prefixOf(a netip.Addr) netip.Prefix {
+	p, _ := a.Prefix(64)
+	return p
+}
+
+func yesFirst(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
+}
+
+// labels is the default policy table of RFC 6724 section 2.1, longest first.
+var labels = []struct {
+	prefix netip.Prefix
+	label  int
+}{
+	{netip.MustParsePrefix("::1/128"), 0},
+	{netip.MustParsePrefix("::ffff:0:0/96"), 4},
+	{netip.MustParsePrefix("::/96"), 3},
+	{netip.MustParsePrefix("2001::/32"), 5},
+	{netip.MustParsePrefix("2002::/16"), 2},
+	{netip.MustParsePrefix("3ffe::/16"), 12},
+	{netip.MustParsePrefix("fec0::/10"), 11},
+	{netip.MustParsePrefix("fc00::/7"), 13},
+	{netip.MustParsePrefix("::/0"), 1},
+}
+
+func label(a netip.Addr) int {
+	for _, l := range labels {
+		if l.prefix.Contains(a) {
+			return l.label
+		}
+	}
+	return -1
+}
+
+func commonBits(a, b netip.Addr) int {
+	x, y := a.As16(), b.As16()
+	n := 0
+	for i := range x {
+		if d := x[i] ^ y[i]; d != 0 {
+			return n + bits.LeadingZeros8(d)
+		}
+		n += 8
+	}
+	return n
+}

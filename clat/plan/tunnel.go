@@ -1,0 +1,16 @@
+package plan
+
+// Tunnel returns the name of a tunnel that is up and not ours, such as a
+// VPN's, or nothing. Where there is one, what the host as a whole is told, as by
+// resolv.conf, may be the tunnel's and not the network's.
+func (o Observed) Tunnel() string {
+	for _, l := range o.Links {
+		if l.Up && overlays[l.Kind] && !leadsNowhere[l.Kind] && !o.IsOurs(l) {
+			return l.Name
+		}
+	}
+	return ""
+}
+
+// leadsNowhere are those of [overlays] that carry nothing.
+var leadsNowhere = map[string]bool{"dummy": true, "ifb": true, "nlmon": true, "vcan": true}

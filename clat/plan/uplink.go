@@ -1,0 +1,154 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// overlays are the rtnetlink kinds of links that carry packets inside other
+// packets. A VPN or tunnel is never an uplink of its own accord: PREF64
+// belongs to the network below it. PPP is not among them (PPPoE, modems), and
+// neither is veth, which is how containers are connected.
+var overlays = map[string]bool{
+	"amt": true, "bareudp": true, "erspan": true, "geneve": true, "gre": true, "gretap": true, "gtp": true,
+	"ip6erspan": true, "ip6gre": true, "ip6gretap": true, "ip6tnl": true, "ipip": true, "ovpn": true,
+	"sit": true, "tun": true, "tuntap": true, "vti": true, "vti6": true, "vxlan": true, "wireguard": true, "xfrm": true,
+	// Not tunnels, but no way to a network either.
+	"dummy": true, "ifb": true, "nlmon": true, "vcan": true,
+}
+
+// uplinks chooses the links towards IPv6-only networks: the configured ones that
+// can be used, or all with an IPv6 default route, best first. Without one the
+// string says what is missing.
+func (o Observed) uplinks(c Config) ([]Link, string) {
+	if len(c.Uplinks) > 0 {
+		return o.configuredUplinks(c)
+	}
+	var ls []Link
+	for _, r := range o.ipv6Defaults() {
+		if l, ok := o.LinkByIndex(r.Link); ok && l.MayBeUplink() && !o.IsOurs(l) && !slices.ContainsFunc(ls, l.same) {
+			ls = append(ls, l)
+		}
+	}
+	if len(ls) == 0 {
+		return nil, "waiting for an IPv6 default route"
+	}
+	return ls, ""
+}
+
+func (o Observed) configuredUplinks(c Config) ([]Link, string) {
+	var (
+		ls      []Link
+		waiting []string
+	)
+	for _, name := range c.Uplinks {
+		l, ok := o.linkNamed(name)
+		switch {
+		case !ok:
+			waiting = append(waiting, fmt.Sprintf("%s does not exist", name))
+		case l.Loopback || o.IsOurs(l):
+			waiting = append(waiting, fmt.Sprintf("%s cannot be an uplink", name))
+		case !l.Up:
+			waiting = append(waiting, fmt.Sprintf("%s is down", name))
+		case !o.HasIPv6Default(l.Index) && !c.waitsForNothing():
+			waiting = append(waiting, fmt.Sprintf("%s has no IPv6 default route", name))
+		case !slices.ContainsFunc(ls, l.same):
+			ls = append(ls, l)
+		}
+	}
+	if len(ls) == 0 {
+		return nil, "waiting for an uplink: " + strings.Join(waiting, ", ")
+	}
+	return ls, ""
+}
+
+func (l Link) same(m Link) bool { return l.Index == m.Index }
+
+func (o Observed) chosen(c Config, l Link) bool {
+	ls, _ := o.uplinks(c)
+	return slices.ContainsFunc(ls, l.same)
+}
+
+// abandoned lists the links of CLATs that are no uplinks at the moment but
+// might be again.
+func (o Observed) abandoned(c Config, chosen []Link) []Link {
+	var ls []Link
+	for _, r := range o.Memory.CLATs {
+		l, ok := o.LinkByIndex(r.Uplink.Index)
+		switch {
+		case !ok || l.Name != r.Uplink.Name || o.IsOurs(l) || slices.ContainsFunc(chosen, l.same):
+		case len(c.Uplinks) > 0 && !l.named(c.Uplinks):
+		case len(c.Uplinks) == 0 && (l.BridgePort || overlays[l.Kind]):
+		default:
+			ls = append(ls, l)
+		}
+	}
+	return ls
+}
+
+// lost says why a link that was an uplink is none.
+func (l Link) lost() string {
+	switch {
+	case !l.Up:
+		return l.Name + " is down"
+	case !l.Carrier:
+		return l.Name + " has no carrier"
+	}
+	return l.Name + " has no IPv6 default route any more"
+}
+
+// waitsForNothing is the promise of design.md section 5: always, one uplink and
+// a fixed address need no look at the network.
+func (c Config) waitsForNothing() bool {
+	return c.Enable == Always && len(c.Uplinks) == 1 && c.IPv6.IsValid()
+}
+
+func (l Link) MayBeUplink() bool {
+	return l.Up && !l.Loopback && !l.BridgePort && !overlays[l.Kind]
+}
+
+// ipv6Defaults returns the IPv6 default routes of the main table, best first.
+func (o Observed) ipv6Defaults() []Route {
+	var rs []Route
+	for _, r := range o.Routes {
+		if r.IPv6 && r.Table == TableMain {
+			rs = append(rs, r)
+		}
+	}
+	slices.SortStableFunc(rs, func(a, b Route) int {
+		return cmp.Or(cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.Link, b.Link))
+	})
+	return rs
+}
+
+func (o Observed) HasIPv6Default(link int) bool {
+	return slices.ContainsFunc(o.Routes, func(r Route) bool { return r.IPv6 && r.Table == TableMain && r.Link == link })
+}
+
+// uplinkMTU returns the IPv6 MTU of an uplink: the smallest of the device's,
+// the kernel's IPv6 MTU (RA option) and the IPv6 default route's.
+func (o Observed) uplinkMTU(l Link) MTU6 {
+	m := MTU6(l.MTU)
+	if l.MTU6 > 0 {
+		m = min(m, l.MTU6)
+	}
+	for _, r := range o.Routes {
+		if r.IPv6 && r.Link == l.Index && r.MTU > 0 {
+			m = min(m, MTU6(r.MTU))
+		}
+	}
+	return m
+}
+
+// hasGlobalIPv6 reports whether a link has an IPv6 address of more than its
+// own scope.
+func (o Observed) HasGlobalIPv6(link int) bool {
+	for _, a := range o.Addrs {
+		if ip := a.Prefix.Addr(); a.Link == link && ip.Is6() && !ip.IsLinkLocalUnicast() && !ip.IsLoopback() {
+			return true
+		}
+	}
+	return false
+}
