@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 
@@ -83,6 +84,13 @@ func (v hostView) check(f *config.GatewayFile) {
 	for i, a := range c.DNS64.Listen {
 		if !a.Addr().IsUnspecified() && !a.Addr().IsLoopback() && !v.has(a.Addr().WithZone("")) {
 			f.Warn("dns64.listen", i, fmt.Sprintf("%q is no address of this host", a.Addr()))
+		}
+	}
+	for i, z := range c.DNS64.Zones {
+		if file, err := os.Open(z.Hosts); err != nil {
+			f.Refuse("dns64.zone", i, fmt.Sprintf("cannot read the hosts file: %v", err), "a file that this process may read")
+		} else {
+			file.Close()
 		}
 	}
 	for i, forward := range c.NAT64.Forwards {
