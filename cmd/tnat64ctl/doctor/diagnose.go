@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Diagnosis is what the findings come to.
+// Diagnosis is the conclusion from the findings.
 type Diagnosis struct {
 	Code     string `json:"code"` // one word for programs, for example "no-pref64"
 	Healthy  bool   `json:"healthy"`
@@ -14,9 +14,9 @@ type Diagnosis struct {
 	Next     string `json:"next"` // the next step
 }
 
-// Diagnose comes to one sentence: the first rule that fits. The rules are in
-// the order in which one thing needs the other: a host without IPv6 is not told
-// that its NAT64 does not answer.
+// Diagnose returns the conclusion of the first rule that fits. The rules are in
+// the order in which one thing depends on another: a host without IPv6 is not
+// told that its NAT64 does not answer.
 func Diagnose(f Findings) Diagnosis {
 	for _, r := range rules {
 		if d, ok := r(f); ok {
@@ -59,7 +59,7 @@ const fits = true
 
 var none Diagnosis // of a rule that does not fit
 
-// healthy is the diagnosis of last resort, and the best.
+// healthy is the diagnosis if no rule fits.
 func healthy(f Findings) Diagnosis {
 	u := f.Uplink.Name
 	d := Diagnosis{Code: "healthy", Healthy: true, Next: advice(f, "nothing to do")}
@@ -68,15 +68,15 @@ func healthy(f Findings) Diagnosis {
 		tested = fmt.Sprintf(", through which %s answers", f.Target.Name)
 	}
 	if !f.Daemon.translates(u) {
-		d.Sentence = fmt.Sprintf("the network on %s is IPv6-only and has all that a CLAT needs: the NAT64 prefix %s%s", u, joinPrefixes(f.pref64()), tested)
+		d.Sentence = fmt.Sprintf("the network on %s is IPv6-only and has everything that a CLAT needs: NAT64 prefix %s%s", u, joinPrefixes(f.pref64()), tested)
 		return d
 	}
-	d.Sentence = fmt.Sprintf("all is well: tnat64d translates on %s with the NAT64 prefix %s%s", u, joinPrefixes(f.pref64()), tested)
+	d.Sentence = fmt.Sprintf("tnat64d works: it translates on %s with NAT64 prefix %s%s", u, joinPrefixes(f.pref64()), tested)
 	return d
 }
 
-// advice is the next step on a network that is good: to start tnat64d if it
-// does not run, or else what is given.
+// advice is the next step on a network that works: start tnat64d if it does not
+// run, or else what is given.
 func advice(f Findings, otherwise string) string {
 	if f.Daemon.Running {
 		return otherwise

@@ -17,7 +17,7 @@ import (
 	"tnat64d/internal/control"
 )
 
-var update = flag.Bool("update", false, "write what is said into the golden file")
+var update = flag.Bool("update", false, "write the golden file")
 
 var (
 	wkp      = netip.MustParsePrefix("64:ff9b::/96")
@@ -54,7 +54,7 @@ func good() *Findings {
 // The pieces that cases are made of.
 
 func noTarget(f *Findings) {
-	f.Target, f.Paths, f.Size, f.Fresh = nil, nil, Size{Why: "there is no target"}, Fresh{Why: "-deep does it as root"}
+	f.Target, f.Paths, f.Size, f.Fresh = nil, nil, Size{Why: "there is no target"}, Fresh{Why: "-deep tests it as root"}
 }
 
 func ordinaryUser(f *Findings) {
@@ -78,7 +78,7 @@ func noRoute(f *Findings) {
 	f.Uplink.Default, f.Uplink.Router, f.Addresses = false, netip.Addr{}, Addresses{}
 	f.Router = Probe{Why: "there is none"}
 	f.RA.Routers, f.DNS.Servers, f.System, f.Paths = nil, nil, nil, nil
-	f.Size, f.Fresh = Size{Why: "nothing answers ping through a NAT64"}, Fresh{Why: "there is no way out"}
+	f.Size, f.Fresh = Size{Why: "nothing answers ping through a NAT64"}, Fresh{Why: "there is no IPv6 default route or address"}
 }
 
 func native(f *Findings) { f.IPv4.Native = "wlan0" }

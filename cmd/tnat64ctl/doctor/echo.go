@@ -18,7 +18,7 @@ import (
 )
 
 // errNoEcho: this user may not send ICMP echoes.
-var errNoEcho = errors.New("takes root, or a group of net.ipv4.ping_group_range")
+var errNoEcho = errors.New("needs root, or a group in net.ipv4.ping_group_range")
 
 // Echo sizes, in bytes.
 const (

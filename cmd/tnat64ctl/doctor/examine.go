@@ -159,14 +159,14 @@ func askDaemon(ctx context.Context, socket string, h host) Daemon {
 func askDHCP(ctx context.Context, b *bus.Bus, u Uplink) DHCP {
 	o, err := b.Option108(ctx, u.Index, u.Name)
 	if err != nil {
-		return DHCP{Maybe: true, Why: "there is no DHCP client that could be asked (" + err.Error() + ")"}
+		return DHCP{Maybe: true, Why: "no DHCP client can be asked (" + err.Error() + ")"}
 	}
 	return DHCP{Option: o.Seen, Maybe: o.Likely, Why: o.Why}
 }
 
 func askRouter(ctx context.Context, u Uplink) Probe {
 	if !u.Router.IsValid() {
-		return Probe{Why: "there is none, or none with an address"}
+		return Probe{Why: "the default route names no router"}
 	}
 	return pingOnce(ctx, u.Router, u.Index, netip.Addr{})
 }
@@ -209,13 +209,13 @@ func (e *examination) tryPaths(ctx context.Context) {
 func (e *examination) tryFresh(ctx context.Context, u Uplink) Fresh {
 	switch {
 	case u.Name == "" || !u.Default || len(e.Addresses.Usable) == 0:
-		return Fresh{Why: "there is no way out"}
+		return Fresh{Why: "there is no IPv6 default route or address"}
 	case len(e.Addresses.Formable) == 0:
 		return Fresh{Why: "there is no /64 in which an address could be formed"}
 	case !e.options.Deep:
-		return Fresh{Why: "-deep does it as root, by putting a second address on " + u.Name + " for a few seconds"}
+		return Fresh{Why: "-deep tests it as root with a second address on " + u.Name + " for a few seconds"}
 	case !privileged(unix.CAP_NET_ADMIN):
-		return Fresh{Why: "it takes root to put a second address on " + u.Name}
+		return Fresh{Why: "only root can add a second address to " + u.Name}
 	}
 	return tryFresh(ctx, u, e.Addresses.Formable[0], e.beyond)
 }

@@ -148,7 +148,7 @@ func tryFresh(ctx context.Context, u Uplink, prefix netip.Prefix, dst <-chan net
 	}
 	probes.Wait()
 	if !r.OwnRouter.OK && !r.OwnTarget.OK {
-		r.Tested, r.Why = false, "nothing answers ping to this host's own address either"
+		r.Tested, r.Why = false, "this host's own address gets no answers to ping either"
 	}
 	return r
 }

@@ -86,7 +86,7 @@ func (e *echo) fail(x extendedError) {
 		}
 		e.why = fmt.Sprintf("%s says that %s", who, what)
 	case v6 && x.typ == icmp6TimeExceeded, v4 && x.typ == icmp4TimeExceeded:
-		e.why = fmt.Sprintf("%s says that the packet has travelled too far, perhaps in circles", who)
+		e.why = fmt.Sprintf("%s says that the hop limit was exceeded, perhaps in a routing loop", who)
 	default:
 		e.why = fmt.Sprintf("%s says: %v", who, x.errno)
 	}

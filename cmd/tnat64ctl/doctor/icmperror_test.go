@@ -39,7 +39,7 @@ func TestICMPErrors(t *testing.T) {
 		{complaint(unix.ENETUNREACH, unix.SO_EE_ORIGIN_ICMP6, 1, 0, 0, far6), 0, "2001:db8::9 says that it has no route there"},
 		{complaint(unix.EACCES, unix.SO_EE_ORIGIN_ICMP6, 1, 5, 0, far6), 0, "2001:db8::9 says that the source address is not allowed"},
 		{complaint(unix.EHOSTUNREACH, unix.SO_EE_ORIGIN_ICMP6, 1, 9, 0, far6), 0, "2001:db8::9 says that it is unreachable"},
-		{complaint(unix.EHOSTUNREACH, unix.SO_EE_ORIGIN_ICMP6, 3, 0, 0, far6), 0, "2001:db8::9 says that the packet has travelled too far, perhaps in circles"},
+		{complaint(unix.EHOSTUNREACH, unix.SO_EE_ORIGIN_ICMP6, 3, 0, 0, far6), 0, "2001:db8::9 says that the hop limit was exceeded, perhaps in a routing loop"},
 		{complaint(unix.EHOSTUNREACH, unix.SO_EE_ORIGIN_ICMP, 3, 1, 0, far4), 0, "192.0.2.9 says that the host is unreachable"},
 		{complaint(unix.EHOSTUNREACH, unix.SO_EE_ORIGIN_LOCAL, 0, 0, 0, netip.Addr{}), 0, "this host says: no route to host"},
 	} {

@@ -10,12 +10,12 @@ import (
 	"tnat64d/internal/control"
 )
 
-// Result is what a finding means for IPv4 on this host, in a word.
+// Result says what a finding means for IPv4 on this host.
 type Result string
 
 const (
 	OK      Result = "ok"
-	Warning Result = "warning" // works, or may work, all the same
+	Warning Result = "warning" // works, or may work
 	Problem Result = "problem"
 	Skipped Result = "skipped" // not tested, or not known
 )
@@ -27,40 +27,61 @@ type Line struct {
 	Text   string `json:"text"`
 }
 
-// Lines says the findings, one line each, in the order in which one thing needs
-// the other.
-func Lines(f Findings) []Line {
-	lines := []Line{f.kernelLine(), f.uplinkLine()}
-	if f.Uplink.Name == "" {
-		return append(lines, f.nativeLine(), f.daemonLine())
-	}
-	lines = append(lines, f.addressLine(), f.routerLine(), f.raLine())
-	lines = append(lines, f.dnsLines()...)
-	if l, ok := f.agreementLine(); ok {
-		lines = append(lines, l)
-	}
-	lines = append(lines, f.systemLines()...)
-	lines = append(lines, f.nativeLine(), f.dhcpLine())
-	lines = append(lines, f.otherLines()...)
-	lines = append(lines, f.daemonLine())
-	lines = append(lines, f.pathLines()...)
-	return append(lines, f.sizeLine(), f.freshLine())
+// checks are in the order in which one depends on another.
+var checks = []func(f Findings) []Line{
+	single(kernelLine),
+	single(uplinkLine),
+	ofUplink(single(addressLine)),
+	ofUplink(single(routerLine)),
+	ofUplink(single(raLine)),
+	ofUplink(dnsLines),
+	ofUplink(agreementLines),
+	ofUplink(systemLines),
+	single(nativeLine),
+	ofUplink(single(dhcpLine)),
+	ofUplink(otherLines),
+	single(daemonLine),
+	ofUplink(pathLines),
+	ofUplink(single(sizeLine)),
+	ofUplink(single(freshLine)),
 }
 
-func (f Findings) kernelLine() Line {
+func single(check func(f Findings) Line) func(f Findings) []Line {
+	return func(f Findings) []Line { return []Line{check(f)} }
+}
+
+// ofUplink leaves out a check where there is no uplink.
+func ofUplink(check func(f Findings) []Line) func(f Findings) []Line {
+	return func(f Findings) []Line {
+		if f.Uplink.Name == "" {
+			return nil
+		}
+		return check(f)
+	}
+}
+
+// Lines describes the findings, at least one line for each check.
+func Lines(f Findings) (lines []Line) {
+	for _, check := range checks {
+		lines = append(lines, check(f)...)
+	}
+	return lines
+}
+
+func kernelLine(f Findings) Line {
 	h := f.Host
 	l := Line{Check: "kernel", Result: OK}
 	switch {
 	case h.TUN != "":
 		l.Result, l.Text = Problem, fmt.Sprintf("Linux %s; %s", h.Kernel, h.TUN)
 	case slices.Contains(h.Missing, "CAP_NET_ADMIN"):
-		l.Result, l.Text = Problem, fmt.Sprintf("Linux %s; no process here may have %s", h.Kernel, strings.Join(h.Missing, " or "))
+		l.Result, l.Text = Problem, fmt.Sprintf("Linux %s; no process here can have %s", h.Kernel, strings.Join(h.Missing, " or "))
 	case h.Old:
-		l.Result, l.Text = Warning, fmt.Sprintf("Linux %s is older than %s, the oldest that tnat64d is made for", h.Kernel, kernelFloor)
+		l.Result, l.Text = Warning, fmt.Sprintf("Linux %s is older than %s, the oldest that tnat64d supports", h.Kernel, kernelFloor)
 	case h.BPF != "":
 		l.Result, l.Text = Warning, fmt.Sprintf("Linux %s; BPF programs cannot be loaded (%s): user space translates every packet, which is slower", h.Kernel, h.BPF)
 	case len(h.Missing) > 0:
-		l.Result, l.Text = Warning, fmt.Sprintf("Linux %s; no process here may have %s", h.Kernel, strings.Join(h.Missing, " or "))
+		l.Result, l.Text = Warning, fmt.Sprintf("Linux %s; no process here can have %s", h.Kernel, strings.Join(h.Missing, " or "))
 	default:
 		hook := "clsact"
 		if h.TCX {
@@ -68,14 +89,14 @@ func (f Findings) kernelLine() Line {
 		}
 		bpf := "BPF with " + hook
 		if !h.BPFKnown {
-			bpf += " (not tried, which takes root)"
+			bpf += " (not tested, needs root)"
 		}
 		l.Text = fmt.Sprintf("Linux %s, TUN, %s", h.Kernel, bpf)
 	}
 	return l
 }
 
-func (f Findings) otherLines() []Line {
+func otherLines(f Findings) []Line {
 	var lines []Line
 	for _, o := range f.Others {
 		lines = append(lines, Line{"other-clat", Warning, fmt.Sprintf("%s: %s", o.Name, o.Evidence)})
@@ -86,7 +107,7 @@ func (f Findings) otherLines() []Line {
 	return lines
 }
 
-func (f Findings) daemonLine() Line {
+func daemonLine(f Findings) Line {
 	d := f.Daemon
 	l := Line{Check: "tnat64d", Result: Warning}
 	switch {
@@ -96,9 +117,9 @@ func (f Findings) daemonLine() Line {
 			l.Result = OK
 		}
 	case d.translates(f.Uplink.Name) && d.Status == nil:
-		l.Result, l.Text = OK, fmt.Sprintf("has its interface %s for %s; it cannot be asked more: %s", d.Interfaces[f.Uplink.Name], f.Uplink.Name, d.Error)
+		l.Result, l.Text = OK, fmt.Sprintf("has the interface %s for %s; its status cannot be read: %s", d.Interfaces[f.Uplink.Name], f.Uplink.Name, d.Error)
 	case d.Status == nil:
-		l.Text = "runs, but cannot be asked: " + d.Error
+		l.Text = "runs, but its status cannot be read: " + d.Error
 	default:
 		u, ok := d.uplink(f.Uplink.Name)
 		switch {
@@ -115,14 +136,14 @@ func (f Findings) daemonLine() Line {
 				l.Result = Problem
 			}
 			if u.CLAT != nil && u.CLAT.PLAT.State == control.PLATSilent {
-				l.Result, l.Text = Problem, l.Text+"; nothing comes back from the NAT64"
+				l.Result, l.Text = Problem, l.Text+"; the NAT64 does not answer"
 			}
 		}
 	}
 	return l
 }
 
-func (f Findings) pathLines() []Line {
+func pathLines(f Findings) []Line {
 	if f.NoTarget != "" {
 		return []Line{{"path", Warning, "not tested: " + f.NoTarget}}
 	}
@@ -153,7 +174,7 @@ func (f Findings) pathLines() []Line {
 		lines = append(lines, l)
 	}
 	if len(lines) == 0 {
-		lines = append(lines, Line{"path", Skipped, fmt.Sprintf("there is no way to %s that could be tested", f.Target.Name)})
+		lines = append(lines, Line{"path", Skipped, fmt.Sprintf("no path to %s can be tested", f.Target.Name)})
 	}
 	return lines
 }
@@ -170,35 +191,35 @@ func probeText(what string, p Probe) string {
 	return what + " fails: " + p.Why
 }
 
-func (f Findings) sizeLine() Line {
+func sizeLine(f Findings) Line {
 	s := f.Size
 	switch {
 	case !s.Tested:
 		return Line{"packet-size", Skipped, "not tested: " + s.Why}
 	case s.Largest == 0:
-		return Line{"packet-size", Problem, fmt.Sprintf("not even packets of %d bytes are answered", minMTU)}
+		return Line{"packet-size", Problem, fmt.Sprintf("packets of %d bytes are not answered", minMTU)}
 	case s.blackHole():
-		return Line{"packet-size", Problem, fmt.Sprintf("packets up to %d bytes are answered, larger ones disappear without a Packet Too Big", s.Largest)}
+		return Line{"packet-size", Problem, fmt.Sprintf("packets up to %d bytes are answered, larger ones are lost without a Packet Too Big", s.Largest)}
 	case s.Largest < s.Link:
-		return Line{"packet-size", OK, fmt.Sprintf("packets up to %d bytes are answered; larger ones are refused properly by %s", s.Largest, s.Reporter)}
+		return Line{"packet-size", OK, fmt.Sprintf("packets up to %d bytes are answered; %s refuses larger ones with a Packet Too Big", s.Largest, s.Reporter)}
 	}
-	return Line{"packet-size", OK, fmt.Sprintf("packets of %d bytes are answered, the most that %s can send", s.Largest, f.Uplink.Name)}
+	return Line{"packet-size", OK, fmt.Sprintf("packets of %d bytes are answered, the largest that %s can send", s.Largest, f.Uplink.Name)}
 }
 
-func (f Findings) freshLine() Line {
+func freshLine(f Findings) Line {
 	r := f.Fresh
 	switch {
 	case !r.Tested:
 		return Line{"fresh-address", Skipped, "not tested: " + r.Why}
 	case r.Duplicate:
-		return Line{"fresh-address", Problem, fmt.Sprintf("somebody claimed %s, which had just been made up", r.Address)}
+		return Line{"fresh-address", Problem, fmt.Sprintf("another device claimed the random address %s", r.Address)}
 	case r.filtered():
-		return Line{"fresh-address", Problem, fmt.Sprintf("nothing answers to %s, a second address of this host", r.Address)}
+		return Line{"fresh-address", Problem, fmt.Sprintf("%s, a second address of this host, gets no answers", r.Address)}
 	}
-	return Line{"fresh-address", OK, fmt.Sprintf("a second address of this host (%s) is answered like the first", r.Address)}
+	return Line{"fresh-address", OK, fmt.Sprintf("%s, a second address of this host, gets the same answers as the first", r.Address)}
 }
 
-// inWords is a duration as people want to read it.
+// inWords returns a duration rounded for people.
 func inWords(d time.Duration) string {
 	switch {
 	case d >= time.Second:

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-func (f Findings) uplinkLine() Line {
+func uplinkLine(f Findings) Line {
 	u := f.Uplink
 	l := Line{Check: "uplink", Result: Problem}
 	switch {
@@ -14,9 +14,9 @@ func (f Findings) uplinkLine() Line {
 	case u.Name == "":
 		l.Text = "no interface is connected to a network"
 	case !u.Up:
-		l.Text = u.Name + " is switched off or has no carrier"
+		l.Text = u.Name + " is down or has no carrier"
 	case u.IPv6Off:
-		l.Text = "IPv6 is switched off on " + u.Name
+		l.Text = "IPv6 is disabled on " + u.Name
 	case !u.Default:
 		l.Text = u.Name + " has no IPv6 default route"
 	case u.Router.IsValid():
@@ -28,19 +28,19 @@ func (f Findings) uplinkLine() Line {
 		l.Result = Warning
 	}
 	if u.Name != "" && len(u.Tunnels) > 0 {
-		l.Text += "; there is another into the tunnel " + strings.Join(u.Tunnels, " and ")
+		l.Text += "; another leads into the tunnel " + strings.Join(u.Tunnels, " and ")
 	}
 	return l
 }
 
-func (f Findings) addressLine() Line {
+func addressLine(f Findings) Line {
 	a := f.Addresses
 	l := Line{Check: "address", Result: Problem}
 	switch {
 	case len(a.Usable) == 0 && len(a.Tentative) > 0:
-		l.Text = fmt.Sprintf("%s is tentative: duplicate address detection is going on", join(a.Tentative))
+		l.Text = fmt.Sprintf("%s is tentative: duplicate address detection is running", join(a.Tentative))
 	case len(a.Usable) == 0 && len(a.Duplicate) > 0:
-		l.Text = fmt.Sprintf("%s is in use by another machine, too", join(a.Duplicate))
+		l.Text = fmt.Sprintf("%s is also in use by another machine", join(a.Duplicate))
 	case len(a.Usable) == 0:
 		l.Text = "no global IPv6 address"
 	case len(f.formable()) == 0:
@@ -54,18 +54,18 @@ func (f Findings) addressLine() Line {
 	return l
 }
 
-func (f Findings) routerLine() Line {
+func routerLine(f Findings) Line {
 	p := f.Router
 	switch {
 	case !p.Tested:
-		return Line{"router", Skipped, "not asked for an echo: " + p.Why}
+		return Line{"router", Skipped, "not tested: " + p.Why}
 	case p.OK:
 		return Line{"router", OK, fmt.Sprintf("%s answers ping in %s", f.Uplink.Router, inWords(p.Time))}
 	}
-	return Line{"router", Warning, fmt.Sprintf("%s does not answer ping, which some routers never do", f.Uplink.Router)}
+	return Line{"router", Warning, fmt.Sprintf("%s does not answer ping; some routers never do", f.Uplink.Router)}
 }
 
-func (f Findings) raLine() Line {
+func raLine(f Findings) Line {
 	l := Line{Check: "pref64", Result: Warning}
 	if f.IPv4.Native != "" {
 		l.Result = OK
@@ -74,7 +74,7 @@ func (f Findings) raLine() Line {
 	prefixes := ra.pref64()
 	switch {
 	case ra.Error != "":
-		l.Result, l.Text = Skipped, "router advertisements were not listened to: "+ra.Error
+		l.Result, l.Text = Skipped, "router advertisements cannot be received: "+ra.Error
 	case len(prefixes) > 0:
 		l.Result = OK
 		var by []string
@@ -87,9 +87,9 @@ func (f Findings) raLine() Line {
 	case len(ra.Routers) > 0 && ra.Solicited:
 		l.Text = fmt.Sprintf("the router advertisements of %s carry no PREF64 option", joinRouters(ra.Routers))
 	case ra.Solicited:
-		l.Text = fmt.Sprintf("no router advertisement within %s, although one was asked for", inWords(ra.Listened))
+		l.Text = fmt.Sprintf("no router advertisement within %s of a solicitation", inWords(ra.Listened))
 	default:
-		l.Result, l.Text = Skipped, fmt.Sprintf("no router advertised a PREF64 within %s; to ask the routers takes root", inWords(ra.Listened))
+		l.Result, l.Text = Skipped, fmt.Sprintf("no router advertised a PREF64 within %s; only root can solicit routers", inWords(ra.Listened))
 	}
 	if len(ra.Refused) > 0 {
 		var why []string
@@ -105,7 +105,7 @@ func (f Findings) raLine() Line {
 	return l
 }
 
-func (f Findings) dnsLines() []Line {
+func dnsLines(f Findings) []Line {
 	var lines []Line
 	for _, s := range f.DNS.Servers {
 		l := Line{Check: "dns64", Result: OK}
@@ -114,12 +114,12 @@ func (f Findings) dnsLines() []Line {
 		case DNS64:
 			l.Text = fmt.Sprintf("%s synthesises with %s", who, joinPrefixes(a.PREF64))
 		case Negative:
-			l.Text = who + " is no DNS64"
+			l.Text = who + " is not a DNS64"
 			if len(f.RA.pref64()) == 0 {
 				l.Result = Warning
 			}
 		case Elsewhere:
-			l.Result, l.Text = Warning, fmt.Sprintf("%s answers with addresses that are nobody's NAT64: %s", who, join(a.Address))
+			l.Result, l.Text = Warning, fmt.Sprintf("%s returns addresses that are not of a NAT64: %s", who, join(a.Address))
 		default:
 			l.Result, l.Text = Warning, fmt.Sprintf("%s does not answer: %s", who, a.Problems)
 		}
@@ -134,17 +134,17 @@ func (f Findings) dnsLines() []Line {
 	return lines
 }
 
-func (f Findings) agreementLine() (Line, bool) {
-	if len(f.RA.pref64()) == 0 || len(f.DNS.pref64()) == 0 {
-		return Line{}, false
+func agreementLines(f Findings) []Line {
+	switch {
+	case len(f.RA.pref64()) == 0 || len(f.DNS.pref64()) == 0:
+		return nil
+	case f.disagree():
+		return []Line{{"agreement", Problem, "router advertisements and DNS name different prefixes"}}
 	}
-	if f.disagree() {
-		return Line{"agreement", Problem, "router advertisements and DNS name different prefixes"}, true
-	}
-	return Line{"agreement", OK, "router advertisements and DNS name the same prefix"}, true
+	return []Line{{"agreement", OK, "router advertisements and DNS name the same prefix"}}
 }
 
-func (f Findings) systemLines() []Line {
+func systemLines(f Findings) []Line {
 	var lines []Line
 	for _, s := range f.System {
 		l := Line{Check: "resolver", Result: OK}
@@ -152,12 +152,12 @@ func (f Findings) systemLines() []Line {
 		if s.Tunnel {
 			by = ", through the tunnel " + s.Via
 		}
-		what := "knows no NAT64"
+		what := "does not know the NAT64"
 		switch a := s.Answer; a.Kind {
 		case DNS64:
 			what = "synthesises with " + joinPrefixes(a.PREF64)
 		case Elsewhere:
-			what = "answers with " + join(a.Address)
+			what = "returns " + join(a.Address)
 		case Silent:
 			what = "does not answer: " + a.Problems
 		}
@@ -170,7 +170,7 @@ func (f Findings) systemLines() []Line {
 	return lines
 }
 
-func (f Findings) nativeLine() Line {
+func nativeLine(f Findings) Line {
 	if f.IPv4.Native != "" {
 		return Line{"native-ipv4", OK, f.IPv4.Native + " has a native IPv4 default route"}
 	}
@@ -181,13 +181,13 @@ func (f Findings) nativeLine() Line {
 	return l
 }
 
-func (f Findings) dhcpLine() Line {
+func dhcpLine(f Findings) Line {
 	d := f.DHCP
 	switch {
 	case d.Option:
-		return Line{"option-108", OK, "the network says by DHCP that it is meant to be used without IPv4: " + d.Why}
+		return Line{"option-108", OK, "the network asks hosts by DHCP to do without IPv4: " + d.Why}
 	case d.Maybe:
-		return Line{"option-108", Skipped, "not known: " + d.Why}
+		return Line{"option-108", Skipped, "unknown: " + d.Why}
 	}
 	return Line{"option-108", OK, d.Why}
 }

@@ -46,7 +46,7 @@ func tryPath(ctx context.Context, pref64 netip.Prefix, ifindex int, t Target) Pa
 	if t.Port != 0 {
 		both.Go(func() { p.TCP = connect(ctx, netip.AddrPortFrom(dst, t.Port), ifindex) })
 	} else {
-		p.TCP.Why = "no port was named"
+		p.TCP.Why = "no port was given"
 	}
 	both.Wait()
 	return p
@@ -72,7 +72,7 @@ func inTime(ctx context.Context, p Probe) Probe {
 	return p
 }
 
-const noTime = "there was no time left"
+const noTime = "no time was left"
 
 // connect opens a TCP connection and closes it again. A connection that is
 // refused is an answer, too.
@@ -142,7 +142,7 @@ func ParseTarget(ctx context.Context, text string) (Target, error) {
 		// RFC 7050 section 5.2.
 		return t, fmt.Errorf("target %q: there is no host at the addresses of ipv4only.arpa", text)
 	case a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.IsLinkLocalUnicast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) || inner.Contains(a):
-		return t, fmt.Errorf("target %q is no address of a host beyond a NAT64", text)
+		return t, fmt.Errorf("target %q is not the address of a host behind a NAT64", text)
 	}
 	t.Address = a
 	return t, nil

@@ -62,7 +62,7 @@ func (ra *RA) add(r pref64.Report, own []netip.Prefix) bool {
 		router := ra.router(o.Router)
 		router.PREF64 = union(router.PREF64, []netip.Prefix{o.Prefix})
 		if slices.ContainsFunc(own, o.Prefix.Overlaps) {
-			ra.refuse(Refused{Prefix: o.Prefix, Why: "it overlaps an address of this host's own"})
+			ra.refuse(Refused{Prefix: o.Prefix, Why: "it overlaps an address of this host"})
 		}
 	}
 	for _, d := range r.Resolvers {

@@ -51,7 +51,7 @@ func TestAdd(t *testing.T) {
 		Refused: []Refused{
 			{Why: pref64.BadPLC.Explanation()},
 			{Prefix: bad, Why: "it overlaps a prefix of the link itself"},
-			{Prefix: netip.MustParsePrefix("2001:db8:9::/96"), Why: "it overlaps an address of this host's own"},
+			{Prefix: netip.MustParsePrefix("2001:db8:9::/96"), Why: "it overlaps an address of this host"},
 		},
 	}
 	if diff := cmp.Diff(want, ra, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {

@@ -8,7 +8,7 @@ import (
 	"tnat64d/internal/control"
 )
 
-// otherCLAT: somebody does it already.
+// otherCLAT: another program translates already.
 func otherCLAT(f Findings) (Diagnosis, bool) {
 	if len(f.Others) == 0 || f.Daemon.translates(f.Uplink.Name) {
 		return none, false
@@ -17,13 +17,13 @@ func otherCLAT(f Findings) (Diagnosis, bool) {
 	if p, ok := f.plain(); ok && !p.answers() {
 		return Diagnosis{
 			Code:     "other-clat-broken",
-			Sentence: fmt.Sprintf("%s has a CLAT on this host (%s), but %s does not answer through it", o.Name, o.Evidence, f.Target.Name),
+			Sentence: fmt.Sprintf("%s runs a CLAT on this host (%s), but %s does not answer through it", o.Name, o.Evidence, f.Target.Name),
 			Next:     "stop that CLAT and start tnat64d; clat.enable = \"always\" lets tnat64d run beside it",
 		}, fits
 	}
 	return Diagnosis{
 		Code: "other-clat", Healthy: true,
-		Sentence: fmt.Sprintf("%s has a CLAT on this host (%s), and tnat64d stands aside", o.Name, o.Evidence),
+		Sentence: fmt.Sprintf("%s runs a CLAT on this host (%s), so tnat64d stands by", o.Name, o.Evidence),
 		Next:     "nothing to do, or stop that CLAT to use tnat64d",
 	}, fits
 }
@@ -39,19 +39,19 @@ func unfitHost(f Findings) (Diagnosis, bool) {
 		return Diagnosis{
 			Code:     "no-tun",
 			Sentence: fmt.Sprintf("the network has a NAT64, but tnat64d cannot run on this host: %s", h.TUN),
-			Next:     "load the driver (modprobe tun); a container must be given the device /dev/net/tun",
+			Next:     "load the driver (modprobe tun); a container needs the device /dev/net/tun",
 		}, fits
 	case slices.Contains(h.Missing, "CAP_NET_ADMIN"):
 		return Diagnosis{
 			Code:     "no-rights",
-			Sentence: "the network has a NAT64, but no process here may have CAP_NET_ADMIN, without which tnat64d cannot run",
-			Next:     "give that capability to the container, or run tnat64d outside of it",
+			Sentence: "the network has a NAT64, but no process here can have CAP_NET_ADMIN, which tnat64d needs",
+			Next:     "give the container that capability, or run tnat64d outside it",
 		}, fits
 	}
 	return none, false
 }
 
-// daemonTrouble: the network is good, but tnat64d is not at work.
+// daemonTrouble: the network works, but tnat64d does not translate.
 func daemonTrouble(f Findings) (Diagnosis, bool) {
 	d := f.Daemon
 	if !d.Running {
@@ -63,15 +63,15 @@ func daemonTrouble(f Findings) (Diagnosis, bool) {
 		}
 		return Diagnosis{
 			Code:     "tnat64d-mute",
-			Sentence: fmt.Sprintf("the network is good, and tnat64d runs but cannot be asked what it does: %s", d.Error),
+			Sentence: fmt.Sprintf("the network works and tnat64d runs, but its status cannot be read: %s", d.Error),
 			Next:     "run tnat64ctl doctor as root, or as a member of the group that owns the control socket",
 		}, fits
 	}
 	if d.Status.Enable == "never" {
 		return Diagnosis{
 			Code: "tnat64d-never", Healthy: true,
-			Sentence: "the network has all that a CLAT needs, but tnat64d is told never to run one",
-			Next:     "set clat.enable = \"auto\" to let it",
+			Sentence: "the network has everything that a CLAT needs, but clat.enable is \"never\"",
+			Next:     "set clat.enable = \"auto\"",
 		}, fits
 	}
 	u, ok := d.uplink(f.Uplink.Name)
@@ -83,39 +83,39 @@ func daemonTrouble(f Findings) (Diagnosis, bool) {
 	case !ok && len(d.Status.Missing) > 0:
 		return Diagnosis{
 			Code: "uplink-missing",
-			Sentence: fmt.Sprintf("the network on %s is good, but tnat64d is told to use %s, and there is no such interface",
+			Sentence: fmt.Sprintf("the network on %s works, but tnat64d is configured to use %s, which does not exist",
 				f.Uplink.Name, strings.Join(d.Status.Missing, " and ")),
-			Next: fmt.Sprintf("plug that device in, or name %s in clat.uplinks", f.Uplink.Name),
+			Next: fmt.Sprintf("connect that device, or add %s to clat.uplinks", f.Uplink.Name),
 		}, fits
 	case !ok:
 		return Diagnosis{
 			Code:     "tnat64d-elsewhere",
-			Sentence: fmt.Sprintf("the network on %s is good, but tnat64d does not look at it%s", f.Uplink.Name, because(why)),
-			Next:     "see clat.uplinks in its configuration",
+			Sentence: fmt.Sprintf("the network on %s works, but tnat64d does not use it%s", f.Uplink.Name, because(why)),
+			Next:     "check clat.uplinks in its configuration",
 		}, fits
 	case u.State == control.Failed:
 		return Diagnosis{
 			Code:     "tnat64d-failed",
-			Sentence: fmt.Sprintf("the network on %s is good, but tnat64d could not set up its CLAT%s", u.Name, because(why)),
-			Next:     "see its log: journalctl -u tnat64d",
+			Sentence: fmt.Sprintf("the network on %s works, but tnat64d could not set up its CLAT%s", u.Name, because(why)),
+			Next:     "read its log: journalctl -u tnat64d",
 		}, fits
 	case u.State == control.Starting:
 		return Diagnosis{
 			Code: "tnat64d-starting", Healthy: true,
-			Sentence: fmt.Sprintf("the network on %s is good, and tnat64d is just starting its CLAT%s", u.Name, because(why)),
-			Next:     "wait for two seconds",
+			Sentence: fmt.Sprintf("the network on %s works, and tnat64d is starting its CLAT%s", u.Name, because(why)),
+			Next:     "wait two seconds",
 		}, fits
 	case !d.translates(u.Name):
 		return Diagnosis{
 			Code:     "tnat64d-waits",
-			Sentence: fmt.Sprintf("the network on %s is good, but tnat64d has no CLAT there (%s)%s", u.Name, u.State, because(why)),
-			Next:     "see tnat64ctl status",
+			Sentence: fmt.Sprintf("the network on %s works, but tnat64d has no CLAT there (%s)%s", u.Name, u.State, because(why)),
+			Next:     "run tnat64ctl status",
 		}, fits
 	case u.CLAT != nil && u.CLAT.PLAT.State == control.PLATSilent && len(f.through()) == 0:
 		return Diagnosis{
 			Code:     "plat-silent",
-			Sentence: fmt.Sprintf("tnat64d translates on %s, but nothing comes back from the NAT64%s", u.Name, because(u.CLAT.PLAT.Why)),
-			Next:     "name a host that is known to answer with -target, to see where the packets stay",
+			Sentence: fmt.Sprintf("tnat64d translates on %s, but the NAT64 does not answer%s", u.Name, because(u.CLAT.PLAT.Why)),
+			Next:     "run tnat64ctl doctor -target HOST:PORT with a host that answers, to see where packets are lost",
 		}, fits
 	}
 	return none, false

@@ -6,26 +6,26 @@ import (
 	"slices"
 )
 
-// noNetwork: there is no link to say anything about.
+// noNetwork: there is no uplink.
 func noNetwork(f Findings) (Diagnosis, bool) {
 	u := f.Uplink
 	switch {
 	case u.Name == "" && len(u.Tunnels) > 0:
 		return Diagnosis{
 			Code:     "tunnel-only",
-			Sentence: fmt.Sprintf("the only way out of this host is the tunnel %s, and a tunnel is no network that could have a NAT64", u.Tunnels[0]),
+			Sentence: fmt.Sprintf("the only IPv6 default route of this host leads into the tunnel %s, and a tunnel is not an uplink", u.Tunnels[0]),
 			Next:     "connect to a network, or name the link below the tunnel with -uplink",
 		}, fits
 	case u.Name == "":
 		return Diagnosis{
 			Code:     "no-network",
-			Sentence: "no network interface of this host is connected to anything",
+			Sentence: "no network interface of this host is connected to a network",
 			Next:     "connect to a network",
 		}, fits
 	case !u.Up:
 		return Diagnosis{
 			Code:     "link-down",
-			Sentence: fmt.Sprintf("%s is not connected: it is switched off, or has no carrier", u.Name),
+			Sentence: fmt.Sprintf("%s is not connected: it is down or has no carrier", u.Name),
 			Next:     "connect it to a network",
 		}, fits
 	}
@@ -40,14 +40,14 @@ func nativeIPv4(f Findings) (Diagnosis, bool) {
 	if p, ok := f.plain(); ok && !p.answers() {
 		return Diagnosis{
 			Code:     "native-ipv4-broken",
-			Sentence: fmt.Sprintf("%s has a native IPv4 default route, but %s does not answer over it, and beside native IPv4 there is no CLAT", f.IPv4.Native, f.Target.Name),
-			Next: "try another target; if none answers remove that route, or set clat.enable = \"always\" and a clat.metric below its own, " +
+			Sentence: fmt.Sprintf("%s has a native IPv4 default route, but %s does not answer over it, and tnat64d runs no CLAT beside native IPv4", f.IPv4.Native, f.Target.Name),
+			Next: "try another target; if none answers, remove that route, or set clat.enable = \"always\" and a clat.metric below its own, " +
 				"and tell the operator of the network",
 		}, fits
 	}
 	d := Diagnosis{
 		Code: "native-ipv4", Healthy: true,
-		Sentence: fmt.Sprintf("%s has native IPv4, so nothing needs to be translated and tnat64d stands aside", f.IPv4.Native),
+		Sentence: fmt.Sprintf("%s has native IPv4, so tnat64d stands by", f.IPv4.Native),
 		Next:     "nothing to do",
 	}
 	if f.IPv4.Native != f.Uplink.Name {
@@ -56,7 +56,7 @@ func nativeIPv4(f Findings) (Diagnosis, bool) {
 		d.Next = fmt.Sprintf("nothing to do; -uplink %s looks at that network alone", f.Uplink.Name)
 	} else if !f.Uplink.Default {
 		d.Code = "ipv4-only"
-		d.Sentence = fmt.Sprintf("this is a network with native IPv4 on %s and without IPv6, so there is nothing to translate", f.IPv4.Native)
+		d.Sentence = fmt.Sprintf("the network on %s has native IPv4 and no IPv6, so there is nothing to translate", f.IPv4.Native)
 	}
 	return d, fits
 }
@@ -72,35 +72,35 @@ func noIPv6(f Findings) (Diagnosis, bool) {
 	case u.IPv6Off:
 		return Diagnosis{
 			Code:     "ipv6-off",
-			Sentence: fmt.Sprintf("IPv6 is switched off on %s (net.ipv6.conf.%s.disable_ipv6)", u.Name, u.Name),
-			Next:     "switch it on in the network manager, or with sysctl",
+			Sentence: fmt.Sprintf("IPv6 is disabled on %s (net.ipv6.conf.%s.disable_ipv6)", u.Name, u.Name),
+			Next:     "enable it in the network manager, or with sysctl",
 		}, fits
 	case offers:
 		why := ""
 		if u.Ignores {
-			why = fmt.Sprintf(" (net.ipv6.conf.%s.accept_ra lets the kernel ignore them, and no network manager has set a route instead)", u.Name)
+			why = fmt.Sprintf(" (net.ipv6.conf.%s.accept_ra makes the kernel ignore advertisements, and no network manager has added a route)", u.Name)
 		}
 		return Diagnosis{
 			Code:     "ra-ignored",
-			Sentence: fmt.Sprintf("%s offers itself as IPv6 router on %s, but this host has taken no default route from its advertisements%s", offeringRouter(f.RA), u.Name, why),
+			Sentence: fmt.Sprintf("%s advertises itself as a default router on %s, but this host has no IPv6 default route%s", offeringRouter(f.RA), u.Name, why),
 			Next:     "set IPv6 to automatic in the network manager, or accept_ra to 1 (2 on a host that forwards)",
 		}, fits
 	case len(f.RA.Routers) > 0:
 		return Diagnosis{
 			Code:     "no-default-router",
-			Sentence: fmt.Sprintf("%s advertises on %s but does not offer itself as a way out, so this network's IPv6 ends at the link", f.RA.Routers[0].Address, u.Name),
+			Sentence: fmt.Sprintf("%s sends router advertisements on %s but is not a default router, so IPv6 does not reach beyond the link", f.RA.Routers[0].Address, u.Name),
 			Next:     "tell the operator of the network that the router lifetime in its advertisements is 0",
 		}, fits
 	case !f.RA.Solicited:
 		return Diagnosis{
 			Code:     "no-ipv6-unasked",
-			Sentence: fmt.Sprintf("%s has no IPv6 default route and no IPv4, and whether a router would offer one cannot be asked without root", u.Name),
+			Sentence: fmt.Sprintf("%s has no IPv6 default route and no IPv4; only root can solicit routers", u.Name),
 			Next:     "run tnat64ctl doctor as root",
 		}, fits
 	}
 	return Diagnosis{
 		Code:     "no-ipv6",
-		Sentence: fmt.Sprintf("there is neither IPv6 nor IPv4 on %s: no router answers and there is no IPv4 default route", u.Name),
+		Sentence: fmt.Sprintf("%s has neither IPv6 nor IPv4: no router answers, and there is no IPv4 default route", u.Name),
 		Next:     "check that this is the right network and that its router works",
 	}, fits
 }
@@ -114,7 +114,7 @@ func offeringRouter(ra RA) netip.Addr {
 	return netip.Addr{}
 }
 
-// noAddress: a route out, but nobody to send from.
+// noAddress: a default route, but no address to send from.
 func noAddress(f Findings) (Diagnosis, bool) {
 	a, u := f.Addresses, f.Uplink
 	switch {
@@ -123,14 +123,14 @@ func noAddress(f Findings) (Diagnosis, bool) {
 	case len(a.Tentative) > 0:
 		return Diagnosis{
 			Code:     "address-tentative",
-			Sentence: fmt.Sprintf("%s is still making sure that nobody else on the link has its address %s", u.Name, a.Tentative[0]),
+			Sentence: fmt.Sprintf("duplicate address detection on %s is still running for %s", u.Name, a.Tentative[0]),
 			Next:     "run tnat64ctl doctor again in a few seconds",
 		}, fits
 	case len(a.Duplicate) > 0:
 		return Diagnosis{
 			Code:     "address-duplicate",
-			Sentence: fmt.Sprintf("another machine on the link of %s answers for its address %s, so that the kernel must not use it", u.Name, a.Duplicate[0]),
-			Next:     "find the machine with the same address, or reconnect to get another one",
+			Sentence: fmt.Sprintf("another machine on the link of %s uses its address %s, so the kernel does not", u.Name, a.Duplicate[0]),
+			Next:     "find the machine with the same address, or reconnect to get another address",
 		}, fits
 	case len(f.RA.slaac()) > 0:
 		return Diagnosis{
@@ -142,11 +142,11 @@ func noAddress(f Findings) (Diagnosis, bool) {
 	return Diagnosis{
 		Code:     "no-address",
 		Sentence: fmt.Sprintf("%s has an IPv6 default route and no global IPv6 address", u.Name),
-		Next:     "if the network gives addresses by DHCPv6, run a DHCPv6 client; otherwise tell its operator",
+		Next:     "if the network assigns addresses by DHCPv6, run a DHCPv6 client; otherwise tell its operator",
 	}, fits
 }
 
-// deadRouter: an address and a route of a network that is not there any more.
+// deadRouter: an address and a route of a network that has gone.
 func deadRouter(f Findings) (Diagnosis, bool) {
 	talks := len(f.RA.Routers) > 0 || !f.RA.Solicited || !f.Router.failed() ||
 		slices.ContainsFunc(f.DNS.Servers, func(s Server) bool { return s.Answer.Kind != Silent }) ||
@@ -156,8 +156,8 @@ func deadRouter(f Findings) (Diagnosis, bool) {
 	}
 	return Diagnosis{
 		Code: "router-dead",
-		Sentence: fmt.Sprintf("%s has an address and an IPv6 default route, but the router %s answers nothing, neither a solicitation nor ping, and no DNS server answers either",
+		Sentence: fmt.Sprintf("%s has an address and an IPv6 default route, but the router %s answers neither solicitations nor ping, and no DNS server answers",
 			f.Uplink.Name, f.Uplink.Router),
-		Next: "reconnect to the network; if that does not help the router is broken, or the radio link is",
+		Next: "reconnect to the network; if that does not help, the router or the radio link is broken",
 	}, fits
 }

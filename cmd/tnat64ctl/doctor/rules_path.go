@@ -7,33 +7,33 @@ import (
 	"strings"
 )
 
-// duplicateAddress: every address that we could form seems taken.
+// duplicateAddress: every new address seems taken.
 func duplicateAddress(f Findings) (Diagnosis, bool) {
 	if !f.Fresh.Tested || !f.Fresh.Duplicate {
 		return none, false
 	}
 	return Diagnosis{
 		Code: "dad-answered",
-		Sentence: fmt.Sprintf("something on the link of %s claims every new address for itself (it answered for %s, which was made up), so that a CLAT gets none",
+		Sentence: fmt.Sprintf("a device on the link of %s claims every new address (it answered for the random %s), so a CLAT cannot get one",
 			f.Uplink.Name, f.Fresh.Address),
 		Next: "tell the operator of the network that a switch or access point answers duplicate address detection",
 	}, fits
 }
 
-// dhcpv6Only: no prefix of which a CLAT could form its address.
+// dhcpv6Only: no prefix in which a CLAT could form its address.
 func dhcpv6Only(f Findings) (Diagnosis, bool) {
 	if len(f.formable()) > 0 || f.Daemon.translates(f.Uplink.Name) {
 		return none, false
 	}
 	return Diagnosis{
 		Code: "dhcpv6-only",
-		Sentence: fmt.Sprintf("the network on %s has a NAT64 but gives addresses by DHCPv6 only, one for each host (%s), and a CLAT needs one of its own",
+		Sentence: fmt.Sprintf("the network on %s has a NAT64 but assigns addresses by DHCPv6 only, one to each host (%s), and a CLAT needs its own",
 			f.Uplink.Name, f.Addresses.Usable[0].Addr()),
-		Next: "get a second address for this host and name it in clat.ipv6, or ask the operator of the network for SLAAC",
+		Next: "set clat.ipv6 to a second address of this host, or ask the operator of the network for SLAAC",
 	}, fits
 }
 
-// deadPLAT: nothing comes back through any prefix.
+// deadPLAT: the target answers through no prefix.
 func deadPLAT(f Findings) (Diagnosis, bool) {
 	ways := f.through()
 	if len(ways) == 0 || slices.ContainsFunc(ways, Path.answers) {
@@ -47,9 +47,9 @@ func deadPLAT(f Findings) (Diagnosis, bool) {
 	if w := ways[0].Echo; w.Tested && w.Why != noAnswer {
 		why = " (" + w.Why + ")"
 	}
-	next := "try another target; if none answers tell the operator of the network that its NAT64 does not work"
+	next := "try another target; if none answers, tell the operator of the network that its NAT64 does not work"
 	if f.Router.OK {
-		next = "the router answers, so try another target; if none does tell the operator of the network that its NAT64 does not work"
+		next = "the router answers, so try another target; if none does, tell the operator of the network that its NAT64 does not work"
 	}
 	return Diagnosis{
 		Code:     "plat-dead",
@@ -58,7 +58,7 @@ func deadPLAT(f Findings) (Diagnosis, bool) {
 	}, fits
 }
 
-// oneDeadPLAT: of several prefixes some work.
+// oneDeadPLAT: the target answers through some prefixes only.
 func oneDeadPLAT(f Findings) (Diagnosis, bool) {
 	var dead, alive []netip.Prefix
 	for _, w := range f.through() {
@@ -71,9 +71,9 @@ func oneDeadPLAT(f Findings) (Diagnosis, bool) {
 	if len(dead) == 0 {
 		return none, false
 	}
-	next := fmt.Sprintf("set clat.pref64 = [%q], or leave it to tnat64d, which changes over by itself when nothing comes back; and tell the operator of the network", alive[0])
+	next := fmt.Sprintf("set clat.pref64 = [%q], or let tnat64d switch by itself when a NAT64 does not answer; tell the operator of the network", alive[0])
 	if u, ok := f.Daemon.uplink(f.Uplink.Name); ok && f.Daemon.translates(f.Uplink.Name) && len(u.PREF64) > 0 && slices.Contains(alive, u.PREF64[0].Prefix) {
-		next = fmt.Sprintf("nothing to do on this host, where tnat64d uses %s; but tell the operator of the network", u.PREF64[0].Prefix)
+		next = fmt.Sprintf("nothing to do on this host, where tnat64d uses %s; tell the operator of the network", u.PREF64[0].Prefix)
 	}
 	return Diagnosis{
 		Code:     "one-plat-dead",
@@ -88,8 +88,8 @@ func silentTCP(f Findings) (Diagnosis, bool) {
 		if w.Echo.OK && w.TCP.failed() {
 			return Diagnosis{
 				Code:     "tcp-silent",
-				Sentence: fmt.Sprintf("%s answers ping through the NAT64 prefix %s, but no TCP connection to its port %d comes about (%s)", f.Target.Address, w.PREF64, f.Target.Port, w.TCP.Why),
-				Next:     "try another port or target; if none works tell the operator of the network that its NAT64 does not pass TCP",
+				Sentence: fmt.Sprintf("%s answers ping through the NAT64 prefix %s, but cannot be reached on TCP port %d (%s)", f.Target.Address, w.PREF64, f.Target.Port, w.TCP.Why),
+				Next:     "try another port or target; if none works, tell the operator of the network that its NAT64 does not pass TCP",
 			}, fits
 		}
 	}
@@ -105,32 +105,32 @@ func blackHole(f Findings) (Diagnosis, bool) {
 	case s.Largest == 0:
 		return Diagnosis{
 			Code:     "black-hole",
-			Sentence: fmt.Sprintf("small packets reach %s through the NAT64, but not even those of %d bytes, which every IPv6 network must carry, and nobody says that they are too big", f.Target.Name, minMTU),
-			Next:     "tell the operator of the network; there is no setting of tnat64d that helps",
+			Sentence: fmt.Sprintf("small packets reach %s through the NAT64, but packets of %d bytes, which every IPv6 link must carry, are lost without a Packet Too Big", f.Target.Name, minMTU),
+			Next:     "tell the operator of the network; no setting of tnat64d helps",
 		}, fits
 	}
 	return Diagnosis{
 		Code: "black-hole",
-		Sentence: fmt.Sprintf("packets above %d bytes disappear on the way to %s without anybody saying that they are too big (%s could send %d): downloads will hang",
+		Sentence: fmt.Sprintf("packets larger than %d bytes to %s are lost without a Packet Too Big (%s can send %d): downloads will hang",
 			s.Largest, f.Target.Name, f.Uplink.Name, s.Link),
 		Next: fmt.Sprintf("if another target shows the same, set clat.mtu = %d and tell the operator of the network that ICMPv6 Packet Too Big messages are lost", s.Largest-20),
 	}, fits
 }
 
-// filtered: only addresses that the network knows may be used.
+// filtered: the network passes only addresses that it knows.
 func filtered(f Findings) (Diagnosis, bool) {
 	if !f.Fresh.filtered() {
 		return none, false
 	}
 	return Diagnosis{
 		Code: "address-filtered",
-		Sentence: fmt.Sprintf("the network on %s answers this host's own address but not a second one that was put beside it for a moment (%s), so that a CLAT would get no answers",
+		Sentence: fmt.Sprintf("the network on %s answers this host's own address but not a second, temporary one (%s), so a CLAT would get no answers",
 			f.Uplink.Name, f.Fresh.Address),
 		Next: "ask the operator of the network to allow several IPv6 addresses for each host (ND inspection, source guard or a limit on the access point)",
 	}, fits
 }
 
-// plainTrouble: everything works except what programs do.
+// plainTrouble: the network works, but IPv4 programs do not reach it.
 func plainTrouble(f Findings) (Diagnosis, bool) {
 	p, ok := f.plain()
 	ways := f.through()
@@ -142,7 +142,7 @@ func plainTrouble(f Findings) (Diagnosis, bool) {
 	}
 	return Diagnosis{
 		Code:     "clat-stuck",
-		Sentence: fmt.Sprintf("%s answers through the NAT64 over IPv6 but not over IPv4, so the packets stay between the programs of this host and tnat64d", f.Target.Name),
-		Next:     "look for a firewall rule that drops IPv4 on the CLAT's interface, and see tnat64ctl trace",
+		Sentence: fmt.Sprintf("%s answers through the NAT64 over IPv6 but not over IPv4, so packets are lost between the programs of this host and tnat64d", f.Target.Name),
+		Next:     "look for a firewall rule that drops IPv4 on the CLAT's interface, and run tnat64ctl trace",
 	}, fits
 }

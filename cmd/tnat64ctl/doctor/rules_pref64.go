@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// captivePortal: DNS does not tell the truth, and nothing else works.
+// captivePortal: DNS answers are forged, and nothing else works.
 func captivePortal(f Findings) (Diagnosis, bool) {
 	s, ok := f.DNS.answered(Elsewhere)
 	if !ok || slices.ContainsFunc(f.Paths, Path.answers) {
@@ -14,7 +14,7 @@ func captivePortal(f Findings) (Diagnosis, bool) {
 	}
 	return Diagnosis{
 		Code: "captive-portal",
-		Sentence: fmt.Sprintf("the resolver %s of this network answers with addresses of its own (%s) instead of the truth, as captive portals do before one has logged in",
+		Sentence: fmt.Sprintf("the resolver %s of this network returns addresses of its own (%s) for ipv4only.arpa, as captive portals do before login",
 			s.Address, join(s.Answer.Address)),
 		Next: "open a web page in a browser, log in, and run tnat64ctl doctor again",
 	}, fits
@@ -30,7 +30,7 @@ func noPREF64(f Findings) (Diagnosis, bool) {
 	_, negative := f.DNS.answered(Negative)
 	intended := ""
 	if f.DHCP.Option {
-		intended = ", although its DHCP server says that it is meant to be used without IPv4 (option 108)"
+		intended = ", although its DHCP server asks hosts to do without IPv4 (option 108)"
 	}
 	switch {
 	case negative && asked, negative && f.DHCP.Option:
@@ -42,33 +42,33 @@ func noPREF64(f Findings) (Diagnosis, bool) {
 	case !asked:
 		return Diagnosis{
 			Code:     "no-pref64-unasked",
-			Sentence: fmt.Sprintf("DNS on %s names no NAT64 prefix%s, and what its routers advertise cannot be asked without root", u.Name, intended),
+			Sentence: fmt.Sprintf("DNS on %s names no NAT64 prefix%s; only root can solicit the routers", u.Name, intended),
 			Next:     "run tnat64ctl doctor as root",
 		}, fits
 	case len(f.DNS.Servers) == 0:
 		return Diagnosis{
 			Code:     "no-pref64-no-dns",
-			Sentence: fmt.Sprintf("%s, and no DNS server of this network is known that could be asked for one%s", f.withoutRA(), intended),
+			Sentence: fmt.Sprintf("%s, and no DNS server of this network is known%s", f.withoutRA(), intended),
 			Next:     "name one with -dns, or ask the operator of the network whether it has a NAT64; clat.pref64 can name its prefix",
 		}, fits
 	}
 	return Diagnosis{
 		Code: "no-pref64-dns-silent",
-		Sentence: fmt.Sprintf("%s, and its DNS servers give no answer (%s: %s)%s",
+		Sentence: fmt.Sprintf("%s, and its DNS servers do not answer (%s: %s)%s",
 			f.withoutRA(), f.DNS.Servers[0].Address, f.DNS.Servers[0].Answer.Problems, intended),
 		Next: "if names do not resolve on this host either, tell the operator of the network that its DNS does not work",
 	}, fits
 }
 
-// withoutRA says how it is that routers name no prefix.
+// withoutRA says why routers name no prefix.
 func (f Findings) withoutRA() string {
 	if len(f.RA.Routers) == 0 {
-		return fmt.Sprintf("no router advertises a NAT64 prefix on %s, or anything else", f.Uplink.Name)
+		return fmt.Sprintf("no router advertisement comes in on %s", f.Uplink.Name)
 	}
 	return fmt.Sprintf("the router advertisements on %s carry no NAT64 prefix", f.Uplink.Name)
 }
 
-// refusedPREF64: every prefix is one that must not be used.
+// refusedPREF64: every prefix is refused.
 func refusedPREF64(f Findings) (Diagnosis, bool) {
 	for _, p := range f.pref64() {
 		if !f.RA.refuses(p) {
@@ -78,7 +78,7 @@ func refusedPREF64(f Findings) (Diagnosis, bool) {
 	p := f.pref64()[0]
 	return Diagnosis{
 		Code:     "pref64-refused",
-		Sentence: fmt.Sprintf("the NAT64 prefix %s of this network contains its own link or this host's address, so that it cannot be used", p),
+		Sentence: fmt.Sprintf("the NAT64 prefix %s of this network overlaps the link or an address of this host, so it cannot be used", p),
 		Next:     "tell the operator of the network that the prefix is wrong",
 	}, fits
 }
@@ -92,7 +92,7 @@ func noDNS(f Findings) (Diagnosis, bool) {
 	s := f.DNS.Servers[0]
 	return Diagnosis{
 		Code: "dns-silent",
-		Sentence: fmt.Sprintf("the network on %s has the NAT64 prefix %s, but none of the DNS servers answers (%s: %s), so that only addresses work and no names",
+		Sentence: fmt.Sprintf("the network on %s has the NAT64 prefix %s, but its DNS servers do not answer (%s: %s), so names do not resolve",
 			f.Uplink.Name, joinPrefixes(f.pref64()), s.Address, s.Answer.Problems),
 		Next: "tell the operator of the network that its DNS does not work",
 	}, fits
@@ -111,17 +111,17 @@ func disagreement(f Findings) (Diagnosis, bool) {
 	ra, dns := f.any(f.RA.pref64()), f.any(f.DNS.pref64())
 	switch {
 	case !ra.tested() || !dns.tested():
-		d.Sentence += ", and one of the two may lead nowhere"
-		d.Next = "find out which with -target, and tell the operator of the network; tnat64d follows the router advertisements"
+		d.Sentence += ", and one of the two may not work"
+		d.Next = "run tnat64ctl doctor -target HOST:PORT to find out which, and tell the operator of the network; tnat64d follows the router advertisements"
 	case ra.answers() && dns.answers():
 		d.Healthy = true
 		d.Sentence += fmt.Sprintf("; %s answers through both", f.Target.Name)
 		d.Next = advice(f, "nothing to do; tnat64d follows the router advertisements")
 	case ra.answers():
 		d.Sentence += fmt.Sprintf(", through which %s does not answer", f.Target.Name)
-		d.Next = "tell the operator of the network that its DNS64 is wrong; programs that use IPv4 addresses work with tnat64d all the same"
+		d.Next = "tell the operator of the network that its DNS64 is wrong; programs that use IPv4 addresses still work through tnat64d"
 	default:
-		d.Sentence += fmt.Sprintf(", and only through that does %s answer", f.Target.Name)
+		d.Sentence += fmt.Sprintf("; %s answers only through the latter", f.Target.Name)
 		d.Next = fmt.Sprintf("set clat.pref64 = [%q], and tell the operator of the network that the router advertisements are wrong", dns.PREF64)
 	}
 	return d, fits
@@ -150,15 +150,15 @@ func vpnResolver(f Findings) (Diagnosis, bool) {
 	if !ok {
 		return none, false
 	}
-	where := "another than the network's own"
+	where := "not one of the network's own"
 	if s.Tunnel {
 		where = "reached through the tunnel " + s.Via
 	}
 	return Diagnosis{
 		Code: "vpn-resolver", Healthy: true,
-		Sentence: fmt.Sprintf("programs on this host ask the resolver %s, %s, which knows nothing of this network's NAT64 %s: IPv4-only names work only through a CLAT",
+		Sentence: fmt.Sprintf("programs on this host ask the resolver %s, %s, which does not know this network's NAT64 %s: names without AAAA records work only through a CLAT",
 			s.Address, where, joinPrefixes(f.pref64())),
-		Next: advice(f, "nothing to do; tnat64d asks the network's own resolvers and is not misled"),
+		Next: advice(f, "nothing to do; tnat64d asks the network's own resolvers"),
 	}, fits
 }
 
@@ -187,7 +187,7 @@ func dns64Only(f Findings) (Diagnosis, bool) {
 	}
 	return Diagnosis{
 		Code: "dns64-only", Healthy: true,
-		Sentence: fmt.Sprintf("the network on %s has a NAT64 (%s) that it names by DNS64 only and not in its router advertisements; tnat64d finds it nevertheless",
+		Sentence: fmt.Sprintf("the network on %s announces its NAT64 (%s) by DNS64 only, not in router advertisements; tnat64d discovers it by DNS",
 			f.Uplink.Name, joinPrefixes(f.DNS.pref64())),
 		Next: advice(f, "nothing to do"),
 	}, fits
