@@ -21,6 +21,7 @@ var layers = map[string][]string{
 	"tun":                {"golang.org/x/sys", "golang.zx2c4.com/wireguard/tun"},
 	"tun/tuntest":        {"tnat64d/tun"},
 	"pref64":             {"tnat64d/siit", "golang.org/x/net", "golang.org/x/sys"},
+	"datapath":           {"tnat64d/datapath", "tnat64d/siit", "tnat64d/tun", "tnat64d/internal/cause", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"datapath/engine":    {"tnat64d/siit", "tnat64d/tun"},
 	"datapath/steer":     {"tnat64d/siit", "tnat64d/internal/cause", "github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"datapath/steernft":  {"tnat64d/internal/cause", "github.com/vishvananda/netlink", "golang.org/x/sys"},

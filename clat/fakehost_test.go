@@ -205,7 +205,7 @@ func (g *fakeGuard) SetGuarded(to Guarded) error {
 
 func (g *fakeGuard) Close() error { return g.h.do("unguard %s", g.link) }
 
-func (h *fakeHost) OpenTUN(name string, queues int) (TUN, error) {
+func (h *fakeHost) Open(name string, queues int) (Path, error) {
 	if err := h.do("tun open %s queues %d", name, queues); err != nil {
 		return nil, err
 	}
@@ -214,7 +214,7 @@ func (h *fakeHost) OpenTUN(name string, queues int) (TUN, error) {
 		index = max(index, l.Index+1)
 	}
 	h.o.Links = append(h.o.Links, plan.Link{Index: index, Name: name, Kind: "tun", Carrier: true, MTU: 1500})
-	return &fakeTUN{h, index, name}, nil
+	return &fakePath{h: h, index: index, name: name}, nil
 }
 
 // dropLink removes a link with what is on it, as the kernel does.
@@ -225,35 +225,58 @@ func (h *fakeHost) dropLink(index int) {
 	h.o.Routes = slices.DeleteFunc(h.o.Routes, func(r plan.Route) bool { return r.Link == index })
 }
 
-func (h *fakeHost) Steer(uplink, tun int, ours []netip.Prefix, g Guarded) (Steering, error) {
+type fakePath struct {
+	h                       *fakeHost
+	index                   int
+	name                    string
+	translates, hasSteering bool
+}
+
+func (p *fakePath) Index() int { return p.index }
+
+func (p *fakePath) Steer(uplink int, ours []netip.Prefix, g Guarded) (Steering, error) {
+	h := p.h
 	h.guarded = g
 	if h.nobpf {
-		h.out = append(h.out, fmt.Sprintf("steer %s and %s # refused", h.o.LinkName(uplink), h.o.LinkName(tun)))
+		h.out = append(h.out, fmt.Sprintf("steer %s and %s # refused", h.o.LinkName(uplink), h.o.LinkName(p.index)))
 		return nil, &SteeringRefused{Why: "no BPF here"}
 	}
 	h.broken = false
-	return &fakeSteering{h}, h.do("steer %s and %s ours %v", h.o.LinkName(uplink), h.o.LinkName(tun), ours)
+	if err := h.do("steer %s and %s ours %v", h.o.LinkName(uplink), h.o.LinkName(p.index), ours); err != nil {
+		return nil, err
+	}
+	p.hasSteering = true
+	return &fakeSteering{h, p}, nil
 }
 
-func (h *fakeHost) Run(tun TUN, t *siit.Translator) (Engine, error) {
-	return &fakeEngine{h}, h.do("engine start on %s", h.o.LinkName(tun.Index()))
+func (p *fakePath) SetMapping(siit.Config) error {
+	if p.translates {
+		return p.h.do("engine translator")
+	}
+	if err := p.h.do("engine start on %s", p.h.o.LinkName(p.index)); err != nil {
+		return err
+	}
+	p.translates = true
+	return nil
 }
 
-type fakeTUN struct {
-	h     *fakeHost
-	index int
-	name  string
+func (p *fakePath) Close() error {
+	var errs []error
+	if p.translates {
+		errs = append(errs, p.h.do("engine close"))
+	}
+	if p.hasSteering {
+		errs = append(errs, p.h.do("steer close"))
+	}
+	errs = append(errs, p.h.do("tun close %s", p.name))
+	p.h.dropLink(p.index)
+	return errors.Join(errs...)
 }
 
-func (t *fakeTUN) Index() int { return t.index }
-
-func (t *fakeTUN) Close() error {
-	err := t.h.do("tun close %s", t.name)
-	t.h.dropLink(t.index)
-	return err
+type fakeSteering struct {
+	h    *fakeHost
+	path *fakePath
 }
-
-type fakeSteering struct{ h *fakeHost }
 
 func (s *fakeSteering) Intact() bool { return !s.h.broken }
 
@@ -277,14 +300,12 @@ func (s *fakeSteering) Follow(src netip.Addr, dst netip.Prefix, via netip.Addr) 
 	return nil
 }
 
-func (s *fakeSteering) Translate(c siit.Config) error { return nil }
-func (s *fakeSteering) Suspend() error                { return s.h.do("steer suspend") }
-func (s *fakeSteering) Close() error                  { return s.h.do("steer close") }
+func (s *fakeSteering) Suspend() error { return s.h.do("steer suspend") }
 
-type fakeEngine struct{ h *fakeHost }
-
-func (e *fakeEngine) SetTranslator(*siit.Translator) { e.h.do("engine translator") }
-func (e *fakeEngine) Close() error                   { return e.h.do("engine close") }
+func (s *fakeSteering) Close() error {
+	s.path.hasSteering = false
+	return s.h.do("steer close")
+}
 
 // addNative gives a link native IPv4.
 func (h *fakeHost) addNative(link, metric int) {

@@ -65,7 +65,7 @@ func (r *Reconciler) tellGuards() {
 // detached. That a link cannot be guarded is worth a warning, no more.
 func (r *Reconciler) guard(want []plan.Uplink) {
 	r.tellGuards()
-	if !slices.ContainsFunc(r.running, func(c *running) bool { return c.engine != nil }) {
+	if !slices.ContainsFunc(r.running, func(c *running) bool { return c.translates }) {
 		want = nil
 	}
 	for index, g := range r.guards {

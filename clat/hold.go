@@ -19,7 +19,7 @@ func (c *running) hold(o plan.Observed, sourceRules bool) Outcome {
 		c.held = time.Now()
 	}
 	left := holdFor - time.Since(c.held)
-	if left <= 0 || c.engine == nil || c.tunGone(o) {
+	if left <= 0 || !c.translates || c.tunGone(o) {
 		return Outcome{Progress: Down, Err: c.end(true)}
 	}
 	if err := c.withhold(o, sourceRules); err != nil {

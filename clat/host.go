@@ -43,18 +43,27 @@ type Host interface {
 
 // Datapath makes the parts of a CLAT that die with the process.
 type Datapath interface {
-	// OpenTUN creates the TUN. It must not exist yet.
-	OpenTUN(name string, queues int) (TUN, error)
+	// Open creates a TUN. It must not exist yet.
+	Open(name string, queues int) (Path, error)
+	// Guard keeps packets from leaving by a link from the addresses of CLATs
+	// if the translator has not sent them, and IPv4 from coming to them.
+	Guard(link int, g Guarded) (Guard, error)
+}
+
+// Path is one CLAT's packet path, which begins as a TUN.
+type Path interface {
+	// Index returns the interface index of the TUN.
+	Index() int
 	// Steer takes packets for ours away from the uplink to the TUN, and sends
 	// what the translator writes to the TUN out of the uplink. It guards the
 	// uplink as Guard does. A *SteeringRefused says that this will not succeed
 	// later either.
-	Steer(uplink, tun int, ours []netip.Prefix, g Guarded) (Steering, error)
-	// Run starts to translate what the TUN carries.
-	Run(tun TUN, t *siit.Translator) (Engine, error)
-	// Guard keeps packets from leaving by a link from the addresses of CLATs
-	// if the translator has not sent them, and IPv4 from coming to them.
-	Guard(link int, g Guarded) (Guard, error)
+	Steer(uplink int, ours []netip.Prefix, g Guarded) (Steering, error)
+	// SetMapping translates by c from now on.
+	SetMapping(c siit.Config) error
+	// Close ends translation and steering and removes the TUN, with its
+	// addresses and routes.
+	Close() error
 }
 
 // Guarded are the addresses of the host's CLATs.
@@ -80,13 +89,6 @@ type SteeringRefused struct {
 func (e *SteeringRefused) Error() string { return e.Why }
 func (e *SteeringRefused) Unwrap() error { return e.Err }
 
-// TUN is an open TUN interface. Closing it removes it from the host, with
-// its addresses and routes.
-type TUN interface {
-	Index() int
-	Close() error
-}
-
 // Steering is in force until Close, unless another program removes a part of it.
 type Steering interface {
 	// Intact reports whether nobody has.
@@ -101,17 +103,8 @@ type Steering interface {
 	// router via, if that is valid and a default router of the host. It is
 	// asked again when those may have changed.
 	Follow(src netip.Addr, dst netip.Prefix, via netip.Addr) error
-	// Translate tells the kernel engine, if there is one, what is translated
-	// from now on. What it declines goes to the Engine, so that is told first.
-	Translate(c siit.Config) error
 	// Suspend ends translation by the kernel engine and drops what the other
-	// engine sends, until SetOurs and Translate are called again.
+	// engine sends, until SetOurs and [Path.SetMapping] are called again.
 	Suspend() error
-	Close() error
-}
-
-// Engine translates until Close, which waits for it to end.
-type Engine interface {
-	SetTranslator(t *siit.Translator)
 	Close() error
 }

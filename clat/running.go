@@ -21,7 +21,7 @@ type running struct {
 	ipv4           netip.Addr
 	added          []netip.Addr // CLAT IPv6 addresses that we have put on the uplink
 	active         netip.Addr   // the one of them that has passed DAD and is in use
-	tun            TUN
+	tun            Path
 	removed        bool // by another program, and not opened again
 	link           plan.TUNLink
 	follows        followed
@@ -30,8 +30,8 @@ type running struct {
 	knows          Guarded // of the steering
 	toMany         bool    // the steering drops unicast to many
 	ours           []netip.Prefix
-	engine         Engine
-	config         siit.Config // of the engine's translator
+	translates     bool
+	config         siit.Config // that it translates by
 	asleep         bool        // the steering is suspended
 	routes         []plan.Route
 	rule           plan.SourceRule // the zero SourceRule: none
@@ -214,7 +214,7 @@ func (c *running) bringUpAddress(o plan.Observed, a netip.Addr) (Progress, error
 func (c *running) bringUpTUN(o plan.Observed, want *plan.CLAT) error {
 	opened := c.tun == nil
 	if opened {
-		t, err := c.rec.path.OpenTUN(want.TUN, want.Queues)
+		t, err := c.rec.path.Open(want.TUN, want.Queues)
 		if err != nil {
 			return fmt.Errorf("open TUN %s: %w", want.TUN, err)
 		}
@@ -254,7 +254,7 @@ func (c *running) bringUpSteering(o plan.Observed, want *plan.CLAT) error {
 	case c.steering == nil:
 		c.ours = ours
 		g := c.rec.guarded()
-		s, err := c.rec.path.Steer(c.uplink.Index, c.tun.Index(), ours, g)
+		s, err := c.tun.Steer(c.uplink.Index, ours, g)
 		if err != nil {
 			return fmt.Errorf("steer packets between %s and %s: %w", c.uplink.Name, want.TUN, err)
 		}
@@ -290,27 +290,13 @@ func (c *running) bringUpSteering(o plan.Observed, want *plan.CLAT) error {
 }
 
 func (c *running) bringUpEngine(_ plan.Observed, want *plan.CLAT) error {
-	if c.engine != nil && !c.asleep && reflect.DeepEqual(c.config, want.Translation) {
+	if c.translates && !c.asleep && reflect.DeepEqual(c.config, want.Translation) {
 		return nil
 	}
-	t, err := siit.New(want.Translation)
-	if err != nil {
-		return fmt.Errorf("translator: %w", err)
+	if err := c.tun.SetMapping(want.Translation); err != nil {
+		return fmt.Errorf("translate by the new mapping: %w", err)
 	}
-	if c.engine == nil {
-		e, err := c.rec.path.Run(c.tun, t)
-		if err != nil {
-			return fmt.Errorf("start the engine: %w", err)
-		}
-		c.engine = e
-	} else {
-		c.engine.SetTranslator(t)
-	}
-	if c.steering != nil {
-		if err := c.steering.Translate(want.Translation); err != nil {
-			return fmt.Errorf("kernel engine: %w", err)
-		}
-	}
+	c.translates = true
 	c.config, c.asleep = want.Translation, false
 	return nil
 }
@@ -344,7 +330,7 @@ func (c *running) abortFlows() {
 // after a step that fails. abort: what is connected can wait for nothing.
 func (c *running) end(abort bool) error {
 	r := c.rec
-	abort = abort && c.engine != nil
+	abort = abort && c.translates
 	if abort {
 		c.abortFlows()
 	}
@@ -388,19 +374,13 @@ func (c *running) pathDown() error {
 	}
 	failed("remove IPv4 default route", c.routesDown())
 	failed("remove the rule", c.ruleDown())
-	if c.engine != nil {
-		failed("stop the engine", c.engine.Close())
-	}
-	if c.steering != nil {
-		failed("stop steering", c.steering.Close())
-	}
 	if c.tun != nil {
 		failed("close "+c.tunName, c.tun.Close())
 	}
 	if c.routesRestored {
 		c.routesRestored, c.rec.foreign.since = false, time.Now()
 	}
-	c.engine, c.steering, c.tun, c.asleep = nil, nil, nil, false
+	c.translates, c.steering, c.tun, c.asleep = false, nil, nil, false
 	c.config, c.ours, c.link = siit.Config{}, nil, plan.TUNLink{}
 	return errors.Join(errs...)
 }

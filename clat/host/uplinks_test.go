@@ -46,35 +46,42 @@ func (p *realPath) closed(c io.Closer) {
 	p.opened = slices.DeleteFunc(p.opened, func(o io.Closer) bool { return o == c })
 }
 
-type realTUN struct {
-	*tun.Device
-	path *realPath
-}
-
-func (t realTUN) Index() int { return t.Device.Index }
-
-func (t realTUN) Close() error {
-	t.path.closed(t.Device)
-	return t.Device.Close()
-}
-
-func (p *realPath) OpenTUN(name string, queues int) (clat.TUN, error) {
+func (p *realPath) Open(name string, queues int) (clat.Path, error) {
 	d, err := tun.Open(name, queues)
 	if err == nil {
 		p.opened = append(p.opened, d)
 	}
-	return realTUN{d, p}, err
+	return &realTUN{Device: d, path: p}, err
 }
 
-func (p *realPath) Steer(uplink, tun int, ours []netip.Prefix, g clat.Guarded) (clat.Steering, error) {
-	s, err := steer.New(steer.Config{Uplink: uplink, TUN: tun, Ours: ours, Guarded: steer.Guarded(g)})
-	if err == nil {
-		p.opened = append(p.opened, s)
+type realTUN struct {
+	*tun.Device
+	steering *realSteering
+	path     *realPath
+}
+
+func (t *realTUN) Index() int { return t.Device.Index }
+
+func (t *realTUN) Steer(uplink int, ours []netip.Prefix, g clat.Guarded) (clat.Steering, error) {
+	s, err := steer.New(steer.Config{Uplink: uplink, TUN: t.Index(), Ours: ours, Guarded: steer.Guarded(g)})
+	if err != nil {
+		return nil, err
 	}
-	return realSteering{s, p}, err
+	t.path.opened = append(t.path.opened, s)
+	t.steering = &realSteering{s, t.path}
+	return t.steering, nil
 }
 
-func (p *realPath) Run(clat.TUN, *siit.Translator) (clat.Engine, error) { return noEngine{}, nil }
+func (*realTUN) SetMapping(siit.Config) error { return nil }
+
+func (t *realTUN) Close() error {
+	var err error
+	if t.steering != nil {
+		err = t.steering.Close()
+	}
+	t.path.closed(t.Device)
+	return errors.Join(err, t.Device.Close())
+}
 
 func (p *realPath) Guard(link int, g clat.Guarded) (clat.Guard, error) {
 	made, err := steer.NewGuard(steer.GuardConfig{Link: link, Guarded: steer.Guarded(g)})
@@ -112,12 +119,6 @@ func (r realSteering) Close() error {
 }
 
 func (realSteering) Follow(src netip.Addr, dst netip.Prefix, via netip.Addr) error { return nil }
-func (realSteering) Translate(siit.Config) error                                   { return nil }
-
-type noEngine struct{}
-
-func (noEngine) SetTranslator(*siit.Translator) {}
-func (noEngine) Close() error                   { return nil }
 
 // realBench does with a real host what the daemon does.
 type realBench struct {

@@ -36,7 +36,7 @@ func (d *tnat64d) look() {
 		if p == nil {
 			continue
 		}
-		f := d.path.of(p).flow()
+		f := flowOf(p.Stats())
 		flows := f != u.plat.last
 		if way := u.want.CLAT.PREF64.Prefix.String() + " " + u.want.CLAT.IPv6.String(); way != u.judged {
 			u.judged = way
@@ -129,7 +129,7 @@ func (d *tnat64d) concluded(link plan.Uplink, k platCheck) {
 	v, was := k.judge(), u.plat.state
 	f := u.plat.last
 	if p := d.path.byName(u.want.CLAT.TUN); p != nil {
-		f = d.path.of(p).flow()
+		f = flowOf(p.Stats())
 	}
 	if u.plat.ended(f) {
 		v = verdict{state: alive}

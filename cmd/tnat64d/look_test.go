@@ -10,6 +10,7 @@ import (
 
 	"tnat64d/clat/host"
 	"tnat64d/clat/plan"
+	"tnat64d/datapath"
 	"tnat64d/datapath/engine"
 	"tnat64d/internal/bus"
 	"tnat64d/internal/control"
@@ -25,7 +26,7 @@ var (
 type onlooker struct {
 	*tnat64d
 	finder *pref64.Finder
-	path   *path
+	path   *fakePath
 
 	sockets []host.Peer               // of the CLAT's programs
 	answers map[netip.Prefix]bool     // behind which PREF64 somebody answers
@@ -36,13 +37,13 @@ type onlooker struct {
 
 func newOnlooker(t *testing.T) *onlooker {
 	log := slog.New(slog.DiscardHandler)
-	data := &datapath{paths: map[int]*path{}}
+	data := &datapaths{}
 	o := &onlooker{
 		finder:  pref64.NewFinder(pref64.Options{Interface: 7, RA: true, Log: log}),
-		path:    &path{data: data, name: "clat0"},
+		path:    &fakePath{},
 		answers: map[netip.Prefix]bool{}, asked: map[netip.Prefix][]target{},
 	}
-	data.paths[8] = o.path
+	data.paths = []*path{{packetPath: o.path, tun: "clat0"}}
 	up := plan.Uplink{Name: "up0", Index: 7}
 	o.tnat64d = &tnat64d{
 		ctx: t.Context(), events: make(chan event, 8),
@@ -90,10 +91,18 @@ func (o *onlooker) follow() {
 	o.uplinks[0].want.CLAT.PREF64 = plan.PREF64{Link: 7, Prefix: now.Prefix}
 }
 
+// fakePath only counts.
+type fakePath struct{ stats datapath.Stats }
+
+func (*fakePath) Status() datapath.Status                     { return datapath.Status{} }
+func (p *fakePath) Stats() datapath.Stats                     { return p.stats }
+func (*fakePath) SetTrace(func(engine.Seen)) error            { return nil }
+func (*fakePath) FollowCaptures() (_, captured bool, _ error) { return false, false, nil }
+
 // pass lets packets and then time go by.
 func (o *onlooker) pass(out, in uint64, then time.Duration) {
-	o.path.past.kernel.to6.translated[engine.TCP].Packets += out
-	o.path.past.kernel.to4.translated[engine.TCP].Packets += in
+	o.path.stats.Kernel.To6.Translated[engine.TCP].Packets += out
+	o.path.stats.Kernel.To4.Translated[engine.TCP].Packets += in
 	time.Sleep(then)
 	o.look()
 	synctest.Wait()
@@ -319,7 +328,7 @@ func TestQueryDoesNotAct(t *testing.T) {
 	// The next look would take the PLAT for silent.
 	u := o.uplinks[0]
 	u.plat.began, u.plat.suspected, u.plat.sent = time.Now().Add(-time.Hour), time.Now(), unanswered
-	o.path.past.kernel.to6.translated[engine.TCP].Packets += 100
+	o.path.stats.Kernel.To6.Translated[engine.TCP].Packets += 100
 	before := u.plat
 	for range 10 {
 		if s := (backend{o.tnat64d}).Status(); len(s.Uplinks) != 1 {

@@ -34,7 +34,7 @@ type tnat64d struct {
 	secret  []byte
 	started time.Time
 	kernel  *host.Host
-	path    *datapath
+	path    *datapaths
 	rec     *clat.Reconciler
 	bus     *bus.Bus
 	events  chan event
@@ -252,9 +252,9 @@ func (d *tnat64d) pass() error {
 // engineFailed starts over where an engine has ended by itself.
 func (d *tnat64d) engineFailed(p *path, err error) error {
 	for _, u := range d.uplinks {
-		if u.running != nil && u.running.TUN == p.name {
+		if u.running != nil && u.running.TUN == p.tun {
 			d.complain(d.rec.DownUplink(u.Uplink))
-			return d.uplinkFailed(u, fmt.Errorf("the engine of %s has stopped: %w", p.name, err))
+			return d.uplinkFailed(u, fmt.Errorf("the engine of %s has stopped: %w", p.tun, err))
 		}
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/netutil"
 	"golang.org/x/sys/unix"
 
+	"tnat64d/datapath"
 	"tnat64d/datapath/engine"
 	"tnat64d/datapath/steer"
 	"tnat64d/internal/control"
@@ -75,12 +76,12 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			count(bytesTranslated, n.Bytes, direction, by, engine.Protocol(p).String())
 		}
 	}
-	s := all.user
+	s := all.User
 	translated("4to6", "user", s.To6)
 	translated("6to4", "user", s.To4)
-	for direction, k := range map[string]directionStats{"4to6": all.kernel.to6, "6to4": all.kernel.to4} {
-		translated(direction, "kernel", k.translated)
-		for r, n := range k.declined {
+	for direction, k := range map[string]datapath.KernelDirection{"4to6": all.Kernel.To6, "6to4": all.Kernel.To4} {
+		translated(direction, "kernel", k.Translated)
+		for r, n := range k.Declined {
 			count(packetsDeclined, n, direction, steer.Declined(r).String())
 		}
 	}
@@ -97,10 +98,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	count(ioErrors, s.ReadErrors, "read")
 	count(ioErrors, s.WriteErrors, "write")
-	for why, n := range all.dropped {
+	for why, n := range all.Dropped {
 		count(packetsDropped, n, steer.Drop(why).String())
 	}
-	count(leakedIPv4, all.dropped[steer.UntranslatedIPv4])
+	count(leakedIPv4, all.Dropped[steer.UntranslatedIPv4])
 
 	// A loop that is stuck costs the rest of the metrics, and no more.
 	ctx, cancel := context.WithTimeout(c.d.ctx, time.Second)

@@ -11,6 +11,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"tnat64d/clat"
+	"tnat64d/datapath"
 	"tnat64d/internal/control"
 	"tnat64d/siit"
 )
@@ -70,11 +71,11 @@ func (d *tnat64d) reportUp(u *uplink) {
 	c := u.want.CLAT
 	steering, by, queues, offloads := "", "", 0, ""
 	if p := d.path.byName(c.TUN); p != nil {
-		steering, by = p.steered, p.byWhom
-		if p.whyUser != "" {
-			by += " (" + p.whyUser + ")"
+		s := p.Status()
+		steering, by, queues, offloads = s.Steering, s.Engine, s.Queues, s.Offloads
+		if s.EngineWhy != "" {
+			by += " (" + s.EngineWhy + ")"
 		}
-		queues, offloads = len(p.device.Queues), p.device.Offloads.String()
 	}
 	d.enter(u, news{
 		state: control.Up, why: u.want.Why, level: slog.LevelInfo, message: "CLAT is up",
@@ -117,7 +118,7 @@ func (d *tnat64d) sayHow() {
 
 func (d *tnat64d) engineOf(tun string) string {
 	if p := d.path.byName(tun); p != nil {
-		return p.byWhom
+		return p.Status().Engine
 	}
 	return "no"
 }
@@ -131,11 +132,11 @@ func (d *tnat64d) sayReady() {
 }
 
 // summary is the last line of a run.
-func summary(all stats) []any {
-	s, k := all.user, all.kernel
+func summary(all datapath.Stats) []any {
+	s, k := all.User, all.Kernel
 	errors := s.Errors4.Add(s.Errors6)
 	to6, to4 := s.To6.Total(), s.To4.Total()
-	kernel6, kernel4 := k.to6.total(), k.to4.total()
+	kernel6, kernel4 := k.To6.Total(), k.To4.Total()
 	args := []any{
 		"packets_4to6", to6.Packets + kernel6.Packets, "bytes_4to6", to6.Bytes + kernel6.Bytes,
 		"packets_6to4", to4.Packets + kernel4.Packets, "bytes_6to4", to4.Bytes + kernel4.Bytes,

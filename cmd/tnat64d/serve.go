@@ -68,7 +68,7 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	d := &tnat64d{
 		file: file, inForce: configFile(file), log: log, conf: c, secret: secret, kernel: kernel, started: time.Now(),
 		events: make(chan event), ctx: ctx,
-		path:   &datapath{log: log, handle: kernel.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine, token: steer.NewToken(), paths: map[int]*path{}, guards: map[*guard]bool{}},
+		path:   &datapaths{log: log, handle: kernel.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine, token: steer.NewToken()},
 		bus:    bus.New(bus.Options{}),
 		links:  map[int]*discovery{},
 		nudged: &nudges{resolvers: map[string][]netip.Addr{}},

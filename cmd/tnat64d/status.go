@@ -94,10 +94,11 @@ func (d *tnat64d) clatStatus(u *uplink) *control.CLAT {
 	if p == nil {
 		return nil
 	}
+	now, all := p.Status(), p.Stats()
 	s := &control.CLAT{
 		TUN: c.TUN, IPv4: c.IPv4, IPv6: c.IPv6, MTU4: int(c.MTU.IPv4()), MTU6: int(c.MTU), Metric: c.Metric,
-		Engine: p.byWhom, EngineWhy: p.whyUser, Steering: p.steered,
-		Queues: len(p.device.Queues), Offloads: p.device.Offloads.String(),
+		Engine: now.Engine, EngineWhy: now.EngineWhy, Steering: now.Steering,
+		Queues: now.Queues, Offloads: now.Offloads,
 		PLAT:    control.PLAT{State: u.plat.state, Since: u.plat.since},
 		Traffic: []control.Traffic{},
 	}
@@ -107,14 +108,13 @@ func (d *tnat64d) clatStatus(u *uplink) *control.CLAT {
 	case u.plat.unsure:
 		s.PLAT.Why = "packets go out and nothing comes back, but too few destinations have answered before to tell whether that is the PLAT"
 	}
-	s.Routes, s.RoutesFollowed = d.routesStatus(p), len(p.routes)
-	all := d.path.of(p)
+	s.Routes, s.RoutesFollowed = d.routesStatus(now.Routes), len(now.Routes)
 	for _, t := range []struct {
 		direction, engine string
 		counts            engine.Translated
 	}{
-		{"4to6", "kernel", all.kernel.to6.translated}, {"4to6", "user", all.user.To6},
-		{"6to4", "kernel", all.kernel.to4.translated}, {"6to4", "user", all.user.To4},
+		{"4to6", "kernel", all.Kernel.To6.Translated}, {"4to6", "user", all.User.To6},
+		{"6to4", "kernel", all.Kernel.To4.Translated}, {"6to4", "user", all.User.To4},
 	} {
 		for protocol, n := range t.counts {
 			if n.Packets > 0 {
@@ -124,29 +124,29 @@ func (d *tnat64d) clatStatus(u *uplink) *control.CLAT {
 			}
 		}
 	}
-	for r, n := range all.user.Drops {
+	for r, n := range all.User.Drops {
 		if n > 0 {
 			s.Drops = append(s.Drops, control.Dropped{Reason: siit.Reason(r).String(), Explanation: siit.Reason(r).Explanation(), Packets: n})
 		}
 	}
-	for r, n := range all.dropped {
+	for r, n := range all.Dropped {
 		if why := steer.Drop(r); n > 0 {
 			s.Drops = append(s.Drops, control.Dropped{Reason: why.String(), Explanation: why.Explanation(), Packets: n})
 		}
 	}
 	for r := range steer.NumDeclined {
-		if n := all.kernel.to6.declined[r] + all.kernel.to4.declined[r]; n > 0 {
+		if n := all.Kernel.To6.Declined[r] + all.Kernel.To4.Declined[r]; n > 0 {
 			s.Decline = append(s.Decline, control.Dropped{Reason: r.String(), Explanation: r.Explanation(), Packets: n})
 		}
 	}
 	for _, list := range [][]control.Dropped{s.Drops, s.Decline} {
 		slices.SortStableFunc(list, func(a, b control.Dropped) int { return cmp.Compare(b.Packets, a.Packets) })
 	}
-	both := all.user.Errors4.Add(all.user.Errors6)
+	both := all.User.Errors4.Add(all.User.Errors6)
 	s.Errors = control.ICMPErrors{
 		Sent: both.Sent, Limited: both.Limited,
-		IPv4: control.ICMPErrorsTo(all.user.Errors4), IPv6: control.ICMPErrorsTo(all.user.Errors6),
+		IPv4: control.ICMPErrorsTo(all.User.Errors4), IPv6: control.ICMPErrorsTo(all.User.Errors6),
 	}
-	s.IO = control.IOErrors{Read: all.user.ReadErrors, Write: all.user.WriteErrors}
+	s.IO = control.IOErrors{Read: all.User.ReadErrors, Write: all.User.WriteErrors}
 	return s
 }

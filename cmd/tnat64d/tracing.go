@@ -11,7 +11,7 @@ import (
 type see func(uplink string, p engine.Seen)
 
 // trace begins to show packets to see, or ends it if that is nil. It is called
-// in the loop, as the kernel engines are.
+// in the loop.
 func (d *tnat64d) trace(see see) error {
 	err := d.path.traceTo(see)
 	switch {
@@ -26,54 +26,41 @@ func (d *tnat64d) trace(see see) error {
 	return err
 }
 
-// traceTo makes every engine show its packets to see, now and later, or to
-// nobody if that is nil.
-func (d *datapath) traceTo(see see) error {
+// traceTo makes every path show its packets to see, now and later, or to nobody
+// if that is nil.
+func (d *datapaths) traceTo(see see) error {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.see = see
-	var paths []*path
-	for _, p := range d.paths {
-		paths = append(paths, p)
-		p.show()
-	}
-	d.mu.Unlock()
 	var errs []error
-	for _, p := range paths {
-		if p.kernel != nil && p.translation.MTU6 != 0 { // 0: it has not been told yet
-			errs = append(errs, p.applyTranslation())
-		}
+	for _, p := range d.paths {
+		errs = append(errs, d.show(p))
 	}
 	return errors.Join(errs...)
 }
 
-// show makes the path's engine do as data.see says. The caller holds data.mu.
-func (p *path) show() {
-	switch see, uplink := p.data.see, p.uplink; {
-	case p.engine == nil:
-	case see == nil:
-		p.engine.SetTrace(nil)
-	default:
-		p.engine.SetTrace(func(s engine.Seen) { see(uplink, s) })
+// show makes the path do as d.see says. The caller holds d.mu.
+func (d *datapaths) show(p *path) error {
+	see, uplink := d.see, p.uplink
+	if see == nil {
+		return p.SetTrace(nil)
 	}
-}
-
-// traced reports whether somebody sees the packets.
-func (d *datapath) traced() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.see != nil
+	return p.SetTrace(func(s engine.Seen) { see(uplink, s) })
 }
 
 // belongs notes the uplink of a TUN.
-func (d *datapath) belongs(tun, uplink string) {
+func (d *datapaths) belongs(tun, uplink string) {
 	p := d.byName(tun)
 	if p == nil {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if p.uplink != uplink {
-		p.uplink = uplink
-		p.show()
+	if p.uplink == uplink {
+		return
+	}
+	p.uplink = uplink
+	if d.see != nil {
+		_ = d.show(p) // who translates does not change
 	}
 }

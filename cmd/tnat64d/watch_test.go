@@ -31,7 +31,7 @@ func TestWatchersHearOfPrefixes(t *testing.T) {
 	}
 	defer kernel.Close()
 	log := slog.New(slog.DiscardHandler)
-	data := &datapath{paths: map[int]*path{}}
+	data := &datapaths{}
 	d := &tnat64d{
 		log: log, path: data, kernel: kernel, rec: clat.NewReconciler(kernel, data, nil, log), links: map[int]*discovery{},
 		tick: time.AfterFunc(time.Hour, func() {}), retry: time.AfterFunc(time.Hour, func() {}),

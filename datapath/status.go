@@ -1,0 +1,32 @@
+package datapath
+
+import (
+	"slices"
+
+	"tnat64d/datapath/steer"
+)
+
+// Status describes a Path.
+type Status struct {
+	Engine    string        // "kernel" or "user": who translates simple packets
+	EngineWhy string        // why not the kernel
+	Steering  string        // "tcx", "clsact" or "nftables" with details; empty: there is none
+	Queues    int           // of the TUN
+	Offloads  string        // of the TUN
+	Routes    []steer.Route // of the host inside PREF64
+}
+
+// Status returns the present state.
+func (p *Path) Status() Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := Status{
+		Engine: p.chosen.by, EngineWhy: p.chosen.why,
+		Queues: len(p.device.Queues), Offloads: p.device.Offloads.String(),
+		Routes: slices.Clone(p.routes.all),
+	}
+	if p.steering != nil {
+		s.Steering = p.steering.by.Attached()
+	}
+	return s
+}
