@@ -199,8 +199,10 @@ func TestUnprivilegedContainer(t *testing.T) {
 func (c *container) traffic() {
 	c.t.Helper()
 	wants(c.t, c.run("curl", "-sS", "--max-time", "20", url("/")), lab.Greeting)
-	wants(c.t, c.run("ping", "-n", "-c", "3", "-i", "0.3", "-s", "4000", server), "3 received")
-	path := c.run("traceroute", "-n", "-q", "1", "-w", "2", server)
+	for range 3 {
+		wants(c.t, c.run(append([]string{"ping"}, onePing("-s", "4000")...)...), "1 received")
+	}
+	path := c.run("traceroute", "-n", "-q", "1", "-w", "20,0,0", server)
 	for i, hop := range []string{"192.0.0.2", "192.0.0.8", lab.PLATIPv4.String(), lab.RouterIPv4.String(), lab.ISPIPv4.String(), server} {
 		wants(c.t, path, fmt.Sprintf("%2d  %s", i+1, hop))
 	}

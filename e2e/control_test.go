@@ -113,12 +113,13 @@ func (w *world) ping(t *testing.T) {
 	}
 }
 
-// pinged is ping for those who try again. With -w ping waits for three answers,
-// and may ask more often meanwhile; its other time-outs end after two round trips.
+// pinged is ping for those who try again.
 func (w *world) pinged(t *testing.T) error {
-	out, err := w.try(t, "ping", "-n", "-c", "3", "-i", "0.05", "-w", "15", server)
-	if err != nil || strings.Count(out, "bytes from "+server) < 3 || strings.Contains(out, "DUP!") {
-		return fmt.Errorf("ping: %v\n%s", err, out)
+	for range 3 {
+		out, err := w.try(t, "ping", onePing()...)
+		if err != nil || strings.Contains(out, "DUP!") {
+			return fmt.Errorf("ping: %v\n%s", err, out)
+		}
 	}
 	return nil
 }

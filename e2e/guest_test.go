@@ -75,11 +75,10 @@ func testGuest(t *testing.T, config string) {
 	})
 	t.Run("ping", func(t *testing.T) {
 		for _, bytes := range []string{"56", "4000"} { // the latter in fragments
-			out, err := run(t, nil, "ping", "-n", "-c", "2", "-w", "5", "-i", "0.2", "-s", bytes, server)
+			out, err := run(t, nil, "ping", onePing("-s", bytes)...)
 			if err != nil {
 				t.Errorf("%s bytes: %v\n%s", bytes, err, out)
 			}
-			wants(t, out, "2 received")
 		}
 	})
 	t.Run("path MTU", func(t *testing.T) {
@@ -88,7 +87,7 @@ func testGuest(t *testing.T, config string) {
 			t.Errorf("a packet larger than the link passed:\n%s", out)
 		}
 		wants(t, strings.ReplaceAll(out, "mtu=1480", "mtu = 1480"), "mtu = 1480")
-		if out, err = run(t, nil, "ping", "-n", "-c", "2", "-w", "5", "-i", "0.2", "-M", "do", "-s", "1452", server); err != nil {
+		if out, err = run(t, nil, "ping", onePing("-M", "do", "-s", "1452")...); err != nil {
 			t.Errorf("the largest packet: %v\n%s", err, out)
 		}
 	})

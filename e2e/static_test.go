@@ -37,7 +37,7 @@ func TestStaticPrefix(t *testing.T) {
 				}
 				w.firstAnswer(t, "", soon) // UDP
 				w.page(t)                  // TCP
-				w.laptop(t, "ping", "-c2", "-W2", lab.ServerIPv4.String())
+				w.pings(t, 2)
 			})
 		}
 	})

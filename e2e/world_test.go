@@ -388,6 +388,21 @@ func (w *world) try(t *testing.T, name string, args ...string) (string, error) {
 	return string(out), err
 }
 
+// pings sends n echo requests, each after the answer to the one before.
+func (w *world) pings(t *testing.T, n int, args ...string) {
+	t.Helper()
+	for range n {
+		wants(t, w.laptop(t, "ping", onePing(args...)...), "1 received")
+	}
+}
+
+// onePing returns the arguments of ping for one echo request to the server. Of
+// several, ping gives up the last one after two round trips, which a busy
+// machine can exceed.
+func onePing(args ...string) []string {
+	return append(append([]string{"-n", "-c", "1", "-W", "30"}, args...), server)
+}
+
 // eventually tries until f succeeds, for a bounded time.
 func eventually(t *testing.T, limit time.Duration, f func() error) {
 	t.Helper()

@@ -205,15 +205,15 @@ func (s *story) web(ctx context.Context) error {
 }
 
 func (s *story) ping(ctx context.Context) error {
-	p, err := s.find("ping "+lab.ServerIPv4.String(), []string{"ping", "-c", "3", "-i", "0.2", lab.ServerIPv4.String()}, "ping", lab.ServerIPv4.String())
+	p, err := s.find("ping "+lab.ServerIPv4.String(), []string{"ping", "-c", "3", "-i", "0.2", "-w", "30", lab.ServerIPv4.String()}, "ping", lab.ServerIPv4.String())
 	if err != nil {
 		return err
 	}
-	return s.tell(ctx, p, containing("3 packets transmitted, 3 "))
+	return s.tell(ctx, p, containing(", 3 received"))
 }
 
 func (s *story) traceroute(ctx context.Context) error {
-	p, err := s.find("traceroute "+lab.ServerIPv4.String(), []string{"traceroute", "-n", "-q", "1", "-w", "1", lab.ServerIPv4.String()}, "traceroute", lab.ServerIPv4.String())
+	p, err := s.find("traceroute "+lab.ServerIPv4.String(), []string{"traceroute", "-n", "-q", "1", "-w", "5", lab.ServerIPv4.String()}, "traceroute", lab.ServerIPv4.String())
 	if err != nil {
 		return err
 	}
