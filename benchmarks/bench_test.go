@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -84,28 +83,28 @@ func TestBench(t *testing.T) {
 	starved := 0 // a window of 40 ms can be too short on a busy machine
 	for _, l := range r.Loads {
 		for _, c := range r.Contestants {
-			samples := slices.DeleteFunc(slices.Clone(r.Samples), func(s sample) bool { return s.Load != l.ID || s.Contestant != c.ID })
+			sum, measured := r.summary(l.ID, c.ID)
 			why := r.why(l.ID, c.ID)
 			switch {
 			case c.Absent != "":
 				t.Logf("%s is absent: %s", c.Title, c.Absent)
 			case l.ID == "growth/eam-1000" && c.ID != "native" && c.ID != "user":
-				if len(samples) > 0 {
-					t.Errorf("%s, %s: %d samples", l.ID, c.ID, len(samples))
+				if measured {
+					t.Errorf("%s, %s: %+v", l.ID, c.ID, sum)
 				}
 			case c.ID == "shim" && !l.tcp():
-				if why != "TCP only" || len(samples) > 0 {
-					t.Errorf("%s, %s: %d samples, %q", l.ID, c.ID, len(samples), why)
+				if why != "TCP only" || measured {
+					t.Errorf("%s, %s: %+v, %q", l.ID, c.ID, sum, why)
 				}
-			case len(samples) != 1 || samples[0].Seconds <= 0:
-				t.Errorf("%s, %s: %d samples, %q", l.ID, c.ID, len(samples), why)
-			case samples[0].Value <= 0:
+			case sum.Rounds != 1:
+				t.Errorf("%s, %s: measured in %d rounds, %q", l.ID, c.ID, sum.Rounds, why)
+			case sum.Value <= 0:
 				starved++
 			}
 		}
 	}
-	if starved > len(r.Samples)/4 {
-		t.Errorf("%d of %d measurements saw nothing arrive", starved, len(r.Samples))
+	if starved > len(r.Summaries)/4 {
+		t.Errorf("%d of %d measurements saw nothing arrive", starved, len(r.Summaries))
 	}
 	for _, words := range []string{"Share of untranslated IPv6", "| TCP, 1 stream up |", "Time until the answer", "Which programs work"} {
 		if !strings.Contains(report, words) {
@@ -235,8 +234,14 @@ func TestFailures(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"native", "healthy"} {
-		if n := len(slices.DeleteFunc(slices.Clone(r.Samples), func(s sample) bool { return s.Contestant != id })); n != 2 {
-			t.Errorf("%s: %d measurements, not 2", id, n)
+		rounds := 0
+		for _, s := range r.Summaries {
+			if s.Contestant == id {
+				rounds += s.Rounds
+			}
+		}
+		if rounds != 2 {
+			t.Errorf("%s: %d measurements, not 2", id, rounds)
 		}
 	}
 	if !strings.Contains(report, "**absent**: not installed") || !strings.Contains(report, "What failed") {

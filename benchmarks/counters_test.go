@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"math"
 	"os"
 	"slices"
@@ -71,20 +72,36 @@ func TestSummarise(t *testing.T) {
 	at := func(who string, round int, value, cpu float64) sample {
 		return sample{Load: "x", Contestant: who, Round: round, Value: value, Units: uint64(value), MachineCPU: cpu}
 	}
-	r := results{Contestants: []contestantResult{{ID: "native"}, {ID: "a"}, {ID: "b"}}, Samples: []sample{
+	r := results{Contestants: []contestantResult{{ID: "native"}, {ID: "a"}, {ID: "b"}}, samples: []sample{
 		at("native", 1, 1e6, 1), at("native", 2, 2e6, 2), at("native", 3, 1e6, 1),
 		at("a", 1, 5e5, 1), at("a", 2, 1e6, 2), at("a", 3, 8e5, 0.8),
 		at("b", 4, 1e6, 1), // of a round in which native failed
 	}}
-	s, ok := r.summarise(l, "a")
-	if !ok || s.n != 3 || s.value != 8e5 || s.ratio != 0.5 || s.low != 0.5 || s.high != 0.8 || s.machine != 2 {
+	s, ok := r.summaryOf(l, "a")
+	if !ok || s.Rounds != 3 || s.Value != 8e5 || s.Ratio != 0.5 || s.Low != 0.5 || s.High != 0.8 || s.Machine != 2 || s.MachineLow != 1 || s.MachineHigh != 2 {
 		t.Errorf("%+v", s)
 	}
-	if s, ok := r.summarise(l, "b"); !ok || !math.IsNaN(s.ratio) {
+	if s, ok := r.summaryOf(l, "b"); !ok || !math.IsNaN(float64(s.Ratio)) {
 		t.Errorf("without a baseline: %+v", s)
 	}
-	if _, ok := r.summarise(l, "c"); ok {
-		t.Error("nobody has a summary")
+	if _, ok := r.summaryOf(l, "c"); ok {
+		t.Error("a contestant without samples has a summary")
+	}
+}
+
+// TestReportFromResults checks that the committed report is that of the
+// committed results.
+func TestReportFromResults(t *testing.T) {
+	r, err := readResults("results")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile("results/report.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.report(); !bytes.Equal(got, want) {
+		t.Errorf("results/report.md is not the report of results/results.json; go run ./benchmarks -report benchmarks/results writes it")
 	}
 }
 

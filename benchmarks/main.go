@@ -35,6 +35,7 @@ namespaces of this machine, and writes results.json and report.md.
   -rate N            datagrams per second of loads at a fixed rate (default 30000)
   -install           install missing Debian packages of contestants (apt-get)
   -tnat64d PATH      the daemon (default: built from this source tree)
+  -report DIR        write report.md from results.json of DIR again, and exit
   -list              name loads and contestants, with the estimate, and exit
 `
 
@@ -50,6 +51,7 @@ type settings struct {
 	install     bool
 	tnat64d     string
 	list        bool
+	report      string
 	patience    time.Duration // for anything to happen; not a flag
 }
 
@@ -74,6 +76,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		fmt.Fprintf(stderr, "benchmarks: %v\nhint: -h lists the flags, -list the loads and contestants\n", err)
 		return 2
+	}
+	if s.report != "" {
+		r, err := readResults(s.report)
+		if err == nil {
+			err = r.writeReport(s.report)
+		}
+		if err != nil {
+			fmt.Fprintf(stderr, "benchmarks: %v\n", err)
+			return 1
+		}
+		return 0
 	}
 	err = bench(ctx, s, contestants(), stdout)
 	if err != nil {
@@ -110,6 +123,7 @@ func parse(args []string) (settings, error) {
 	fs.BoolVar(&s.install, "install", false, "")
 	fs.StringVar(&s.tnat64d, "tnat64d", "", "")
 	fs.BoolVar(&s.list, "list", false, "")
+	fs.StringVar(&s.report, "report", "", "")
 	if err := fs.Parse(args); err != nil {
 		return s, err
 	}

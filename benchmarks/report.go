@@ -18,7 +18,7 @@ func (r *results) report() []byte {
 	}
 	r.reportMachine(w)
 	r.reportContestants(w)
-	if len(r.Samples) > 0 {
+	if len(r.Summaries) > 0 {
 		r.reportShort(w)
 		r.reportRatios(w)
 		r.reportValues(w)
@@ -114,7 +114,7 @@ func (r *results) table(w *markdown, loads []load, skipBase bool, head []string,
 		cells := lead(l)
 		for _, c := range cs {
 			text := "–"
-			if s, ok := r.summarise(l, c.ID); ok {
+			if s, ok := r.summary(l.ID, c.ID); ok {
 				text = cell(l, s)
 			} else if why := r.why(l.ID, c.ID); why != "" {
 				text = why
@@ -169,8 +169,8 @@ func (r *results) reportShort(w *markdown) {
 			for _, id := range row.loads {
 				text := "–"
 				if i := slices.IndexFunc(r.Loads, func(l load) bool { return l.ID == id }); i >= 0 {
-					if s, ok := r.summarise(r.Loads[i], c.ID); ok {
-						text, found = value(s.ratio), true
+					if s, ok := r.summary(id, c.ID); ok {
+						text, found = value(float64(s.Ratio)), true
 					}
 				}
 				parts = append(parts, text)
@@ -195,23 +195,23 @@ parentheses the least and the most. 1.00 is as fast as IPv6. For connections and
 `)
 	loads := slices.DeleteFunc(r.main(), func(l load) bool { return l.Fixed })
 	r.table(w, loads, true, []string{"load", "IPv6"}, func(l load) []string {
-		s, ok := r.summarise(l, r.Contestants[0].ID)
+		s, ok := r.summary(l.ID, r.Contestants[0].ID)
 		if !ok {
 			return []string{l.Title, "–"}
 		}
-		return []string{l.Title, value(s.value/l.Unit.Scale) + " " + l.Unit.Name}
+		return []string{l.Title, value(float64(s.Value)/l.Unit.Scale) + " " + l.Unit.Name}
 	}, func(_ load, s summary) string {
-		if math.IsNaN(s.ratio) {
+		if math.IsNaN(float64(s.Ratio)) {
 			return "–" // untranslated IPv6 got nothing through
 		}
-		return fmt.Sprintf("%.2f (%.2f–%.2f)", s.ratio, s.low, s.high)
+		return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Ratio, s.Low, s.High)
 	})
 }
 
 func (r *results) reportValues(w *markdown) {
 	w.text("\n## Values\n\nThe same as medians of the rounds.\n\n")
 	r.table(w, r.main(), false, []string{"load", "unit"}, func(l load) []string { return []string{l.Title, l.Unit.Name} },
-		func(l load, s summary) string { return value(s.value / l.Unit.Scale) })
+		func(l load, s summary) string { return value(float64(s.Value) / l.Unit.Scale) })
 }
 
 func (r *results) reportLatency(w *markdown) {
@@ -223,9 +223,9 @@ func (r *results) reportLatency(w *markdown) {
 		"and whoever has lost packets has fewer of them under way: there the 99th percentile tells, not the median.\n\n")
 	r.table(w, loads, false, []string{"load"}, title,
 		func(_ load, s summary) string {
-			text := value(s.median) + " / " + value(s.p99)
-			if s.openMS > 0 {
-				text += fmt.Sprintf(" (opened in %.0f ms)", s.openMS)
+			text := value(float64(s.Median)) + " / " + value(float64(s.P99))
+			if s.OpenMS > 0 {
+				text += fmt.Sprintf(" (opened in %.0f ms)", s.OpenMS)
 			}
 			return text
 		})
@@ -245,26 +245,26 @@ what was lost cost as well; the loads at a fixed rate say more.
 
 `)
 	r.table(w, r.main(), false, []string{"load", "per"}, func(l load) []string { return []string{l.Title, l.Unit.Cost} }, func(_ load, s summary) string {
-		if s.translator == 0 || math.IsNaN(s.translator) {
-			return value(s.machine)
+		if s.Translator == 0 || math.IsNaN(float64(s.Translator)) {
+			return value(float64(s.Machine))
 		}
-		return fmt.Sprintf("%s (%s)", value(s.machine), value(s.translator))
+		return fmt.Sprintf("%s (%s)", value(float64(s.Machine)), value(float64(s.Translator)))
 	})
 }
 
 func (r *results) reportMemory(w *markdown) {
 	loads := slices.DeleteFunc(r.main(), func(l load) bool {
-		return !slices.ContainsFunc(r.Samples, func(s sample) bool { return s.Load == l.ID && s.RSS > 0 })
+		return !slices.ContainsFunc(r.Summaries, func(s summary) bool { return s.Load == l.ID && s.RSS > 0 })
 	})
 	if len(loads) == 0 {
 		return
 	}
 	w.text("\n## Memory\n\nResident memory of the translator's process at the end of the load, in MB. Without a process there is none but the kernel's.\n\n")
 	r.table(w, loads, false, []string{"load"}, title, func(_ load, s summary) string {
-		if s.rss == 0 {
+		if s.RSS == 0 {
 			return "–"
 		}
-		return fmt.Sprintf("%.1f", s.rss/1e6)
+		return fmt.Sprintf("%.1f", s.RSS/1e6)
 	})
 }
 
@@ -275,7 +275,7 @@ func (r *results) reportLoss(w *markdown) {
 	}
 	w.text("\n## Loss\n\nPer cent of the datagrams sent that did not arrive. In a flood there must be loss: the sender does not wait for anybody.\n\n")
 	r.table(w, loads, false, []string{"load"}, title,
-		func(_ load, s summary) string { return fmt.Sprintf("%.1f", 100*s.loss) })
+		func(_ load, s summary) string { return fmt.Sprintf("%.1f", 100*s.Loss) })
 }
 
 func (r *results) reportGrowth(w *markdown) {
@@ -294,13 +294,13 @@ func (r *results) reportGrowth(w *markdown) {
 		slices.SortFunc(loads, func(a, b load) int { return int(a.X - b.X) })
 		w.text("\n")
 		r.table(w, loads, false, []string{series}, func(l load) []string { return []string{thousands(int(l.X))} }, func(_ load, s summary) string {
-			return fmt.Sprintf("%s, %s s", value(s.ratio), value(s.machine))
+			return fmt.Sprintf("%s, %s s", value(float64(s.Ratio)), value(float64(s.Machine)))
 		})
 	}
 }
 
 func (r *results) reportInstructions(w *markdown) {
-	counted := slices.ContainsFunc(r.Samples, func(s sample) bool { return s.Instructions > 0 })
+	counted := slices.ContainsFunc(r.Summaries, func(s summary) bool { return s.Instructions > 0 })
 	if len(r.Instructions) == 0 && len(r.Programs) == 0 && !counted {
 		return
 	}
@@ -311,7 +311,7 @@ func (r *results) reportInstructions(w *markdown) {
 		r.table(w, loads, false, []string{"load", "per"}, func(l load) []string {
 			return []string{l.Title, strings.TrimSuffix(strings.TrimPrefix(l.Unit.Cost, "million "), "s")}
 		},
-			func(_ load, s summary) string { return thousands(int(s.instructions)) })
+			func(_ load, s summary) string { return thousands(int(s.Instructions)) })
 	} else {
 		w.text("\nWhat the whole machine executes for a packet could not be counted: %s.\n", r.Machine.PMU)
 	}

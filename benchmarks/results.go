@@ -2,12 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 )
 
-// results is everything that a run found out: results.json.
+// results is what a run has measured: results.json, from which report.md and
+// the charts are made.
 type results struct {
 	Made    time.Time `json:"made"`
 	Took    float64   `json:"took_s"`
@@ -19,7 +22,7 @@ type results struct {
 
 	Contestants  []contestantResult `json:"contestants"`
 	Loads        []load             `json:"loads"`
-	Samples      []sample           `json:"samples"`
+	Summaries    []summary          `json:"summaries"`
 	Missing      []missing          `json:"missing,omitempty"`
 	Coverage     []coverage         `json:"coverage,omitempty"`
 	Translator   []translation      `json:"translator,omitempty"`
@@ -27,7 +30,8 @@ type results struct {
 	Programs     []bpfProgram       `json:"bpf_programs,omitempty"`
 	Notes        []string           `json:"notes,omitempty"`
 
-	benchstat []byte // siit.txt: what the benchmarks of the translator printed
+	samples   []sample // single measurements, of which Summaries are made
+	benchstat []byte   // siit.txt: what the benchmarks of the translator printed
 }
 
 // contestantResult is a contestant and what became of it.
@@ -59,16 +63,30 @@ func (r *results) contestant(id string) *contestantResult {
 	return nil
 }
 
+// readResults reads results.json of dir.
+func readResults(dir string) (*results, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "results.json"))
+	if err != nil {
+		return nil, err
+	}
+	r := &results{}
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "results.json"), err)
+	}
+	return r, nil
+}
+
 // write writes results.json, report.md and, if there is one, siit.txt into dir.
 func (r *results) write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	r.summarise()
 	data, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "results.json"), append(data, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "results.json"), append(compact(data), '\n'), 0o644); err != nil {
 		return err
 	}
 	if r.benchstat != nil {
@@ -76,5 +94,15 @@ func (r *results) write(dir string) error {
 			return err
 		}
 	}
+	return r.writeReport(dir)
+}
+
+func (r *results) writeReport(dir string) error {
 	return os.WriteFile(filepath.Join(dir, "report.md"), r.report(), 0o644)
 }
+
+// deep matches line breaks inside the second level of indented JSON.
+var deep = regexp.MustCompile(`\n   +|\n  ([]}])`)
+
+// compact puts each element of the top-level arrays of indented JSON on one line.
+func compact(indented []byte) []byte { return deep.ReplaceAll(indented, []byte("$1")) }

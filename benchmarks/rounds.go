@@ -140,7 +140,7 @@ func (b *session) measure(ctx context.Context) (err error) {
 					continue
 				}
 				r.Round = round
-				b.results.Samples = append(b.results.Samples, r)
+				b.results.samples = append(b.results.samples, r)
 			}
 		}
 		took := time.Since(began)
@@ -163,7 +163,7 @@ func (b *session) measure(ctx context.Context) (err error) {
 func (b *session) judgeQuiet() {
 	m := &b.results.Machine
 	var stolen, all float64
-	for _, s := range b.results.Samples {
+	for _, s := range b.results.samples {
 		stolen += s.StolenCPU
 		all += s.Seconds * float64(m.CPUs)
 	}

@@ -1,32 +1,86 @@
 package main
 
 import (
+	"encoding/json"
 	"math"
 	"slices"
+	"strconv"
 )
 
-// summary is what the rounds say about a contestant under a load.
+// summary is what the rounds say about a contestant under a load. Numbers are
+// medians of the rounds; those that were not measured are NaN.
 type summary struct {
-	n     int
-	value float64 // median, per second
+	Load       string  `json:"load"`
+	Contestant string  `json:"contestant"`
+	Rounds     int     `json:"rounds"` // that were measured
+	Value      measure `json:"value"`  // per second, in bits or units
+
 	// The ratio to the baseline of the same round: median, least, most.
-	ratio, low, high float64
+	Ratio measure `json:"ratio"`
+	Low   measure `json:"low"`
+	High  measure `json:"high"`
 
-	machine    float64 // CPU seconds of the whole machine per GB or million units, median
-	translator float64 // of the translator's process
+	// CPU seconds of the whole machine per GB or million units: median, least,
+	// most; and of the translator's process.
+	Machine     measure `json:"machine"`
+	MachineLow  measure `json:"machine_low"`
+	MachineHigh measure `json:"machine_high"`
+	Translator  measure `json:"translator,omitzero"`
 
-	loss, median, p99 float64
-	rss               float64
-	instructions      float64 // per packet, median
-	openMS            float64
+	Loss         measure `json:"loss,omitzero"`
+	Median       measure `json:"median_us,omitzero"`
+	P99          measure `json:"p99_us,omitzero"`
+	RSS          measure `json:"rss,omitzero"`
+	Instructions measure `json:"instructions,omitzero"` // per packet
+	OpenMS       measure `json:"open_ms,omitzero"`
 }
 
-// summarise puts together the rounds of a contestant under a load. It returns
-// false if there are none.
-func (r *results) summarise(l load, contestant string) (s summary, ok bool) {
+// measure is a number, or NaN, which is null in JSON.
+type measure float64
+
+func (m measure) MarshalJSON() ([]byte, error) {
+	if math.IsNaN(float64(m)) || math.IsInf(float64(m), 0) {
+		return []byte("null"), nil
+	}
+	return strconv.AppendFloat(nil, float64(m), 'g', -1, 64), nil
+}
+
+func (m *measure) UnmarshalJSON(text []byte) error {
+	if string(text) == "null" {
+		*m = measure(math.NaN())
+		return nil
+	}
+	return json.Unmarshal(text, (*float64)(m))
+}
+
+// summary returns the summary of a contestant under a load. ok is false if
+// nothing was measured.
+func (r *results) summary(load, contestant string) (s summary, ok bool) {
+	i := slices.IndexFunc(r.Summaries, func(s summary) bool { return s.Load == load && s.Contestant == contestant })
+	if i < 0 {
+		return s, false
+	}
+	return r.Summaries[i], true
+}
+
+// summarise makes the summaries from the samples.
+func (r *results) summarise() {
+	r.Summaries = nil
+	for _, l := range r.Loads {
+		for _, c := range r.Contestants {
+			if s, ok := r.summaryOf(l, c.ID); ok {
+				r.Summaries = append(r.Summaries, s)
+			}
+		}
+	}
+}
+
+// summaryOf puts together the rounds of a contestant under a load. ok is false
+// if there are none.
+func (r *results) summaryOf(l load, contestant string) (s summary, ok bool) {
 	base := make(map[int]sample)
 	var own []sample
-	for _, x := range r.Samples {
+	for _, x := range r.samples {
 		if x.Load != l.ID {
 			continue
 		}
@@ -49,34 +103,45 @@ func (r *results) summarise(l load, contestant string) (s summary, ok bool) {
 		}
 		return v
 	}
+	med := func(f func(sample) float64) measure { return measure(median(of(f))) }
 	amount := func(x sample) float64 {
 		if l.Unit.Bytes {
 			return float64(x.Bytes) / l.Unit.Per
 		}
 		return float64(x.Units) / l.Unit.Per
 	}
-	s.n = len(own)
-	s.value = median(of(func(x sample) float64 { return x.Value }))
-	ratios := of(func(x sample) float64 {
+	s.Load, s.Contestant, s.Rounds = l.ID, contestant, len(own)
+	s.Value = med(func(x sample) float64 { return x.Value })
+	s.Ratio, s.Low, s.High = spread(of(func(x sample) float64 {
 		b, ok := base[x.Round]
 		if !ok || b.Value == 0 {
 			return math.NaN()
 		}
 		return x.Value / b.Value
+	}))
+	s.Machine, s.MachineLow, s.MachineHigh = spread(of(func(x sample) float64 { return x.MachineCPU / amount(x) }))
+	s.Translator = med(func(x sample) float64 { return x.TranslatorCPU / amount(x) })
+	s.Loss = med(func(x sample) float64 { return x.Loss })
+	s.Median = med(func(x sample) float64 { return x.Median })
+	s.P99 = med(func(x sample) float64 { return x.P99 })
+	s.RSS = med(func(x sample) float64 { return float64(x.RSS) })
+	s.OpenMS = med(func(x sample) float64 { return x.OpenMS })
+	s.Instructions = med(func(x sample) float64 {
+		if x.Instructions == 0 {
+			return 0 // not counted
+		}
+		return float64(x.Instructions) / float64(x.Units)
 	})
-	s.ratio = median(ratios)
-	if len(ratios) > 0 {
-		s.low, s.high = slices.Min(ratios), slices.Max(ratios)
-	}
-	s.machine = median(of(func(x sample) float64 { return x.MachineCPU / amount(x) }))
-	s.translator = median(of(func(x sample) float64 { return x.TranslatorCPU / amount(x) }))
-	s.loss = median(of(func(x sample) float64 { return x.Loss }))
-	s.median = median(of(func(x sample) float64 { return x.Median }))
-	s.p99 = median(of(func(x sample) float64 { return x.P99 }))
-	s.rss = median(of(func(x sample) float64 { return float64(x.RSS) }))
-	s.openMS = median(of(func(x sample) float64 { return x.OpenMS }))
-	s.instructions = median(of(func(x sample) float64 { return float64(x.Instructions) / float64(x.Units) }))
 	return s, true
+}
+
+// spread returns the median, the least and the most of v; NaN if v is empty.
+func spread(v []float64) (mid, low, high measure) {
+	mid = measure(median(v))
+	if len(v) == 0 {
+		return mid, mid, mid
+	}
+	return mid, measure(slices.Min(v)), measure(slices.Max(v))
 }
 
 // median returns the median of v, NaN if there is none.

@@ -133,7 +133,7 @@ func ratios(r *results) ([][]*plot.Plot, float64, float64) {
 		}
 		g := group{l.Title, make(map[string]spread)}
 		for _, c := range cs {
-			if s, ok := r.over(l.ID, c.ID, func(own, base sample) float64 { return own.Value / base.Value }); ok {
+			if s, ok := r.ratio(l.ID, c.ID); ok {
 				g.bars[c.ID] = s
 			}
 		}
@@ -172,7 +172,7 @@ func cpu(r *results) ([][]*plot.Plot, float64, float64) {
 		for _, l := range part.loads {
 			g := group{l.Title, make(map[string]spread)}
 			for _, c := range cs {
-				if s, ok := r.over(l.ID, c.ID, func(own, _ sample) float64 { return cost(l, own) }); ok {
+				if s, ok := r.cost(l.ID, c.ID); ok {
 					g.bars[c.ID] = s
 					all = append(all, s.median)
 				}
@@ -189,14 +189,6 @@ func cpu(r *results) ([][]*plot.Plot, float64, float64) {
 		height += 140 + 40*float64(len(groups))
 	}
 	return plots, 660, height
-}
-
-// cost is CPU time for what the load counts.
-func cost(l load, s sample) float64 {
-	if l.Unit.Bytes {
-		return s.MachineCPU / s.Bytes * l.Unit.Per
-	}
-	return s.MachineCPU / s.Units * l.Unit.Per
 }
 
 // save writes plots in rows and columns to an SVG file.

@@ -67,7 +67,7 @@ func (r *results) grows(series string) *plot.Plot {
 			if strings.HasPrefix(l.Unit.Cost, "million") {
 				p.Y.Label.Text = "seconds for a " + l.Unit.Cost
 			}
-			if s, ok := r.over(l.ID, c.ID, func(own, _ sample) float64 { return cost(l, own) }); ok {
+			if s, ok := r.cost(l.ID, c.ID); ok {
 				xy = append(xy, plotter.XY{X: place(l.X), Y: s.median})
 				ticks = append(ticks, plot.Tick{Value: place(l.X), Label: strconv.Itoa(int(l.X))})
 			}

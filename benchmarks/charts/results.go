@@ -1,7 +1,6 @@
 package main
 
 import (
-	"math"
 	"slices"
 	"time"
 )
@@ -18,7 +17,7 @@ type results struct {
 	}
 	Contestants []contestant
 	Loads       []load
-	Samples     []sample
+	Summaries   []summary
 	Translator  []struct {
 		Name string
 		NS   []float64 `json:"ns_per_op"`
@@ -31,45 +30,39 @@ type load struct {
 	ID, Title, Series string
 	X                 float64
 	Fixed             bool
-	Unit              struct {
-		Name, Cost string
-		Per        float64
-		Bytes      bool
-	}
+	Unit              struct{ Cost string }
 }
 
-type sample struct {
+// summary has the median, the least and the most of the rounds of a contestant
+// under a load: of the ratio to untranslated IPv6, and of the machine's CPU
+// time. nil: not measured.
+type summary struct {
 	Load, Contestant string
-	Round            int
-	Value            float64
-	Units, Bytes     float64
-	MachineCPU       float64 `json:"machine_cpu_s"`
+	Ratio, Low, High *float64
+	Machine          *float64
+	MachineLow       *float64 `json:"machine_low"`
+	MachineHigh      *float64 `json:"machine_high"`
 }
 
-// spread is what the rounds gave: the median, the least and the most.
 type spread struct{ median, low, high float64 }
 
-// over returns the spread of f over the rounds of a contestant under a load;
-// base is the sample of untranslated IPv6 in the same round.
-func (r *results) over(load, contestant string, f func(own, base sample) float64) (spread, bool) {
-	base := make(map[int]sample)
-	for _, s := range r.Samples {
-		if s.Load == load && s.Contestant == r.Contestants[0].ID {
-			base[s.Round] = s
+// ratio returns the ratio of a contestant to untranslated IPv6 under a load.
+func (r *results) ratio(load, contestant string) (spread, bool) {
+	return r.spread(load, contestant, func(s summary) [3]*float64 { return [...]*float64{s.Ratio, s.Low, s.High} })
+}
+
+// cost returns the CPU time of the machine for what the load counts.
+func (r *results) cost(load, contestant string) (spread, bool) {
+	return r.spread(load, contestant, func(s summary) [3]*float64 { return [...]*float64{s.Machine, s.MachineLow, s.MachineHigh} })
+}
+
+func (r *results) spread(load, contestant string, of func(summary) [3]*float64) (spread, bool) {
+	for _, s := range r.Summaries {
+		if v := of(s); s.Load == load && s.Contestant == contestant && v[0] != nil && v[1] != nil && v[2] != nil {
+			return spread{*v[0], *v[1], *v[2]}, true
 		}
 	}
-	var v []float64
-	for _, s := range r.Samples {
-		if b, ok := base[s.Round]; ok && s.Load == load && s.Contestant == contestant {
-			if x := f(s, b); !math.IsNaN(x) && !math.IsInf(x, 0) {
-				v = append(v, x)
-			}
-		}
-	}
-	if len(v) == 0 {
-		return spread{}, false
-	}
-	return spread{median(v), slices.Min(v), slices.Max(v)}, true
+	return spread{}, false
 }
 
 func median(v []float64) float64 {
