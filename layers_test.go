@@ -34,7 +34,8 @@ var layers = map[string][]string{
 		"github.com/vishvananda/netlink", "golang.org/x/sys",
 		"github.com/vishvananda/netns", // netlink's own API wants its handles
 	},
-	"plat/dns64": {"tnat64d/siit", "github.com/miekg/dns", "golang.org/x/sync", "golang.org/x/sys"},
+	"plat/advertise": {"github.com/mdlayher/ndp", "golang.org/x/net"},
+	"plat/dns64":     {"tnat64d/siit", "github.com/miekg/dns", "golang.org/x/sync", "golang.org/x/sys"},
 	// Commands may import whatever they need, but not each other: what they
 	// share is below internal.
 	"cmd":                   nil,

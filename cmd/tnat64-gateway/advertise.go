@@ -1,6 +1,56 @@
 package main
 
-import "tnat64d/internal/config"
+import (
+	"context"
+	"net/netip"
+
+	"golang.org/x/sync/errgroup"
+
+	"tnat64d/internal/config"
+	"tnat64d/plat/advertise"
+)
 
 // newAdvertise returns nil if c names no interface to advertise on.
-func (d *gateway) newAdvertise(c config.Gateway) (part, error) { return nil, nil }
+func (d *gateway) newAdvertise(c config.Gateway) (part, error) {
+	var all advertisers
+	for _, name := range c.Advertise.Interfaces {
+		all = append(all, advertise.New(name, advertise.NewLink(name), announcement(c), d.log))
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
+	return all, nil
+}
+
+// announcement is what c has announced on every link.
+func announcement(c config.Gateway) advertise.Parameters {
+	p := advertise.Parameters{
+		PREF64:   []netip.Prefix{c.NAT64.Prefix},
+		RDNSS:    c.Advertise.RDNSS,
+		MTU:      c.Advertise.MTU,
+		Lifetime: c.Advertise.Lifetime,
+	}
+	if c.Advertise.Prefix.IsValid() {
+		p.Prefixes = []netip.Prefix{c.Advertise.Prefix}
+	}
+	if len(p.RDNSS) == 0 {
+		for _, l := range c.DNS64.Listen {
+			if l.Port() == 53 { // hosts know no other
+				p.RDNSS = append(p.RDNSS, l.Addr())
+			}
+		}
+	}
+	return p
+}
+
+// advertisers are those of all links.
+type advertisers []*advertise.Advertiser
+
+// Run advertises on every link until ctx ends.
+func (all advertisers) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, a := range all {
+		g.Go(func() error { return a.Run(ctx) })
+	}
+	return g.Wait()
+}

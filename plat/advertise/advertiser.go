@@ -1,0 +1,194 @@
+package advertise
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"sync/atomic"
+	"time"
+
+	"github.com/mdlayher/ndp"
+)
+
+// Link is a link that advertisements are sent on.
+type Link interface {
+	// State returns what the link is now. Without a link-local address, or
+	// while the link is down, it is an error.
+	State() (State, error)
+	// Open opens a socket from the link-local address.
+	Open() (Conn, error)
+}
+
+// Conn is a socket of a [Link].
+type Conn interface {
+	// Send sends an advertisement to all nodes.
+	Send(*ndp.RouterAdvertisement) error
+	// Receive waits for the next message of another node that is valid as far
+	// as the message itself says (RFC 4861 sections 6.1.1 and 6.1.2).
+	Receive() (ndp.Message, netip.Addr, error)
+	Close() error
+}
+
+// Counters of an advertiser.
+type Counters struct {
+	Sent          uint64 // advertisements
+	Solicitations uint64
+	Others        uint64 // advertisements of other routers
+	Disagreements uint64 // of those that disagree
+	Failed        uint64 // could not be sent
+}
+
+// Advertiser sends advertisements on one link.
+type Advertiser struct {
+	name   string
+	link   Link
+	params Parameters
+	log    *slog.Logger
+
+	sent, solicitations, others, disagreements, failed atomic.Uint64
+}
+
+// New prepares an advertiser for the link of that name.
+func New(name string, link Link, p Parameters, log *slog.Logger) *Advertiser {
+	return &Advertiser{name: name, link: link, params: p, log: log.With("interface", name)}
+}
+
+// Counters returns what has been counted since the start.
+func (a *Advertiser) Counters() Counters {
+	return Counters{a.sent.Load(), a.solicitations.Load(), a.others.Load(), a.disagreements.Load(), a.failed.Load()}
+}
+
+// Name returns the name of the link.
+func (a *Advertiser) Name() string { return a.name }
+
+const (
+	// retryInterval is how long a link that is down or gone is left alone.
+	retryInterval = time.Second
+	// stateInterval is how often the link is compared with what was announced.
+	stateInterval = 5 * time.Second
+	// maxReceived bounds the messages that wait; more are lost, as on the wire.
+	maxReceived = 16
+)
+
+// Run advertises until ctx ends, and then withdraws this router. A link that is
+// down or not there is waited for.
+func (a *Advertiser) Run(ctx context.Context) error {
+	waiting := false
+	for ctx.Err() == nil {
+		err := a.session(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if !waiting {
+			a.log.Warn("cannot send router advertisements; retrying", "reason", err)
+		}
+		waiting = err != nil
+		wait(ctx, retryInterval)
+	}
+	return nil
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// received is a message with its sender.
+type received struct {
+	m    ndp.Message
+	from netip.Addr
+}
+
+// session advertises while the link works.
+func (a *Advertiser) session(ctx context.Context) error {
+	state, err := a.link.State()
+	if err != nil {
+		return err
+	}
+	conn, err := a.link.Open()
+	if err != nil {
+		return err
+	}
+	messages, ended := make(chan received, maxReceived), make(chan error, 1)
+	go func() { ended <- receive(conn, messages) }()
+	defer func() {
+		conn.Close()
+		<-ended
+	}()
+
+	ours := Message(a.params, state, false)
+	plan := schedule{interval: interval(a.params.Lifetime), random: rand.N[time.Duration]}
+	plan.begin(time.Now())
+	var known others
+	look := time.NewTicker(stateInterval)
+	defer look.Stop()
+	due := time.NewTimer(0)
+	defer due.Stop()
+	for {
+		due.Reset(time.Until(plan.next))
+		select {
+		case <-ctx.Done():
+			// RFC 4861 section 6.2.5: the last ones have a lifetime of 0.
+			return conn.Send(Message(a.params, state, true))
+		case err := <-ended:
+			ended <- err // for the deferred function
+			return err
+		case <-due.C:
+			if err := conn.Send(ours); err != nil {
+				a.failed.Add(1)
+				return err
+			}
+			a.sent.Add(1)
+			plan.done(time.Now())
+		case r := <-messages:
+			a.heard(r, ours, &plan, &known)
+		case <-look.C:
+			if state, err = a.link.State(); err != nil {
+				return err
+			}
+			if now := Message(a.params, state, false); !reflect.DeepEqual(now, ours) {
+				ours = now
+				plan.solicited(time.Now())
+			}
+		}
+	}
+}
+
+// receive hands messages over until the socket is closed or fails.
+func receive(conn Conn, to chan<- received) error {
+	for {
+		m, from, err := conn.Receive()
+		if err != nil {
+			return err
+		}
+		select {
+		case to <- received{m, from}:
+		default: // a flood
+		}
+	}
+}
+
+// heard takes a message of another node.
+func (a *Advertiser) heard(r received, ours *ndp.RouterAdvertisement, plan *schedule, known *others) {
+	switch m := r.m.(type) {
+	case *ndp.RouterSolicitation:
+		a.solicitations.Add(1)
+		plan.solicited(time.Now())
+	case *ndp.RouterAdvertisement:
+		a.others.Add(1)
+		differences := disagreements(ours, m)
+		if len(differences) > 0 {
+			a.disagreements.Add(1)
+		}
+		// RFC 4861 section 6.2.7: "a router SHOULD log", and it goes on.
+		for _, s := range known.news(r.from, differences, time.Now()) {
+			a.log.Warn("another router advertises something else", "router", r.from, "reason", s)
+		}
+	}
+}

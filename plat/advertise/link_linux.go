@@ -1,0 +1,130 @@
+package advertise
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/mdlayher/ndp"
+	"golang.org/x/net/ipv6"
+)
+
+// allNodes is where advertisements go, allRouters where solicitations come.
+var (
+	allNodes   = netip.IPv6LinkLocalAllNodes()
+	allRouters = netip.IPv6LinkLocalAllRouters()
+)
+
+// NewLink returns the network interface of that name, which need not be there
+// yet. Opening it takes CAP_NET_RAW.
+func NewLink(name string) Link { return link(name) }
+
+type link string
+
+// State returns what the interface is now.
+func (l link) State() (State, error) {
+	i, err := net.InterfaceByName(string(l))
+	if err != nil {
+		return State{}, fmt.Errorf("there is no interface %s", string(l))
+	}
+	if i.Flags&net.FlagUp == 0 {
+		return State{}, fmt.Errorf("%s is down", string(l))
+	}
+	addresses, err := i.Addrs()
+	if err != nil {
+		return State{}, err
+	}
+	s := State{Name: i.Name, MTU: i.MTU, Hardware: i.HardwareAddr}
+	local := false
+	for _, a := range addresses {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil || !p.Addr().Is6() {
+			continue
+		}
+		local = local || p.Addr().IsLinkLocalUnicast()
+		s.Addresses = append(s.Addresses, p)
+	}
+	if !local {
+		return s, fmt.Errorf("%s has no link-local address", i.Name)
+	}
+	return s, nil
+}
+
+// Open opens an ICMPv6 socket on the interface.
+func (l link) Open() (Conn, error) {
+	i, err := net.InterfaceByName(string(l))
+	if err != nil {
+		return nil, err
+	}
+	c, own, err := ndp.Listen(i, ndp.LinkLocal)
+	if err != nil {
+		return nil, err
+	}
+	var filter ipv6.ICMPFilter
+	filter.SetAll(true)
+	filter.Accept(ipv6.ICMPTypeRouterSolicitation)
+	filter.Accept(ipv6.ICMPTypeRouterAdvertisement)
+	err = errors.Join(c.SetICMPFilter(&filter), c.SetControlMessage(ipv6.FlagHopLimit|ipv6.FlagInterface, true), c.JoinGroup(allRouters))
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return &socket{conn: c, own: own.WithZone(""), index: i.Index, buffer: make([]byte, 65536)}, nil
+}
+
+// socket is a Conn.
+type socket struct {
+	conn   *ndp.Conn
+	own    netip.Addr
+	index  int
+	buffer []byte
+}
+
+// Send sends an advertisement to all nodes of the link.
+func (s *socket) Send(m *ndp.RouterAdvertisement) error { return s.conn.WriteTo(m, nil, allNodes) }
+
+// Close closes the socket.
+func (s *socket) Close() error { return s.conn.Close() }
+
+// Receive returns the next valid message of another node.
+func (s *socket) Receive() (ndp.Message, netip.Addr, error) {
+	for {
+		n, control, from, err := s.conn.ReadRaw(s.buffer)
+		if err != nil {
+			return nil, netip.Addr{}, err
+		}
+		from = from.WithZone("")
+		if from == s.own || control == nil || control.HopLimit != ndp.HopLimit || control.IfIndex != s.index {
+			continue
+		}
+		if m, ok := parse(s.buffer[:n], from); ok {
+			return m, from, nil
+		}
+	}
+}
+
+// parse reads a solicitation or an advertisement and says whether it is valid
+// (RFC 4861 sections 6.1.1 and 6.1.2); the kernel has checked the checksum.
+func parse(b []byte, from netip.Addr) (ndp.Message, bool) {
+	if len(b) < 8 || b[1] != 0 { // code
+		return nil, false
+	}
+	m, err := ndp.ParseMessage(b)
+	if err != nil {
+		return nil, false
+	}
+	switch m := m.(type) {
+	case *ndp.RouterSolicitation:
+		// From the unspecified address it has no link-layer address.
+		for _, o := range m.Options {
+			if _, ok := o.(*ndp.LinkLayerAddress); ok && from.IsUnspecified() {
+				return nil, false
+			}
+		}
+		return m, true
+	case *ndp.RouterAdvertisement:
+		return m, from.IsLinkLocalUnicast()
+	}
+	return nil, false
+}

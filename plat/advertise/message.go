@@ -1,0 +1,142 @@
+package advertise
+
+import (
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/mdlayher/ndp"
+)
+
+// Parameters are what advertisements on one link say.
+type Parameters struct {
+	// Prefixes are announced for address configuration. Empty: the /64s of the
+	// link's own addresses.
+	Prefixes []netip.Prefix
+	// PREF64 are translation prefixes.
+	PREF64 []netip.Prefix
+	// RDNSS are resolvers. A link-local one has the link as its zone, others
+	// none; the unspecified address stands for the link's own addresses.
+	RDNSS []netip.Addr
+	// MTU in bytes; 0: the link's.
+	MTU int
+	// Lifetime is that of the default route, PREF64 and resolvers.
+	Lifetime time.Duration
+}
+
+// State is what a link is at the moment.
+type State struct {
+	Name      string
+	MTU       int
+	Hardware  net.HardwareAddr
+	Addresses []netip.Prefix // IPv6, with their prefix lengths
+}
+
+// Lifetimes of prefixes at least: RFC 9096 section 3.2. A network whose prefix
+// changes without notice recovers in that time.
+const (
+	preferredLifetime = 45 * time.Minute
+	validLifetime     = 90 * time.Minute
+)
+
+// Bounds of what fits one message in the smallest MTU.
+const (
+	maxPrefixes = 8
+	maxRDNSS    = 8
+	minMTU      = 1280
+)
+
+// Message builds the advertisement of p on a link. A final one withdraws what
+// depends on this router: its lifetimes are 0 (RFC 4861 section 6.2.5, RFC 8781
+// section 4.1, RFC 8106 section 5.1).
+func Message(p Parameters, s State, final bool) *ndp.RouterAdvertisement {
+	lifetime := p.Lifetime
+	if final {
+		lifetime = 0
+	}
+	m := &ndp.RouterAdvertisement{CurrentHopLimit: 64, RouterLifetime: lifetime}
+	if len(s.Hardware) == 6 {
+		m.Options = append(m.Options, &ndp.LinkLayerAddress{Direction: ndp.Source, Addr: s.Hardware})
+	}
+	mtu := p.MTU
+	if mtu == 0 {
+		mtu = s.MTU
+	}
+	if mtu >= minMTU {
+		m.Options = append(m.Options, ndp.NewMTU(uint32(mtu)))
+	}
+	prefixes := p.Prefixes
+	if len(prefixes) == 0 {
+		prefixes = s.prefixes()
+	}
+	for _, prefix := range prefixes[:min(len(prefixes), maxPrefixes)] {
+		// The prefix is the link's and outlives this router.
+		preferred := max(preferredLifetime, p.Lifetime)
+		m.Options = append(m.Options, &ndp.PrefixInformation{
+			PrefixLength: uint8(prefix.Bits()), OnLink: true, AutonomousAddressConfiguration: true,
+			PreferredLifetime: preferred, ValidLifetime: max(validLifetime, 2*preferred), Prefix: prefix.Addr(),
+		})
+	}
+	for _, prefix := range p.PREF64 {
+		m.Options = append(m.Options, &ndp.PREF64{Prefix: prefix, Lifetime: scaled(lifetime)})
+	}
+	if servers := s.resolvers(p.RDNSS); len(servers) > 0 {
+		m.Options = append(m.Options, &ndp.RecursiveDNSServer{Lifetime: lifetime, Servers: servers})
+	}
+	return m
+}
+
+// scaled rounds a lifetime up to the units of 8 seconds that the PREF64 option
+// has (RFC 8781 section 4.1).
+func scaled(d time.Duration) time.Duration {
+	const unit, most = 8 * time.Second, 8191 * 8 * time.Second
+	return min((d+unit-1)/unit*unit, most)
+}
+
+// prefixes returns the /64s of the link's addresses, in which hosts can make
+// addresses of their own.
+func (s State) prefixes() (all []netip.Prefix) {
+	seen := map[netip.Prefix]bool{}
+	for _, a := range s.Addresses {
+		p := a.Masked()
+		if a.Bits() == 64 && a.Addr().IsGlobalUnicast() && !a.Addr().IsLinkLocalUnicast() && !seen[p] {
+			seen[p] = true
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// resolvers returns the addresses of configured ones that are meant on this
+// link.
+func (s State) resolvers(configured []netip.Addr) (all []netip.Addr) {
+	for _, a := range configured {
+		switch {
+		case len(all) == maxRDNSS:
+		case a.Is4(), a.IsLoopback(), a.Zone() != "" && a.Zone() != s.Name:
+		case a.IsUnspecified():
+			if own, ok := s.own(); ok {
+				all = append(all, own)
+			}
+		default:
+			all = append(all, a.WithZone(""))
+		}
+	}
+	return all
+}
+
+// own returns the address of the link that others use: a global one, or the
+// link-local one.
+func (s State) own() (own netip.Addr, ok bool) {
+	for _, a := range s.Addresses {
+		switch {
+		case a.Addr().IsLinkLocalUnicast():
+			if !ok {
+				own, ok = a.Addr().WithZone(""), true
+			}
+		case a.Addr().IsGlobalUnicast():
+			return a.Addr(), true
+		}
+	}
+	return own, ok
+}
