@@ -9,11 +9,11 @@ import (
 // longer ones hardly any is free.
 const maxFormable = 120
 
-// formable returns the prefix in which a CLAT address can be formed beside a, an
+// Formable returns the prefix in which a CLAT address can be formed beside a, an
 // address of the host: its on-link prefix if that is between /64 and /120, and
 // of a shorter one the /64 that a is in. There is none for addresses that will
 // go or stand alone (/128, point-to-point links).
-func (a Addr) formable() (netip.Prefix, bool) {
+func (a Addr) Formable() (netip.Prefix, bool) {
 	bits := a.Prefix.Bits()
 	if bits < 1 || bits > maxFormable || a.Temporary || a.DADFailed {
 		return netip.Prefix{}, false
@@ -33,7 +33,7 @@ func (a Addr) byHand() bool { return a.Valid == Forever && a.Protocol != protoco
 // in which others can be formed.
 func (o Observed) numberedByHand(link int) bool {
 	for _, a := range o.Addrs {
-		if _, ok := a.formable(); ok && a.Link == link && a.byHand() && a.Prefix.Addr().IsGlobalUnicast() && a.Prefix.Addr().Is6() && !o.owns(a.Prefix.Addr()) {
+		if _, ok := a.Formable(); ok && a.Link == link && a.byHand() && a.Prefix.Addr().IsGlobalUnicast() && a.Prefix.Addr().Is6() && !o.owns(a.Prefix.Addr()) {
 			return true
 		}
 	}
@@ -53,7 +53,7 @@ func (e Addr) sharesPrefix(a netip.Addr) bool {
 // hand. Routers have no say in it.
 func (o Observed) givenByHand(link int, a netip.Addr) bool {
 	return slices.ContainsFunc(o.Addrs, func(e Addr) bool {
-		_, ok := e.formable()
+		_, ok := e.Formable()
 		return ok && e.Link == link && e.byHand() && e.Prefix.Addr().Is6() && e.sharesPrefix(a) && !o.owns(e.Prefix.Addr())
 	})
 }

@@ -256,7 +256,7 @@ func (o Observed) pref64(l Link) (PREF64, string) {
 // mtu returns the MTU of the IPv6 side. A configured one may exceed what the
 // router advertises, but not what the device can send.
 func (o Observed) mtu(l Link, c Config) (MTU6, string) {
-	m := o.uplinkMTU(l)
+	m := o.UplinkMTU(l)
 	if c.MTU != 0 {
 		m = min(c.MTU.IPv6(), MTU6(l.MTU))
 	}

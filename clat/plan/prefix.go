@@ -43,7 +43,7 @@ func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, string) {
 		if a.Link != l.Index || !ip.Is6() || ip.IsLinkLocalUnicast() || ip.IsLoopback() || o.owns(ip) {
 			continue
 		}
-		p, ok := a.formable()
+		p, ok := a.Formable()
 		w, preferred := o.word(l.Index, p, pref64.Routers)
 		// The kernel lets any station deprecate an address.
 		deprecated := a.Deprecated && (w > byDefaultRouter || !preferred)

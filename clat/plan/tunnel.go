@@ -5,12 +5,16 @@ package plan
 // resolv.conf, may be the tunnel's and not the network's.
 func (o Observed) Tunnel() string {
 	for _, l := range o.Links {
-		if l.Up && overlays[l.Kind] && !leadsNowhere[l.Kind] && !o.IsOurs(l) {
+		if l.Up && l.IsTunnel() && !o.IsOurs(l) {
 			return l.Name
 		}
 	}
 	return ""
 }
+
+// IsTunnel reports whether a link carries packets inside other packets, as that
+// of a VPN.
+func (l Link) IsTunnel() bool { return overlays[l.Kind] && !leadsNowhere[l.Kind] }
 
 // leadsNowhere are those of [overlays] that carry nothing.
 var leadsNowhere = map[string]bool{"dummy": true, "ifb": true, "nlmon": true, "vcan": true}

@@ -105,9 +105,11 @@ func (c Config) waitsForNothing() bool {
 	return c.Enable == Always && len(c.Uplinks) == 1 && c.IPv6.IsValid()
 }
 
-func (l Link) MayBeUplink() bool {
-	return l.Up && !l.Loopback && !l.BridgePort && !overlays[l.Kind]
-}
+func (l Link) MayBeUplink() bool { return l.Up && l.LeadsToNetwork() }
+
+// LeadsToNetwork reports whether a link, when it is up, leads to a network that
+// may have a NAT64.
+func (l Link) LeadsToNetwork() bool { return !l.Loopback && !l.BridgePort && !overlays[l.Kind] }
 
 // ipv6Defaults returns the IPv6 default routes of the main table, best first.
 func (o Observed) ipv6Defaults() []Route {
@@ -127,9 +129,9 @@ func (o Observed) HasIPv6Default(link int) bool {
 	return slices.ContainsFunc(o.Routes, func(r Route) bool { return r.IPv6 && r.Table == TableMain && r.Link == link })
 }
 
-// uplinkMTU returns the IPv6 MTU of an uplink: the smallest of the device's,
+// UplinkMTU returns the IPv6 MTU of an uplink: the smallest of the device's,
 // the kernel's IPv6 MTU (RA option) and the IPv6 default route's.
-func (o Observed) uplinkMTU(l Link) MTU6 {
+func (o Observed) UplinkMTU(l Link) MTU6 {
 	m := MTU6(l.MTU)
 	if l.MTU6 > 0 {
 		m = min(m, l.MTU6)

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tnat64d/clat/plan"
 	"tnat64d/internal/bus"
 	"tnat64d/internal/control"
 	"tnat64d/internal/resolvconf"
@@ -141,7 +142,7 @@ func askDaemon(ctx context.Context, socket string, h host) Daemon {
 	defer cancel()
 	d := Daemon{Interfaces: make(map[string]string)}
 	for _, l := range h.Links {
-		if uplink, ours := strings.CutPrefix(l.Alias, aliasPrefix); ours {
+		if uplink, ours := strings.CutPrefix(l.Alias, plan.AliasPrefix); ours {
 			d.Interfaces[uplink] = l.Name
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"tnat64d/clat/plan"
 	"tnat64d/internal/bus"
 )
 
@@ -24,11 +25,11 @@ func findOthers(ctx context.Context, b *bus.Bus, h host, u Uplink) []Other {
 	}
 	programs := running(translators)
 	for _, l := range h.Links {
-		if strings.HasPrefix(l.Alias, aliasPrefix) {
+		if h.IsOurs(l) {
 			continue
 		}
 		for _, a := range h.Addrs {
-			if a.Link != l.Index || !inner.Contains(a.Prefix.Addr()) {
+			if a.Link != l.Index || !plan.ServiceContinuityPrefix.Contains(a.Prefix.Addr()) {
 				continue
 			}
 			name := "another program"

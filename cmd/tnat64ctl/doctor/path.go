@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tnat64d/clat/plan"
 	"tnat64d/siit"
 )
 
@@ -141,7 +142,7 @@ func ParseTarget(ctx context.Context, text string) (Target, error) {
 	case nonexistent.Contains(a):
 		// RFC 7050 section 5.2.
 		return t, fmt.Errorf("target %q: there is no host at the addresses of ipv4only.arpa", text)
-	case a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.IsLinkLocalUnicast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) || inner.Contains(a):
+	case !plan.UsableIPv4(a):
 		return t, fmt.Errorf("target %q is not the address of a host behind a NAT64", text)
 	}
 	t.Address = a
@@ -150,9 +151,5 @@ func ParseTarget(ctx context.Context, text string) (Target, error) {
 
 const nameTimeout = 3 * time.Second
 
-var (
-	// nonexistent are 192.0.0.170 and 192.0.0.171.
-	nonexistent = netip.MustParsePrefix("192.0.0.170/31")
-	// inner is the inside of CLATs (RFC 7335).
-	inner = netip.MustParsePrefix("192.0.0.0/29")
-)
+// nonexistent are 192.0.0.170 and 192.0.0.171, the addresses of ipv4only.arpa.
+var nonexistent = netip.MustParsePrefix("192.0.0.170/31")

@@ -8,52 +8,25 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	linux "tnat64d/clat/host"
 	"tnat64d/clat/plan"
 )
 
-// tunnels are the rtnetlink kinds of links that carry packets inside other
-// packets: a VPN is neither an uplink nor native IPv4 (see package clat/plan).
-var tunnels = map[string]bool{
-	"amt": true, "bareudp": true, "erspan": true, "geneve": true, "gre": true, "gretap": true, "gtp": true,
-	"ip6erspan": true, "ip6gre": true, "ip6gretap": true, "ip6tnl": true, "ipip": true, "ovpn": true,
-	"sit": true, "tun": true, "vti": true, "vti6": true, "vxlan": true, "wireguard": true, "xfrm": true,
-}
-
-// notUplinks are kinds that lead to no network either.
-var notUplinks = map[string]bool{"dummy": true, "ifb": true, "nlmon": true, "vcan": true}
-
-// aliasPrefix begins the link alias of tnat64d's own TUNs; the uplink follows.
-const aliasPrefix = "tnat64d: CLAT on "
-
 // host is what the kernel says about links, addresses and routes.
 type host struct {
 	plan.Observed
-	carrier map[int]bool
-	native  map[int]bool // links with native IPv4
-	sysctl  func(family, link, key string) string
+	sysctl func(family, link, key string) string
 }
 
 // observe asks the kernel.
 func observe() (host, error) {
-	h := host{carrier: make(map[int]bool), native: make(map[int]bool), sysctl: sysctl}
 	k, err := linux.New(nil)
 	if err != nil {
-		return h, err
+		return host{}, err
 	}
 	defer k.Close()
-	if h.Observed, err = k.Observe(); err != nil {
-		return h, err
-	}
-	for _, l := range h.Links {
-		h.native[l.Index] = h.NativeIPv4(l.Index)
-		if link, err := k.Handle().LinkByIndex(l.Index); err == nil {
-			h.carrier[l.Index] = link.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
-		}
-	}
-	return h, nil
+	o, err := k.Observe()
+	return host{Observed: o, sysctl: sysctl}, err
 }
 
 // sysctl reads net.FAMILY.conf.LINK.KEY; empty if there is none.
@@ -65,20 +38,8 @@ func sysctl(family, link, key string) string {
 	return strings.TrimSpace(string(b))
 }
 
-func (h host) link(index int) plan.Link {
-	for _, l := range h.Links {
-		if l.Index == index {
-			return l
-		}
-	}
-	return plan.Link{}
-}
-
-func isTunnel(l plan.Link) bool { return tunnels[l.Kind] }
-
-func eligible(l plan.Link) bool {
-	return !l.Loopback && !l.BridgePort && !isTunnel(l) && !notUplinks[l.Kind] && !strings.HasPrefix(l.Alias, aliasPrefix)
-}
+// eligible reports whether a link may be the uplink once it is up.
+func (h host) eligible(l plan.Link) bool { return l.LeadsToNetwork() && !h.IsOurs(l) }
 
 // uplink describes the link of the given name, or finds one: the best IPv6
 // default route, then IPv4, then any link with a carrier. The error is a
@@ -86,7 +47,7 @@ func eligible(l plan.Link) bool {
 func (h host) uplink(name string) (Uplink, error) {
 	var u Uplink
 	for _, r := range h.defaults(true) {
-		if l := h.link(r.Link); isTunnel(l) && !slices.Contains(u.Tunnels, l.Name) {
+		if l, _ := h.LinkByIndex(r.Link); l.IsTunnel() && !slices.Contains(u.Tunnels, l.Name) {
 			u.Tunnels = append(u.Tunnels, l.Name)
 		}
 	}
@@ -94,20 +55,9 @@ func (h host) uplink(name string) (Uplink, error) {
 	if err != nil || l.Index == 0 {
 		return u, err
 	}
-	u.Name, u.Index, u.Up, u.MTU = l.Name, l.Index, l.Up && h.carrier[l.Index], l.MTU
-	if l.MTU6 > 0 {
-		u.MTU = min(u.MTU, int(l.MTU6))
-	}
-	for _, r := range h.defaults(true) {
-		if r.Link != l.Index {
-			continue
-		}
-		if r.MTU > 0 {
-			u.MTU = min(u.MTU, r.MTU)
-		}
-		if !u.Default {
-			u.Default, u.Router = true, r.Gateway
-		}
+	u.Name, u.Index, u.Up, u.MTU = l.Name, l.Index, l.Up && l.Carrier, int(h.UplinkMTU(l))
+	if i := slices.IndexFunc(h.defaults(true), func(r plan.Route) bool { return r.Link == l.Index }); i >= 0 {
+		u.Default, u.Router = true, h.defaults(true)[i].Gateway
 	}
 	accept, forwarding := h.sysctl("ipv6", l.Name, "accept_ra"), h.sysctl("ipv6", l.Name, "forwarding")
 	u.Ignores = accept == "0" || accept == "1" && forwarding == "1"
@@ -117,12 +67,12 @@ func (h host) uplink(name string) (Uplink, error) {
 
 func (h host) choose(name string) (plan.Link, error) {
 	if name != "" {
+		if l, ok := h.LinkByName(name); ok {
+			return l, nil
+		}
 		var names []string
 		for _, l := range h.Links {
-			if l.Name == name {
-				return l, nil
-			}
-			if eligible(l) {
+			if h.eligible(l) {
 				names = append(names, l.Name)
 			}
 		}
@@ -130,13 +80,13 @@ func (h host) choose(name string) (plan.Link, error) {
 	}
 	for _, ipv6 := range []bool{true, false} {
 		for _, r := range h.defaults(ipv6) {
-			if l := h.link(r.Link); l.Index != 0 && eligible(l) {
+			if l, ok := h.LinkByIndex(r.Link); ok && h.eligible(l) {
 				return l, nil
 			}
 		}
 	}
 	for _, l := range h.Links {
-		if eligible(l) && l.Up && h.carrier[l.Index] {
+		if h.eligible(l) && l.Up && l.Carrier {
 			return l, nil
 		}
 	}
@@ -180,7 +130,7 @@ func (h host) addresses(u Uplink) Addresses {
 		case a.Temporary, a.Deprecated:
 		default:
 			as.Usable = append(as.Usable, a.Prefix)
-			if p := a.Prefix.Masked(); p.Bits() >= 64 && p.Bits() <= 120 && !slices.Contains(as.Formable, p) {
+			if p, ok := a.Formable(); ok && !slices.Contains(as.Formable, p) {
 				as.Formable = append(as.Formable, p)
 			}
 		}
@@ -193,13 +143,11 @@ func (h host) addresses(u Uplink) Addresses {
 func (h host) ipv4(u Uplink, only bool) IPv4 {
 	var v IPv4
 	for _, r := range h.defaults(false) {
-		l := h.link(r.Link)
+		l, _ := h.LinkByIndex(r.Link)
 		switch {
-		case isTunnel(l) && !h.isCLAT(l):
-			if v.Tunnel == "" {
-				v.Tunnel = l.Name
-			}
-		case eligible(l) && !h.isCLAT(l) && h.native[l.Index]:
+		case l.IsTunnel() && !h.isCLAT(l):
+			v.Tunnel = cmp.Or(v.Tunnel, l.Name)
+		case h.eligible(l) && h.NativeIPv4(l.Index):
 			if l.Index == u.Index || v.Native == "" && !only {
 				v.Native = l.Name
 			}
@@ -214,13 +162,13 @@ func (h host) isCLAT(l plan.Link) bool {
 	found := false
 	for _, a := range h.Addrs {
 		if ip := a.Prefix.Addr(); a.Link == l.Index && ip.Is4() {
-			if !inner.Contains(ip) {
+			if !plan.ServiceContinuityPrefix.Contains(ip) {
 				return false
 			}
 			found = true
 		}
 	}
-	return found || strings.HasPrefix(l.Alias, aliasPrefix)
+	return found || h.IsOurs(l)
 }
 
 // towards returns the link by which the host would reach an address, and
@@ -238,6 +186,6 @@ func (h host) towards(a netip.Addr) (name string, tunnel bool) {
 	if err != nil || len(rs) == 0 {
 		return "", false
 	}
-	l := h.link(rs[0].LinkIndex)
-	return l.Name, isTunnel(l) && !h.isCLAT(l)
+	l, _ := h.LinkByIndex(rs[0].LinkIndex)
+	return l.Name, l.IsTunnel() && !h.isCLAT(l)
 }

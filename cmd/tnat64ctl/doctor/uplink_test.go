@@ -16,11 +16,11 @@ func machine() host {
 	return host{
 		Observed: plan.Observed{
 			Links: []plan.Link{
-				{Index: 1, Name: "lo", Up: true, Loopback: true},
-				{Index: 2, Name: "eth0", Up: true, MTU: 9000, MTU6: 1480},
+				{Index: 1, Name: "lo", Up: true, Carrier: true, Loopback: true},
+				{Index: 2, Name: "eth0", Up: true, Carrier: true, MTU: 9000, MTU6: 1480},
 				{Index: 3, Name: "wlan0", Up: true, MTU: 1500},
-				{Index: 4, Name: "wg0", Kind: "wireguard", Up: true, MTU: 1420},
-				{Index: 5, Name: "clat0", Kind: "tun", Alias: aliasPrefix + "eth0", Up: true},
+				{Index: 4, Name: "wg0", Kind: "wireguard", Up: true, Carrier: true, MTU: 1420},
+				{Index: 5, Name: "clat0", Kind: "tun", Alias: plan.AliasPrefix + "eth0", Up: true, Carrier: true},
 				{Index: 6, Name: "clat", Kind: "tun", Up: true},
 				{Index: 7, Name: "veth9", Kind: "veth", BridgePort: true, Up: true},
 			},
@@ -41,9 +41,7 @@ func machine() host {
 				{Link: 5, Metric: 2048, Table: plan.TableMain, Protocol: plan.Protocol},
 			},
 		},
-		native:  map[int]bool{2: true, 3: true},
-		carrier: map[int]bool{1: true, 2: true, 4: true, 5: true},
-		sysctl:  func(_, _, key string) string { return map[string]string{"accept_ra": "1", "forwarding": "0"}[key] },
+		sysctl: func(_, _, key string) string { return map[string]string{"accept_ra": "1", "forwarding": "0"}[key] },
 	}
 }
 
@@ -72,7 +70,10 @@ func TestUplink(t *testing.T) {
 	if u, err := h.uplink(""); err != nil || u.Name != "wlan0" {
 		t.Errorf("%+v, %v: the IPv4 default route leads to wlan0", u, err)
 	}
-	h.Routes, h.carrier = nil, nil
+	h.Routes = nil
+	for i := range h.Links {
+		h.Links[i].Carrier = false
+	}
 	if u, err := h.uplink(""); err != nil || u.Name != "" {
 		t.Errorf("%+v, %v", u, err)
 	}
@@ -109,6 +110,7 @@ func TestAddresses(t *testing.T) {
 
 func TestIPv4(t *testing.T) {
 	pfx := netip.MustParsePrefix
+	eth0, wlan0 := plan.Addr{Link: 2, Prefix: pfx("192.0.2.2/24")}, plan.Addr{Link: 3, Prefix: pfx("198.51.100.2/24")}
 	for name, c := range map[string]struct {
 		routes []plan.Route
 		addrs  []plan.Addr
@@ -118,18 +120,24 @@ func TestIPv4(t *testing.T) {
 		"our own CLAT":         {nil, nil, false, IPv4{}},
 		"another CLAT":         {[]plan.Route{{Link: 6}}, nil, false, IPv4{}},
 		"VPN":                  {[]plan.Route{{Link: 4}}, nil, false, IPv4{Tunnel: "wg0"}},
-		"native":               {[]plan.Route{{Link: 2}}, []plan.Addr{{Link: 2, Prefix: pfx("192.0.2.2/24")}}, false, IPv4{Native: "eth0"}},
-		"native elsewhere":     {[]plan.Route{{Link: 3}}, nil, false, IPv4{Native: "wlan0"}},
-		"not asked about":      {[]plan.Route{{Link: 3}}, nil, true, IPv4{}},
-		"IPv4LL default route": {[]plan.Route{{Link: 8}}, nil, false, IPv4{}},
-		"on both":              {[]plan.Route{{Link: 3}, {Link: 2, Metric: 600}}, nil, false, IPv4{Native: "eth0"}},
+		"native":               {[]plan.Route{{Link: 2}}, []plan.Addr{eth0}, false, IPv4{Native: "eth0"}},
+		"native elsewhere":     {[]plan.Route{{Link: 3}}, []plan.Addr{wlan0}, false, IPv4{Native: "wlan0"}},
+		"not asked about":      {[]plan.Route{{Link: 3}}, []plan.Addr{wlan0}, true, IPv4{}},
+		"IPv4LL default route": {[]plan.Route{{Link: 2}}, []plan.Addr{{Link: 2, Prefix: pfx("169.254.7.7/16")}}, false, IPv4{}},
+		"on both":              {[]plan.Route{{Link: 3}, {Link: 2, Metric: 600}}, []plan.Addr{eth0, wlan0}, false, IPv4{Native: "eth0"}},
 		// NetworkManager puts it on the uplink itself.
 		"NetworkManager's CLAT": {[]plan.Route{{Link: 2}}, []plan.Addr{{Link: 2, Prefix: pfx("192.0.0.5/32")}}, false, IPv4{}},
-		"and native IPv4":       {[]plan.Route{{Link: 2}}, []plan.Addr{{Link: 2, Prefix: pfx("192.0.0.5/32")}, {Link: 2, Prefix: pfx("192.0.2.2/24")}}, false, IPv4{Native: "eth0"}},
+		"and native IPv4":       {[]plan.Route{{Link: 2}}, []plan.Addr{{Link: 2, Prefix: pfx("192.0.0.5/32")}, eth0}, false, IPv4{Native: "eth0"}},
 	} {
 		h := machine()
 		h.Routes = append(h.Routes, c.routes...)
 		h.Addrs = append(h.Addrs, c.addrs...)
+		h.Links[2].Carrier = true
+		for _, a := range c.addrs {
+			for _, dst := range plan.GlobalIPv4 {
+				h.Egress4 = append(h.Egress4, plan.Egress{To: dst, Link: a.Link, Source: a.Prefix.Addr()})
+			}
+		}
 		if got := h.ipv4(Uplink{Name: "eth0", Index: 2}, c.only); got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
