@@ -95,6 +95,7 @@ func (w *shimWorld) shim(ctx context.Context, args ...string) *lab.Cmd {
 // try runs a command by the shim and returns what it printed and its exit status.
 func (w *shimWorld) try(t *testing.T, args ...string) (string, int) {
 	t.Helper()
+	built(t, "tnat64") // building takes longer than the command may
 	ctx, cancel := context.WithTimeout(t.Context(), shimTimeout)
 	defer cancel()
 	out, err := w.shim(ctx, args...).CombinedOutput()

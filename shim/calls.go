@@ -40,6 +40,16 @@ type abi struct {
 	audit   uint32 // AUDIT_ARCH_*
 	wide    bool   // pointers and lengths have 64 bits
 	numbers map[call]uint32
+	calls   map[uint32]call // the reverse of numbers
+}
+
+// newABI returns an ABI with these call numbers.
+func newABI(name string, audit uint32, wide bool, numbers map[call]uint32) abi {
+	a := abi{name: name, audit: audit, wide: wide, numbers: numbers, calls: map[uint32]call{}}
+	for c, n := range numbers {
+		a.calls[n] = c
+	}
+	return a
 }
 
 // abiOf returns the ABI of a notification.
@@ -53,14 +63,7 @@ func abiOf(audit uint32) *abi {
 }
 
 // call returns the call with a number, or unknownCall.
-func (a *abi) call(nr int32) call {
-	for c, n := range a.numbers {
-		if n == uint32(nr) {
-			return c
-		}
-	}
-	return unknownCall
-}
+func (a *abi) call(nr int32) call { return a.calls[uint32(nr)] }
 
 // socketcalls are the first argument of socketcall(2), which 32-bit x86
 // programs use in the place of a system call each.

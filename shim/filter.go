@@ -45,6 +45,9 @@ const (
 	optSODomain    = unix.SO_DOMAIN
 	optBindDevice  = unix.SO_BINDTODEVICE
 	optBindIfindex = unix.SO_BINDTOIFINDEX
+
+	optSendTimeoOld = 21 // SO_SNDTIMEO_OLD
+	optSendTimeoNew = 67 // SO_SNDTIMEO_NEW
 )
 
 // commonRules are those of every method that traps system calls.
@@ -61,6 +64,9 @@ var commonRules = []rule{
 	{callGetsockname, nil, retNotify},
 	{callGetsockopt, []condition{is(1, solSocket), is(2, optSODomain)}, retNotify},
 	{callSetsockopt, []condition{is(1, unix.SOL_IP)}, retNotify},
+	// Its own connect would end with EALREADY when this time has passed.
+	{callSetsockopt, []condition{is(1, solSocket), is(2, optSendTimeoOld)}, retNotify},
+	{callSetsockopt, []condition{is(1, solSocket), is(2, optSendTimeoNew)}, retNotify},
 
 	// TCP Fast Open names the server when it sends.
 	{callSendto, []condition{has(3, msgFastOpen)}, retNotify},

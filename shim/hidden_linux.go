@@ -139,6 +139,18 @@ func (h *hidden) netlink() (int, error) { return h.take(stockNetlink) }
 // maxWait is how long the stock may be empty: the relay fills it at once.
 const maxWait = 500 // milliseconds
 
+// emptyStock is the error of take when the relay has yet to fill the stock.
+type emptyStock int
+
+func (emptyStock) Error() string { return "no socket in stock" }
+
+// wait waits until there is one. It returns false if none has come.
+func (h *hidden) wait(which emptyStock) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(h.stock[which]), Events: unix.POLLIN}}, maxWait)
+	return n > 0 || err == unix.EINTR
+}
+
+// take returns a socket of the stock. It does not wait for one.
 func (h *hidden) take(which int) (int, error) {
 	fd := h.stock[which]
 	if fd < 0 {
@@ -153,10 +165,7 @@ func (h *hidden) take(which int) (int, error) {
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
-			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, maxWait); n == 0 && err == nil {
-				return -1, unix.ETIMEDOUT
-			}
-			continue
+			return -1, emptyStock(which)
 		default:
 			return -1, err
 		}

@@ -65,9 +65,10 @@ type addFD struct {
 // listener is the descriptor at which the kernel tells of system calls.
 type listener int
 
+// ioctl makes a request that does not block, without telling Go's scheduler.
 func (l listener) ioctl(request uintptr, p unsafe.Pointer) (int, error) {
 	for {
-		r, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(l), request, uintptr(p))
+		r, _, e := unix.RawSyscall(unix.SYS_IOCTL, uintptr(l), request, uintptr(p))
 		switch e {
 		case 0:
 			return int(r), nil
@@ -81,8 +82,15 @@ func (l listener) ioctl(request uintptr, p unsafe.Pointer) (int, error) {
 // receive waits for a system call. ENOENT: the thread was killed meanwhile.
 func (l listener) receive(n *notification) error {
 	*n = notification{}
-	_, err := l.ioctl(ioctlReceive, unsafe.Pointer(n))
-	return err
+	for {
+		switch _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(l), ioctlReceive, uintptr(unsafe.Pointer(n))); e {
+		case 0:
+			return nil
+		case unix.EINTR:
+		default:
+			return e
+		}
+	}
 }
 
 // valid reports whether the thread still waits for the answer to id.
@@ -105,8 +113,7 @@ func (l listener) put(id uint64, fd, number int, closeOnExec bool) error {
 	if closeOnExec {
 		a.newFlags = unix.O_CLOEXEC
 	}
-	_, err := l.ioctl(ioctlAddFD, unsafe.Pointer(&a))
-	return err
+	return l.addFD(&a)
 }
 
 // hand gives the thread a duplicate of fd under a free number, which becomes
@@ -116,8 +123,20 @@ func (l listener) hand(id uint64, fd int, closeOnExec bool) error {
 	if closeOnExec {
 		a.newFlags = unix.O_CLOEXEC
 	}
-	_, err := l.ioctl(ioctlAddFD, unsafe.Pointer(&a))
-	return err
+	return l.addFD(&a)
+}
+
+// addFD waits until the thread has taken the descriptor.
+func (l listener) addFD(a *addFD) error {
+	for {
+		switch _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(l), ioctlAddFD, uintptr(unsafe.Pointer(a))); e {
+		case 0:
+			return nil
+		case unix.EINTR:
+		default:
+			return e
+		}
+	}
 }
 
 // wakeSynchronously makes the kernel run the program and us on one CPU in

@@ -21,6 +21,9 @@ import (
 // leaves behind, and ends when no process is left that the filter is about.
 func runSupervise(c *channel) error {
 	debug.SetGCPercent(50)
+	// With a P to spare, a thread that comes out of a system call finds its own
+	// again; with many, memory grows.
+	runtime.GOMAXPROCS(min(max(runtime.NumCPU(), 2), 4))
 	given := slices.DeleteFunc(inherited(), func(fd int) bool { return fd == c.fd })
 	var j job
 	if _, err := c.receive(&j, 10*time.Second); err != nil {
@@ -268,9 +271,7 @@ func (s *supervisor) startSockets(j job, how *How) (program, error) {
 		s.listener = l
 		unix.CloseOnExec(int(l))
 		l.wakeSynchronously()
-		for range 2 {
-			go s.serve()
-		}
+		newReaders(s.serve)
 		pid, err := exec(j, nil)
 		done <- result{pid, err}
 	}()

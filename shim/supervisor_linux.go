@@ -2,8 +2,8 @@ package shim
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +25,7 @@ type supervisor struct {
 	sockets    sockets
 	copied     recent         // cookies of sockets with duplicated descriptors
 	served     recent         // cookies of AF_INET6 sockets that were bound to a port
+	timed      recent         // cookies of sockets with a send timeout
 	asked      recent         // cookies of netlink sockets that have been used
 	net        uint64         // our network namespace
 	connecting [64]sync.Mutex // held while connect is answered, by cookie
@@ -40,6 +41,8 @@ type trapped struct {
 	call call
 	abi  *abi
 	args [6]uint64
+
+	short *emptyStock // the call is to be handled again when there is a socket in stock
 }
 
 // reply says what the program gets for it.
@@ -61,28 +64,6 @@ func fail(err error) reply {
 	return reply{errno: unix.EIO}
 }
 
-// serve answers system calls until the listener fails. Several may run at once.
-func (s *supervisor) serve() {
-	// A signal during SECCOMP_ADDFD_FLAG_SEND would make the kernel answer the
-	// program with descriptor 0. Go preempts goroutines by signals.
-	runtime.LockOSThread()
-	blockSignals()
-	for {
-		var n notification
-		switch err := s.listener.receive(&n); err {
-		case nil:
-		case unix.ENOENT, unix.EAGAIN: // the caller was killed
-			continue
-		default:
-			return
-		}
-		t := &trapped{supervisor: s, id: n.id, tid: int(n.pid), abi: abiOf(n.arch), args: n.args}
-		if later := s.handle(t, n.nr); later != nil {
-			go func() { t.answer(later()) }()
-		}
-	}
-}
-
 // handle answers a call, or returns what will: nobody else waits for that.
 func (s *supervisor) handle(t *trapped, nr int32) (later func() reply) {
 	r := proceed
@@ -93,7 +74,9 @@ func (s *supervisor) handle(t *trapped, nr int32) (later func() reply) {
 		}
 		s.counts[t.call].Add(1)
 		if h := handlers[t.call]; h != nil {
-			r, later = h(t)
+			if r, later = h(t); t.short != nil {
+				later = func() reply { return t.whenStocked(h) }
+			}
 		}
 	}
 	if later == nil {
@@ -115,6 +98,34 @@ func (t *trapped) unpack() {
 	for i := range t.args {
 		t.args[i] = uint64(binary.NativeEndian.Uint32(b[4*i:]))
 	}
+}
+
+// whenStocked handles a call again once the relay has filled the stock, so that
+// nobody else waits for it.
+func (t *trapped) whenStocked(h handler) reply {
+	for t.short != nil && t.hidden.wait(*t.short) {
+		t.short = nil
+		r, later := h(t)
+		if t.short != nil {
+			continue
+		}
+		if later != nil {
+			return later()
+		}
+		return r
+	}
+	t.say("hidden", "datagrams are not translated any more: the relay is silent")
+	return proceed
+}
+
+// lacks notes that a call can be handled only when the stock has been filled.
+func (t *trapped) lacks(err error) bool {
+	var e emptyStock
+	if errors.As(err, &e) {
+		t.short = &e
+		return true
+	}
+	return false
 }
 
 func (t *trapped) answer(r reply) {

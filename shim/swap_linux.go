@@ -56,6 +56,7 @@ func (t *trapped) replace(p *process, old int, k kind, open func(flags int) (int
 	}
 	s, err := open(status & unix.O_NONBLOCK)
 	if err != nil {
+		t.lacks(err)
 		return err
 	}
 	defer unix.Close(s)

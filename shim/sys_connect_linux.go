@@ -35,7 +35,7 @@ func (t *trapped) connect() (reply, func() reply) {
 	r, is := t.sockets.get(cookie)
 	if is && r.early && !to.mapped {
 		if answer, done := t.connectEarly(old, p, cookie, to); done {
-			return t.patiently(old, answer)
+			return t.patiently(old, cookie, answer)
 		}
 		// It is an AF_INET socket now.
 		if second, _, err := t.own(); err == nil {
@@ -61,7 +61,7 @@ func (t *trapped) connect() (reply, func() reply) {
 		}
 		return proceed, nil
 	case is:
-		return t.patiently(old, t.again(old, k, r, to))
+		return t.patiently(old, cookie, t.again(old, k, r, to))
 	case k.typ != unix.SOCK_STREAM && k.typ != unix.SOCK_DGRAM, k.proto == unix.IPPROTO_ICMP, k.proto == unix.IPPROTO_ICMPV6:
 		return proceed, nil
 	}
@@ -81,7 +81,7 @@ func (t *trapped) connect() (reply, func() reply) {
 		}
 		return proceed, nil
 	}
-	return t.patiently(old, t.translate(tab, old, p, k, to))
+	return t.patiently(old, cookie, t.translate(tab, old, p, k, to))
 }
 
 // connectLock returns the lock of those that answer connect on a socket.
@@ -115,8 +115,8 @@ func (t *trapped) connectEarly(fd int, p *process, cookie uint64, to name) (answ
 
 // patiently waits in the place of a program that has set a timeout
 // (SO_SNDTIMEO). Its own call would return EALREADY when that has passed.
-func (t *trapped) patiently(old int, r reply) (reply, func() reply) {
-	if !r.proceed {
+func (t *trapped) patiently(old int, cookie uint64, r reply) (reply, func() reply) {
+	if !r.proceed || !t.timed.contains(cookie) {
 		return r, nil
 	}
 	v, err := sendTimeout(old)

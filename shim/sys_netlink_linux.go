@@ -33,14 +33,16 @@ func (t *trapped) addresses() reply {
 		return proceed
 	}
 	cookie, err := cookieOf(old)
-	if err != nil || t.asked.add(cookie) || t.hidden == nil {
+	if err != nil || t.hidden == nil || t.asked.contains(cookie) {
 		return proceed
 	}
 	if t.args[2] != sizeofAddressRequest || t.elsewhere(nil) {
+		t.asked.add(cookie)
 		return proceed
 	}
 	b := make([]byte, sizeofAddressRequest)
 	if readMemory(t.tid, t.args[1], b) != nil || !isAddressRequest(b) {
+		t.asked.add(cookie)
 		return proceed
 	}
 	sa, err := unix.Getsockname(old)
@@ -52,6 +54,10 @@ func (t *trapped) addresses() reply {
 		return proceed
 	}
 	s, err := t.hidden.netlink()
+	if t.lacks(err) {
+		return proceed
+	}
+	t.asked.add(cookie)
 	if err != nil {
 		return proceed
 	}

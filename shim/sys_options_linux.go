@@ -53,6 +53,9 @@ var hostOptions = []int{
 func (t *trapped) setsockopt() reply {
 	level, opt := t.number(1), t.number(2)
 	switch {
+	case level == unix.SOL_SOCKET && (opt == optSendTimeoOld || opt == optSendTimeoNew):
+		t.noteTimeout()
+		return proceed
 	case level == unix.SOL_SOCKET && (opt == unix.SO_BINDTODEVICE || opt == unix.SO_BINDTOIFINDEX),
 		level == unix.SOL_IP && slices.Contains(hostOptions, opt):
 		if t.hidden != nil {
@@ -80,6 +83,18 @@ func (t *trapped) setsockopt() reply {
 		setInt(fd, unix.SOL_IPV6, to, v)
 	}
 	return proceed
+}
+
+// noteTimeout notes that a socket has a send timeout, which connect is to keep.
+func (t *trapped) noteTimeout() {
+	fd, _, err := t.own()
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if cookie, err := cookieOf(fd); err == nil {
+		t.timed.add(cookie)
+	}
 }
 
 // intAt reads the value of an option: an int, or a single byte.

@@ -75,7 +75,7 @@ func (t *trapped) datagram(family, typ, proto int) reply {
 	}
 	s, err := t.hidden.socket(family, proto)
 	if err != nil {
-		if err != unix.EPROTONOSUPPORT {
+		if !t.lacks(err) && err != unix.EPROTONOSUPPORT {
 			t.say("hidden", "datagrams are not translated any more: %v", err)
 		}
 		return proceed
