@@ -45,15 +45,15 @@ gzip -9n <CHANGELOG.md >"$stage/doc/changelog.gz"
 maintainer=$(sed -n 's/^maintainer: //p' packaging/nfpm.yaml)
 debian_changelog() {
 	cat <<CHANGELOG
-$1 ($NFPM_VERSION-1) unstable; urgency=medium
+$1 ($2$NFPM_VERSION-1) unstable; urgency=medium
 
   * What is new is in changelog.gz.
 
  -- $maintainer  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")
 CHANGELOG
 }
-debian_changelog tnat64d | gzip -9n >"$stage/doc/changelog.Debian.gz"
-debian_changelog tnat64 | gzip -9n >"$stage/doc/changelog.Debian-tnat64.gz"
+debian_changelog tnat64d "" | gzip -9n >"$stage/doc/changelog.Debian.gz"
+debian_changelog tnat64 "$(sed -n 's/^epoch: "\(.*\)"$/\1:/p' packaging/nfpm-tnat64.yaml)" | gzip -9n >"$stage/doc/changelog.Debian-tnat64.gz"
 
 # Developer tools are built once and not for the packages' architecture.
 tools=packaging/tools/go.mod

@@ -44,6 +44,11 @@ func TestShimPackage(t *testing.T) {
 	if got := output(t, "dpkg-deb", "-f", deb, "Package", "Depends"); got != "Package: tnat64\n" && got != "tnat64\n" {
 		t.Errorf("%q", got)
 	}
+	// Debian has a package of this name, which ours is to replace.
+	version := strings.TrimSpace(output(t, "dpkg-deb", "-f", deb, "Version"))
+	if err := exec.Command("dpkg", "--compare-versions", version, "gt", "0.06-1+b1").Run(); err != nil {
+		t.Errorf("version %s does not sort after Debian's: %v", version, err)
+	}
 	need(t, "bsdtar")
 	for _, file := range []string{beside(b.rpm), beside(b.arch)} {
 		if files := list(output(t, "bsdtar", "-tvf", file)); !slices.Contains(files, "-rwxr-xr-x /usr/bin/tnat64") {
