@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"tnat64d/internal/lab"
 )
@@ -85,4 +87,53 @@ func TestHostileFewDescriptorsForAWhile(t *testing.T) {
 	log := w.log.String()
 	notRefused(t, log)
 	wants(t, log, "engine=kernel ", "steering=tcx")
+}
+
+// TestHostileShortageWhileUp takes the descriptors away from a daemon whose
+// CLAT is up and makes it look at the host, whose routes, interfaces and
+// configuration change meanwhile. The CLAT and its connections live on.
+func TestHostileShortageWhileUp(t *testing.T) {
+	t.Parallel()
+	needProgram(t, "prlimit")
+	eachSteering(t, testHostileShortageWhileUp)
+}
+
+func testHostileShortageWhileUp(t *testing.T, config string) {
+	t.Parallel()
+	w := newWorld(t, lab.Options{}, config)
+	flow := w.connection(t, "", netip.Addr{})
+	limit := func(n int) {
+		t.Helper()
+		if out, err := exec.Command("prlimit", "--pid", fmt.Sprint(w.daemon.PID()), fmt.Sprintf("--nofile=%d:", n)).CombinedOutput(); err != nil {
+			t.Fatalf("prlimit: %v\n%s", err, out)
+		}
+	}
+	for _, change := range []struct {
+		name string
+		do   func()
+	}{
+		{"a route comes and goes", func() {
+			w.laptop(t, "ip", "-6", "route", "add", "unreachable", "2001:db8:dead::/48")
+			w.laptop(t, "ip", "-6", "route", "del", "unreachable", "2001:db8:dead::/48")
+		}},
+		{"an interface comes and goes", func() {
+			w.laptop(t, "ip", "link", "add", "idle0", "type", "veth", "peer", "name", "idle1")
+			w.laptop(t, "ip", "link", "set", "idle0", "up")
+			w.laptop(t, "ip", "link", "del", "idle0")
+		}},
+		{"SIGHUP", func() { w.reload(t, config) }},
+	} {
+		limit(4)
+		change.do()
+		for range 10 {
+			wantAlive(t, change.name+": what was connected", flow)
+			time.Sleep(200 * time.Millisecond)
+		}
+		limit(1024)
+		eventually(t, stepTimeout, func() error {
+			_, err := w.try(t, "curl", "-sS", "--max-time", "5", url("/"))
+			return err
+		})
+		wantAlive(t, change.name+", descriptors are back: what was connected", flow)
+	}
 }
