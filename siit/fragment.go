@@ -2,17 +2,23 @@ package siit
 
 import "encoding/binary"
 
+// limits are the sizes, in bytes, that translated packets keep to.
+type limits struct {
+	mtu6, mtu4 int
+	lowest6    int // size that DF=0 packets are fragmented to
+}
+
 // chunk6 returns how many bytes of payload an IPv6 fragment carries at most.
-func (t *Translator) chunk6() int { return (t.limit6 - ipv6Len - fragmentLen) &^ 7 }
+func (l *limits) chunk6() int { return (l.lowest6 - ipv6Len - fragmentLen) &^ 7 }
 
 // chunk4 returns how many bytes of payload an IPv4 fragment carries at most.
-func (t *Translator) chunk4() int { return (t.mtu4 - ipv4Len) &^ 7 }
+func (l *limits) chunk4() int { return (l.mtu4 - ipv4Len) &^ 7 }
 
 // split6 makes IPv6 fragments of payload, the complete translated upper-layer
 // bytes of a packet that may be a fragment itself: fragOff is its offset and
 // more its M bit (RFC 7915 section 4, RFC 8200 section 4.5). They leave in order.
-func (t *Translator) split6(s *Scratch, payload []byte, addrs *[32]byte, tc, next, hopLimit uint8, id uint16, fragOff int, more bool) {
-	chunk := t.chunk6()
+func (l *limits) split6(s *Scratch, payload []byte, addrs *[32]byte, tc, next, hopLimit uint8, id uint16, fragOff int, more bool) {
+	chunk := l.chunk6()
 	for done := 0; done < len(payload); done += chunk {
 		n := min(chunk, len(payload)-done)
 		q := s.packet(ipv6Len + fragmentLen + n)
@@ -26,9 +32,9 @@ func (t *Translator) split6(s *Scratch, payload []byte, addrs *[32]byte, tc, nex
 
 // split4 makes IPv4 fragments of payload that fit the IPv4 MTU. header is the
 // complete header of the whole, which may be a fragment itself.
-func (t *Translator) split4(s *Scratch, header *[ipv4Len]byte, payload []byte) {
+func (l *limits) split4(s *Scratch, header *[ipv4Len]byte, payload []byte) {
 	frag := binary.BigEndian.Uint16(header[6:])
-	chunk := t.chunk4()
+	chunk := l.chunk4()
 	for done := 0; done < len(payload); done += chunk {
 		n := min(chunk, len(payload)-done)
 		q := s.packet(ipv4Len + n)

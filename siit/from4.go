@@ -23,16 +23,16 @@ type to6 struct {
 func (t *Translator) from4(s *Scratch, p *Packet) (Verdict, Reason) {
 	var c to6
 	if no := t.check4(p, &c); no.reason != None {
-		return t.refuse4(s, &c, no)
+		return t.sources.refuse4(s, &c, no)
 	}
 	if c.h.icmpError {
 		return t.icmpError4(s, &c)
 	}
 	// From here on nothing is refused, and the packet may be changed.
 	if c.cut {
-		t.cut4(s, &c)
+		c.cutUp(s, &t.limits)
 	} else {
-		t.write6(s, p, &c)
+		c.write(s, p, &t.limits)
 	}
 	return Translated, None
 }
@@ -50,7 +50,7 @@ func (t *Translator) check4(p *Packet, c *to6) refusal {
 			return drop(r)
 		}
 	}
-	if c.neutral, r = t.addresses6(c.addrs[:], h); r != None {
+	if c.neutral, r = t.mapping.addresses6(c.addrs[:], h); r != None {
 		return drop(r)
 	}
 	if h.ihl > ipv4Len && sourceRouted(h.b[ipv4Len:h.ihl]) {
@@ -75,14 +75,15 @@ func (t *Translator) check4(p *Packet, c *to6) refusal {
 	case protoHopByHop, protoRouting, protoFragment, protoICMPv6, protoDestOpts:
 		return drop(ProtocolOfOtherFamily)
 	}
-	if r := t.checkTransport4(c); r != None {
+	if r := c.checkTransport(t.dropZeroChecksum); r != None {
 		return drop(r)
 	}
-	return t.checkSize6(c)
+	return c.checkSize(&t.limits)
 }
 
-// checkTransport4 checks the transport header of an IPv4 packet.
-func (t *Translator) checkTransport4(c *to6) (r Reason) {
+// checkTransport checks the transport header. dropZero refuses UDP without a
+// checksum.
+func (c *to6) checkTransport(dropZero bool) (r Reason) {
 	h := &c.h
 	c.next = h.proto
 	if h.proto == protoICMP {
@@ -99,7 +100,7 @@ func (t *Translator) checkTransport4(c *to6) (r Reason) {
 	// RFC 7915 section 4.5
 	length := int(binary.BigEndian.Uint16(h.payload()[4:]))
 	switch {
-	case t.dropZeroChecksum:
+	case dropZero:
 		return UDPZeroChecksum
 	case h.more:
 		return UDPZeroChecksumFragment
@@ -110,9 +111,9 @@ func (t *Translator) checkTransport4(c *to6) (r Reason) {
 	return None
 }
 
-// checkSize6 decides whether the IPv6 packet has to be split. A super-packet
+// checkSize decides whether the IPv6 packet has to be split. A super-packet
 // stands for segments, and the rules are about those.
-func (t *Translator) checkSize6(c *to6) refusal {
+func (c *to6) checkSize(l *limits) refusal {
 	h := &c.h
 	n := len(h.payload())
 	if c.o.segments {
@@ -123,20 +124,20 @@ func (t *Translator) checkSize6(c *to6) refusal {
 		c.grow += fragmentLen
 	}
 	if h.df {
-		if n+c.grow > t.mtu6 {
-			return answer(TooBig, 3, 4, uint32(t.mtu6-c.grow+ipv4Len))
+		if n+c.grow > l.mtu6 {
+			return answer(TooBig, 3, 4, uint32(l.mtu6-c.grow+ipv4Len))
 		}
-	} else if c.split = n+c.grow > t.limit6; c.split && c.o.segments {
+	} else if c.split = n+c.grow > l.lowest6; c.split && c.o.segments {
 		c.cut = true
 	}
-	if c.cut && !fitsScratch(len(h.b), h.ihl+c.o.header, c.o.size, t.chunk6(), ipv6Len+fragmentLen) {
+	if c.cut && !fitsScratch(len(h.b), h.ihl+c.o.header, c.o.size, l.chunk6(), ipv6Len+fragmentLen) {
 		return drop(TooManyFragments)
 	}
 	return refusal{}
 }
 
-// write6 writes the IPv6 form of p, which c describes.
-func (t *Translator) write6(s *Scratch, p *Packet, c *to6) {
+// write writes the IPv6 form of p, which c describes.
+func (c *to6) write(s *Scratch, p *Packet, l *limits) {
 	h := &c.h
 	payload := h.payload()
 	if c.o.foreign {
@@ -159,7 +160,7 @@ func (t *Translator) write6(s *Scratch, p *Packet, c *to6) {
 		if c.o.partial {
 			complete(payload, 0, c.field)
 		}
-		t.split6(s, payload, &c.addrs, tos, c.next, ttl, id, h.fragOff, h.more)
+		l.split6(s, payload, &c.addrs, tos, c.next, ttl, id, h.fragOff, h.more)
 		return
 	}
 	end := p.Off + len(h.b)
@@ -173,15 +174,15 @@ func (t *Translator) write6(s *Scratch, p *Packet, c *to6) {
 	s.emit(Packet{Buf: p.Buf[:end], Off: at, Offload: c.o.shift(p.Offload, c.grow, GSOTCPv6)})
 }
 
-// cut4 cuts a super-packet, whose segments have to be treated one by one, and
+// cutUp cuts a super-packet, whose segments have to be treated one by one, and
 // writes the IPv6 form of each.
-func (t *Translator) cut4(s *Scratch, c *to6) {
+func (c *to6) cutUp(s *Scratch, l *limits) {
 	whole, o := c.h.b, c.o
 	c.o, c.compute = offload{}, false // segments are complete
 	for i := range o.count(whole, c.h.ihl) {
 		seg := o.segment(s, whole, c.h.ihl, i)
 		c.h.b = seg.Bytes()
-		c.split = !c.h.df && len(c.h.payload())+c.grow > t.limit6
-		t.write6(s, &seg, c)
+		c.split = !c.h.df && len(c.h.payload())+c.grow > l.lowest6
+		c.write(s, &seg, l)
 	}
 }

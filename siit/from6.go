@@ -26,16 +26,16 @@ type mapped4 struct {
 func (t *Translator) from6(s *Scratch, p *Packet) (Verdict, Reason) {
 	var c to4
 	if no := t.check6(p, &c); no.reason != None {
-		return t.refuse6(s, &c, no)
+		return t.sources.refuse6(s, &c, no)
 	}
 	if c.h.icmpError {
 		return t.icmpError6(s, &c)
 	}
 	// From here on nothing is refused, and the packet may be changed.
 	if c.cut {
-		t.cut6(s, &c)
+		c.cutUp(s, &t.limits)
 	} else {
-		t.write4(s, p, &c)
+		c.write(s, p, &t.limits)
 	}
 	return Translated, None
 }
@@ -53,7 +53,7 @@ func (t *Translator) check6(p *Packet, c *to4) refusal {
 			return drop(r)
 		}
 	}
-	switch c.a, r = t.addresses4(h); r {
+	switch c.a, r = t.mapping.addresses4(h); r {
 	case None:
 	case SourceOutsidePREF64, DestinationUnmappable:
 		return answer(r, 1, 1, 0)
@@ -77,14 +77,14 @@ func (t *Translator) check6(p *Packet, c *to4) refusal {
 	case protoICMP:
 		return drop(ProtocolOfOtherFamily)
 	}
-	if r := checkTransport6(c); r != None {
+	if r := c.checkTransport(); r != None {
 		return drop(r)
 	}
-	return t.checkSize4(c)
+	return c.checkSize(&t.limits)
 }
 
-// checkTransport6 checks the transport header of an IPv6 packet.
-func checkTransport6(c *to4) (r Reason) {
+// checkTransport checks the transport header.
+func (c *to4) checkTransport() (r Reason) {
 	h := &c.h
 	c.proto = h.proto
 	if h.proto == protoICMPv6 {
@@ -101,25 +101,25 @@ func checkTransport6(c *to4) (r Reason) {
 	return None
 }
 
-// checkSize4 decides whether the IPv4 packet has to be split, and whether it
+// checkSize decides whether the IPv4 packet has to be split, and whether it
 // may be on its way: small ones may, since the sender need not hear of an MTU
 // below 1280 (RFC 7915 section 5.1). A super-packet stands for segments, and the
 // rules are about those.
-func (t *Translator) checkSize4(c *to4) refusal {
+func (c *to4) checkSize(l *limits) refusal {
 	h := &c.h
 	n := len(h.payload())
 	if c.o.segments {
 		c.cut = n > 65535-ipv4Len
 		n = min(n, c.o.header+c.o.size)
 	}
-	c.setSize(n, t.mtu4)
+	c.setSize(n, l.mtu4)
 	if c.split && c.df {
-		return answer(TooBig, 2, 0, uint32(max(minMTU6, min(t.mtu6, t.mtu4+ipv4Len))))
+		return answer(TooBig, 2, 0, uint32(max(minMTU6, min(l.mtu6, l.mtu4+ipv4Len))))
 	}
 	if c.split && c.o.segments {
 		c.cut = true
 	}
-	if c.cut && !fitsScratch(len(h.b), h.l4+c.o.header, c.o.size, t.chunk4(), ipv4Len) {
+	if c.cut && !fitsScratch(len(h.b), h.l4+c.o.header, c.o.size, l.chunk4(), ipv4Len) {
 		return drop(TooManyFragments)
 	}
 	return refusal{}
@@ -131,8 +131,8 @@ func (c *to4) setSize(n, mtu4 int) {
 	c.split = n+ipv4Len > mtu4
 }
 
-// write4 writes the IPv4 form of p, which c describes.
-func (t *Translator) write4(s *Scratch, p *Packet, c *to4) {
+// write writes the IPv4 form of p, which c describes.
+func (c *to4) write(s *Scratch, p *Packet, l *limits) {
 	h := &c.h
 	payload := h.payload()
 	if c.o.foreign {
@@ -157,7 +157,7 @@ func (t *Translator) write4(s *Scratch, p *Packet, c *to4) {
 		if c.o.partial {
 			complete(payload, 0, c.field)
 		}
-		t.split4(s, &head, payload)
+		l.split4(s, &head, payload)
 		return
 	}
 	end := p.Off + len(h.b)
@@ -166,15 +166,15 @@ func (t *Translator) write4(s *Scratch, p *Packet, c *to4) {
 	s.emit(Packet{Buf: p.Buf[:end], Off: at, Offload: c.o.shift(p.Offload, ipv4Len, GSOTCPv4)})
 }
 
-// cut6 cuts a super-packet, whose segments have to be treated one by one, and
+// cutUp cuts a super-packet, whose segments have to be treated one by one, and
 // writes the IPv4 form of each.
-func (t *Translator) cut6(s *Scratch, c *to4) {
+func (c *to4) cutUp(s *Scratch, l *limits) {
 	whole, o := c.h.b, c.o
 	c.o = offload{} // segments are complete
 	for i := range o.count(whole, c.h.l4) {
 		seg := o.segment(s, whole, c.h.l4, i)
 		c.h.b = seg.Bytes()
-		c.setSize(len(c.h.payload()), t.mtu4)
-		t.write4(s, &seg, c)
+		c.setSize(len(c.h.payload()), l.mtu4)
+		c.write(s, &seg, l)
 	}
 }

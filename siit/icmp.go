@@ -136,7 +136,7 @@ var plateaus = [...]int{65535, 32000, 17914, 8166, 4352, 2002, 1492}
 
 // error4 maps the header of an ICMPv4 error m, which quotes an IPv4 packet of
 // quoted bytes (RFC 7915 section 4.2).
-func (t *Translator) error4(m []byte, quoted int) (e icmpHead, r Reason) {
+func (l *limits) error4(m []byte, quoted int) (e icmpHead, r Reason) {
 	kind, code := m[0], m[1]
 	switch {
 	case kind == 3 && code == 2:
@@ -151,7 +151,7 @@ func (t *Translator) error4(m []byte, quoted int) (e icmpHead, r Reason) {
 				}
 			}
 		}
-		return icmpHead{2, 0, uint32(max(minMTU6, min(mtu+20, t.mtu6, t.mtu4+20)))}, None
+		return icmpHead{2, 0, uint32(max(minMTU6, min(mtu+20, l.mtu6, l.mtu4+20)))}, None
 	case kind == 3 && int(code) < len(unreachable4) && unreachable4[code] != no:
 		return icmpHead{1, unreachable4[code], 0}, None
 	case kind == 11:
@@ -195,7 +195,7 @@ var unreachable6 = [...]uint8{
 
 // error6 maps the header of an ICMPv6 error m; fragment says whether the
 // packet it quotes has a Fragment Header (RFC 7915 section 5.2).
-func (t *Translator) error6(m []byte, fragment bool) (e icmpHead, r Reason) {
+func (l *limits) error6(m []byte, fragment bool) (e icmpHead, r Reason) {
 	kind, code := m[0], m[1]
 	word := binary.BigEndian.Uint32(m[4:])
 	switch {
@@ -209,7 +209,7 @@ func (t *Translator) error6(m []byte, fragment bool) (e icmpHead, r Reason) {
 		if fragment {
 			less += fragmentLen
 		}
-		return icmpHead{3, 4, min(word-less, uint32(t.mtu4), uint32(t.mtu6-20))}, None
+		return icmpHead{3, 4, min(word-less, uint32(l.mtu4), uint32(l.mtu6-20))}, None
 	case kind == 3 && code <= 1:
 		return icmpHead{11, code, 0}, None
 	case kind == 4 && code == 0:

@@ -24,7 +24,7 @@ func (t *Translator) icmpError4(s *Scratch, c *to6) (Verdict, Reason) {
 		return Drop, r
 	}
 	// From here on nothing is refused.
-	t.writeError6(s, c, &e)
+	e.write(s, c)
 	return Translated, None
 }
 
@@ -40,7 +40,7 @@ func (t *Translator) checkError4(c *to6, e *errorTo6) (r Reason) {
 	if !c.o.absent && Sum(m, 0) != 0xffff {
 		return BadICMPChecksum
 	}
-	if c.h.df && len(c.h.b) > t.mtu6 {
+	if c.h.df && len(c.h.b) > t.limits.mtu6 {
 		return TooBig // no error about an error
 	}
 	body := m[icmpLen:]
@@ -48,7 +48,7 @@ func (t *Translator) checkError4(c *to6, e *errorTo6) (r Reason) {
 	if len(body) >= ipv4Len {
 		quoted = int(binary.BigEndian.Uint16(body[2:]))
 	}
-	if e.head, r = t.error4(m, quoted); r != None {
+	if e.head, r = t.limits.error4(m, quoted); r != None {
 		return r
 	}
 	quote, ext := original(body, m[5], 4, quoteLeast4(body))
@@ -58,11 +58,11 @@ func (t *Translator) checkError4(c *to6, e *errorTo6) (r Reason) {
 		ext = nil // RFC 4884 section 4.6 knows none in these types
 	}
 	e.ext = ext
-	return e.quote.check(t, quote, behind)
+	return e.quote.check(&t.mapping, quote, behind)
 }
 
-// writeError6 writes the ICMPv6 error that c and e describe.
-func (t *Translator) writeError6(s *Scratch, c *to6, e *errorTo6) {
+// write writes the ICMPv6 error that c and e describe.
+func (e *errorTo6) write(s *Scratch, c *to6) {
 	q := s.packet(maxError6)
 	out := q.Bytes()
 	body := out[ipv6Len+icmpLen : maxError6-len(e.ext)]
@@ -94,7 +94,7 @@ func (t *Translator) icmpError6(s *Scratch, c *to4) (Verdict, Reason) {
 		return Drop, r
 	}
 	// From here on nothing is refused.
-	t.writeError4(s, c, &e)
+	e.write(s, c, t.limits.mtu4)
 	return Translated, None
 }
 
@@ -114,7 +114,7 @@ func (t *Translator) checkError6(c *to4, e *errorTo4) (r Reason) {
 		body, e.ext = original(body, m[4], 8, quoteLeast6(body))
 	}
 	bad := e.quote.parse(body, e.ext == nil)
-	if e.head, r = t.error6(m, e.quote.h.fragment); r != None {
+	if e.head, r = t.limits.error6(m, e.quote.h.fragment); r != None {
 		return r
 	}
 	if bad != None {
@@ -123,12 +123,12 @@ func (t *Translator) checkError6(c *to4, e *errorTo4) (r Reason) {
 	// draft-ietf-v6ops-icmpext-xlat-v6only-source section 4.2: tell who sent
 	// it. In a Packet Too Big the quote is worth more than the name.
 	e.node = t.nodeID && c.a.fromDummy && mayExtend
-	return e.quote.check(t)
+	return e.quote.check(&t.mapping)
 }
 
-// writeError4 writes the ICMPv4 error that c and e describe.
-func (t *Translator) writeError4(s *Scratch, c *to4, e *errorTo4) {
-	room := t.mtu4 - ipv4Len - icmpLen
+// write writes the ICMPv4 error that c and e describe, of at most mtu4 bytes.
+func (e *errorTo4) write(s *Scratch, c *to4, mtu4 int) {
+	room := mtu4 - ipv4Len - icmpLen
 	if e.ext != nil || e.node {
 		room = min(room, maxError4-ipv4Len-icmpLen)
 	}

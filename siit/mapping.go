@@ -21,6 +21,9 @@ type mapping struct {
 	// pseudo-header as it is, so that no transport checksum changes between
 	// the CLAT address and PREF64 (RFC 6052 section 4.1).
 	neutral bool
+
+	dropPrivate bool   // drop what PREF64 maps to a private address (RFC 6052 section 3.1)
+	local4      []cidr // no source behind PREF64 is in these
 }
 
 // how says by which rule an address was mapped.
@@ -137,8 +140,7 @@ func (m *mapping) own4(a []byte) (uint32, how) {
 
 // addresses6 maps source and destination of an IPv4 packet and writes the two
 // IPv6 addresses to dst[:32].
-func (t *Translator) addresses6(dst []byte, h *header4) (neutral bool, r Reason) {
-	m := &t.m
+func (m *mapping) addresses6(dst []byte, h *header4) (neutral bool, r Reason) {
 	if !m.host && !h.icmpError && illegalSource4(h.src) {
 		return false, SourceIllegal
 	}
@@ -157,7 +159,7 @@ func (t *Translator) addresses6(dst []byte, h *header4) (neutral bool, r Reason)
 		m.pref.embed(dst[16:], h.dst)
 		hd = byPREF64
 	}
-	if r = t.refused6(h.src, hs, h.dst, hd); r != None {
+	if r = m.refused6(h.src, hs, h.dst, hd); r != None {
 		return false, r
 	}
 	return m.neutral && hs == byCLAT && hd == byPREF64, None
@@ -167,13 +169,13 @@ func (t *Translator) addresses6(dst []byte, h *header4) (neutral bool, r Reason)
 // side, or None; by and to say how source and destination were mapped. Whether
 // the source is illegal is not asked, as ICMP errors are exempt from that
 // (RFC 7915 section 4.1).
-func (t *Translator) refused6(src uint32, by how, dst uint32, to how) Reason {
+func (m *mapping) refused6(src uint32, by how, dst uint32, to how) Reason {
 	switch {
 	case to == byCLAT: // to itself: the host's own business, and a loop if it came back
 		return DestinationIllegal
 	case to == byPREF64 && illegalDestination4(dst):
 		return DestinationIllegal
-	case t.dropPrivate && isPrivate(src, by, dst, to):
+	case m.dropPrivate && isPrivate(src, by, dst, to):
 		return WKPPrivate
 	}
 	return None
@@ -181,13 +183,13 @@ func (t *Translator) refused6(src uint32, by how, dst uint32, to how) Reason {
 
 // refused4 returns why no packet with these IPv4 addresses comes from the IPv6
 // side, or None. Whether the destination is illegal is not asked.
-func (t *Translator) refused4(src uint32, by how, dst uint32, to how) Reason {
+func (m *mapping) refused4(src uint32, by how, dst uint32, to how) Reason {
 	switch {
-	case by == byPREF64 && (illegalSource4(src) || isLinkLocal4(src) || t.m.host && isCLAT4(src)):
+	case by == byPREF64 && (illegalSource4(src) || isLinkLocal4(src) || m.host && isCLAT4(src)):
 		return SourceIllegal
-	case by == byPREF64 && inAny(t.local4, src):
+	case by == byPREF64 && inAny(m.local4, src):
 		return SourceLocalNetwork
-	case t.dropPrivate && isPrivate(src, by, dst, to):
+	case m.dropPrivate && isPrivate(src, by, dst, to):
 		return WKPPrivate
 	}
 	return None
@@ -199,8 +201,7 @@ func isPrivate(src uint32, by how, dst uint32, to how) bool {
 }
 
 // addresses4 maps source and destination of an IPv6 packet.
-func (t *Translator) addresses4(h *header6) (a mapped4, r Reason) {
-	m := &t.m
+func (m *mapping) addresses4(h *header6) (a mapped4, r Reason) {
 	if h.b[24] == 0xff {
 		return a, DestinationIllegal
 	}
@@ -227,7 +228,7 @@ func (t *Translator) addresses4(h *header6) (a mapped4, r Reason) {
 	case byCLAT: // only the translator itself sends from there, and not to here
 		return a, SourceIllegal
 	}
-	if r = t.refused4(src, by, dst, to); r != None {
+	if r = m.refused4(src, by, dst, to); r != None {
 		return a, r
 	}
 	a.src, a.dst, a.neutral = src, dst, m.neutral && by == byPREF64 && to == byCLAT

@@ -20,7 +20,7 @@ type quoteTo6 struct {
 
 // check checks the IPv4 packet at the start of q. If behind is set, the bytes
 // of q behind that packet are kept.
-func (c *quoteTo6) check(t *Translator, q []byte, behind bool) Reason {
+func (c *quoteTo6) check(m *mapping, q []byte, behind bool) Reason {
 	if len(q) < ipv4Len || q[0]>>4 != 4 {
 		return ICMPErrorMalformed
 	}
@@ -56,9 +56,9 @@ func (c *quoteTo6) check(t *Translator, q []byte, behind bool) Reason {
 	// The packet came from the other side and was on its way to ours. Simple
 	// hairpinning does not map its destination by EAM (RFC 7757 section 4.2.1).
 	src, dst := binary.BigEndian.Uint32(q[12:]), binary.BigEndian.Uint32(q[16:])
-	by := t.m.any6(c.addrs[:], src, true)
-	to := t.m.own6(c.addrs[16:], dst, t.m.hairpin == HairpinOff)
-	if to == unmapped || to == byPREF64 && illegalSource4(dst) || t.refused4(src, by, dst, to) != None {
+	by := m.any6(c.addrs[:], src, true)
+	to := m.own6(c.addrs[16:], dst, m.hairpin == HairpinOff)
+	if to == unmapped || to == byPREF64 && illegalSource4(dst) || m.refused4(src, by, dst, to) != None {
 		return ICMPErrorNotOurs
 	}
 	return None
@@ -112,7 +112,7 @@ func (c *quoteTo4) parse(q []byte, behind bool) Reason {
 }
 
 // check checks the packet that parse has taken apart.
-func (c *quoteTo4) check(t *Translator) Reason {
+func (c *quoteTo4) check(m *mapping) Reason {
 	h := &c.h
 	if c.length < 0 || c.length > 65535-ipv4Len {
 		return ICMPErrorMalformed
@@ -137,9 +137,9 @@ func (c *quoteTo4) check(t *Translator) Reason {
 		return ICMPErrorNotOurs
 	}
 	var by, to how
-	c.src, by = t.m.own4(h.b[8:])
-	c.dst, to = t.m.any4(h.b[24:])
-	if by == unmapped || to == unmapped || by == byPREF64 && illegalSource4(c.src) || t.refused6(c.src, by, c.dst, to) != None {
+	c.src, by = m.own4(h.b[8:])
+	c.dst, to = m.any4(h.b[24:])
+	if by == unmapped || to == unmapped || by == byPREF64 && illegalSource4(c.src) || m.refused6(c.src, by, c.dst, to) != None {
 		return ICMPErrorNotOurs
 	}
 	return None

@@ -19,9 +19,16 @@ func answer(r Reason, kind, code uint8, word uint32) refusal {
 	return refusal{reason: r, answered: true, head: icmpHead{kind, code, word}}
 }
 
+// sources are the addresses from which the translator's own ICMP errors come.
+type sources struct {
+	ipv4    uint32
+	ipv6    [16]byte
+	hasIPv6 bool // or errors come from the destination of the packet
+}
+
 // refuse4 refuses an IPv4 packet: it makes the ICMPv4 error that goes back to the
 // sender, unless there must be none (RFC 1812 section 4.3.2.7).
-func (t *Translator) refuse4(s *Scratch, c *to6, no refusal) (Verdict, Reason) {
+func (own *sources) refuse4(s *Scratch, c *to6, no refusal) (Verdict, Reason) {
 	h, o := &c.h, &c.o
 	if !no.answered || h.icmpError || h.fragOff != 0 || illegalSource4(h.src) {
 		return Drop, no.reason
@@ -38,7 +45,7 @@ func (t *Translator) refuse4(s *Scratch, c *to6, no refusal) (Verdict, Reason) {
 	}
 	putICMP(out[ipv4Len:], no.head, 0)
 	// Precedence 6, internetwork control, as Linux has it (RFC 1812 section 4.3.2.5).
-	putIPv4((*[ipv4Len]byte)(out), 0xc0, len(out), s.nextID(), 0, 64, protoICMP, t.icmpSrc4, h.src)
+	putIPv4((*[ipv4Len]byte)(out), 0xc0, len(out), s.nextID(), 0, 64, protoICMP, own.ipv4, h.src)
 	s.emit(q)
 	return Reply, no.reason
 }
@@ -46,7 +53,7 @@ func (t *Translator) refuse4(s *Scratch, c *to6, no refusal) (Verdict, Reason) {
 // refuse6 refuses an IPv6 packet: it makes the ICMPv6 error that goes back to the
 // sender, unless there must be none (RFC 4443 section 2.4 e; for codes without
 // a rule of their own RFC 7915 section 5.4, which spares every ICMPv6 message).
-func (t *Translator) refuse6(s *Scratch, c *to4, no refusal) (Verdict, Reason) {
+func (own *sources) refuse6(s *Scratch, c *to4, no refusal) (Verdict, Reason) {
 	const redirect = 137
 	h := &c.h
 	switch {
@@ -62,8 +69,8 @@ func (t *Translator) refuse6(s *Scratch, c *to4, no refusal) (Verdict, Reason) {
 	copy(out[ipv6Len+icmpLen:], h.b)
 	var addrs [32]byte
 	copy(addrs[:], h.b[24:40])
-	if t.hasICMPSrc6 {
-		copy(addrs[:], t.icmpSrc6[:])
+	if own.hasIPv6 {
+		copy(addrs[:], own.ipv6[:])
 	}
 	copy(addrs[16:], h.b[8:24])
 	putIPv6(out, 0, icmpLen+n, protoICMPv6, 64, addrs[:])

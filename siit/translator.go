@@ -9,16 +9,11 @@ import (
 // Translator translates packets. It is immutable and may be used by any
 // number of goroutines at once, each with its own Scratch.
 type Translator struct {
-	m                mapping
+	mapping          mapping
 	routes           routeTable
-	mtu6, mtu4       int
-	limit6           int // size that DF=0 packets are fragmented to
-	icmpSrc4         uint32
-	icmpSrc6         [16]byte
-	hasICMPSrc6      bool
+	limits           limits
+	sources          sources
 	dropZeroChecksum bool
-	dropPrivate      bool
-	local4           []cidr
 	nodeID           bool
 }
 
@@ -31,51 +26,61 @@ func New(cfg Config) (*Translator, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Translator{
-		m:                m,
-		mtu6:             or(cfg.MTU6, 1500),
-		limit6:           or(cfg.LowestIPv6MTU, minMTU6),
-		dropZeroChecksum: cfg.DropUDPZeroChecksum,
-		dropPrivate:      cfg.DropWKPPrivate && cfg.Mapping.PREF64.Masked() == WellKnownPrefix(),
-		nodeID:           cfg.NodeID,
-	}
-	if t.local4, err = cidrs(cfg.LocalIPv4); err != nil {
+	m.dropPrivate = cfg.DropWKPPrivate && cfg.Mapping.PREF64.Masked() == WellKnownPrefix()
+	if m.local4, err = cidrs(cfg.LocalIPv4); err != nil {
 		return nil, err
 	}
-	t.mtu4 = or(cfg.MTU4, t.mtu6-20)
-	switch {
-	case t.mtu6 < minMTU6 || t.mtu6 > 65535:
-		return nil, fmt.Errorf("IPv6 MTU %d is not between 1280 and 65535", t.mtu6)
-	case t.mtu4 < 68 || t.mtu4 > 65535:
-		return nil, fmt.Errorf("IPv4 MTU %d is not between 68 and 65535", t.mtu4)
-	case t.limit6 < minMTU6 || t.limit6 > 65535:
-		return nil, fmt.Errorf("lowest IPv6 MTU %d is not between 1280 and 65535", t.limit6)
+	l, err := newLimits(cfg)
+	if err != nil {
+		return nil, err
 	}
-	t.limit6 = min(t.limit6, t.mtu6)
+	own, err := newSources(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if m.host && own.ipv4 == m.clat4 {
+		// Linux drops what arrives from one of its own addresses.
+		return nil, errors.New("ICMP errors must not come from the CLAT's own IPv4 address")
+	}
+	return &Translator{mapping: m, limits: l, sources: own, dropZeroChecksum: cfg.DropUDPZeroChecksum, nodeID: cfg.NodeID}, nil
+}
 
+func newLimits(cfg Config) (limits, error) {
+	l := limits{mtu6: or(cfg.MTU6, 1500), lowest6: or(cfg.LowestIPv6MTU, minMTU6)}
+	l.mtu4 = or(cfg.MTU4, l.mtu6-20)
+	switch {
+	case l.mtu6 < minMTU6 || l.mtu6 > 65535:
+		return l, fmt.Errorf("IPv6 MTU %d is not between 1280 and 65535", l.mtu6)
+	case l.mtu4 < 68 || l.mtu4 > 65535:
+		return l, fmt.Errorf("IPv4 MTU %d is not between 68 and 65535", l.mtu4)
+	case l.lowest6 < minMTU6 || l.lowest6 > 65535:
+		return l, fmt.Errorf("lowest IPv6 MTU %d is not between 1280 and 65535", l.lowest6)
+	}
+	l.lowest6 = min(l.lowest6, l.mtu6)
+	return l, nil
+}
+
+func newSources(cfg Config) (sources, error) {
+	var own sources
 	src4 := cfg.ICMPSource4
 	if !src4.IsValid() {
 		src4 = netip.AddrFrom4([4]byte{192, 0, 0, 2})
 	}
 	if !src4.Is4() {
-		return nil, fmt.Errorf("ICMP source %q is not an IPv4 address", src4)
+		return own, fmt.Errorf("ICMP source %q is not an IPv4 address", src4)
 	}
-	t.icmpSrc4 = v4(src4)
+	own.ipv4 = v4(src4)
 	src6 := cfg.ICMPSource6
 	if !src6.IsValid() {
 		src6 = cfg.Mapping.CLAT.IPv6
 	}
 	if src6.IsValid() {
 		if !src6.Is6() || src6.Is4In6() {
-			return nil, fmt.Errorf("ICMP source %q is not an IPv6 address", src6)
+			return own, fmt.Errorf("ICMP source %q is not an IPv6 address", src6)
 		}
-		t.icmpSrc6, t.hasICMPSrc6 = src6.As16(), true
+		own.ipv6, own.hasIPv6 = src6.As16(), true
 	}
-	if m.host && t.icmpSrc4 == m.clat4 {
-		// Linux drops what arrives from one of its own addresses.
-		return nil, errors.New("ICMP errors must not come from the CLAT's own IPv4 address")
-	}
-	return t, nil
+	return own, nil
 }
 
 func or(v, otherwise int) int {
