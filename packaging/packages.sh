@@ -1,7 +1,7 @@
 #!/bin/sh
 # packages.sh [ARCHITECTURE...]: builds deb, rpm and Arch Linux packages of the
-# daemon (tnat64d) and of `tnat64 COMMAND` (tnat64) into
-# dist/ (or $DIST), for amd64 and arm64 unless told otherwise. The same commit
+# daemon (tnat64d), of `tnat64 COMMAND` (tnat64) and of the gateway
+# (tnat64-gateway) into dist/ (or $DIST), for amd64 and arm64 unless told otherwise. The same commit
 # gives the same bytes on every machine with the same Go.
 #
 # VERSION and SOURCE_DATE_EPOCH come from git; where there is none, say them.
@@ -40,7 +40,7 @@ cp LICENSE "$stage/"
 cp README.md SECURITY.md "$stage/doc/"
 cp -R packaging/systemd packaging/networkmanager packaging/networkd packaging/udev packaging/completions \
 	packaging/deb packaging/rpm packaging/arch packaging/tnat64d.toml.example packaging/apparmor packaging/shim \
-	packaging/nfpm.yaml packaging/nfpm-tnat64.yaml "$stage/packaging/"
+	packaging/gateway packaging/gateway.toml.example packaging/nfpm.yaml packaging/nfpm-tnat64.yaml packaging/nfpm-tnat64-gateway.yaml "$stage/packaging/"
 gzip -9n <CHANGELOG.md >"$stage/doc/changelog.gz"
 maintainer=$(sed -n 's/^maintainer: //p' packaging/nfpm.yaml)
 debian_changelog() {
@@ -54,6 +54,7 @@ CHANGELOG
 }
 debian_changelog tnat64d "" | gzip -9n >"$stage/doc/changelog.Debian.gz"
 debian_changelog tnat64 "$(sed -n 's/^epoch: "\(.*\)"$/\1:/p' packaging/nfpm-tnat64.yaml)" | gzip -9n >"$stage/doc/changelog.Debian-tnat64.gz"
+debian_changelog tnat64-gateway "" | gzip -9n >"$stage/doc/changelog.Debian-tnat64-gateway.gz"
 
 # Developer tools are built once and not for the packages' architecture.
 tools=packaging/tools/go.mod
@@ -67,17 +68,19 @@ done
 mkdir -p "$dist"
 [ $# -gt 0 ] || set -- amd64 arm64
 for arch in "$@"; do
-	rm -rf "${stage:?}/bin" "$stage/bin-shim"
-	mkdir "$stage/bin" "$stage/bin-shim"
+	rm -rf "${stage:?}/bin" "$stage/bin-shim" "$stage/bin-gateway"
+	mkdir "$stage/bin" "$stage/bin-shim" "$stage/bin-gateway"
 	CGO_ENABLED=0 GOOS=linux GOARCH=$arch GOAMD64=v1 GOARM64=v8.0 GOFLAGS='' "$GO" build -trimpath -buildvcs=false \
-		-ldflags "-s -w -buildid= -X main.version=$VERSION" -o "$stage/bin/" ./cmd/tnat64d ./cmd/tnat64ctl ./cmd/tnat64-lab ./cmd/tnat64
+		-ldflags "-s -w -buildid= -X main.version=$VERSION" -o "$stage/bin/" ./cmd/tnat64d ./cmd/tnat64ctl ./cmd/tnat64-lab ./cmd/tnat64 ./cmd/tnat64-gateway
 	mv "$stage/bin/tnat64" "$stage/bin-shim/"
+	mv "$stage/bin/tnat64-gateway" "$stage/bin-gateway/"
 	"$stage/notices" "$stage"/bin/* | gzip -9n >"$stage/doc/third-party-notices.gz"
 	"$stage/notices" "$stage/bin-shim/tnat64" | gzip -9n >"$stage/doc/third-party-notices-tnat64.gz"
+	"$stage/notices" "$stage/bin-gateway/tnat64-gateway" | gzip -9n >"$stage/doc/third-party-notices-tnat64-gateway.gz"
 	find "$stage" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 	export NFPM_ARCH="$arch"
 	for format in deb rpm archlinux; do
-		for description in nfpm nfpm-tnat64; do
+		for description in nfpm nfpm-tnat64 nfpm-tnat64-gateway; do
 			(cd "$stage" && umask 022 && ./nfpm package -f packaging/$description.yaml -p $format -t "$dist/") | sed -n 's/^created package: //p'
 		done
 	done

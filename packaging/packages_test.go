@@ -270,7 +270,7 @@ func TestScriptsAreShell(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, pattern := range []string{"deb/p*", "shim/p*", "test-vm/*.sh", "networkmanager/50-*"} {
+	for _, pattern := range []string{"deb/p*", "shim/p*", "gateway/p*", "test-vm/*.sh", "networkmanager/50-*"} {
 		more, _ := filepath.Glob(pattern)
 		scripts = append(scripts, more...)
 	}
@@ -280,15 +280,15 @@ func TestScriptsAreShell(t *testing.T) {
 	parts, _ := filepath.Glob("rpm/*")
 	more, _ := filepath.Glob("arch/*")
 	output(t, "shellcheck", append([]string{"-S", "warning", "-s", "sh", "-e", "SC2148"}, append(parts, more...)...)...)
-	output(t, "shellcheck", "-s", "bash", "completions/tnat64.bash", "completions/tnat64-command.bash")
+	output(t, "shellcheck", "-s", "bash", "completions/tnat64.bash", "completions/tnat64-command.bash", "completions/tnat64-gateway.bash")
 }
 
 // The other shells parse their completions, where they are installed.
 func TestCompletionsParse(t *testing.T) {
 	for shell, files := range map[string][]string{
-		"bash": {"completions/tnat64.bash", "completions/tnat64-command.bash"},
-		"zsh":  {"completions/_tnat64", "completions/_tnat64-command"},
-		"fish": {"completions/tnat64.fish", "completions/tnat64-command.fish"},
+		"bash": {"completions/tnat64.bash", "completions/tnat64-command.bash", "completions/tnat64-gateway.bash"},
+		"zsh":  {"completions/_tnat64", "completions/_tnat64-command", "completions/_tnat64-gateway"},
+		"fish": {"completions/tnat64.fish", "completions/tnat64-command.fish", "completions/tnat64-gateway.fish"},
 	} {
 		t.Run(shell, func(t *testing.T) {
 			if _, err := exec.LookPath(shell); err != nil {

@@ -66,6 +66,8 @@ func (a *Advertiser) Name() string { return a.name }
 const (
 	// retryInterval is how long a link that is down or gone is left alone.
 	retryInterval = time.Second
+	// patience is how many attempts may fail before it is logged.
+	patience = 4
 	// stateInterval is how often the link is compared with what was announced.
 	stateInterval = 5 * time.Second
 	// maxReceived bounds the messages that wait; more are lost, as on the wire.
@@ -75,16 +77,21 @@ const (
 // Run advertises until ctx ends, and then withdraws this router. A link that is
 // down or not there is waited for.
 func (a *Advertiser) Run(ctx context.Context) error {
-	waiting := false
+	failed := 0
 	for ctx.Err() == nil {
+		begun := a.sent.Load()
 		err := a.session(ctx)
 		if ctx.Err() != nil {
 			break
 		}
-		if !waiting {
+		if a.sent.Load() > begun {
+			failed = 0
+		}
+		// At first the link-local address of a link is tentative (RFC 4862
+		// section 5.4).
+		if failed++; failed == patience {
 			a.log.Warn("cannot send router advertisements; retrying", "reason", err)
 		}
-		waiting = err != nil
 		wait(ctx, retryInterval)
 	}
 	return nil
