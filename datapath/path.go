@@ -36,7 +36,7 @@ type Options struct {
 
 	// See [engine.Options].
 	ICMPErrorsPerSecond int
-	OnRefused           func(packet []byte, refused siit.Result) (again bool)
+	OnRefused           func(packet []byte, refused siit.Result) (again bool, better siit.Reason)
 
 	// OnFailed, if set, is called when the user engine ends although nobody has
 	// closed the Path. The error wraps os.ErrClosed if the TUN was removed.

@@ -79,6 +79,10 @@ var private = []cidr{
 // address (RFC 7600 section 4.8, draft-ietf-v6ops-icmpext-xlat-v6only-source).
 const dummy4 = 0xc0000008
 
+// isLinkLocal6 reports whether the address in the first 16 bytes of a is
+// link-local (fe80::/10), from where no router forwards.
+func isLinkLocal6(a []byte) bool { return a[0] == 0xfe && a[1]&0xc0 == 0x80 }
+
 // illegalSource6 reports whether no packet may come from the address in the
 // first 16 bytes of a: ::, ::1 and multicast.
 func illegalSource6(a []byte) bool {

@@ -23,6 +23,14 @@ type Config struct {
 	// them, as it would seem to come from there.
 	LocalIPv4 []netip.Prefix
 
+	// DenyIPv4 are IPv4 networks that nobody reaches through PREF64. The sender is
+	// told that it is prohibited. A host in Mapping.Hosts or Mapping.EAM is
+	// reached in spite of it.
+	DenyIPv4 []netip.Prefix
+	// PoolIPv4 is the network that the addresses of Mapping.Hosts are given from.
+	// Those that no host has are unreachable from both sides.
+	PoolIPv4 netip.Prefix
+
 	DropUDPZeroChecksum bool // drop IPv4 UDP without checksum instead of computing one (RFC 7915 section 4.5)
 	DropWKPPrivate      bool // drop non-global IPv4 addresses towards 64:ff9b::/96 (RFC 6052 section 3.1)
 	NodeID              bool // append the Node Identification Object to errors from sources that cannot be mapped
@@ -40,7 +48,20 @@ type Mapping struct {
 	CLAT Pair
 
 	EAM     []EAM
+	Hosts   Hosts   // of a gateway: one IPv4 address for each IPv6 host; may be nil
 	Hairpin Hairpin // for routers; a host's CLAT does not hairpin
+}
+
+// Hosts is a gateway's table of one-to-one mappings, which may change while
+// packets are translated. Where there is one, a packet is translated only
+// between a host in Hosts (or EAM) and PREF64, or between two hosts by their IPv4
+// addresses. The methods are called for every packet by many goroutines.
+type Hosts interface {
+	// To4 returns the IPv4 address of the host with an IPv6 address. Addresses
+	// are numbers in host byte order, of IPv6 the upper and the lower half.
+	To4(hi, lo uint64) (ipv4 uint32, ok bool)
+	// To6 returns the IPv6 address of the host with an IPv4 address.
+	To6(ipv4 uint32) (hi, lo uint64, ok bool)
 }
 
 // EAM is one explicit address mapping (RFC 7757 section 3). The suffix of the

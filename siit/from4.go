@@ -50,7 +50,11 @@ func (t *Translator) check4(p *Packet, c *to6) refusal {
 			return drop(r)
 		}
 	}
-	if c.neutral, r = t.mapping.addresses6(c.addrs[:], h); r != None {
+	switch c.neutral, r = t.mapping.addresses6(c.addrs[:], h); r {
+	case None:
+	case NoMap:
+		return answer(NoMap, 3, 1, 0)
+	default:
 		return drop(r)
 	}
 	if h.ihl > ipv4Len && sourceRouted(h.b[ipv4Len:h.ihl]) {

@@ -55,8 +55,8 @@ func (t *Translator) check6(p *Packet, c *to4) refusal {
 	}
 	switch c.a, r = t.mapping.addresses4(h); r {
 	case None:
-	case SourceOutsidePREF64, DestinationUnmappable:
-		return answer(r, 1, 1, 0)
+	case SourceOutsidePREF64, DestinationUnmappable, DestinationDenied, NoMap:
+		return unreachableFor(r)
 	default:
 		return drop(r)
 	}

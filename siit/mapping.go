@@ -10,7 +10,8 @@ import (
 type mapping struct {
 	pref    Prefix
 	eam     eamTable
-	host    bool // a CLAT: one side of every packet is in clat or eam
+	hosts   Hosts // nil: there are none
+	host    bool  // a CLAT: one side of every packet is in clat or eam
 	clat4   uint32
 	clat6   [16]byte
 	clatHi  uint64
@@ -22,8 +23,9 @@ type mapping struct {
 	// the CLAT address and PREF64 (RFC 6052 section 4.1).
 	neutral bool
 
-	dropPrivate bool   // drop what PREF64 maps to a private address (RFC 6052 section 3.1)
-	local4      []cidr // no source behind PREF64 is in these
+	dropPrivate  bool   // drop what PREF64 maps to a private address (RFC 6052 section 3.1)
+	local4       []cidr // no source behind PREF64 is in these
+	deny4, pool4 []cidr // destinations that are refused
 }
 
 // how says by which rule an address was mapped.
@@ -48,7 +50,7 @@ func newMapping(m Mapping) (mapping, error) {
 	if m.Hairpin > HairpinOff {
 		return q, fmt.Errorf("unknown hairpin mode %d", m.Hairpin)
 	}
-	q.hairpin = m.Hairpin
+	q.hairpin, q.hosts = m.Hairpin, m.Hosts
 	if m.CLAT == (Pair{}) {
 		return q, nil
 	}
@@ -81,6 +83,13 @@ func (m *mapping) explicit6(dst []byte, a uint32) how {
 	if len(m.eam.entries) != 0 && m.eam.to6(a, dst) {
 		return byEAM
 	}
+	if m.hosts != nil {
+		if hi, lo, ok := m.hosts.To6(a); ok {
+			binary.BigEndian.PutUint64(dst, hi)
+			binary.BigEndian.PutUint64(dst[8:], lo)
+			return byEAM
+		}
+	}
 	return unmapped
 }
 
@@ -95,7 +104,18 @@ func (m *mapping) explicit4(a []byte) (uint32, how) {
 			return r, byEAM
 		}
 	}
+	if m.hosts != nil {
+		if r, ok := m.hosts.To4(binary.BigEndian.Uint64(a), binary.BigEndian.Uint64(a[8:])); ok {
+			return r, byEAM
+		}
+	}
 	return 0, unmapped
+}
+
+// mapped4 reports whether a is the IPv4 address of a host in the tables.
+func (m *mapping) mapped4(a uint32) bool {
+	var ipv6 [16]byte
+	return m.explicit6(ipv6[:], a) != unmapped
 }
 
 // any6 maps an IPv4 address by whatever rule there is; explicit says whether
@@ -155,7 +175,12 @@ func (m *mapping) addresses6(dst []byte, h *header4) (neutral bool, r Reason) {
 		return false, SourceNotOurs
 	}
 	hd := m.explicit6(dst[16:], h.dst)
-	if hd == unmapped {
+	switch {
+	case hd == unmapped && m.hosts != nil && illegalDestination4(h.dst):
+		return false, DestinationIllegal
+	case hd == unmapped && m.hosts != nil:
+		return false, NoMap
+	case hd == unmapped:
 		m.pref.embed(dst[16:], h.dst)
 		hd = byPREF64
 	}
@@ -215,10 +240,22 @@ func (m *mapping) addresses4(h *header6) (a mapped4, r Reason) {
 	if to == byPREF64 && illegalDestination4(dst) {
 		return a, DestinationIllegal
 	}
-	if illegalSource6(h.b[8:]) {
+	if to == byPREF64 {
+		switch {
+		case m.mapped4(dst): // hairpin
+		case inAny(m.pool4, dst):
+			return a, NoMap
+		case inAny(m.deny4, dst):
+			return a, DestinationDenied
+		}
+	}
+	if illegalSource6(h.b[8:]) || m.hosts != nil && isLinkLocal6(h.b[8:]) {
 		return a, SourceIllegal
 	}
 	src, by := m.any4(h.b[8:])
+	if by == byPREF64 && m.hosts != nil {
+		return a, SourceIllegal // behind PREF64 is IPv4, which comes the other way
+	}
 	switch by {
 	case unmapped:
 		if !h.icmpError {

@@ -31,6 +31,13 @@ const (
 	DestinationUnmappable
 	WKPPrivate
 
+	// A gateway's rules.
+	NoMap
+	DestinationDenied
+	NotAClient
+	PoolExhausted
+	TooManyMaps
+
 	// The packet is fine but must not or cannot be translated.
 	SourceRoute
 	RoutingHeader
@@ -88,6 +95,12 @@ var reasons = [NumReasons]struct{ name, explanation string }{
 	SourceLocalNetwork:    {"source-local-network", "The IPv6 source stands for an IPv4 address in one of the host's own networks, which are not behind the PLAT."},
 	DestinationUnmappable: {"destination-unmappable", "The IPv6 destination stands for no IPv4 address."},
 	WKPPrivate:            {"wkp-private", "The well-known prefix 64:ff9b::/96 must not stand for private IPv4 addresses (setting wkp-private)."},
+
+	NoMap:             {"no-map", "The destination is an address of the gateway's pool that no host has."},
+	DestinationDenied: {"destination-denied", "The destination is an address of the gateway itself or in a network that the setting deny names."},
+	NotAClient:        {"not-a-client", "The source is not in the prefixes whose hosts may use the gateway (setting clients)."},
+	PoolExhausted:     {"pool-exhausted", "The gateway's pool has no IPv4 address left for another host."},
+	TooManyMaps:       {"too-many-maps", "The hosts of the source's /64 have as many IPv4 addresses as they may (setting maps-per-64)."},
 
 	SourceRoute:                 {"source-route", "The packet carries an IPv4 source route that has not run out."},
 	RoutingHeader:               {"routing-header", "The packet carries an IPv6 routing header with segments left."},

@@ -26,6 +26,37 @@ type sources struct {
 	hasIPv6 bool // or errors come from the destination of the packet
 }
 
+// unreachableFor answers with Destination Unreachable and the code for a reason of
+// addresses (RFC 4443 section 3.1).
+func unreachableFor(r Reason) refusal {
+	code := uint8(1) // administratively prohibited
+	switch r {
+	case NoMap, PoolExhausted, TooManyMaps:
+		code = 3 // address unreachable
+	case NotAClient:
+		code = 5 // source address failed ingress policy
+	}
+	return answer(r, 1, code, 0)
+}
+
+// Refuse makes the answer to the IPv6 packet p, which Translate has refused
+// because of its source, for the reason r that only the caller knows: NotAClient,
+// PoolExhausted or TooManyMaps. Like Translate it leaves p as it was.
+func (t *Translator) Refuse(s *Scratch, p Packet, r Reason) Result {
+	s.reset()
+	var c to4
+	if uint(p.Off) >= uint(len(p.Buf)) || p.Buf[p.Off]>>4 != 6 {
+		return Result{Reason: r}
+	}
+	if no := c.h.parse(p.Bytes()); no != None {
+		return Result{Reason: no}
+	}
+	if v, _ := t.sources.refuse6(s, &c, unreachableFor(r)); v == Reply {
+		return Result{Verdict: Reply, Reason: r, Packets: s.out}
+	}
+	return Result{Reason: r}
+}
+
 // refuse4 refuses an IPv4 packet: it makes the ICMPv4 error that goes back to the
 // sender, unless there must be none (RFC 1812 section 4.3.2.7).
 func (own *sources) refuse4(s *Scratch, c *to6, no refusal) (Verdict, Reason) {

@@ -30,6 +30,14 @@ func New(cfg Config) (*Translator, error) {
 	if m.local4, err = cidrs(cfg.LocalIPv4); err != nil {
 		return nil, err
 	}
+	if m.deny4, err = cidrs(cfg.DenyIPv4); err != nil {
+		return nil, err
+	}
+	if cfg.PoolIPv4.IsValid() {
+		if m.pool4, err = cidrs([]netip.Prefix{cfg.PoolIPv4}); err != nil {
+			return nil, err
+		}
+	}
 	l, err := newLimits(cfg)
 	if err != nil {
 		return nil, err

@@ -53,12 +53,13 @@ type Options struct {
 	// before the ICMP error goes out or anything is counted. If it has made a
 	// new translator that may know better, it calls SetTranslator and returns
 	// true: the packet is then translated once more, without asking again. So
-	// a gateway learns its hosts from their first packets.
+	// a gateway learns its hosts from their first packets. If it knows a better
+	// reason, it returns that; None leaves refused as it is.
 	//
 	// packet is as it was read, without its virtio-net header. It and
 	// refused.Packets are lent for the duration of the call. Each queue calls
 	// from its own goroutine, and does nothing else meanwhile.
-	OnRefused func(packet []byte, refused siit.Result) (again bool)
+	OnRefused func(packet []byte, refused siit.Result) (again bool, better siit.Reason)
 
 	// OnFinished, if set, is called for every packet that was read from
 	// Queues[queue], after everything that came of it has been written. Each
@@ -70,7 +71,7 @@ type Options struct {
 type Engine struct {
 	translator atomic.Pointer[siit.Translator]
 	errors     errorLimits
-	onRefused  func(packet []byte, refused siit.Result) (again bool)
+	onRefused  func(packet []byte, refused siit.Result) (again bool, better siit.Reason)
 	onFinished func(queue int)
 	trace      atomic.Pointer[func(Seen)] // nil: nobody listens
 	icmp       icmpFragments

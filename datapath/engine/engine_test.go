@@ -260,16 +260,16 @@ func TestOnRefusedLearns(t *testing.T) {
 	var e *Engine
 	var calls atomic.Int32
 	sent := udp6([]byte("who?"), other)
-	e, ks := start(t, 1, Options{ICMPErrorsPerSecond: 100, OnRefused: func(p []byte, r siit.Result) bool {
+	e, ks := start(t, 1, Options{ICMPErrorsPerSecond: 100, OnRefused: func(p []byte, r siit.Result) (bool, siit.Reason) {
 		calls.Add(1)
 		if !bytes.Equal(p, sent[siit.Headroom:]) {
 			t.Errorf("the hook sees % x", p)
 		}
 		if r.Reason != siit.DestinationNotOurs {
-			return false
+			return false, siit.None
 		}
 		e.SetTranslator(newTranslator(t, other))
-		return true
+		return true, siit.None
 	}})
 	ks[0].send(t, sent, tun.VnetHeader{})
 	if p, _ := ks[0].receive(t); !bytes.HasSuffix(p, []byte("who?")) || p[0]>>4 != 4 {
@@ -284,7 +284,7 @@ func TestOnRefusedLearns(t *testing.T) {
 // A hook that wants the same thing again and again is asked once per packet.
 func TestOnRefusedOncePerPacket(t *testing.T) {
 	var calls atomic.Int32
-	e, ks := start(t, 1, Options{OnRefused: func([]byte, siit.Result) bool { calls.Add(1); return true }})
+	e, ks := start(t, 1, Options{OnRefused: func([]byte, siit.Result) (bool, siit.Reason) { calls.Add(1); return true, siit.None }})
 	for range 3 {
 		ks[0].send(t, udp4(nil, 1), tun.VnetHeader{})
 	}
@@ -450,7 +450,7 @@ func TestLoopDoesNotAllocate(t *testing.T) {
 		{"drop", make([]byte, siit.Headroom+10), tun.VnetHeader{}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e, ks := build(t, 1, Options{ICMPErrorsPerSecond: 1 << 30, OnRefused: func([]byte, siit.Result) bool { return false }})
+			e, ks := build(t, 1, Options{ICMPErrorsPerSecond: 1 << 30, OnRefused: func([]byte, siit.Result) (bool, siit.Reason) { return false, siit.None }})
 			w, k := e.workers[0], ks[0]
 			allocs := testing.AllocsPerRun(200, func() {
 				k.send(t, tt.p, tt.h)

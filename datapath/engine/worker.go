@@ -77,8 +77,13 @@ func (w *worker) step() error {
 	}
 
 	r := w.engine.translator.Load().Translate(w.scratch, p)
-	if r.Verdict != siit.Translated && w.engine.onRefused != nil && w.engine.onRefused(p.Bytes(), r) {
-		r = w.engine.translator.Load().Translate(w.scratch, p)
+	if r.Verdict != siit.Translated && w.engine.onRefused != nil {
+		switch again, better := w.engine.onRefused(p.Bytes(), r); {
+		case again:
+			r = w.engine.translator.Load().Translate(w.scratch, p)
+		case better != siit.None:
+			r = w.engine.translator.Load().Refuse(w.scratch, p, better)
+		}
 	}
 	if r.Reason == siit.FragmentedICMP {
 		whole, fate := w.collect(p.Bytes())

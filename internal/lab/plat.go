@@ -244,19 +244,19 @@ func (p *plat) translator() (*siit.Translator, error) {
 
 // learn gives a host of the laptop's link an address, when the translator
 // refused a packet because it did not know the source.
-func (p *plat) learn(packet []byte, refused siit.Result) (again bool) {
+func (p *plat) learn(packet []byte, refused siit.Result) (again bool, better siit.Reason) {
 	if refused.Reason != siit.SourceOutsidePREF64 || len(packet) < 40 || packet[0]>>4 != 6 {
-		return false
+		return false, siit.None
 	}
 	host := netip.AddrFrom16([16]byte(packet[8:24]))
 	if !p.network.owns(host) {
-		return false
+		return false, siit.None
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, known := range p.hosts {
 		if known.IPv6.Addr() == host {
-			return true // another queue was faster
+			return true, siit.None // another queue was faster
 		}
 	}
 	v4 := p.ipv4.Next()
@@ -265,18 +265,18 @@ func (p *plat) learn(packet []byte, refused siit.Result) (again bool) {
 	}
 	if !p.pool.Contains(v4.Next()) { // the last one is for broadcasts
 		p.network.log().Warn("the PLAT's pool is empty", "host", host)
-		return false
+		return false, siit.None
 	}
 	// A new slice: the translator in use still has the old one.
 	p.hosts = append(slices.Clone(p.hosts), siit.EAM{IPv4: netip.PrefixFrom(v4, 32), IPv6: netip.PrefixFrom(host, 128)})
 	t, err := p.translator()
 	if err != nil {
 		p.network.log().Error("the PLAT cannot map a host", "host", host, "error", err)
-		return false
+		return false, siit.None
 	}
 	p.engine.SetTranslator(t)
 	p.network.log().Info("the PLAT learned a host", "host", host, "ipv4", v4)
-	return true
+	return true, siit.None
 }
 
 // prefix is the PREF64 that is translated.

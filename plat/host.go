@@ -1,0 +1,209 @@
+package plat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// alias marks the TUN as ours.
+const alias = "tnat64-gateway"
+
+// routeProtocol marks our routes, as it does those of tnat64d.
+const routeProtocol = 64
+
+// tunQueue is how many packets may wait at the TUN: 500, the default, are too few
+// for the handshakes of many clients at once.
+const tunQueue = 10000
+
+// observed is what of the host matters to the translator.
+type observed struct {
+	own        []netip.Prefix // the host's IPv4 addresses, as /32
+	outside    []string
+	mtu6, mtu4 int
+}
+
+// observe reads the host's addresses and links.
+func observe(h *netlink.Handle, c Config) (o observed, err error) {
+	links, err := h.LinkList()
+	if err != nil {
+		return o, fmt.Errorf("list the interfaces: %w", err)
+	}
+	addrs, err := h.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return o, fmt.Errorf("list the addresses: %w", err)
+	}
+	for _, a := range addrs {
+		for _, ip := range []net.IP{a.IP, a.Broadcast} {
+			if b, ok := netip.AddrFromSlice(ip.To4()); ok && b.IsValid() && !b.IsUnspecified() {
+				o.own = append(o.own, netip.PrefixFrom(b, 32))
+			}
+		}
+	}
+	if o.outside = c.Outside; len(o.outside) == 0 {
+		if o.outside, err = defaultLinks(h, links, c.TUN); err != nil {
+			return o, err
+		}
+	}
+	o.mtu6, o.mtu4 = lowest(links, c.Inside, 1280), lowest(links, o.outside, 68)
+	return o, nil
+}
+
+// lowest returns the smallest MTU of the links called names, but no less than
+// least; 1500 if there are none.
+func lowest(links []netlink.Link, names []string, least int) int {
+	mtu := 0
+	for _, l := range links {
+		if n := l.Attrs().MTU; slices.Contains(names, l.Attrs().Name) && (mtu == 0 || n < mtu) {
+			mtu = n
+		}
+	}
+	if mtu == 0 {
+		mtu = 1500
+	}
+	return min(max(mtu, least), 65535)
+}
+
+// defaultLinks returns the interfaces of the IPv4 default routes with the best
+// metric.
+func defaultLinks(h *netlink.Handle, links []netlink.Link, tun string) (names []string, err error) {
+	routes, err := h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return nil, fmt.Errorf("list the routes: %w", err)
+	}
+	best := -1
+	for _, r := range routes {
+		if r.Dst != nil {
+			if ones, _ := r.Dst.Mask.Size(); ones > 0 {
+				continue
+			}
+		}
+		if best < 0 || r.Priority < best {
+			best, names = r.Priority, nil
+		}
+		if r.Priority > best {
+			continue
+		}
+		indexes := []int{r.LinkIndex}
+		for _, hop := range r.MultiPath {
+			indexes = append(indexes, hop.LinkIndex)
+		}
+		for _, l := range links {
+			if n := l.Attrs().Name; slices.Contains(indexes, l.Attrs().Index) && n != tun && !slices.Contains(names, n) {
+				names = append(names, n)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// setUp makes the TUN ready and leads packets to it. It may be repeated.
+func setUp(h *netlink.Handle, index int, c Config) error {
+	l, err := h.LinkByIndex(index)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", c.TUN, err)
+	}
+	if l.Attrs().Alias != alias {
+		// No addresses and no router solicitations of its own, and answers by any
+		// route: ICMP errors from 192.0.0.8 come by the TUN (RFC 7600 section 4.8).
+		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+c.TUN+"/addr_gen_mode", []byte("1"), 0)
+		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+c.TUN+"/accept_ra", []byte("0"), 0)
+		_ = os.WriteFile("/proc/sys/net/ipv4/conf/"+c.TUN+"/rp_filter", []byte("2"), 0)
+		_ = os.WriteFile("/proc/sys/net/ipv4/conf/"+c.TUN+"/send_redirects", []byte("0"), 0)
+		// The TUN takes packets of any size: the translator knows the MTU beyond.
+		for _, step := range []error{h.LinkSetMTU(l, 65535), h.LinkSetTxQLen(l, tunQueue), h.LinkSetAlias(l, alias)} {
+			if step != nil {
+				return fmt.Errorf("set up %s: %w", c.TUN, step)
+			}
+		}
+	}
+	if l.Attrs().Flags&net.FlagUp == 0 {
+		if err := h.LinkSetUp(l); err != nil {
+			return fmt.Errorf("set %s up: %w", c.TUN, err)
+		}
+	}
+	destinations := []netip.Prefix{c.Prefix.Masked(), c.Pool.Masked()}
+	for _, p := range c.Static {
+		if !c.Pool.Contains(p.IPv4) {
+			destinations = append(destinations, netip.PrefixFrom(p.IPv4, 32))
+		}
+	}
+	for _, p := range destinations {
+		r := &netlink.Route{
+			LinkIndex: index, Protocol: routeProtocol,
+			Dst: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())},
+		}
+		if err := h.RouteAdd(r); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("add the route to %s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// watchHost calls changed after links, addresses or routes have changed, at most
+// every half second, until ctx ends.
+func watchHost(ctx context.Context, changed func()) error {
+	news := make(chan struct{}, 1)
+	note := func() {
+		select {
+		case news <- struct{}{}:
+		default:
+		}
+	}
+	links, addrs, routes := make(chan netlink.LinkUpdate), make(chan netlink.AddrUpdate), make(chan netlink.RouteUpdate)
+	lost := func(error) { note() }
+	for _, err := range []error{
+		netlink.LinkSubscribeWithOptions(links, ctx.Done(), netlink.LinkSubscribeOptions{ErrorCallback: lost}),
+		netlink.AddrSubscribeWithOptions(addrs, ctx.Done(), netlink.AddrSubscribeOptions{ErrorCallback: lost}),
+		netlink.RouteSubscribeWithOptions(routes, ctx.Done(), netlink.RouteSubscribeOptions{ErrorCallback: lost}),
+	} {
+		if err != nil {
+			return fmt.Errorf("watch the host: %w", err)
+		}
+	}
+	go func() {
+		for links != nil || addrs != nil || routes != nil {
+			ok := true
+			select {
+			case _, ok = <-links:
+				if !ok {
+					links = nil
+				}
+			case _, ok = <-addrs:
+				if !ok {
+					addrs = nil
+				}
+			case _, ok = <-routes:
+				if !ok {
+					routes = nil
+				}
+			}
+			note()
+		}
+	}()
+	go func() {
+		for {
+			select {
+			case <-news:
+				changed()
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case <-time.After(500 * time.Millisecond):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return nil
+}

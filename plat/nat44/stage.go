@@ -1,0 +1,156 @@
+package nat44
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/google/nftables"
+	mdnetlink "github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// tableOwner is NFT_TABLE_F_OWNER.
+const tableOwner = 2
+
+// tableName is that of both tables, of IPv4 and of IPv6.
+const tableName = "tnat64-gateway"
+
+// Stage is a set of rules at work. One goroutine uses it, but for Counters.
+type Stage struct {
+	conn   *nftables.Conn
+	v4, v6 *nftables.Table
+	owned  bool
+}
+
+// New makes the tables with the rules of c.
+func New(c Config) (*Stage, error) {
+	s := &Stage{
+		v4: &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv4},
+		v6: &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv6},
+	}
+	create := func(conn *mdnetlink.Conn) error { return s.create(conn) }
+	var err error
+	if s.conn, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(create)); err != nil {
+		return nil, fmt.Errorf("nftables: make the tables: %w", err)
+	}
+	if err := s.Set(c); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// create makes the tables belong to the socket, which the nftables package has no
+// call for. Before Linux 5.12 they have no owner.
+func (s *Stage) create(conn *mdnetlink.Conn) error {
+	for _, t := range []*nftables.Table{s.v4, s.v6} {
+		err := newTable(conn, t, tableOwner)
+		s.owned = err == nil
+		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
+			err = newTable(conn, t, 0)
+		}
+		if err != nil {
+			return fmt.Errorf("table %s: %w", t.Name, err)
+		}
+	}
+	return nil
+}
+
+// newTable adds a table in a batch of its own.
+func newTable(conn *mdnetlink.Conn, t *nftables.Table, flags uint32) error {
+	attributes, err := mdnetlink.MarshalAttributes([]mdnetlink.Attribute{
+		{Type: unix.NFTA_TABLE_NAME, Data: []byte(t.Name + "\x00")},
+		{Type: unix.NFTA_TABLE_FLAGS, Data: []byte{byte(flags >> 24), byte(flags >> 16), byte(flags >> 8), byte(flags)}},
+	})
+	if err != nil {
+		return err
+	}
+	header := func(family byte, id uint16) []byte { return []byte{family, unix.NFNETLINK_V0, byte(id >> 8), byte(id)} }
+	sent, err := conn.SendMessages([]mdnetlink.Message{
+		{Header: mdnetlink.Header{Type: unix.NFNL_MSG_BATCH_BEGIN, Flags: mdnetlink.Request}, Data: header(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)},
+		{
+			Header: mdnetlink.Header{
+				Type:  mdnetlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWTABLE),
+				Flags: mdnetlink.Request | mdnetlink.Acknowledge | mdnetlink.Create | mdnetlink.Excl,
+			},
+			Data: append(header(byte(t.Family), 0), attributes...),
+		},
+		{Header: mdnetlink.Header{Type: unix.NFNL_MSG_BATCH_END, Flags: mdnetlink.Request}, Data: header(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)},
+	})
+	if err != nil {
+		return err
+	}
+	_ = sent
+	_, err = conn.Receive() // the acknowledgement, or the error
+	return err
+}
+
+// Owned reports whether the kernel removes the tables when the process dies.
+func (s *Stage) Owned() bool { return s.owned }
+
+// Close removes the tables. Connections that are tracked keep their addresses.
+func (s *Stage) Close() error {
+	s.conn.DelTable(s.v4)
+	s.conn.DelTable(s.v6)
+	err := s.conn.Flush()
+	return errors.Join(err, s.conn.CloseLasting())
+}
+
+// CleanUp removes what a killed process has left where tables have no owner. Those
+// of a running process belong to it, which is an error.
+func CleanUp() error {
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6} {
+		all, err := c.ListTablesOfFamily(family)
+		if err != nil {
+			return fmt.Errorf("nftables: list the tables: %w", err)
+		}
+		for _, t := range all {
+			if t.Name == tableName {
+				c.DelTable(t)
+			}
+		}
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("nftables: remove the table %s: %w", tableName, err)
+	}
+	return nil
+}
+
+// Count is what became of packets.
+type Count string
+
+const (
+	NotInside   Count = "not-inside"           // dropped: IPv6 to the prefix that did not come from an inside interface
+	NotOutside  Count = "not-outside"          // refused: IPv4 of the pool that would leave by another interface
+	Connections Count = "too-many-connections" // refused: a client has connections-per-client
+)
+
+// Explanation returns one sentence for people.
+func (c Count) Explanation() string {
+	return map[Count]string{
+		NotInside:   "IPv6 for the translator came by an interface that is not an inside one.",
+		NotOutside:  "IPv4 from a client would have left by an interface that is not an outside one.",
+		Connections: "A client has as many connections as it may (setting connections-per-client).",
+	}[c]
+}
+
+// Counters reads the counters.
+func (s *Stage) Counters() (map[Count]uint64, error) {
+	all := map[Count]uint64{}
+	for _, t := range []*nftables.Table{s.v4, s.v6} {
+		objects, err := s.conn.GetObjects(t)
+		if err != nil {
+			return nil, fmt.Errorf("nftables: read the counters: %w", err)
+		}
+		for _, o := range objects {
+			if c, ok := o.(*nftables.CounterObj); ok {
+				all[Count(c.Name)] = c.Packets
+			}
+		}
+	}
+	return all, nil
+}

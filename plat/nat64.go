@@ -1,0 +1,301 @@
+package plat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"tnat64d/datapath"
+	"tnat64d/datapath/engine"
+	"tnat64d/plat/nat44"
+	"tnat64d/siit"
+	"tnat64d/tun"
+)
+
+// NAT64 is a gateway's NAT64. Run serves; the other methods may be called at any
+// time.
+type NAT64 struct {
+	config Config
+	log    *slog.Logger
+	table  *Table
+
+	mu    sync.Mutex
+	path  *datapath.Path // nil: not running
+	stage *nat44.Stage
+	host  observed
+	see   func(engine.Seen)
+}
+
+// New returns a NAT64 that has touched nothing yet.
+func New(c Config, log *slog.Logger) (*NAT64, error) {
+	table, err := c.table()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.nat44(c.Outside, table); err != nil {
+		return nil, err
+	}
+	if _, err := siit.New(c.translation(table, observed{mtu6: 1500, mtu4: 1500})); err != nil {
+		return nil, err
+	}
+	return &NAT64{config: c, log: log, table: table}, nil
+}
+
+// translation returns what the translator is made of.
+func (c Config) translation(table *Table, o observed) siit.Config {
+	own := c.Own()
+	own6 := netip.Addr{}
+	if p, err := siit.NewPrefix(c.Prefix); err == nil {
+		own6 = p.Embed(own)
+	}
+	return siit.Config{
+		Mapping:     siit.Mapping{PREF64: c.Prefix.Masked(), Hosts: table},
+		MTU6:        o.mtu6,
+		MTU4:        o.mtu4,
+		ICMPSource4: own,
+		ICMPSource6: own6,
+		DenyIPv4:    append(slices.Clone(o.own), c.Deny...),
+		PoolIPv4:    c.Pool.Masked(),
+		NodeID:      true,
+	}
+}
+
+// Run translates until ctx ends, calling ready when it does. Afterwards nothing of
+// it is left on the host.
+func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
+	if err := CheckForwarding(); err != nil {
+		return err
+	}
+	if left, err := tun.RemoveLeftovers(alias); err != nil {
+		return err
+	} else if len(left) > 0 {
+		n.log.Info("removed what a killed predecessor left", "interfaces", left)
+	}
+	if err := nat44.CleanUp(); err != nil {
+		return err
+	}
+	n.load()
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open a netlink socket: %w", err)
+	}
+	defer h.Close()
+	failed := make(chan error, 1)
+	if err := n.start(h, failed); err != nil {
+		return errors.Join(err, n.stop())
+	}
+	defer func() { err = errors.Join(err, n.stop()) }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	changed := make(chan struct{}, 1)
+	err = watchHost(ctx, func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return err
+	}
+	ready()
+	sweep := time.NewTicker(min(max(n.config.Idle/8, time.Second), 10*time.Minute))
+	defer sweep.Stop()
+	save := time.NewTicker(time.Second)
+	defer save.Stop()
+	saved := n.table.Stats().Changes
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return fmt.Errorf("the engine has stopped: %w", err)
+		case <-changed:
+			if err := n.follow(h); err != nil {
+				n.log.Error("cannot follow a change of the network", "reason", err)
+			}
+		case now := <-sweep.C:
+			if removed := n.table.Sweep(now); removed > 0 {
+				n.log.Info("took addresses back from silent hosts", "hosts", removed)
+			}
+		case <-save.C:
+			// One change is enough to write the file, so that a SIGKILL loses a
+			// second's maps at most. Writing takes a share of the time only.
+			if now := n.table.Stats().Changes; now != saved {
+				saved = now
+				save.Reset(max(time.Second, 20*n.save()))
+			}
+		}
+	}
+}
+
+// start makes everything, in the order that lets no packet of the pool out
+// without NAT44: the stage before the TUN.
+func (n *NAT64) start(h *netlink.Handle, failed chan<- error) error {
+	o, err := observe(h, n.config)
+	if err != nil {
+		return err
+	}
+	conf, err := n.config.nat44(o.outside, n.table)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.host = o
+	if n.stage, err = nat44.New(conf); err != nil {
+		return err
+	}
+	if !n.stage.Owned() {
+		n.log.Warn("the kernel keeps nftables tables of a killed process (Linux before 5.12); the next start removes them")
+	}
+	n.path, err = datapath.Open(datapath.Options{
+		TUN: n.config.TUN, Queues: min(runtime.NumCPU(), 4), Engine: datapath.EngineUser, Netlink: h, Log: n.log,
+		ICMPErrorsPerSecond: n.config.ICMPErrorsPerSecond, OnRefused: n.admit,
+		OnFailed: func(err error) { failed <- err },
+	})
+	if err != nil {
+		return err
+	}
+	if err := n.path.SetMapping(n.config.translation(n.table, o)); err != nil {
+		return err
+	}
+	if n.see != nil {
+		if err := n.path.SetTrace(n.see); err != nil {
+			return err
+		}
+	}
+	return setUp(h, n.path.Index(), n.config)
+}
+
+// admit gives the host of a refused packet an address.
+func (n *NAT64) admit(packet []byte, refused siit.Result) (again bool, better siit.Reason) {
+	if refused.Reason != siit.SourceOutsidePREF64 || len(packet) < 40 {
+		return false, siit.None
+	}
+	better = n.table.Admit(netip.AddrFrom16([16]byte(packet[8:24])))
+	return better == siit.None, better
+}
+
+// follow applies what has changed on the host.
+func (n *NAT64) follow(h *netlink.Handle) error {
+	o, err := observe(h, n.config)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := setUp(h, n.path.Index(), n.config); err != nil {
+		return err
+	}
+	was := n.host
+	if reflect.DeepEqual(o, was) {
+		return nil
+	}
+	if !slices.Equal(o.outside, was.outside) {
+		conf, err := n.config.nat44(o.outside, n.table)
+		if err != nil {
+			return err
+		}
+		if err := n.stage.Set(conf); err != nil {
+			return err
+		}
+		n.log.Info("the outside interfaces have changed", "outside", o.outside)
+	}
+	if err := n.path.SetMapping(n.config.translation(n.table, o)); err != nil {
+		return err
+	}
+	n.host = o
+	return nil
+}
+
+// stop undoes start: the TUN first, so that nothing leaves without NAT44.
+func (n *NAT64) stop() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var errs []error
+	if n.path != nil {
+		errs = append(errs, n.path.Close())
+		n.path = nil
+	}
+	if n.stage != nil {
+		errs = append(errs, n.stage.Close())
+		n.stage = nil
+	}
+	n.save()
+	return errors.Join(errs...)
+}
+
+func (n *NAT64) load() {
+	if n.config.StateFile == "" {
+		return
+	}
+	switch loaded, left, err := n.table.Load(n.config.StateFile, time.Now()); {
+	case err != nil:
+		n.log.Warn("cannot read the file of maps; hosts may get other addresses", "file", n.config.StateFile, "reason", err)
+	case left > 0:
+		n.log.Info("read the file of maps", "maps", loaded, "left_out", left)
+	}
+}
+
+// save writes the file of maps and returns how long that took.
+func (n *NAT64) save() time.Duration {
+	if n.config.StateFile == "" {
+		return 0
+	}
+	begun := time.Now()
+	if err := n.table.Save(n.config.StateFile); err != nil {
+		n.log.Warn("cannot write the file of maps", "file", n.config.StateFile, "reason", err)
+		return time.Minute / 20
+	}
+	return time.Since(begun)
+}
+
+// SetTrace shows every packet to see from now on; nil ends that.
+func (n *NAT64) SetTrace(see func(engine.Seen)) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.see = see
+	if n.path == nil {
+		return nil
+	}
+	return n.path.SetTrace(see)
+}
+
+// Status describes a running NAT64.
+type Status struct {
+	Config  Config
+	Outside []string
+	MTU6    int
+	MTU4    int
+	Path    datapath.Status
+	Traffic datapath.Stats
+	Table   TableStats
+	NAT44   map[nat44.Count]uint64
+}
+
+// Status returns the present state.
+func (n *NAT64) Status() Status {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := Status{Config: n.config, Outside: n.host.outside, MTU6: n.host.mtu6, MTU4: n.host.mtu4, Table: n.table.Stats()}
+	if n.path != nil {
+		s.Path, s.Traffic = n.path.Status(), n.path.Stats()
+	}
+	if n.stage != nil {
+		s.NAT44, _ = n.stage.Counters() // what cannot be read counts as nothing
+	}
+	return s
+}
+
+// Maps returns the maps, in no order.
+func (n *NAT64) Maps() []Map { return n.table.Maps() }
