@@ -25,6 +25,8 @@ var layers = map[string][]string{
 	"datapath/engine":    {"tnat64d/siit", "tnat64d/tun"},
 	"datapath/steer":     {"tnat64d/siit", "tnat64d/internal/cause", "github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"datapath/steernft":  {"tnat64d/internal/cause", "github.com/vishvananda/netlink", "golang.org/x/sys"},
+	"plat":               {"tnat64d/plat/nat44", "tnat64d/siit", "tnat64d/datapath", "tnat64d/tun", "github.com/vishvananda/netlink", "golang.org/x/sys"},
+	"plat/nat44":         {"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sys"},
 	"shim":               {"tnat64d/siit", "tnat64d/pref64", "github.com/google/nftables", "github.com/vishvananda/netlink", "golang.org/x/net", "golang.org/x/sys"},
 	"clat":               {"tnat64d/clat/plan", "tnat64d/siit", "tnat64d/internal/cause", "golang.org/x/sys", "golang.org/x/time/rate"},
 	"clat/plan":          {"tnat64d/siit"},

@@ -18,7 +18,7 @@ type TableConfig struct {
 	Static   []siit.Pair           // maps that stay
 	MaxPer64 int                   // dynamic maps of the hosts of one /64 at most
 	Idle     time.Duration         // a dynamic map that is silent that long may be given back
-	Limit    int                    // of dynamic maps, which then have the pool's first addresses; 0: none
+	Limit    int                   // of dynamic maps, which then have the pool's first addresses; 0: none
 	Clients  func(netip.Addr) bool // who gets a dynamic map
 }
 

@@ -2,18 +2,30 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"tnat64d/internal/config"
+	"tnat64d/plat"
 )
 
 // gateway is the daemon: NAT64, DNS64 and router advertisements.
 type gateway struct {
-	file  string
-	setup bool // set the sysctls that are missing
-	log   *slog.Logger
+	file    string
+	setup   bool // set the sysctls that are missing
+	log     *slog.Logger
+	started time.Time
+
+	nat64   atomic.Pointer[nat64Part] // of the present parts
+	changed func()                    // tells those who watch
 }
 
 // part is one of the three. Run works until ctx ends and undoes what it did; an
@@ -22,21 +34,106 @@ type part interface {
 	Run(ctx context.Context) error
 }
 
-// serve runs the parts that c names until ctx ends or one of them fails.
+// serve runs the parts that c names until ctx ends or one of them fails, and
+// starts them anew with another configuration on SIGHUP. Maps and connections
+// outlast that.
 func (d *gateway) serve(ctx context.Context, c config.Gateway) error {
+	if d.setup {
+		set, err := plat.SetForwarding()
+		for _, s := range set {
+			d.log.Info("set a sysctl so that the kernel forwards", "sysctl", s, "value", 1)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	d.started = time.Now()
 	parts, err := d.parts(c)
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wait, err := d.control(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer wait()
+	defer cancel()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, unix.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		next, err := d.runUntilHangup(ctx, parts, hup)
+		if next == nil {
+			d.notify(daemon.SdNotifyStopping)
+			return err
+		}
+		parts = next
+	}
+}
+
+// runUntilHangup runs the parts, and returns those that come after them, if any.
+func (d *gateway) runUntilHangup(ctx context.Context, parts []part, hup <-chan os.Signal) (next []part, err error) {
+	parent := ctx
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
 	for _, p := range parts {
 		g.Go(func() error { return p.Run(ctx) })
 	}
-	return g.Wait()
+	for next == nil && ctx.Err() == nil {
+		select {
+		case <-hup:
+			next = d.reload()
+		case <-ctx.Done():
+		}
+	}
+	cancel()
+	if err := g.Wait(); err != nil || parent.Err() != nil {
+		return nil, err
+	}
+	return next, nil
+}
+
+// reload makes the parts of the configuration file as it is now; nil if that is
+// wrong.
+func (d *gateway) reload() []part {
+	f, err := config.LoadGateway(d.file)
+	if err == nil {
+		var host hostView
+		if host, err = observeHost(); err == nil {
+			host.check(f)
+			err = f.Err()
+		}
+	}
+	var parts []part
+	if err == nil {
+		parts, err = d.parts(f.Gateway)
+	}
+	if err != nil {
+		d.log.Error("the configuration is not reloaded; the old one stays in force", "reason", err)
+		return nil
+	}
+	d.log.Info("reloading the configuration", "file", d.file)
+	return parts
 }
 
 // parts makes the parts that c names. Making one touches nothing on the host.
 func (d *gateway) parts(c config.Gateway) (all []part, err error) {
+	n, err := d.newNAT64(c)
+	if err != nil {
+		return nil, err
+	}
+	n.ready = func() {
+		d.nat64.Store(n)
+		s := n.Status()
+		d.log.Info("NAT64 is up", "prefix", c.NAT64.Prefix, "pool", c.NAT64.Pool, "nat44", c.NAT64.NAT44,
+			"inside", c.NAT64.Inside, "outside", s.Outside, "engine", s.Path.Engine, "queues", s.Path.Queues, "offloads", s.Path.Offloads)
+		d.notify(daemon.SdNotifyReady)
+		d.changed()
+	}
+	all = append(all, n)
 	for _, make := range []func(config.Gateway) (part, error){d.newDNS64, d.newAdvertise} {
 		p, err := make(c)
 		if err != nil {
@@ -47,4 +144,11 @@ func (d *gateway) parts(c config.Gateway) (all []part, err error) {
 		}
 	}
 	return all, nil
+}
+
+// notify tells systemd.
+func (d *gateway) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil && !errors.Is(err, os.ErrNotExist) {
+		d.log.Warn("cannot notify systemd", "reason", err)
+	}
 }

@@ -36,6 +36,9 @@ type Status struct {
 	// daemon waits for them.
 	Missing []string `json:"missing,omitempty"`
 
+	// Gateway is set by tnat64-gateway, which has no uplinks.
+	Gateway *Gateway `json:"gateway,omitempty"`
+
 	// Features are what the daemon can do with help of others (D-Bus, BPF, a
 	// journal), and why not where it cannot.
 	Features []Feature `json:"features,omitempty"`

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
+
+	"tnat64d/datapath/engine"
+	"tnat64d/internal/say"
+	"tnat64d/siit"
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+// The metrics that tnat64d has too have the same names.
+var (
+	buildInfo         = desc("tnat64_build_info", "Always 1; the version is a label.", "version")
+	packetsTranslated = desc("tnat64_packets_translated_total", "Packets translated; a super-packet counts once.", "direction", "engine", "protocol")
+	bytesTranslated   = desc("tnat64_bytes_translated_total", "Bytes translated, IP headers included, as they came in.", "direction", "engine", "protocol")
+	packetsDropped    = desc("tnat64_packets_dropped_total", "Packets not translated, answered with an ICMP error or not.", "reason")
+	errorsSent        = desc("tnat64_icmp_errors_sent_total", "ICMP errors of the translator's own.", "family")
+	errorsLimited     = desc("tnat64_icmp_errors_limited_total", "ICMP errors not sent because of the rate limit.", "family")
+	poolSize          = desc("tnat64_gateway_pool_addresses", "IPv4 addresses of the pool that can be given.")
+	maps              = desc("tnat64_gateway_maps", "Hosts that have an IPv4 address of the pool.", "kind")
+)
+
+// collector reads the metrics of the present NAT64.
+type collector struct{ d *gateway }
+
+func (collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{buildInfo, packetsTranslated, bytesTranslated, packetsDropped, errorsSent, errorsLimited, poolSize, maps} {
+		ch <- d
+	}
+}
+
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	count := func(d *prometheus.Desc, n uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	gauge := func(d *prometheus.Desc, n int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
+	}
+	gauge(buildInfo, 1, version)
+	n := c.d.nat64.Load()
+	if n == nil {
+		return
+	}
+	s := n.Status()
+	translated := func(direction, by string, t engine.Translated) {
+		for p, n := range t {
+			count(packetsTranslated, n.Packets, direction, by, engine.Protocol(p).String())
+			count(bytesTranslated, n.Bytes, direction, by, engine.Protocol(p).String())
+		}
+	}
+	u := s.Traffic.User
+	translated("4to6", "user", u.To6)
+	translated("6to4", "user", u.To4)
+	translated("4to6", "kernel", s.Traffic.Kernel.To6.Translated)
+	translated("6to4", "kernel", s.Traffic.Kernel.To4.Translated)
+	for r, n := range u.Drops {
+		if siit.Reason(r) != siit.None {
+			count(packetsDropped, n, siit.Reason(r).String())
+		}
+	}
+	for c, n := range s.NAT44 {
+		count(packetsDropped, n, string(c))
+	}
+	for family, e := range map[string]engine.ICMPErrors{"ipv4": u.Errors4, "ipv6": u.Errors6} {
+		count(errorsSent, e.Sent, family)
+		count(errorsLimited, e.Limited, family)
+	}
+	gauge(poolSize, s.Table.Size)
+	gauge(maps, s.Table.Static, "static")
+	gauge(maps, s.Table.Dynamic, "dynamic")
+}
+
+// metricsConnections is how many there may be at a time.
+const metricsConnections = 16
+
+// serveMetrics answers /metrics on addr, from a goroutine, until ctx ends.
+func (d *gateway) serveMetrics(ctx context.Context, addr string) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return say.Hint(err, "control.metrics needs a free port at an address of this host")
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collector{d})
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	srv := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10}
+	context.AfterFunc(ctx, func() { srv.Close() })
+	go func() {
+		if err := srv.Serve(netutil.LimitListener(l, metricsConnections)); err != nil && ctx.Err() == nil {
+			d.log.Error("metrics are no longer served", "reason", err)
+		}
+	}()
+	d.log.Info("serving metrics", "address", "http://"+l.Addr().String()+"/metrics")
+	return nil
+}
