@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -110,20 +112,71 @@ func TestDemoFails(t *testing.T) {
 	}
 }
 
-// TestShell types into a shell on the laptop.
+// TestShell types into a shell on the laptop, and into one that joins from
+// another terminal: tnat64ctl finds the daemon, and names resolve.
 func TestShell(t *testing.T) {
 	needRoot(t)
 	needProgram(t, "curl")
+	built(t, "tnat64d")
+	built(t, "tnat64ctl")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, built(t, "tnat64-lab"), "shell")
 	cmd.Env = append(lab.WithoutProxies(os.Environ()), "SHELL=/bin/sh")
-	cmd.Stdin = strings.NewReader("curl -sS " + url("/") + "\nexit 7\n")
-	stdout, stderr, status := command(t, cmd)
-	if status != 7 || stderr != "" {
-		t.Errorf("exit status %d, not the shell's, %q", status, stderr)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
 	}
-	wants(t, stdout, "This shell is on the laptop", "hello from the IPv4-only internet, you are 203.0.113.")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	join := ""
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		said.WriteString(lines.Text() + "\n")
+		if _, path, ok := strings.Cut(lines.Text(), "joins with: sudo "); ok {
+			join = path
+		}
+		if strings.HasPrefix(lines.Text(), "`exit` takes") {
+			break
+		}
+	}
+	const typed = "tnat64ctl status\ncurl -sS http://198.51.100.7/\ncurl -sS http://server.example/\n"
+	answers := []string{"IPv4 is ready", "hello from the IPv4-only internet, you are 203.0.113."}
+	if join == "" {
+		t.Errorf("no line says how another terminal joins: %s%s", said.String(), stderr.String())
+	} else {
+		second := exec.CommandContext(ctx, join)
+		second.Env = append(lab.WithoutProxies(os.Environ()), "TERM=dumb")
+		second.Stdin = strings.NewReader(typed + "exit 5\n")
+		out, errs, status := command(t, second)
+		if status != 5 || errs != "" {
+			t.Errorf("second terminal: exit status %d, not the shell's, %q", status, errs)
+		}
+		wants(t, out, answers...)
+		if n := strings.Count(out, answers[1]); n != 2 {
+			t.Errorf("second terminal: %d answers, want 2: by address and by name", n)
+		}
+	}
+	if _, err := io.WriteString(stdin, strings.ReplaceAll(typed, "status", "status -json")+"exit 7\n"); err != nil {
+		t.Error(err)
+	}
+	stdin.Close()
+	for lines.Scan() {
+		said.WriteString(lines.Text() + "\n")
+	}
+	cmd.Wait()
+	if status := cmd.ProcessState.ExitCode(); status != 7 || stderr.Len() > 0 {
+		t.Errorf("exit status %d, not the shell's, %q", status, &stderr)
+	}
+	wants(t, said.String(), "This shell is on the laptop", `"state": "up"`, answers[1])
 	if left := leftovers(t, cmd.Process.Pid); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}

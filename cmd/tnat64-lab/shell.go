@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"tnat64d/internal/lab"
 )
@@ -20,12 +21,16 @@ func (s shellStatus) Error() string { return "the shell's exit status was " + st
 
 // shell opens $SHELL on the laptop with tnat64d running.
 func shell(ctx context.Context, inv invocation, out io.Writer) (err error) {
+	inv.options.DNS = &lab.DNS{}
 	l, err := newLab(ctx, inv.options)
 	if err != nil {
 		return err
 	}
 	var daemon *lab.Daemon
 	defer func() { takeDown(l, daemon, &err) }()
+	if err := l.SetResolvConf(l.Laptop, "nameserver "+lab.RouterIPv6.String()+"\n"); err != nil {
+		return err
+	}
 	logPath := filepath.Join(l.Dir, "tnat64d.log")
 	log, err := os.Create(logPath)
 	if err != nil {
@@ -38,15 +43,24 @@ func shell(ctx context.Context, inv invocation, out io.Writer) (err error) {
 		}
 		return err
 	}
-	fmt.Fprintf(out, "This shell is on the laptop. The IPv4-only server is %s; try\n"+
-		"  curl http://%[1]s/   ping %[1]s   traceroute -n %[1]s   dig @%[1]s %[2]s\n"+
-		"  curl -o /dev/null http://%[1]s/bytes/1000000000\n"+
-		"tnat64d's log: %[3]s; from another terminal: ip netns exec %[4]s bash\n"+
-		"`exit` takes everything away.\n", lab.ServerIPv4, lab.NameServer, logPath, l.Laptop.Namespace)
-	cmd, err := shellCommand(ctx, l)
+	env, err := newEnvironment(l, inv, daemon.Socket)
 	if err != nil {
 		return err
 	}
+	join, err := env.writeJoin(l)
+	if err != nil {
+		return err
+	}
+	name := strings.TrimSuffix(lab.NameServer, ".")
+	fmt.Fprintf(out, "This shell is on the laptop. The IPv4-only server is %s (%s); try\n"+
+		"  tnat64ctl status   tnat64ctl doctor   tnat64ctl trace\n"+
+		"  curl http://%[1]s/   ping %[1]s   traceroute -n %[1]s   dig %[2]s\n"+
+		"  curl -o /dev/null http://%[1]s/bytes/1000000000\n"+
+		"tnat64d's log: %[3]s\n"+
+		"Another terminal joins with: sudo %[4]s\n"+
+		"`exit` takes everything away.\n", lab.ServerIPv4, name, logPath, join)
+	cmd := l.Laptop.Command(ctx, env.shell[0], env.shell[1:]...)
+	cmd.Env = env.variables
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	err = cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
@@ -66,25 +80,4 @@ func startForShell(ctx context.Context, l *lab.Lab, inv invocation, log io.Write
 	}
 	_, err = l.WaitCLAT(ctx)
 	return daemon, err
-}
-
-// shellCommand is $SHELL with a prompt that says where one is.
-func shellCommand(ctx context.Context, l *lab.Lab) (*lab.Cmd, error) {
-	path := os.Getenv("SHELL")
-	if path == "" {
-		path = "/bin/sh"
-	}
-	var args []string
-	if filepath.Base(path) == "bash" {
-		// bash sets the prompt itself, in the user's own file.
-		rc := filepath.Join(l.Dir, "bashrc")
-		content := "[ -f ~/.bashrc ] && . ~/.bashrc\nPS1=\"(tnat64 laptop) $PS1\"\n"
-		if err := os.WriteFile(rc, []byte(content), 0o644); err != nil {
-			return nil, err
-		}
-		args = []string{"--rcfile", rc}
-	}
-	cmd := l.Laptop.Command(ctx, path, args...)
-	cmd.Env = append(lab.WithoutProxies(os.Environ()), "PS1=(tnat64 laptop) # ", "TNAT64_LAB="+l.ID)
-	return cmd, nil
 }

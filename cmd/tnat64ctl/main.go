@@ -7,6 +7,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"strings"
 
 	"tnat64d/internal/config"
+	"tnat64d/internal/control"
 	"tnat64d/internal/say"
 )
 
@@ -58,7 +60,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 func dispatch(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	flags := newFlags("tnat64ctl")
-	socket := flags.String("socket", config.Default().Control.Socket, "`PATH` of tnat64d's control socket")
+	socket := flags.String("socket", cmp.Or(os.Getenv(control.SocketVariable), config.Default().Control.Socket), "`PATH` of tnat64d's control socket")
 	if err := flags.Parse(args); err != nil {
 		return badFlags(err, stdout, "tnat64ctl -h lists commands and flags", func(w io.Writer) { usage(w, flags) })
 	}

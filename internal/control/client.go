@@ -27,6 +27,10 @@ var (
 	ErrGone       = errors.New("tnat64d has gone away")
 )
 
+// SocketVariable is the environment variable that names the control socket to
+// clients that are given no other.
+const SocketVariable = "TNAT64_SOCKET"
+
 // Client asks a daemon.
 type Client struct {
 	path string

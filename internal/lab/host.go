@@ -108,6 +108,17 @@ func (h *Host) onThread(f func() error) error {
 	}
 }
 
+// ThreadID returns the ID of the host's own thread. Another process enters the
+// host's namespaces by it while the lab is open, as nsenter(1) does with
+// --target.
+func (h *Host) ThreadID() (id int, err error) {
+	err = h.onThread(func() error {
+		id = unix.Gettid()
+		return nil
+	})
+	return id, err
+}
+
 // Sysctl writes value to the host's sysctl of that name, for example
 // "net.ipv4.ip_forward".
 func (h *Host) Sysctl(name, value string) error {

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -40,6 +41,23 @@ func (l *Lab) setResolvConf(h *Host, content string) error {
 			func() error {
 				return os.NewSyscallError("mount", unix.Mount(path, "/etc/resolv.conf", "", unix.MS_BIND, ""))
 			},
+			coverNameServices,
 		)
 	})
+}
+
+// nameServices are sockets by which the C library asks the machine's own
+// resolver instead of those of resolv.conf (nss-resolve, nscd).
+var nameServices = []string{"/run/systemd/resolve/io.systemd.Resolve", "/run/nscd/socket"}
+
+// coverNameServices makes those sockets refuse connections in the calling
+// thread's mount namespace, so that the C library goes on to resolv.conf.
+func coverNameServices() error {
+	for _, socket := range nameServices {
+		err := unix.Mount("/dev/null", socket, "", unix.MS_BIND, "")
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
+			return os.NewSyscallError("mount", err)
+		}
+	}
+	return nil
 }
