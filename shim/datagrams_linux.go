@@ -1,7 +1,6 @@
 package shim
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"time"
 
@@ -13,9 +12,9 @@ import (
 // too (::ffff:a.b.c.d). The supervisor sends and receives in its name, so that
 // names are IPv4 on both ways. That costs two context switches for each call.
 
-// dgram returns the socket in argument 0 if it is a datagram socket that was
+// replacedDatagram returns the socket in argument 0 if it is a datagram socket that was
 // replaced. The caller closes it.
-func (t *trapped) dgram() (fd int, r replaced, ok bool) {
+func replacedDatagram(t *trapped) (fd int, r replaced, ok bool) {
 	fd, _, err := t.own()
 	if err != nil {
 		return -1, r, false
@@ -32,7 +31,7 @@ func (t *trapped) dgram() (fd int, r replaced, ok bool) {
 // outward returns the socket in argument 0 as one that can send to the address
 // to, and replaces it if need be. The caller closes it. ok is false if the
 // kernel's own call does.
-func (t *trapped) outward(to name) (fd int, dest netip.AddrPort, errno unix.Errno, ok bool) {
+func outward(t *trapped, to name) (fd int, dest netip.AddrPort, errno unix.Errno, ok bool) {
 	old, p, err := t.own()
 	if err != nil {
 		return -1, dest, 0, false
@@ -95,7 +94,7 @@ func (t *trapped) outward(to name) (fd int, dest netip.AddrPort, errno unix.Errn
 	cookie, err := cookieOf(s)
 	if err == nil {
 		t.sockets.set(cookie, rep)
-		err = t.swap(p, t.fd(0), old, s, k.cookie)
+		err = swap(t, p, t.fd(0), old, s, k.cookie)
 	}
 	if err != nil {
 		unix.Close(s)
@@ -105,7 +104,7 @@ func (t *trapped) outward(to name) (fd int, dest netip.AddrPort, errno unix.Errn
 }
 
 // sendDatagram sends b in the program's name.
-func (t *trapped) sendDatagram(fd int, b []byte, flags int, to netip.AddrPort) reply {
+func sendDatagram(t *trapped, fd int, b []byte, flags int, to netip.AddrPort) reply {
 	n, err := unix.SendmsgN(fd, b, nil, sockaddr(to), flags&^unix.MSG_DONTWAIT|unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	if err == unix.ECONNREFUSED { // an earlier datagram's
 		return fail(err)
@@ -116,42 +115,20 @@ func (t *trapped) sendDatagram(fd int, b []byte, flags int, to netip.AddrPort) r
 	return reply{val: int64(n)}
 }
 
-// trappedSendto answers sendto with a name.
-func (t *trapped) trappedSendto() (reply, func() reply) {
-	to, ok := t.named(4, 5)
-	if !ok {
-		return proceed, nil
-	}
-	fd, dest, errno, ok := t.outward(to)
-	if !ok || errno != 0 {
-		return reply{proceed: !ok, errno: errno}, nil
-	}
-	if t.args[2] > maxDatagram {
-		unix.Close(fd)
-		return fail(unix.EMSGSIZE), nil
-	}
-	b, err := t.data(t.args[1], t.args[2])
-	if err != nil {
-		unix.Close(fd)
-		return fail(unix.EFAULT), nil
-	}
-	return t.finishSend(fd, t.number(3), func() reply { return t.sendDatagram(fd, b, t.number(3), dest) })
-}
-
 const maxDatagram = 65507
 
 // finishSend calls send, again and again while the socket is full and the
 // program is willing to wait, and closes the socket.
-func (t *trapped) finishSend(fd, flags int, send func() reply) (reply, func() reply) {
+func finishSend(t *trapped, fd, flags int, send func() reply) (reply, func() reply) {
 	r := send()
-	if r.errno != unix.EAGAIN || !t.waits(fd, flags) {
+	if r.errno != unix.EAGAIN || !waits(t, fd, flags) {
 		unix.Close(fd)
 		return r, nil
 	}
 	return reply{}, func() reply {
 		defer unix.Close(fd)
 		for {
-			if !t.await(fd, unix.POLLOUT, time.Time{}) {
+			if !await(t, fd, unix.POLLOUT, time.Time{}) {
 				return fail(unix.EINTR)
 			}
 			if r := send(); r.errno != unix.EAGAIN {
@@ -162,14 +139,14 @@ func (t *trapped) finishSend(fd, flags int, send func() reply) (reply, func() re
 }
 
 // waits reports whether a call on the socket may block.
-func (t *trapped) waits(fd, flags int) bool {
+func waits(t *trapped, fd, flags int) bool {
 	status, err := fileStatus(fd)
 	return err == nil && status&unix.O_NONBLOCK == 0 && flags&unix.MSG_DONTWAIT == 0
 }
 
 // await waits for events of the socket. It returns false when the time has
 // come, or the program does not wait any more. The zero end is never.
-func (t *trapped) await(fd int, events int16, end time.Time) bool {
+func await(t *trapped, fd int, events int16, end time.Time) bool {
 	const look = 200 * time.Millisecond // whether the program still waits
 	for {
 		wait := look
@@ -189,105 +166,6 @@ func (t *trapped) await(fd int, events int16, end time.Time) bool {
 	}
 }
 
-// trappedSendmsg answers sendmsg, and each message of sendmmsg.
-func (t *trapped) trappedSendmsg() (reply, func() reply) {
-	m, err := t.header(t.args[1])
-	if err != nil || len(m.name) == 0 {
-		return proceed, nil
-	}
-	to, ok := parseName(m.name)
-	if !ok {
-		return proceed, nil
-	}
-	fd, dest, errno, ok := t.outward(to)
-	if !ok || errno != 0 {
-		return reply{proceed: !ok, errno: errno}, nil
-	}
-	b, err := t.gather(m)
-	if err != nil {
-		unix.Close(fd)
-		return fail(unix.EFAULT), nil
-	}
-	return t.finishSend(fd, t.number(2), func() reply { return t.sendDatagram(fd, b, t.number(2), dest) })
-}
-
-// trappedSendmmsg sends the messages one by one.
-func (t *trapped) trappedSendmmsg() (reply, func() reply) {
-	size := t.mmsgSize()
-	var first name
-	if m, err := t.header(t.args[1]); err != nil || len(m.name) == 0 {
-		return proceed, nil
-	} else if to, ok := parseName(m.name); !ok {
-		return proceed, nil
-	} else {
-		first = to
-	}
-	fd, _, errno, ok := t.outward(first)
-	if !ok || errno != 0 {
-		return reply{proceed: !ok, errno: errno}, nil
-	}
-	defer unix.Close(fd)
-	tab := t.policy.Load()
-	sent := 0
-	for i := range min(t.args[2]&0xffffffff, maxSpans) {
-		at := t.args[1] + i*size
-		m, err := t.header(at)
-		if err != nil {
-			return partly(sent, unix.EFAULT), nil
-		}
-		to, ok := parseName(m.name)
-		if !ok {
-			return partly(sent, unix.EAFNOSUPPORT), nil
-		}
-		six := netip.AddrFrom16(to.Addr().As16())
-		switch d, _ := tab.decide(to.Addr(), t.facts()); d {
-		case NoPrefix:
-			return partly(sent, unix.ENETUNREACH), nil
-		case Translate:
-			six, _ = tab.embed(to.Addr())
-		}
-		b, err := t.gather(m)
-		if err != nil {
-			return partly(sent, unix.EFAULT), nil
-		}
-		r := t.sendDatagram(fd, b, t.number(3), netip.AddrPortFrom(six, to.Port()))
-		if r.errno != 0 {
-			return partly(sent, r.errno), nil
-		}
-		var n [4]byte
-		binary.NativeEndian.PutUint32(n[:], uint32(r.val))
-		if writeMemory(t.tid, at+size-t.mmsgTail(), n[:]) != nil {
-			return partly(sent, unix.EFAULT), nil
-		}
-		sent++
-	}
-	return reply{val: int64(sent)}, nil
-}
-
-// partly is the answer when some messages have gone.
-func partly(n int, e unix.Errno) reply {
-	if n > 0 {
-		return reply{val: int64(n)}
-	}
-	return fail(e)
-}
-
-// mmsgSize is the size of struct mmsghdr of the program, and mmsgTail how far
-// before its end the length is.
-func (t *trapped) mmsgSize() uint64 {
-	if t.abi.wide {
-		return 64
-	}
-	return 32
-}
-
-func (t *trapped) mmsgTail() uint64 {
-	if t.abi.wide {
-		return 8
-	}
-	return 4
-}
-
 // received is a datagram for the program.
 type received struct {
 	data []byte
@@ -295,9 +173,9 @@ type received struct {
 	from name
 }
 
-// receive waits for a datagram in the program's name, and closes the socket.
+// receiveDatagram waits for a datagram in the program's name, and closes the socket.
 // done makes the answer of it.
-func (t *trapped) receive(fd int, r replaced, room, flags int, done func(received) reply) (reply, func() reply) {
+func receiveDatagram(t *trapped, fd int, r replaced, room, flags int, done func(received) reply) (reply, func() reply) {
 	take := func() reply {
 		b := make([]byte, min(room, maxData))
 		n, _, _, sa, err := unix.Recvmsg(fd, b, nil, flags&(unix.MSG_PEEK)|unix.MSG_DONTWAIT|unix.MSG_TRUNC)
@@ -316,7 +194,7 @@ func (t *trapped) receive(fd int, r replaced, room, flags int, done func(receive
 		return done(received{b[:min(n, len(b))], n, name{netip.AddrPortFrom(a, from.Port()), r.mapped}})
 	}
 	answer := take()
-	if answer.errno != unix.EAGAIN || !t.waits(fd, flags) {
+	if answer.errno != unix.EAGAIN || !waits(t, fd, flags) {
 		unix.Close(fd)
 		return answer, nil
 	}
@@ -327,7 +205,7 @@ func (t *trapped) receive(fd int, r replaced, room, flags int, done func(receive
 	return reply{}, func() reply {
 		defer unix.Close(fd)
 		for {
-			if !t.await(fd, unix.POLLIN, end) {
+			if !await(t, fd, unix.POLLIN, end) {
 				return fail(unix.EAGAIN)
 			}
 			if answer := take(); answer.errno != unix.EAGAIN {
@@ -337,126 +215,10 @@ func (t *trapped) receive(fd int, r replaced, room, flags int, done func(receive
 	}
 }
 
-// trappedRecvfrom answers recvfrom with room for a name.
-func (t *trapped) trappedRecvfrom() (reply, func() reply) {
-	if t.args[4] == 0 {
-		return proceed, nil
-	}
-	fd, r, ok := t.dgram()
-	if !ok {
-		return proceed, nil
-	}
-	flags := t.number(3)
-	return t.receive(fd, r, int(min(t.args[2], maxData)), flags, func(got received) reply {
-		if writeMemory(t.tid, t.args[1], got.data) != nil {
-			return fail(unix.EFAULT)
-		}
-		if answer := t.putName(t.args[4], t.args[5], got.from); answer.errno != 0 {
-			return answer
-		}
-		return reply{val: got.length(flags)}
-	})
-}
-
 // length is what a call returns for a datagram.
 func (r received) length(flags int) int64 {
 	if flags&unix.MSG_TRUNC != 0 {
 		return int64(r.size)
 	}
 	return int64(len(r.data))
-}
-
-// trappedRecvmsg answers recvmsg, and recvmmsg with one message at a time.
-func (t *trapped) trappedRecvmsg() (reply, func() reply) {
-	fd, r, ok := t.dgram()
-	if !ok {
-		return proceed, nil
-	}
-	at, flags := t.args[1], t.number(2)
-	many := t.call == callRecvmmsg
-	if many {
-		flags = t.number(3)
-		if t.args[2]&0xffffffff == 0 {
-			unix.Close(fd)
-			return reply{}, nil
-		}
-	}
-	m, err := t.header(at)
-	if err != nil {
-		unix.Close(fd)
-		return fail(unix.EFAULT), nil
-	}
-	room := 0
-	for _, v := range m.iov {
-		room += int(min(v.size, maxData))
-		room = min(room, maxData)
-	}
-	return t.receive(fd, r, room, flags, func(got received) reply {
-		if err := t.scatter(m, got.data); err != nil {
-			return fail(unix.EFAULT)
-		}
-		if err := t.finishHeader(at, got); err != nil {
-			return fail(unix.EFAULT)
-		}
-		n := got.length(flags)
-		if !many {
-			return reply{val: n}
-		}
-		var b [4]byte
-		binary.NativeEndian.PutUint32(b[:], uint32(n))
-		if writeMemory(t.tid, at+t.mmsgSize()-t.mmsgTail(), b[:]) != nil {
-			return fail(unix.EFAULT)
-		}
-		return reply{val: 1}
-	})
-}
-
-// scatter writes data into the vector of a message.
-func (t *trapped) scatter(m message, b []byte) error {
-	for _, v := range m.iov {
-		n := min(uint64(len(b)), v.size)
-		if err := writeMemory(t.tid, v.at, b[:n]); err != nil {
-			return err
-		}
-		if b = b[n:]; len(b) == 0 {
-			return nil
-		}
-	}
-	return nil
-}
-
-// finishHeader writes the name, the length of control data (none) and the flags
-// into a struct msghdr.
-func (t *trapped) finishHeader(at uint64, got received) error {
-	var b [56]byte
-	size, word := 56, 8
-	if !t.abi.wide {
-		size, word = 28, 4
-	}
-	if err := readMemory(t.tid, at, b[:size]); err != nil {
-		return err
-	}
-	nameAt, room, _, _, _ := parseHeader(b[:size], t.abi.wide)
-	e := binary.NativeEndian
-	var n [8]byte
-	if nameAt != 0 {
-		name := got.from.bytes()
-		if err := writeMemory(t.tid, nameAt, name[:min(len(name), int(room))]); err != nil {
-			return err
-		}
-		e.PutUint32(n[:], uint32(len(name)))
-		if err := writeMemory(t.tid, at+uint64(word), n[:4]); err != nil {
-			return err
-		}
-	}
-	clear(n[:])
-	if err := writeMemory(t.tid, at+uint64(5*word), n[:word]); err != nil {
-		return err
-	}
-	flags := uint32(0)
-	if got.size > len(got.data) {
-		flags = unix.MSG_TRUNC
-	}
-	e.PutUint32(n[:], flags)
-	return writeMemory(t.tid, at+uint64(6*word), n[:4])
 }

@@ -45,7 +45,7 @@ func runHide(c *channel) error {
 		return err
 	}
 	for i, fd := range fds {
-		go r.fill(i, fd)
+		go keepStock(r, i, fd)
 	}
 	r.run(ready.Ping)
 	go r.look()
@@ -121,8 +121,8 @@ func (r *relay) enter(mtu int, hold bool) (cookie uint64, ping bool, err error) 
 	return cookie, ping, nil
 }
 
-// fill keeps sockets of one kind in stock: the kernel's queue is the stock.
-func (r *relay) fill(which, to int) {
+// keepStock keeps sockets of one kind in stock: the kernel's queue is the stock.
+func keepStock(r *relay, which, to int) {
 	runtime.LockOSThread() // until the process ends
 	if unix.Setns(int(r.namespace.Fd()), unix.CLONE_NEWNET) != nil {
 		unix.Close(to)

@@ -62,9 +62,9 @@ func FuzzEcho(f *testing.F) {
 		if len(b) >= sizeofIPv4 { // not to the host's own network
 			copy(b[16:], []byte{203, 0, 113, 5})
 		}
-		r.forwardEcho(b)
-		if len(r.flows) > 0 {
-			t.Errorf("%d flows", len(r.flows))
+		forwardEcho(r, b)
+		if len(r.flows.by) > 0 {
+			t.Errorf("%d flows", len(r.flows.by))
 		}
 	})
 }
@@ -147,8 +147,8 @@ func TestRelayFlowsAreBounded(t *testing.T) {
 	tab, _ := (Policy{}).prepare()
 	r := newRelay(tab)
 	defer func() {
-		for _, f := range r.flows {
-			f.file.Close()
+		for _, f := range r.flows.by {
+			unix.Close(f.fd)
 		}
 	}()
 	lo := netip.MustParseAddr("127.0.0.1")
@@ -160,22 +160,22 @@ func TestRelayFlowsAreBounded(t *testing.T) {
 		t.Skipf("needs %d descriptors", maxFlows+100)
 	}
 	for i := range maxFlows {
-		if f := r.flow(key(i)); f == nil {
+		if f := r.flows.get(key(i)); f == nil {
 			t.Fatalf("flow %d cannot be opened", i)
 		} else {
 			f.used.Store(int64(i + 10))
 		}
 	}
-	if r.flow(key(maxFlows)) == nil || len(r.flows) > maxFlows || r.flows[key(0)] != nil || r.flows[key(1)] == nil {
-		t.Errorf("%d flows", len(r.flows))
+	if r.flows.get(key(maxFlows)) == nil || len(r.flows.by) > maxFlows || r.flows.by[key(0)] != nil || r.flows.by[key(1)] == nil {
+		t.Errorf("%d flows", len(r.flows.by))
 	}
-	if n := r.drops[dropEvicted].Load(); n != 1 {
+	if n := r.flows.drops[dropEvicted].Load(); n != 1 {
 		t.Errorf("%d evicted", n)
 	}
 	// What has no socket any more goes.
-	r.sweep(map[socketKey]bool{{false, 3}: true}, r.flows[key(2)].born.Add(2*lookEvery))
-	if len(r.flows) != 1 || r.flows[key(2)] == nil {
-		t.Errorf("%d flows are left", len(r.flows))
+	r.flows.sweep(map[socketKey]bool{{false, 3}: true}, r.flows.by[key(2)].born.Add(2*lookEvery))
+	if len(r.flows.by) != 1 || r.flows.by[key(2)] == nil {
+		t.Errorf("%d flows are left", len(r.flows.by))
 	}
 }
 

@@ -70,7 +70,7 @@ func (j *injection) flush(r *relay) {
 			at += int(n)
 		case unix.EINTR:
 		default:
-			r.drops[dropSend].Add(1)
+			r.flows.drops[dropSend].Add(1)
 			at++ // the first was refused
 		}
 	}

@@ -33,7 +33,7 @@ func (s *supervisor) startNamespace(j job, how *How) (program, error) {
 		return program{}, fmt.Errorf("user namespace: %w", err)
 	}
 	var r contained
-	err = ours.send(containJob{Hidden: hiddenJob{j.Policy, s.mtu()}, Job: j})
+	err = ours.send(containJob{Hidden: hiddenJob{j.Policy, pathMTU(s.policy.Load())}, Job: j})
 	if err == nil {
 		_, err = ours.receive(&r, 20*time.Second)
 	}

@@ -181,35 +181,6 @@ func threadGroup(tid int) (int, error) {
 	return strconv.Atoi(string(bytes.TrimSpace(line)))
 }
 
-// read fills b from the memory of a thread. It fails with EFAULT unless all of
-// it is there.
-func readMemory(tid int, at uint64, b []byte) error {
-	if len(b) == 0 {
-		return nil
-	}
-	local := unix.Iovec{Base: &b[0]}
-	local.SetLen(len(b))
-	n, err := unix.ProcessVMReadv(tid, []unix.Iovec{local}, []unix.RemoteIovec{{Base: uintptr(at), Len: len(b)}}, 0)
-	if err == nil && n < len(b) {
-		err = unix.EFAULT
-	}
-	return err
-}
-
-// writeMemory is the reverse of readMemory.
-func writeMemory(tid int, at uint64, b []byte) error {
-	if len(b) == 0 {
-		return nil
-	}
-	local := unix.Iovec{Base: &b[0]}
-	local.SetLen(len(b))
-	n, err := unix.ProcessVMWritev(tid, []unix.Iovec{local}, []unix.RemoteIovec{{Base: uintptr(at), Len: len(b)}}, 0)
-	if err == nil && n < len(b) {
-		err = unix.EFAULT
-	}
-	return err
-}
-
 // netNamespace identifies the network namespace of a thread; 0: unknown.
 func netNamespace(tid int) uint64 {
 	var st unix.Stat_t

@@ -128,7 +128,7 @@ func (s *supervisor) serve(r *reader) {
 			return
 		}
 		r.begin()
-		t := &trapped{supervisor: s, id: n.id, tid: int(n.pid), abi: abiOf(n.arch), args: n.args}
+		t := s.trapped(&n)
 		if later := s.handle(t, n.nr); later != nil {
 			go func() { t.answer(later()) }()
 		}

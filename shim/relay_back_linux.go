@@ -5,65 +5,62 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"os"
+	"runtime"
 	"strconv"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// batches are for what comes back: few are in use at a time.
-var batches = sync.Pool{New: func() any {
+// maxReady is how many flows one system call reports.
+const maxReady = 32
+
+// collect takes what comes back to the flows, until the process ends. It is a
+// thread of its own: a goroutine for each flow would be woken by way of Go's
+// poller and scheduler.
+func (r *relay) collect() {
+	runtime.LockOSThread()
 	b, err := newBatch()
 	if err != nil {
-		return (*batch)(nil)
+		return
 	}
-	return b
-}}
-
-// backward takes what comes back to a flow, until it is closed.
-func (r *relay) backward(f *flow) {
 	var packets injection
+	events := make([]unix.EpollEvent, maxReady)
 	for {
-		var b *batch
-		var n int
-		var err error
-		rerr := f.conn.Read(func(fd uintptr) bool {
-			if b == nil {
-				if b = batches.Get().(*batch); b == nil {
-					err = unix.ENOMEM
-					return true
-				}
-			}
-			n, err = b.receive(int(fd), unix.MSG_DONTWAIT)
-			if err == unix.EAGAIN {
-				batches.Put(b)
-				b = nil
-				return false
-			}
-			return true
-		})
-		if b == nil {
+		n, err := unix.EpollWait(r.flows.ready, events, -1)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
 			return
 		}
-		if rerr == nil && err == nil {
-			f.used.Store(time.Now().Unix())
-			for i := range n {
-				r.back(f, b, i, &packets)
-			}
-			packets.flush(r)
-		}
-		batches.Put(b)
-		switch {
-		case rerr != nil:
-			return
-		case err != nil:
-			// An ICMP error has come: it is in the error queue.
-			if !r.errors(f) && (err == unix.EBADF || err == unix.ENOMEM) {
-				return
+		for i := range events[:n] {
+			if f := r.flows.of(&events[i]); f != nil {
+				r.backward(f, events[i].Events, b, &packets)
 			}
 		}
 	}
+}
+
+// backward takes what has come back to a flow.
+func (r *relay) backward(f *flow, events uint32, b *batch, packets *injection) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.fd < 0 {
+		return
+	}
+	if events&unix.EPOLLERR != 0 {
+		relayErrors(r, f) // an ICMP error has come: it is in the error queue
+	}
+	n, err := b.receive(f.fd, unix.MSG_DONTWAIT)
+	if err != nil {
+		return // an error is reported once
+	}
+	f.used.Store(time.Now().Unix())
+	for i := range n {
+		r.back(f, b, i, packets)
+	}
+	packets.flush(r)
 }
 
 // back hands a datagram, or several in one (UDP_GRO), to the program.
@@ -71,12 +68,12 @@ func (r *relay) back(f *flow, b *batch, i int, to *injection) {
 	data, from := b.datagram(i), b.from(i)
 	source, ok := r.source(f, from)
 	if !ok {
-		r.drops[dropForeign].Add(1)
+		r.flows.drops[dropForeign].Add(1)
 		return
 	}
 	switch f.key.kind {
 	case flowPing, flowHostPing:
-		r.backEcho(f, source.Addr(), data, to)
+		backEcho(r, f, source.Addr(), data, to)
 		return
 	}
 	size := len(data)
@@ -131,7 +128,7 @@ func (r *relay) look() {
 			}
 		})
 		if live != nil {
-			r.sweep(live, time.Now())
+			r.flows.sweep(live, time.Now())
 		}
 	}
 }
@@ -171,17 +168,6 @@ func readPorts(into map[socketKey]bool, table []byte, ping bool) {
 		}
 		if port, err := strconv.ParseUint(string(fields[1][i+1:]), 16, 16); err == nil {
 			into[socketKey{ping, uint16(port)}] = true
-		}
-	}
-}
-
-func (r *relay) sweep(live map[socketKey]bool, now time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for key, f := range r.flows {
-		ping := key.kind == flowPing || key.kind == flowHostPing
-		if !live[socketKey{ping, key.from.Port()}] && now.Sub(f.born) > lookEvery {
-			r.drop(f)
 		}
 	}
 }

@@ -27,7 +27,7 @@ const (
 var dummy = netip.AddrFrom4([4]byte{192, 0, 0, 8})
 
 // forwardEchoes takes echo requests of the program's ping sockets.
-func (r *relay) forwardEchoes() {
+func forwardEchoes(r *relay) {
 	runtime.LockOSThread()
 	b := make([]byte, 65536)
 	for {
@@ -36,19 +36,19 @@ func (r *relay) forwardEchoes() {
 			return
 		}
 		if err == nil {
-			r.forwardEcho(b[:n])
+			forwardEcho(r, b[:n])
 		}
 	}
 }
 
 // forwardEcho forwards an IPv4 packet with an echo request.
-func (r *relay) forwardEcho(p []byte) {
+func forwardEcho(r *relay, p []byte) {
 	if len(p) < sizeofIPv4 || p[0]>>4 != 4 {
 		return
 	}
 	head := int(p[0]&15) * 4
 	if head < sizeofIPv4 || len(p) < head+sizeofICMP || p[head] != icmpEchoRequest {
-		r.drops[dropMalformed].Add(1)
+		r.flows.drops[dropMalformed].Add(1)
 		return
 	}
 	icmp := p[head:]
@@ -60,8 +60,8 @@ func (r *relay) forwardEcho(p []byte) {
 	var dest netip.AddrPort
 	switch d {
 	case NoPrefix:
-		r.drops[dropNoPrefix].Add(1)
-		r.icmpError(from.Addr(), dummy, icmpUnreachable, 0, 0, p[:head+sizeofICMP])
+		r.flows.drops[dropNoPrefix].Add(1)
+		injectError(r, from.Addr(), dummy, icmpUnreachable, 0, 0, p[:head+sizeofICMP])
 		return
 	case Translate:
 		six, _ := t.embed(to)
@@ -71,10 +71,12 @@ func (r *relay) forwardEcho(p []byte) {
 		key.kind = flowHostPing
 		dest = netip.AddrPortFrom(to, 0)
 	}
-	f := r.flow(key)
+	f := r.flows.get(key)
 	if f == nil {
 		return
 	}
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	f.used.Store(time.Now().Unix())
 	var control []byte
 	if hops := int(p[8]); hops != defaultHops {
@@ -91,14 +93,14 @@ func (r *relay) forwardEcho(p []byte) {
 			return
 		}
 		if err == unix.ENETUNREACH {
-			r.icmpError(from.Addr(), dummy, icmpUnreachable, 0, 0, p[:head+sizeofICMP])
+			injectError(r, from.Addr(), dummy, icmpUnreachable, 0, 0, p[:head+sizeofICMP])
 		}
 	}
-	r.drops[dropSend].Add(1)
+	r.flows.drops[dropSend].Add(1)
 }
 
 // backEcho hands an echo reply to the program.
-func (r *relay) backEcho(f *flow, from netip.Addr, data []byte, to *injection) {
+func backEcho(r *relay, f *flow, from netip.Addr, data []byte, to *injection) {
 	if len(data) < sizeofICMP || data[0] != icmp6EchoReply && data[0] != icmpEchoReply {
 		return
 	}
@@ -111,29 +113,24 @@ func (r *relay) backEcho(f *flow, from netip.Addr, data []byte, to *injection) {
 	})
 }
 
-// errors hands ICMP errors that a flow has met to the program. It reports
-// whether there were any.
-func (r *relay) errors(f *flow) (any bool) {
+// relayErrors hands ICMP errors that a flow has met to the program. f is locked.
+func relayErrors(r *relay, f *flow) {
 	data, oob := make([]byte, 256), make([]byte, 512)
 	for range 64 {
 		var n, on int
 		var name unix.Sockaddr
 		var err error
-		f.conn.Control(func(fd uintptr) {
-			n, on, _, name, err = unix.Recvmsg(int(fd), data, oob, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
-		})
+		n, on, _, name, err = unix.Recvmsg(f.fd, data, oob, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
 		if err != nil {
-			return any
+			return
 		}
-		any = true
 		e, ok := parseExtendedError(oob[:on])
 		to := addrPort(name)
 		if !ok || !to.IsValid() {
 			continue
 		}
-		r.relayError(f, to, e, data[:n])
+		relayError(r, f, to, e, data[:n])
 	}
-	return any
 }
 
 // extendedError is struct sock_extended_err with the address that follows it.
@@ -188,7 +185,7 @@ func translateError(e extendedError) (typ, code byte, mtu uint16, ok bool) {
 }
 
 // relayError injects the ICMP error about a datagram to the host address to.
-func (r *relay) relayError(f *flow, to netip.AddrPort, e extendedError, data []byte) {
+func relayError(r *relay, f *flow, to netip.AddrPort, e extendedError, data []byte) {
 	if f.key.from.Addr().Is6() {
 		return
 	}
@@ -225,22 +222,22 @@ func (r *relay) relayError(f *flow, to netip.AddrPort, e extendedError, data []b
 		binary.BigEndian.PutUint16(inner[2:], uint16(len(inner)+len(data)))
 		binary.BigEndian.PutUint16(inner[sizeofIPv4+4:], uint16(sizeofUDP+len(data)))
 	}
-	r.icmpError(f.key.from.Addr(), offender, typ, code, mtu, inner[:])
+	injectError(r, f.key.from.Addr(), offender, typ, code, mtu, inner[:])
 }
 
 // unreachable says that there is no way from a socket of the program to an
 // IPv4 destination.
-func (r *relay) unreachable(from, to netip.AddrPort) {
+func unreachable(r *relay, from, to netip.AddrPort) {
 	if !from.Addr().Is4() || !to.Addr().Is4() {
 		return
 	}
 	var inner [sizeofIPv4 + sizeofUDP]byte
 	putUDP(inner[:], from, to, nil)
-	r.icmpError(from.Addr(), dummy, icmpUnreachable, 0, 0, inner[:])
+	injectError(r, from.Addr(), dummy, icmpUnreachable, 0, 0, inner[:])
 }
 
-// icmpError injects an ICMP error about the packet that begins with inner.
-func (r *relay) icmpError(to, from netip.Addr, typ, code byte, mtu uint16, inner []byte) {
+// injectError injects an ICMP error about the packet that begins with inner.
+func injectError(r *relay, to, from netip.Addr, typ, code byte, mtu uint16, inner []byte) {
 	b := make([]byte, sizeofICMP+len(inner))
 	b[0], b[1] = typ, code
 	binary.BigEndian.PutUint16(b[6:], mtu)

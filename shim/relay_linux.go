@@ -4,9 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unsafe"
 
@@ -31,76 +29,24 @@ type relay struct {
 	echo4      int // raw ICMP socket
 	mtu        int // of IPv4 datagrams, bytes
 
-	mu    sync.Mutex
-	flows map[flowKey]*flow
-
-	drops [numRelayDrops]atomic.Uint64
+	flows *flows
 }
-
-// relayDrop is why a datagram was not forwarded.
-type relayDrop uint8
-
-const (
-	dropNoPrefix  relayDrop = iota // no PREF64
-	dropSend                       // the host's network refused it
-	dropForeign                    // it came from an address that stands for no IPv4 address
-	dropMalformed                  // it made no sense
-	dropNoSocket                   // no more descriptors
-	dropEvicted                    // a flow, for want of room
-	numRelayDrops
-)
-
-// flowKind says what a flow's outer socket is.
-type flowKind uint8
-
-const (
-	flowIPv6      flowKind = iota // IPv6, unconnected: NAT64 and IPv6 itself
-	flowHost                      // IPv4 of the host, connected
-	flowMulticast                 // IPv4 of the host, unconnected
-	flowPing                      // ICMPv6 echo
-	flowHostPing                  // ICMP echo of the host
-)
-
-// flowKey is what a flow belongs to.
-type flowKey struct {
-	kind flowKind
-	from netip.AddrPort // the program's socket; of echo requests the port is the identifier
-	to   netip.AddrPort // only of flowHost
-}
-
-// socketKey is a port of the hidden namespace in use.
-type socketKey struct {
-	ping bool
-	port uint16
-}
-
-type flow struct {
-	key  flowKey
-	file *os.File
-	conn syscall.RawConn
-	fd   int
-	born time.Time
-	used atomic.Int64 // Unix time in seconds
-	hops atomic.Int32 // multicast TTL that is set
-}
-
-// maxFlows bounds outer sockets. The one that has been idle for longest goes.
-const maxFlows = 1024
 
 func newRelay(t *table) *relay {
-	r := &relay{flows: map[flowKey]*flow{}, in4: -1, in6: -1, out4: -1, out6: -1, echo4: -1, thread: make(chan func())}
+	r := &relay{flows: newFlows(), in4: -1, in6: -1, out4: -1, out6: -1, echo4: -1, thread: make(chan func())}
 	r.policy.Store(t)
 	return r
 }
 
 // run forwards until the process ends.
 func (r *relay) run(ping bool) {
+	go r.collect()
 	go r.forward(r.in4)
 	if r.in6 >= 0 {
 		go r.forward(r.in6)
 	}
 	if ping {
-		go r.forwardEchoes()
+		go forwardEchoes(r)
 	}
 	if r.holder != nil {
 		r.holder.run()
@@ -181,7 +127,7 @@ func (r *relay) forward(fd int) {
 			})
 			data := b.datagram(i)
 			if !orig.IsValid() || !from.IsValid() || orig.Port() == 0 {
-				r.drops[dropMalformed].Add(1)
+				r.flows.drops[dropMalformed].Add(1)
 				continue
 			}
 			if p.joins(from, orig, hops, len(data)) {
@@ -226,12 +172,12 @@ func (r *relay) begin(p *pending, from, orig netip.AddrPort, hops int) {
 	p.flow, p.from, p.orig, p.hops, p.sum, p.iovs = nil, from, orig, hops, 0, p.iovs[:0]
 	key, to, ok := r.where(from, orig)
 	if !ok {
-		r.drops[dropNoPrefix].Add(1)
-		r.unreachable(from, orig)
+		r.flows.drops[dropNoPrefix].Add(1)
+		unreachable(r, from, orig)
 		return
 	}
 	p.to = to
-	p.flow = r.flow(key)
+	p.flow = r.flows.get(key)
 }
 
 // where returns the flow for a datagram, and its destination on the host's
@@ -260,6 +206,8 @@ func (r *relay) flush(p *pending) {
 		return
 	}
 	f := p.flow
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	f.used.Store(time.Now().Unix())
 	var name unix.RawSockaddrInet6
 	var h unix.Msghdr
@@ -302,9 +250,9 @@ func (r *relay) flush(p *pending) {
 		}
 	}
 	if err != nil {
-		r.drops[dropSend].Add(1)
+		r.flows.drops[dropSend].Add(1)
 		if err == unix.ENETUNREACH || err == unix.EHOSTUNREACH {
-			r.unreachable(p.from, p.orig)
+			unreachable(r, p.from, p.orig)
 		}
 	}
 	p.flow, p.iovs = nil, p.iovs[:0]
@@ -330,87 +278,4 @@ func sendmsg(fd int, h *unix.Msghdr) error {
 		return e
 	}
 	return unix.EAGAIN
-}
-
-// flow returns the flow for a key, and makes it if need be. nil: it cannot.
-func (r *relay) flow(key flowKey) *flow {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if f, ok := r.flows[key]; ok {
-		return f
-	}
-	if len(r.flows) >= maxFlows {
-		r.evict()
-	}
-	f, err := openFlow(key)
-	if err != nil {
-		r.drops[dropNoSocket].Add(1)
-		return nil
-	}
-	r.flows[key] = f
-	go r.backward(f)
-	return f
-}
-
-func (r *relay) evict() {
-	var oldest *flow
-	for _, f := range r.flows {
-		if oldest == nil || f.used.Load() < oldest.used.Load() {
-			oldest = f
-		}
-	}
-	r.drops[dropEvicted].Add(1)
-	r.drop(oldest)
-}
-
-// drop is called with the lock held.
-func (r *relay) drop(f *flow) {
-	if r.flows[f.key] == f {
-		delete(r.flows, f.key)
-	}
-	f.file.Close()
-}
-
-// openFlow opens the outer socket of a flow, on the host's network.
-func openFlow(key flowKey) (*flow, error) {
-	family, proto := unix.AF_INET, 0
-	switch key.kind {
-	case flowIPv6:
-		family = unix.AF_INET6
-	case flowPing:
-		family, proto = unix.AF_INET6, unix.IPPROTO_ICMPV6
-	case flowHostPing:
-		proto = unix.IPPROTO_ICMP
-	}
-	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
-	if err != nil {
-		return nil, err
-	}
-	if family == unix.AF_INET6 {
-		unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, 1)
-		unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_RECVERR, 1)
-	} else {
-		unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_RECVERR, 1)
-	}
-	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1<<20)
-	switch key.kind {
-	case flowIPv6:
-		unix.SetsockoptInt(fd, unix.SOL_UDP, udpGRO, 1)
-	case flowHost:
-		unix.SetsockoptInt(fd, unix.SOL_UDP, udpGRO, 1)
-		err = unix.Connect(fd, sockaddr(key.to))
-	case flowMulticast:
-		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BROADCAST, 1)
-	}
-	if err != nil {
-		unix.Close(fd)
-		return nil, err
-	}
-	f := &flow{key: key, file: os.NewFile(uintptr(fd), "flow"), fd: fd, born: time.Now()}
-	f.used.Store(f.born.Unix())
-	if f.conn, err = f.file.SyscallConn(); err != nil {
-		f.file.Close()
-		return nil, err
-	}
-	return f, nil
 }

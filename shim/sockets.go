@@ -20,7 +20,7 @@ type replaced struct {
 	mapped   bool           // the program's socket was AF_INET6, its names are ::ffff:a.b.c.d
 	answered answered       // the last connect that we answered
 	datagram bool
-	early    bool // not connected yet: see trapped.early
+	early    bool // not connected yet: see handEarly
 }
 
 // answered is an answer to connect(2) that the program may not have got: a

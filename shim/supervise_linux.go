@@ -237,7 +237,7 @@ func (s *supervisor) startSockets(j job, how *How) (program, error) {
 	if err := canSupervise(); err != nil {
 		return program{}, err
 	}
-	h, err := hide(hiddenJob{j.Policy, s.mtu()})
+	h, err := hide(hiddenJob{j.Policy, pathMTU(s.policy.Load())})
 	if err != nil {
 		how.Refused = append(how.Refused, fmt.Sprintf("no hidden network namespace: %v", err))
 	} else {
@@ -340,11 +340,10 @@ func canSupervise() error {
 	return nil
 }
 
-// mtu is the largest IPv4 datagram that goes to the PLAT unfragmented, as far
+// pathMTU is the largest IPv4 datagram that goes to the PLAT unfragmented, as far
 // as the host's routes tell.
-func (s *supervisor) mtu() int {
+func pathMTU(tab *table) int {
 	const unknown = 1480
-	tab := s.policy.Load()
 	for _, r := range tab.routes {
 		if !r.PREF64.IsValid() {
 			continue

@@ -38,11 +38,19 @@ type trapped struct {
 	*supervisor
 	id   uint64
 	tid  int
+	mem  programMemory
 	call call
 	abi  *abi
 	args [6]uint64
 
 	short *emptyStock // the call is to be handled again when there is a socket in stock
+}
+
+// trapped returns the system call of a notification.
+func (s *supervisor) trapped(n *notification) *trapped {
+	t := &trapped{supervisor: s, id: n.id, tid: int(n.pid), abi: abiOf(n.arch), args: n.args}
+	t.mem = programMemory{t.tid, t.abi != nil && t.abi.wide}
+	return t
 }
 
 // reply says what the program gets for it.
@@ -89,9 +97,9 @@ func (s *supervisor) handle(t *trapped, nr int32) (later func() reply) {
 func (t *trapped) unpack() {
 	t.call = socketcalls[t.args[0]]
 	var b [24]byte // six words
-	if readMemory(t.tid, t.args[1], b[:]) != nil {
+	if t.mem.read(t.args[1], b[:]) != nil {
 		// At the end of a page fewer may be there.
-		if readMemory(t.tid, t.args[1], b[:12]) != nil {
+		if t.mem.read(t.args[1], b[:12]) != nil {
 			t.call = unknownCall
 		}
 	}
@@ -144,32 +152,37 @@ func (t *trapped) answer(r reply) {
 // A handler answers a call, at once or later. It must not block.
 type handler func(*trapped) (r reply, later func() reply)
 
+// atOnce makes a handler of a function that needs no time.
+func atOnce(f func(*trapped) reply) handler {
+	return func(t *trapped) (reply, func() reply) { return f(t), nil }
+}
+
 // handlers are by call; nil: the kernel does it.
 var handlers = [numCalls]handler{
-	callSocket:       func(t *trapped) (reply, func() reply) { return t.socket(), nil },
-	callBind:         func(t *trapped) (reply, func() reply) { return t.bind(), nil },
-	callConnect:      (*trapped).connect,
-	callListen:       func(t *trapped) (reply, func() reply) { return t.listen(), nil },
-	callGetpeername:  func(t *trapped) (reply, func() reply) { return t.getname(), nil },
-	callGetsockname:  func(t *trapped) (reply, func() reply) { return t.getname(), nil },
-	callGetsockopt:   func(t *trapped) (reply, func() reply) { return t.getsockopt(), nil },
-	callSetsockopt:   func(t *trapped) (reply, func() reply) { return t.setsockopt(), nil },
-	callSendto:       (*trapped).sendto,
-	callSendmsg:      (*trapped).sendmsg,
-	callSendmmsg:     (*trapped).trappedSendmmsg,
-	callRecvfrom:     (*trapped).trappedRecvfrom,
-	callRecvmsg:      (*trapped).trappedRecvmsg,
-	callRecvmmsg:     (*trapped).trappedRecvmsg,
-	callIoctl:        func(t *trapped) (reply, func() reply) { return t.ioctl(), nil },
-	callDup:          func(t *trapped) (reply, func() reply) { return t.dup(), nil },
-	callDup2:         func(t *trapped) (reply, func() reply) { return t.dup(), nil },
-	callDup3:         func(t *trapped) (reply, func() reply) { return t.dup(), nil },
-	callFcntl:        func(t *trapped) (reply, func() reply) { return t.dup(), nil },
-	callFcntl64:      func(t *trapped) (reply, func() reply) { return t.dup(), nil },
-	callUnshare:      (*trapped).leaves,
-	callSetns:        (*trapped).leaves,
-	callEpollCreate:  func(t *trapped) (reply, func() reply) { return t.epollCreate(), nil },
-	callEpollCreate1: func(t *trapped) (reply, func() reply) { return t.epollCreate(), nil },
+	callSocket:       atOnce(answerSocket),
+	callBind:         atOnce(answerBind),
+	callConnect:      answerConnect,
+	callListen:       atOnce(answerListen),
+	callGetpeername:  atOnce(answerName),
+	callGetsockname:  atOnce(answerName),
+	callGetsockopt:   atOnce(answerGetsockopt),
+	callSetsockopt:   atOnce(answerSetsockopt),
+	callSendto:       answerSendto,
+	callSendmsg:      answerSendmsg,
+	callSendmmsg:     answerSendmmsg,
+	callRecvfrom:     answerRecvfrom,
+	callRecvmsg:      answerRecvmsg,
+	callRecvmmsg:     answerRecvmsg,
+	callIoctl:        atOnce(answerIoctl),
+	callDup:          atOnce(answerDup),
+	callDup2:         atOnce(answerDup),
+	callDup3:         atOnce(answerDup),
+	callFcntl:        atOnce(answerDup),
+	callFcntl64:      atOnce(answerDup),
+	callUnshare:      answerNamespace,
+	callSetns:        answerNamespace,
+	callEpollCreate:  atOnce(answerEpollCreate),
+	callEpollCreate1: atOnce(answerEpollCreate),
 }
 
 // fd is an argument that is a descriptor.
@@ -181,20 +194,6 @@ func (t *trapped) number(arg int) int { return int(int32(t.args[arg])) }
 // own returns a duplicate of the socket in argument 0, for the caller to close.
 func (t *trapped) own() (int, *process, error) {
 	return t.processes.descriptor(t.tid, t.fd(0))
-}
-
-// named reads the socket address in two arguments, once.
-func (t *trapped) named(at, size int) (name, bool) {
-	n := t.args[size] & 0xffffffff
-	if n < sizeofInet4 || n > 1<<16 {
-		return name{}, false
-	}
-	var b [maxName]byte
-	got := b[:min(n, maxName)]
-	if readMemory(t.tid, t.args[at], got) != nil {
-		return name{}, false
-	}
-	return parseName(got)
 }
 
 // facts are those of the host at present.

@@ -8,7 +8,7 @@ import (
 
 // swap puts the socket fresh in the place of old, which the program p has under
 // number and perhaps elsewhere, with its epoll registrations.
-func (t *trapped) swap(p *process, number, old, fresh int, cookie uint64) error {
+func swap(t *trapped, p *process, number, old, fresh int, cookie uint64) error {
 	numbers := []int{number}
 	if t.copied.contains(cookie) {
 		var st unix.Stat_t
@@ -32,15 +32,15 @@ func (t *trapped) swap(p *process, number, old, fresh int, cookie uint64) error 
 }
 
 // toHost replaces a socket of the hidden namespace by one of the host's.
-func (t *trapped) toHost(p *process, old int, k kind) error {
-	return t.replace(p, old, k, func(flags int) (int, error) {
+func toHost(t *trapped, p *process, old int, k kind) error {
+	return replaceSocket(t, p, old, k, func(flags int) (int, error) {
 		return unix.Socket(k.family, k.typ|unix.SOCK_CLOEXEC|flags, k.proto)
 	})
 }
 
 // toHidden replaces a socket of the host's by one of the hidden namespace.
-func (t *trapped) toHidden(p *process, old int, k kind) error {
-	return t.replace(p, old, k, func(flags int) (int, error) {
+func toHidden(t *trapped, p *process, old int, k kind) error {
+	return replaceSocket(t, p, old, k, func(flags int) (int, error) {
 		s, err := t.hidden.socket(k.family, k.proto)
 		if err == nil && flags != 0 {
 			err = unix.SetNonblock(s, true)
@@ -49,7 +49,7 @@ func (t *trapped) toHidden(p *process, old int, k kind) error {
 	})
 }
 
-func (t *trapped) replace(p *process, old int, k kind, open func(flags int) (int, error)) error {
+func replaceSocket(t *trapped, p *process, old int, k kind, open func(flags int) (int, error)) error {
 	status, err := fileStatus(old)
 	if err != nil {
 		return err
@@ -64,5 +64,5 @@ func (t *trapped) replace(p *process, old int, k kind, open func(flags int) (int
 	if status&unix.O_ASYNC != 0 {
 		setFileStatus(s, status)
 	}
-	return t.swap(p, t.fd(0), old, s, k.cookie)
+	return swap(t, p, t.fd(0), old, s, k.cookie)
 }

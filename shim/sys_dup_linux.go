@@ -1,10 +1,12 @@
 package shim
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+)
 
-// dup notes which sockets have several descriptors, so that all of them are
+// answerDup notes which sockets have several descriptors, so that all of them are
 // replaced later.
-func (t *trapped) dup() reply {
+func answerDup(t *trapped) reply {
 	fd, _, err := t.own()
 	if err != nil {
 		return proceed
@@ -18,16 +20,4 @@ func (t *trapped) dup() reply {
 		t.copied.add(cookie)
 	}
 	return proceed
-}
-
-// epollCreate notes that the process is about to have another epoll instance.
-func (t *trapped) epollCreate() reply {
-	t.processes.epollCreated(t.tid)
-	return proceed
-}
-
-// leaves notes that the thread may be about to leave our network namespace.
-func (t *trapped) leaves() (reply, func() reply) {
-	t.processes.namespaceChanges(t.tid)
-	return proceed, nil
 }

@@ -18,8 +18,8 @@ var plainRequests = map[uint64]bool{
 	unix.SIOCGIFHWADDR: true, unix.SIOCGIFINDEX: true, unix.SIOCGIFTXQLEN: true,
 }
 
-// ioctl makes a socket that is not what it seems show the host's interfaces.
-func (t *trapped) ioctl() reply {
+// answerIoctl makes a socket that is not what it seems show the host's interfaces.
+func answerIoctl(t *trapped) reply {
 	old, _, err := t.own()
 	if err != nil {
 		return proceed
@@ -36,11 +36,11 @@ func (t *trapped) ioctl() reply {
 	}
 	request := t.args[1] & 0xffffffff
 	if !plainRequests[request] || !t.abi.wide {
-		t.backToHost()
+		backToHost(t)
 		return proceed
 	}
 	var ifreq [sizeofIfreq]byte
-	if readMemory(t.tid, t.args[2], ifreq[:]) != nil {
+	if t.mem.read(t.args[2], ifreq[:]) != nil {
 		return fail(unix.EFAULT)
 	}
 	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -51,7 +51,7 @@ func (t *trapped) ioctl() reply {
 	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(s), uintptr(request), uintptr(unsafe.Pointer(&ifreq))); e != 0 {
 		return fail(e)
 	}
-	if writeMemory(t.tid, t.args[2], ifreq[:]) != nil {
+	if t.mem.write(t.args[2], ifreq[:]) != nil {
 		return fail(unix.EFAULT)
 	}
 	return reply{}

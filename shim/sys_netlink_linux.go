@@ -19,11 +19,11 @@ func isAddressRequest(b []byte) bool {
 		b[16] == unix.AF_UNSPEC
 }
 
-// addresses answers glibc from the hidden namespace, which has an IPv4 address:
+// answerAddresses answers glibc from the hidden namespace, which has an IPv4 address:
 // else it would not look at IPv4 literals at all. Only the first request of a
 // netlink socket is taken for glibc's: programs that show the addresses of the
 // host ask for its interfaces first, or in another way.
-func (t *trapped) addresses() reply {
+func answerAddresses(t *trapped) reply {
 	old, p, err := t.own()
 	if err != nil {
 		return proceed
@@ -41,7 +41,7 @@ func (t *trapped) addresses() reply {
 		return proceed
 	}
 	b := make([]byte, sizeofAddressRequest)
-	if readMemory(t.tid, t.args[1], b) != nil || !isAddressRequest(b) {
+	if t.mem.read(t.args[1], b) != nil || !isAddressRequest(b) {
 		t.asked.add(cookie)
 		return proceed
 	}
@@ -66,7 +66,7 @@ func (t *trapped) addresses() reply {
 		unix.Sendto(s, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) != nil {
 		return proceed
 	}
-	if err := t.swap(p, t.fd(0), old, s, cookie); err != nil {
+	if err := swap(t, p, t.fd(0), old, s, cookie); err != nil {
 		return proceed
 	}
 	return reply{val: int64(len(b))}

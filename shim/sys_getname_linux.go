@@ -1,7 +1,6 @@
 package shim
 
 import (
-	"encoding/binary"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -11,8 +10,8 @@ import (
 // (RFC 7335).
 var placeholder = netip.AddrFrom4([4]byte{192, 0, 0, 1})
 
-// getname answers getpeername and getsockname for sockets that were replaced.
-func (t *trapped) getname() reply {
+// answerName answers getpeername and getsockname for sockets that were replaced.
+func answerName(t *trapped) reply {
 	fd, _, err := t.own()
 	if err != nil {
 		return proceed
@@ -34,7 +33,7 @@ func (t *trapped) getname() reply {
 		if t.call == callGetpeername {
 			return fail(unix.ENOTCONN)
 		}
-		return t.putName(t.args[1], t.args[2], name{AddrPort: netip.AddrPortFrom(netip.IPv4Unspecified(), 0)})
+		return t.mem.putName(t.args[1], t.args[2], name{AddrPort: netip.AddrPortFrom(netip.IPv4Unspecified(), 0)})
 	}
 	if t.call == callGetpeername {
 		if _, err := unix.Getpeername(fd); err != nil && !hasReceived(fd) {
@@ -51,29 +50,7 @@ func (t *trapped) getname() reply {
 		}
 		n.AddrPort = netip.AddrPortFrom(a, addrPort(sa).Port())
 	}
-	return t.putName(t.args[1], t.args[2], n)
-}
-
-// putName writes a name as the kernel does: what fits into the buffer, and the
-// length that it has.
-func (t *trapped) putName(at, lengthAt uint64, n name) reply {
-	var l [4]byte
-	if readMemory(t.tid, lengthAt, l[:]) != nil {
-		return fail(unix.EFAULT)
-	}
-	room := int32(binary.NativeEndian.Uint32(l[:]))
-	if room < 0 {
-		return fail(unix.EINVAL)
-	}
-	b := n.bytes()
-	if writeMemory(t.tid, at, b[:min(int(room), len(b))]) != nil {
-		return fail(unix.EFAULT)
-	}
-	binary.NativeEndian.PutUint32(l[:], uint32(len(b)))
-	if writeMemory(t.tid, lengthAt, l[:]) != nil {
-		return fail(unix.EFAULT)
-	}
-	return reply{}
+	return t.mem.putName(t.args[1], t.args[2], n)
 }
 
 // hasReceived reports whether a TCP socket was connected once: the answer to

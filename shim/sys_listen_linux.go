@@ -1,0 +1,7 @@
+package shim
+
+// answerListen makes an early socket AF_INET.
+func answerListen(t *trapped) reply {
+	backToHost(t)
+	return proceed
+}
