@@ -1,7 +1,7 @@
 package pref64
 
-// Reason says why something that was heard is not used. Its String is the one
-// word for it in logs, status and metrics.
+// Reason says why received input is not used. Its String is the word for it in
+// logs, status and metrics.
 type Reason uint8
 
 const (
@@ -62,35 +62,35 @@ func (r Reason) speaker() string {
 }
 
 var reasons = [NumReasons]struct{ name, explanation string }{
-	None: {"none", "It was accepted."},
+	None: {"none", "The input was accepted."},
 
 	NotLinkLocal:     {"not-link-local", "A Router Advertisement came from an address that is not link-local."},
-	HopLimit:         {"hop-limit", "A Router Advertisement came with a hop limit other than 255, so it may come from another link."},
+	HopLimit:         {"hop-limit", "A Router Advertisement has a hop limit other than 255, so it may come from another link."},
 	NotRA:            {"not-ra", "The message is not a Router Advertisement."},
 	BadCode:          {"bad-code", "A Router Advertisement has an ICMPv6 code other than 0."},
 	Truncated:        {"truncated", "A Router Advertisement is shorter than 16 bytes."},
-	OptionLengthZero: {"option-length-zero", "A Router Advertisement has an option of length 0, which makes all of it invalid."},
-	OptionTruncated:  {"option-truncated", "The last option of a Router Advertisement reaches beyond its end, which makes all of it invalid."},
-	Fragmented:       {"fragmented", "A Router Advertisement came in fragments, which is forbidden (RFC 6980)."},
+	OptionLengthZero: {"option-length-zero", "A Router Advertisement has an option of length 0 and is invalid."},
+	OptionTruncated:  {"option-truncated", "The last option of a Router Advertisement reaches beyond its end, so the message is invalid."},
+	Fragmented:       {"fragmented", "A Router Advertisement was fragmented (forbidden by RFC 6980)."},
 	TooLong:          {"too-long", "A Router Advertisement is longer than any link's MTU."},
 
-	BadLength: {"bad-length", "An option has a length that its type does not allow."},
-	BadPLC:    {"bad-plc", "A PREF64 option has prefix length code 6 or 7, which mean nothing."},
+	BadLength: {"bad-length", "An option has a length that is invalid for its type."},
+	BadPLC:    {"bad-plc", "A PREF64 option has the undefined prefix length code 6 or 7."},
 	BadPrefix: {"bad-prefix", "The prefix is multicast, link-local, loopback or otherwise cannot be a PREF64."},
-	BadMTU:    {"bad-mtu", "An MTU option names less than 1280 bytes, which no IPv6 link may have."},
+	BadMTU:    {"bad-mtu", "An MTU option is below 1280 bytes, the minimum of IPv6."},
 
 	OwnPrefix: {"own-prefix", "The prefix overlaps a prefix or an address of the link itself, which is not behind a NAT64."},
-	TooMany:   {"too-many", "The link already has as many prefixes, or resolvers, as are remembered."},
-	Flapping:  {"flapping", "The prefix in use changed so often that the next one has to wait."},
+	TooMany:   {"too-many", "The table of prefixes, or of resolvers, of the link is full."},
+	Flapping:  {"flapping", "The prefix in use has changed too often; the next change has to wait."},
 
-	WrongID:         {"wrong-id", "A DNS answer came that nobody had asked for: it has another id than the question."},
-	WrongQuestion:   {"wrong-question", "A DNS answer came that is about another question."},
-	MalformedAnswer: {"malformed-answer", "A DNS answer cannot be read."},
-	AnswerTooLong:   {"answer-too-long", "A DNS answer is longer than was announced, or than any answer to this question can be."},
-	TooManyRecords:  {"too-many-records", "A DNS answer has more records than are looked at."},
-	NoWellKnown:     {"no-well-known-address", "The IPv6 addresses of ipv4only.arpa do not hold 192.0.0.170 or 192.0.0.171 where a DNS64 puts them; a captive portal may have answered."},
-	Ambiguous:       {"ambiguous", "The IPv6 addresses of ipv4only.arpa hold the well-known IPv4 address twice, so that nobody can tell the length of the prefix."},
+	WrongID:         {"wrong-id", "A DNS answer has another ID than the question."},
+	WrongQuestion:   {"wrong-question", "A DNS answer is about another question."},
+	MalformedAnswer: {"malformed-answer", "A DNS answer is malformed."},
+	AnswerTooLong:   {"answer-too-long", "A DNS answer is longer than announced, or than any valid answer to this question."},
+	TooManyRecords:  {"too-many-records", "A DNS answer has too many records."},
+	NoWellKnown:     {"no-well-known-address", "The IPv6 addresses of ipv4only.arpa do not contain 192.0.0.170 or 192.0.0.171 where a DNS64 embeds them; they may be from a captive portal."},
+	Ambiguous:       {"ambiguous", "The IPv6 addresses of ipv4only.arpa contain the well-known IPv4 address twice, so the prefix length is ambiguous."},
 
-	MalformedReport: {"malformed-report", "A report of the kernel about a Router Advertisement could not be read."},
-	EventsLost:      {"events-lost", "The kernel dropped reports about Router Advertisements because they came too fast."},
+	MalformedReport: {"malformed-report", "A kernel message about a Router Advertisement is malformed."},
+	EventsLost:      {"events-lost", "The kernel dropped messages about Router Advertisements because they came too fast."},
 }

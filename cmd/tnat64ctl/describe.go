@@ -11,8 +11,8 @@ import (
 	"tnat64d/siit"
 )
 
-// describe summarises an IP packet in a few words: version, protocol, who to
-// whom, size. It shows what the bytes say, also where they are wrong.
+// describe summarises an IP packet: version, protocol, source, destination,
+// size. It shows the fields as they are, even where they are wrong.
 func describe(ip []byte) string { return describeCut(ip, len(ip)) }
 
 // describeCut is describe for the first bytes of a packet of n.
@@ -21,11 +21,11 @@ func describeCut(ip []byte, n int) string {
 	switch {
 	case h.Version != 0:
 	case len(ip) == 0:
-		return "no IP packet"
+		return "not an IP packet"
 	case ip[0]>>4 == 4 || ip[0]>>4 == 6:
-		return fmt.Sprintf("IPv%d, cut short, %d bytes", ip[0]>>4, n)
+		return fmt.Sprintf("IPv%d, truncated, %d bytes", ip[0]>>4, n)
 	default:
-		return fmt.Sprintf("no IP packet, %d bytes", n)
+		return fmt.Sprintf("not an IP packet, %d bytes", n)
 	}
 	proto, src, dst := layers.IPProtocol(h.Protocol), h.Src, h.Dst
 	rest := ip[min(h.Len, len(ip)):] // from the transport header on
@@ -52,7 +52,7 @@ func describeCut(ip []byte, n int) string {
 	return fmt.Sprintf("IPv%d %s %s > %s, %d bytes", h.Version, what, from, to, n)
 }
 
-// name is what people call a protocol.
+// name returns the usual name of a protocol.
 func name(p layers.IPProtocol) string {
 	if p == layers.IPProtocolICMPv4 {
 		return "ICMP"

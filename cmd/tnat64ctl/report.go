@@ -11,7 +11,7 @@ import (
 	"tnat64d/siit"
 )
 
-// report tells what became of each packet, as text or as JSON.
+// report writes the verdict on each packet, as text or as JSON.
 type report struct {
 	w       *bufio.Writer
 	json    *json.Encoder // nil: text
@@ -28,7 +28,7 @@ func newReport(w io.Writer, asJSON bool) *report {
 	return r
 }
 
-// line is the contract of -json (design.md section 5).
+// line is one line of -json. Scripts rely on its fields.
 type line struct {
 	N       int      `json:"n"`
 	Verdict string   `json:"verdict"`
@@ -36,8 +36,8 @@ type line struct {
 	Out     []string `json:"out"`    // never null
 }
 
-// packet reports packet n. in is what was given to the translator, nil if it
-// was no IP packet.
+// packet reports packet n. in is the input of the translator, nil if it was not
+// an IP packet.
 func (r *report) packet(n int, in []byte, res siit.Result) error {
 	r.total++
 	r.verdict[res.Verdict]++
@@ -70,8 +70,7 @@ func (r *report) packet(n int, in []byte, res siit.Result) error {
 	return err
 }
 
-// end writes the summary if the capture was read to its end, and what is still
-// buffered in any case.
+// end writes the summary if the whole capture was read, and flushes w.
 func (r *report) end(whole bool) error {
 	if whole && r.json == nil {
 		fmt.Fprintf(r.w, "%d packets: %d translated, %d reply, %d drop\n",

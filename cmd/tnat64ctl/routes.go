@@ -6,12 +6,12 @@ import (
 	"tnat64d/internal/control"
 )
 
-// routes shows the routes inside the PREF64 that packets follow.
+// routes writes the host's routes inside the PREF64, which packets follow.
 func (t *sheet) routes(c *control.CLAT) {
 	for i, r := range c.Routes {
 		title := ""
 		if i == 0 {
-			title = "own routes"
+			title = "routes in PREF64"
 		}
 		t.row(title, routeWords(r))
 	}

@@ -10,8 +10,7 @@ import (
 	"tnat64d/internal/control"
 )
 
-// sheet is a status in the making: headings, and rows of a label and what
-// belongs to it.
+// sheet builds the text of a status: headings, and rows of a label and texts.
 type sheet struct{ strings.Builder }
 
 func (t *sheet) line(format string, args ...any) {
@@ -19,8 +18,7 @@ func (t *sheet) line(format string, args ...any) {
 	t.WriteByte('\n')
 }
 
-// row writes texts below each other, the first behind its label. Empty ones
-// are left out.
+// row writes one line for each text that is not empty, the first behind the label.
 func (t *sheet) row(label string, texts ...string) {
 	for _, s := range texts {
 		if s != "" {
@@ -38,10 +36,10 @@ func (t *sheet) uplink(u *control.Uplink, now time.Time) {
 		prefixes = append(prefixes, prefixWords(p, now))
 	}
 	if prefixes == nil {
-		prefixes = []string{"none is known"}
+		prefixes = []string{"none known"}
 	}
 	t.row("NAT64 prefix", prefixes...)
-	t.row("found by", u.Discovery)
+	t.row("discovery", u.Discovery)
 	if u.CLAT != nil {
 		t.clat(u, now)
 	}
@@ -54,7 +52,7 @@ func (t *sheet) uplink(u *control.Uplink, now time.Time) {
 	for _, i := range u.Ignored {
 		ignored = append(ignored, ignoredWords(i, now))
 	}
-	t.row("not used", ignored...)
+	t.row("ignored", ignored...)
 	var history []string
 	for _, c := range u.History[max(0, len(u.History)-maxHistory):] {
 		history = append(history, fmt.Sprintf("%s  %s%s", at(c.Time, now), stateWords(c.State), colon(c.Why)))
@@ -62,7 +60,7 @@ func (t *sheet) uplink(u *control.Uplink, now time.Time) {
 	t.row("history", history...)
 }
 
-// maxHistory is how many changes are shown; -json has all.
+// maxHistory is the number of changes shown; -json has all.
 const maxHistory = 8
 
 func prefixWords(p control.PREF64, now time.Time) string {
@@ -86,7 +84,7 @@ func prefixWords(p control.PREF64, now time.Time) string {
 	}
 	if p.Expires != nil {
 		if left := p.Expires.Sub(now); left > 0 {
-			s += ", good for " + ago(left)
+			s += ", valid for " + ago(left)
 		} else {
 			s += ", expired"
 		}
@@ -113,38 +111,38 @@ func (t *sheet) clat(u *control.Uplink, now time.Time) {
 	t.row("NAT64 answers", platWords(c.PLAT, now))
 	t.row("IPv4 address", fmt.Sprintf("%s on %s (route metric %d)", c.IPv4, c.TUN, c.Metric))
 	t.row("IPv6 address", fmt.Sprintf("%s on %s", c.IPv6, u.Name))
-	t.row("largest packet", fmt.Sprintf("%s of IPv4, %s of IPv6", count(uint64(c.MTU4), "byte"), count(uint64(c.MTU6), "byte")))
-	by := "in user space" + colon(c.EngineWhy)
+	t.row("MTU", fmt.Sprintf("IPv4 %s, IPv6 %s", count(uint64(c.MTU4), "byte"), count(uint64(c.MTU6), "byte")))
+	engine := "user space" + colon(c.EngineWhy)
 	if c.Engine == "kernel" {
-		by = "in the kernel; what is out of the ordinary in user space"
+		engine = "kernel for simple packets, user space for the rest"
 	}
-	t.row("translated", by)
-	how := []string{"by " + c.Steering, count(uint64(c.Queues), "queue")}
+	t.row("engine", engine)
+	how := []string{c.Steering, count(uint64(c.Queues), "queue")}
 	if c.Offloads != "" {
 		how = append(how, "offloads "+c.Offloads)
 	}
-	t.row("packets come", strings.Join(how, ", "))
+	t.row("steering", strings.Join(how, ", "))
 	t.routes(c)
 	t.row("sent", trafficWords(c.Traffic, "4to6"))
 	t.row("received", trafficWords(c.Traffic, "6to4"))
 	t.drops("not translated", c.Drops)
 	if c.Errors != (control.ICMPErrors{}) {
 		e := c.Errors
-		s := fmt.Sprintf("%s sent to senders of such packets", number(e.Sent))
+		s := fmt.Sprintf("%s sent to the senders", number(e.Sent))
 		if e.Limited > 0 {
 			sides := ""
-			if e.IPv4.Limited+e.IPv6.Limited > 0 { // a daemon of an earlier version does not tell
+			if e.IPv4.Limited+e.IPv6.Limited > 0 { // earlier daemons do not count them apart
 				sides = fmt.Sprintf("%s to local programs, %s to the network; ", number(e.IPv4.Limited), number(e.IPv6.Limited))
 			}
-			s += fmt.Sprintf(", %s held back (%stranslation.icmp-errors-per-second)", number(e.Limited), sides)
+			s += fmt.Sprintf(", %s suppressed (%slimit translation.icmp-errors-per-second)", number(e.Limited), sides)
 		}
 		t.row("ICMP errors", s)
 	}
 	if c.IO != (control.IOErrors{}) {
-		t.row("lost", fmt.Sprintf("%s that the kernel could not hand out, %s that it did not take", count(c.IO.Read, "packet"), number(c.IO.Write)))
+		t.row("lost", fmt.Sprintf("%s not read from the TUN, %s not written to it", count(c.IO.Read, "packet"), number(c.IO.Write)))
 	}
 	if len(c.Decline) > 0 {
-		t.row("left by kernel", "to user space, which is slower; not lost:")
+		t.row("slow path", "translated in user space (not dropped), by reason:")
 		t.drops("", c.Decline)
 	}
 }
@@ -154,14 +152,14 @@ func platWords(p control.PLAT, now time.Time) string {
 	case control.PLATAnswering:
 		return fmt.Sprintf("yes, for %s%s", ago(now.Sub(p.Since)), colon(p.Why))
 	case control.PLATSilent:
-		return fmt.Sprintf("no, for %s%s", ago(now.Sub(p.Since)), colon(either(p.Why, "packets go out and nothing comes back")))
+		return fmt.Sprintf("no, for %s%s", ago(now.Sub(p.Since)), colon(either(p.Why, "packets go out and no answers come back")))
 	case control.PLATUnknown:
-		return "not known yet" + colon(either(p.Why, "nothing has been sent"))
+		return "unknown" + colon(either(p.Why, "no packet has been sent yet"))
 	}
 	return string(p.State)
 }
 
-// trafficWords sums up one direction over engines, by protocol.
+// trafficWords sums the counters of one direction over engines, by protocol.
 func trafficWords(all []control.Traffic, direction string) string {
 	var packets, bytes, kernel uint64
 	type protocol struct {
@@ -185,7 +183,7 @@ func trafficWords(all []control.Traffic, direction string) string {
 		by[i].packets += n.Packets
 	}
 	if packets == 0 {
-		return "nothing yet"
+		return "none"
 	}
 	slices.SortStableFunc(by, func(a, b protocol) int { return cmp.Compare(b.packets, a.packets) })
 	var parts []string
@@ -213,7 +211,7 @@ func (t *sheet) drops(label string, all []control.Dropped) {
 
 func (t *sheet) daemon(s control.Status, now time.Time) {
 	t.line("tnat64d %s: running for %s", s.Version, ago(now.Sub(s.Started)))
-	t.row("configuration", either(s.Config, "none, all defaults"))
+	t.row("configuration", either(s.Config, "none (defaults)"))
 	t.row("clat.enable", s.Enable)
 	for _, f := range s.Features {
 		if f.Available {

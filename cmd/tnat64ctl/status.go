@@ -17,15 +17,15 @@ import (
 
 const statusUsage = `usage: tnat64ctl [-socket PATH] status [-json]
 
-Asks the running tnat64d how IPv4 is doing: one sentence first, then for every
-uplink the NAT64 prefix and where it comes from, addresses, what has been
-translated, and what not and why.
+Shows the state of the running tnat64d: one sentence, then for each uplink the
+NAT64 prefix and its source, the addresses, what was translated, and what was
+not and why.
 
-With -json, the same as one JSON object. Its fields stay as they are; new ones
-may come.
+With -json, the same as one JSON object. Fields may be added, but existing ones
+do not change.
 
-The exit status is 0 if tnat64d has answered, whatever it said; "tnat64ctl
-doctor" judges.
+The exit status is 0 if tnat64d answers, whatever its state. Run "tnat64ctl
+doctor" for a diagnosis.
 
 flags:
 `
@@ -50,7 +50,7 @@ func runStatus(socket string, args []string, stdout, _ io.Writer) error {
 }
 
 // jsonOnly parses the flags of a command that has -json and no arguments. It
-// returns nil if there is nothing left to do.
+// returns nil if nothing is left to do.
 func jsonOnly(name, usage string, args []string, stdout io.Writer) (asJSON *bool, err error) {
 	flags := newFlags(name)
 	asJSON = flags.Bool("json", false, "print JSON")
@@ -62,18 +62,17 @@ func jsonOnly(name, usage string, args []string, stdout io.Writer) (asJSON *bool
 		})
 	}
 	if flags.NArg() > 0 {
-		return nil, say.Hint(say.Usage(fmt.Errorf("%s takes no arguments, and there is %q", name, flags.Arg(0))), "%s", hint)
+		return nil, say.Hint(say.Usage(fmt.Errorf("%s takes no arguments, got %q", name, flags.Arg(0))), "%s", hint)
 	}
 	return asJSON, nil
 }
 
-// untilInterrupted is a context that ends with Ctrl-C or the end of the
-// session.
+// untilInterrupted returns a context that ends with Ctrl-C or with the session.
 func untilInterrupted() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 }
 
-// statusText is what status prints.
+// statusText returns the output of status.
 func statusText(s control.Status, now time.Time) string {
 	var t sheet
 	t.line("%s", headline(s, now))
@@ -90,7 +89,7 @@ func statusText(s control.Status, now time.Time) string {
 	return t.String()
 }
 
-// headline is the one sentence that answers "does IPv4 work?".
+// headline answers "does IPv4 work?" in one sentence.
 func headline(s control.Status, now time.Time) string {
 	u := mostUseful(s.Uplinks)
 	if u == nil {
@@ -105,23 +104,23 @@ func headline(s control.Status, now time.Time) string {
 		case c.PLAT.State == control.PLATSilent:
 			return fmt.Sprintf("IPv4 does not work: the CLAT %s is up, but the network's NAT64 has not answered for %s.", on, ago(now.Sub(c.PLAT.Since)))
 		case c.PLAT.State == control.PLATUnknown:
-			return fmt.Sprintf("IPv4 is ready: the CLAT %s has been up for %s, and not been used yet.", on, ago(now.Sub(u.Since)))
+			return fmt.Sprintf("IPv4 is ready: the CLAT %s has been up for %s and has not been used yet.", on, ago(now.Sub(u.Since)))
 		}
 		return fmt.Sprintf("IPv4 works: the CLAT %s has been up for %s.", on, ago(now.Sub(u.Since)))
 	case control.Starting:
-		return fmt.Sprintf("IPv4 will work in a moment: the CLAT %s is starting%s.", on, colon(why))
+		return fmt.Sprintf("IPv4 is about to work: the CLAT %s is starting%s.", on, colon(why))
 	case control.Held:
 		return fmt.Sprintf("IPv4 does not work at the moment: the CLAT %s waits for the network to come back%s.", on, colon(why))
 	case control.Standby:
 		return fmt.Sprintf("No CLAT %s, and none is needed%s.", on, colon(why))
 	case control.Failed:
-		return fmt.Sprintf("No CLAT %s: starting it fails, and is tried again%s.", on, colon(why))
+		return fmt.Sprintf("No CLAT %s: starting it failed; retrying%s.", on, colon(why))
 	}
 	return fmt.Sprintf("No CLAT %s%s.", on, colon(either(why, stateWords(u.State))))
 }
 
-// mostUseful returns the uplink that the headline is about: where a CLAT works
-// if there is one, where one is needed next, the first otherwise.
+// mostUseful returns the uplink for the headline: one whose CLAT works, else one
+// that needs a CLAT, else the first.
 func mostUseful(uplinks []control.Uplink) *control.Uplink {
 	var best *control.Uplink
 	rank := func(u *control.Uplink) int {

@@ -108,10 +108,10 @@ var statusCases = []struct {
 		u.CLAT.Steering = "clsact (as configured)"
 	}), "IPv4 does not work: the CLAT on wlan0 is up, but the network's NAT64 has not answered for 20 seconds."},
 	{"up-unused", with(func(u *control.Uplink) { u.CLAT.PLAT = control.PLAT{State: control.PLATUnknown} }),
-		"IPv4 is ready: the CLAT on wlan0 has been up for 12 minutes, and not been used yet."},
+		"IPv4 is ready: the CLAT on wlan0 has been up for 12 minutes and has not been used yet."},
 	{"moving", with(func(u *control.Uplink) { u.State = control.Moving }), "IPv4 works: the CLAT on wlan0 has been up for 12 minutes."},
 	{"starting", without(control.Starting, "waiting for duplicate address detection"),
-		"IPv4 will work in a moment: the CLAT on wlan0 is starting: waiting for duplicate address detection."},
+		"IPv4 is about to work: the CLAT on wlan0 is starting: waiting for duplicate address detection."},
 	{"held", with(func(u *control.Uplink) {
 		u.State, u.Since, u.Why, u.PREF64 = control.Held, before(5*time.Second), "wlan0 has no carrier", nil
 		u.CLAT.PLAT = control.PLAT{State: control.PLATUnknown}
@@ -123,7 +123,7 @@ var statusCases = []struct {
 	{"standby", without(control.Standby, "native IPv4 on wlan0: standing aside"),
 		"No CLAT on wlan0, and none is needed: native IPv4 on wlan0: standing aside."},
 	{"failed", without(control.Failed, "clat0: device or resource busy"),
-		"No CLAT on wlan0: starting it fails, and is tried again: clat0: device or resource busy."},
+		"No CLAT on wlan0: starting it failed; retrying: clat0: device or resource busy."},
 	{"no-uplink", control.Status{Version: "1.2.3", Started: before(time.Second), Enable: "never", Why: `clat.enable is "never"`},
 		`No CLAT: clat.enable is "never".`},
 	{"two-uplinks", func() control.Status {

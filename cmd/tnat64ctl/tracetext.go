@@ -34,7 +34,7 @@ func verdictText(r *control.Record) string {
 		s += " " + r.Reason + colon(control.Explanation(r.Reason))
 	}
 	if r.Limited {
-		s += " No ICMP error was sent, as there were too many (translation.icmp-errors-per-second)."
+		s += " No ICMP error was sent, because the rate limit was reached (translation.icmp-errors-per-second)."
 	}
 	return s
 }

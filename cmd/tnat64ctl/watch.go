@@ -12,10 +12,11 @@ import (
 
 const watchUsage = `usage: tnat64ctl [-socket PATH] watch [-json]
 
-Says how it is and follows what changes, a line for each change, until Ctrl-C.
-If tnat64d ends, so does this, with exit status 1.
+Shows the state of tnat64d and a line for each change, until Ctrl-C. Exits with
+status 1 when tnat64d ends.
 
-With -json, a line with all of "tnat64ctl status -json" after each change.
+With -json, writes the output of "tnat64ctl status -json" on one line after each
+change.
 
 flags:
 `
@@ -45,7 +46,7 @@ func runWatch(socket string, args []string, stdout, _ io.Writer) error {
 	})
 }
 
-// changes says what is new since old, which is nil at the beginning.
+// changes returns a line for each change since old, which is nil at first.
 func changes(old, s *control.Status, now time.Time) []string {
 	var lines []string
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
@@ -54,7 +55,7 @@ func changes(old, s *control.Status, now time.Time) []string {
 		add("%s", headline(*s, now))
 	}
 	if s.Config != old.Config || s.Enable != old.Enable {
-		add("configuration %s, clat.enable %s", either(s.Config, "none, all defaults"), s.Enable)
+		add("configuration %s, clat.enable %s", either(s.Config, "none (defaults)"), s.Enable)
 	}
 	for _, o := range old.Uplinks {
 		if find(s.Uplinks, o.Name) == nil {
@@ -72,7 +73,7 @@ func changes(old, s *control.Status, now time.Time) []string {
 		}
 		switch p, q := inUse(u), inUse(o); {
 		case p == nil && q != nil:
-			add("%s: no NAT64 prefix any more", u.Name)
+			add("%s: lost its NAT64 prefix", u.Name)
 		case p != nil && (q == nil || p.Prefix != q.Prefix || p.Source != q.Source || p.Doubted != q.Doubted):
 			add("%s: NAT64 prefix %s", u.Name, prefixWords(*p, now))
 		}
@@ -80,7 +81,7 @@ func changes(old, s *control.Status, now time.Time) []string {
 			add("%s: NAT64 answers: %s", u.Name, platWords(u.CLAT.PLAT, now))
 		}
 		if a, b := u.CLAT, o.CLAT; a != nil && b != nil && a.Engine != b.Engine {
-			add("%s: translated by the %s engine%s", u.Name, a.Engine, colon(a.EngineWhy))
+			add("%s: engine %s%s", u.Name, a.Engine, colon(a.EngineWhy))
 		}
 		for _, w := range u.Warnings {
 			if !slices.Contains(o.Warnings, w) {
@@ -108,7 +109,7 @@ func inUse(u *control.Uplink) *control.PREF64 {
 	return nil
 }
 
-// plat is the state of the PLAT, or nothing while there is no CLAT.
+// plat returns the state of the PLAT, or nothing while there is no CLAT.
 func plat(u *control.Uplink) control.PLATState {
 	if u.CLAT == nil {
 		return ""

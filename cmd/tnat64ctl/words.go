@@ -8,7 +8,7 @@ import (
 	"tnat64d/internal/control"
 )
 
-// ago is a span of time in one unit, as people say it.
+// ago returns a duration in one unit, rounded down.
 func ago(d time.Duration) string {
 	switch {
 	case d < time.Second:
@@ -23,7 +23,7 @@ func ago(d time.Duration) string {
 	return count(uint64(d/(24*time.Hour)), "day")
 }
 
-// count is a number of things, "1 packet" or "2,000 packets".
+// count returns a number with its unit: "1 packet", "2,000 packets".
 func count(n uint64, thing string) string {
 	if n == 1 {
 		return "1 " + thing
@@ -31,7 +31,7 @@ func count(n uint64, thing string) string {
 	return number(n) + " " + thing + "s"
 }
 
-// number groups digits by three.
+// number returns n with its digits in groups of three.
 func number(n uint64) string {
 	s := strconv.FormatUint(n, 10)
 	for i := len(s) - 3; i > 0; i -= 3 {
@@ -40,7 +40,7 @@ func number(n uint64) string {
 	return s
 }
 
-// size is a number of bytes in the unit that fits.
+// size returns a number of bytes in the largest unit that fits.
 func size(n uint64) string {
 	if n < 1000 {
 		return count(n, "byte")
@@ -52,7 +52,7 @@ func size(n uint64) string {
 	return fmt.Sprintf("%.1f %cB", f, "?kMGTP"[unit])
 }
 
-// at is a time of day, with the date if that is not today's.
+// at returns the time of day of t, with the date if that is not the date of now.
 func at(t, now time.Time) string {
 	t = t.In(now.Location())
 	if y, m, d := now.Date(); t.Before(time.Date(y, m, d, 0, 0, 0, 0, now.Location())) {
@@ -61,13 +61,13 @@ func at(t, now time.Time) string {
 	return t.Format("15:04:05")
 }
 
-// stateWords is what a state is called in the middle of a sentence.
+// stateWords returns the name of a state within a sentence.
 func stateWords(s control.State) string {
 	switch s {
 	case control.Up:
 		return "up"
 	case control.Moving:
-		return "up, its address is changing"
+		return "up, changing its address"
 	case control.Starting:
 		return "starting"
 	case control.Held:

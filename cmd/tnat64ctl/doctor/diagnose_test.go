@@ -210,7 +210,7 @@ var cases = []struct {
 		f.Paths, f.Size = nil, Size{Why: "nothing answers ping through a NAT64"}
 	}), "pref64-refused"},
 	{"rubbish in RAs", with(func(f *Findings) {
-		f.RA.Refused = []Refused{{Why: "A PREF64 option has prefix length code 6 or 7, which mean nothing."}}
+		f.RA.Refused = []Refused{{Why: "A PREF64 option has the undefined prefix length code 6 or 7."}}
 	}), "healthy"},
 
 	{"no TUN", with(func(f *Findings) { f.Host.TUN = "there is no /dev/net/tun" }), "no-tun"},
