@@ -12,10 +12,10 @@ SOAK      ?= 30m
 TOOL      := $(GO) tool -modfile=packaging/tools/go.mod
 
 # The Debian packages of the tests: programs that the end-to-end tests send
-# across the lab, a bus of its own for fake services, what masquerades the lab's
-# guests, and clang to check that the committed BPF objects are what their
-# source says.
-TEST_PACKAGES  := curl iputils-ping traceroute iperf3 bind9-dnsutils dbus-daemon nftables clang-14 llvm-14 libbpf-dev gcc libc6-dev python3 wget git openssh-client iproute2
+# across the lab, other DNS64 servers to compare ours with, a bus of its own for
+# fake services, what masquerades the lab's guests, and clang to check that the
+# committed BPF objects are what their source says.
+TEST_PACKAGES  := curl iputils-ping traceroute iperf3 bind9-dnsutils bind9 unbound dbus-daemon nftables clang-14 llvm-14 libbpf-dev gcc libc6-dev python3 wget git openssh-client iproute2
 # Of the benchmarks: a compiler for the load generator, and programs of the
 # coverage table. Contestants are installed by the benchmarks themselves, which
 # go on without those that cannot be.
@@ -64,7 +64,7 @@ vulncheck:
 # The race detector needs cgo. The lab's end-to-end tests run without it, as
 # they test other processes.
 test-race:
-	CGO_ENABLED=1 $(GO) test -race -short -timeout 60m ./shim ./siit ./tun/... ./pref64 ./clat ./datapath/engine ./internal/bus ./internal/config ./internal/control ./internal/journal ./internal/resolvconf ./internal/resume ./internal/say
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 60m ./shim ./siit ./tun/... ./pref64 ./clat ./plat/advertise ./plat/dns64 ./datapath/engine ./internal/bus ./internal/config ./internal/control ./internal/journal ./internal/resolvconf ./internal/resume ./internal/say
 
 # As an ordinary user privileged tests skip with a reason and the rest passes.
 test-unprivileged:
