@@ -155,8 +155,8 @@ func (c *chaos) check() {
 	}
 	o, m := c.host.o, c.rec.Memory()
 	// Per CLAT two addresses, two routes, a rule and a link.
-	if len(o.Links) != 4 || len(o.Addrs) != 6 || len(o.Routes) != 6 || len(o.Rules) != 2 || len(m.Own) != 2 || len(m.CLATs) != 2 || len(c.rec.guards) != 0 {
-		c.t.Errorf("the host has %d links, %d addresses, %d routes, %d rules, %d guards: %+v", len(o.Links), len(o.Addrs), len(o.Routes), len(o.Rules), len(c.rec.guards), o)
+	if len(o.Links) != 4 || len(o.Addrs) != 6 || len(o.Routes) != 6 || len(o.Rules) != 2 || len(m.Own) != 2 || len(m.CLATs) != 2 || len(c.rec.guards.links) != 0 {
+		c.t.Errorf("the host has %d links, %d addresses, %d routes, %d rules, %d guards: %+v", len(o.Links), len(o.Addrs), len(o.Routes), len(o.Rules), len(c.rec.guards.links), o)
 	}
 	if err := c.rec.Down(); err != nil {
 		c.t.Error(err)

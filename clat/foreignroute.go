@@ -1,6 +1,7 @@
 package clat
 
 import (
+	"log/slog"
 	"slices"
 	"time"
 
@@ -15,81 +16,120 @@ const (
 	savedFor = 10 * time.Minute
 )
 
-// foreignRoutes are what the next start, or the next TUN of this process,
-// restores.
-type foreignRoutes struct {
-	saved []plan.SavedRoute
-	since time.Time // of those that are not in force
+// savedRoutes are the foreign routes that the next start, or the next TUN of this
+// process, restores.
+type savedRoutes struct {
+	journal *Journal // may be nil
+	record  *addressRecord
+	log     *slog.Logger
+	all     []plan.SavedRoute
+	since   time.Time // of those that are not in force
 }
 
-// restoreForeignRoutes puts the foreign routes of the network through the TUN again, once for
-// each TUN. A route that another program has made meanwhile stays as it is.
-func (c *running) restoreForeignRoutes(want *plan.CLAT) {
-	r := c.rec
-	if c.routesRestored {
+func newSavedRoutes(j *Journal, record *addressRecord, log *slog.Logger) *savedRoutes {
+	s := &savedRoutes{journal: j, record: record, log: log}
+	if j != nil {
+		s.all, s.since = j.Routes(), time.Now()
+	}
+	return s
+}
+
+func (s *savedRoutes) set(all []plan.SavedRoute) {
+	if slices.Equal(all, s.all) {
 		return
 	}
-	c.routesRestored = true
+	s.all = all
+	if s.journal != nil {
+		s.record.warn(s.journal.SetRoutes(all, time.Time{}))
+	}
+}
+
+// expire drops those that have waited for too long. inForce reports whether those
+// through a TUN are in force.
+func (s *savedRoutes) expire(inForce func(tun string) bool) {
+	if len(s.all) == 0 || time.Since(s.since) <= savedFor {
+		return
+	}
+	s.set(slices.DeleteFunc(slices.Clone(s.all), func(r plan.SavedRoute) bool { return !inForce(r.TUN) }))
+}
+
+// leave records the time of a stop beside the routes.
+func (s *savedRoutes) leave() {
+	if len(s.all) == 0 || s.journal == nil {
+		return
+	}
+	s.record.warn(s.journal.SetRoutes(s.all, time.Now()))
+	s.log.Info("routes of other programs go with the CLAT's interface; the next start restores them", "routes", len(s.all))
+}
+
+// foreignRoutes is the resource of other programs' routes through a CLAT's TUN,
+// such as that of a VPN to its endpoint. They go with the TUN and are restored
+// with the next one on the same network.
+type foreignRoutes struct {
+	tools
+	saved    *savedRoutes
+	path     *datapath
+	network  plan.Network // that they belong to
+	restored bool         // through the present TUN
+}
+
+// Ensure restores the routes once for each TUN, and records what there is. A
+// route that another program has made meanwhile stays as it is.
+func (f *foreignRoutes) Ensure(p pass) (Progress, error) {
+	f.network = p.want.Network()
+	if !f.restored {
+		f.restored = true
+		f.restore()
+	}
+	f.save(false)
+	return Up, nil
+}
+
+func (f *foreignRoutes) restore() {
 	n := 0
-	for _, s := range r.foreign.saved {
-		if s.TUN != want.TUN || s.Network != want.Network() || time.Since(r.foreign.since) > savedFor {
+	for _, s := range f.saved.all {
+		if s.TUN != f.path.name || s.Network != f.network || time.Since(f.saved.since) > savedFor {
 			continue
 		}
-		if err := r.host.AddForeignRoute(c.tun.Index(), s.Route); err != nil {
-			r.log.Info("cannot restore a route of another program", "iface", want.TUN, "destination", s.Route.Destination, "reason", err)
+		if err := f.host.AddForeignRoute(f.path.index(), s.Route); err != nil {
+			f.log.Info("cannot restore a route of another program", "iface", f.path.name, "destination", s.Route.Destination, "reason", err)
 			continue
 		}
 		n++
 	}
 	if n > 0 {
-		r.log.Info("restored routes of other programs", "iface", want.TUN, "routes", n)
+		f.log.Info("restored routes of other programs", "iface", f.path.name, "routes", n)
 	}
 }
 
-// saveForeignRoutes records the foreign routes through the TUN, for when it is
-// gone. Those of other CLATs, and of networks that may come back, stay recorded.
-func (c *running) saveForeignRoutes(thorough bool) {
-	r := c.rec
-	if !c.routesRestored || c.tun == nil {
+// save records the foreign routes through the TUN, for when it is gone. Those of
+// other CLATs, and of networks that may come back, stay recorded. Where finding
+// them is costly they are looked for only if thorough is set.
+func (f *foreignRoutes) save(thorough bool) {
+	if !f.restored || f.path.path == nil {
 		return
 	}
-	routes, known := r.host.ForeignRoutes(c.tun.Index(), thorough)
+	routes, known := f.host.ForeignRoutes(f.path.index(), thorough)
 	if !known {
 		return
 	}
-	saved := slices.DeleteFunc(slices.Clone(r.foreign.saved), func(s plan.SavedRoute) bool { return s.TUN == c.tunName })
-	for _, f := range routes[:min(len(routes), maxSaved-min(len(saved), maxSaved))] {
-		saved = append(saved, plan.SavedRoute{TUN: c.tunName, Network: c.network, Route: f})
+	saved := slices.DeleteFunc(slices.Clone(f.saved.all), func(s plan.SavedRoute) bool { return s.TUN == f.path.name })
+	for _, r := range routes[:min(len(routes), maxSaved-min(len(saved), maxSaved))] {
+		saved = append(saved, plan.SavedRoute{TUN: f.path.name, Network: f.network, Route: r})
 	}
-	r.setSaved(saved)
+	f.saved.set(saved)
 }
 
-func (r *Reconciler) setSaved(saved []plan.SavedRoute) {
-	if slices.Equal(saved, r.foreign.saved) {
-		return
-	}
-	r.foreign.saved = saved
-	if r.journal != nil {
-		r.warn(r.journal.SetRoutes(saved, time.Time{}))
-	}
+// Remove records the routes, which go with the TUN.
+func (f *foreignRoutes) Remove() error {
+	f.save(true)
+	f.lost()
+	return nil
 }
 
-// forgetForeignRoutes drops those that have waited for too long.
-func (r *Reconciler) forgetForeignRoutes() {
-	inForce := func(s plan.SavedRoute) bool {
-		return slices.ContainsFunc(r.running, func(c *running) bool { return c.tunName == s.TUN && c.routesRestored })
+// lost notes that the routes have gone with the TUN.
+func (f *foreignRoutes) lost() {
+	if f.restored {
+		f.restored, f.saved.since = false, time.Now()
 	}
-	if len(r.foreign.saved) == 0 || time.Since(r.foreign.since) <= savedFor {
-		return
-	}
-	r.setSaved(slices.DeleteFunc(slices.Clone(r.foreign.saved), func(s plan.SavedRoute) bool { return !inForce(s) }))
-}
-
-// leaveForeignRoutes records the time of a stop beside the routes.
-func (r *Reconciler) leaveForeignRoutes() {
-	if len(r.foreign.saved) == 0 || r.journal == nil {
-		return
-	}
-	r.warn(r.journal.SetRoutes(r.foreign.saved, time.Now()))
-	r.log.Info("routes of other programs go with the CLAT's interface; the next start restores them", "routes", len(r.foreign.saved))
 }

@@ -100,8 +100,8 @@ func TestForeignRouteOverRestart(t *testing.T) {
 					t.Errorf("restored %t\n%s", got, b.log)
 				}
 				b.pass()
-				if saved := len(b.rec.foreign.saved) == 1; saved != c.restored {
-					t.Errorf("remembered are %+v", b.rec.foreign.saved)
+				if saved := len(b.rec.saved.all) == 1; saved != c.restored {
+					t.Errorf("remembered are %+v", b.rec.saved.all)
 				}
 				must(t, b.rec.Down())
 				must(t, j.Close())
@@ -122,7 +122,7 @@ func TestForeignRoutesAreBounded(t *testing.T) {
 		must(t, b.host.AddForeignRoute(tunIndex, f))
 	}
 	b.pass()
-	if n := len(b.rec.foreign.saved); n != maxSaved {
+	if n := len(b.rec.saved.all); n != maxSaved {
 		t.Errorf("%d routes are remembered", n)
 	}
 }

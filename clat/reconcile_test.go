@@ -259,7 +259,7 @@ func TestSourceGoneMeanwhile(t *testing.T) {
 	b.host.nodad = true
 	b.pass()
 	b.host.source = "route append"
-	for range maxStumbles {
+	for range maxStale {
 		if p, err := b.pass(); p != Replan || err != nil {
 			t.Fatalf("%v, %v", p, err)
 		}
@@ -530,7 +530,7 @@ func TestReconcilerWritesJournal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.rec.journal = j
+	b.rec = NewReconciler(b.host, b.host, j, b.rec.log)
 	b.up()
 	want := []JournalEntry{{Link: "wlan0", Addr: netip.MustParseAddr(first)}}
 	if diff := cmp.Diff(want, j.Entries(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {

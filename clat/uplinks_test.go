@@ -43,9 +43,9 @@ const upOnWLAN = `
 	steer wlan0 and clat0 ours [` + first + `/128]
 	engine start on clat0
 	guard eth0
-	ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
 	ip route append default dev clat0 src 192.0.0.1 table 65 metric 64 mtu 1480 proto 64
 	ip rule add from 192.0.0.1 lookup 65
+	ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
 `
 
 // upTwo brings up a CLAT on each of two uplinks, one after the other.
@@ -64,9 +64,9 @@ func upTwo(t *testing.T) *bench {
 		steer eth0 and clat1 ours [`+onEth+`/128]
 		engine start on clat1
 		unguard eth0
-		ip route append default dev clat1 src 192.0.0.3 metric 2049 mtu 1480 proto 64
 		ip route append default dev clat1 src 192.0.0.3 table 67 metric 64 mtu 1480 proto 64
 		ip rule add from 192.0.0.3 lookup 67
+		ip route append default dev clat1 src 192.0.0.3 metric 2049 mtu 1480 proto 64
 	`)
 	b.expectAll([]Progress{Up, Up}, ``)
 	return b
@@ -80,15 +80,15 @@ func TestTwoUplinks(t *testing.T) {
 	b.expectDone(`
 		ip route del default dev clat1 src 192.0.0.3 metric 2049 mtu 1480 proto 64
 		ip route del default dev clat1 src 192.0.0.3 table 67 metric 64 mtu 1480 proto 64
-		ip -6 addr del ` + onEth + `/128 dev eth0
 		ip rule del from 192.0.0.3 lookup 67
+		ip -6 addr del ` + onEth + `/128 dev eth0
 		engine close
 		steer close
 		tun close clat1
 		ip route del default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
 		ip route del default dev clat0 src 192.0.0.1 table 65 metric 64 mtu 1480 proto 64
-		ip -6 addr del ` + first + `/128 dev wlan0
 		ip rule del from 192.0.0.1 lookup 65
+		ip -6 addr del ` + first + `/128 dev wlan0
 		engine close
 		steer close
 		tun close clat0
@@ -111,8 +111,8 @@ func TestTwoUplinksOneGoes(t *testing.T) {
 		time.Sleep(b.rec.RetryAfter())
 		b.expectAll([]Progress{Up, Down}, `
 			ss -K src 192.0.0.3
-			ip -6 addr del `+onEth+`/128 dev eth0
 			ip rule del from 192.0.0.3 lookup 67
+			ip -6 addr del `+onEth+`/128 dev eth0
 			engine close
 			steer close
 			tun close clat1
@@ -141,8 +141,8 @@ func TestTwoUplinksKeepNames(t *testing.T) {
 	wlan.Metric = 10 // it comes second now
 	b.host.o.Routes = append(b.host.o.Routes, wlan)
 	b.expectAll([]Progress{Up, Up}, `
-		ip route append default dev clat0 src 192.0.0.1 metric 2049 mtu 1480 proto 64
 		ip route append default dev clat0 src 192.0.0.1 table 65 metric 64 mtu 1480 proto 64
+		ip route append default dev clat0 src 192.0.0.1 metric 2049 mtu 1480 proto 64
 	`)
 	b.expectAll([]Progress{Up, Up}, ``)
 }
@@ -193,9 +193,9 @@ func TestNativeIPv4Elsewhere(t *testing.T) {
 	b.expect(Up, `
 		engine translator
 		guard eth0
-		ip route append default dev clat0 src 192.0.0.1 metric 3001 mtu 1480 proto 64
 		ip route append default dev clat0 src 192.0.0.1 table 65 metric 64 mtu 1480 proto 64
 		ip rule add from 192.0.0.1 lookup 65
+		ip route append default dev clat0 src 192.0.0.1 metric 3001 mtu 1480 proto 64
 		ip route del default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
 	`)
 	b.expect(Up, ``)
@@ -203,10 +203,10 @@ func TestNativeIPv4Elsewhere(t *testing.T) {
 	b.expect(Up, `
 		engine translator
 		unguard eth0
-		ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
 		ip rule del from 192.0.0.1 lookup 65
-		ip route del default dev clat0 src 192.0.0.1 metric 3001 mtu 1480 proto 64
 		ip route del default dev clat0 src 192.0.0.1 table 65 metric 64 mtu 1480 proto 64
+		ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
+		ip route del default dev clat0 src 192.0.0.1 metric 3001 mtu 1480 proto 64
 	`)
 	b.expect(Up, ``)
 }
@@ -310,7 +310,7 @@ func TestAbortUnsupported(t *testing.T) {
 		b.conf.Enable = plan.Never
 		b.pass()
 	}
-	if n := strings.Count(b.log.String(), "left to their time-outs"); n != 1 {
+	if n := strings.Count(b.log.String(), "they end by their own time-outs"); n != 1 {
 		t.Errorf("%d warnings:\n%s", n, b.log)
 	}
 }
@@ -322,7 +322,7 @@ func TestHostChangedMeanwhile(t *testing.T) {
 	b.pass()
 	b.host.vanish = "link set clat0"
 	b.host.text()
-	for range maxStumbles {
+	for range maxStale {
 		if p, err := b.pass(); p != Replan || err != nil {
 			t.Errorf("progress %d, %v", p, err)
 		}

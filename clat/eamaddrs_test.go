@@ -23,8 +23,8 @@ func TestEAMAddrsComeAndGo(t *testing.T) {
 		ip link set clat0 mtu 1500 alias "tnat64d: CLAT on wlan0" up; ip addr add 192.0.0.1/32 dev clat0
 		steer wlan0 and clat0 ours [`+first+`/128 `+mapped+`/128]
 		engine start on clat0
-		ip route append `+mainRoute+`
-		`+added)
+		`+added+`
+		ip route append `+mainRoute)
 	b.expect(Up, ``)
 	b.host.dad(true)
 	b.expect(Up, ``)

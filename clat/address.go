@@ -1,0 +1,143 @@
+package clat
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"tnat64d/clat/plan"
+)
+
+// address is the resource of the CLAT IPv6 addresses on the uplink: the one that
+// serves, the one that is to serve after DAD, and those of explicit address
+// mappings (RFC 7757).
+type address struct {
+	tools
+	uplink     plan.Uplink
+	refusals   *refusals
+	unremoved  *unremoved
+	added      []netip.Addr // that we have put on the uplink
+	active     netip.Addr   // has passed DAD and serves; invalid: none
+	mapped     []netip.Addr // of explicit address mappings
+	dadRefused netip.Addr   // what the last Ensure found in use by another host
+}
+
+// Ensure puts p.next on the uplink. It returns Up when that address has passed
+// DAD, Pending while it has not, and Replan when another host has it.
+func (a *address) Ensure(p pass) (Progress, error) {
+	progress, err := a.claim(p.o, p.next)
+	if progress == Up && err == nil {
+		a.active = p.next
+	}
+	return progress, err
+}
+
+// claim puts addr on the uplink and follows its DAD.
+func (a *address) claim(o plan.Observed, addr netip.Addr) (Progress, error) {
+	a.dadRefused = netip.Addr{}
+	e, present := o.Addr(a.uplink.Index, addr)
+	if a.unremoved.adopt(a.uplink, addr) {
+		a.added = append(a.added, addr)
+	}
+	known := slices.Contains(a.added, addr)
+	switch {
+	case !present:
+		return Pending, a.add(addr, known)
+	case e.DADFailed:
+		a.log.Warn("address is in use by another host", "iface", a.uplink.Name, "address", addr)
+		a.refusals.add(a.uplink.Index, addr)
+		a.dadRefused = addr
+		if addr == a.active {
+			return Replan, nil // see instance.ensure: more than the address has to go
+		}
+		return Replan, a.removeIf(func(b netip.Addr) bool { return b == addr })
+	case e.Tentative:
+		return Pending, nil
+	}
+	return Up, nil
+}
+
+// add adds addr, for the first time or because another program has removed it.
+func (a *address) add(addr netip.Addr, known bool) error {
+	name := object{a.uplink.Index, fmt.Sprintf("address %s on %s", addr, a.uplink.Name)}
+	if known && !a.drift.mayRestore(name) {
+		return nil
+	}
+	if !known {
+		a.journal.add(a.uplink.Name, addr)
+		a.added = append(a.added, addr)
+	}
+	if err := a.host.AddCLATAddr(a.uplink.Index, addr); err != nil {
+		return fmt.Errorf("add address %s to %s: %w", addr, a.uplink.Name, err)
+	}
+	if known {
+		a.drift.restored(name)
+	}
+	return nil
+}
+
+// Remove removes all addresses.
+func (a *address) Remove() error { return a.removeIf(func(netip.Addr) bool { return true }) }
+
+// withdraw removes the address that serves, and those of explicit mappings.
+func (a *address) withdraw() error {
+	gone := a.active
+	a.active = netip.Addr{}
+	return a.removeIf(func(b netip.Addr) bool { return b == gone || slices.Contains(a.mapped, b) })
+}
+
+// removeIf removes the addresses that which selects. Those that the kernel
+// refuses to remove stay ours.
+func (a *address) removeIf(which func(netip.Addr) bool) error {
+	var errs []error
+	a.added = slices.DeleteFunc(a.added, func(b netip.Addr) bool {
+		if !which(b) {
+			return false
+		}
+		err := removeAddr(a.tools, a.uplink, b)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		return err == nil
+	})
+	return errors.Join(errs...)
+}
+
+// removeAddr removes a CLAT address of ours from an uplink, and from the journal.
+func removeAddr(t tools, u plan.Uplink, a netip.Addr) error {
+	if err := t.host.DelCLATAddr(u.Index, a); err != nil {
+		return fmt.Errorf("remove address %s from %s: %w", a, u.Name, err)
+	}
+	t.journal.del(u.Name, a)
+	return nil
+}
+
+// inService is the part of address that comes after the datapath: addresses of
+// explicit mappings, whose packets are steered by then, and the end of addresses
+// that no longer serve. On the way down all addresses go before the datapath does:
+// otherwise the kernel would answer what is on its way with a reset, and no
+// connection would survive a restart.
+type inService struct{ *address }
+
+func (s inService) Ensure(p pass) (Progress, error) {
+	s.mapped = p.want.EAMAddrs
+	progress := Up
+	for _, m := range s.mapped {
+		q, err := s.claim(p.o, m)
+		if err != nil {
+			// This does not end the CLAT.
+			s.log.Warn("cannot answer for an address of translation.eam", "iface", s.uplink.Name, "address", m, "reason", err)
+			s.added = slices.DeleteFunc(s.added, func(b netip.Addr) bool { return m == b })
+		}
+		if q == Replan {
+			progress = Replan
+		}
+	}
+	if progress == Replan {
+		return Replan, nil
+	}
+	return Up, s.removeIf(func(b netip.Addr) bool {
+		return b != s.active && b != p.next && !slices.Contains(s.mapped, b)
+	})
+}

@@ -1,0 +1,244 @@
+package clat
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+
+	"tnat64d/clat/plan"
+	"tnat64d/siit"
+)
+
+// pathState says how far the packet path of a CLAT is.
+type pathState uint8
+
+const (
+	pathClosed    pathState = iota // there is none
+	pathLost                       // another program removed the TUN, and it is not opened again yet
+	pathOpen                       // packets pass as far as they are translated
+	pathSuspended                  // it is there, and has to be told anew what to steer and to translate
+)
+
+// datapath is the resource of the packet path: the TUN with its settings, the
+// steering and the mapping by which packets are translated.
+type datapath struct {
+	tools
+	opener  Datapath
+	guarded func() Guarded // addresses of all CLATs
+	uplink  plan.Uplink
+	name    string // of the TUN
+	ipv4    netip.Addr
+
+	state   pathState
+	path    Path         // nil: closed or lost
+	link    plan.TUNLink // as it was set up
+	drifted bool         // it is no longer as link says, and not restored yet
+
+	steering Steering // nil: none
+	steered  steered
+	mapping  siit.Config // in force; zero: none
+	started  bool        // packets are translated
+}
+
+// steered is what the steering was last told.
+type steered struct {
+	ours       []netip.Prefix
+	guarded    Guarded
+	dropToMany bool // IPv6 unicast in frames to many
+	follows    followed
+}
+
+// followed is for what the steering was last asked to follow the host's routes,
+// and the generation of these routes.
+type followed struct {
+	src        netip.Addr
+	dst        netip.Prefix
+	via        netip.Addr
+	generation uint64
+}
+
+// Ensure opens the TUN, steers and translates as p.want says. While a TUN that
+// another program removed may not be restored yet, it returns Pending.
+func (d *datapath) Ensure(p pass) (Progress, error) {
+	lost := object{d.uplink.Index, "interface " + d.name}
+	wasLost := d.state == pathLost
+	if wasLost && !d.drift.mayRestore(lost) {
+		return Pending, nil
+	}
+	for _, step := range []func(pass) error{d.ensureTUN, d.ensureSteering, d.ensureMapping} {
+		if err := step(p); err != nil {
+			return Down, err
+		}
+	}
+	d.state = pathOpen
+	if wasLost {
+		d.drift.restored(lost)
+	}
+	return Up, nil
+}
+
+// Remove closes the path. Nothing of it is left, whatever the error.
+func (d *datapath) Remove() error {
+	var err error
+	if d.path != nil {
+		if err = d.path.Close(); err != nil {
+			err = fmt.Errorf("close %s: %w", d.name, err)
+		}
+	}
+	d.state, d.path, d.steering, d.started, d.drifted = pathClosed, nil, nil, false, false
+	d.link, d.steered, d.mapping = plan.TUNLink{}, steered{}, siit.Config{}
+	return err
+}
+
+// gone reports whether another program has removed the TUN.
+func (d *datapath) gone(o plan.Observed) bool {
+	if d.path == nil {
+		return false
+	}
+	_, ok := o.LinkByIndex(d.path.Index())
+	return !ok
+}
+
+// index returns the interface index of the TUN, or 0.
+func (d *datapath) index() int {
+	if d.path == nil {
+		return 0
+	}
+	return d.path.Index()
+}
+
+func (d *datapath) ensureTUN(p pass) error {
+	want := p.want
+	opened := d.path == nil
+	if opened {
+		path, err := d.opener.Open(want.TUN, want.Queues)
+		if err != nil {
+			return fmt.Errorf("open TUN %s: %w", want.TUN, err)
+		}
+		d.path = path
+	}
+	t := plan.TUNLink{Index: d.path.Index(), Alias: plan.AliasPrefix + want.Uplink.Name, MTU: want.MTU, IPv4: want.IPv4}
+	name := object{d.uplink.Index, "settings of " + want.TUN}
+	d.drifted = !opened && t == d.link && !t.Matches(p.o)
+	if !opened && t == d.link && !d.drifted || d.drifted && !d.drift.mayRestore(name) {
+		return nil
+	}
+	if err := d.host.SetTUN(t); err != nil {
+		return fmt.Errorf("set up %s: %w", want.TUN, err)
+	}
+	d.link = t
+	if d.drifted {
+		d.drifted = false
+		d.drift.restored(name)
+	}
+	return nil
+}
+
+func (d *datapath) ensureSteering(p pass) error {
+	want, ours := p.want, p.want.Ours()
+	// Nothing reports it when somebody removes BPF programs. But what follows
+	// from it, a PLAT that seems to be silent, leads here.
+	name := object{d.uplink.Index, "steering between " + d.uplink.Name + " and " + want.TUN}
+	drifted := d.steering != nil && !d.steering.Intact() && d.drift.mayRestore(name)
+	if drifted {
+		err := d.steering.Close()
+		d.steering, d.state = nil, pathSuspended
+		if err != nil {
+			return fmt.Errorf("remove what is left of the steering: %w", err)
+		}
+	}
+	switch {
+	case d.steering == nil:
+		g := d.guarded()
+		s, err := d.path.Steer(d.uplink.Index, ours, g)
+		if err != nil {
+			return fmt.Errorf("steer packets between %s and %s: %w", d.uplink.Name, want.TUN, err)
+		}
+		d.steering, d.steered = s, steered{guarded: g}
+		if drifted {
+			d.drift.restored(name)
+		}
+	case d.state == pathSuspended || !slices.Equal(ours, d.steered.ours):
+		if err := d.steering.SetOurs(ours); err != nil {
+			return fmt.Errorf("steer packets for %s: %w", want.IPv6, err)
+		}
+	}
+	d.steered.ours = ours
+	if uplink, ok := p.o.LinkByIndex(d.uplink.Index); ok && uplink.DropUnicastToMany != d.steered.dropToMany {
+		if err := d.steering.SetDropUnicastToMany(uplink.DropUnicastToMany); err != nil {
+			return fmt.Errorf("unicast in multicast frames on %s: %w", d.uplink.Name, err)
+		}
+		d.steered.dropToMany = uplink.DropUnicastToMany
+	}
+	d.follow(want)
+	return nil
+}
+
+// follow has the steering follow the host's routes to PREF64. Without a route to
+// the PLAT nothing can be sent anyway, and the route will be a change to observe.
+func (d *datapath) follow(want *plan.CLAT) {
+	f := followed{src: want.IPv6, dst: want.PREF64.Prefix, via: want.Via}
+	f.generation = d.host.RouteState(f.dst)
+	if d.steered.follows == f {
+		return
+	}
+	d.steered.follows = f
+	if err := d.steering.Follow(f.src, f.dst, f.via); err != nil {
+		d.steered.follows = followed{}
+		d.log.Debug("no way to the PLAT", "iface", d.uplink.Name, "reason", err)
+	}
+}
+
+func (d *datapath) ensureMapping(p pass) error {
+	if d.started && d.state != pathSuspended && reflect.DeepEqual(d.mapping, p.want.Translation) {
+		return nil
+	}
+	if err := d.path.SetMapping(p.want.Translation); err != nil {
+		return fmt.Errorf("translate by the new mapping: %w", err)
+	}
+	d.started, d.mapping = true, p.want.Translation
+	return nil
+}
+
+// await steers what comes for an address that is in DAD. From the moment that is
+// over the kernel would take the address for its own, and answer what is left of
+// a connection from before with a reset.
+func (d *datapath) await(want *plan.CLAT) error {
+	ours := want.Ours()
+	if d.steering == nil || slices.Equal(ours, d.steered.ours) {
+		return nil
+	}
+	if err := d.steering.SetOurs(ours); err != nil {
+		return fmt.Errorf("steer packets for %s: %w", want.IPv6, err)
+	}
+	d.steered.ours = ours
+	return nil
+}
+
+// suspend drops packets until the next Ensure.
+func (d *datapath) suspend() error {
+	if d.path != nil {
+		d.state = pathSuspended
+	}
+	if d.steering == nil {
+		return nil
+	}
+	return d.steering.Suspend()
+}
+
+// changes reports whether to is another mapping than the one in force, for the
+// host's connections.
+func (d *datapath) changes(to siit.Mapping) bool {
+	was := d.mapping.Mapping
+	return was.PREF64 != to.PREF64 || was.CLAT.IPv6 != to.CLAT.IPv6
+}
+
+// breakFlows ends the connections by the mapping in force. To be called before
+// that changes, so that the other side hears of it too.
+func (d *datapath) breakFlows() {
+	if d.mapping.Mapping.PREF64.IsValid() {
+		d.flows.abort(d.ipv4, d.uplink.Name)
+	}
+	d.mapping = siit.Config{}
+}

@@ -1,0 +1,209 @@
+package clat
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"tnat64d/clat/plan"
+	"tnat64d/internal/cause"
+)
+
+// instance is the CLAT of one uplink: its resources, and what decides when they
+// are ensured and removed.
+type instance struct {
+	tools
+	uplink plan.Uplink
+	queues int
+
+	address *address
+	path    *datapath
+	guards  *guards
+	rule    *rule
+	routes  *routes
+	foreign *foreignRoutes
+
+	held  time.Time // since when the network is gone; zero: it is there
+	ended bool      // everything is removed
+	stale int       // passes in a row that failed because the host had changed since it was observed
+}
+
+// resources lists the resources in the order of bring-up, from what nobody
+// notices to what attracts traffic. Tear-down is the list backwards.
+func (c *instance) resources() []resource {
+	return []resource{c.address, c.path, c.guards, inService{c.address}, c.rule, c.routes, c.foreign}
+}
+
+// remembered is what the next plan has to know.
+func (c *instance) remembered() plan.Remembered {
+	return plan.Remembered{Uplink: c.uplink, TUN: c.path.name, TUNIndex: c.path.index(), IPv4: c.path.ipv4, IPv6: c.address.active}
+}
+
+// mayStay reports whether what runs can become what is desired without starting
+// over.
+func (c *instance) mayStay(d plan.Desired) bool {
+	if d.CLAT == nil {
+		return d.Hold
+	}
+	want := d.CLAT
+	return c.path.name == want.TUN && c.queues == want.Queues && c.path.ipv4 == want.IPv4
+}
+
+// maxStale is how often in a row a step may fail because of what has just gone,
+// before that is an error like others.
+const maxStale = 3
+
+// reconcile brings the CLAT where want says. If a step fails because the host has
+// changed since it was observed, the truth is in the next observation; otherwise
+// everything is taken down.
+func (c *instance) reconcile(o plan.Observed, want *plan.CLAT, sourceRules bool) Outcome {
+	p, err := c.ensure(o, want, sourceRules)
+	if err != nil && (cause.LinkGone(err) || cause.SourceGone(err)) && c.stale < maxStale {
+		c.stale++
+		c.log.Debug("the host has changed meanwhile", "iface", c.uplink.Name, "reason", err)
+		return Outcome{Progress: Replan}
+	}
+	c.stale = 0
+	if err != nil {
+		return Outcome{Err: errors.Join(err, c.remove(false))}
+	}
+	return Outcome{Progress: p}
+}
+
+func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules bool) (Progress, error) {
+	c.held = time.Time{}
+	if c.path.gone(o) {
+		if err := c.lose(); err != nil {
+			return Down, err
+		}
+	}
+	p := pass{o: o, want: want, next: want.IPv6, sourceRules: sourceRules}
+	progress, err := c.address.Ensure(p)
+	switch {
+	case err != nil:
+		return Down, err
+	case progress == Replan && c.address.dadRefused == c.address.active:
+		c.path.breakFlows()
+		return Replan, c.withdraw()
+	case progress == Replan:
+		return Replan, nil
+	}
+	if a := c.address.active; a.IsValid() && a != want.IPv6 && !o.Serves(c.uplink.Index, a) {
+		// Its network is gone: nothing must come from it any more.
+		c.path.breakFlows()
+		if err := c.withdraw(); err != nil {
+			return Down, err
+		}
+	}
+	if !c.address.active.IsValid() {
+		return c.awaitAddress(p)
+	}
+	if progress == Pending {
+		progress = Moving
+	}
+	// While a new address is in DAD the old one serves, with everything else
+	// (PREF64, MTU) new already.
+	now := *want
+	now.IPv6 = c.address.active
+	now.Translation.Mapping.CLAT.IPv6 = c.address.active
+	p.want = &now
+	if c.path.changes(now.Translation.Mapping) {
+		c.path.breakFlows()
+	}
+	for _, r := range c.resources()[1:] {
+		if q, err := r.Ensure(p); err != nil || q != Up {
+			return q, err
+		}
+	}
+	return progress, nil
+}
+
+// awaitAddress does what can be done while no address serves.
+func (c *instance) awaitAddress(p pass) (Progress, error) {
+	if c.path.changes(p.want.Translation.Mapping) {
+		// What cannot survive need not wait for DAD to hear of it.
+		c.path.breakFlows()
+	}
+	if c.path.steering == nil && c.host.Connected(p.want.IPv4) {
+		// We have been restarted, and they have not noticed yet: they survive if
+		// nothing answers for us, see datapath.await.
+		_, err := c.path.Ensure(p)
+		return Pending, err
+	}
+	return Pending, c.path.await(p.want)
+}
+
+// withdraw ends the use of the address that serves. TUN, IPv4 address and engine
+// wait for the next one, and packets have no way meanwhile.
+func (c *instance) withdraw() error {
+	// The address goes before the steering lets go of it, or the kernel would
+	// answer for it.
+	return errors.Join(c.routes.Remove(), c.rule.routes.Remove(), c.address.withdraw(), c.path.suspend())
+}
+
+// lose takes down what has gone with a TUN that another program removed.
+func (c *instance) lose() error {
+	err := errors.Join(c.routes.Remove(), c.rule.Remove(), c.path.Remove())
+	c.foreign.lost()
+	c.path.state = pathLost
+	return err
+}
+
+// hold keeps a CLAT whose network is gone, for a minute: TUN, IPv4 address and
+// engine, but no IPv4 default route, so that programs hear at once that the
+// network is unreachable. What connections there are survive if it comes back
+// with the same prefixes, and listening sockets in any case.
+func (c *instance) hold(o plan.Observed, sourceRules bool) Outcome {
+	if c.held.IsZero() {
+		c.held = time.Now()
+	}
+	left := holdFor - time.Since(c.held)
+	if left <= 0 || !c.path.started || c.path.gone(o) {
+		return Outcome{Progress: Down, Err: c.remove(true)}
+	}
+	if err := c.withhold(o, sourceRules); err != nil {
+		return Outcome{Err: errors.Join(err, c.remove(false))}
+	}
+	c.wake.in(left)
+	return Outcome{Progress: Held}
+}
+
+func (c *instance) withhold(o plan.Observed, sourceRules bool) error {
+	err := errors.Join(c.routes.Remove(), c.rule.block(pass{o: o, sourceRules: sourceRules}))
+	// The kernel takes the addresses of a link that goes down: no other program
+	// has removed them.
+	a := c.address
+	own, _ := o.OwnSource(c.uplink.Index)
+	err = errors.Join(err, a.removeIf(func(b netip.Addr) bool {
+		_, there := o.Addr(c.uplink.Index, b)
+		return !there || !own && b != a.active
+	}))
+	// Without another address the kernel would choose the CLAT's for native IPv6.
+	// What routers say is not asked here: those that say anything at all may
+	// not be the ones that matter.
+	if a.active.IsValid() && (!slices.Contains(a.added, a.active) || !own || !o.HasPrefixOf(c.uplink.Index, a.active)) {
+		err = errors.Join(err, c.withdraw())
+	}
+	return err
+}
+
+// remove takes everything away, in the reverse order of bring-up, and goes on
+// after a step that fails. abort: what is connected can wait for nothing.
+func (c *instance) remove(abort bool) error {
+	abort = abort && c.path.started
+	if abort {
+		c.path.breakFlows()
+	}
+	var errs []error
+	for _, r := range slices.Backward(c.resources()) {
+		errs = append(errs, r.Remove())
+	}
+	c.address.unremoved.keep(c.address)
+	if abort {
+		// Those who have tried once more meanwhile.
+		c.flows.abort(c.path.ipv4, c.uplink.Name)
+	}
+	c.ended = true
+	return errors.Join(errs...)
+}

@@ -1,0 +1,75 @@
+package clat
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"tnat64d/clat/plan"
+)
+
+// routes is the resource of IPv4 default routes of a CLAT in one table.
+type routes struct {
+	tools
+	uplink plan.Uplink
+	tun    string // name
+	path   *datapath
+	added  []plan.Route // more than one only while one replaces another
+}
+
+// Ensure adds the default route of the main table.
+func (r *routes) Ensure(p pass) (Progress, error) {
+	if r.path.drifted {
+		return Up, nil // a route needs its source, and a link that is up
+	}
+	return Up, r.replace(p.o, mainTableRoute(p.want, r.path.index()))
+}
+
+// mainTableRoute is the IPv4 default route of a CLAT in the main table.
+func mainTableRoute(c *plan.CLAT, tun int) plan.Route {
+	return plan.Route{
+		Link: tun, Source: c.IPv4, Metric: c.Metric, MTU: int(c.MTU.IPv4()),
+		Table: plan.TableMain, Protocol: plan.Protocol,
+	}
+}
+
+// replace makes want the only route, and restores it. The old one goes after the
+// new one is there: no packet finds the host without.
+func (r *routes) replace(o plan.Observed, want plan.Route) error {
+	known, name := slices.Contains(r.added, want), object{r.uplink.Index, describeRoute(want, r.tun)}
+	if !known || !slices.Contains(o.Routes, want) && r.drift.mayRestore(name) {
+		if err := r.host.AddRoute(want); err != nil {
+			return fmt.Errorf("add %s: %w", name.what, err)
+		}
+		if known {
+			r.drift.restored(name)
+		} else {
+			r.added = append(r.added, want)
+		}
+	}
+	return r.removeIf(func(rt plan.Route) bool { return rt != want })
+}
+
+// Remove removes the routes.
+func (r *routes) Remove() error { return r.removeIf(func(plan.Route) bool { return true }) }
+
+func (r *routes) removeIf(which func(plan.Route) bool) error {
+	var errs []error
+	r.added = slices.DeleteFunc(r.added, func(rt plan.Route) bool {
+		if !which(rt) {
+			return false
+		}
+		if err := r.host.DelRoute(rt); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s: %w", describeRoute(rt, r.tun), err))
+		}
+		return true
+	})
+	return errors.Join(errs...)
+}
+
+func describeRoute(r plan.Route, tun string) string {
+	if r.Table == plan.TableMain {
+		return "IPv4 default route on " + tun
+	}
+	return fmt.Sprintf("IPv4 default route on %s in table %d", tun, r.Table)
+}
