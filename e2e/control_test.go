@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"tnat64d/clat/plan"
 	"tnat64d/internal/control"
 	"tnat64d/internal/lab"
 	"tnat64d/internal/soak"
@@ -212,13 +213,16 @@ func TestStatus(t *testing.T) {
 		if len(list) != 1 {
 			t.Fatalf("uplinks are %v", s["uplinks"])
 		}
-		u := has(t, string(state), list[0], append(keys, "name", "index", "state", "since", "why", "history")...)
+		u := has(t, string(state), list[0], append(keys, "name", "index", "state", "since", "reason", "why", "history")...)
 		if u["state"] != string(state) || u["name"] != lab.Uplink {
 			t.Errorf("uplink is %v", u)
 		}
 		return u
 	}
 	u := uplink(control.Up, "pref64", "discovery", "clat")
+	if u["reason"] != plan.PREF64Known.String() {
+		t.Errorf("the reason of a CLAT that is up is %v", u["reason"])
+	}
 	clat := has(t, "clat", u["clat"], "tun", "ipv4", "ipv6", "mtu4", "mtu6", "metric", "engine", "steering", "queues", "offloads", "plat", "traffic", "errors", "io_errors")
 	has(t, "plat", clat["plat"], "state", "since")
 	has(t, "traffic", clat["traffic"].([]any)[0], "direction", "engine", "protocol", "packets", "bytes")

@@ -358,7 +358,7 @@ func TestKernelSeesAnotherCLAT(t *testing.T) {
 		Fd:          p.FD(), Name: "nm_CLAT_egress", DirectAction: true,
 	}))
 	b.until(clat.Down)
-	if d := plan.Make(b.o, b.conf).Uplinks[0]; !d.Standby || d.Why != "another CLAT is at work: wlan0 has the BPF program nm_CLAT_egress: standing aside" {
+	if d := plan.Make(b.o, b.conf).Uplinks[0]; !d.Standby || d.Why.Text != "another CLAT is at work: wlan0 has the BPF program nm_CLAT_egress: standing aside" {
 		t.Errorf("plan %+v", d)
 	}
 	if _, err := os.Stat("/proc/sys/net/ipv4/conf/clat0"); err == nil {

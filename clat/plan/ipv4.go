@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -13,13 +12,13 @@ var ServiceContinuityPrefix = netip.MustParsePrefix("192.0.0.0/29")
 // ipv4 returns the IPv4 address of the CLAT: the configured one, the one it
 // has, or the first of 192.0.0.0/29 that nobody has and that the translator
 // does not use for its own errors (RFC 7335 section 3).
-func (p *planner) ipv4(l Link, running Remembered, fixed bool) (netip.Addr, string) {
+func (p *planner) ipv4(l Link, running Remembered, fixed bool) (netip.Addr, Why) {
 	icmp := p.c.Translation.ICMPSource4
 	if want := p.c.IPv4; fixed && want.IsValid() {
 		if why := p.whyTaken(want); why != "" {
-			return netip.Addr{}, fmt.Sprintf("the configured IPv4 address %s %s", want, why)
+			return netip.Addr{}, because(IPv4Taken, "the configured IPv4 address %s %s", want, why)
 		}
-		return want, "" // errors get another source if it is theirs
+		return want, Why{} // errors get another source if it is theirs
 	}
 	free := func(a netip.Addr) bool {
 		if a == icmp || a == p.c.IPv4 || p.whyTaken(a) != "" {
@@ -33,15 +32,15 @@ func (p *planner) ipv4(l Link, running Remembered, fixed bool) (netip.Addr, stri
 		return true
 	}
 	if a := running.IPv4; a.IsValid() && ServiceContinuityPrefix.Contains(a) && free(a) {
-		return a, ""
+		return a, Why{}
 	}
 	first := ServiceContinuityPrefix.Addr().Next()
 	for _, last := range [...]byte{1, 2, 3, 4, 5, 6, 7, 0} {
 		if a := netip.AddrFrom4([4]byte{192, 0, 0, last}); free(a) {
-			return a, ""
+			return a, Why{}
 		}
 	}
-	return netip.Addr{}, fmt.Sprintf("no address of %s is free: %s %s; clat.ipv4 can name another", ServiceContinuityPrefix, first, p.whyTaken(first))
+	return netip.Addr{}, because(IPv4Taken, "no address of %s is free: %s %s; clat.ipv4 can name another", ServiceContinuityPrefix, first, p.whyTaken(first))
 }
 
 // hasFixed reports whether the configured addresses are those of the CLAT on
@@ -57,7 +56,7 @@ func (p *planner) hasFixed(l Link) bool {
 	for _, r := range p.o.Memory.CLATs {
 		has := p.c.IPv6.IsValid() && r.IPv6 == p.c.IPv6 || p.c.IPv4.IsValid() && r.IPv4 == p.c.IPv4
 		if other, ok := p.o.LinkByIndex(r.Uplink.Index); has && ok && r.Uplink.Index != l.Index &&
-			p.o.chosen(p.c, other) && (p.c.Enable == Always || p.o.standby(other) == "") {
+			p.o.chosen(p.c, other) && (p.c.Enable == Always || !p.o.standby(other).is()) {
 			return false
 		}
 	}

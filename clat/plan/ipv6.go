@@ -1,34 +1,33 @@
 package plan
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 )
 
-// whyNotFixed says why the configured IPv6 address cannot be that of the CLAT.
-func (o Observed) whyNotFixed(l Link, a netip.Addr, pref64 netip.Prefix) string {
+// whyNotFixed returns why the configured IPv6 address cannot be that of the CLAT.
+func (o Observed) whyNotFixed(l Link, a netip.Addr, pref64 netip.Prefix) Why {
 	switch {
 	case pref64.Contains(a):
-		return fmt.Sprintf("the configured IPv6 address %s lies in PREF64 %s", a, pref64)
+		return because(IPv6InPREF64, "the configured IPv6 address %s lies in PREF64 %s", a, pref64)
 	case o.foreign(a):
-		return fmt.Sprintf("the configured IPv6 address %s is already one of this host's own; the CLAT needs one for itself", a)
+		return because(IPv6OfHost, "the configured IPv6 address %s is already one of this host's own; the CLAT needs one for itself", a)
 	case o.refused(l, a):
-		return fmt.Sprintf("the configured IPv6 address %s is in use by another host on %s; it is tried again in a minute", a, l.Name)
+		return because(IPv6Refused, "the configured IPv6 address %s is in use by another host on %s; it is tried again in a minute", a, l.Name)
 	}
-	return ""
+	return Why{}
 }
 
 // derivedIPv6 returns the first of the candidates in the uplink's prefix that DAD
 // has not refused.
-func (o Observed) derivedIPv6(l Link, id identity) (netip.Addr, string) {
+func (o Observed) derivedIPv6(l Link, id identity) (netip.Addr, Why) {
 	tries := id.tries()
 	for n := range tries {
 		if a := id.address(n); !o.refused(l, a) && !o.foreign(a) {
-			return a, ""
+			return a, Why{}
 		}
 	}
-	return netip.Addr{}, fmt.Sprintf("%d addresses in %s on %s are in use by other hosts: clat.ipv6 can name one that is free", tries, id.prefix, l.Name)
+	return netip.Addr{}, because(CandidatesRefused, "%d addresses in %s on %s are in use by other hosts: clat.ipv6 can name one that is free", tries, id.prefix, l.Name)
 }
 
 // owns reports whether a CLAT address on the host is ours.

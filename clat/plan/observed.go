@@ -58,6 +58,35 @@ type Memory struct {
 	Own []netip.Addr
 	// Refused are addresses for which DAD found another owner.
 	Refused []Refusal
+	// Failed are bring-ups that have failed, while the next attempt waits.
+	Failed []Failure
+}
+
+// Failure is a bring-up that has failed.
+type Failure struct {
+	Uplink  Uplink
+	Attempt Attempt
+	Why     Why
+}
+
+// Attempt is what tells bring-ups apart: another one is worth a try at once.
+type Attempt struct {
+	TUN        string
+	IPv4, IPv6 netip.Addr
+	PREF64     netip.Prefix
+}
+
+// Attempt returns what bringing up c attempts.
+func (c CLAT) Attempt() Attempt { return Attempt{c.TUN, c.IPv4, c.IPv6, c.PREF64.Prefix} }
+
+// backOff takes from d what has failed a moment ago. Otherwise the changes that
+// every attempt makes would call for the next one at once.
+func (m Memory) backOff(d *Desired) {
+	for _, f := range m.Failed {
+		if d.CLAT != nil && f.Uplink == d.Uplink && f.Attempt == d.CLAT.Attempt() {
+			d.CLAT, d.Backoff, d.Why = nil, true, f.Why
+		}
+	}
 }
 
 // Remembered is a CLAT that runs or is held.

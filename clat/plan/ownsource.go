@@ -30,17 +30,17 @@ func (o Observed) OwnSource(link int) (ok bool, inDAD netip.Addr) {
 	return false, inDAD
 }
 
-// whyNoCLATAddr says why the link must have no CLAT IPv6 address yet, or any
-// more; empty: it may.
-func (o Observed) whyNoCLATAddr(l Link, c Config) string {
+// whyNoCLATAddr returns why the link must have no CLAT IPv6 address yet, or any
+// more.
+func (o Observed) whyNoCLATAddr(l Link, c Config) Why {
 	ok, inDAD := o.OwnSource(l.Index)
 	switch {
 	case ok:
-		return ""
+		return Why{}
 	case inDAD.IsValid():
-		return "waiting for duplicate address detection of " + inDAD.String() + " on " + l.Name
+		return because(HostInDAD, "waiting for duplicate address detection of %s on %s", inDAD, l.Name)
 	case c.waitsForNothing():
-		return ""
+		return Why{}
 	}
-	return "waiting for an IPv6 address on " + l.Name
+	return because(NoIPv6Address, "waiting for an IPv6 address on %s", l.Name)
 }

@@ -10,9 +10,9 @@ import (
 
 // Plan is what the host should look like.
 type Plan struct {
-	// Why says in plain words why there is no uplink; empty if there is one.
-	// Uplinks may nevertheless list links that are held.
-	Why string
+	// Why says why there is no uplink; zero if there is one. Uplinks may
+	// nevertheless list links that are held.
+	Why Why
 	// Uplinks has one entry per link that matters, as [Uplinks] lists them.
 	Uplinks []Desired
 	// Guard lists the links by which IPv4 of a CLAT might leave untranslated
@@ -36,8 +36,13 @@ type Desired struct {
 	// Standby says that there is no need for a CLAT: native IPv4, or another
 	// CLAT on this host.
 	Standby bool
-	// Why says in plain words why there is a CLAT, or why not.
-	Why string
+	// Backoff says that there would be a CLAT had its bring-up not just failed.
+	Backoff bool
+	// AskDNS says that there is use for a PREF64 from the link's resolvers, and
+	// that they may be reached.
+	AskDNS bool
+	// Why says why there is a CLAT, or why not.
+	Why Why
 	// Warnings are circumstances that the user may want to change. The CLAT
 	// runs nevertheless.
 	Warnings []string
@@ -96,7 +101,7 @@ func Uplinks(o Observed, c Config) []Uplink {
 func Make(o Observed, c Config) Plan {
 	c = c.withDefaults()
 	if c.Enable == Never {
-		return Plan{Why: `clat.enable is "never"`}
+		return Plan{Why: because(Disabled, `clat.enable is "never"`)}
 	}
 	chosen, why := o.uplinks(c)
 	p := planner{o: o, c: c, given: map[netip.Addr]string{}, metric: o.firstMetric(c, len(chosen))}
@@ -106,7 +111,7 @@ func Make(o Observed, c Config) Plan {
 	}
 	for _, l := range o.abandoned(c, chosen) {
 		d := Desired{Uplink: Uplink{l.Name, l.Index}, Hold: true, Why: l.lost()}
-		if why := o.standby(l); why != "" && c.Enable == Auto {
+		if why := o.standby(l); why.is() && c.Enable == Auto {
 			d.Hold, d.Standby, d.Why = false, true, why
 		}
 		plans.Uplinks = append(plans.Uplinks, d)
@@ -117,7 +122,19 @@ func Make(o Observed, c Config) Plan {
 			d.Warnings = append(d.Warnings, o.warnings(d.CLAT, plans.SourceRules)...)
 		}
 	}
+	for i := range plans.Uplinks {
+		plans.Uplinks[i].AskDNS = o.mayAskDNS(plans.Uplinks[i])
+		o.Memory.backOff(&plans.Uplinks[i])
+	}
 	return plans
+}
+
+// mayAskDNS reports whether resolvers on the link of d are to be asked. A network
+// that has withdrawn its PREF64 may give it again by DNS; one that is away does not
+// answer.
+func (o Observed) mayAskDNS(d Desired) bool {
+	l, _ := o.LinkByIndex(d.Uplink.Index)
+	return !d.Standby && (!d.Hold || l.Carrier)
 }
 
 // planner is what the plans for several uplinks have to agree on.
@@ -134,29 +151,29 @@ type planner struct {
 func (p *planner) desired(l Link, n int) Desired {
 	o, c := p.o, p.c
 	d := Desired{Uplink: Uplink{Name: l.Name, Index: l.Index}}
-	if why := o.standby(l); why != "" && c.Enable == Auto {
+	if why := o.standby(l); why.is() && c.Enable == Auto {
 		d.Standby, d.Why = true, why
 		return d
 	}
 	running := o.Memory.CLAT(l.Index)
 	// hold is for what the network no longer has, and may have again.
-	hold := func(why string) Desired {
+	hold := func(why Why) Desired {
 		d.Why, d.Hold = why, running.TUN != ""
 		return d
 	}
 	p64, why := o.pref64(l)
-	if why != "" {
+	if why.is() {
 		return hold(why)
 	}
 	mtu, why := o.mtu(l, c)
-	if why != "" {
+	if why.is() {
 		d.Why = why
 		return d
 	}
 	fixed := p.hasFixed(l)
 	p.fixed = p.fixed || fixed
 	v4, why := p.ipv4(l, running, fixed)
-	if why != "" {
+	if why.is() {
 		d.Why = why
 		return d
 	}
@@ -165,16 +182,16 @@ func (p *planner) desired(l Link, n int) Desired {
 		v6, why = c.IPv6, o.whyNotFixed(l, c.IPv6, p64.Prefix)
 	} else {
 		prefix, none := o.slaacPrefix(l, p64)
-		if none != "" {
+		if none.is() {
 			return hold(none)
 		}
 		v6, why = o.derivedIPv6(l, identity{secret: c.Secret, prefix: prefix, iface: l.Name, ipv4: v4, pref64: p64.Prefix})
 	}
-	if why != "" {
+	if why.is() {
 		d.Why = why
 		return d
 	}
-	if why := o.whyNoCLATAddr(l, c); why != "" {
+	if why := o.whyNoCLATAddr(l, c); why.is() {
 		return hold(why)
 	}
 
@@ -187,7 +204,7 @@ func (p *planner) desired(l Link, n int) Desired {
 	d.Warnings = p.sourceWarnings(d.CLAT)
 	eam, unanswered := o.eamAddrs(l, d.CLAT.Translation.Mapping)
 	d.CLAT.EAMAddrs, d.Warnings = eam, append(d.Warnings, unanswered...)
-	d.Why = fmt.Sprintf("PREF64 %s on %s (%s)", p64.Prefix, l.Name, p64.Source)
+	d.Why = because(PREF64Known, "PREF64 %s on %s (%s)", p64.Prefix, l.Name, p64.Source)
 	return d
 }
 
@@ -236,8 +253,8 @@ func (p *planner) tunTaken(name string, running Remembered) bool {
 // pref64 returns the first usable prefix of a link. One that contains an
 // address of the link is none: translated destinations and neighbours could not
 // be told apart.
-func (o Observed) pref64(l Link) (PREF64, string) {
-	why := "waiting for a PREF64 on " + l.Name
+func (o Observed) pref64(l Link) (PREF64, Why) {
+	why := because(NoPREF64, "waiting for a PREF64 on %s", l.Name)
 	for _, p := range o.PREF64 {
 		if p.Link != l.Index {
 			continue
@@ -246,24 +263,24 @@ func (o Observed) pref64(l Link) (PREF64, string) {
 			return a.Link == l.Index && p.Prefix.Contains(a.Prefix.Addr()) && !slices.Contains(p.Excused, a.Prefix.Masked())
 		})
 		if i < 0 {
-			return p, ""
+			return p, Why{}
 		}
-		why = fmt.Sprintf("PREF64 %s on %s is refused: it contains this host's own address %s", p.Prefix, l.Name, o.Addrs[i].Prefix.Addr())
+		why = because(PREF64ContainsHost, "PREF64 %s on %s is refused: it contains this host's own address %s", p.Prefix, l.Name, o.Addrs[i].Prefix.Addr())
 	}
 	return PREF64{}, why
 }
 
 // mtu returns the MTU of the IPv6 side. A configured one may exceed what the
 // router advertises, but not what the device can send.
-func (o Observed) mtu(l Link, c Config) (MTU6, string) {
+func (o Observed) mtu(l Link, c Config) (MTU6, Why) {
 	m := o.UplinkMTU(l)
 	if c.MTU != 0 {
 		m = min(c.MTU.IPv6(), MTU6(l.MTU))
 	}
 	if m < MinMTU6 {
-		return 0, fmt.Sprintf("the IPv6 MTU of %s is %d, below the 1280 bytes that IPv6 needs", l.Name, m)
+		return 0, because(MTUTooSmall, "the IPv6 MTU of %s is %d, below the 1280 bytes that IPv6 needs", l.Name, m)
 	}
-	return m, ""
+	return m, Why{}
 }
 
 // warnings tells what may keep packets from a CLAT that runs. A rule for its

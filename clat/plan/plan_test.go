@@ -48,7 +48,13 @@ func TestPlan(t *testing.T) {
 				if err != nil {
 					t.Fatalf("case %d: %v", i, err)
 				}
-				got := planText(plan.Make(o, conf))
+				p := plan.Make(o, conf)
+				for _, d := range p.Uplinks {
+					if d.Why.Reason == plan.None {
+						t.Errorf("case %d: no reason for %s", i, d.Name)
+					}
+				}
+				got := planText(p)
 				if diff := cmp.Diff(strings.TrimSpace(want), got); diff != "" {
 					t.Errorf("case %d:\n%s\n(-want +got)\n%s", i, given, diff)
 				}
@@ -61,7 +67,7 @@ func TestPlan(t *testing.T) {
 // without a CLAT.
 func planText(p plan.Plan) string {
 	var b strings.Builder
-	if p.Why != "" {
+	if p.Why.Reason != plan.None {
 		fmt.Fprintln(&b, "why:", p.Why)
 	}
 	var guarded []string

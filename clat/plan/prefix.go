@@ -2,7 +2,6 @@ package plan
 
 import (
 	"cmp"
-	"fmt"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -16,11 +15,11 @@ import (
 // Then the choice is that of RFC 6724 section 5 of a source address towards
 // PREF64: same label (rule 6: global with global, ULA with ULA), then longest
 // match (rule 8). Of equals the one is chosen that lives longest. Without one
-// the string says why.
+// the Why says what is missing.
 //
 // A network that advertises none, and that nobody numbered by hand, gives addresses by DHCPv6 only, and would
 // drop what comes from an invented one.
-func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, string) {
+func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, Why) {
 	type candidate struct {
 		prefix     netip.Prefix
 		word       word
@@ -36,7 +35,7 @@ func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, string) {
 	)
 	dhcpOnly := o.dhcpOnly(l.Index, pref64.Routers)
 	if dhcpOnly && !o.numberedByHand(l.Index) {
-		return netip.Prefix{}, fmt.Sprintf("the network on %s gives addresses by DHCPv6 only, none that a CLAT could form for itself: clat.ipv6 can name one", l.Name)
+		return netip.Prefix{}, because(DHCPv6Only, "the network on %s gives addresses by DHCPv6 only, none that a CLAT could form for itself: clat.ipv6 can name one", l.Name)
 	}
 	for _, a := range o.Addrs {
 		ip := a.Prefix.Addr()
@@ -63,9 +62,9 @@ func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, string) {
 	}
 	if len(best) == 0 {
 		if other {
-			return netip.Prefix{}, l.Name + " has no on-link prefix of up to /120 to form a CLAT address in (only DHCPv6, deprecated or other addresses): clat.ipv6 can name one"
+			return netip.Prefix{}, because(NoFormablePrefix, "%s has no on-link prefix of up to /120 to form a CLAT address in (only DHCPv6, deprecated or other addresses): clat.ipv6 can name one", l.Name)
 		}
-		return netip.Prefix{}, "waiting for an IPv6 address on " + l.Name
+		return netip.Prefix{}, because(NoIPv6Address, "waiting for an IPv6 address on %s", l.Name)
 	}
 	slices.SortStableFunc(best, func(a, b candidate) int {
 		return cmp.Or(
@@ -78,7 +77,7 @@ func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, string) {
 			a.prefix.Addr().Compare(b.prefix.Addr()),
 		)
 	})
-	return best[0].prefix, ""
+	return best[0].prefix, Why{}
 }
 
 // via returns the router that packets from a to the PREF64 go to: the first that

@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// standby says why a link needs no CLAT of ours; empty: it does.
-func (o Observed) standby(l Link) string {
+// standby returns why a link needs no CLAT of ours.
+func (o Observed) standby(l Link) Why {
 	if o.NativeIPv4(l.Index) {
-		return fmt.Sprintf("native IPv4 on %s: standing aside", l.Name)
+		return because(NativeIPv4, "native IPv4 on %s: standing aside", l.Name)
 	}
 	if other, ok := o.anotherCLAT(l.Index); ok {
-		return other + ": standing aside"
+		return because(OtherCLAT, "%s: standing aside", other)
 	}
-	return ""
+	return Why{}
 }
 
 // anotherCLAT looks for somebody else's CLAT that serves the link: an address

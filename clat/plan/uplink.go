@@ -21,8 +21,8 @@ var overlays = map[string]bool{
 
 // uplinks chooses the links towards IPv6-only networks: the configured ones that
 // can be used, or all with an IPv6 default route, best first. Without one the
-// string says what is missing.
-func (o Observed) uplinks(c Config) ([]Link, string) {
+// Why says what is missing.
+func (o Observed) uplinks(c Config) ([]Link, Why) {
 	if len(c.Uplinks) > 0 {
 		return o.configuredUplinks(c)
 	}
@@ -33,12 +33,12 @@ func (o Observed) uplinks(c Config) ([]Link, string) {
 		}
 	}
 	if len(ls) == 0 {
-		return nil, "waiting for an IPv6 default route"
+		return nil, because(NoDefaultRoute, "waiting for an IPv6 default route")
 	}
-	return ls, ""
+	return ls, Why{}
 }
 
-func (o Observed) configuredUplinks(c Config) ([]Link, string) {
+func (o Observed) configuredUplinks(c Config) ([]Link, Why) {
 	var (
 		ls      []Link
 		waiting []string
@@ -59,9 +59,9 @@ func (o Observed) configuredUplinks(c Config) ([]Link, string) {
 		}
 	}
 	if len(ls) == 0 {
-		return nil, "waiting for an uplink: " + strings.Join(waiting, ", ")
+		return nil, because(NoConfiguredUplink, "waiting for an uplink: %s", strings.Join(waiting, ", "))
 	}
-	return ls, ""
+	return ls, Why{}
 }
 
 func (l Link) same(m Link) bool { return l.Index == m.Index }
@@ -88,19 +88,19 @@ func (o Observed) abandoned(c Config, chosen []Link) []Link {
 	return ls
 }
 
-// lost says why a link that was an uplink is none.
-func (l Link) lost() string {
+// lost returns why a link that was an uplink is none.
+func (l Link) lost() Why {
 	switch {
 	case !l.Up:
-		return l.Name + " is down"
+		return because(LinkDown, "%s is down", l.Name)
 	case !l.Carrier:
-		return l.Name + " has no carrier"
+		return because(NoCarrier, "%s has no carrier", l.Name)
 	}
-	return l.Name + " has no IPv6 default route any more"
+	return because(DefaultRouteLost, "%s has no IPv6 default route any more", l.Name)
 }
 
-// waitsForNothing is the promise of design.md section 5: always, one uplink and
-// a fixed address need no look at the network.
+// waitsForNothing reports whether the configuration leaves nothing to discover:
+// always, one uplink and a fixed address need no look at the network.
 func (c Config) waitsForNothing() bool {
 	return c.Enable == Always && len(c.Uplinks) == 1 && c.IPv6.IsValid()
 }

@@ -148,10 +148,11 @@ func (d *tnat64d) refresh(name string) {
 	}
 }
 
-// complete adds to an observation what routers and resolvers have said, and
+// heard returns the observation with what routers and resolvers have said, and
 // tells the finders which prefixes cannot be a PREF64.
-func (d *tnat64d) complete(o *plan.Observed) {
+func (d *tnat64d) heard(o plan.Observed) plan.Observed {
 	d.tunnel.Store(o.Tunnel() != "")
+	o.Links = slices.Clone(o.Links)
 	own := map[int][]netip.Prefix{}
 	for _, a := range o.Addrs {
 		if ip := a.Prefix.Addr(); ip.Is6() && !ip.IsLinkLocalUnicast() && !ip.IsLoopback() {
@@ -159,32 +160,42 @@ func (d *tnat64d) complete(o *plan.Observed) {
 		}
 	}
 	for index, l := range d.links {
-		if !slices.Equal(own[index], l.own) {
-			l.own = own[index]
-			l.finder.SetOwn(l.own)
+		l.tell(own[index], gateways(o.Routes, index))
+		l.add(&o)
+	}
+	return o
+}
+
+// tell tells the finder of the host's own prefixes and next hops on the link.
+func (l *discovery) tell(own []netip.Prefix, gateways []pref64.Gateway) {
+	if !slices.Equal(own, l.own) {
+		l.own = own
+		l.finder.SetOwn(own)
+	}
+	if !slices.Equal(gateways, l.gateways) {
+		l.gateways = gateways
+		l.finder.SetRouters(gateways)
+	}
+}
+
+// add adds to an observation what is known on the link.
+func (l *discovery) add(o *plan.Observed) {
+	index, s := l.link.Index, l.finder.Snapshot()
+	for i, c := range s.Candidates {
+		o.PREF64 = append(o.PREF64, plan.PREF64{Link: index, Prefix: c.Prefix, Source: source(c), Routers: s.Routers[i], Excused: s.Excused})
+	}
+	if s.HeardRA || len(s.OnLink) > 0 {
+		a := plan.Advertised{Link: index, Default: s.HeardRA}
+		for _, p := range s.OnLink {
+			a.SLAAC = append(a.SLAAC, plan.SLAAC(p))
 		}
-		if gs := gateways(o.Routes, index); !slices.Equal(gs, l.gateways) {
-			l.gateways = gs
-			l.finder.SetRouters(gs)
-		}
-		s := l.finder.Snapshot()
-		for i, c := range s.Candidates {
-			p := plan.PREF64{Link: index, Prefix: c.Prefix, Source: source(c), Routers: s.Routers[i], Excused: s.Excused}
-			o.PREF64 = append(o.PREF64, p)
-		}
-		if s.HeardRA || len(s.OnLink) > 0 {
-			a := plan.Advertised{Link: index, Default: s.HeardRA}
-			for _, p := range s.OnLink {
-				a.SLAAC = append(a.SLAAC, plan.SLAAC(p))
-			}
-			o.Advertised = append(o.Advertised, a)
-		}
-		// Where the kernel accepts router advertisements it has done this itself.
-		if mtu := plan.MTU6(s.MTU); mtu != 0 {
-			for i := range o.Links {
-				if e := &o.Links[i]; e.Index == index && (e.MTU6 == 0 || mtu < e.MTU6) {
-					e.MTU6 = mtu
-				}
+		o.Advertised = append(o.Advertised, a)
+	}
+	// Where the kernel accepts router advertisements it has done this itself.
+	if mtu := plan.MTU6(s.MTU); mtu != 0 {
+		for i := range o.Links {
+			if e := &o.Links[i]; e.Index == index && (e.MTU6 == 0 || mtu < e.MTU6) {
+				e.MTU6 = mtu
 			}
 		}
 	}

@@ -31,31 +31,32 @@ func mayPass(err error) bool {
 	return errors.As(err, &refused) || cause.Of(err) == cause.Resource
 }
 
-// explain gives an error of a bring-up its hint, if it is of a kind that will
-// not go away by itself. Others are returned as they are.
-func explain(err error, tunName string) error {
+// explain returns the reason for an error of a bring-up, and the error with its
+// hint if it is of a kind that will not go away by itself. Others are returned as
+// they are.
+func explain(err error, tunName string) (plan.Reason, error) {
 	var known *say.Failure
 	var steering *clat.SteeringRefused
 	var bpf *steer.Error
 	switch {
 	case errors.As(err, &known):
-		return known
+		return plan.StepFailed, known
 	case cause.Of(err) == cause.Resource:
-		return &say.Failure{What: "the kernel is short of something", Hint: resourceHint(err), Err: err}
+		return plan.NoResources, &say.Failure{What: "the kernel is short of something", Hint: resourceHint(err), Err: err}
 	case errors.As(err, &steering):
 		hint := "allow one of the two: BPF needs CAP_BPF and no seccomp filter against bpf(2); nftables needs CAP_NET_ADMIN and the kernel modules nf_tables and nft_fwd_netdev"
-		return &say.Failure{What: "packets cannot be steered", Hint: hint, Err: steering}
+		return plan.SteeringRefused, &say.Failure{What: "packets cannot be steered", Hint: hint, Err: steering}
 	case errors.As(err, &bpf):
 		hint := "BPF needs Linux 5.10 with CONFIG_BPF_SYSCALL, CAP_BPF or CAP_SYS_ADMIN in the initial user namespace, and no seccomp filter against bpf(2)"
-		return &say.Failure{What: "packets cannot be steered", Hint: hint, Err: errors.New(strings.TrimPrefix(bpf.Error(), "steer: "))}
+		return plan.SteeringRefused, &say.Failure{What: "packets cannot be steered", Hint: hint, Err: errors.New(strings.TrimPrefix(bpf.Error(), "steer: "))}
 	case errors.Is(err, plan.ErrIPv6Off):
-		return &say.Failure{What: "the uplink cannot have a CLAT address", Hint: "switch IPv6 on: sysctl -w net.ipv6.conf.INTERFACE.disable_ipv6=0", Err: err}
+		return plan.IPv6Disabled, &say.Failure{What: "the uplink cannot have a CLAT address", Hint: "switch IPv6 on: sysctl -w net.ipv6.conf.INTERFACE.disable_ipv6=0", Err: err}
 	case errors.Is(err, fs.ErrExist):
-		return tunNameTaken(tunName)
+		return plan.InterfaceNameTaken, tunNameTaken(tunName)
 	case errors.Is(err, fs.ErrPermission):
-		return &say.Failure{What: "the kernel refuses a step of the start", Hint: "run it as root, or by its systemd unit", Err: err}
+		return plan.NotPermitted, &say.Failure{What: "the kernel refuses a step of the start", Hint: "run it as root, or by its systemd unit", Err: err}
 	}
-	return err
+	return plan.StepFailed, err
 }
 
 func resourceHint(err error) string {

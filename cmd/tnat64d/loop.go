@@ -50,7 +50,7 @@ type tnat64d struct {
 	nudged   *nudges            // what network managers' hooks have told
 	tunnel   atomic.Bool        // there is a tunnel: resolv.conf may be its
 	uplinks  []*uplink          // of the last plan, in its order
-	why      string             // there is none
+	why      plan.Why           // there is none
 	missing  []string           // configured uplinks that do not exist
 	features []control.Feature
 	server   *control.Server // nil: there is no socket
@@ -235,15 +235,12 @@ func (d *tnat64d) pass() error {
 		if err != nil {
 			return d.failed(err)
 		}
-		plans, err := d.plan(&o)
-		if err != nil {
-			return d.failed(err)
-		}
-		outcomes := d.rec.Reconcile(o, plans)
+		p := d.plan(o)
+		outcomes := d.rec.Reconcile(o, p)
 		if slices.ContainsFunc(outcomes, func(out clat.Outcome) bool { return out.Progress == clat.Replan }) {
 			continue
 		}
-		return d.conclude(plans, outcomes)
+		return d.conclude(p, outcomes)
 	}
 	d.retryAfter(time.Second)
 	return nil
@@ -262,51 +259,33 @@ func (d *tnat64d) engineFailed(p *path, err error) error {
 
 // plan decides what should be, and follows the links with the search for
 // their PREF64.
-func (d *tnat64d) plan(o *plan.Observed) (plan.Plan, error) {
+func (d *tnat64d) plan(o plan.Observed) plan.Plan {
 	o.Memory = d.rec.Memory()
+	o.Memory.Failed = d.backingOff(time.Now())
 	conf := planConfig(d.conf, d.secret)
-	d.missingUplinks(*o, conf)
-	d.search(*o, conf)
-	d.complete(o)
-	plans := plan.Make(*o, conf)
-	// A network that has taken its word back may give it again by DNS; one
-	// that is away does not answer.
+	d.missingUplinks(o, conf)
+	d.search(o, conf)
+	p := plan.Make(d.heard(o), conf)
 	asked := map[int]bool{}
-	for _, want := range plans.Uplinks {
-		if l := d.links[want.Uplink.Index]; l != nil && !want.Standby {
-			asked[want.Uplink.Index] = !want.Hold || l.carrier
-		}
+	for _, want := range p.Uplinks {
+		asked[want.Uplink.Index] = want.AskDNS
 	}
 	for index, l := range d.links {
 		l.pause(!asked[index])
 	}
-	d.rest(plans)
-	return plans, nil
+	return p
 }
 
-// rest leaves out of the plans what has failed a moment ago. Otherwise the
-// changes that every attempt makes would call for the next one at once.
-func (d *tnat64d) rest(plans plan.Plan) {
+// backingOff lists the bring-ups that have failed and whose next attempt waits,
+// and asks for a pass when it is due.
+func (d *tnat64d) backingOff(now time.Time) (fs []plan.Failure) {
 	for _, u := range d.uplinks {
-		u.rests = false
-		i := slices.IndexFunc(plans.Uplinks, func(want plan.Desired) bool { return want.Uplink == u.Uplink })
-		if i < 0 || plans.Uplinks[i].CLAT == nil || wayOf(plans.Uplinks[i].CLAT) != u.failedWay {
-			continue
-		}
-		if left := time.Until(u.again); left > 0 {
-			u.rests = true
-			plans.Uplinks[i].CLAT, plans.Uplinks[i].Why = nil, u.why
+		if left := u.again.Sub(now); left > 0 && u.attempt != (plan.Attempt{}) {
+			fs = append(fs, plan.Failure{Uplink: u.Uplink, Attempt: u.attempt, Why: u.why})
 			d.retryAfter(left)
 		}
 	}
-}
-
-// wayOf tells apart what is worth another attempt at once.
-func wayOf(c *plan.CLAT) string {
-	if c == nil {
-		return ""
-	}
-	return fmt.Sprintf("%s %s %s %s", c.TUN, c.IPv4, c.IPv6, c.PREF64.Prefix)
+	return fs
 }
 
 const (
@@ -335,11 +314,11 @@ func (d *tnat64d) conclude(plans plan.Plan, outcomes []clat.Outcome) error {
 			fatal = errors.Join(fatal, d.uplinkFailed(u, out.Err))
 			continue
 		}
-		if u.rests {
+		if u.want.Backoff {
 			continue // and has failed still
 		}
 		if out.Progress != clat.Pending && out.Progress != clat.Moving {
-			u.failures, u.failedWay = 0, ""
+			u.failures, u.attempt = 0, plan.Attempt{}
 		}
 		d.report(u, out.Progress)
 		if out.Progress == clat.Up || out.Progress == clat.Moving || out.Progress == clat.Pending {
@@ -362,15 +341,18 @@ func (d *tnat64d) uplinkFailed(u *uplink, err error) error {
 	u.failures++
 	d.errors++
 	wait := backoff(u.failures)
-	u.again, u.failedWay = time.Now().Add(wait), wayOf(u.want.CLAT)
+	u.again, u.attempt = time.Now().Add(wait), plan.Attempt{}
+	if c := u.want.CLAT; c != nil {
+		u.attempt = c.Attempt()
+	}
 	d.retryAfter(wait)
-	explained := explain(err, d.conf.CLAT.TUN)
+	reason, explained := explain(err, d.conf.CLAT.TUN)
 	args := []any{"reason", explained}
 	if f := (*say.Failure)(nil); mayPass(err) && errors.As(explained, &f) {
 		args = append(args, "hint", f.Hint)
 	}
 	d.enter(u, news{
-		state: control.Failed, why: explained.Error(), level: slog.LevelError,
+		state: control.Failed, why: plan.Why{Reason: reason, Text: explained.Error()}, level: slog.LevelError,
 		message: "the CLAT has failed; trying again", args: args,
 	})
 	if !d.wasUp && !mayPass(err) && (lasting(explained) || u.failures >= startAttempts) {
@@ -399,7 +381,7 @@ func (d *tnat64d) retryAfter(wait time.Duration) {
 func (d *tnat64d) failed(err error) error {
 	d.failures++
 	d.errors++
-	explained := explain(err, d.conf.CLAT.TUN)
+	_, explained := explain(err, d.conf.CLAT.TUN)
 	if !d.wasUp && !mayPass(err) && (lasting(explained) || d.failures >= startAttempts) {
 		return explained
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"tnat64d/clat"
+	"tnat64d/clat/plan"
 	"tnat64d/datapath"
 	"tnat64d/internal/control"
 	"tnat64d/siit"
@@ -27,7 +28,8 @@ func (d *tnat64d) enter(u *uplink, n news) {
 	d.changed()
 }
 
-const whyDAD = "waiting for duplicate address detection"
+// whyInDAD is the reason of a CLAT whose address is in DAD.
+var whyInDAD = plan.Why{Reason: plan.InDAD, Text: "waiting for duplicate address detection"}
 
 // report tells how far a pass has come with an uplink.
 func (d *tnat64d) report(u *uplink, p clat.Progress) {
@@ -43,22 +45,22 @@ func (d *tnat64d) report(u *uplink, p clat.Progress) {
 	switch {
 	case p == clat.Held:
 		d.enter(u, news{state: control.Held, why: want.Why, level: slog.LevelInfo,
-			message: "the network is gone; keeping the CLAT's interface for a while", args: []any{"reason", want.Why}})
+			message: "the network is gone; keeping the CLAT's interface for a while", args: []any{"reason", want.Why.Text}})
 	case c == nil && want.Standby:
 		d.enter(u, news{state: control.Standby, why: want.Why, level: slog.LevelInfo,
-			message: "no CLAT", args: []any{"reason", want.Why}})
+			message: "no CLAT", args: []any{"reason", want.Why.Text}})
 	case c == nil:
 		d.enter(u, news{state: control.Waiting, why: want.Why, level: slog.LevelInfo,
-			message: "no CLAT", args: []any{"reason", want.Why}})
+			message: "no CLAT", args: []any{"reason", want.Why.Text}})
 	case p == clat.Pending:
-		d.enter(u, news{state: control.Starting, why: whyDAD, identity: c.IPv6.String(), level: slog.LevelInfo,
-			message: "CLAT is starting", args: []any{"ipv6", c.IPv6, "reason", whyDAD}})
+		d.enter(u, news{state: control.Starting, why: whyInDAD, identity: identity{ipv6: c.IPv6}, level: slog.LevelInfo,
+			message: "CLAT is starting", args: []any{"ipv6", c.IPv6, "reason", whyInDAD.Text}})
 		return // not ready yet
 	case p == clat.Moving:
 		// Also while an address that was restored is in DAD: no news then.
-		if !strings.HasPrefix(u.identity, c.IPv6.String()+" ") {
-			d.enter(u, news{state: control.Moving, why: whyDAD, identity: c.IPv6.String(), level: slog.LevelInfo,
-				message: "CLAT address is changing", args: []any{"ipv6", c.IPv6, "reason", whyDAD}})
+		if u.identity.ipv6 != c.IPv6 || !u.identity.pref64.IsValid() {
+			d.enter(u, news{state: control.Moving, why: whyInDAD, identity: identity{ipv6: c.IPv6}, level: slog.LevelInfo,
+				message: "CLAT address is changing", args: []any{"ipv6", c.IPv6, "reason", whyInDAD.Text}})
 		}
 	case p == clat.Up:
 		d.wasUp = true
@@ -79,17 +81,17 @@ func (d *tnat64d) reportUp(u *uplink) {
 	}
 	d.enter(u, news{
 		state: control.Up, why: u.want.Why, level: slog.LevelInfo, message: "CLAT is up",
-		identity: fmt.Sprintf("%s %s %s %d", c.IPv6, c.IPv4, c.PREF64.Prefix, c.MTU),
+		identity: identity{c.IPv6, c.IPv4, c.PREF64.Prefix, c.MTU},
 		args: []any{"pref64", c.PREF64.Prefix, "source", c.PREF64.Source, "ipv4", c.IPv4, "ipv6", c.IPv6, "mtu", int(c.MTU.IPv4()),
 			"tun", c.TUN, "engine", by, "queues", queues, "offloads", offloads, "steering", steering},
 	})
 }
 
 // none reports that there is no uplink at all.
-func (d *tnat64d) none(why string) {
+func (d *tnat64d) none(why plan.Why) {
 	if d.why != why {
 		d.why = why
-		d.log.Info("no CLAT", "reason", why)
+		d.log.Info("no CLAT", "reason", why.Text)
 		d.changed()
 	}
 	d.sayReady()
@@ -103,12 +105,12 @@ func (d *tnat64d) sayHow() {
 		case u.state == control.Up && c != nil:
 			parts = append(parts, fmt.Sprintf("%s: CLAT is up, PREF64 %s, %s engine", u.Name, c.PREF64.Prefix, d.engineOf(c.TUN)))
 		default:
-			parts = append(parts, fmt.Sprintf("%s: %s", u.Name, u.why))
+			parts = append(parts, fmt.Sprintf("%s: %s", u.Name, u.why.Text))
 		}
 	}
 	text := strings.Join(parts, "; ")
 	if len(parts) == 0 {
-		text = "no CLAT: " + d.why
+		text = "no CLAT: " + d.why.Text
 	}
 	if text != d.told {
 		d.told = text

@@ -28,9 +28,10 @@ func serveWhenPossible(ctx context.Context, file string, c config.Config, log *s
 			return err
 		}
 		wait := backoff(failures)
+		_, explained := explain(err, c.CLAT.TUN)
 		// Ready to say what is lacking: systemd would end a start that takes long.
-		notify(log, daemon.SdNotifyReady+"\nSTATUS="+explain(err, c.CLAT.TUN).Error())
-		log.Error("cannot start yet; trying again", "reason", explain(err, c.CLAT.TUN), "hint", resourceHint(err), "after", wait)
+		notify(log, daemon.SdNotifyReady+"\nSTATUS="+explained.Error())
+		log.Error("cannot start yet; trying again", "reason", explained, "hint", resourceHint(err), "after", wait)
 		select {
 		case <-ctx.Done():
 			return nil

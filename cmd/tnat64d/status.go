@@ -20,7 +20,7 @@ func (d *tnat64d) status() control.Status {
 		Uplinks: []control.Uplink{}, Missing: slices.Clone(d.missing), Features: slices.Clone(d.features),
 	}
 	if len(d.uplinks) == 0 {
-		s.Why = d.why
+		s.Reason, s.Why = d.why.Reason.String(), d.why.Text
 	}
 	for _, u := range d.uplinks {
 		s.Uplinks = append(s.Uplinks, d.uplinkStatus(u))
@@ -34,7 +34,7 @@ func enableWord(e config.Enable) string {
 
 func (d *tnat64d) uplinkStatus(u *uplink) control.Uplink {
 	s := control.Uplink{
-		Name: u.Name, Index: u.Index, State: u.state, Since: u.since, Why: u.why,
+		Name: u.Name, Index: u.Index, State: u.state, Since: u.since, Reason: u.why.Reason.String(), Why: u.why.Text,
 		Warnings: u.want.Warnings, History: slices.Clone(u.history),
 	}
 	if l := d.links[u.Index]; l != nil {
@@ -104,9 +104,9 @@ func (d *tnat64d) clatStatus(u *uplink) *control.CLAT {
 	}
 	switch {
 	case u.plat.state == control.PLATSilent:
-		s.PLAT.Why = "packets go out and nothing comes back"
+		s.PLAT.Reason, s.PLAT.Why = platSilent.String(), platSilent.explanation()
 	case u.plat.unsure:
-		s.PLAT.Why = "packets go out and nothing comes back, but too few destinations have answered before to tell whether that is the PLAT"
+		s.PLAT.Reason, s.PLAT.Why = platUnsure.String(), platUnsure.explanation()
 	}
 	s.Routes, s.RoutesFollowed = d.routesStatus(now.Routes), len(now.Routes)
 	for _, t := range []struct {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"tnat64d/clat/plan"
@@ -16,21 +17,28 @@ type uplink struct {
 	running *plan.CLAT   // the last one that was wanted
 
 	state    control.State
-	why      string
-	identity string // of the CLAT that was last reported: addresses, PREF64, MTU
+	why      plan.Why
+	identity identity // of the CLAT that was last reported
 	since    time.Time
 	history  []control.Change
 	warnings []string // those that the log has
 
-	failures  int       // in a row
-	failedWay string    // see wayOf
-	again     time.Time // it is not tried before
-	rests     bool      // until then
+	failures int          // in a row
+	attempt  plan.Attempt // that failed last; zero: none
+	again    time.Time    // it is not repeated before
 
 	plat     platWatch
 	judged   string // the way that plat judges
 	evidence evidence
 	noted    time.Time // when evidence was last gathered
+}
+
+// identity is what of a CLAT is worth another line in the log when it changes.
+// While its address is in DAD only that is set.
+type identity struct {
+	ipv6, ipv4 netip.Addr
+	pref64     netip.Prefix
+	mtu        plan.MTU6
 }
 
 // historyLength is how many changes an uplink remembers.
@@ -39,8 +47,8 @@ const historyLength = 20
 // news is a change of state in words.
 type news struct {
 	state    control.State
-	why      string
-	identity string
+	why      plan.Why
+	identity identity
 	level    slog.Level
 	message  string // of the log
 	args     []any
@@ -60,7 +68,7 @@ func (u *uplink) note(n news, now time.Time) {
 	if len(u.history) == historyLength {
 		u.history = append(u.history[:0], u.history[1:]...)
 	}
-	u.history = append(u.history, control.Change{Time: now, State: n.state, Why: n.why})
+	u.history = append(u.history, control.Change{Time: now, State: n.state, Reason: n.why.Reason.String(), Why: n.why.Text})
 }
 
 // follow makes d.uplinks those of the plan, in its order.

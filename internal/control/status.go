@@ -29,7 +29,9 @@ type Status struct {
 	Config  string    `json:"config,omitempty"` // file in force; empty: none, all defaults
 	Enable  string    `json:"enable"`           // auto, always, never
 
-	// Why says in a sentence why there is no uplink; empty if there are some.
+	// Reason and Why say in a word and in a sentence why there is no uplink; empty
+	// if there are some.
+	Reason  string   `json:"reason,omitempty"`
 	Why     string   `json:"why,omitempty"`
 	Uplinks []Uplink `json:"uplinks"` // in order of preference; never null
 	// Missing are the configured uplinks (clat.uplinks) that do not exist. The
@@ -63,7 +65,8 @@ type Uplink struct {
 	Index    int       `json:"index"`
 	State    State     `json:"state"`
 	Since    time.Time `json:"since"`
-	Why      string    `json:"why"`
+	Reason   string    `json:"reason"` // of the state, in a word: see plan.Reason
+	Why      string    `json:"why"`    // and in a sentence
 	Warnings []string  `json:"warnings,omitempty"`
 
 	// What is known about the network, also without a CLAT.
@@ -136,9 +139,10 @@ type Route struct {
 
 // PLAT says whether the NAT64 beyond answers, judged by packets that come back.
 type PLAT struct {
-	State PLATState `json:"state"`
-	Since time.Time `json:"since"`
-	Why   string    `json:"why,omitempty"`
+	State  PLATState `json:"state"`
+	Since  time.Time `json:"since"`
+	Reason string    `json:"reason,omitempty"` // in a word
+	Why    string    `json:"why,omitempty"`    // in a sentence
 }
 
 // PLATState is what is known about the PLAT.
@@ -197,9 +201,10 @@ type Feature struct {
 
 // Change is an entry of an uplink's history.
 type Change struct {
-	Time  time.Time `json:"time"`
-	State State     `json:"state"`
-	Why   string    `json:"why"`
+	Time   time.Time `json:"time"`
+	State  State     `json:"state"`
+	Reason string    `json:"reason"`
+	Why    string    `json:"why"`
 }
 
 // Nudge tells the daemon about a change that it cannot see, or not so soon. A

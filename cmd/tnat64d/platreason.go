@@ -1,0 +1,19 @@
+package main
+
+// platReason says why a PLAT is not known to answer.
+type platReason uint8
+
+const (
+	platSilent platReason = iota
+	platUnsure
+)
+
+// String returns the word for it in status.
+func (r platReason) String() string { return platReasons[r].name }
+
+func (r platReason) explanation() string { return platReasons[r].explanation }
+
+var platReasons = [...]struct{ name, explanation string }{
+	platSilent: {"no-answer", "packets go out and nothing comes back"},
+	platUnsure: {"too-little-evidence", "packets go out and nothing comes back, but too few destinations have answered before to tell whether that is the PLAT"},
+}
