@@ -89,7 +89,7 @@ func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules bool) (P
 	case progress == Replan:
 		return Replan, nil
 	}
-	if a := c.address.active; a.IsValid() && a != want.IPv6 && !o.Serves(c.uplink.Index, a) {
+	if a := c.address.active; a.IsValid() && a != want.IPv6 && !plan.Serves(o, c.uplink.Index, a) {
 		// Its network is gone: nothing must come from it any more.
 		c.path.breakFlows()
 		if err := c.withdraw(); err != nil {
@@ -174,7 +174,7 @@ func (c *instance) withhold(o plan.Observed, sourceRules bool) error {
 	// The kernel takes the addresses of a link that goes down: no other program
 	// has removed them.
 	a := c.address
-	own, _ := o.OwnSource(c.uplink.Index)
+	own, _ := plan.OwnSource(o, c.uplink.Index)
 	err = errors.Join(err, a.removeIf(func(b netip.Addr) bool {
 		_, there := o.Addr(c.uplink.Index, b)
 		return !there || !own && b != a.active
@@ -182,7 +182,7 @@ func (c *instance) withhold(o plan.Observed, sourceRules bool) error {
 	// Without another address the kernel would choose the CLAT's for native IPv6.
 	// What routers say is not asked here: those that say anything at all may
 	// not be the ones that matter.
-	if a.active.IsValid() && (!slices.Contains(a.added, a.active) || !own || !o.HasPrefixOf(c.uplink.Index, a.active)) {
+	if a.active.IsValid() && (!slices.Contains(a.added, a.active) || !own || !plan.HasPrefixOf(o, c.uplink.Index, a.active)) {
 		err = errors.Join(err, c.withdraw())
 	}
 	return err

@@ -51,13 +51,13 @@ var globalIPv6 = []netip.Addr{
 // ask adds to o what only the kernel's own choice of a route tells: rules may
 // lead to any table.
 func (k *Host) ask(o *plan.Observed) {
-	for _, l := range o.LinksToAsk(func(l plan.Link) bool { return l.Carrier && o.HasGlobalIPv6(l.Index) && !o.HasIPv6Default(l.Index) }) {
+	for _, l := range plan.LinksToAsk(*o, func(l plan.Link) bool { return l.Carrier && o.HasGlobalIPv6(l.Index) && !o.HasIPv6Default(l.Index) }) {
 		if r, ok := k.ipv6Way(*o, l.Index); ok {
 			o.Routes = append(o.Routes, r)
 		}
 	}
-	for _, l := range o.LinksToAsk(func(l plan.Link) bool {
-		return l.Carrier && (o.HasIPv6Default(l.Index) || o.HasIPv4Default(l.Index)) && o.HasNativeSource(l.Index)
+	for _, l := range plan.LinksToAsk(*o, func(l plan.Link) bool {
+		return l.Carrier && (o.HasIPv6Default(l.Index) || o.HasIPv4Default(l.Index)) && plan.HasNativeSource(*o, l.Index)
 	}) {
 		o.Egress4 = append(o.Egress4, k.egress(*o, l.Index)...)
 	}

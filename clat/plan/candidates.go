@@ -13,10 +13,10 @@ func Candidates(o Observed, c Config) []Link {
 	if c.Enable == Never {
 		return nil
 	}
-	ls, _ := o.uplinks(c)
-	ls = append(ls, o.abandoned(c, ls)...)
+	ls, _ := chooseUplinks(o, c)
+	ls = append(ls, abandonedLinks(o, c, ls)...)
 	for _, l := range o.Links {
-		wanted := len(c.Uplinks) == 0 && l.MayBeUplink() && o.hasLinkLocal(l.Index) ||
+		wanted := len(c.Uplinks) == 0 && l.MayBeUplink() && hasLinkLocal(o, l.Index) ||
 			l.named(c.Uplinks) && l.Up && !l.Loopback
 		if wanted && !o.IsOurs(l) && !slices.ContainsFunc(ls, l.same) {
 			ls = append(ls, l)
@@ -26,7 +26,7 @@ func Candidates(o Observed, c Config) []Link {
 }
 
 // hasLinkLocal reports whether IPv6 is spoken on a link at all.
-func (o Observed) hasLinkLocal(link int) bool {
+func hasLinkLocal(o Observed, link int) bool {
 	return slices.ContainsFunc(o.Addrs, func(a Addr) bool { return a.Link == link && isLinkLocal6(a.Prefix.Addr()) })
 }
 

@@ -18,10 +18,10 @@ const maxEAMAddrs = 16
 // uplink. Its neighbours look for them by neighbour discovery, so that the host
 // has to answer. An address that stands for an IPv4 address of another host may
 // be a neighbour's, and is left alone. The warnings name what is not answered for.
-func (o Observed) eamAddrs(l Link, m siit.Mapping) (as []netip.Addr, warnings []string) {
+func eamAddrs(o Observed, l Link, m siit.Mapping) (as []netip.Addr, warnings []string) {
 	onLink := func(a netip.Addr) bool {
 		return slices.ContainsFunc(o.Addrs, func(e Addr) bool {
-			return e.Link == l.Index && e.Prefix.Addr().Is6() && e.Prefix.Bits() < 128 && e.Prefix.Contains(a) && !o.owns(e.Prefix.Addr())
+			return e.Link == l.Index && e.Prefix.Addr().Is6() && e.Prefix.Bits() < 128 && e.Prefix.Contains(a) && !owns(o, e.Prefix.Addr())
 		})
 	}
 	left := 0
@@ -33,9 +33,9 @@ func (o Observed) eamAddrs(l Link, m siit.Mapping) (as []netip.Addr, warnings []
 		a, ok := eamIPv6(m.EAM, v4)
 		switch {
 		case !ok || !onLink(a) || a == m.CLAT.IPv6 || slices.Contains(as, a):
-		case o.refused(l, a):
+		case isRefused(o, l, a):
 			warnings = append(warnings, fmt.Sprintf("%s of translation.eam, which stands for %s, is in use by another host on %s", a, v4, l.Name))
-		case o.foreign(a):
+		case isForeign(o, a):
 			warnings = append(warnings, fmt.Sprintf("%s of translation.eam, which stands for %s, is an address of this host for another purpose", a, v4))
 		case len(as) == maxEAMAddrs:
 			left++
@@ -47,15 +47,15 @@ func (o Observed) eamAddrs(l Link, m siit.Mapping) (as []netip.Addr, warnings []
 		warnings = append(warnings, fmt.Sprintf("%d addresses of translation.eam on %s are not answered for: only %d are", left, l.Name, maxEAMAddrs))
 	}
 	for _, e := range m.EAM {
-		if e.IPv4.Bits() < 32 && onLink(e.IPv6.Addr()) && o.behind(l, e.IPv4) {
+		if e.IPv4.Bits() < 32 && onLink(e.IPv6.Addr()) && isBehind(o, l, e.IPv4) {
 			warnings = append(warnings, fmt.Sprintf("%s of translation.eam lies in a network on %s: neighbours reach hosts of %s behind this one only by a route to this host", e.IPv6, l.Name, e.IPv4))
 		}
 	}
 	return as, warnings
 }
 
-// behind reports whether a part of p is a network of the host on another link.
-func (o Observed) behind(l Link, p netip.Prefix) bool {
+// isBehind reports whether a part of p is a network of the host on another link.
+func isBehind(o Observed, l Link, p netip.Prefix) bool {
 	return slices.ContainsFunc(o.Addrs, func(e Addr) bool {
 		return e.Link != l.Index && e.Prefix.Addr().Is4() && e.Prefix.Bits() < 32 && e.Prefix.Bits() >= MinNetwork && e.Prefix.Overlaps(p)
 	})

@@ -37,7 +37,7 @@ func (o Observed) NativeIPv4(link int) bool {
 	}
 	reached := map[int]int{} // destinations by flow
 	for _, e := range o.Egress4 {
-		if e.Link == link && e.Protocol != Protocol && o.isNativeSource(link, e.Source) {
+		if e.Link == link && e.Protocol != Protocol && isNativeSource(o, link, e.Source) {
 			reached[e.Flow]++
 			if reached[e.Flow] == len(GlobalIPv4) {
 				return true
@@ -50,7 +50,7 @@ func (o Observed) NativeIPv4(link int) bool {
 // isNativeSource reports whether a is an address with which the host may talk
 // to global destinations over a link: of that link, or of the loopback interface
 // where the link is unnumbered.
-func (o Observed) isNativeSource(link int, a netip.Addr) bool {
+func isNativeSource(o Observed, link int, a netip.Addr) bool {
 	return UsableIPv4(a) && slices.ContainsFunc(o.Addrs, func(e Addr) bool {
 		l, _ := o.LinkByIndex(e.Link)
 		return e.Prefix.Addr() == a && (e.Link == link || l.Loopback)
@@ -74,7 +74,7 @@ func (o Observed) HasIPv4Default(link int) bool {
 const maxAsked = 16
 
 // asked lists the first links that are worth a question.
-func (o Observed) LinksToAsk(which func(Link) bool) (ls []Link) {
+func LinksToAsk(o Observed, which func(Link) bool) (ls []Link) {
 	for _, l := range o.Links {
 		if l.Up && !l.Loopback && !o.IsOurs(l) && which(l) {
 			ls = append(ls, l)
@@ -83,6 +83,6 @@ func (o Observed) LinksToAsk(which func(Link) bool) (ls []Link) {
 	return ls[:min(len(ls), maxAsked)]
 }
 
-func (o Observed) HasNativeSource(link int) bool {
-	return slices.ContainsFunc(o.Addrs, func(a Addr) bool { return o.isNativeSource(link, a.Prefix.Addr()) })
+func HasNativeSource(o Observed, link int) bool {
+	return slices.ContainsFunc(o.Addrs, func(a Addr) bool { return isNativeSource(o, link, a.Prefix.Addr()) })
 }

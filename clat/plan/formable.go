@@ -31,9 +31,9 @@ func (a Addr) byHand() bool { return a.Valid == Forever && a.Protocol != protoco
 
 // numberedByHand reports whether the link has an address by hand with a prefix
 // in which others can be formed.
-func (o Observed) numberedByHand(link int) bool {
+func numberedByHand(o Observed, link int) bool {
 	for _, a := range o.Addrs {
-		if _, ok := a.Formable(); ok && a.Link == link && a.byHand() && a.Prefix.Addr().IsGlobalUnicast() && a.Prefix.Addr().Is6() && !o.owns(a.Prefix.Addr()) {
+		if _, ok := a.Formable(); ok && a.Link == link && a.byHand() && a.Prefix.Addr().IsGlobalUnicast() && a.Prefix.Addr().Is6() && !owns(o, a.Prefix.Addr()) {
 			return true
 		}
 	}
@@ -51,9 +51,9 @@ func (e Addr) sharesPrefix(a netip.Addr) bool {
 
 // givenByHand reports whether a is in a network of the link that was numbered by
 // hand. Routers have no say in it.
-func (o Observed) givenByHand(link int, a netip.Addr) bool {
+func givenByHand(o Observed, link int, a netip.Addr) bool {
 	return slices.ContainsFunc(o.Addrs, func(e Addr) bool {
 		_, ok := e.Formable()
-		return ok && e.Link == link && e.byHand() && e.Prefix.Addr().Is6() && e.sharesPrefix(a) && !o.owns(e.Prefix.Addr())
+		return ok && e.Link == link && e.byHand() && e.Prefix.Addr().Is6() && e.sharesPrefix(a) && !owns(o, e.Prefix.Addr())
 	})
 }

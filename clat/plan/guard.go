@@ -1,16 +1,16 @@
 package plan
 
-// guard lists the links with a default route of either family that lead to a
+// guardedLinks lists the links with a default route of either family that lead to a
 // network. A VPN's tunnel is none: what it carries is its own affair, and does
 // not leave the host as it is. Nor is one that has another CLAT, whose packets
 // look the same until its programs have seen them.
-func (o Observed) guard(desired []Desired) []Uplink {
+func guardedLinks(o Observed, desired []Desired) []Uplink {
 	if !anyCLAT(desired) {
 		return nil
 	}
 	var us []Uplink
 	for _, l := range o.Links {
-		if l.MayBeUplink() && !o.IsOurs(l) && !o.hasOtherCLAT(l) && (o.HasIPv6Default(l.Index) || o.HasIPv4Default(l.Index)) {
+		if l.MayBeUplink() && !o.IsOurs(l) && !hasOtherCLAT(o, l) && (o.HasIPv6Default(l.Index) || o.HasIPv4Default(l.Index)) {
 			us = append(us, Uplink{l.Name, l.Index})
 		}
 	}
@@ -29,12 +29,12 @@ func anyCLAT(desired []Desired) bool {
 // needSourceRules reports whether the best IPv4 default route may not be that
 // of every CLAT: with two CLATs, or beside native IPv4. A flow must stay with
 // the CLAT it began with.
-func (o Observed) needSourceRules(desired []Desired) bool {
+func needSourceRules(o Observed, desired []Desired) bool {
 	n := 0
 	for _, d := range desired {
 		if d.CLAT != nil || d.Hold {
 			n++
 		}
 	}
-	return n > 1 || n == 1 && o.worstNative() >= 0
+	return n > 1 || n == 1 && worstNative(o) >= 0
 }

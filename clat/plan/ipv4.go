@@ -56,7 +56,7 @@ func (p *planner) hasFixed(l Link) bool {
 	for _, r := range p.o.Memory.CLATs {
 		has := p.c.IPv6.IsValid() && r.IPv6 == p.c.IPv6 || p.c.IPv4.IsValid() && r.IPv4 == p.c.IPv4
 		if other, ok := p.o.LinkByIndex(r.Uplink.Index); has && ok && r.Uplink.Index != l.Index &&
-			p.o.chosen(p.c, other) && (p.c.Enable == Always || !p.o.standby(other).is()) {
+			isUplink(p.o, p.c, other) && (p.c.Enable == Always || !whyStandby(p.o, other).is()) {
 			return false
 		}
 	}
@@ -74,6 +74,6 @@ func (p *planner) elsewhereOnLink(l Link, a netip.Addr) bool {
 	if onLink(l.Index) {
 		return false
 	}
-	uplinks, _ := p.o.uplinks(p.c)
+	uplinks, _ := chooseUplinks(p.o, p.c)
 	return slices.ContainsFunc(uplinks, func(u Link) bool { return onLink(u.Index) })
 }

@@ -6,13 +6,13 @@ import (
 )
 
 // whyNotFixed returns why the configured IPv6 address cannot be that of the CLAT.
-func (o Observed) whyNotFixed(l Link, a netip.Addr, pref64 netip.Prefix) Why {
+func whyNotFixed(o Observed, l Link, a netip.Addr, pref64 netip.Prefix) Why {
 	switch {
 	case pref64.Contains(a):
 		return because(IPv6InPREF64, "the configured IPv6 address %s lies in PREF64 %s", a, pref64)
-	case o.foreign(a):
+	case isForeign(o, a):
 		return because(IPv6OfHost, "the configured IPv6 address %s is already one of this host's own; the CLAT needs one for itself", a)
-	case o.refused(l, a):
+	case isRefused(o, l, a):
 		return because(IPv6Refused, "the configured IPv6 address %s is in use by another host on %s; it is tried again in a minute", a, l.Name)
 	}
 	return Why{}
@@ -20,10 +20,10 @@ func (o Observed) whyNotFixed(l Link, a netip.Addr, pref64 netip.Prefix) Why {
 
 // derivedIPv6 returns the first of the candidates in the uplink's prefix that DAD
 // has not refused.
-func (o Observed) derivedIPv6(l Link, id identity) (netip.Addr, Why) {
+func derivedIPv6(o Observed, l Link, id identity) (netip.Addr, Why) {
 	tries := id.tries()
 	for n := range tries {
-		if a := id.address(n); !o.refused(l, a) && !o.foreign(a) {
+		if a := id.address(n); !isRefused(o, l, a) && !isForeign(o, a) {
 			return a, Why{}
 		}
 	}
@@ -31,13 +31,13 @@ func (o Observed) derivedIPv6(l Link, id identity) (netip.Addr, Why) {
 }
 
 // owns reports whether a CLAT address on the host is ours.
-func (o Observed) owns(a netip.Addr) bool { return slices.Contains(o.Memory.Own, a) }
+func owns(o Observed, a netip.Addr) bool { return slices.Contains(o.Memory.Own, a) }
 
-// foreign reports whether the host has the address for another purpose.
-func (o Observed) foreign(a netip.Addr) bool {
-	return !o.owns(a) && slices.ContainsFunc(o.Addrs, func(e Addr) bool { return e.Prefix.Addr() == a })
+// isForeign reports whether the host has the address for another purpose.
+func isForeign(o Observed, a netip.Addr) bool {
+	return !owns(o, a) && slices.ContainsFunc(o.Addrs, func(e Addr) bool { return e.Prefix.Addr() == a })
 }
 
-func (o Observed) refused(l Link, a netip.Addr) bool {
+func isRefused(o Observed, l Link, a netip.Addr) bool {
 	return slices.Contains(o.Memory.Refused, Refusal{l.Index, a})
 }

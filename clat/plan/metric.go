@@ -10,9 +10,9 @@ const MaxMetric = math.MaxUint32
 // than that of a default route by which nothing is reached (link-local source,
 // no address, no carrier), which the kernel would choose before ours. Where such
 // a route has metric 0 ours has it too and is put before it.
-func (o Observed) firstMetric(c Config, n int) int {
+func firstMetric(o Observed, c Config, n int) int {
 	n = max(n, 1)
-	native, useless := o.mainDefaults()
+	native, useless := mainDefaults(o)
 	obstacle := MaxMetric + 1
 	for _, m := range useless {
 		obstacle = min(obstacle, m)
@@ -40,9 +40,9 @@ func (o Observed) firstMetric(c Config, n int) int {
 // worstNative returns the largest metric of a native IPv4 default route of the
 // host, or -1. Those of VPNs are not native, and go before ours or not as they
 // please.
-func (o Observed) worstNative() int {
+func worstNative(o Observed) int {
 	worst := -1
-	native, _ := o.mainDefaults()
+	native, _ := mainDefaults(o)
 	for _, m := range native {
 		worst = max(worst, m)
 	}
@@ -52,7 +52,7 @@ func (o Observed) worstNative() int {
 // mainDefaults returns the metrics of the IPv4 default routes of the main table
 // that are neither ours nor a VPN's: those of native IPv4, and those by which
 // nothing is reached.
-func (o Observed) mainDefaults() (native, useless []int) {
+func mainDefaults(o Observed) (native, useless []int) {
 	for _, r := range o.Routes {
 		l, ok := o.LinkByIndex(r.Link)
 		switch {

@@ -9,7 +9,7 @@ func (l Link) named(names []string) bool {
 }
 
 // linkNamed returns the link that has the name, or the alternative name.
-func (o Observed) linkNamed(name string) (Link, bool) {
+func linkNamed(o Observed, name string) (Link, bool) {
 	if l, ok := o.LinkByName(name); ok {
 		return l, true
 	}
@@ -29,7 +29,7 @@ func MissingUplinks(o Observed, c Config) []string {
 	}
 	var missing []string
 	for _, name := range c.Uplinks {
-		if _, ok := o.linkNamed(name); !ok {
+		if _, ok := linkNamed(o, name); !ok {
 			missing = append(missing, name)
 		}
 	}

@@ -18,10 +18,10 @@ func (p *planner) whyTaken(a netip.Addr) string {
 	if why := p.given[a]; why != "" {
 		return why
 	}
-	return p.o.whyTaken(a)
+	return whyTaken(p.o, a)
 }
 
-func (o Observed) whyTaken(a netip.Addr) string {
+func whyTaken(o Observed, a netip.Addr) string {
 	for _, e := range o.Addrs {
 		l, _ := o.LinkByIndex(e.Link)
 		switch {
@@ -43,7 +43,7 @@ func (o Observed) whyTaken(a netip.Addr) string {
 // localNetworks4 returns the IPv4 networks of the host, and own if that is not of
 // 192.0.0.0/29: nobody behind a PLAT has an address in them. Loopback and
 // link-local ones are left out, as no packet comes from those at all.
-func (o Observed) localNetworks4(own netip.Addr) (networks []netip.Prefix) {
+func localNetworks4(o Observed, own netip.Addr) (networks []netip.Prefix) {
 	add := func(link int, n netip.Prefix) {
 		l, _ := o.LinkByIndex(link)
 		a := n.Addr()

@@ -12,11 +12,11 @@ import "net/netip"
 //
 // A deprecated address of the link is enough: the CLAT address has an address
 // label of its own, and loses by rule 6.
-func (o Observed) OwnSource(link int) (ok bool, inDAD netip.Addr) {
+func OwnSource(o Observed, link int) (ok bool, inDAD netip.Addr) {
 	for _, a := range o.Addrs {
 		l, _ := o.LinkByIndex(a.Link)
 		ip := a.Prefix.Addr()
-		if !ip.Is6() || !ip.IsGlobalUnicast() || o.owns(ip) || o.IsOurs(l) || a.Protocol == Protocol || a.DADFailed || a.Valid <= 0 {
+		if !ip.Is6() || !ip.IsGlobalUnicast() || owns(o, ip) || o.IsOurs(l) || a.Protocol == Protocol || a.DADFailed || a.Valid <= 0 {
 			continue
 		}
 		switch {
@@ -32,8 +32,8 @@ func (o Observed) OwnSource(link int) (ok bool, inDAD netip.Addr) {
 
 // whyNoCLATAddr returns why the link must have no CLAT IPv6 address yet, or any
 // more.
-func (o Observed) whyNoCLATAddr(l Link, c Config) Why {
-	ok, inDAD := o.OwnSource(l.Index)
+func whyNoCLATAddr(o Observed, l Link, c Config) Why {
+	ok, inDAD := OwnSource(o, l.Index)
 	switch {
 	case ok:
 		return Why{}

@@ -89,8 +89,8 @@ func Uplinks(o Observed, c Config) []Uplink {
 	if c.Enable == Never {
 		return us
 	}
-	chosen, _ := o.uplinks(c)
-	for _, l := range append(chosen, o.abandoned(c, chosen)...) {
+	chosen, _ := chooseUplinks(o, c)
+	for _, l := range append(chosen, abandonedLinks(o, c, chosen)...) {
 		us = append(us, Uplink{l.Name, l.Index})
 	}
 	return us
@@ -103,27 +103,27 @@ func Make(o Observed, c Config) Plan {
 	if c.Enable == Never {
 		return Plan{Why: because(Disabled, `clat.enable is "never"`)}
 	}
-	chosen, why := o.uplinks(c)
-	p := planner{o: o, c: c, given: map[netip.Addr]string{}, metric: o.firstMetric(c, len(chosen))}
+	chosen, why := chooseUplinks(o, c)
+	p := planner{o: o, c: c, given: map[netip.Addr]string{}, metric: firstMetric(o, c, len(chosen))}
 	plans := Plan{Why: why}
 	for i, l := range chosen {
 		plans.Uplinks = append(plans.Uplinks, p.desired(l, i))
 	}
-	for _, l := range o.abandoned(c, chosen) {
+	for _, l := range abandonedLinks(o, c, chosen) {
 		d := Desired{Uplink: Uplink{l.Name, l.Index}, Hold: true, Why: l.lost()}
-		if why := o.standby(l); why.is() && c.Enable == Auto {
+		if why := whyStandby(o, l); why.is() && c.Enable == Auto {
 			d.Hold, d.Standby, d.Why = false, true, why
 		}
 		plans.Uplinks = append(plans.Uplinks, d)
 	}
-	plans.Guard, plans.SourceRules = o.guard(plans.Uplinks), o.needSourceRules(plans.Uplinks)
+	plans.Guard, plans.SourceRules = guardedLinks(o, plans.Uplinks), needSourceRules(o, plans.Uplinks)
 	for i := range plans.Uplinks {
 		if d := &plans.Uplinks[i]; d.CLAT != nil {
-			d.Warnings = append(d.Warnings, o.warnings(d.CLAT, plans.SourceRules)...)
+			d.Warnings = append(d.Warnings, warningsFor(o, d.CLAT, plans.SourceRules)...)
 		}
 	}
 	for i := range plans.Uplinks {
-		plans.Uplinks[i].AskDNS = o.mayAskDNS(plans.Uplinks[i])
+		plans.Uplinks[i].AskDNS = mayAskDNS(o, plans.Uplinks[i])
 		o.Memory.backOff(&plans.Uplinks[i])
 	}
 	return plans
@@ -132,7 +132,7 @@ func Make(o Observed, c Config) Plan {
 // mayAskDNS reports whether resolvers on the link of d are to be asked. A network
 // that has withdrawn its PREF64 may give it again by DNS; one that is away does not
 // answer.
-func (o Observed) mayAskDNS(d Desired) bool {
+func mayAskDNS(o Observed, d Desired) bool {
 	l, _ := o.LinkByIndex(d.Uplink.Index)
 	return !d.Standby && (!d.Hold || l.Carrier)
 }
@@ -151,7 +151,7 @@ type planner struct {
 func (p *planner) desired(l Link, n int) Desired {
 	o, c := p.o, p.c
 	d := Desired{Uplink: Uplink{Name: l.Name, Index: l.Index}}
-	if why := o.standby(l); why.is() && c.Enable == Auto {
+	if why := whyStandby(o, l); why.is() && c.Enable == Auto {
 		d.Standby, d.Why = true, why
 		return d
 	}
@@ -161,11 +161,11 @@ func (p *planner) desired(l Link, n int) Desired {
 		d.Why, d.Hold = why, running.TUN != ""
 		return d
 	}
-	p64, why := o.pref64(l)
+	p64, why := pref64For(o, l)
 	if why.is() {
 		return hold(why)
 	}
-	mtu, why := o.mtu(l, c)
+	mtu, why := mtuFor(o, l, c)
 	if why.is() {
 		d.Why = why
 		return d
@@ -179,30 +179,30 @@ func (p *planner) desired(l Link, n int) Desired {
 	}
 	var v6 netip.Addr
 	if fixed && c.IPv6.IsValid() {
-		v6, why = c.IPv6, o.whyNotFixed(l, c.IPv6, p64.Prefix)
+		v6, why = c.IPv6, whyNotFixed(o, l, c.IPv6, p64.Prefix)
 	} else {
-		prefix, none := o.slaacPrefix(l, p64)
+		prefix, none := formingPrefix(o, l, p64)
 		if none.is() {
 			return hold(none)
 		}
-		v6, why = o.derivedIPv6(l, identity{secret: c.Secret, prefix: prefix, iface: l.Name, ipv4: v4, pref64: p64.Prefix})
+		v6, why = derivedIPv6(o, l, identity{secret: c.Secret, prefix: prefix, iface: l.Name, ipv4: v4, pref64: p64.Prefix})
 	}
 	if why.is() {
 		d.Why = why
 		return d
 	}
-	if why := o.whyNoCLATAddr(l, c); why.is() {
+	if why := whyNoCLATAddr(o, l, c); why.is() {
 		return hold(why)
 	}
 
 	p.given[v4] = "is the IPv4 address of the CLAT on " + l.Name
 	d.CLAT = &CLAT{
 		Uplink: d.Uplink, TUN: p.tun(running), Queues: c.Queues,
-		IPv6: v6, IPv4: v4, PREF64: p64, Via: o.via(l.Index, v6, p64), MTU: mtu, Metric: p.metric + n,
+		IPv6: v6, IPv4: v4, PREF64: p64, Via: routerFor(o, l.Index, v6, p64), MTU: mtu, Metric: p.metric + n,
 		Translation: p.translation(v4, v6, p64.Prefix, mtu),
 	}
 	d.Warnings = p.sourceWarnings(d.CLAT)
-	eam, unanswered := o.eamAddrs(l, d.CLAT.Translation.Mapping)
+	eam, unanswered := eamAddrs(o, l, d.CLAT.Translation.Mapping)
 	d.CLAT.EAMAddrs, d.Warnings = eam, append(d.Warnings, unanswered...)
 	d.Why = because(PREF64Known, "PREF64 %s on %s (%s)", p64.Prefix, l.Name, p64.Source)
 	return d
@@ -214,7 +214,7 @@ func (p *planner) translation(v4, v6 netip.Addr, pref64 netip.Prefix, mtu MTU6) 
 	t.Mapping.PREF64 = pref64
 	t.Mapping.CLAT = siit.Pair{IPv4: v4, IPv6: v6}
 	t.ICMPSource4, _ = p.icmpSource(v4)
-	t.LocalIPv4 = p.o.localNetworks4(v4)
+	t.LocalIPv4 = localNetworks4(p.o, v4)
 	t.MTU6, t.MTU4 = int(mtu), int(mtu.IPv4())
 	t.LowestIPv6MTU = min(t.LowestIPv6MTU, int(mtu))
 	return t
@@ -250,10 +250,10 @@ func (p *planner) tunTaken(name string, running Remembered) bool {
 	return exists && !p.o.IsOurs(l) && name != p.c.TUN
 }
 
-// pref64 returns the first usable prefix of a link. One that contains an
+// pref64For returns the first usable prefix of a link. One that contains an
 // address of the link is none: translated destinations and neighbours could not
 // be told apart.
-func (o Observed) pref64(l Link) (PREF64, Why) {
+func pref64For(o Observed, l Link) (PREF64, Why) {
 	why := because(NoPREF64, "waiting for a PREF64 on %s", l.Name)
 	for _, p := range o.PREF64 {
 		if p.Link != l.Index {
@@ -270,9 +270,9 @@ func (o Observed) pref64(l Link) (PREF64, Why) {
 	return PREF64{}, why
 }
 
-// mtu returns the MTU of the IPv6 side. A configured one may exceed what the
+// mtuFor returns the MTU of the IPv6 side. A configured one may exceed what the
 // router advertises, but not what the device can send.
-func (o Observed) mtu(l Link, c Config) (MTU6, Why) {
+func mtuFor(o Observed, l Link, c Config) (MTU6, Why) {
 	m := o.UplinkMTU(l)
 	if c.MTU != 0 {
 		m = min(c.MTU.IPv6(), MTU6(l.MTU))
@@ -283,9 +283,9 @@ func (o Observed) mtu(l Link, c Config) (MTU6, Why) {
 	return m, Why{}
 }
 
-// warnings tells what may keep packets from a CLAT that runs. A rule for its
+// warningsFor tells what may keep packets from a CLAT that runs. A rule for its
 // source counts when the kernel asks for the reverse path as well.
-func (o Observed) warnings(c *CLAT, sourceRules bool) []string {
+func warningsFor(o Observed, c *CLAT, sourceRules bool) []string {
 	var ws []string
 	t, ok := o.LinkByName(c.TUN)
 	if ok && t.RPFilter == 1 && !sourceRules {
@@ -297,7 +297,7 @@ func (o Observed) warnings(c *CLAT, sourceRules bool) []string {
 			}
 		}
 	}
-	if other, ok := o.anotherCLAT(c.Uplink.Index); ok {
+	if other, ok := anotherCLAT(o, c.Uplink.Index); ok {
 		ws = append(ws, fmt.Sprintf("%s; clat.enable is \"always\", so both run", other))
 	}
 	return ws

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// slaacPrefix chooses the prefix of the uplink, a /64 or longer, in which the
+// formingPrefix chooses the prefix of the uplink, a /64 or longer, in which the
 // CLAT address is formed. What routers advertise on this network decides, if they have been
 // heard: source prefix and PREF64 of one router belong together (RFC 8028), and
 // what no default router says counts for nothing. Then the prefix in use stays.
@@ -19,7 +19,7 @@ import (
 //
 // A network that advertises none, and that nobody numbered by hand, gives addresses by DHCPv6 only, and would
 // drop what comes from an invented one.
-func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, Why) {
+func formingPrefix(o Observed, l Link, pref64 PREF64) (netip.Prefix, Why) {
 	type candidate struct {
 		prefix     netip.Prefix
 		word       word
@@ -33,17 +33,17 @@ func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, Why) {
 		best  []candidate
 		other bool // an address from which no prefix can be taken
 	)
-	dhcpOnly := o.dhcpOnly(l.Index, pref64.Routers)
-	if dhcpOnly && !o.numberedByHand(l.Index) {
+	dhcpOnly := dhcpOnly(o, l.Index, pref64.Routers)
+	if dhcpOnly && !numberedByHand(o, l.Index) {
 		return netip.Prefix{}, because(DHCPv6Only, "the network on %s gives addresses by DHCPv6 only, none that a CLAT could form for itself: clat.ipv6 can name one", l.Name)
 	}
 	for _, a := range o.Addrs {
 		ip := a.Prefix.Addr()
-		if a.Link != l.Index || !ip.Is6() || ip.IsLinkLocalUnicast() || ip.IsLoopback() || o.owns(ip) {
+		if a.Link != l.Index || !ip.Is6() || ip.IsLinkLocalUnicast() || ip.IsLoopback() || owns(o, ip) {
 			continue
 		}
 		p, ok := a.Formable()
-		w, preferred := o.word(l.Index, p, pref64.Routers)
+		w, preferred := wordFor(o, l.Index, p, pref64.Routers)
 		// The kernel lets any station deprecate an address.
 		deprecated := a.Deprecated && (w > byDefaultRouter || !preferred)
 		if !ok || deprecated || dhcpOnly && !a.byHand() {
@@ -80,12 +80,12 @@ func (o Observed) slaacPrefix(l Link, pref64 PREF64) (netip.Prefix, Why) {
 	return best[0].prefix, Why{}
 }
 
-// via returns the router that packets from a to the PREF64 go to: the first that
+// routerFor returns the router that packets from a to the PREF64 go to: the first that
 // advertises both it and the /64 of a (RFC 8028), or the first that advertises
 // it. Invalid: the host may choose.
-func (o Observed) via(link int, a netip.Addr, pref64 PREF64) netip.Addr {
+func routerFor(o Observed, link int, a netip.Addr, pref64 PREF64) netip.Addr {
 	for _, r := range pref64.Routers {
-		if w, _ := o.word(link, prefixOf(a), []netip.Addr{r}); w == byPREF64Router {
+		if w, _ := wordFor(o, link, prefixOf(a), []netip.Addr{r}); w == byPREF64Router {
 			return r
 		}
 	}
@@ -106,9 +106,9 @@ const (
 	byNeighbour                 // only by one that is no default router
 )
 
-// word returns the best word for the prefix p on a link, and whether that says
+// wordFor returns the best word for the prefix p on a link, and whether that says
 // that new addresses are to be formed in it.
-func (o Observed) word(link int, p netip.Prefix, routers []netip.Addr) (best word, preferred bool) {
+func wordFor(o Observed, link int, p netip.Prefix, routers []netip.Addr) (best word, preferred bool) {
 	best = byNobody
 	for _, a := range o.Advertised {
 		if a.Link != link {
@@ -137,7 +137,7 @@ func (o Observed) word(link int, p netip.Prefix, routers []netip.Addr) (best wor
 
 // dhcpOnly reports whether routers that count have been heard on a link, and
 // none of them advertises a prefix for addresses.
-func (o Observed) dhcpOnly(link int, routers []netip.Addr) bool {
+func dhcpOnly(o Observed, link int, routers []netip.Addr) bool {
 	heard := false
 	for _, a := range o.Advertised {
 		if a.Link != link {
@@ -154,10 +154,10 @@ func (o Observed) dhcpOnly(link int, routers []netip.Addr) bool {
 // serves reports whether packets from a, an address of ours on the link, still
 // belong to the link's network: it has another address in the same network, and if
 // routers have been heard they advertise it. A deprecated one will do.
-func (o Observed) Serves(link int, a netip.Addr) bool {
+func Serves(o Observed, link int, a netip.Addr) bool {
 	heard := slices.ContainsFunc(o.Advertised, func(a Advertised) bool { return a.Link == link && a.Default })
-	w, _ := o.word(link, prefixOf(a), nil)
-	return o.HasPrefixOf(link, a) && (!heard || w != byNobody || o.givenByHand(link, a))
+	w, _ := wordFor(o, link, prefixOf(a), nil)
+	return HasPrefixOf(o, link, a) && (!heard || w != byNobody || givenByHand(o, link, a))
 }
 
 // protocolRA is the IFA_PROTO of addresses that the kernel has formed from a
@@ -165,9 +165,9 @@ func (o Observed) Serves(link int, a netip.Addr) bool {
 const protocolRA = 2
 
 // hasPrefixOf reports whether the link has another address in the network of a.
-func (o Observed) HasPrefixOf(link int, a netip.Addr) bool {
+func HasPrefixOf(o Observed, link int, a netip.Addr) bool {
 	return slices.ContainsFunc(o.Addrs, func(e Addr) bool {
-		return e.Link == link && e.Prefix.Addr().Is6() && e.sharesPrefix(a) && !e.DADFailed && !o.owns(e.Prefix.Addr())
+		return e.Link == link && e.Prefix.Addr().Is6() && e.sharesPrefix(a) && !e.DADFailed && !owns(o, e.Prefix.Addr())
 	})
 }
 

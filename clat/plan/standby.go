@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// standby returns why a link needs no CLAT of ours.
-func (o Observed) standby(l Link) Why {
+// whyStandby returns why a link needs no CLAT of ours.
+func whyStandby(o Observed, l Link) Why {
 	if o.NativeIPv4(l.Index) {
 		return because(NativeIPv4, "native IPv4 on %s: standing aside", l.Name)
 	}
-	if other, ok := o.anotherCLAT(l.Index); ok {
+	if other, ok := anotherCLAT(o, l.Index); ok {
 		return because(OtherCLAT, "%s: standing aside", other)
 	}
 	return Why{}
@@ -20,7 +20,7 @@ func (o Observed) standby(l Link) Why {
 // anotherCLAT looks for somebody else's CLAT that serves the link: an address
 // of 192.0.0.0/29 on the link itself, where NetworkManager has it, or on one
 // that is no uplink, where clatd has it; or a program at the link's packets.
-func (o Observed) anotherCLAT(link int) (what string, ok bool) {
+func anotherCLAT(o Observed, link int) (what string, ok bool) {
 	for _, a := range o.Addrs {
 		l, known := o.LinkByIndex(a.Link)
 		if !known || !l.Up || !ServiceContinuityPrefix.Contains(a.Prefix.Addr()) || o.IsOurs(l) {
@@ -37,7 +37,7 @@ func (o Observed) anotherCLAT(link int) (what string, ok bool) {
 }
 
 // hasOtherCLAT reports whether somebody else's CLAT is on the link itself.
-func (o Observed) hasOtherCLAT(l Link) bool {
+func hasOtherCLAT(o Observed, l Link) bool {
 	return len(l.Programs) > 0 || slices.ContainsFunc(o.Addrs, func(a Addr) bool {
 		return a.Link == l.Index && ServiceContinuityPrefix.Contains(a.Prefix.Addr())
 	})

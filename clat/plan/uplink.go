@@ -19,15 +19,15 @@ var overlays = map[string]bool{
 	"dummy": true, "ifb": true, "nlmon": true, "vcan": true,
 }
 
-// uplinks chooses the links towards IPv6-only networks: the configured ones that
+// chooseUplinks chooses the links towards IPv6-only networks: the configured ones that
 // can be used, or all with an IPv6 default route, best first. Without one the
 // Why says what is missing.
-func (o Observed) uplinks(c Config) ([]Link, Why) {
+func chooseUplinks(o Observed, c Config) ([]Link, Why) {
 	if len(c.Uplinks) > 0 {
-		return o.configuredUplinks(c)
+		return configuredUplinks(o, c)
 	}
 	var ls []Link
-	for _, r := range o.ipv6Defaults() {
+	for _, r := range ipv6Defaults(o) {
 		if l, ok := o.LinkByIndex(r.Link); ok && l.MayBeUplink() && !o.IsOurs(l) && !slices.ContainsFunc(ls, l.same) {
 			ls = append(ls, l)
 		}
@@ -38,13 +38,13 @@ func (o Observed) uplinks(c Config) ([]Link, Why) {
 	return ls, Why{}
 }
 
-func (o Observed) configuredUplinks(c Config) ([]Link, Why) {
+func configuredUplinks(o Observed, c Config) ([]Link, Why) {
 	var (
 		ls      []Link
 		waiting []string
 	)
 	for _, name := range c.Uplinks {
-		l, ok := o.linkNamed(name)
+		l, ok := linkNamed(o, name)
 		switch {
 		case !ok:
 			waiting = append(waiting, fmt.Sprintf("%s does not exist", name))
@@ -66,14 +66,14 @@ func (o Observed) configuredUplinks(c Config) ([]Link, Why) {
 
 func (l Link) same(m Link) bool { return l.Index == m.Index }
 
-func (o Observed) chosen(c Config, l Link) bool {
-	ls, _ := o.uplinks(c)
+func isUplink(o Observed, c Config, l Link) bool {
+	ls, _ := chooseUplinks(o, c)
 	return slices.ContainsFunc(ls, l.same)
 }
 
-// abandoned lists the links of CLATs that are no uplinks at the moment but
+// abandonedLinks lists the links of CLATs that are no uplinks at the moment but
 // might be again.
-func (o Observed) abandoned(c Config, chosen []Link) []Link {
+func abandonedLinks(o Observed, c Config, chosen []Link) []Link {
 	var ls []Link
 	for _, r := range o.Memory.CLATs {
 		l, ok := o.LinkByIndex(r.Uplink.Index)
@@ -112,7 +112,7 @@ func (l Link) MayBeUplink() bool { return l.Up && l.LeadsToNetwork() }
 func (l Link) LeadsToNetwork() bool { return !l.Loopback && !l.BridgePort && !overlays[l.Kind] }
 
 // ipv6Defaults returns the IPv6 default routes of the main table, best first.
-func (o Observed) ipv6Defaults() []Route {
+func ipv6Defaults(o Observed) []Route {
 	var rs []Route
 	for _, r := range o.Routes {
 		if r.IPv6 && r.Table == TableMain {
