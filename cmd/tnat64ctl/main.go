@@ -41,6 +41,7 @@ func commands(socket string) []command {
 		{"watch", "follow what changes", online(runWatch)},
 		{"trace", "show packets as they are translated or dropped", online(runTrace)},
 		{"doctor", "look at this host and its network, and say why IPv4 does not work", online(runDoctor)},
+		{"report", "write a text file for a bug report, with private parts masked", online(runReport)},
 		{"nudge", "tell the daemon that the network has changed", online(runNudge)},
 		{"translate", "run the packets of a capture file through the translator, offline", translate},
 	}

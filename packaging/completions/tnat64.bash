@@ -5,6 +5,7 @@ _tnat64_flags() { # COMMAND: of tnat64ctl
 	status | watch) echo -json -h ;;
 	trace) echo -address -protocol -reason -uplink -verdict -c -w -json -h ;;
 	doctor) echo -uplink -target -dns -deep -json -h ;;
+	report) echo -log -lines -h ;;
 	nudge) echo -interface -dns -h ;;
 	translate) echo -config -json -h ;;
 	*) echo -socket -h ;;
@@ -30,8 +31,8 @@ _tnat64() {
 			esac
 		done
 		words=$(_tnat64_flags "$command")
-		[ -n "$command" ] || words="status watch trace doctor nudge translate $words"
-		[ "$command" = translate ] && files=yes
+		[ -n "$command" ] || words="status watch trace doctor report nudge translate $words"
+		case $command in translate | report) files=yes ;; esac
 		;;
 	tnat64-lab)
 		if [ "$COMP_CWORD" = 1 ]; then
@@ -42,7 +43,7 @@ _tnat64() {
 		;;
 	esac
 	case $prev in
-	-config | -socket | -w | -tnat64d)
+	-config | -socket | -w | -log | -tnat64d)
 		words=
 		files=yes
 		;;
@@ -50,7 +51,7 @@ _tnat64() {
 	-protocol) words='tcp udp icmp' ;;
 	-verdict) words='translated reply drop collected' ;;
 	-interface | -uplink) words=$(command ls /sys/class/net 2>/dev/null) ;;
-	-reason | -address | -c | -target | -dns | -pref64 | -mtu | -mtu-isp) words= ;;
+	-reason | -address | -c | -lines | -target | -dns | -pref64 | -mtu | -mtu-isp) words= ;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 	if [ -n "$files" ]; then

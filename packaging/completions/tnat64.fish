@@ -6,13 +6,14 @@ complete -c tnat64d -o log-level -x -a 'debug info warn error' -d 'how much to s
 complete -c tnat64d -o check -d 'say what is wrong with the configuration'
 complete -c tnat64d -o version -d 'print the version'
 
-set -l commands status watch trace doctor nudge translate
+set -l commands status watch trace doctor report nudge translate
 complete -c tnat64ctl -f
 complete -c tnat64ctl -n "not __fish_seen_subcommand_from $commands" -o socket -r -F -d 'control socket of the daemon'
 complete -c tnat64ctl -n "not __fish_seen_subcommand_from $commands" -a status -d 'what tnat64d does, and why'
 complete -c tnat64ctl -n "not __fish_seen_subcommand_from $commands" -a watch -d 'the same again after every change'
 complete -c tnat64ctl -n "not __fish_seen_subcommand_from $commands" -a trace -d 'packets as they are translated or dropped'
 complete -c tnat64ctl -n "not __fish_seen_subcommand_from $commands" -a doctor -d 'what is wrong with the network'
+complete -c tnat64ctl -n "not __fish_seen_subcommand_from $commands" -a report -d 'a text file for a bug report'
 complete -c tnat64ctl -n "not __fish_seen_subcommand_from $commands" -a nudge -d 'tell the daemon that the network has changed'
 complete -c tnat64ctl -n "not __fish_seen_subcommand_from $commands" -a translate -d 'the packets of a capture, offline'
 complete -c tnat64ctl -n "__fish_seen_subcommand_from status watch trace doctor translate" -o json -d 'for programs'
@@ -28,7 +29,9 @@ complete -c tnat64ctl -n "__fish_seen_subcommand_from trace" -o w -r -F -d 'writ
 complete -c tnat64ctl -n "__fish_seen_subcommand_from nudge" -o interface -x -a '(command ls /sys/class/net)' -d 'that has changed'
 complete -c tnat64ctl -n "__fish_seen_subcommand_from nudge doctor" -o dns -x -d 'DNS servers'
 complete -c tnat64ctl -n "__fish_seen_subcommand_from translate" -o config -r -F -d 'configuration'
-complete -c tnat64ctl -n "__fish_seen_subcommand_from translate" -F
+complete -c tnat64ctl -n "__fish_seen_subcommand_from report" -o log -r -F -d 'log of the daemon'
+complete -c tnat64ctl -n "__fish_seen_subcommand_from report" -o lines -x -d 'last lines of the log'
+complete -c tnat64ctl -n "__fish_seen_subcommand_from translate report" -F
 
 complete -c tnat64-lab -f
 complete -c tnat64-lab -n __fish_is_first_arg -a 'demo shell'
