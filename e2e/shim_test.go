@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -165,8 +167,25 @@ var shimPrograms = []struct {
 	{"curl", "curl", runs("curl", "-sS", "--noproxy", "*", "-m", "20", "http://"+server+"/"), []string{lab.Greeting}},
 	{"curl by name with AI_ADDRCONFIG", "curl", runs("curl", "-sS", "--noproxy", "*", "-m", "20", "--resolve", "v4.example:80:"+server, "http://v4.example/"), []string{lab.Greeting}},
 	{"wget", "wget", runs("wget", "--no-proxy", "-T", "20", "-t", "1", "-qO-", "http://"+server+"/"), []string{lab.Greeting}},
-	{"ssh", "ssh", runs("sh", "-c", "timeout 15 ssh -v -F none -o BatchMode=yes -o ConnectTimeout=20 -p 7 "+server+" true 2>&1 | grep -E 'established|remote software'"), []string{"Connection established"}},
-	{"git", "git", runs("git", "ls-remote", "git://"+server+":9418/repo"), []string{"HEAD"}},
+	{"ssh", "/usr/sbin/sshd", sshCommand, []string{"over ssh as root from ", "to " + server + " 2222"}},
+	{"git clone", "git", func(w *shimWorld, t *testing.T) []string {
+		dir := forEverybody(t)
+		return []string{"sh", "-c", "cd " + dir + " && git clone -q git://" + server + ":9418/repo && git -C repo log --format=%s"}
+	}, []string{"the commit"}},
+	{"python3 requests", "/usr/bin/python3", func(w *shimWorld, t *testing.T) []string {
+		if err := exec.Command("/usr/bin/python3", "-c", "import requests").Run(); err != nil {
+			t.Skip("needs the package python3-requests")
+		}
+		return []string{"/usr/bin/python3", "-c", "import requests\ns=requests.Session();s.trust_env=False;print(s.get('http://" + server + "/',timeout=20).text)"}
+	}, []string{lab.Greeting}},
+	{"python3 http.server", "python3", python(`
+import http.server,threading,urllib.request
+h=http.server.ThreadingHTTPServer(('0.0.0.0',0),http.server.BaseHTTPRequestHandler)
+http.server.BaseHTTPRequestHandler.do_GET=lambda s:(s.send_response(200),s.end_headers(),s.wfile.write(b'served to '+s.client_address[0].encode()))
+http.server.BaseHTTPRequestHandler.log_message=lambda *a:0
+threading.Thread(target=h.serve_forever,daemon=True).start()
+o=urllib.request.build_opener(urllib.request.ProxyHandler({}))
+print(o.open('http://127.0.0.1:%d/'%h.server_port,timeout=20).read(),o.open('http://'+S+'/',timeout=20).read())`), []string{"served to 127.0.0.1", lab.Greeting}},
 	{"python3 socket", "python3", python(`
 s=socket.create_connection((S,7),20);s.sendall(b'hello');print(s.recv(9),s.getpeername(),s.getsockname()[0],s.family)
 print(socket.getaddrinfo(S,80,0,1,0,socket.AI_ADDRCONFIG)[0][4])`), []string{"b'hello' ('198.51.100.7', 7)", "2\n", "('198.51.100.7', 80)"}},
@@ -225,6 +244,40 @@ print(s.getsockopt(1,39),s.getsockopt(1,2),s.getsockopt(6,4),s.getsockname()[0])
 p=socket.socket();p.listen();print(p.getsockname()[0])`), []string{"2 ('0.0.0.0', 0)", "2 1 44 0.0.0.0", "\n0.0.0.0\n"}},
 }
 
+// forEverybody makes a directory in which everybody may write.
+func forEverybody(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(binaries.dir, "open")
+	if err == nil {
+		err = os.Chmod(dir, 0o777)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// sshCommand runs sshd on the server, and a command on it.
+func sshCommand(w *shimWorld, t *testing.T) []string {
+	dir := forEverybody(t)
+	script := fmt.Sprintf(`set -e
+mkdir -p /run/sshd
+ssh-keygen -q -t ed25519 -N '' -f %[1]s/host
+ssh-keygen -q -t ed25519 -N '' -f %[1]s/user
+chown %[2]d %[1]s/user
+cp %[1]s/user.pub %[1]s/authorized
+(printf '[%[3]s]:2222 '; cat %[1]s/host.pub) >%[1]s/known; chmod 644 %[1]s/known`, dir, nobody, server)
+	if out, err := exec.Command("sh", "-c", script).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	w.onServer(t, "/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", "-p", "2222", "-h", dir+"/host", "-o", "StrictModes=no", "-o", "UsePAM=no",
+		"-o", "PermitRootLogin=yes", "-o", "AuthorizedKeysFile="+dir+"/authorized", "-o", "ListenAddress="+server, "-o", "PidFile=none")
+	return []string{"sh", "-c", fmt.Sprintf(`for i in $(seq 100); do
+  ssh -F none -i %[1]s/user -o BatchMode=yes -o UserKnownHostsFile=%[1]s/known -o ConnectTimeout=20 -p 2222 root@%[2]s 'echo over ssh as $(id -un) from ${SSH_CONNECTION%%%% *} >&2; echo to ${SSH_CONNECTION#* * }' 2>&1 && exit
+  sleep 0.2
+done; exit 1`, dir, server)}
+}
+
 func runs(args ...string) func(*shimWorld, *testing.T) []string {
 	return func(*shimWorld, *testing.T) []string { return args }
 }
@@ -280,7 +333,7 @@ func TestShimPrograms(t *testing.T) {
 	repo := t.TempDir()
 	for _, args := range [][]string{
 		{"git", "init", "-q", repo + "/repo"},
-		{"git", "-C", repo + "/repo", "-c", "user.name=x", "-c", "user.email=x@example.com", "commit", "-q", "--allow-empty", "-m", "x"},
+		{"git", "-C", repo + "/repo", "-c", "user.name=x", "-c", "user.email=x@example.com", "commit", "-q", "--allow-empty", "-m", "the commit"},
 	} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 			t.Logf("%q: %v %s", args, err, out)
@@ -315,12 +368,15 @@ func TestShimCalls(t *testing.T) {
 		}
 	}
 	c := calls(t)
-	for _, name := range []string{"names", "epoll", "nonblocking", "dup", "options", "bound-port", "fast-open", "mmsg", "mapped", "io_uring", "device", "storm", "wild", "forks"} {
+	for _, name := range []string{"names", "epoll", "nonblocking", "dup", "options", "bound-port", "fast-open", "mmsg", "mapped", "io_uring", "device", "storm", "wild", "forks", "others"} {
 		t.Run(name, func(t *testing.T) { wants(t, w.run(t, c, name, server), name+" right") })
 	}
 	for _, name := range []string{"refused", "udp-refused"} {
 		t.Run(name, func(t *testing.T) { wants(t, w.run(t, c, name, server, "9"), name+" right") })
 	}
+	t.Run("slow", func(t *testing.T) {
+		wants(t, w.run(t, "env", "DEAD="+deadIPv4, c, "slow", server), "slow right")
+	})
 	for _, name := range []string{"timed-out", "interrupted"} { // nobody answers there
 		t.Run(name, func(t *testing.T) { wants(t, w.run(t, c, name, deadIPv4, "9"), name+" right") })
 	}
@@ -539,6 +595,143 @@ u=socket.socket(2,2);u.bind(('10.1.2.3',0));s=socket.socket(2,2);s.sendto(b'x',u
 	})
 }
 
+// TestShimFallback looks at when IPv4 is used where both could be.
+func TestShimFallback(t *testing.T) {
+	t.Parallel()
+	w := newShimWorld(t, lab.Options{NativeIPv4: true})
+	native := "you are " + lab.NativeLaptop.String()
+	ask := []string{"curl", "-sS", "--noproxy", "*", "-m", "40", "http://" + server + "/"}
+	with := func(fallback string) *shimWorld {
+		own := *w
+		own.flags = append([]string{"-v", "-config", shimConfig(t, "[shim]\nfallback = \""+fallback+"\"\n")}, w.flags...)
+		return &own
+	}
+	wants(t, with("first").run(t, ask...), native, "method: sockets")
+	if out := with("never").run(t, ask...); !strings.Contains(out, lab.Greeting) || strings.Contains(out, native) {
+		t.Errorf("fallback = never uses IPv4: %s", out)
+	}
+	twice := "import socket,time\nfor _ in 1,2:\n t=time.time();s=socket.socket();s.connect(('" + server + "',80));s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n');print(s.recv(999),'quick' if time.time()-t<2 else 'slow')"
+	t.Run("first, and IPv4 does not answer", func(t *testing.T) {
+		// Nobody on the link is that router; the kernel says so after 3 seconds.
+		onLaptop(t, w, "ip", "route", "add", server+"/32", "via", "192.0.2.199", "dev", "wlan0", "onlink")
+		defer onLaptop(t, w, "ip", "route", "del", server+"/32")
+		out := with("first").run(t, "python3", "-c", twice)
+		wants(t, out, "IPv4 does not reach "+server+": using NAT64 for the next 10 minutes", lab.Greeting)
+		if !strings.Contains(out, "quick") {
+			t.Errorf("it is not remembered: %s", out)
+		}
+	})
+	t.Run("IPv6 goes and IPv4 comes", func(t *testing.T) {
+		if err := w.SetNativeIPv4(false); err != nil {
+			t.Fatal(err)
+		}
+		dir := forEverybody(t)
+		cmd := with("auto").shim(t.Context(), "python3", "-c", `import socket,time,os
+def ask():
+    s=socket.create_connection(('`+server+`',80),40);s.sendall(b'GET / HTTP/1.0\r\n\r\n');return s.recv(999).decode()
+open('`+dir+`/first','w').write(ask())
+while not os.path.exists('`+dir+`/go'): time.sleep(.05)
+for i in range(100):
+    try: got=ask()
+    except OSError as e: got=str(e)
+    if '`+native+`' in got: break
+    time.sleep(.2)
+print('second',got)`)
+		var out strings.Builder
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, shimTimeout, func() error {
+			b, err := os.ReadFile(dir + "/first")
+			if err == nil && !strings.Contains(string(b), lab.Greeting) {
+				err = fmt.Errorf("%q", b)
+			}
+			return err
+		})
+		if err := w.SetNativeIPv4(true); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dir+"/go", nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+		wants(t, out.String(), "second HTTP", native)
+	})
+}
+
+// onLaptop runs a command of the laptop's administrator.
+func onLaptop(t *testing.T, w *shimWorld, args ...string) {
+	t.Helper()
+	if out, err := w.Laptop.Command(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%q: %v\n%s", args, err, out)
+	}
+}
+
+// stages returns the process numbers of the shim's own processes in the laptop's
+// network namespace, by their names.
+func (w *shimWorld) stages(t *testing.T) map[string][]int {
+	t.Helper()
+	var own unix.Stat_t
+	if err := w.Laptop.Do(func() error { return unix.Stat("/proc/thread-self/ns/net", &own) }); err != nil {
+		t.Fatal(err)
+	}
+	found := map[string][]int{}
+	paths, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		args := strings.Split(string(b), "\x00")
+		var st unix.Stat_t
+		if err != nil || len(args) < 2 || args[0] != "tnat64-shim" || unix.Stat(filepath.Dir(path)+"/ns/net", &st) != nil || st.Ino != own.Ino {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
+			found[args[1]] = append(found[args[1]], pid)
+		}
+	}
+	return found
+}
+
+// TestShimMemory looks at what supervisor and relay have needed after work.
+func TestShimMemory(t *testing.T) {
+	t.Parallel()
+	w := newShimWorld(t, lab.Options{})
+	script := "for i in 1 2 3; do " + calls(t) + " forks " + server + "; " + calls(t) + " mmsg " + server + "; " + calls(t) + " wild " + server + "; done; echo worked; exec sleep 1000"
+	cmd := w.shim(t.Context(), "sh", "-c", script)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	for s := bufio.NewScanner(out); s.Scan() && s.Text() != "worked"; {
+	}
+	const most = 20000 // kB
+	for name, pids := range w.stages(t) {
+		for _, pid := range pids {
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, rest, _ := strings.Cut(string(b), "VmHWM:")
+			kb := 0
+			fmt.Sscan(rest, &kb)
+			t.Logf("%s: %d kB at its peak", name, kb)
+			if kb == 0 || kb > most {
+				t.Errorf("%s needs %d kB, more than %d", name, kb, most)
+			}
+		}
+	}
+	if n := len(w.stages(t)); n != 2 {
+		t.Errorf("%d kinds of processes", n)
+	}
+}
+
 // TestShimIsTransparentWithIPv4 runs commands as they are where IPv4 has a route.
 func TestShimIsTransparentWithIPv4(t *testing.T) {
 	t.Parallel()
@@ -565,6 +758,7 @@ func actShimRefused(args []string) (string, error) {
 		"pidfd_getfd":      refuseCall(unix.SYS_PIDFD_GETFD, unix.EPERM),
 		"process_vm_readv": refuseCall(unix.SYS_PROCESS_VM_READV, unix.EPERM),
 		"seccomp":          refuseCall(unix.SYS_SECCOMP, unix.EINVAL),
+		"kcmp":             refuseCall(unix.SYS_KCMP, unix.EPERM),
 	}
 	var program []bpf.Instruction
 	for _, name := range strings.Split(args[0], ",") {
@@ -612,6 +806,7 @@ func TestShimMethods(t *testing.T) {
 		{"", "", "method: sockets and a hidden network namespace", ""},
 		{"userns", "", "method: sockets, datagrams one by one", "no hidden network namespace: user namespace: operation not permitted"},
 		{"pidfd_getfd", "", "method: a network namespace for the whole program", "pidfd_getfd is refused"},
+		{"kcmp", "", "method: sockets and a hidden network namespace", ""},
 		{"process_vm_readv", "", "method: a network namespace for the whole program", "process_vm_readv is refused"},
 		{"seccomp", "", "method: a network namespace for the whole program", "no seccomp user notification"},
 		{"", `method = "namespace"`, "method: a network namespace for the whole program", ""},
@@ -626,9 +821,9 @@ func TestShimMethods(t *testing.T) {
 			wants(t, out, append(works, c.method, c.because)...)
 		})
 	}
-	t.Run("nothing is left", func(t *testing.T) {
+	t.Run("nothing is left, as with Docker's default profile", func(t *testing.T) {
 		args := append([]string{built(t, "tnat64"), "-v"}, w.flags...)
-		out := w.refusing(t, "userns,pidfd_getfd", append(args, "true")...)
+		out := w.refusing(t, "userns,pidfd_getfd,kcmp", append(args, "true")...)
 		wants(t, out, "tnat64: sockets cannot be replaced: pidfd_getfd is refused", "user namespace: operation not permitted", "hint: ")
 		wants(t, w.refusing(t, "userns,pidfd_getfd", "sh", "-c", strings.Join(args, " ")+" true; echo status $?"), "status 125")
 	})

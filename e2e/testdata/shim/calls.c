@@ -354,6 +354,67 @@ static void forks(void)
 		pthread_join(t[i], 0);
 }
 
+/* slow: a call that takes long keeps nobody else. */
+static void *waiting(void *at)
+{
+	struct sockaddr_in dead = {.sin_family = AF_INET, .sin_port = htons(9)};
+	struct timeval tv = {300, 0};
+	int fd = tcp(0);
+	inet_pton(AF_INET, at, &dead.sin_addr);
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
+	connect(fd, (void *)&dead, sizeof dead);
+	die("connected to nobody, or gave up");
+	return 0;
+}
+
+static void slow(void)
+{
+	pthread_t t;
+	int i;
+	for (i = 0; i < 20; i++)
+		pthread_create(&t, 0, waiting, getenv("DEAD"));
+	usleep(200000);
+	connecting((void *)100);
+}
+
+/* others: what the supervisor must leave as it is. */
+static void others(void)
+{
+	int two[2], fd = socket(AF_INET6, SOCK_DGRAM, 0), ls = socket(AF_INET, SOCK_STREAM, 0), c;
+	struct sockaddr_in any = {.sin_family = AF_INET}, got;
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6};
+	socklen_t len = sizeof got;
+	char b[4];
+	expect(!socketpair(AF_UNIX, SOCK_STREAM, 0, two), "socketpair");
+	expect(write(two[0], "x", 1) == 1 && read(two[1], b, 4) == 1, "unix");
+	expect(!bind(fd, (void *)&six, sizeof six), "bind");
+	any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	expect(!bind(ls, (void *)&any, sizeof any) && !listen(ls, 5) && !getsockname(ls, (void *)&got, &len), "listen");
+	c = socket(AF_INET, SOCK_STREAM, 0);
+	expect(!connect(c, (void *)&got, sizeof got), "connect to loopback");
+	len = sizeof got;
+	int a = accept(ls, (void *)&got, &len);
+	expect(a >= 0 && got.sin_family == AF_INET && got.sin_addr.s_addr == any.sin_addr.s_addr, "accept");
+	/* A connected datagram socket can be disconnected and used for others. */
+	int u = udp();
+	struct sockaddr unspec = {.sa_family = AF_UNSPEC};
+	struct timeval tv = {5, 0};
+	setsockopt(u, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+	expect(!dial(u), "connect UDP");
+	echo(u);
+	expect(!connect(u, &unspec, sizeof unspec), "disconnect");
+	expect(sendto(u, "hi", 2, 0, (void *)&to, sizeof to) == 2, "sendto");
+	len = sizeof got;
+	expect(recvfrom(u, b, 4, 0, (void *)&got, &len) == 2 && got.sin_addr.s_addr == to.sin_addr.s_addr, "recvfrom");
+	/* The source of what a connected socket receives is IPv4 as well: glibc's
+	   resolver and QUIC compare it. */
+	expect(!dial(u), "connect UDP again");
+	expect(send(u, "hi", 2, 0) == 2, "send");
+	len = sizeof got;
+	memset(&got, 0, sizeof got);
+	expect(recvfrom(u, b, 4, 0, (void *)&got, &len) == 2 && got.sin_family == AF_INET && got.sin_addr.s_addr == to.sin_addr.s_addr, "source");
+}
+
 static void many(void)
 {
 	int i;
@@ -412,7 +473,7 @@ int main(int argc, char **argv)
 		{"names", names}, {"epoll", epoll_before}, {"nonblocking", nonblocking}, {"dup", duplicates}, {"options", options},
 		{"bound-port", bound_port}, {"fast-open", fast_open}, {"refused", refused}, {"udp-refused", udp_refused},
 		{"timed-out", timed_out}, {"interrupted", interrupted}, {"storm", storm}, {"mmsg", mmsg}, {"mapped", mapped},
-		{"io_uring", uring}, {"device", device}, {"forks", forks}, {"many", many}, {"daemon", daemonize}, {"wild", wild},
+		{"io_uring", uring}, {"device", device}, {"forks", forks}, {"many", many}, {"daemon", daemonize}, {"wild", wild}, {"slow", slow}, {"others", others},
 	};
 	unsigned i;
 	if (argc < 3)
