@@ -15,7 +15,7 @@ TOOL      := $(GO) tool -modfile=packaging/tools/go.mod
 # across the lab, other DNS64 servers to compare ours with, a bus of its own for
 # fake services, what masquerades the lab's guests, and clang to check that the
 # committed BPF objects are what their source says.
-TEST_PACKAGES  := curl iputils-ping traceroute iperf3 bind9-dnsutils bind9 unbound dbus-daemon nftables clang-14 llvm-14 libbpf-dev gcc libc6-dev python3 wget git openssh-client openssh-server python3-requests iproute2
+TEST_PACKAGES  := curl iputils-ping traceroute iperf3 bind9-dnsutils bind9 unbound dbus-daemon nftables clang-14 llvm-14 libbpf-dev gcc libc6-dev python3 wget git openssh-client openssh-server python3-requests iproute2 procps tcpdump
 # Of the benchmarks: a compiler for the load generator, and programs of the
 # coverage table. Contestants are installed by the benchmarks themselves, which
 # go on without those that cannot be.
@@ -27,7 +27,7 @@ TESTKERNEL_PACKAGES := qemu-system-x86 iproute2 curl iputils-ping traceroute ipe
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build demo shell test test-packages check vulncheck test-race test-unprivileged test-all test-hostile test-kernel soak packages release test-vm fuzz bench bench-quick bench-siit generate clean
+.PHONY: help build demo demo-gateway shell test test-packages check vulncheck test-race test-unprivileged test-all test-hostile test-kernel soak packages release test-vm fuzz bench bench-quick bench-siit generate clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -40,6 +40,11 @@ build:
 ## demo     a whole 464XLAT network on this machine, shown in a dozen lines (root)
 demo: build
 	@$(BIN)/tnat64-lab demo
+
+## demo-gateway  an IPv6-only network behind tnat64-gateway, seen on its links (root)
+demo-gateway: build
+	@packaging/install-packages.sh curl iproute2 procps python3 tcpdump
+	@packaging/demo-gateway.sh $(BIN)
 
 ## shell    a shell on the laptop of that network (root)
 shell: build

@@ -77,7 +77,7 @@ func TestMain(m *testing.M) {
 func built(t *testing.T, name string) string {
 	t.Helper()
 	binaries.once.Do(func() {
-		build := exec.Command("go", "build", "-o", binaries.dir+"/", "tnat64d/cmd/tnat64d", "tnat64d/cmd/tnat64ctl", "tnat64d/cmd/tnat64-lab", "tnat64d/cmd/tnat64")
+		build := exec.Command("go", "build", "-o", binaries.dir+"/", "tnat64d/cmd/tnat64d", "tnat64d/cmd/tnat64ctl", "tnat64d/cmd/tnat64-lab", "tnat64d/cmd/tnat64", "tnat64d/cmd/tnat64-gateway")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			binaries.err = fmt.Errorf("%w\n%s", err, out)
