@@ -12,14 +12,14 @@ import (
 
 // newAdvertise returns nil if c names no interface to advertise on.
 func (d *gateway) newAdvertise(c config.Gateway) (part, error) {
-	var all advertisers
+	p := &advertisePart{d: d}
 	for _, name := range c.Advertise.Interfaces {
-		all = append(all, advertise.New(name, advertise.NewLink(name), announcement(c), d.log))
+		p.links = append(p.links, advertise.New(name, advertise.NewLink(name), announcement(c), d.log))
 	}
-	if len(all) == 0 {
+	if len(p.links) == 0 {
 		return nil, nil
 	}
-	return all, nil
+	return p, nil
 }
 
 // announcement is what c has announced on every link.
@@ -43,13 +43,18 @@ func announcement(c config.Gateway) advertise.Parameters {
 	return p
 }
 
-// advertisers are those of all links.
-type advertisers []*advertise.Advertiser
+// advertisePart are the advertisers of all links.
+type advertisePart struct {
+	d     *gateway
+	links []*advertise.Advertiser
+}
 
 // Run advertises on every link until ctx ends.
-func (all advertisers) Run(ctx context.Context) error {
+func (p *advertisePart) Run(ctx context.Context) error {
+	p.d.advertise.Store(p)
+	defer p.d.advertise.CompareAndSwap(p, nil)
 	g, ctx := errgroup.WithContext(ctx)
-	for _, a := range all {
+	for _, a := range p.links {
 		g.Go(func() error { return a.Run(ctx) })
 	}
 	return g.Wait()

@@ -45,6 +45,7 @@ func (b backend) Status() control.Status {
 	if n := b.d.nat64.Load(); n != nil {
 		*s.Gateway = gatewayStatus(n.Status())
 	}
+	s.Gateway.DNS64, s.Gateway.Advertise = dns64Status(b.d.dns64.Load()), advertiseStatus(b.d.advertise.Load())
 	return s
 }
 

@@ -51,17 +51,20 @@ func (d *gateway) newDNS64(c config.Gateway) (part, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dnsPart{server, d.log}, nil
+	return &dnsPart{Server: server, d: d, listen: c.DNS64.Listen}, nil
 }
 
-// dnsPart is the DNS64 server with hints where it cannot start.
+// dnsPart is the DNS64 with hints where it cannot start.
 type dnsPart struct {
 	*dns64.Server
-	log *slog.Logger
+	d      *gateway
+	listen []netip.AddrPort
 }
 
 // Run answers until ctx ends.
-func (p dnsPart) Run(ctx context.Context) error {
+func (p *dnsPart) Run(ctx context.Context) error {
+	p.d.dns64.Store(p)
+	defer p.d.dns64.CompareAndSwap(p, nil)
 	err := p.Server.Run(ctx)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):

@@ -12,6 +12,7 @@ import (
 
 	"tnat64d/datapath/engine"
 	"tnat64d/internal/say"
+	"tnat64d/plat/dns64"
 	"tnat64d/siit"
 )
 
@@ -28,6 +29,9 @@ var (
 	errorsSent        = desc("tnat64_icmp_errors_sent_total", "ICMP errors of the translator's own.", "family")
 	errorsLimited     = desc("tnat64_icmp_errors_limited_total", "ICMP errors not sent because of the rate limit.", "family")
 	poolSize          = desc("tnat64_gateway_pool_addresses", "IPv4 addresses of the pool that can be given.")
+	dnsQueries        = desc("tnat64_gateway_dns64_queries_total", "DNS queries, answered or not.", "outcome")
+	dnsCached         = desc("tnat64_gateway_dns64_cached_responses", "Responses in the cache of DNS64.")
+	advertisements    = desc("tnat64_gateway_router_advertisements_total", "Router advertisements: sent, failed, solicitations that came, others of other routers, disagreements of those.", "interface", "kind")
 	maps              = desc("tnat64_gateway_maps", "Hosts that have an IPv4 address of the pool.", "kind")
 )
 
@@ -35,7 +39,7 @@ var (
 type collector struct{ d *gateway }
 
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildInfo, packetsTranslated, bytesTranslated, packetsDropped, errorsSent, errorsLimited, poolSize, maps} {
+	for _, d := range []*prometheus.Desc{buildInfo, packetsTranslated, bytesTranslated, packetsDropped, errorsSent, errorsLimited, poolSize, maps, dnsQueries, dnsCached, advertisements} {
 		ch <- d
 	}
 }
@@ -48,6 +52,18 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
 	}
 	gauge(buildInfo, 1, version)
+	if p := c.d.dns64.Load(); p != nil {
+		stats := p.Stats()
+		for _, o := range dns64.Outcomes() {
+			count(dnsQueries, stats.Outcomes[o], o.String())
+		}
+		gauge(dnsCached, stats.Cached)
+	}
+	for _, a := range advertiseStatus(c.d.advertise.Load()) {
+		for kind, n := range map[string]uint64{"sent": a.Sent, "failed": a.Failed, "solicitations": a.Solicitations, "others": a.Others, "disagreements": a.Disagreements} {
+			count(advertisements, n, a.Interface, kind)
+		}
+	}
 	n := c.d.nat64.Load()
 	if n == nil {
 		return

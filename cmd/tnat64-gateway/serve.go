@@ -24,8 +24,12 @@ type gateway struct {
 	log     *slog.Logger
 	started time.Time
 
-	nat64   atomic.Pointer[nat64Part] // of the present parts
-	changed func()                    // tells those who watch
+	// Of the present parts; nil where there is none.
+	nat64     atomic.Pointer[nat64Part]
+	dns64     atomic.Pointer[dnsPart]
+	advertise atomic.Pointer[advertisePart]
+
+	changed func() // tells those who watch
 }
 
 // part is one of the three. Run works until ctx ends and undoes what it did; an

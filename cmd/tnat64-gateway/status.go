@@ -7,6 +7,7 @@ import (
 	"tnat64d/datapath/engine"
 	"tnat64d/internal/control"
 	"tnat64d/plat"
+	"tnat64d/plat/dns64"
 	"tnat64d/siit"
 )
 
@@ -57,4 +58,33 @@ func gatewayStatus(s plat.Status) control.Gateway {
 		IPv4: control.ICMPErrorsTo(u.Errors4), IPv6: control.ICMPErrorsTo(u.Errors6),
 	}
 	return g
+}
+
+// dns64Status returns nil for no DNS64.
+func dns64Status(p *dnsPart) *control.DNS64 {
+	if p == nil {
+		return nil
+	}
+	stats := p.Stats()
+	s := &control.DNS64{Listen: p.listen, Queries: []control.Queries{}, Cached: stats.Cached}
+	for _, o := range dns64.Outcomes() {
+		if n := stats.Outcomes[o]; n > 0 {
+			s.Queries = append(s.Queries, control.Queries{Outcome: o.String(), Queries: n})
+		}
+	}
+	slices.SortStableFunc(s.Queries, func(a, b control.Queries) int { return cmp.Compare(b.Queries, a.Queries) })
+	return s
+}
+
+func advertiseStatus(p *advertisePart) (all []control.Advertising) {
+	if p == nil {
+		return nil
+	}
+	for _, a := range p.links {
+		c := a.Counters()
+		all = append(all, control.Advertising{
+			Interface: a.Name(), Sent: c.Sent, Failed: c.Failed, Solicitations: c.Solicitations, Others: c.Others, Disagreements: c.Disagreements,
+		})
+	}
+	return all
 }

@@ -22,6 +22,32 @@ type Gateway struct {
 	Traffic []Traffic  `json:"traffic"`
 	Drops   []Dropped  `json:"drops,omitempty"`
 	Errors  ICMPErrors `json:"icmp_errors"`
+
+	DNS64     *DNS64        `json:"dns64,omitempty"`     // nil: there is none
+	Advertise []Advertising `json:"advertise,omitempty"` // by interface
+}
+
+// DNS64 describes a gateway's DNS64.
+type DNS64 struct {
+	Listen  []netip.AddrPort `json:"listen"`
+	Queries []Queries        `json:"queries"` // by outcome, the most first
+	Cached  int              `json:"cached"`  // responses
+}
+
+// Queries counts DNS queries with the same outcome.
+type Queries struct {
+	Outcome string `json:"outcome"`
+	Queries uint64 `json:"queries"`
+}
+
+// Advertising describes the router advertisements on one interface.
+type Advertising struct {
+	Interface     string `json:"interface"`
+	Sent          uint64 `json:"sent"`
+	Failed        uint64 `json:"failed"`        // could not be sent
+	Solicitations uint64 `json:"solicitations"` // that came
+	Others        uint64 `json:"others"`        // advertisements of other routers
+	Disagreements uint64 `json:"disagreements"` // of those that contradict ours
 }
 
 // Maps describes the use of a gateway's pool.
