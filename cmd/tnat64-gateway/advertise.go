@@ -59,3 +59,15 @@ func (p *advertisePart) Run(ctx context.Context) error {
 	}
 	return g.Wait()
 }
+
+// advertisedLinks returns the names of the links that parts advertise on.
+func advertisedLinks(parts []part) (names []string) {
+	for _, p := range parts {
+		if p, ok := p.(*advertisePart); ok {
+			for _, a := range p.links {
+				names = append(names, a.Name())
+			}
+		}
+	}
+	return names
+}

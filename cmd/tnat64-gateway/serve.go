@@ -15,6 +15,7 @@ import (
 
 	"tnat64d/internal/config"
 	"tnat64d/plat"
+	"tnat64d/plat/advertise"
 )
 
 // gateway is the daemon: NAT64, DNS64 and router advertisements.
@@ -80,8 +81,8 @@ func (d *gateway) serve(ctx context.Context, c config.Gateway) error {
 // runUntilHangup runs the parts, and returns those that come after them, if any.
 func (d *gateway) runUntilHangup(ctx context.Context, parts []part, hup <-chan os.Signal) (next []part, err error) {
 	parent := ctx
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, p := range parts {
 		g.Go(func() error { return p.Run(ctx) })
@@ -93,7 +94,8 @@ func (d *gateway) runUntilHangup(ctx context.Context, parts []part, hup <-chan o
 		case <-ctx.Done():
 		}
 	}
-	cancel()
+	// The network keeps its default route over a reload.
+	cancel(&advertise.Successor{Links: advertisedLinks(next)})
 	if err := g.Wait(); err != nil || parent.Err() != nil {
 		return nil, err
 	}

@@ -2,10 +2,12 @@ package advertise
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -74,6 +76,13 @@ const (
 	maxReceived = 16
 )
 
+// Successor is the cause with which the context of [Advertiser.Run] ends where
+// another advertiser goes on at once on these links: there nothing is withdrawn.
+type Successor struct{ Links []string }
+
+// Error says it in words.
+func (s *Successor) Error() string { return "another advertiser goes on" }
+
 // Run advertises until ctx ends, and then withdraws this router. A link that is
 // down or not there is waited for.
 func (a *Advertiser) Run(ctx context.Context) error {
@@ -141,6 +150,9 @@ func (a *Advertiser) session(ctx context.Context) error {
 		due.Reset(time.Until(plan.next))
 		select {
 		case <-ctx.Done():
+			if s, ok := errors.AsType[*Successor](context.Cause(ctx)); ok && slices.Contains(s.Links, a.name) {
+				return nil
+			}
 			// RFC 4861 section 6.2.5: the last ones have a lifetime of 0.
 			return conn.Send(Message(a.params, state, true))
 		case err := <-ended:

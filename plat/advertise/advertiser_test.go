@@ -142,6 +142,27 @@ func TestAdvertiserBeginsWithABurst(t *testing.T) {
 	})
 }
 
+// Where another advertiser takes over, hosts keep their default route.
+func TestSuccessorOnTheLink(t *testing.T) {
+	for links, want := range map[string]time.Duration{"lan0": 30 * time.Minute, "lan1": 0} {
+		t.Run(links, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := &fakeLink{state: testState, in: make(chan received)}
+				a := New("lan0", l, Parameters{Lifetime: 30 * time.Minute}, slog.New(slog.DiscardHandler))
+				ctx, cancel := context.WithCancelCause(t.Context())
+				go func() {
+					time.Sleep(time.Second)
+					cancel(&Successor{Links: []string{links}})
+				}()
+				a.Run(ctx)
+				if got := l.sent[len(l.sent)-1].m.RouterLifetime; got != want {
+					t.Errorf("the last router lifetime is %v, want %v", got, want)
+				}
+			})
+		})
+	}
+}
+
 func TestSolicitationsAreAnswered(t *testing.T) {
 	advertising(t, func(t *testing.T, l *fakeLink, a *Advertiser, _ func(), _ *bytes.Buffer) {
 		time.Sleep(time.Minute) // the burst is over
