@@ -26,6 +26,16 @@ type sources struct {
 	hasIPv6 bool // or errors come from the destination of the packet
 }
 
+// ofGateway reports whether r is a gateway's rule: then ICMPv6 messages but errors
+// are answered like any packet (RFC 4443 section 2.4 e), and ping shows why.
+func ofGateway(r Reason) bool {
+	switch r {
+	case NoMap, DestinationDenied, NotAClient, PoolExhausted, TooManyMaps:
+		return true
+	}
+	return false
+}
+
 // unreachableFor answers with Destination Unreachable and the code for a reason of
 // addresses (RFC 4443 section 3.1).
 func unreachableFor(r Reason) refusal {
@@ -91,7 +101,7 @@ func (own *sources) refuse6(s *Scratch, c *to4, no refusal) (Verdict, Reason) {
 	case !no.answered, h.icmpError, illegalSource6(h.b[8:]):
 		return Drop, no.reason
 	case h.proto != protoICMPv6:
-	case no.head.kind == 1, h.fragOff != 0, h.l4 == len(h.b), h.b[h.l4] == redirect:
+	case no.head.kind == 1 && !ofGateway(no.reason), h.fragOff != 0, h.l4 == len(h.b), h.b[h.l4] == redirect:
 		return Drop, no.reason
 	}
 	n := min(len(h.b), maxError6-ipv6Len-icmpLen)

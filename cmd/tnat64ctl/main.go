@@ -2,6 +2,7 @@
 // would do with packets of theirs.
 //
 //	tnat64ctl [-socket PATH] COMMAND [ARGUMENTS]
+//	tnat64ctl -gateway [-socket PATH] status|watch|trace [ARGUMENTS]
 //
 // Exit status 0: done; 2: wrong command line or configuration; 1: anything else.
 package main
@@ -13,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"tnat64d/internal/config"
@@ -47,6 +49,9 @@ func commands(socket string) []command {
 	}
 }
 
+// gatewayCommands are those that tnat64-gateway answers.
+var gatewayCommands = []string{"status", "watch", "trace"}
+
 // run is main without the process: it returns the exit status.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	err := dispatch(args, stdin, stdout, stderr)
@@ -62,8 +67,14 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 func dispatch(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	flags := newFlags("tnat64ctl")
 	socket := flags.String("socket", cmp.Or(os.Getenv(control.SocketVariable), config.Default().Control.Socket), "`PATH` of tnat64d's control socket")
+	gateway := flags.Bool("gateway", false, "ask tnat64-gateway instead: status, watch, trace")
 	if err := flags.Parse(args); err != nil {
 		return badFlags(err, stdout, "tnat64ctl -h lists commands and flags", func(w io.Writer) { usage(w, flags) })
+	}
+	given := false
+	flags.Visit(func(f *flag.Flag) { given = given || f.Name == "socket" })
+	if *gateway && !given {
+		*socket = config.DefaultGateway().Control.Socket
 	}
 	all := commands(*socket)
 	var known []string
@@ -76,6 +87,9 @@ func dispatch(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	}
 	for _, c := range all {
 		if c.name == flags.Arg(0) {
+			if *gateway && !slices.Contains(gatewayCommands, c.name) {
+				return say.Hint(say.Usage(fmt.Errorf("%s does not ask a gateway", c.name)), "with -gateway the commands are: %s", strings.Join(gatewayCommands, ", "))
+			}
 			return c.run(flags.Args()[1:], stdin, stdout, stderr)
 		}
 	}

@@ -74,6 +74,9 @@ func untilInterrupted() (context.Context, context.CancelFunc) {
 
 // statusText returns the output of status.
 func statusText(s control.Status, now time.Time) string {
+	if s.Gateway != nil {
+		return gatewayText(s, now)
+	}
 	var t sheet
 	t.line("%s", headline(s, now))
 	for i := range s.Uplinks {

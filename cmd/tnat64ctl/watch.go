@@ -48,6 +48,9 @@ func runWatch(socket string, args []string, stdout, _ io.Writer) error {
 
 // changes returns a line for each change since old, which is nil at first.
 func changes(old, s *control.Status, now time.Time) []string {
+	if s.Gateway != nil {
+		return gatewayChanges(old, s, now)
+	}
 	var lines []string
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	if old == nil {

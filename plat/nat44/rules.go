@@ -97,7 +97,7 @@ func (b *builder) rule(c *nftables.Chain, parts ...[]expr.Any) {
 
 // set adds an anonymous set.
 func (b *builder) set(t *nftables.Table, key nftables.SetDatatype, elements ...[]byte) *nftables.Set {
-	s := &nftables.Set{Table: t, Anonymous: true, Constant: true, KeyType: key}
+	s := &nftables.Set{Table: t, Anonymous: true, Constant: true, KeyType: key, KeyByteOrder: binaryutil.NativeEndian}
 	var all []nftables.SetElement
 	for _, e := range elements {
 		all = append(all, nftables.SetElement{Key: e})

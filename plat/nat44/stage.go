@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	mdnetlink "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -142,13 +143,15 @@ func (c Count) Explanation() string {
 func (s *Stage) Counters() (map[Count]uint64, error) {
 	all := map[Count]uint64{}
 	for _, t := range []*nftables.Table{s.v4, s.v6} {
-		objects, err := s.conn.GetObjects(t)
+		objects, err := s.conn.GetNamedObjects(t)
 		if err != nil {
 			return nil, fmt.Errorf("nftables: read the counters: %w", err)
 		}
 		for _, o := range objects {
-			if c, ok := o.(*nftables.CounterObj); ok {
-				all[Count(c.Name)] = c.Packets
+			if o, ok := o.(*nftables.NamedObj); ok {
+				if c, ok := o.Obj.(*expr.Counter); ok {
+					all[Count(o.Name)] = c.Packets
+				}
 			}
 		}
 	}
