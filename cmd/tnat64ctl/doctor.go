@@ -16,26 +16,25 @@ import (
 
 const doctorUsage = `usage: tnat64ctl doctor [-json] [-uplink NAME] [-target HOST:PORT] [-dns ADDR,...] [-deep]
 
-Looks at this host and its network, prints what it finds, and ends with one
-sentence of diagnosis and the next step. tnat64d need not run. Exit status 0:
-nothing stands between this host and IPv4 except perhaps that tnat64d has to be
-started; 1: something does.
+Examines this host and its network, prints its findings, a diagnosis in one
+sentence and the next step. tnat64d need not run. Exit status 0: nothing is
+wrong, except perhaps that tnat64d is not running; 1: a problem was found.
 
-Ordinary users see most of it; root also asks the routers.
+Only root can solicit routers; the other tests work for every user.
 
 flags:
 `
 
-// errUnhealthy makes the exit status 1. All has been said.
+// errUnhealthy makes the exit status 1 without a message.
 var errUnhealthy = errors.New("not healthy")
 
 func runDoctor(socket string, args []string, stdout, _ io.Writer) error {
 	flags := newFlags("tnat64ctl doctor")
 	asJSON := flags.Bool("json", false, "print findings and diagnosis as JSON")
-	uplink := flags.String("uplink", "", "`NAME` of the interface to look at; default: that of the IPv6 default route")
-	target := flags.String("target", "", "an IPv4 `HOST:PORT` or HOST that is known to answer, to test the way through the NAT64")
+	uplink := flags.String("uplink", "", "`NAME` of the interface to examine; default: that of the IPv6 default route")
+	target := flags.String("target", "", "an IPv4 `HOST:PORT` or HOST that answers, to test the path through the NAT64")
 	servers := flags.String("dns", "", "DNS servers `ADDR,...` to ask instead of the network's own")
-	deep := flags.Bool("deep", false, "as root: put a second address on the uplink for a few seconds, to see whether the network lets a host have more than one")
+	deep := flags.Bool("deep", false, "as root: add a second address to the uplink for a few seconds, to test whether the network allows more than one")
 	if err := flags.Parse(args); err != nil {
 		return badFlags(err, stdout, "tnat64ctl doctor -h describes the command", func(w io.Writer) {
 			fmt.Fprint(w, doctorUsage)
@@ -43,7 +42,7 @@ func runDoctor(socket string, args []string, stdout, _ io.Writer) error {
 		})
 	}
 	if flags.NArg() > 0 {
-		return say.Hint(say.Usage(fmt.Errorf("%q is one word too many", flags.Arg(0))), "tnat64ctl doctor -h describes the command")
+		return say.Hint(say.Usage(fmt.Errorf("%q is an unexpected argument", flags.Arg(0))), "tnat64ctl doctor -h describes the command")
 	}
 	o := doctor.Options{Uplink: *uplink, Deep: *deep, Socket: socket}
 	var err error
@@ -57,7 +56,7 @@ func runDoctor(socket string, args []string, stdout, _ io.Writer) error {
 		t, err := doctor.ParseTarget(ctx, *target)
 		switch {
 		case errors.Is(err, doctor.ErrName):
-			o.NoTarget = err.Error() // and on to why
+			o.NoTarget = err.Error() // examine nevertheless
 		case err != nil:
 			return say.Hint(say.Usage(err), "-target takes an IPv4 address, or a name that has one, and a port: 198.51.100.7:443")
 		default:

@@ -1,5 +1,5 @@
-// Command tnat64ctl tells people what tnat64d does, and what its translator
-// would do with packets of theirs.
+// Command tnat64ctl shows what tnat64d does, diagnoses networks, and runs
+// captures through the translator.
 //
 //	tnat64ctl [-socket PATH] COMMAND [ARGUMENTS]
 //	tnat64ctl -gateway [-socket PATH] status|watch|trace [ARGUMENTS]
@@ -39,10 +39,10 @@ func commands(socket string) []command {
 		}
 	}
 	return []command{
-		{"status", "tell in plain words how IPv4 is doing, and why", online(runStatus)},
-		{"watch", "follow what changes", online(runWatch)},
+		{"status", "show whether IPv4 works, and why", online(runStatus)},
+		{"watch", "show each change of state", online(runWatch)},
 		{"trace", "show packets as they are translated or dropped", online(runTrace)},
-		{"doctor", "look at this host and its network, and say why IPv4 does not work", online(runDoctor)},
+		{"doctor", "examine the host and its network, and diagnose why IPv4 does not work", online(runDoctor)},
 		{"report", "write a text file for a bug report, with private parts masked", online(runReport)},
 		{"nudge", "tell the daemon that the network has changed", online(runNudge)},
 		{"translate", "run the packets of a capture file through the translator, offline", translate},

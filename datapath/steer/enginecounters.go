@@ -73,19 +73,19 @@ func (s *Steering) EngineCounters() (EngineCounters, error) {
 	return sum, nil
 }
 
-// Explanation says in a sentence what was left to user space.
+// Explanation returns in words why packets took the slow path.
 func (d Declined) Explanation() string {
 	return [NumDeclined]string{
 		"the packet is malformed",
-		"the addresses are not those of the CLAT and of hosts behind the PLAT",
-		"the TTL ends here",
-		"it is a fragment, or has IPv4 options, IPv6 extension headers or a VLAN tag",
+		"the addresses are not those of the CLAT and of a host behind the PLAT",
+		"the TTL or hop limit expires here",
+		"fragment, IPv4 options, IPv6 extension headers or a VLAN tag",
 		"the protocol is neither TCP nor UDP nor ICMP",
-		"it is ICMP other than a small echo",
-		"the UDP checksum is absent, or that of ICMP wrong",
-		"it is too large for the link",
-		"it is a super-packet of a kind that the kernel engine does not know",
-		"the kernel had no memory",
+		"ICMP other than a small echo",
+		"no UDP checksum, or a wrong ICMP checksum",
+		"larger than the MTU",
+		"a super-packet of a kind that the kernel engine does not support",
+		"the kernel was out of memory",
 		"an earlier packet between the same addresses is still in user space",
 		"a route of the host rejects the destination",
 	}[d]
