@@ -27,7 +27,7 @@ TESTKERNEL_PACKAGES := qemu-system-x86 iproute2 curl iputils-ping traceroute ipe
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build demo demo-gateway shell test test-packages check vulncheck test-race test-unprivileged test-all test-hostile test-kernel soak packages release test-vm fuzz bench bench-quick bench-siit generate clean
+.PHONY: help build demo demo-gateway shell test test-packages test-manifests check vulncheck test-race test-unprivileged test-all test-hostile test-kernel soak packages release test-vm fuzz bench bench-quick bench-siit generate clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -52,7 +52,7 @@ shell: build
 
 ## test     every test, installing the Debian packages it needs (root)
 test:
-	@packaging/stages.sh $(MAKE) test-packages check vulncheck fuzz test-race test-unprivileged test-kernel test-all
+	@packaging/stages.sh $(MAKE) test-packages check vulncheck test-manifests fuzz test-race test-unprivileged test-kernel test-all
 
 test-packages:
 	@packaging/install-packages.sh $(TEST_PACKAGES) $(PACKAGING_PACKAGES)
@@ -65,6 +65,10 @@ check:
 ## vulncheck  govulncheck on the vulnerability data that the module proxy has
 vulncheck:
 	$(GO) run ./packaging/vulncheck $(VULNCHECK_FLAGS)
+
+# The manifests for clouds and clusters, against the types of their APIs.
+test-manifests:
+	$(GO) test -C packaging/manifests ./...
 
 # The race detector needs cgo. The lab's end-to-end tests run without it, as
 # they test other processes.
