@@ -45,6 +45,8 @@ type Cmd struct {
 	// that is read by Say; nil: nobody is.
 	Started func(How)
 
+	lacks kernelLacks // of tests
+
 	channel *channel
 	err     error // from Command
 	done    chan struct{}
@@ -87,6 +89,14 @@ type job struct {
 	Policy  Policy
 	Method  Method
 	Refresh bool
+	Lacks   kernelLacks
+}
+
+// kernelLacks is what the kernel is taken not to have. Tests say so where an
+// older kernel cannot be had.
+type kernelLacks struct {
+	Namespaces bool // user namespaces
+	AddFDSend  bool // SECCOMP_ADDFD_FLAG_SEND, Linux 5.14
 }
 
 // report is what the supervisor tells.
@@ -130,7 +140,7 @@ func (c *Cmd) Start() error {
 	}
 	pid, err := stage("supervise", theirs, nil, files)
 	if err == nil {
-		err = ours.send(job{c.Path, c.Args, env, c.Dir, unix.Getpgrp(), c.Policy, c.Method, c.Refresh})
+		err = ours.send(job{c.Path, c.Args, env, c.Dir, unix.Getpgrp(), c.Policy, c.Method, c.Refresh, c.lacks})
 	}
 	if err != nil {
 		ours.close()

@@ -26,7 +26,9 @@ func handEarly(t *trapped, typ, proto int) reply {
 	case nil, unix.ENOENT: // answered, or interrupted
 		return reply{given: true}
 	case unix.EINVAL:
-		t.late.Store(true)
+		if !t.late.Swap(true) {
+			t.sayLate()
+		}
 		t.sockets.remove(cookie)
 		return proceed
 	default:

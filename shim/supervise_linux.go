@@ -237,7 +237,15 @@ func (s *supervisor) startSockets(j job, how *How) (program, error) {
 	if err := canSupervise(); err != nil {
 		return program{}, err
 	}
-	h, err := hide(hiddenJob{j.Policy, pathMTU(s.policy.Load())})
+	s.late.Store(j.Lacks.AddFDSend)
+	if j.Lacks.AddFDSend {
+		s.sayLate()
+	}
+	var h *hidden
+	err := error(unix.EPERM)
+	if !j.Lacks.Namespaces {
+		h, err = hide(hiddenJob{j.Policy, pathMTU(s.policy.Load())})
+	}
 	if err != nil {
 		how.Refused = append(how.Refused, fmt.Sprintf("no hidden network namespace: %v", err))
 	} else {
@@ -318,8 +326,9 @@ func filterError(err error) error {
 
 // canSupervise finds out whether the kernel lets us look into a child.
 func canSupervise() error {
-	if b, err := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope"); err == nil && len(b) > 0 && b[0] >= '2' && unix.Geteuid() != 0 {
-		return fmt.Errorf("kernel.yama.ptrace_scope is %c, so that no program may look into another", b[0])
+	scope, _ := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope") // absent without Yama
+	if err := yamaRefuses(scope, unix.Geteuid()); err != nil {
+		return err
 	}
 	var there, here [1]byte
 	local := unix.Iovec{Base: &here[0]}
@@ -338,6 +347,15 @@ func canSupervise() error {
 	}
 	unix.Close(fd)
 	return nil
+}
+
+// yamaRefuses says why Yama does not let a user look into a child, from what
+// kernel.yama.ptrace_scope reads: 1 permits it, 2 wants CAP_SYS_PTRACE, 3 nobody.
+func yamaRefuses(scope []byte, uid int) error {
+	if len(scope) == 0 || scope[0] < '2' || scope[0] == '2' && uid == 0 {
+		return nil
+	}
+	return fmt.Errorf("kernel.yama.ptrace_scope is %c, so that no program may look into another", scope[0])
 }
 
 // pathMTU is the largest IPv4 datagram that goes to the PLAT unfragmented, as far

@@ -53,6 +53,11 @@ func (s *supervisor) trapped(n *notification) *trapped {
 	return t
 }
 
+// sayLate tells why sockets are replaced at connect only.
+func (s *supervisor) sayLate() {
+	s.say("late", "the kernel cannot answer with a descriptor (SECCOMP_ADDFD_FLAG_SEND, Linux 5.14): TCP sockets are replaced when they connect")
+}
+
 // reply says what the program gets for it.
 type reply struct {
 	val     int64

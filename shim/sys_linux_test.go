@@ -1,0 +1,291 @@
+package shim
+
+import (
+	"fmt"
+	"net/netip"
+	"runtime"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// One test for each file sys_*_linux.go: the call in a program, with what the
+// kernel's own would do as the measure.
+
+var _ = act("socket", func() error {
+	s, u := tcp(), udp()
+	n, err := localName(s)
+	_, bad := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 200)
+	flags, _ := fileStatus(open(unix.SOCK_STREAM | unix.SOCK_NONBLOCK))
+	return first(err, expect("domain", domain(s), unix.AF_INET), expect("domain of UDP", domain(u), unix.AF_INET),
+		expect("name", n, netip.MustParseAddrPort("0.0.0.0:0")), expect("a protocol that is none", bad, error(unix.EPROTONOSUPPORT)),
+		expect("O_NONBLOCK", flags&unix.O_NONBLOCK, unix.O_NONBLOCK))
+})
+
+func TestSocket(t *testing.T) { underShim(t, "socket") }
+
+var _ = act("connect", func() error {
+	s, again := tcp(), tcp()
+	if err := failed("connect", dial(s)); err != nil {
+		return err
+	}
+	u := udp()
+	return first(failed("echo", echo(s)), expect("peer", peer(s), echoPort), expect("second connect", dial(s), error(unix.EISCONN)),
+		expect("refused", connectTo(again, netip.AddrPortFrom(testServer, 9)), error(unix.ECONNREFUSED)),
+		failed("connect after a failure", dial(again)), failed("UDP", dial(u)), failed("UDP", echo(u)), expect("peer of UDP", peer(u), echoPort),
+		expect("no descriptor", connectTo(999, echoPort), error(unix.EBADF)))
+})
+
+func TestConnect(t *testing.T) { underShim(t, "connect") }
+
+var _ = act("listen", func() error {
+	l, c := tcp(), tcp()
+	if err := first(unix.Bind(l, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(l, 5)); err != nil {
+		return err
+	}
+	at, err := localName(l)
+	if err = first(err, connectTo(c, at)); err != nil {
+		return err
+	}
+	a, from, err := unix.Accept(l)
+	if err != nil {
+		return err
+	}
+	own, _ := localName(c)
+	any := tcp()
+	err = first(failed("listen without bind", unix.Listen(any, 5)))
+	n, _ := localName(any)
+	return first(err, expect("client", addrPort(from), own), expect("server", peer(c), at), expect("domain", domain(a), unix.AF_INET),
+		expect("address of an unbound listener", n.Addr(), netip.IPv4Unspecified()))
+})
+
+func TestBindAndListen(t *testing.T) { underShim(t, "listen") }
+
+var _ = act("names", func() error {
+	s := tcp()
+	_, before := unix.Getpeername(s)
+	if err := dial(s); err != nil {
+		return err
+	}
+	n, err := localName(s)
+	var short [28]byte
+	size := uint32(7)
+	_, _, e := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(s), uintptr(unsafe.Pointer(&short)), uintptr(unsafe.Pointer(&size)))
+	negative := int32(-1)
+	_, _, e2 := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(s), uintptr(unsafe.Pointer(&short)), uintptr(unsafe.Pointer(&negative)))
+	_, _, e3 := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(s), 1, uintptr(unsafe.Pointer(&size)))
+	return first(err, expect("before", before, error(unix.ENOTCONN)), expect("own", n.Addr().Is4() && n.Port() > 0, true), expect("short", e, 0),
+		expect("length", size, uint32(unix.SizeofSockaddrInet4)), expect("cut", short[7], 0), expect("negative", e2, unix.EINVAL), expect("wild", e3, unix.EFAULT))
+})
+
+func TestGetpeernameGetsockname(t *testing.T) { underShim(t, "names") }
+
+var _ = act("getsockopt", func() error {
+	s := tcp()
+	if err := dial(s); err != nil {
+		return err
+	}
+	var v int32
+	size, err := rawGetsockopt(s, unix.SOL_SOCKET, unix.SO_DOMAIN, unsafe.Pointer(&v), 2)
+	_, long := rawGetsockopt(s, unix.SOL_SOCKET, unix.SO_DOMAIN, unsafe.Pointer(&v), 1<<31)
+	return first(err, expect("domain", v, unix.AF_INET), expect("size", size, 2), expect("negative size", long, error(unix.EINVAL)))
+})
+
+func TestGetsockopt(t *testing.T) { underShim(t, "getsockopt") }
+
+var _ = act("setsockopt", func() error {
+	s := tcp()
+	err := first(setInt(s, unix.SOL_TCP, unix.TCP_KEEPIDLE, 33), setInt(s, unix.SOL_IP, unix.IP_TOS, 0x20),
+		unix.SetsockoptTimeval(s, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 9}))
+	if err = first(err, dial(s)); err != nil {
+		return err
+	}
+	class, err := getInt(s, unix.SOL_IPV6, unix.IPV6_TCLASS)
+	idle, err2 := getInt(s, unix.SOL_TCP, unix.TCP_KEEPIDLE)
+	v, err3 := sendTimeout(s)
+	later := setInt(s, unix.SOL_IP, unix.IP_TOS, 0x40)
+	class2, _ := getInt(s, unix.SOL_IPV6, unix.IPV6_TCLASS)
+	return first(err, err2, err3, later, expect("traffic class", class, 0x20), expect("keep-alive", idle, 33), expect("timeout", v.Sec, 9), expect("traffic class", class2, 0x40), echo(s))
+})
+
+func TestSetsockopt(t *testing.T) { underShim(t, "setsockopt") }
+
+var _ = act("datagrams", func() error {
+	u := udp()
+	b := make([]byte, 100)
+	if err := unix.Sendto(u, []byte("one"), 0, sockaddr(echoPort)); err != nil {
+		return failed("sendto", err)
+	}
+	n, from, err := unix.Recvfrom(u, b, 0)
+	if err != nil {
+		return failed("recvfrom", err)
+	}
+	err = first(expect("data", string(b[:n]), "one"), expect("source", addrPort(from), echoPort))
+	if _, e := unix.SendmsgN(u, []byte("two"), nil, sockaddr(echoPort), 0); e != nil {
+		return failed("sendmsg", e)
+	}
+	n, _, flags, from, e := unix.Recvmsg(u, b[:2], nil, 0)
+	return first(err, failed("recvmsg", e), expect("cut data", string(b[:n]), "tw"), expect("MSG_TRUNC", flags&unix.MSG_TRUNC, unix.MSG_TRUNC), expect("source", addrPort(from), echoPort),
+		expect("wild", wildSendto(u), unix.EFAULT))
+})
+
+// wildSendto sends what is not there.
+func wildSendto(fd int) unix.Errno {
+	var sa unix.RawSockaddrInet6
+	size := rawName(&sa, echoPort)
+	_, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), 8, 100, 0, uintptr(unsafe.Pointer(&sa)), uintptr(size))
+	return e
+}
+
+func TestSendtoSendmsgRecvfromRecvmsg(t *testing.T) { underShim(t, "datagrams") }
+
+var _ = act("mmsg", func() error {
+	const many = 8
+	u := udp()
+	out, _, _ := messages(many, echoPort)
+	n, _, e := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(u), uintptr(unsafe.Pointer(&out[0])), many, 0, 0, 0)
+	if e != 0 || n != many {
+		return fmt.Errorf("sendmmsg: %d, %v", n, e)
+	}
+	seen := map[string]bool{}
+	for len(seen) < many {
+		in, data, names := messages(many, netip.AddrPort{})
+		n, _, e := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(u), uintptr(unsafe.Pointer(&in[0])), many, unix.MSG_WAITFORONE, 0, 0)
+		if e != 0 || n == 0 {
+			return fmt.Errorf("recvmmsg: %d, %v", n, e)
+		}
+		for i := range n {
+			if a := rawAddrPort(&names[i]); a != echoPort {
+				return fmt.Errorf("from %v", a)
+			}
+			seen[string(data[i][:in[i].n])] = true
+		}
+	}
+	runtime.KeepAlive(out)
+	return expect("a message", seen["message 7"], true)
+})
+
+func TestSendmmsgRecvmmsg(t *testing.T) { underShim(t, "mmsg") }
+
+var _ = act("fast-open", func() error {
+	s := tcp()
+	n, err := unix.SendmsgN(s, []byte("hello"), nil, sockaddr(echoPort), msgFastOpen)
+	if err != nil {
+		return err
+	}
+	b := make([]byte, 10)
+	got, err := unix.Read(s, b)
+	return first(err, expect("sent", n, 5), expect("data", string(b[:got]), "hello"), expect("peer", peer(s), echoPort))
+})
+
+func TestFastOpen(t *testing.T) { underShim(t, "fast-open") }
+
+var _ = act("ioctl", func() error {
+	u := udp()
+	r, err := unix.NewIfreq("lo")
+	if err = first(err, unix.IoctlIfreq(u, unix.SIOCGIFINDEX, r)); err != nil {
+		return err
+	}
+	waiting, err := unix.IoctlGetInt(u, unix.TIOCINQ)
+	return first(err, expect("index", r.Uint32(), 1), expect("waiting", waiting, 0))
+})
+
+func TestIoctl(t *testing.T) { underShim(t, "ioctl") }
+
+var _ = act("dup", func() error {
+	s := tcp()
+	two, err := unix.Dup(s)
+	three, err2 := unix.FcntlInt(uintptr(s), unix.F_DUPFD_CLOEXEC, 50)
+	if err = first(err, err2, dial(two)); err != nil {
+		return err
+	}
+	flags, err := unix.FcntlInt(uintptr(three), unix.F_GETFD, 0)
+	flags2, err2 := unix.FcntlInt(uintptr(two), unix.F_GETFD, 0)
+	return first(err, err2, echo(s), echo(two), echo(three), expect("close-on-exec", flags, unix.FD_CLOEXEC), expect("close-on-exec of dup", flags2, 0))
+})
+
+func TestDup(t *testing.T) { underShim(t, "dup") }
+
+var _ = act("epoll", func() error {
+	s := open(unix.SOCK_STREAM | unix.SOCK_NONBLOCK)
+	ep, err := unix.EpollCreate1(0)
+	want := unix.EpollEvent{Events: unix.EPOLLOUT | unix.EPOLLET, Fd: 0x11223344, Pad: 0x55667788}
+	if err = first(err, unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, s, &want)); err != nil {
+		return err
+	}
+	got := make([]unix.EpollEvent, 4)
+	unix.EpollWait(ep, got, 0)
+	if err := dial(s); err != nil && err != unix.EINPROGRESS {
+		return err
+	}
+	n, err := unix.EpollWait(ep, got, 20000)
+	return first(err, expect("events", n, 1), expect("data", [2]int32{got[0].Fd, got[0].Pad}, [2]int32{want.Fd, want.Pad}),
+		unix.EpollCtl(ep, unix.EPOLL_CTL_DEL, s, nil))
+})
+
+func TestEpollCreate(t *testing.T) { underShim(t, "epoll") }
+
+var _ = act("unshare", func() error {
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return nil // it may not
+	}
+	return first(expect("connect from a network without routes", dial(tcp()), error(unix.ENETUNREACH)),
+		expect("send from there", unix.Sendto(udp(), []byte("x"), 0, sockaddr(echoPort)), error(unix.ENETUNREACH)))
+})
+
+func TestUnshare(t *testing.T) { underShim(t, "unshare") }
+
+var _ = act("addresses", func() error {
+	// As glibc's getaddrinfo asks, for AI_ADDRCONFIG.
+	request := make([]byte, sizeofAddressRequest)
+	request[0], request[4], request[6], request[7] = sizeofAddressRequest, unix.RTM_GETADDR, unix.NLM_F_REQUEST, unix.NLM_F_DUMP>>8
+	ask := func(fd int) (string, error) {
+		if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+			return "", err
+		}
+		b := make([]byte, 65536)
+		n, _, err := unix.Recvfrom(fd, b, 0)
+		return string(b[:n]), err
+	}
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err = first(err, unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})); err != nil {
+		return err
+	}
+	got, err := ask(fd)
+	if err != nil {
+		return err
+	}
+	placeholder := hiddenIPv4.As4()
+	fmt.Println("placeholder:", strings.Contains(got, string(placeholder[:])))
+	return nil
+})
+
+func TestAddressesForGetaddrinfo(t *testing.T) {
+	for world, want := range map[string]string{"all": "placeholder: true", "namespaces": "placeholder: false"} {
+		if out, err := inWorld(t, world, "addresses"); err != nil || !strings.Contains(out, want) {
+			t.Errorf("%s: %v, %s", world, err, out)
+		}
+	}
+}
+
+func TestOldKernelIsSaid(t *testing.T) {
+	out, err := inWorld(t, "addfd-send", "socket")
+	if err != nil || !strings.Contains(out, "said: the kernel cannot answer with a descriptor (SECCOMP_ADDFD_FLAG_SEND, Linux 5.14)") {
+		t.Errorf("%v, %s", err, out)
+	}
+}
+
+func TestYamaRefuses(t *testing.T) {
+	for _, c := range []struct {
+		scope string
+		uid   int
+		want  bool
+	}{{"", 65534, false}, {"0\n", 65534, false}, {"1\n", 65534, false}, {"2\n", 65534, true}, {"2\n", 0, false}, {"3\n", 65534, true}, {"3\n", 0, true}} {
+		if err := yamaRefuses([]byte(c.scope), c.uid); (err != nil) != c.want {
+			t.Errorf("ptrace_scope %q, uid %d: %v", c.scope, c.uid, err)
+		}
+	}
+}
