@@ -51,7 +51,7 @@ func (c *checker) err() error {
 		return nil
 	}
 	if c.more > 0 {
-		c.problems = append(c.problems, Problem{File: c.file, What: fmt.Sprintf("%d more mistakes", c.more)})
+		c.problems = append(c.problems, Problem{File: c.file, What: fmt.Sprintf("%d more errors", c.more)})
 	}
 	return &Error{c.problems}
 }

@@ -302,7 +302,7 @@ func TestMistakesAreBounded(t *testing.T) {
 	if !errors.As(err, &e) || len(e.Problems) != maxProblems+1 {
 		t.Fatalf("got %v", err)
 	}
-	if got, want := e.Problems[maxProblems].String(), "t.toml: 980 more mistakes"; got != want {
+	if got, want := e.Problems[maxProblems].String(), "t.toml: 980 more errors"; got != want {
 		t.Errorf("last line %q, want %q", got, want)
 	}
 }
