@@ -31,9 +31,9 @@ func (b backend) ask(f func()) error {
 func (b backend) Status() control.Status {
 	ctx, cancel := context.WithTimeout(b.d.ctx, patienceWithLoop)
 	defer cancel()
-	features := b.d.bus.Features(ctx)
+	features := b.d.found.bus.Features(ctx)
 	var s control.Status
-	if err := b.ask(func() { s = b.d.status() }); err != nil {
+	if err := b.ask(func() { s = status(b.d) }); err != nil {
 		s = control.Status{Version: version, Started: b.d.started, Why: err.Error()}
 	}
 	s.Features = append(s.Features, features...)
@@ -44,10 +44,10 @@ func (b backend) Trace(see func(uplink string, p engine.Seen)) error {
 	var failed error
 	if see == nil {
 		// However long that takes: the kernel engine is waiting for it.
-		b.d.ask(b.d.ctx, func() { failed = b.d.trace(nil) })
+		b.d.ask(b.d.ctx, func() { failed = b.trace(nil) })
 		return failed
 	}
-	if err := b.ask(func() { failed = b.d.trace(see) }); err != nil {
+	if err := b.ask(func() { failed = b.trace(see) }); err != nil {
 		return err
 	}
 	return failed
@@ -56,4 +56,11 @@ func (b backend) Trace(see func(uplink string, p engine.Seen)) error {
 func (b backend) Nudge(n control.Nudge, by control.Peer) error {
 	b.d.post(nudged{n, by})
 	return nil
+}
+
+// trace is called in the loop.
+func (b backend) trace(see see) error {
+	err := b.d.path.trace(see)
+	b.d.report.changed()
+	return err
 }

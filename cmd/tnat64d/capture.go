@@ -1,9 +1,10 @@
 package main
 
 // followCaptures makes the kernel engine of a TUN pause while a program captures
-// packets there, as that program would miss what the engine translates.
-func (d *tnat64d) followCaptures() {
-	for _, p := range d.path.all() {
+// packets there, as that program would miss what the engine translates. It
+// reports whether one pauses or may resume.
+func (d *datapaths) followCaptures() (any bool) {
+	for _, p := range d.all() {
 		changed, captured, err := p.FollowCaptures()
 		switch {
 		case err != nil:
@@ -11,10 +12,11 @@ func (d *tnat64d) followCaptures() {
 		case !changed:
 		case captured:
 			d.log.Info("a program captures packets; the kernel engine pauses", "tun", p.tun)
-			d.changed()
+			any = true
 		default:
 			d.log.Info("no program captures packets; the kernel engine may resume", "tun", p.tun)
-			d.changed()
+			any = true
 		}
 	}
+	return any
 }

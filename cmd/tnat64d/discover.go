@@ -6,8 +6,11 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	"tnat64d/clat/plan"
+	"tnat64d/internal/bus"
 	"tnat64d/internal/config"
 	"tnat64d/pref64"
 )
@@ -42,11 +45,26 @@ func (a asks) equal(b asks) bool {
 // virtual ones has few that lead to a network.
 const maxLinks = 16
 
-// search looks for PREF64 on every link that is an uplink or may become one,
-// and no longer on others.
-func (d *tnat64d) search(o plan.Observed, conf plan.Config) {
-	want := asks{static: d.conf.CLAT.PREF64, sources: d.conf.Discovery.Sources, servers: d.conf.Discovery.DNSServers}
-	candidates := plan.Candidates(o, conf)
+// asksOf returns what of the configuration a discovery follows.
+func asksOf(c config.Config) asks {
+	return asks{static: c.CLAT.PREF64, sources: c.Discovery.Sources, servers: c.Discovery.DNSServers}
+}
+
+// discoveries look for PREF64 on links, and know the DNS servers to ask.
+type discoveries struct {
+	*inbox
+	log    *slog.Logger
+	bus    *bus.Bus
+	links  map[int]*discovery // by index
+	nudged *nudges            // what network managers' hooks have told
+	tunnel atomic.Bool        // there is a tunnel: resolv.conf may be its
+
+	wokeUp  time.Time
+	byClock bool // it was the clock that told of that
+}
+
+// search looks for PREF64 on every candidate, and no longer on other links.
+func (d *discoveries) search(candidates []plan.Link, want asks) {
 	candidates = candidates[:min(len(candidates), maxLinks)]
 	keep := map[int]bool{}
 	for _, l := range candidates {
@@ -72,7 +90,7 @@ func (d *tnat64d) search(o plan.Observed, conf plan.Config) {
 }
 
 // discover starts to look for the PREF64 of a link.
-func (d *tnat64d) discover(up plan.Uplink, a asks, link plan.Link) *discovery {
+func (d *discoveries) discover(up plan.Uplink, a asks, link plan.Link) *discovery {
 	ctx, stop := context.WithCancel(d.ctx)
 	l := &discovery{link: up, asks: a, stop: stop, carrier: link.Carrier, changes: link.CarrierChanges, paused: true}
 	l.finder = pref64.NewFinder(pref64.Options{
@@ -121,7 +139,8 @@ func (l *discovery) close() {
 	l.finder.Close()
 }
 
-func (d *tnat64d) forgetLinks() {
+// close ends the search on all links.
+func (d *discoveries) close() {
 	for index, l := range d.links {
 		l.close()
 		delete(d.links, index)
@@ -129,7 +148,7 @@ func (d *tnat64d) forgetLinks() {
 }
 
 // listensTo reports whether PREF64 is looked for on the link of that name.
-func (d *tnat64d) listensTo(name string) bool {
+func (d *discoveries) listensTo(name string) bool {
 	for _, l := range d.links {
 		if l.link.Name == name {
 			return true
@@ -138,9 +157,35 @@ func (d *tnat64d) listensTo(name string) bool {
 	return false
 }
 
+// nudge takes in what a network manager's hook has told.
+func (d *discoveries) nudge(e nudged) {
+	if e.Resolvers != nil && d.nudged.set(e.Interface, e.Resolvers, d.listensTo) {
+		d.log.Info("a nudge named the DNS servers of an interface", "iface", e.Interface, "servers", e.Resolvers, "uid", e.by.UID, "pid", e.by.PID)
+	}
+	d.refresh(e.Interface)
+}
+
+// resolversChanged asks again where the DNS servers of a link have changed.
+func (d *discoveries) resolversChanged() {
+	for _, l := range d.links {
+		l.finder.ResolversChanged()
+	}
+}
+
+// askDNS has resolvers asked where the plan has use for an answer.
+func (d *discoveries) askDNS(p plan.Plan) {
+	asked := map[int]bool{}
+	for _, want := range p.Uplinks {
+		asked[want.Uplink.Index] = want.AskDNS
+	}
+	for index, l := range d.links {
+		l.pause(!asked[index])
+	}
+}
+
 // refresh asks again on a link, or on all if it has no name: somebody knows
 // that the network has changed.
-func (d *tnat64d) refresh(name string) {
+func (d *discoveries) refresh(name string) {
 	for _, l := range d.links {
 		if name == "" || l.link.Name == name {
 			l.finder.Refresh()
@@ -150,7 +195,7 @@ func (d *tnat64d) refresh(name string) {
 
 // heard returns the observation with what routers and resolvers have said, and
 // tells the finders which prefixes cannot be a PREF64.
-func (d *tnat64d) heard(o plan.Observed) plan.Observed {
+func (d *discoveries) heard(o plan.Observed) plan.Observed {
 	d.tunnel.Store(o.Tunnel() != "")
 	o.Links = slices.Clone(o.Links)
 	own := map[int][]netip.Prefix{}
@@ -217,4 +262,13 @@ func source(p pref64.Observation) string {
 		return fmt.Sprintf("%s from %s", p.Origin, p.Router)
 	}
 	return p.Origin.String()
+}
+
+// ignored returns what was not used while looking for PREF64, by link.
+func (d *discoveries) ignored() map[string][pref64.NumReasons]uint64 {
+	all := map[string][pref64.NumReasons]uint64{}
+	for _, l := range d.links {
+		all[l.link.Name] = l.finder.IgnoredTotals()
+	}
+	return all
 }

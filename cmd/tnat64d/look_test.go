@@ -45,20 +45,25 @@ func newOnlooker(t *testing.T) *onlooker {
 	}
 	data.paths = []*path{{packetPath: o.path, tun: "clat0"}}
 	up := plan.Uplink{Name: "up0", Index: 7}
+	in := &inbox{ctx: t.Context(), events: make(chan event, 8)}
+	report := &reporter{log: log, paths: data}
+	found := &discoveries{inbox: in, log: log, links: map[int]*discovery{7: {finder: o.finder}}, nudged: &nudges{resolvers: map[string][]netip.Addr{}}}
 	o.tnat64d = &tnat64d{
-		ctx: t.Context(), events: make(chan event, 8),
-		log: log, path: data, tick: time.AfterFunc(time.Hour, func() {}), links: map[int]*discovery{7: {finder: o.finder}},
-		uplinks:     []*uplink{{Uplink: up, state: control.Up, want: plan.Desired{Uplink: up, CLAT: &plan.CLAT{TUN: "clat0"}}}},
-		peers:       func(netip.Addr) []host.Peer { return o.sockets },
-		unreachable: func(int, netip.Addr) bool { return o.gone },
-		probe: func(_ context.Context, w probeWay, ts []target) bool {
-			p := w.pref64
-			if !p.IsValid() {
-				p = o.uplinks[0].want.CLAT.PREF64.Prefix
-			}
-			o.asked[p] = ts
-			o.probes++
-			return len(ts) > 0 && o.answers[p]
+		inbox: in, log: log, path: data, report: report, found: found, tick: time.AfterFunc(time.Hour, func() {}),
+		uplinks: []*uplink{{Uplink: up, state: control.Up, want: plan.Desired{Uplink: up, CLAT: &plan.CLAT{TUN: "clat0"}}}},
+		judge: &platJudge{
+			inbox: in, log: log, found: found, paths: data, changed: report.changed,
+			peers:       func(netip.Addr) []host.Peer { return o.sockets },
+			unreachable: func(int, netip.Addr) bool { return o.gone },
+			probe: func(_ context.Context, w probeWay, ts []target) bool {
+				p := w.pref64
+				if !p.IsValid() {
+					p = o.uplinks[0].want.CLAT.PREF64.Prefix
+				}
+				o.asked[p] = ts
+				o.probes++
+				return len(ts) > 0 && o.answers[p]
+			},
 		},
 	}
 	t.Cleanup(func() { o.finder.Close(); o.tick.Stop() })
@@ -242,7 +247,7 @@ func TestPLATJudged(t *testing.T) {
 		}},
 		{"unless the configured one answers there only", func(t *testing.T, o *onlooker) {
 			o.answers[prefixB] = true
-			o.conf.Discovery.PLATProbe = server1.Addr()
+			o.judge.target = server1.Addr()
 			o.hear(router2, time.Hour, prefixB)
 			o.inVain()
 			o.look()
@@ -313,8 +318,8 @@ func TestPLATJudged(t *testing.T) {
 // nothing itself.
 func TestQueryDoesNotAct(t *testing.T) {
 	o := newOnlooker(t)
-	o.bus = bus.New(bus.Options{})
-	defer o.bus.Close()
+	o.found.bus = bus.New(bus.Options{})
+	defer o.found.bus.Close()
 	go func() {
 		for {
 			select {

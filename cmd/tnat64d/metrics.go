@@ -112,7 +112,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ignored map[string][pref64.NumReasons]uint64
 	)
 	if !c.d.ask(ctx, func() {
-		now, failed, ignored = c.d.status(), c.d.errors, c.d.ignored()
+		now, failed, ignored = status(c.d), c.d.errors, c.d.found.ignored()
 	}) {
 		return
 	}
@@ -158,15 +158,6 @@ func one(is bool) float64 {
 
 func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 
-// ignored returns what was not used while looking for PREF64, by link.
-func (d *tnat64d) ignored() map[string][pref64.NumReasons]uint64 {
-	all := map[string][pref64.NumReasons]uint64{}
-	for _, l := range d.links {
-		all[l.link.Name] = l.finder.IgnoredTotals()
-	}
-	return all
-}
-
 // metricsConnections is how many there may be at a time.
 const metricsConnections = 16
 
@@ -190,18 +181,18 @@ func serveMetrics(ctx context.Context, addr string, d *tnat64d) error {
 				}
 				l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 			}
-			d.answerMetrics(ctx, l)
+			answerMetrics(ctx, l, d)
 		}()
 	case err != nil:
 		return &say.Failure{What: "cannot serve metrics", Hint: "control.metrics needs an address of this host", Err: err}
 	default:
-		d.answerMetrics(ctx, l)
+		answerMetrics(ctx, l, d)
 	}
 	return nil
 }
 
 // answerMetrics answers on l, from a goroutine, until ctx ends.
-func (d *tnat64d) answerMetrics(ctx context.Context, l net.Listener) {
+func answerMetrics(ctx context.Context, l net.Listener, d *tnat64d) {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collector{d})
 	mux := http.NewServeMux()

@@ -17,26 +17,43 @@ import (
 	"tnat64d/siit"
 )
 
+// reporter tells people what has changed: the log, systemd, and those who watch
+// the control socket.
+type reporter struct {
+	log    *slog.Logger
+	paths  *datapaths
+	server *control.Server // nil: there is no socket
+
+	why     plan.Why // there is no uplink
+	missing []string // configured uplinks that do not exist
+	told    string   // systemd's STATUS
+	ready   bool     // systemd knows
+	wasUp   bool     // a CLAT has been up since the start
+}
+
+// changed tells those who watch that something is new.
+func (r *reporter) changed() { r.server.Changed() }
+
 // enter notes a new state of an uplink and logs it; the old one again is no
 // news.
-func (d *tnat64d) enter(u *uplink, n news) {
+func (r *reporter) enter(u *uplink, n news) {
 	if u.same(n) {
 		return
 	}
 	u.note(n, time.Now())
-	d.log.Log(context.Background(), n.level, n.message, append([]any{"iface", u.Name}, n.args...)...)
-	d.changed()
+	r.log.Log(context.Background(), n.level, n.message, append([]any{"iface", u.Name}, n.args...)...)
+	r.changed()
 }
 
 // whyInDAD is the reason of a CLAT whose address is in DAD.
 var whyInDAD = plan.Why{Reason: plan.InDAD, Text: "waiting for duplicate address detection"}
 
-// report tells how far a pass has come with an uplink.
-func (d *tnat64d) report(u *uplink, p clat.Progress) {
+// progress tells how far a pass has come with an uplink.
+func (r *reporter) progress(u *uplink, p clat.Progress) {
 	want := u.want
 	for _, w := range want.Warnings {
 		if !slices.Contains(u.warnings, w) {
-			d.log.Warn(w, "iface", u.Name)
+			r.log.Warn(w, "iface", u.Name)
 		}
 	}
 	u.warnings = want.Warnings
@@ -44,42 +61,42 @@ func (d *tnat64d) report(u *uplink, p clat.Progress) {
 	c := want.CLAT
 	switch {
 	case p == clat.Held:
-		d.enter(u, news{state: control.Held, why: want.Why, level: slog.LevelInfo,
+		r.enter(u, news{state: control.Held, why: want.Why, level: slog.LevelInfo,
 			message: "the network is gone; keeping the CLAT's interface for a while", args: []any{"reason", want.Why.Text}})
 	case c == nil && want.Standby:
-		d.enter(u, news{state: control.Standby, why: want.Why, level: slog.LevelInfo,
+		r.enter(u, news{state: control.Standby, why: want.Why, level: slog.LevelInfo,
 			message: "no CLAT", args: []any{"reason", want.Why.Text}})
 	case c == nil:
-		d.enter(u, news{state: control.Waiting, why: want.Why, level: slog.LevelInfo,
+		r.enter(u, news{state: control.Waiting, why: want.Why, level: slog.LevelInfo,
 			message: "no CLAT", args: []any{"reason", want.Why.Text}})
 	case p == clat.Pending:
-		d.enter(u, news{state: control.Starting, why: whyInDAD, identity: identity{ipv6: c.IPv6}, level: slog.LevelInfo,
+		r.enter(u, news{state: control.Starting, why: whyInDAD, identity: identity{ipv6: c.IPv6}, level: slog.LevelInfo,
 			message: "CLAT is starting", args: []any{"ipv6", c.IPv6, "reason", whyInDAD.Text}})
 		return // not ready yet
 	case p == clat.Moving:
 		// Also while an address that was restored is in DAD: no news then.
 		if u.identity.ipv6 != c.IPv6 || !u.identity.pref64.IsValid() {
-			d.enter(u, news{state: control.Moving, why: whyInDAD, identity: identity{ipv6: c.IPv6}, level: slog.LevelInfo,
+			r.enter(u, news{state: control.Moving, why: whyInDAD, identity: identity{ipv6: c.IPv6}, level: slog.LevelInfo,
 				message: "CLAT address is changing", args: []any{"ipv6", c.IPv6, "reason", whyInDAD.Text}})
 		}
 	case p == clat.Up:
-		d.wasUp = true
-		d.reportUp(u)
+		r.wasUp = true
+		r.reportUp(u)
 	}
-	d.sayReady()
+	r.sayReady()
 }
 
-func (d *tnat64d) reportUp(u *uplink) {
+func (r *reporter) reportUp(u *uplink) {
 	c := u.want.CLAT
 	steering, by, queues, offloads := "", "", 0, ""
-	if p := d.path.byName(c.TUN); p != nil {
+	if p := r.paths.byName(c.TUN); p != nil {
 		s := p.Status()
 		steering, by, queues, offloads = s.Steering, s.Engine, s.Queues, s.Offloads
 		if s.EngineWhy != "" {
 			by += " (" + s.EngineWhy + ")"
 		}
 	}
-	d.enter(u, news{
+	r.enter(u, news{
 		state: control.Up, why: u.want.Why, level: slog.LevelInfo, message: "CLAT is up",
 		identity: identity{c.IPv6, c.IPv4, c.PREF64.Prefix, c.MTU},
 		args: []any{"pref64", c.PREF64.Prefix, "source", c.PREF64.Source, "ipv4", c.IPv4, "ipv6", c.IPv6, "mtu", int(c.MTU.IPv4()),
@@ -88,48 +105,48 @@ func (d *tnat64d) reportUp(u *uplink) {
 }
 
 // none reports that there is no uplink at all.
-func (d *tnat64d) none(why plan.Why) {
-	if d.why != why {
-		d.why = why
-		d.log.Info("no CLAT", "reason", why.Text)
-		d.changed()
+func (r *reporter) none(why plan.Why) {
+	if r.why != why {
+		r.why = why
+		r.log.Info("no CLAT", "reason", why.Text)
+		r.changed()
 	}
-	d.sayReady()
+	r.sayReady()
 }
 
 // sayHow tells systemd in one line how things are.
-func (d *tnat64d) sayHow() {
+func (r *reporter) sayHow(us []*uplink) {
 	var parts []string
-	for _, u := range d.uplinks {
+	for _, u := range us {
 		switch c := u.want.CLAT; {
 		case u.state == control.Up && c != nil:
-			parts = append(parts, fmt.Sprintf("%s: CLAT is up, PREF64 %s, %s engine", u.Name, c.PREF64.Prefix, d.engineOf(c.TUN)))
+			parts = append(parts, fmt.Sprintf("%s: CLAT is up, PREF64 %s, %s engine", u.Name, c.PREF64.Prefix, r.engineOf(c.TUN)))
 		default:
 			parts = append(parts, fmt.Sprintf("%s: %s", u.Name, u.why.Text))
 		}
 	}
 	text := strings.Join(parts, "; ")
 	if len(parts) == 0 {
-		text = "no CLAT: " + d.why.Text
+		text = "no CLAT: " + r.why.Text
 	}
-	if text != d.told {
-		d.told = text
-		notify(d.log, "STATUS="+text)
+	if text != r.told {
+		r.told = text
+		notify(r.log, "STATUS="+text)
 	}
 }
 
-func (d *tnat64d) engineOf(tun string) string {
-	if p := d.path.byName(tun); p != nil {
+func (r *reporter) engineOf(tun string) string {
+	if p := r.paths.byName(tun); p != nil {
 		return p.Status().Engine
 	}
 	return "no"
 }
 
 // sayReady tells systemd once that the start is over.
-func (d *tnat64d) sayReady() {
-	if !d.ready {
-		d.ready = true
-		notify(d.log, daemon.SdNotifyReady)
+func (r *reporter) sayReady() {
+	if !r.ready {
+		r.ready = true
+		notify(r.log, daemon.SdNotifyReady)
 	}
 }
 

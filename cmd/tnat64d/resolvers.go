@@ -54,7 +54,7 @@ func (n *nudges) of(iface string) []netip.Addr {
 // NetworkManager say, and resolv.conf last, where nobody else knows any (RFC
 // 8880 section 7.1.3). That file does not say to which link a server belongs:
 // while there is a tunnel they may be those of a VPN, which are not to be asked.
-func (d *tnat64d) resolvers(ctx context.Context, up plan.Uplink) []netip.Addr {
+func (d *discoveries) resolvers(ctx context.Context, up plan.Uplink) []netip.Addr {
 	if told := d.nudged.of(up.Name); len(told) > 0 {
 		return told
 	}

@@ -13,11 +13,11 @@ import (
 const maxStatusRoutes = 32
 
 // routesStatus describes the first of the host's routes inside PREF64.
-func (d *tnat64d) routesStatus(routes []steer.Route) (rs []control.Route) {
+func routesStatus(h *netlink.Handle, routes []steer.Route) (rs []control.Route) {
 	for _, r := range routes[:min(len(routes), maxStatusRoutes)] {
 		s := control.Route{Prefix: r.Prefix, Action: r.Action.String(), Gateway: address(r.Gateway)}
 		if r.Link != 0 {
-			s.Link = linkName(d.path.handle, r.Link)
+			s.Link = linkName(h, r.Link)
 		}
 		rs = append(rs, s)
 	}

@@ -65,28 +65,12 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 
 	// What runs beside the loop ends with it, also when the loop fails.
 	ctx, cancel := context.WithCancel(ctx)
-	d := &tnat64d{
-		file: file, inForce: configFile(file), log: log, conf: c, secret: secret, kernel: kernel, started: time.Now(),
-		events: make(chan event), ctx: ctx,
-		path:   &datapaths{log: log, handle: kernel.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine, token: steer.NewToken()},
-		bus:    bus.New(bus.Options{}),
-		links:  map[int]*discovery{},
-		nudged: &nudges{resolvers: map[string][]netip.Addr{}},
-	}
-	d.probe = func(ctx context.Context, w probeWay, ts []target) bool { return w.probe(ctx, ts) }
-	d.unreachable = kernel.Unreachable
-	d.peers = func(a netip.Addr) []host.Peer {
-		peers, err := kernel.Peers(a)
-		if err != nil {
-			log.Debug("cannot list who answers", "reason", err)
-		}
-		return peers
-	}
+	d := newDaemon(ctx, kernel, c, log)
+	d.file, d.inForce, d.secret = file, configFile(file), secret
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	defer cancel()
-	defer d.bus.Close()
-	d.path.failed = func(p *path, err error) { go d.post(engineEnded{p, err}) }
+	defer d.found.bus.Close()
 	d.rec = clat.NewReconciler(kernel, d.path, journal, log)
 	if journal == nil {
 		d.features = append(d.features, control.Feature{Name: "journal", Why: "a crash may leave the CLAT address on the uplink"})
@@ -99,7 +83,7 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 			return err
 		}
 	}
-	if err := d.serveControl(&beside, c.Control.Socket); err != nil {
+	if err := serveControl(&beside, c.Control.Socket, d); err != nil {
 		return err
 	}
 	if err := host.Watch(ctx, func() { d.post(hostChanged{}) }); err != nil {
@@ -114,33 +98,63 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 		}
 	})
 	// The bus speaks up only after it has been spoken to.
-	beside.Go(func() { d.meetBus(ctx) })
+	beside.Go(func() { meetBus(ctx, d.found.bus, log) })
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, unix.SIGHUP)
 	defer signal.Stop(hup)
-	go d.listen(hup)
+	go listen(d.inbox, d.found.bus, hup)
 
 	err = d.loop()
 	notify(log, daemon.SdNotifyStopping)
 	return errors.Join(err, d.stop())
 }
 
+// newDaemon returns a daemon that has done nothing yet. Its loop ends with ctx.
+func newDaemon(ctx context.Context, h *host.Host, c config.Config, log *slog.Logger) *tnat64d {
+	in := &inbox{ctx: ctx, events: make(chan event)}
+	paths := &datapaths{
+		log: log, handle: h.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine, token: steer.NewToken(),
+		failed: func(p *path, err error) { go in.post(engineEnded{p, err}) },
+	}
+	report := &reporter{log: log, paths: paths}
+	found := &discoveries{
+		inbox: in, log: log, bus: bus.New(bus.Options{}),
+		links: map[int]*discovery{}, nudged: &nudges{resolvers: map[string][]netip.Addr{}},
+	}
+	judge := &platJudge{
+		inbox: in, log: log, found: found, paths: paths, changed: report.changed, target: c.Discovery.PLATProbe,
+		probe:       func(ctx context.Context, w probeWay, ts []target) bool { return w.probe(ctx, ts) },
+		unreachable: h.Unreachable,
+		peers: func(a netip.Addr) []host.Peer {
+			peers, err := h.Peers(a)
+			if err != nil {
+				log.Debug("cannot list who answers", "reason", err)
+			}
+			return peers
+		},
+	}
+	return &tnat64d{
+		inbox: in, log: log, conf: c, started: time.Now(),
+		host: h, found: found, path: paths, judge: judge, report: report,
+	}
+}
+
 // meetBus connects to D-Bus, and says so if there is nobody.
-func (d *tnat64d) meetBus(ctx context.Context) {
-	all := d.bus.Features(ctx)
+func meetBus(ctx context.Context, b *bus.Bus, log *slog.Logger) {
+	all := b.Features(ctx)
 	for _, f := range all {
 		if f.Available {
 			return
 		}
 	}
 	if ctx.Err() == nil && len(all) > 0 {
-		d.log.Info("doing without D-Bus: DNS servers of links come from router advertisements, hooks and resolv.conf, and sleep shows by the clocks", "reason", all[0].Why)
+		log.Info("doing without D-Bus: DNS servers of links come from router advertisements, hooks and resolv.conf, and sleep shows by the clocks", "reason", all[0].Why)
 	}
 }
 
 // serveControl answers on the control socket until the daemon ends. A daemon
 // that cannot is dumb and not useless; an error is a lack of descriptors.
-func (d *tnat64d) serveControl(beside *sync.WaitGroup, path string) error {
+func serveControl(beside *sync.WaitGroup, path string, d *tnat64d) error {
 	s, err := control.NewServer(path, backend{d}, d.log)
 	if cause.Of(err) == cause.Resource {
 		return fmt.Errorf("control socket: %w", err)
@@ -149,7 +163,7 @@ func (d *tnat64d) serveControl(beside *sync.WaitGroup, path string) error {
 		d.log.Error("no control socket: tnat64ctl cannot speak to this daemon", "reason", err)
 		return nil
 	}
-	d.server = s
+	d.report.server = s
 	beside.Go(func() {
 		if err := s.Run(d.ctx); err != nil {
 			d.log.Error("the control socket is closed: tnat64ctl cannot speak to this daemon any more", "reason", err)
@@ -157,9 +171,6 @@ func (d *tnat64d) serveControl(beside *sync.WaitGroup, path string) error {
 	})
 	return nil
 }
-
-// changed tells those who watch that something is new.
-func (d *tnat64d) changed() { d.server.Changed() }
 
 // openJournal returns nil if there is no place for one.
 func openJournal(log *slog.Logger) (*clat.Journal, error) {

@@ -13,17 +13,18 @@ import (
 	"tnat64d/siit"
 )
 
-// status is called in the loop.
-func (d *tnat64d) status() control.Status {
+// status is called in the loop. It reads what the last pass has reported, what
+// discovery knows and the counters, and changes nothing.
+func status(d *tnat64d) control.Status {
 	s := control.Status{
 		Version: version, Started: d.started, Config: d.inForce, Enable: enableWord(d.conf.CLAT.Enable),
-		Uplinks: []control.Uplink{}, Missing: slices.Clone(d.missing), Features: slices.Clone(d.features),
+		Uplinks: []control.Uplink{}, Missing: slices.Clone(d.report.missing), Features: slices.Clone(d.features),
 	}
 	if len(d.uplinks) == 0 {
-		s.Reason, s.Why = d.why.Reason.String(), d.why.Text
+		s.Reason, s.Why = d.report.why.Reason.String(), d.report.why.Text
 	}
 	for _, u := range d.uplinks {
-		s.Uplinks = append(s.Uplinks, d.uplinkStatus(u))
+		s.Uplinks = append(s.Uplinks, uplinkStatus(u, d.found.links[u.Index], d.path))
 	}
 	return s
 }
@@ -32,12 +33,12 @@ func enableWord(e config.Enable) string {
 	return map[config.Enable]string{config.Auto: "auto", config.Always: "always", config.Never: "never"}[e]
 }
 
-func (d *tnat64d) uplinkStatus(u *uplink) control.Uplink {
+func uplinkStatus(u *uplink, l *discovery, paths *datapaths) control.Uplink {
 	s := control.Uplink{
 		Name: u.Name, Index: u.Index, State: u.state, Since: u.since, Reason: u.why.Reason.String(), Why: u.why.Text,
 		Warnings: u.want.Warnings, History: slices.Clone(u.history),
 	}
-	if l := d.links[u.Index]; l != nil {
+	if l != nil {
 		known := l.finder.Snapshot()
 		for _, p := range known.Candidates {
 			s.PREF64 = append(s.PREF64, prefixStatus(p, u))
@@ -49,7 +50,7 @@ func (d *tnat64d) uplinkStatus(u *uplink) control.Uplink {
 	}
 	switch u.state {
 	case control.Up, control.Moving, control.Held:
-		s.CLAT = d.clatStatus(u)
+		s.CLAT = clatStatus(u, paths)
 	}
 	return s
 }
@@ -85,12 +86,12 @@ func address(a netip.Addr) *netip.Addr {
 }
 
 // clatStatus returns nil if the CLAT is on its way down.
-func (d *tnat64d) clatStatus(u *uplink) *control.CLAT {
+func clatStatus(u *uplink, paths *datapaths) *control.CLAT {
 	c := u.running
 	if c == nil {
 		return nil
 	}
-	p := d.path.byName(c.TUN)
+	p := paths.byName(c.TUN)
 	if p == nil {
 		return nil
 	}
@@ -108,7 +109,7 @@ func (d *tnat64d) clatStatus(u *uplink) *control.CLAT {
 	case u.plat.unsure:
 		s.PLAT.Reason, s.PLAT.Why = platUnsure.String(), platUnsure.explanation()
 	}
-	s.Routes, s.RoutesFollowed = d.routesStatus(now.Routes), len(now.Routes)
+	s.Routes, s.RoutesFollowed = routesStatus(paths.handle, now.Routes), len(now.Routes)
 	for _, t := range []struct {
 		direction, engine string
 		counts            engine.Translated

@@ -12,17 +12,16 @@ type see func(uplink string, p engine.Seen)
 
 // trace begins to show packets to see, or ends it if that is nil. It is called
 // in the loop.
-func (d *tnat64d) trace(see see) error {
-	err := d.path.traceTo(see)
+func (d *datapaths) trace(see see) error {
+	err := d.traceTo(see)
 	switch {
 	case see == nil:
 		d.log.Info("packets are no longer traced")
-	case d.path.engine == config.EngineUser:
+	case d.engine == config.EngineUser:
 		d.log.Info("packets are traced")
 	default:
 		d.log.Info("packets are traced; the kernel engine pauses")
 	}
-	d.changed()
 	return err
 }
 

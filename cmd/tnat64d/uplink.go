@@ -88,7 +88,7 @@ func (d *tnat64d) follow(plans plan.Plan) {
 		now = append(now, u)
 	}
 	if len(now) != len(d.uplinks) || len(before) > 0 {
-		d.changed()
+		d.report.changed()
 	}
 	for _, gone := range before {
 		d.log.Info("no uplink any more", "iface", gone.Name)

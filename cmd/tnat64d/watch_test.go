@@ -31,22 +31,21 @@ func TestWatchersHearOfPrefixes(t *testing.T) {
 	}
 	defer kernel.Close()
 	log := slog.New(slog.DiscardHandler)
-	data := &datapaths{}
-	d := &tnat64d{
-		log: log, path: data, kernel: kernel, rec: clat.NewReconciler(kernel, data, nil, log), links: map[int]*discovery{},
-		tick: time.AfterFunc(time.Hour, func() {}), retry: time.AfterFunc(time.Hour, func() {}),
-	}
+	d := newDaemon(t.Context(), kernel, config.Config{}, log)
+	d.rec = clat.NewReconciler(kernel, d.path, nil, log)
+	d.tick = time.AfterFunc(time.Hour, func() {})
+	d.retry.start(func() {})
 	d.conf.CLAT.Enable = config.Never
 	defer d.tick.Stop()
-	defer d.retry.Stop()
+	defer d.retry.stop()
 
 	socket := filepath.Join(t.TempDir(), "control")
-	if d.server, err = control.NewServer(socket, watched{}, log); err != nil {
+	if d.report.server, err = control.NewServer(socket, watched{}, log); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	ended := make(chan struct{})
-	go func() { d.server.Run(ctx); close(ended) }()
+	go func() { d.report.server.Run(ctx); close(ended) }()
 	told := make(chan struct{}, 1)
 	go control.NewClient(socket).Watch(ctx, func(control.Status) error { told <- struct{}{}; return nil })
 	defer func() { cancel(); <-ended }()

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"tnat64d/internal/cause"
+	"tnat64d/internal/config"
+)
+
+// reload reads the configuration again. A bad one changes nothing.
+func (d *tnat64d) reload() {
+	notify(d.log, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec())
+	defer notify(d.log, daemon.SdNotifyReady)
+	c, warnings, err := config.Load(d.file)
+	if err == nil {
+		err = checkProcess(c)
+	}
+	if cause.Of(err) == cause.Resource {
+		d.log.Error("cannot read the new configuration yet; trying again", "reason", err, "hint", resourceHint(err))
+		time.AfterFunc(lastRetry/10, func() { d.post(reload{}) })
+		return
+	}
+	if err != nil {
+		keepOld(d.log, err)
+		return
+	}
+	for _, w := range warnings {
+		d.log.Warn("configuration", "reason", w.String())
+	}
+	old := d.conf
+	d.judge.target = c.Discovery.PLATProbe
+	d.conf, d.inForce = c, configFile(d.file)
+	if c.Translation.ICMPErrorsPerSecond != old.Translation.ICMPErrorsPerSecond || c.CLAT.Engine != old.CLAT.Engine {
+		// They belong to the engine, which is then a new one.
+		d.path.errorsPerSecond, d.path.engine = c.Translation.ICMPErrorsPerSecond, c.CLAT.Engine
+		complain(d.log, d.rec.Down())
+	}
+	if c.Control != old.Control {
+		d.log.Warn("a change of the table [control] needs a restart")
+	}
+	d.log.Info("configuration read again")
+}
+
+func keepOld(log *slog.Logger, err error) {
+	const what = "the new configuration is refused; the old one stays in force"
+	var bad *config.Error
+	if !errors.As(err, &bad) {
+		log.Error(what, "reason", err)
+		return
+	}
+	for _, p := range bad.Problems {
+		log.Error(what, "reason", p.String())
+	}
+}
+
+// complain logs errors of a tear-down.
+func complain(log *slog.Logger, err error) {
+	if err != nil {
+		log.Error("not everything could be taken down", "reason", err)
+	}
+}
