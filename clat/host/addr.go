@@ -19,15 +19,15 @@ const (
 	socketTimeout = 60         // seconds, as netlink's own handles have
 )
 
-func (k *Host) request(msgType, flags int) *nl.NetlinkRequest {
+func (k *kernel) request(msgType, flags int) *nl.NetlinkRequest {
 	return &nl.NetlinkRequest{
 		NlMsghdr: unix.NlMsghdr{Len: unix.SizeofNlMsghdr, Type: uint16(msgType), Flags: unix.NLM_F_REQUEST | uint16(flags)},
 		Sockets:  map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: k.route},
 	}
 }
 
-// addrs lists the addresses of all links.
-func (k *Host) addrs() ([]plan.Addr, error) {
+// list lists the addresses of all links.
+func (k addresses) list() ([]plan.Addr, error) {
 	req := k.request(unix.RTM_GETADDR, unix.NLM_F_DUMP)
 	req.AddData(nl.NewIfAddrmsg(unix.AF_UNSPEC))
 	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)
@@ -92,7 +92,7 @@ func lifetime(seconds uint32) time.Duration {
 // AddCLATAddr adds a as /128 without prefix route and with preferred lifetime
 // 0, and gives it an address label of its own. Its valid lifetime has no end: an address whose DAD fails is kept by the
 // kernel, flagged, only if it is permanent.
-func (k *Host) AddCLATAddr(link int, a netip.Addr) error {
+func (k addresses) AddCLATAddr(link int, a netip.Addr) error {
 	if err := k.labelAddr(a); err != nil {
 		return fmt.Errorf("address label: %w", err)
 	}
@@ -120,7 +120,7 @@ func (k *Host) AddCLATAddr(link int, a netip.Addr) error {
 }
 
 // DelCLATAddr removes a and its label.
-func (k *Host) DelCLATAddr(link int, a netip.Addr) error {
+func (k addresses) DelCLATAddr(link int, a netip.Addr) error {
 	req := k.request(unix.RTM_DELADDR, unix.NLM_F_ACK)
 	msg := nl.NewIfAddrmsg(unix.AF_INET6)
 	msg.Prefixlen = 128

@@ -50,7 +50,7 @@ var globalIPv6 = []netip.Addr{
 
 // ask adds to o what only the kernel's own choice of a route tells: rules may
 // lead to any table.
-func (k *Host) ask(o *plan.Observed) {
+func (k lookups) ask(o *plan.Observed) {
 	for _, l := range plan.LinksToAsk(*o, func(l plan.Link) bool { return l.Carrier && o.HasGlobalIPv6(l.Index) && !o.HasIPv6Default(l.Index) }) {
 		if r, ok := k.ipv6Way(*o, l.Index); ok {
 			o.Routes = append(o.Routes, r)
@@ -65,7 +65,7 @@ func (k *Host) ask(o *plan.Observed) {
 }
 
 // egress asks for each flow until all destinations are reached by one of them.
-func (k *Host) egress(o plan.Observed, link int) (es []plan.Egress) {
+func (k lookups) egress(o plan.Observed, link int) (es []plan.Egress) {
 	for n, f := range k.flowsTo(o, link, unix.AF_INET) {
 		reached := 0
 		for _, to := range plan.GlobalIPv4 {
@@ -94,7 +94,7 @@ func (k *Host) egress(o plan.Observed, link int) (es []plan.Egress) {
 
 // ipv6Way returns what is a default route in effect: both halves of 2000::/3
 // leave by the link, from some table.
-func (k *Host) ipv6Way(o plan.Observed, link int) (plan.Route, bool) {
+func (k lookups) ipv6Way(o plan.Observed, link int) (plan.Route, bool) {
 	for _, f := range k.flowsTo(o, link, unix.AF_INET6) {
 		var way plan.Route
 		found := 0
@@ -115,7 +115,7 @@ func (k *Host) ipv6Way(o plan.Observed, link int) (plan.Route, bool) {
 
 // onLink4 lists the on-link IPv4 networks that contain an address of
 // 192.0.0.0/29. Those of half the Internet are default routes in parts.
-func (k *Host) onLink4() (ns []plan.OnLink) {
+func (k lookups) onLink4() (ns []plan.OnLink) {
 	for a := plan.ServiceContinuityPrefix.Addr(); plan.ServiceContinuityPrefix.Contains(a); a = a.Next() {
 		r, ok := k.getRoute(a, 0, flow{}, rtmFibMatch)
 		if !ok || r.kind != unix.RTN_UNICAST || r.gateway || r.dst.Bits() < plan.MinNetwork || r.protocol == plan.Protocol {
@@ -130,7 +130,7 @@ func (k *Host) onLink4() (ns []plan.OnLink) {
 
 // flowsTo lists what to ask with: nothing special, and what the rules of others
 // select by; of sources only addresses of the link.
-func (k *Host) flowsTo(o plan.Observed, link, family int) []flow {
+func (k lookups) flowsTo(o plan.Observed, link, family int) []flow {
 	fs := []flow{{}}
 	var sources []netip.Addr
 	for _, a := range o.Addrs {
@@ -175,7 +175,7 @@ func (k *Host) flowsTo(o plan.Observed, link, family int) []flow {
 
 // getRoute asks the kernel where a packet would go, by one link only unless that
 // is 0. An error is an answer: it would go nowhere.
-func (k *Host) getRoute(to netip.Addr, link int, f flow, flags uint32) (route, bool) {
+func (k lookups) getRoute(to netip.Addr, link int, f flow, flags uint32) (route, bool) {
 	family := uint8(unix.AF_INET)
 	if to.Is6() {
 		family = unix.AF_INET6

@@ -37,9 +37,9 @@ const connected = 1<<1 | 1<<2 | 1<<3 | 1<<4 | 1<<5 | 1<<8 | 1<<9 | 1<<11
 // AbortFlows ends TCP connections and connected UDP sockets that have the
 // local address a, also those of IPv6 sockets. Their programs get
 // ECONNABORTED at once; the other side gets a reset if there is still a way.
-func (k *Host) AbortFlows(a netip.Addr) (int, error) {
-	if k.sockets == nil {
-		return 0, fmt.Errorf("list sockets: %w by this kernel: %w", errors.ErrUnsupported, k.noSockets)
+func (k *sockets) AbortFlows(a netip.Addr) (int, error) {
+	if k.handle == nil {
+		return 0, fmt.Errorf("list sockets: %w by this kernel: %w", errors.ErrUnsupported, k.missing)
 	}
 	var (
 		n    int
@@ -61,8 +61,8 @@ func (k *Host) AbortFlows(a netip.Addr) (int, error) {
 }
 
 // Connected reports whether a program has a TCP connection from the address a.
-func (k *Host) Connected(a netip.Addr) bool {
-	if k.sockets == nil {
+func (k *sockets) Connected(a netip.Addr) bool {
+	if k.handle == nil {
 		return false
 	}
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
@@ -74,14 +74,14 @@ func (k *Host) Connected(a netip.Addr) bool {
 }
 
 // flows lists the sockets with the local address a, as struct inet_diag_msg.
-func (k *Host) flows(a netip.Addr, family, protocol uint8, states uint32) ([][]byte, error) {
+func (k *sockets) flows(a netip.Addr, family, protocol uint8, states uint32) ([][]byte, error) {
 	list := k.diag(sockDiagByFamily, unix.NLM_F_DUMP)
 	filter := nl.NewRtAttr(diagBytecode, fromAddr(a))
 	list.AddRawData(append(diagRequest(family, protocol, states, nil), filter.Serialize()...))
 	return retryDump(func() ([][]byte, error) { return list.Execute(unix.NETLINK_INET_DIAG, 0) })
 }
 
-func (k *Host) abortFlows(a netip.Addr, family, protocol uint8, states uint32) (int, error) {
+func (k *sockets) abortFlows(a netip.Addr, family, protocol uint8, states uint32) (int, error) {
 	sockets, err := k.flows(a, family, protocol, states)
 	if err != nil {
 		return 0, fmt.Errorf("list sockets: %w", unlessNoDiag(err))
@@ -113,10 +113,10 @@ func unlessNoDiag(err error) error {
 	return err
 }
 
-func (k *Host) diag(msgType, flags int) *nl.NetlinkRequest {
+func (k *sockets) diag(msgType, flags int) *nl.NetlinkRequest {
 	return &nl.NetlinkRequest{
 		NlMsghdr: unix.NlMsghdr{Len: unix.SizeofNlMsghdr, Type: uint16(msgType), Flags: unix.NLM_F_REQUEST | uint16(flags)},
-		Sockets:  map[int]*nl.SocketHandle{unix.NETLINK_INET_DIAG: k.sockets},
+		Sockets:  map[int]*nl.SocketHandle{unix.NETLINK_INET_DIAG: k.handle},
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // ours. Routes with several next hops, with a nexthop object or an encapsulation
 // are left out. Where the host has so many routes that a dump is slow they are
 // not known, unless thorough is set.
-func (k *Host) ForeignRoutes(link int, thorough bool) (fs []plan.ForeignRoute, known bool) {
+func (k *routes) ForeignRoutes(link int, thorough bool) (fs []plan.ForeignRoute, known bool) {
 	if k.memory.socket != nil && !thorough {
 		return nil, false
 	}
@@ -44,7 +44,7 @@ func (k *Host) ForeignRoutes(link int, thorough bool) (fs []plan.ForeignRoute, k
 
 // AddForeignRoute adds f, unless there is a route to the same destination with
 // the same metric in its table.
-func (k *Host) AddForeignRoute(link int, f plan.ForeignRoute) error {
+func (k *routes) AddForeignRoute(link int, f plan.ForeignRoute) error {
 	err := k.handle.RouteAdd(&netlink.Route{
 		LinkIndex: link, Dst: &net.IPNet{IP: f.Destination.Addr().AsSlice(), Mask: net.CIDRMask(f.Destination.Bits(), 32)},
 		Src: f.Source.AsSlice(), Gw: f.Gateway.AsSlice(), Priority: f.Metric, MTU: f.MTU, Table: f.Table,

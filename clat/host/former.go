@@ -11,7 +11,7 @@ import (
 )
 
 // DelFormerProxy removes the proxy neighbour entry for a.
-func (k *Host) DelFormerProxy(link int, a netip.Addr) error {
+func (k former) DelFormerProxy(link int, a netip.Addr) error {
 	err := k.handle.NeighDel(&netlink.Neigh{LinkIndex: link, Family: unix.AF_INET6, Flags: netlink.NTF_PROXY, IP: a.AsSlice()})
 	if !errors.Is(err, unix.ENOENT) {
 		return unlessGone(err)
@@ -21,7 +21,7 @@ func (k *Host) DelFormerProxy(link int, a netip.Addr) error {
 
 // DelFormerRoutes removes the IPv6 rules and routes of versions that made the
 // kernel forward.
-func (k *Host) DelFormerRoutes(o plan.Observed) error {
+func (k former) DelFormerRoutes(o plan.Observed) error {
 	rules, err := retryDump(func() ([]netlink.Rule, error) { return k.handle.RuleList(unix.AF_INET6) })
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
 		err = nil // a kernel without IPv6 policy routing

@@ -11,7 +11,7 @@ import (
 // RestoreSysctl writes the value that a sysctl had before c, in the network
 // namespace of the calling thread, unless another program has changed it since.
 // It reports whether it did.
-func (k *Host) RestoreSysctl(c plan.SysctlChange) (bool, error) {
+func (k former) RestoreSysctl(c plan.SysctlChange) (bool, error) {
 	f, err := os.OpenFile(sysctlPath("ipv6", c.Link, c.Key), os.O_RDWR, 0)
 	if err != nil {
 		return false, err

@@ -39,14 +39,14 @@ func TestCleanUpOfFormerVersion(t *testing.T) {
 	set("all", "proxy_ndp", 0) // changed to 1 once, and back by another program
 	must(t, k.AddCLATAddr(l.Attrs().Index, clatAddr))
 	waitAddr(t, k, l.Attrs().Index, clatAddr, func(a plan.Addr) bool { return !a.Tentative })
-	must(t, k.handle.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, Family: unix.AF_INET6, Flags: netlink.NTF_PROXY, IP: clatAddr.AsSlice()}))
-	must(t, k.handle.RouteAdd(&netlink.Route{
+	must(t, k.kernel.handle.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, Family: unix.AF_INET6, Flags: netlink.NTF_PROXY, IP: clatAddr.AsSlice()}))
+	must(t, k.kernel.handle.RouteAdd(&netlink.Route{
 		LinkIndex: l.Attrs().Index, Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)},
 		Table: plan.Protocol, Priority: plan.Protocol, Protocol: plan.Protocol,
 	}))
 	rule := netlink.NewRule()
 	rule.Family, rule.Protocol, rule.Priority, rule.Table, rule.IifName = unix.AF_INET6, plan.Protocol, plan.Protocol, plan.Protocol, "clat0"
-	must(t, k.handle.RuleAdd(rule))
+	must(t, k.kernel.handle.RuleAdd(rule))
 
 	path := filepath.Join(t.TempDir(), "journal")
 	must(t, os.WriteFile(path, []byte(`add wlan0.7 `+clatAddr.String()+`
@@ -71,10 +71,10 @@ set all proxy_ndp 0 1
 			t.Errorf("%s.%s is %s, want %s", c.link, c.key, got, c.want)
 		}
 	}
-	if p, err := k.handle.NeighProxyList(0, unix.AF_INET6); err != nil || len(p) != 0 {
+	if p, err := k.kernel.handle.NeighProxyList(0, unix.AF_INET6); err != nil || len(p) != 0 {
 		t.Errorf("proxy neighbours left: %v %v", p, err)
 	}
-	if rules, err := k.handle.RuleList(unix.AF_INET6); err != nil || len(rules) != 2 {
+	if rules, err := k.kernel.handle.RuleList(unix.AF_INET6); err != nil || len(rules) != 2 {
 		t.Errorf("rules left: %v %v", rules, err)
 	}
 	if o := observe(t, k); slices.ContainsFunc(o.Routes, func(r plan.Route) bool { return r.Protocol == plan.Protocol }) {

@@ -25,19 +25,49 @@ import (
 // Host is the host as netlink shows it, in the network namespace of the thread
 // that called New. It is not safe for concurrent use.
 type Host struct {
-	handle *netlink.Handle
-	// route is a socket for the two messages about addresses that need
-	// IFA_PROTO, which netlink's Addr does not have.
-	route *nl.SocketHandle
-	// sockets is for what is connected, or nil and why.
-	sockets   *nl.SocketHandle
-	noSockets error
-	// memory spares hosts with many routes.
-	memory  routeMemory
+	*kernel
+	addresses
+	links
+	*routes
+	rules
+	lookups
+	*sockets
+	former
 	foreign ForeignPrograms // may be nil
 	// written tells of writes to sysctls, or is nil.
 	written *sysctlWatch
 }
+
+// kernel are the sockets that most requests need.
+type kernel struct {
+	handle *netlink.Handle
+	// route is a socket for the two messages about addresses that need
+	// IFA_PROTO, which netlink's Addr does not have.
+	route *nl.SocketHandle
+}
+
+type (
+	// addresses observes and changes IPv6 and IPv4 addresses and address labels.
+	addresses struct{ *kernel }
+	// links observes links and sets up TUNs.
+	links struct{ *routes }
+	// routes observes and changes routes.
+	routes struct {
+		*kernel
+		memory routeMemory // spares hosts with many routes
+	}
+	// rules observes and changes routing rules.
+	rules struct{ *routes }
+	// lookups asks which route the kernel would choose.
+	lookups struct{ *kernel }
+	// sockets lists and aborts the connections of programs.
+	sockets struct {
+		handle  *nl.SocketHandle // NETLINK_INET_DIAG; nil: see missing
+		missing error
+	}
+	// former undoes what former versions have changed.
+	former struct{ *routes }
+)
 
 // ForeignPrograms lists the names of other programs' BPF programs at a link's
 // packets.
@@ -50,24 +80,29 @@ func New(foreign ForeignPrograms) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("netlink: %w", err)
 	}
-	k := &Host{handle: h, foreign: foreign}
+	base := &kernel{handle: h}
+	rs := &routes{kernel: base}
+	k := &Host{
+		kernel: base, addresses: addresses{base}, links: links{rs}, routes: rs, rules: rules{rs}, lookups: lookups{base},
+		sockets: &sockets{}, former: former{rs}, foreign: foreign,
+	}
 	if k.route, err = newSocket(unix.NETLINK_ROUTE); err != nil {
 		k.Close()
 		return nil, fmt.Errorf("netlink: %w", err)
 	}
-	k.sockets, k.noSockets = newSocket(unix.NETLINK_INET_DIAG)
-	if cause.Of(k.noSockets) == cause.Resource {
+	k.sockets.handle, k.missing = newSocket(unix.NETLINK_INET_DIAG)
+	if cause.Of(k.missing) == cause.Resource {
 		k.Close()
-		return nil, fmt.Errorf("netlink: %w", k.noSockets)
+		return nil, fmt.Errorf("netlink: %w", k.missing)
 	}
 	return k, nil
 }
 
 // Close closes the sockets.
 func (k *Host) Close() {
-	k.handle.Close()
+	k.kernel.handle.Close()
 	k.memory.close()
-	for _, s := range []*nl.SocketHandle{k.route, k.sockets} {
+	for _, s := range []*nl.SocketHandle{k.route, k.sockets.handle} {
 		if s != nil {
 			s.Close()
 		}
@@ -75,19 +110,19 @@ func (k *Host) Close() {
 }
 
 // Handle returns the netlink handle, for package steer.
-func (k *Host) Handle() *netlink.Handle { return k.handle }
+func (k *Host) Handle() *netlink.Handle { return k.kernel.handle }
 
 // Observe looks at links, addresses and default routes.
 func (k *Host) Observe() (plan.Observed, error) {
 	var o plan.Observed
-	links, err := retryDump(k.links)
+	links, err := retryDump(k.links.list)
 	if err != nil {
 		return o, fmt.Errorf("list links: %w", err)
 	}
-	if o.Addrs, err = retryDump(k.addrs); err != nil {
+	if o.Addrs, err = retryDump(k.addresses.list); err != nil {
 		return o, fmt.Errorf("list addresses: %w", err)
 	}
-	if o.Routes, err = k.routes(); err != nil {
+	if o.Routes, err = k.defaults(); err != nil {
 		return o, fmt.Errorf("list routes: %w", err)
 	}
 	if o.Rules, err = k.sourceRules(); err != nil {
@@ -122,7 +157,7 @@ func (k *Host) foreignCLATs(link int) ([]string, error) {
 	if k.foreign == nil {
 		return nil, nil
 	}
-	names, err := k.foreign(k.handle, link)
+	names, err := k.foreign(k.kernel.handle, link)
 	if cause.Of(err) == cause.Resource {
 		return nil, err
 	}

@@ -48,16 +48,16 @@ func enterNetns(t *testing.T) *Host {
 // addVeth makes a pair, both ends up. What one end has, DAD on the other finds.
 func addVeth(t *testing.T, k *Host, name, peer string) (link, peerLink netlink.Link) {
 	t.Helper()
-	must(t, k.handle.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, MTU: 1500}, PeerName: peer}))
+	must(t, k.kernel.handle.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, MTU: 1500}, PeerName: peer}))
 	link, peerLink = byName(t, k, name), byName(t, k, peer)
-	must(t, k.handle.LinkSetUp(link))
-	must(t, k.handle.LinkSetUp(peerLink))
+	must(t, k.kernel.handle.LinkSetUp(link))
+	must(t, k.kernel.handle.LinkSetUp(peerLink))
 	return link, peerLink
 }
 
 func byName(t *testing.T, k *Host, name string) netlink.Link {
 	t.Helper()
-	l, err := k.handle.LinkByName(name)
+	l, err := k.kernel.handle.LinkByName(name)
 	must(t, err)
 	return l
 }
@@ -74,7 +74,7 @@ func addAddr(t *testing.T, k *Host, l netlink.Link, cidr string, flags int) {
 	a, err := netlink.ParseAddr(cidr)
 	must(t, err)
 	a.Flags = flags
-	must(t, k.handle.AddrAdd(l, a))
+	must(t, k.kernel.handle.AddrAdd(l, a))
 }
 
 func observe(t *testing.T, k *Host) plan.Observed {
@@ -139,7 +139,7 @@ func TestKernelCLATAddress(t *testing.T) {
 
 func allRoutes(t *testing.T, k *Host) []netlink.Route {
 	t.Helper()
-	rs, err := k.handle.RouteListFiltered(unix.AF_INET6, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	rs, err := k.kernel.handle.RouteListFiltered(unix.AF_INET6, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	must(t, err)
 	return slices.DeleteFunc(rs, func(r netlink.Route) bool {
 		return r.Table == unix.RT_TABLE_LOCAL || r.Dst != nil && r.Dst.IP.IsLinkLocalUnicast()
@@ -167,8 +167,8 @@ func TestKernelObservesLinks(t *testing.T) {
 	k := enterNetns(t)
 	l, peer := addVeth(t, k, "wlan0", "lan0")
 	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
-	must(t, k.handle.LinkAdd(bridge))
-	must(t, k.handle.LinkSetMaster(peer, bridge))
+	must(t, k.kernel.handle.LinkAdd(bridge))
+	must(t, k.kernel.handle.LinkSetMaster(peer, bridge))
 	addAddr(t, k, l, "2001:db8:1::10/64", unix.IFA_F_NODAD)
 	// The kernel sets it anew when the link gets its carrier.
 	for end := time.Now().Add(60 * time.Second); byName(t, k, "wlan0").Attrs().OperState != netlink.OperUp && time.Now().Before(end); {
@@ -225,7 +225,7 @@ func TestKernelObservesDefaultRoutes(t *testing.T) {
 		{Dst: zero6, LinkIndex: a, Gw: gw("2001:db8:1::1"), Priority: 1024, MTU: 1400},
 		{Dst: zero6, Type: unix.RTN_UNREACHABLE, Priority: 2000},
 	} {
-		must(t, k.handle.RouteAdd(r))
+		must(t, k.kernel.handle.RouteAdd(r))
 	}
 	addr := netip.MustParseAddr
 	want := []plan.Route{
@@ -254,7 +254,7 @@ func TestKernelTUNAndRoute(t *testing.T) {
 	addAddr(t, k, uplink, "192.0.2.2/24", 0)
 	zero := &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
 	native := &netlink.Route{Dst: zero, LinkIndex: uplink.Attrs().Index, Gw: net.IPv4(192, 0, 2, 1), Priority: 2048}
-	must(t, k.handle.RouteAdd(native))
+	must(t, k.kernel.handle.RouteAdd(native))
 
 	d, err := tun.Open("clat0", 2)
 	must(t, err)
@@ -276,7 +276,7 @@ func TestKernelTUNAndRoute(t *testing.T) {
 	}
 
 	// Somebody removes the kernel's own route for the address.
-	must(t, k.handle.RouteDel(localRoute(d.Index, want.IPv4)))
+	must(t, k.kernel.handle.RouteDel(localRoute(d.Index, want.IPv4)))
 	if o := observe(t, k); want.Matches(o) {
 		t.Error("the TUN is believed to be as it should be without its local route")
 	}
@@ -292,11 +292,11 @@ func TestKernelTUNAndRoute(t *testing.T) {
 	if o = observe(t, k); !slices.Contains(o.Routes, ours) || len(o.Routes) != 2 {
 		t.Errorf("routes %+v", o.Routes)
 	}
-	if r, err := k.handle.RouteGet(net.IPv4(203, 0, 113, 1)); err != nil || r[0].LinkIndex != uplink.Attrs().Index {
+	if r, err := k.kernel.handle.RouteGet(net.IPv4(203, 0, 113, 1)); err != nil || r[0].LinkIndex != uplink.Attrs().Index {
 		t.Errorf("the native route no longer goes first: %v %v", r, err)
 	}
-	must(t, k.handle.RouteDel(native))
-	if r, err := k.handle.RouteGet(net.IPv4(203, 0, 113, 1)); err != nil || r[0].LinkIndex != d.Index || !r[0].Src.Equal(net.IPv4(192, 0, 0, 1)) {
+	must(t, k.kernel.handle.RouteDel(native))
+	if r, err := k.kernel.handle.RouteGet(net.IPv4(203, 0, 113, 1)); err != nil || r[0].LinkIndex != d.Index || !r[0].Src.Equal(net.IPv4(192, 0, 0, 1)) {
 		t.Errorf("our route does not lead to the TUN: %v %v", r, err)
 	}
 
@@ -323,7 +323,7 @@ func TestCleanUp(t *testing.T) {
 	}
 	// As CLAT addresses look before Linux 5.18, when IFA_PROTO was not kept.
 	addUnmarked := func(a netip.Addr) {
-		must(t, k.handle.AddrAdd(l, &netlink.Addr{IPNet: ipNet(a), Flags: unix.IFA_F_NOPREFIXROUTE | unix.IFA_F_NODAD, ValidLft: infiniteLife, PreferedLft: 0}))
+		must(t, k.kernel.handle.AddrAdd(l, &netlink.Addr{IPNet: ipNet(a), Flags: unix.IFA_F_NOPREFIXROUTE | unix.IFA_F_NODAD, ValidLft: infiniteLife, PreferedLft: 0}))
 	}
 	addUnmarked(foreign)
 	noted := netip.MustParseAddr("2001:db8:1::c1a8")
@@ -395,7 +395,7 @@ func TestWatch(t *testing.T) {
 	begun := time.Now()
 	for i := range 100 {
 		a := &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 0, 0, byte(i)), Mask: net.CIDRMask(24, 32)}}
-		must(t, k.handle.AddrAdd(l, a))
+		must(t, k.kernel.handle.AddrAdd(l, a))
 	}
 	select {
 	case <-calls:

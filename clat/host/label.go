@@ -25,7 +25,7 @@ const (
 
 // labelAddr gives a its label. It removes the label first, because Linux 6.18
 // may list it twice otherwise, even with NLM_F_REPLACE or NLM_F_EXCL.
-func (k *Host) labelAddr(a netip.Addr) error {
+func (k addresses) labelAddr(a netip.Addr) error {
 	if err := k.unlabelAddr(a); err != nil {
 		return err
 	}
@@ -33,11 +33,11 @@ func (k *Host) labelAddr(a netip.Addr) error {
 }
 
 // unlabelAddr removes the label of a.
-func (k *Host) unlabelAddr(a netip.Addr) error {
+func (k addresses) unlabelAddr(a netip.Addr) error {
 	return unlessGone(k.changeLabel(unix.RTM_DELADDRLABEL, 0, a))
 }
 
-func (k *Host) changeLabel(msgType, flags int, a netip.Addr) error {
+func (k addresses) changeLabel(msgType, flags int, a netip.Addr) error {
 	req := k.request(msgType, flags|unix.NLM_F_ACK)
 	req.AddData(labelHead(128))
 	req.AddData(nl.NewRtAttr(ifalAddress, a.AsSlice()))
@@ -61,7 +61,7 @@ func (h labelHead) Serialize() []byte {
 }
 
 // labelled lists the addresses that have our label.
-func (k *Host) labelled() ([]netip.Addr, error) {
+func (k addresses) labelled() ([]netip.Addr, error) {
 	req := k.request(unix.RTM_GETADDRLABEL, unix.NLM_F_DUMP)
 	req.AddData(labelHead(0))
 	msgs, err := retryDump(func() ([][]byte, error) { return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDRLABEL) })
@@ -102,7 +102,7 @@ func parseLabel(m []byte) (netip.Addr, bool) {
 }
 
 // DelLabels removes the labels that a killed predecessor left.
-func (k *Host) DelLabels() error {
+func (k addresses) DelLabels() error {
 	as, err := k.labelled()
 	errs := []error{err}
 	for _, a := range as {

@@ -19,7 +19,7 @@ const tunQueueLen = 1000
 // SetTUN makes the link look like t. No address is generated on it: a
 // link-local one would only make the kernel send router solicitations and MLD
 // reports that nobody answers.
-func (k *Host) SetTUN(t plan.TUNLink) error {
+func (k links) SetTUN(t plan.TUNLink) error {
 	l, err := k.handle.LinkByIndex(t.Index)
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func (k *Host) SetTUN(t plan.TUNLink) error {
 
 // AddRoute adds an IPv4 default route. Routes of other programs with the same
 // metric stay and take precedence.
-func (k *Host) AddRoute(r plan.Route) error {
+func (k *routes) AddRoute(r plan.Route) error {
 	add := k.handle.RouteAppend
 	if r.Metric == 0 {
 		add = k.handle.RouteAddEcmp // without NLM_F_APPEND it goes before its like
@@ -71,7 +71,7 @@ func (k *Host) AddRoute(r plan.Route) error {
 }
 
 // DelRoute removes exactly r.
-func (k *Host) DelRoute(r plan.Route) error {
+func (k *routes) DelRoute(r plan.Route) error {
 	return unlessGone(k.handle.RouteDel(netlinkRoute(r)))
 }
 

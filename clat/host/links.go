@@ -17,8 +17,8 @@ type linkMessage struct {
 	carrierChanges int
 }
 
-// links lists the links of the host.
-func (k *Host) links() ([]linkMessage, error) {
+// list lists the links of the host.
+func (k links) list() ([]linkMessage, error) {
 	req := k.request(unix.RTM_GETLINK, unix.NLM_F_DUMP)
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)

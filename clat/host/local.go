@@ -22,7 +22,7 @@ func localRoute(link int, a netip.Addr) *netlink.Route {
 }
 
 // addLocalRoute adds the local route of an address unless it is there.
-func (k *Host) addLocalRoute(link int, a netip.Addr) error {
+func (k *routes) addLocalRoute(link int, a netip.Addr) error {
 	err := k.handle.RouteAdd(localRoute(link, a))
 	if errors.Is(err, unix.EEXIST) {
 		return nil
@@ -31,7 +31,7 @@ func (k *Host) addLocalRoute(link int, a netip.Addr) error {
 }
 
 // findNotLocal sets NotLocal of the IPv4 addresses of our interfaces.
-func (k *Host) findNotLocal(o *plan.Observed) error {
+func (k *routes) findNotLocal(o *plan.Observed) error {
 	ours := make(map[int]bool)
 	for _, l := range o.Links {
 		if strings.HasPrefix(l.Alias, plan.AliasPrefix) {

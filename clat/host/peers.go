@@ -42,9 +42,9 @@ const maxPeers = 4096
 
 // Peers lists with whom the host's programs have TCP connections or connected
 // UDP sockets from the address a, also in the IPv4-mapped form of IPv6 sockets.
-func (k *Host) Peers(a netip.Addr) (peers []Peer, err error) {
-	if k.sockets == nil {
-		return nil, fmt.Errorf("list sockets: %w", k.noSockets)
+func (k *sockets) Peers(a netip.Addr) (peers []Peer, err error) {
+	if k.handle == nil {
+		return nil, fmt.Errorf("list sockets: %w", k.missing)
 	}
 	for _, s := range []struct {
 		protocol uint8
@@ -88,7 +88,7 @@ func parsePeer(m []byte, tcp bool) (p Peer, ok bool) {
 // Unreachable reports whether neighbour unreachability detection (RFC 4861
 // section 7.3) has found that a neighbour on a link is not there.
 func (k *Host) Unreachable(link int, a netip.Addr) bool {
-	ns, err := k.handle.NeighList(link, unix.AF_INET6)
+	ns, err := k.kernel.handle.NeighList(link, unix.AF_INET6)
 	if err != nil {
 		return false
 	}

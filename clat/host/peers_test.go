@@ -17,7 +17,7 @@ import (
 func TestKernelPeers(t *testing.T) {
 	k := enterNetns(t)
 	lo := byName(t, k, "lo")
-	must(t, k.handle.LinkSetUp(lo))
+	must(t, k.kernel.handle.LinkSetUp(lo))
 	for _, a := range []string{"192.0.0.1/32", "192.0.0.3/32", "203.0.113.1/32", "203.0.113.2/32"} {
 		addAddr(t, k, lo, a, 0)
 	}
@@ -90,9 +90,9 @@ func TestParsePeer(t *testing.T) {
 // TestKernelUnreachable: what neighbour unreachability detection has found.
 func TestKernelUnreachable(t *testing.T) {
 	k := enterNetns(t)
-	must(t, k.handle.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "up0"}, PeerName: "up1"}))
+	must(t, k.kernel.handle.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "up0"}, PeerName: "up1"}))
 	link := byName(t, k, "up0")
-	must(t, k.handle.LinkSetUp(link))
+	must(t, k.kernel.handle.LinkSetUp(link))
 	index := link.Attrs().Index
 	router := netip.MustParseAddr("fe80::1")
 	if k.Unreachable(index, router) {
@@ -103,7 +103,7 @@ func TestKernelUnreachable(t *testing.T) {
 		if state == unix.NUD_FAILED {
 			n.HardwareAddr = nil
 		}
-		must(t, k.handle.NeighSet(n))
+		must(t, k.kernel.handle.NeighSet(n))
 		if got := k.Unreachable(index, router); got != want {
 			t.Errorf("state %#x: unreachable is %v", state, got)
 		}

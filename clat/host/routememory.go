@@ -165,4 +165,4 @@ func (m *routeMemory) close() {
 
 // RouteState returns a number that is another one when routes to dst or a part of
 // it, or what they depend on, may have changed before the last Observe.
-func (k *Host) RouteState(dst netip.Prefix) uint64 { return k.memory.state(dst) }
+func (k *routes) RouteState(dst netip.Prefix) uint64 { return k.memory.state(dst) }

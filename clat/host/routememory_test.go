@@ -18,14 +18,14 @@ func manyRoutesBench(t *testing.T) (*Host, netlink.Link) {
 	l, _ := addVeth(t, k, "wlan0", "lan0")
 	addAddr(t, k, l, "192.0.2.2/24", 0)
 	addAddr(t, k, l, "2001:db8:1::10/64", unix.IFA_F_NODAD)
-	must(t, k.handle.RouteAdd(defaultRoute(l, "192.0.2.1")))
-	must(t, k.handle.RouteAdd(defaultRoute(l, "2001:db8:1::1")))
+	must(t, k.kernel.handle.RouteAdd(defaultRoute(l, "192.0.2.1")))
+	must(t, k.kernel.handle.RouteAdd(defaultRoute(l, "2001:db8:1::1")))
 	observe(t, k)
 	if k.memory.socket != nil {
 		t.Error("few routes are remembered too")
 	}
 	for i := range manyRoutes {
-		must(t, k.handle.RouteAdd(specific(l, i)))
+		must(t, k.kernel.handle.RouteAdd(specific(l, i)))
 	}
 	observe(t, k)
 	if k.memory.socket == nil {
@@ -76,8 +76,8 @@ func TestKernelRemembersRoutes(t *testing.T) {
 	}
 	check("at first", true, 2)
 	asOf := k.memory.asOf
-	must(t, k.handle.RouteDel(specific(l, 0)))
-	must(t, k.handle.RouteAdd(specific(l, 0)))
+	must(t, k.kernel.handle.RouteDel(specific(l, 0)))
+	must(t, k.kernel.handle.RouteAdd(specific(l, 0)))
 	check("a route comes and goes", true, 2)
 	if k.memory.asOf != asOf {
 		t.Error("a route of no consequence makes us ask again")
@@ -85,12 +85,12 @@ func TestKernelRemembersRoutes(t *testing.T) {
 
 	second := defaultRoute(l, "2001:db8:1::2")
 	second.Table = 1000
-	must(t, k.handle.RouteAdd(second))
+	must(t, k.kernel.handle.RouteAdd(second))
 	check("a default route comes", false, 3)
 	check("and a moment later", false, 3)
 	rests()
 	check("when it is quiet", true, 3)
-	must(t, k.handle.RouteDel(second))
+	must(t, k.kernel.handle.RouteDel(second))
 	check("it goes", false, 2)
 	rests()
 	check("when it is quiet again", true, 2)
@@ -104,7 +104,7 @@ func TestKernelRemembersRoutes(t *testing.T) {
 	// More than can wait.
 	must(t, k.memory.socket.SetReceiveBufferSize(1, true))
 	for i := range 100 {
-		must(t, k.handle.RouteDel(specific(l, i)))
+		must(t, k.kernel.handle.RouteDel(specific(l, i)))
 	}
 	asOf = k.memory.asOf
 	check("messages lost", false, 2)
@@ -113,7 +113,7 @@ func TestKernelRemembersRoutes(t *testing.T) {
 	}
 	rests()
 	check("and then", true, 2)
-	must(t, k.handle.LinkSetDown(l))
+	must(t, k.kernel.handle.LinkSetDown(l))
 	check("the link goes down", false, 0)
 }
 
@@ -146,25 +146,25 @@ func TestKernelRouteStateOfMany(t *testing.T) {
 		}
 	}
 	check("nothing")
-	must(t, k.handle.RouteDel(specific(l, 7)))
+	must(t, k.kernel.handle.RouteDel(specific(l, 7)))
 	check("an IPv4 route")
 	r := defaultRoute(l, "2001:db8:1::3")
 	r.Dst = &net.IPNet{IP: net.ParseIP("2a00::"), Mask: net.CIDRMask(16, 128)}
-	must(t, k.handle.RouteAdd(r))
+	must(t, k.kernel.handle.RouteAdd(r))
 	check("a route elsewhere")
 	r.Dst = &net.IPNet{IP: net.ParseIP("64:ff9b::"), Mask: net.CIDRMask(96, 128)}
-	must(t, k.handle.RouteAdd(r))
+	must(t, k.kernel.handle.RouteAdd(r))
 	check("a route that fits", dst)
-	must(t, k.handle.RouteDel(r))
+	must(t, k.kernel.handle.RouteDel(r))
 	check("it goes", dst)
 	r.Dst = &net.IPNet{IP: net.ParseIP("64:ff9b::cb00:7100"), Mask: net.CIDRMask(120, 128)}
-	must(t, k.handle.RouteAdd(r))
+	must(t, k.kernel.handle.RouteAdd(r))
 	check("a route to a part", dst)
-	must(t, k.handle.RouteAppend(defaultRoute(l, "2001:db8:1::4")))
+	must(t, k.kernel.handle.RouteAppend(defaultRoute(l, "2001:db8:1::4")))
 	check("a default route", dst, other)
 	rule := netlink.NewRule()
 	rule.Family, rule.Table, rule.Priority = unix.AF_INET6, 51820, 100
-	must(t, k.handle.RuleAdd(rule))
+	must(t, k.kernel.handle.RuleAdd(rule))
 	check("a rule", dst, other)
 	check("nothing again")
 }

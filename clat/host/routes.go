@@ -9,9 +9,9 @@ import (
 	"tnat64d/clat/plan"
 )
 
-// routes lists the default routes of both families, from memory where that is
+// defaults lists the default routes of both families, from memory where that is
 // allowed.
-func (k *Host) routes() ([]plan.Route, error) {
+func (k *routes) defaults() ([]plan.Route, error) {
 	if rs, ok := k.memory.recall(); ok {
 		return rs, nil
 	}
@@ -38,7 +38,7 @@ func (k *Host) routes() ([]plan.Route, error) {
 // defaultRoutes lists the default routes of one family in every table. Those
 // that lead nowhere (unreachable, or a dead next hop) are left out. The kernel
 // knows no way to ask for them: it gives all routes, and all is how many.
-func (k *Host) defaultRoutes(family int) (out []plan.Route, all int, err error) {
+func (k *routes) defaultRoutes(family int) (out []plan.Route, all int, err error) {
 	add := func(r netlink.Route) bool {
 		all++
 		if ones, _ := r.Dst.Mask.Size(); ones > 0 || r.Table == unix.RT_TABLE_LOCAL {
@@ -74,7 +74,7 @@ func (k *Host) defaultRoutes(family int) (out []plan.Route, all int, err error) 
 // eachRoute calls f with every route that matches, of every table if the filter
 // names none. The kernel itself leaves out those of other tables, protocols and
 // types, where f would be slow.
-func (k *Host) eachRoute(family int, filter *netlink.Route, mask uint64, f func(netlink.Route) bool) error {
+func (k *routes) eachRoute(family int, filter *netlink.Route, mask uint64, f func(netlink.Route) bool) error {
 	// Linux 4.20 and later; netlink leaves out the rest in any case.
 	_ = k.handle.SetStrictCheck(true)
 	defer func() { _ = k.handle.SetStrictCheck(false) }()
@@ -86,7 +86,7 @@ func (k *Host) eachRoute(family int, filter *netlink.Route, mask uint64, f func(
 }
 
 // listRoutes is eachRoute for few.
-func (k *Host) listRoutes(family int, filter *netlink.Route, mask uint64) ([]netlink.Route, error) {
+func (k *routes) listRoutes(family int, filter *netlink.Route, mask uint64) ([]netlink.Route, error) {
 	return retryDump(func() (rs []netlink.Route, err error) {
 		err = k.eachRoute(family, filter, mask, func(r netlink.Route) bool {
 			rs = append(rs, r)

@@ -18,7 +18,7 @@ const sourceRulePriority = 32765
 
 // AddSourceRule adds the rule for packets from r.Source and, first, what they
 // find where there is no better route: that the host is unreachable.
-func (k *Host) AddSourceRule(r plan.SourceRule) error {
+func (k rules) AddSourceRule(r plan.SourceRule) error {
 	if err := k.handle.RouteReplace(unreachable(r)); err != nil {
 		return fmt.Errorf("table %d: %w", r.Table, unlessUnknown(err))
 	}
@@ -29,7 +29,7 @@ func (k *Host) AddSourceRule(r plan.SourceRule) error {
 }
 
 // DelSourceRule removes both.
-func (k *Host) DelSourceRule(r plan.SourceRule) error {
+func (k rules) DelSourceRule(r plan.SourceRule) error {
 	err := k.handle.RuleDel(netlinkRule(r))
 	if errors.Is(err, unix.ENOENT) || isUnsupported(err) {
 		err = nil
@@ -51,7 +51,7 @@ func isUnsupported(err error) bool {
 }
 
 // sourceRules lists our rules that are complete.
-func (k *Host) sourceRules() ([]plan.SourceRule, error) {
+func (k rules) sourceRules() ([]plan.SourceRule, error) {
 	rules, err := k.ipv4Rules()
 	if err != nil || len(rules) == 0 {
 		return nil, err
@@ -74,7 +74,7 @@ func (k *Host) sourceRules() ([]plan.SourceRule, error) {
 }
 
 // ipv4Rules lists the IPv4 rules that are ours.
-func (k *Host) ipv4Rules() ([]netlink.Rule, error) {
+func (k rules) ipv4Rules() ([]netlink.Rule, error) {
 	all, err := retryDump(func() ([]netlink.Rule, error) { return k.handle.RuleList(unix.AF_INET) })
 	if isUnsupported(err) {
 		return nil, nil
@@ -84,14 +84,14 @@ func (k *Host) ipv4Rules() ([]netlink.Rule, error) {
 
 // unreachables lists the IPv4 routes that AddSourceRule has added to a table, or
 // to any if it is RT_TABLE_UNSPEC.
-func (k *Host) unreachables(table int) ([]netlink.Route, error) {
+func (k rules) unreachables(table int) ([]netlink.Route, error) {
 	filter := &netlink.Route{Table: table, Protocol: plan.Protocol, Type: unix.RTN_UNREACHABLE}
 	return k.listRoutes(unix.AF_INET, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TYPE)
 }
 
 // DelSourceRules removes the rules that a killed predecessor left, and their
 // routes; those into its TUN are gone.
-func (k *Host) DelSourceRules() error {
+func (k rules) DelSourceRules() error {
 	rules, err := k.ipv4Rules()
 	errs := []error{err}
 	for _, r := range rules {

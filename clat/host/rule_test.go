@@ -34,7 +34,7 @@ func openCLAT(t *testing.T, k *Host, name, address string) (*tun.Device, plan.TU
 
 // leadsFrom returns the link by which packets from src leave.
 func leadsFrom(k *Host, src netip.Addr) (int, error) {
-	rs, err := k.handle.RouteGetWithOptions(net.IPv4(203, 0, 113, 1), &netlink.RouteGetOptions{SrcAddr: src.AsSlice()})
+	rs, err := k.kernel.handle.RouteGetWithOptions(net.IPv4(203, 0, 113, 1), &netlink.RouteGetOptions{SrcAddr: src.AsSlice()})
 	if err != nil {
 		return 0, err
 	}
@@ -46,10 +46,10 @@ func TestKernelSourceRules(t *testing.T) {
 	eth, _ := addVeth(t, k, "eth0", "peer0")
 	addAddr(t, k, eth, "192.0.2.2/24", 0)
 	zero := &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
-	must(t, k.handle.RouteAdd(&netlink.Route{Dst: zero, LinkIndex: eth.Attrs().Index, Gw: net.IPv4(192, 0, 2, 1)}))
+	must(t, k.kernel.handle.RouteAdd(&netlink.Route{Dst: zero, LinkIndex: eth.Attrs().Index, Gw: net.IPv4(192, 0, 2, 1)}))
 	foreign := netlink.NewRule()
 	foreign.Family, foreign.Priority, foreign.Table, foreign.Src = unix.AF_INET, 100, 100, &net.IPNet{IP: net.IPv4(10, 0, 0, 0).To4(), Mask: net.CIDRMask(8, 32)}
-	must(t, k.handle.RuleAdd(foreign))
+	must(t, k.kernel.handle.RuleAdd(foreign))
 
 	_, l0 := openCLAT(t, k, "clat0", "192.0.0.1")
 	d1, l1 := openCLAT(t, k, "clat1", "192.0.0.3")
@@ -77,7 +77,7 @@ func TestKernelSourceRules(t *testing.T) {
 		}
 	}
 	// Without a choice of source the native route goes first, as before.
-	if rs, err := k.handle.RouteGet(net.IPv4(203, 0, 113, 1)); err != nil || rs[0].LinkIndex != eth.Attrs().Index {
+	if rs, err := k.kernel.handle.RouteGet(net.IPv4(203, 0, 113, 1)); err != nil || rs[0].LinkIndex != eth.Attrs().Index {
 		t.Errorf("native: %v %v", rs, err)
 	}
 
@@ -88,7 +88,7 @@ func TestKernelSourceRules(t *testing.T) {
 		t.Errorf("held, and packets leave by %d, %v", via, err)
 	}
 	// Another program removes half of it, which is as good as nothing.
-	must(t, k.handle.RouteDel(unreachable(plan.SourceRuleFor(l0.IPv4))))
+	must(t, k.kernel.handle.RouteDel(unreachable(plan.SourceRuleFor(l0.IPv4))))
 	if o := observe(t, k); slices.Contains(o.Rules, plan.SourceRuleFor(l0.IPv4)) {
 		t.Error("the rule is believed to be complete")
 	}
@@ -103,7 +103,7 @@ func TestKernelSourceRules(t *testing.T) {
 	d1.Close() // as a kill does; the rule stays
 	_, _, err := clat.CleanUp(k, nil)
 	must(t, err)
-	rules, err := k.handle.RuleList(unix.AF_INET)
+	rules, err := k.kernel.handle.RuleList(unix.AF_INET)
 	must(t, err)
 	left, err := k.unreachables(unix.RT_TABLE_UNSPEC)
 	must(t, err)
@@ -119,7 +119,7 @@ func TestKernelSourceRuleBesideStrictFilter(t *testing.T) {
 	eth, _ := addVeth(t, k, "eth0", "peer0")
 	addAddr(t, k, eth, "192.0.2.2/24", 0)
 	zero := &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
-	must(t, k.handle.RouteAdd(&netlink.Route{Dst: zero, LinkIndex: eth.Attrs().Index, Gw: net.IPv4(192, 0, 2, 1)}))
+	must(t, k.kernel.handle.RouteAdd(&netlink.Route{Dst: zero, LinkIndex: eth.Attrs().Index, Gw: net.IPv4(192, 0, 2, 1)}))
 	d, l := openCLAT(t, k, "clat0", "192.0.0.1")
 	must(t, os.WriteFile("/proc/sys/net/ipv4/conf/clat0/rp_filter", []byte("1"), 0))
 	main := plan.Route{Link: l.Index, Source: l.IPv4, Metric: 2048, MTU: 1480, Table: plan.TableMain, Protocol: plan.Protocol}
@@ -180,7 +180,7 @@ func dialFrom(t *testing.T, network, local, remote string) net.Conn {
 func TestKernelAbortFlows(t *testing.T) {
 	k := enterNetns(t)
 	lo := byName(t, k, "lo")
-	must(t, k.handle.LinkSetUp(lo))
+	must(t, k.kernel.handle.LinkSetUp(lo))
 	for _, a := range []string{"192.0.0.1/32", "192.0.0.3/32", "203.0.113.1/32"} {
 		addAddr(t, k, lo, a, 0)
 	}

@@ -140,7 +140,7 @@ func newRealBench(t *testing.T) *realBench {
 	t.Cleanup(func() { j.Close() })
 	b := &realBench{t: t, k: k, conf: plan.Config{Secret: []byte("x"), Metric: 2048}, path: &realPath{guards: map[int]*steer.Guard{}}, journal: j}
 	b.rec = clat.NewReconciler(k, b.path, j, slog.New(slog.NewTextHandler(&b.log, nil)))
-	must(t, k.handle.LinkSetUp(byName(t, k, "lo")))
+	must(t, k.kernel.handle.LinkSetUp(byName(t, k, "lo")))
 	return b
 }
 
@@ -155,7 +155,7 @@ func (b *realBench) uplink(name, prefix string, metric int) netlink.Link {
 func (b *realBench) network(l netlink.Link, prefix string, metric int) {
 	b.t.Helper()
 	addAddr(b.t, b.k, l, prefix+"10/64", unix.IFA_F_NODAD)
-	must(b.t, b.k.handle.RouteAdd(&netlink.Route{
+	must(b.t, b.k.kernel.handle.RouteAdd(&netlink.Route{
 		Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}, LinkIndex: l.Attrs().Index, Gw: net.ParseIP(prefix + "1"), Priority: metric,
 	}))
 }
@@ -232,7 +232,7 @@ func TestKernelWalk(t *testing.T) {
 			t.Errorf("%s leaves by %d, %v", src, via, err)
 		}
 	}
-	if rs, err := k.handle.RouteGet(net.IPv4(203, 0, 113, 1)); err != nil || rs[0].LinkIndex != tun1 {
+	if rs, err := k.kernel.handle.RouteGet(net.IPv4(203, 0, 113, 1)); err != nil || rs[0].LinkIndex != tun1 {
 		t.Errorf("new flows: %v %v", rs, err)
 	}
 
@@ -244,7 +244,7 @@ func TestKernelWalk(t *testing.T) {
 	}
 
 	// Out of reach: held, and nothing of its flows goes by the other.
-	must(t, k.handle.LinkSetDown(wlan))
+	must(t, k.kernel.handle.LinkSetDown(wlan))
 	b.until(clat.Up, clat.Held)
 	if via, err := leadsFrom(k, netip.MustParseAddr("192.0.0.1")); err == nil {
 		t.Errorf("a flow of the held CLAT leaves by %d", via)
@@ -252,7 +252,7 @@ func TestKernelWalk(t *testing.T) {
 	if _, err := flow.Write([]byte("x")); err == nil {
 		t.Error("a program does not hear that nothing can be reached")
 	}
-	must(t, k.handle.LinkSetDown(eth))
+	must(t, k.kernel.handle.LinkSetDown(eth))
 	b.until(clat.Held, clat.Held)
 	if _, err := dialUDP(t, ""); !errors.Is(err, syscall.ENETUNREACH) {
 		t.Errorf("no network at all: %v", err)
@@ -262,7 +262,7 @@ func TestKernelWalk(t *testing.T) {
 	}
 
 	// Home again.
-	must(t, k.handle.LinkSetUp(wlan))
+	must(t, k.kernel.handle.LinkSetUp(wlan))
 	b.network(wlan, "2001:db8:1::", 600)
 	b.until(clat.Up, clat.Held)
 	if _, err := flow.Write([]byte("x")); err != nil {
@@ -272,9 +272,9 @@ func TestKernelWalk(t *testing.T) {
 		t.Error("another TUN")
 	}
 	// Another network.
-	must(t, k.handle.AddrDel(wlan, &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP("2001:db8:1::10"), Mask: net.CIDRMask(64, 128)}}))
+	must(t, k.kernel.handle.AddrDel(wlan, &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP("2001:db8:1::10"), Mask: net.CIDRMask(64, 128)}}))
 	addAddr(t, k, wlan, "2001:db8:3::10/64", unix.IFA_F_NODAD)
-	must(t, k.handle.RouteReplace(&netlink.Route{
+	must(t, k.kernel.handle.RouteReplace(&netlink.Route{
 		Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}, LinkIndex: wlan.Attrs().Index, Gw: net.ParseIP("2001:db8:3::1"), Priority: 600,
 	}))
 	b.until(clat.Up, clat.Held)
@@ -307,8 +307,8 @@ func TestKernelGuards(t *testing.T) {
 	addAddr(t, k, other, "198.51.100.2/24", 0)
 	zero := &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
 	native := &netlink.Route{Dst: zero, LinkIndex: other.Attrs().Index, Gw: net.IPv4(198, 51, 100, 1), Priority: 100}
-	must(t, k.handle.RouteAdd(native))
-	must(t, k.handle.NeighSet(&netlink.Neigh{LinkIndex: other.Attrs().Index, IP: net.IPv4(198, 51, 100, 1), HardwareAddr: peer.Attrs().HardwareAddr, State: netlink.NUD_PERMANENT}))
+	must(t, k.kernel.handle.RouteAdd(native))
+	must(t, k.kernel.handle.NeighSet(&netlink.Neigh{LinkIndex: other.Attrs().Index, IP: net.IPv4(198, 51, 100, 1), HardwareAddr: peer.Attrs().HardwareAddr, State: netlink.NUD_PERMANENT}))
 	b.until(clat.Up)
 	b.until(clat.Up)
 	if b.o.Memory.CLATs[0].IPv4.String() != "192.0.0.1" || len(b.path.guards) != 1 || b.path.guards[other.Attrs().Index] == nil {
@@ -351,9 +351,9 @@ func TestKernelSeesAnotherCLAT(t *testing.T) {
 	})
 	must(t, err)
 	defer p.Close()
-	must(t, b.k.handle.QdiscReplace(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+	must(t, b.k.kernel.handle.QdiscReplace(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
 		LinkIndex: wlan.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}}))
-	must(t, b.k.handle.FilterAdd(&netlink.BpfFilter{
+	must(t, b.k.kernel.handle.FilterAdd(&netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{LinkIndex: wlan.Attrs().Index, Parent: netlink.HANDLE_MIN_EGRESS, Priority: 7, Protocol: unix.ETH_P_ALL},
 		Fd:          p.FD(), Name: "nm_CLAT_egress", DirectAction: true,
 	}))
@@ -377,7 +377,7 @@ func TestKernelObservesCarrier(t *testing.T) {
 	if l := seen(); !l.Up || !l.Carrier {
 		t.Errorf("%+v", l)
 	}
-	must(t, k.handle.LinkSetDown(byName(t, k, "lan0")))
+	must(t, k.kernel.handle.LinkSetDown(byName(t, k, "lan0")))
 	if l := seen(); !l.Up || l.Carrier {
 		t.Errorf("%+v", l)
 	}
