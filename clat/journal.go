@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -32,14 +31,11 @@ import (
 // since when they are gone. A line cut short by a crash is ignored. A file that has become
 // long, or lacks a line, is replaced by one that has what is in force.
 type Journal struct {
-	f       *os.File
-	path    string
-	length  int // of the file, in bytes
-	entries []JournalEntry
-	changes []plan.SysctlChange
-	routes  []plan.SavedRoute
-	stopped time.Time // when routes ceased to be in force; zero: they were until a kill
-	failed  error     // of the latest write: the file is not what it should be
+	journalled
+	f      *os.File
+	path   string
+	length int   // of the file, in bytes
+	failed error // of the latest write: the file is not what it should be
 }
 
 const (
@@ -109,7 +105,7 @@ func lockJournal(path string) (*Journal, error) {
 		}
 	}
 	j := &Journal{f: f, path: path}
-	os.Remove(j.successor()) // of one that was killed meanwhile
+	os.Remove(successor(j.path)) // of one that was killed meanwhile
 	if err := j.read(); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("journal: %w", err)
@@ -134,55 +130,21 @@ func (j *Journal) read() error {
 	return nil
 }
 
-func (j *Journal) parse(f []string) {
-	switch {
-	case len(f) == 3 && (f[0] == "add" || f[0] == "del"):
-		if a, err := netip.ParseAddr(f[2]); err == nil {
-			j.note(f[0], JournalEntry{Link: f[1], Addr: a})
-		}
-	case len(f) == 5 && f[0] == "set":
-		was, err1 := strconv.Atoi(f[3])
-		is, err2 := strconv.Atoi(f[4])
-		if s := (plan.Sysctl{Link: f[1], Key: f[2]}); err1 == nil && err2 == nil && s.Valid() {
-			j.noteChange(plan.SysctlChange{Sysctl: s, Was: was, Is: is})
-		}
-	case len(f) > 0 && f[0] == "route":
-		if s, err := parseSavedRoute(f[1:]); err == nil && len(j.routes) < maxSaved {
-			j.routes = append(j.routes, s)
-		}
-	case len(f) == 2 && f[0] == "stopped":
-		if n, err := strconv.ParseInt(f[1], 10, 64); err == nil {
-			j.stopped = time.Unix(n, 0)
-		}
-	case len(f) == 3 && f[0] == "unset":
-		j.forget(plan.Sysctl{Link: f[1], Key: f[2]})
-	}
-}
-
-func (j *Journal) note(op string, e JournalEntry) {
-	at := slices.Index(j.entries, e)
-	switch {
-	case op == "add" && at < 0:
-		j.entries = append(j.entries, e)
-	case op == "del" && at >= 0:
-		j.entries = slices.Delete(j.entries, at, at+1)
-	}
-}
-
 // Entries returns the addresses that are on the host, or may be.
 func (j *Journal) Entries() []JournalEntry { return slices.Clone(j.entries) }
 
 // Add records that an address is about to be added. An error (a full disk) is
 // returned once, and each later step tries to put the file right; the CLAT can
 // do without the journal.
-func (j *Journal) Add(link string, a netip.Addr) error { return j.write("add", link, a) }
+func (j *Journal) Add(link string, a netip.Addr) error {
+	j.note("add", JournalEntry{Link: link, Addr: a})
+	return j.line("add %s %s\n", link, a)
+}
 
 // Del records that an address has been removed.
-func (j *Journal) Del(link string, a netip.Addr) error { return j.write("del", link, a) }
-
-func (j *Journal) write(op, link string, a netip.Addr) error {
-	j.note(op, JournalEntry{Link: link, Addr: a})
-	return j.once("%s %s %s\n", op, link, a)
+func (j *Journal) Del(link string, a netip.Addr) error {
+	j.note("del", JournalEntry{Link: link, Addr: a})
+	return j.line("del %s %s\n", link, a)
 }
 
 // Routes returns the routes of other programs that are to be restored.
@@ -204,15 +166,6 @@ func (j *Journal) SetRoutes(routes []plan.SavedRoute, stopped time.Time) error {
 	return nil
 }
 
-func (j *Journal) noteChange(c plan.SysctlChange) {
-	j.forget(c.Sysctl)
-	j.changes = append(j.changes, c)
-}
-
-func (j *Journal) forget(s plan.Sysctl) {
-	j.changes = slices.DeleteFunc(j.changes, func(c plan.SysctlChange) bool { return c.Sysctl == s })
-}
-
 // Changes returns the sysctls that a former version changed and nobody has
 // restored, the first change first.
 func (j *Journal) Changes() []plan.SysctlChange { return slices.Clone(j.changes) }
@@ -220,21 +173,13 @@ func (j *Journal) Changes() []plan.SysctlChange { return slices.Clone(j.changes)
 // Unset records that a sysctl has been restored.
 func (j *Journal) Unset(s plan.Sysctl) error {
 	j.forget(s)
-	return j.once("unset %s %s\n", s.Link, s.Key)
+	return j.line("unset %s %s\n", s.Link, s.Key)
 }
 
-// once is line without the errors that follow the first.
-func (j *Journal) once(format string, args ...any) error {
-	before := j.failed
-	err := j.line(format, args...)
-	if before != nil {
-		return nil
-	}
-	return err
-}
-
-// line writes what has just been noted.
+// line writes what has just been noted. Of several errors in a row it returns
+// the first only.
 func (j *Journal) line(format string, args ...any) error {
+	before := j.failed
 	switch {
 	case j.empty():
 		// Nothing left to remember. This also keeps the file short.
@@ -246,19 +191,20 @@ func (j *Journal) line(format string, args ...any) error {
 		n, j.failed = fmt.Fprintf(j.f, format, args...)
 		j.length += n
 	}
-	if j.failed != nil {
+	if j.failed != nil && before == nil {
 		return fmt.Errorf("journal: %w", j.failed)
 	}
 	return nil
 }
 
-func (j *Journal) successor() string { return j.path + ".new" }
+// successor is the file that replaces the journal at path.
+func successor(path string) string { return path + ".new" }
 
 // replace puts a file with what is in force in the place of the old one, in
 // one step. It is locked before it can be found, and the old one until it
 // cannot be found any more.
 func (j *Journal) replace() error {
-	f, err := os.OpenFile(j.successor(), os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(successor(j.path), os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
@@ -278,27 +224,6 @@ func (j *Journal) replace() error {
 	j.f.Close()
 	j.f, j.length = f, len(text)
 	return nil
-}
-
-// text is the shortest file that says what is in force.
-func (j *Journal) text() (b []byte) {
-	for _, e := range j.entries {
-		b = fmt.Appendf(b, "add %s %s\n", e.Link, e.Addr)
-	}
-	for _, c := range j.changes {
-		b = fmt.Appendf(b, "set %s %s %d %d\n", c.Link, c.Key, c.Was, c.Is)
-	}
-	for _, s := range j.routes {
-		b = fmt.Appendf(b, "route %s\n", strings.Join(savedRouteFields(s), " "))
-	}
-	if !j.stopped.IsZero() {
-		b = fmt.Appendf(b, "stopped %d\n", j.stopped.Unix())
-	}
-	return b
-}
-
-func (j *Journal) empty() bool {
-	return len(j.entries) == 0 && len(j.changes) == 0 && len(j.routes) == 0
 }
 
 // Close unlocks the journal, and removes it if nothing is left to remember.

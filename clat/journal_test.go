@@ -70,7 +70,7 @@ func TestJournalStaysShort(t *testing.T) {
 		t.Errorf("the file has %v bytes (%v)", fi.Size(), err)
 	}
 	j.Add("wlan0", a)
-	os.WriteFile(j.successor(), []byte("add wlan0 2001:db8:6::6\n"), 0o600)
+	os.WriteFile(successor(j.path), []byte("add wlan0 2001:db8:6::6\n"), 0o600)
 	j.f.Close() // a kill, while the file is replaced
 
 	j, err = OpenJournal(path)
