@@ -35,7 +35,7 @@ type (
 	}
 	returnChecked struct {
 		link    plan.Uplink
-		way     string
+		via     platPath
 		answers map[netip.Prefix]bool // of PREF64s that were given up
 	}
 	engineEnded struct { // by itself

@@ -24,7 +24,7 @@ type evidence struct{ known []destination }
 type destination struct {
 	target
 	user uint32
-	way  string // by which it has answered
+	via  platPath // by which it has answered
 	last time.Time
 }
 
@@ -33,20 +33,20 @@ type destination struct {
 type target struct {
 	addr     netip.Addr
 	port     uint16 // of TCP; 0: none is known
-	answered bool   // before, by the way that is judged
+	answered bool   // before, by the path that is judged
 }
 
-// note takes in the sockets of a CLAT whose packets go by way.
-func (e *evidence) note(peers []host.Peer, way string, now time.Time) {
+// note takes in the sockets of a CLAT whose packets go via a path.
+func (e *evidence) note(peers []host.Peer, via platPath, now time.Time) {
 	for _, p := range peers {
 		if !p.Answered || !mayBeAsked(p.Addr.Addr()) {
 			continue
 		}
-		d := destination{target{addr: p.Addr.Addr(), port: p.Addr.Port()}, p.User, way, now}
+		d := destination{target{addr: p.Addr.Addr(), port: p.Addr.Port()}, p.User, via, now}
 		i := slices.IndexFunc(e.known, func(o destination) bool { return o.addr == d.addr })
 		switch {
 		case i >= 0 && p.User == host.UnknownUser:
-			e.known[i].last, e.known[i].way = now, way
+			e.known[i].last, e.known[i].via = now, via
 			continue
 		case i >= 0:
 			e.known[i] = d
@@ -73,7 +73,7 @@ func (e *evidence) forget() {
 // targets chooses whom to ask: of each user in turn the destination that
 // answered last, and then those of peers, with whom somebody speaks now and of
 // whom no answer is known.
-func (e *evidence) targets(peers []host.Peer, way string) (all []target) {
+func (e *evidence) targets(peers []host.Peer, via platPath) (all []target) {
 	known := slices.Clone(e.known)
 	slices.SortStableFunc(known, func(a, b destination) int { return b.last.Compare(a.last) })
 	turn := map[uint32]int{}
@@ -85,7 +85,7 @@ func (e *evidence) targets(peers []host.Peer, way string) (all []target) {
 	slices.SortStableFunc(known, func(a, b destination) int { return cmp.Compare(rank[a.addr], rank[b.addr]) })
 	for _, d := range known {
 		if len(all) < maxTargets {
-			d.answered = d.way == way
+			d.answered = d.via == via
 			all = append(all, d.target)
 		}
 	}

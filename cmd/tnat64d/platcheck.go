@@ -37,7 +37,7 @@ type platJudge struct {
 // returns how long until the next look; 0: there is nothing to judge.
 func (j *platJudge) look(u *uplink, now time.Time) time.Duration {
 	if u.state != control.Up && u.state != control.Moving {
-		u.judged = ""
+		u.judged = platPath{}
 		return 0
 	}
 	p := j.paths.byName(u.want.CLAT.TUN)
@@ -46,8 +46,8 @@ func (j *platJudge) look(u *uplink, now time.Time) time.Duration {
 	}
 	f := flowOf(p.Stats())
 	flows := f != u.plat.last
-	if way := u.want.CLAT.PREF64.Prefix.String() + " " + u.want.CLAT.IPv6.String(); way != u.judged {
-		u.judged = way
+	if via := (platPath{u.want.CLAT.PREF64.Prefix, u.want.CLAT.IPv6}); via != u.judged {
+		u.judged = via
 		u.plat.reset(now, f)
 	} else if was := u.plat.state; u.plat.look(now, f) {
 		j.judged(u, was, "")
@@ -85,7 +85,7 @@ func (j *platJudge) check(u *uplink, now time.Time) {
 	c := u.want.CLAT
 	peers := j.peers(c.IPv4)
 	u.evidence.note(peers, u.judged, now)
-	k := platCheck{way: u.judged, targets: u.evidence.targets(peers, u.judged), known: u.plat.known}
+	k := platCheck{via: u.judged, targets: u.evidence.targets(peers, u.judged), known: u.plat.known}
 	if a := j.target; a.IsValid() {
 		k.targets, k.configured = append(k.targets, target{addr: a}), true
 	}
@@ -119,7 +119,7 @@ const maxCandidates = 3
 
 // concluded takes in a check.
 func (j *platJudge) concluded(us []*uplink, link plan.Uplink, k platCheck) {
-	i := slices.IndexFunc(us, func(u *uplink) bool { return u.Uplink == link && u.judged == k.way })
+	i := slices.IndexFunc(us, func(u *uplink) bool { return u.Uplink == link && u.judged == k.via })
 	if i < 0 {
 		return // another network meanwhile, or another PREF64
 	}
@@ -183,9 +183,9 @@ func (j *platJudge) checkReturn(u *uplink) {
 		return
 	}
 	u.plat.checking = true
-	link, way, ps := u.Uplink, u.judged, j.doubted(u)
+	link, via, ps := u.Uplink, u.judged, j.doubted(u)
 	go func() {
-		back := returnChecked{link: link, way: way, answers: map[netip.Prefix]bool{}}
+		back := returnChecked{link: link, via: via, answers: map[netip.Prefix]bool{}}
 		for _, p := range ps {
 			back.answers[p] = j.probe(j.ctx, probeWay{device: link.Name, pref64: p}, targets)
 		}
@@ -195,7 +195,7 @@ func (j *platJudge) checkReturn(u *uplink) {
 
 // comeBack takes in what checkReturn has found.
 func (j *platJudge) comeBack(us []*uplink, e returnChecked) {
-	i := slices.IndexFunc(us, func(u *uplink) bool { return u.Uplink == e.link && u.judged == e.way })
+	i := slices.IndexFunc(us, func(u *uplink) bool { return u.Uplink == e.link && u.judged == e.via })
 	l := j.found.links[e.link.Index]
 	if i < 0 || l == nil {
 		return

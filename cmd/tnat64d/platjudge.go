@@ -6,14 +6,21 @@ import (
 	"tnat64d/pref64"
 )
 
+// platPath is how packets reach a PLAT: PREF64 and the CLAT address that answers
+// come back to.
+type platPath struct {
+	pref64 netip.Prefix
+	ipv6   netip.Addr
+}
+
 // platCheck is what was asked through the PLATs of an uplink, and who answered.
 type platCheck struct {
-	way        string // that was judged: PREF64 and CLAT address
+	via        platPath // that was judged
 	inUse      pref64.Observation
 	targets    []target
 	configured bool // discovery.plat-probe is one of them
-	answered   bool // by the way in use
-	known      bool // something has answered by that way before
+	answered   bool // by the path in use
+	known      bool // something has answered by that path before
 	gone       bool // the router that advertises the PREF64 in use is unreachable
 	candidates []candidateCheck
 }

@@ -28,7 +28,7 @@ type uplink struct {
 	again    time.Time    // it is not repeated before
 
 	plat     platWatch
-	judged   string // the way that plat judges
+	judged   platPath // that plat judges
 	evidence evidence
 	noted    time.Time // when evidence was last gathered
 }
