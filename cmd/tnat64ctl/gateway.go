@@ -41,6 +41,8 @@ func gatewayText(s control.Status, now time.Time) string {
 	}
 	t.row("not translated", drops...)
 	t.row("ICMP errors", fmt.Sprintf("%d sent, %d withheld by the rate limit", g.Errors.Sent, g.Errors.Limited))
+	dns64Sheet(&t, g.DNS64)
+	advertiseSheet(&t, g.Advertise)
 	t.line("")
 	t.line("tnat64-gateway %s, running for %s, configuration %s", s.Version, ago(now.Sub(s.Started)), s.Config)
 	return t.String()

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"tnat64d/internal/control"
+)
+
+// dns64Sheet adds what status says about DNS64.
+func dns64Sheet(t *sheet, d *control.DNS64) {
+	if d == nil {
+		return
+	}
+	var at []string
+	for _, l := range d.Listen {
+		at = append(at, l.String())
+	}
+	t.line("")
+	t.line("DNS64 on %s", strings.Join(at, ", "))
+	var queries []string
+	for _, q := range d.Queries {
+		queries = append(queries, fmt.Sprintf("%d %s", q.Queries, q.Outcome))
+	}
+	t.row("queries", either(strings.Join(queries, ", "), "none yet"))
+	t.row("cache", fmt.Sprintf("%d responses", d.Cached))
+}
+
+// advertiseSheet adds what status says about router advertisements.
+func advertiseSheet(t *sheet, links []control.Advertising) {
+	for _, a := range links {
+		t.line("")
+		t.line("router advertisements on %s", a.Interface)
+		t.row("sent", fmt.Sprintf("%d, and %d solicitations came", a.Sent, a.Solicitations))
+		if a.Failed > 0 {
+			t.row("failed", fmt.Sprintf("%d could not be sent; the log says why", a.Failed))
+		}
+		if a.Others > 0 {
+			t.row("other routers", fmt.Sprintf("%d advertisements, %d of them contradict ours; the log says in what", a.Others, a.Disagreements))
+		}
+	}
+}

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"tnat64d/internal/control"
+)
+
+func TestGatewayStatusShowsDNS64AndAdvertisements(t *testing.T) {
+	s := control.Status{Gateway: &control.Gateway{
+		Up: true, Outside: []string{"wan0"}, Maps: control.Maps{Size: 10},
+		DNS64: &control.DNS64{
+			Listen:  []netip.AddrPort{netip.MustParseAddrPort("[2001:db8:1::1]:53")},
+			Queries: []control.Queries{{Outcome: "synthesized", Queries: 12}, {Outcome: "rate-limited", Queries: 3}}, Cached: 7,
+		},
+		Advertise: []control.Advertising{{Interface: "lan0", Sent: 4, Solicitations: 2, Others: 5, Disagreements: 1}},
+	}}
+	text := gatewayText(s, time.Now())
+	for _, want := range []string{
+		"DNS64 on [2001:db8:1::1]:53\n", "12 synthesized, 3 rate-limited", "7 responses",
+		"router advertisements on lan0\n", "4, and 2 solicitations came", "5 advertisements, 1 of them contradict ours",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+	s.Gateway.DNS64, s.Gateway.Advertise = nil, nil
+	if text := gatewayText(s, time.Now()); strings.Contains(text, "DNS64") || strings.Contains(text, "advertisements") {
+		t.Errorf("parts that are off are shown:\n%s", text)
+	}
+}
