@@ -451,6 +451,8 @@ ipv6 = "2001:db8:1::12"
 [[nat64.forward]]
 outside = "203.0.113.3:8443/tcp"
 inside  = "[2001:db8:1::12]:80"
+[log]
+sessions = true
 `)
 	const server = "198.51.100.7"
 	// The third address that is given is the third client: 100.64.0.4.
@@ -460,6 +462,15 @@ inside  = "[2001:db8:1::12]:80"
 		t.Errorf("c2 is seen as %q, want ports 5024 to 7023 of 203.0.113.1", out)
 	}
 	wants(t, n.in("c2", "ping -6 -n -c 1 -W 10 "+to(server)), " 0% packet loss")
+	eventually(t, soon, func() error {
+		for line := range strings.Lines(n.log.String()) {
+			if strings.Contains(line, "session begins") && strings.Contains(line, "protocol=6 client=2001:db8:1::12 inside=100.64.0.4:") &&
+				strings.Contains(line, fmt.Sprintf("outside=203.0.113.1:%d remote=198.51.100.7:80", port)) {
+				return nil
+			}
+		}
+		return fmt.Errorf("the session is not logged:\n%s", n.log.String())
+	})
 
 	n.serve("c2", "AF_INET6", 80)
 	wants(t, n.in("s", "curl -sS -m 20 http://203.0.113.3:8443/"), "you are "+to("203.0.113.2"))

@@ -26,6 +26,7 @@ type Config struct {
 	PortsPerClient       int
 	ConnectionsPerClient int
 
+	LogSessions         bool   // every connection of a client
 	ICMPErrorsPerSecond int    // to each side
 	StateFile           string // of the dynamic maps; empty: they are forgotten
 }

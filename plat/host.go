@@ -149,6 +149,16 @@ func setUp(h *netlink.Handle, index int, c Config) error {
 	return nil
 }
 
+// matters reports whether a route that comes or goes is a default route or ours: a
+// router that learns routes by BGP must not cost a look at the host for each.
+func matters(r netlink.Route) bool {
+	if r.Dst == nil || r.Protocol == routeProtocol {
+		return true
+	}
+	ones, _ := r.Dst.Mask.Size()
+	return ones == 0
+}
+
 // watchHost calls changed after links, addresses or routes have changed, at most
 // every half second, until ctx ends.
 func watchHost(ctx context.Context, changed func()) error {
@@ -182,9 +192,11 @@ func watchHost(ctx context.Context, changed func()) error {
 				if !ok {
 					addrs = nil
 				}
-			case _, ok = <-routes:
+			case u, ok := <-routes:
 				if !ok {
 					routes = nil
+				} else if !matters(u.Route) {
+					continue
 				}
 			}
 			note()

@@ -107,6 +107,9 @@ func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
 	if err != nil {
 		return err
 	}
+	if n.config.LogSessions {
+		go n.logSessions(ctx)
+	}
 	ready()
 	sweep := time.NewTicker(min(max(n.config.Idle/8, time.Second), 10*time.Minute))
 	defer sweep.Stop()
@@ -135,6 +138,24 @@ func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
 				save.Reset(max(time.Second, 20*n.save()))
 			}
 		}
+	}
+}
+
+// logSessions logs the connections of clients until ctx ends.
+func (n *NAT64) logSessions(ctx context.Context) {
+	err := nat44.WatchSessions(ctx, n.config.Pool, func(s nat44.Session) {
+		what := "session begins"
+		if s.Ended {
+			what = "session ends"
+		}
+		client := netip.Addr{}
+		if hi, lo, ok := n.table.To6(number(s.Inside.Addr())); ok {
+			client = netip.AddrFrom16(join(hi, lo))
+		}
+		n.log.Info(what, "protocol", s.Protocol, "client", client, "inside", s.Inside, "outside", s.Outside, "remote", s.Remote)
+	}, func() { n.log.Warn("sessions are missing from the log: the kernel reports more than can be written") })
+	if err != nil {
+		n.log.Error("sessions are not logged", "reason", err)
 	}
 }
 

@@ -69,11 +69,10 @@ func (t *Table) enter(line string, now time.Time) bool {
 	if last.After(now) {
 		last = now // somebody has set the clock
 	}
-	n := number(v4) - number(t.config.Pool.Addr())
-	if n < 2 || n-2 >= t.size() || t.at4(number(v4)) != nil || t.at6(v6.As16()) != nil || now.Sub(last) >= t.config.Idle {
+	if !t.givable(number(v4)) || t.at4(number(v4)) != nil || t.at6(v6.As16()) != nil || now.Sub(last) >= t.config.Idle {
 		return false
 	}
-	return t.add(v6.As16(), n-2, last) == siit.None
+	return t.add(v6.As16(), number(v4)-number(t.config.Pool.Addr())-2, last) == siit.None
 }
 
 // Save writes the dynamic maps to a file that replaces path at once.

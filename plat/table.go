@@ -35,6 +35,7 @@ type Table struct {
 	config  TableConfig
 	dynamic int
 	pinned  int
+	taken   int // addresses that could be given and are not free
 	per64   map[[8]byte]int
 	changes uint64 // of the dynamic maps
 	refused [siit.NumReasons]uint64
@@ -164,8 +165,8 @@ func (t *Table) add(a [16]byte, n uint32, now time.Time) siit.Reason {
 	switch {
 	case t.per64[net64] >= t.config.MaxPer64:
 		return siit.TooManyMaps
-	case t.dynamic >= maxMaps || uint32(t.dynamic) >= size:
-		return siit.PoolExhausted
+	case t.dynamic >= maxMaps || uint32(t.taken) >= size:
+		return siit.PoolExhausted // without a search, which every packet would cost
 	}
 	for range size {
 		if t.at4(base+2+n) == nil {
@@ -179,7 +180,7 @@ func (t *Table) add(a [16]byte, n uint32, now time.Time) siit.Reason {
 			n = 0
 		}
 	}
-	return siit.PoolExhausted // static maps have the rest
+	return siit.PoolExhausted
 }
 
 // size returns how many addresses of the pool can be given.
@@ -227,8 +228,17 @@ func (t *Table) Pin(a netip.Addr) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("no address of the pool %s is left for %s", t.config.Pool, a)
 }
 
+// givable reports whether an address can be given to a host.
+func (t *Table) givable(a uint32) bool {
+	n := a - number(t.config.Pool.Addr())
+	return n >= 2 && n-2 < t.size()
+}
+
 // put enters e. The caller holds t.mu, or is the only one.
 func (t *Table) put(e *entry) {
+	if t.givable(e.ipv4) {
+		t.taken++
+	}
 	replace(&t.by6[shard6(e.ipv6)], e.ipv6, e)
 	replace(&t.by4[e.ipv4%shards], e.ipv4, e)
 }
@@ -278,6 +288,7 @@ func (t *Table) remove(e *entry) {
 		delete(t.per64, net64)
 	}
 	t.dynamic--
+	t.taken--
 	t.changes++
 }
 

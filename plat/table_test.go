@@ -73,6 +73,9 @@ func TestTableGivesEveryAddressOnce(t *testing.T) {
 	if r := table.Admit(host(99)); r != siit.PoolExhausted {
 		t.Errorf("one more host: %s", r)
 	}
+	if table.taken != 13 {
+		t.Errorf("%d of 13 addresses are taken, so that every other host costs a search", table.taken)
+	}
 	if s := table.Stats(); s.Dynamic != 12 || s.Static != 1 || s.Refused[siit.PoolExhausted] != 1 {
 		t.Errorf("%+v", s)
 	}

@@ -110,6 +110,33 @@ func TestHosts(t *testing.T) {
 	}
 }
 
+// TestHostsByPrefixLength has a gateway translate there and back with each length of
+// RFC 6052 section 2.2.
+func TestHostsByPrefixLength(t *testing.T) {
+	host := Pair{netip.MustParseAddr("100.64.0.5"), netip.MustParseAddr("2001:db8:1::5")}
+	server := netip.MustParseAddr("192.0.2.33")
+	for _, bits := range []int{32, 40, 48, 56, 64, 96} {
+		pref := netip.PrefixFrom(netip.MustParseAddr("2001:db9:122:344::"), bits).Masked()
+		p, err := NewPrefix(pref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr, err := New(Config{Mapping: Mapping{PREF64: pref, Hosts: oneHost{host}}, PoolIPv4: netip.MustParsePrefix("100.64.0.0/16")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := NewScratch(1)
+		out := tr.Translate(s, Packet{Buf: append(make([]byte, Headroom), udp6(host.IPv6.String(), p.Embed(server).String())...), Off: Headroom})
+		if out.Verdict != Translated || netip.AddrFrom4([4]byte(out.Packets[0].Bytes()[12:])) != host.IPv4 || netip.AddrFrom4([4]byte(out.Packets[0].Bytes()[16:])) != server {
+			t.Errorf("%s, out: %s %s", pref, out.Verdict, out.Reason)
+		}
+		in := tr.Translate(s, Packet{Buf: append(make([]byte, Headroom), udp4(server.String(), host.IPv4.String())...), Off: Headroom})
+		if in.Verdict != Translated || netip.AddrFrom16([16]byte(in.Packets[0].Bytes()[8:])) != p.Embed(server) || netip.AddrFrom16([16]byte(in.Packets[0].Bytes()[24:])) != host.IPv6 {
+			t.Errorf("%s, in: %s %s", pref, in.Verdict, in.Reason)
+		}
+	}
+}
+
 // TestRefuse is how a gateway answers hosts that get no address.
 func TestRefuse(t *testing.T) {
 	tr, err := New(Config{Mapping: Mapping{PREF64: WellKnownPrefix(), Hosts: oneHost{Pair{netip.MustParseAddr("100.64.0.5"), netip.MustParseAddr("2001:db8::5")}}}})

@@ -27,7 +27,7 @@ type nat64Part struct {
 const errorsPerSecond = 1000
 
 func (d *gateway) newNAT64(c config.Gateway) (*nat64Part, error) {
-	n, err := plat.New(d.nat64Config(c.NAT64), d.log)
+	n, err := plat.New(d.nat64Config(c), d.log)
 	if err != nil {
 		return nil, err
 	}
@@ -54,14 +54,15 @@ var modes = map[config.NAT44]nat44.Mode{
 	config.NAT44Masquerade: nat44.Masquerade, config.NAT44Pool: nat44.Pool, config.NAT44None: nat44.None,
 }
 
-func (d *gateway) nat64Config(c config.NAT64) plat.Config {
+func (d *gateway) nat64Config(g config.Gateway) plat.Config {
+	c := g.NAT64
 	clients := newClients(c)
 	p := plat.Config{
 		Prefix: c.Prefix, Inside: c.Inside, Outside: c.Outside, Pool: c.Pool, Deny: c.Deny,
 		Clients:  func(a netip.Addr) bool { return !a.IsLinkLocalUnicast() && clients.mayAsk(a) },
 		MaxPer64: c.MapsPer64, Idle: c.MapIdle, TUN: c.TUN, NAT44: modes[c.NAT44],
 		PortsPerClient: c.PortsPerClient, ConnectionsPerClient: c.ConnectionsPerClient,
-		ICMPErrorsPerSecond: errorsPerSecond, StateFile: stateFile(d.log),
+		ICMPErrorsPerSecond: errorsPerSecond, StateFile: stateFile(d.log), LogSessions: g.Log.Sessions,
 	}
 	for _, r := range c.Addresses {
 		p.Addresses = append(p.Addresses, nat44.Range(r))
