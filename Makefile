@@ -19,7 +19,7 @@ TEST_PACKAGES  := curl iputils-ping traceroute iperf3 bind9-dnsutils bind9 unbou
 # Of the benchmarks: a compiler for the load generator, and programs of the
 # coverage table. Contestants are installed by the benchmarks themselves, which
 # go on without those that cannot be.
-BENCH_PACKAGES := gcc libc6-dev curl iputils-ping bind9-dnsutils
+BENCH_PACKAGES := gcc libc6-dev curl wget git openssh-client python3 iputils-ping bind9-dnsutils
 BENCH_RESULTS  := $(CURDIR)/$(if $(QUICK),bin/benchmarks,benchmarks/results)
 PACKAGING_PACKAGES := lintian shellcheck zsh fish libarchive-tools systemd
 TESTVM_PACKAGES := debootstrap qemu-system-x86 e2fsprogs iproute2

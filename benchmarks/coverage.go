@@ -16,6 +16,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -87,6 +88,26 @@ var covered = []struct {
 	{"curl", func(ctx context.Context, c caller) (string, error) {
 		return c.installed(ctx, "curl", "-sS", "--noproxy", "*", "-m", "3", "http://"+target+"/")
 	}},
+	{"wget", func(ctx context.Context, c caller) (string, error) {
+		return c.installed(ctx, "wget", "--no-proxy", "-T", "3", "-t", "1", "-qO-", "http://"+target+"/")
+	}},
+	{"git ls-remote", func(ctx context.Context, c caller) (string, error) { return c.git(ctx) }},
+	{"ssh, until it is connected", func(ctx context.Context, c caller) (string, error) {
+		// Nobody speaks ssh there; the log says how far it got.
+		if _, err := exec.LookPath("ssh"); err != nil {
+			return "", fmt.Errorf("%w: %w", errNotTried, err)
+		}
+		return c.command(ctx, "sh", "-c", "timeout 4 ssh -v -F none -o BatchMode=yes -o ConnectTimeout=3 -p 80 "+target+" true 2>&1 | grep 'Connection established'")
+	}},
+	{"python3, TCP and UDP", func(ctx context.Context, c caller) (string, error) {
+		return c.installed(ctx, "python3", "-c", "import socket\ns=socket.create_connection(('"+target+"',80),3);s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n');s.recv(99)\n"+
+			"u=socket.socket(2,2);u.settimeout(3);u.sendto(b'x',('"+target+"',7));print('ok', u.recvfrom(9)[1])")
+	}},
+	{"node, TCP and UDP", func(ctx context.Context, c caller) (string, error) {
+		return c.installed(ctx, "node", "-e", "const t=setTimeout(()=>process.exit(1),5000);require('http').get('http://"+target+"/',r=>{r.resume();r.on('end',()=>{"+
+			"const u=require('dgram').createSocket('udp4');u.on('message',(m,a)=>{console.log('ok',a.address);u.close();clearTimeout(t)});u.send('x',7,'"+target+"')})})")
+	}},
+	{"Java, TCP", func(ctx context.Context, c caller) (string, error) { return c.java(ctx) }},
 	{"a program that prints getpeername", func(ctx context.Context, c caller) (string, error) {
 		return c.command(ctx, c.probes.dynamic, "peer", target, "80")
 	}},
@@ -106,13 +127,14 @@ var covered = []struct {
 		}
 		says, err := c.as(ctx, &syscall.Credential{Uid: 65534, Gid: 65534}, c.probes.setuid, "tcp", target, "80")
 		if err == nil && !strings.HasPrefix(says, "ok, uid 0:") {
-			err = fmt.Errorf("%w: it did not become root: %s", errNotTried, says)
+			err = errors.New("it did not become root")
+			says = "it runs, but did not become root (no_new_privs): " + says
 		}
 		return says, err
 	}},
 	{"program that connects by io_uring", func(ctx context.Context, c caller) (string, error) {
 		says, err := c.command(ctx, c.probes.dynamic, "uring", target, "80")
-		if strings.HasPrefix(says, "io_uring_setup:") {
+		if strings.HasPrefix(says, "io_uring_setup:") && !hasIOUring() {
 			err = fmt.Errorf("%w: %w", errNotTried, err) // switched off here
 		}
 		return says, err
@@ -136,6 +158,16 @@ var covered = []struct {
 		return says, err
 	}},
 	{"listening server, reached from outside", func(ctx context.Context, c caller) (string, error) { return c.listen(ctx) }},
+}
+
+// hasIOUring reports whether this kernel lets us have an io_uring.
+func hasIOUring() bool {
+	var params [120]byte
+	fd, _, e := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&params)), 0)
+	if e == 0 {
+		unix.Close(int(fd))
+	}
+	return e == 0
 }
 
 // cover runs every program under every contestant and, for comparison, with
@@ -215,6 +247,53 @@ func (c caller) installed(ctx context.Context, name string, args ...string) (str
 		return "", fmt.Errorf("%w: %w", errNotTried, err)
 	}
 	return c.command(ctx, name, args...)
+}
+
+// git asks a git daemon on the server what it has.
+func (c caller) git(ctx context.Context) (string, error) {
+	if _, err := exec.LookPath("git"); err != nil {
+		return "", fmt.Errorf("%w: %w", errNotTried, err)
+	}
+	dir, err := os.MkdirTemp(c.lab.Dir, "git")
+	if err != nil {
+		return "", err
+	}
+	for _, args := range [][]string{
+		{"init", "-q", dir + "/repo"},
+		{"-C", dir + "/repo", "-c", "user.name=x", "-c", "user.email=x@example.com", "commit", "-q", "--allow-empty", "-m", "x"},
+	} {
+		if out, err := exec.CommandContext(ctx, "git", args...).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%w: git: %w: %s", errNotTried, err, out)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	daemon := c.lab.Server.Command(ctx, "git", "daemon", "--reuseaddr", "--export-all", "--base-path="+dir, "--listen="+target, dir)
+	daemon.SysProcAttr.Setpgid = true // it has a child
+	if err := daemon.Start(); err != nil {
+		return "", err
+	}
+	defer daemon.Wait()
+	defer func() { syscall.Kill(-daemon.Process.Pid, syscall.SIGKILL) }()
+	var says string
+	for range 10 { // until it listens
+		if says, err = c.command(ctx, "git", "ls-remote", "git://"+target+"/repo"); err == nil {
+			return says, nil
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return says, err
+}
+
+// java runs a program from its source.
+func (c caller) java(ctx context.Context) (string, error) {
+	const source = `public class Fetch { public static void main(String[] a) throws Exception {
+	try (var s = new java.net.Socket()) { s.connect(new java.net.InetSocketAddress(a[0], 80), 3000); System.out.println("ok " + s.getRemoteSocketAddress()); } } }`
+	path := c.lab.Dir + "/Fetch.java"
+	if err := os.WriteFile(path, []byte(source), 0o644); err != nil {
+		return "", err
+	}
+	return c.installed(ctx, "java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", path, target)
 }
 
 // dig asks the server for a name.
