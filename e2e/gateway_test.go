@@ -395,6 +395,28 @@ u.sendto(b"u" * 5000, ("`+to(server)+`", 9)); print("came back:", len(u.recv(655
 	})
 	t.Run("killed and started again", func(t *testing.T) {
 		was := n.mapOf("2001:db8:1::11")
+		restarted := filepath.Join(n.dir, "restarted")
+		var talk lockedBuffer
+		open := n.command(t.Context(), "c1", `python3 -u -c '
+import os, socket, time
+s = socket.create_connection(("`+to(server)+`", 80), 60)
+f = s.makefile("rb")
+def ask():
+    s.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    while not f.readline().startswith(b"you are"): pass
+ask(); print("first")
+while not os.path.exists("`+restarted+`"): time.sleep(0.1)
+ask(); print("second")'`)
+		open.Stdout, open.Stderr = &talk, &talk
+		if err := open.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, soon, func() error {
+			if !strings.Contains(talk.String(), "first") {
+				return fmt.Errorf("no answer on the connection: %s", talk.String())
+			}
+			return nil
+		})
 		n.end(syscall.SIGKILL)
 		if out := n.in("g", "ip -o link"); strings.Contains(out, "nat64") {
 			t.Errorf("left behind: %s", out)
@@ -408,6 +430,12 @@ u.sendto(b"u" * 5000, ("`+to(server)+`", 9)); print("came back:", len(u.recv(655
 		wants(t, n.in("c1", curl(server, "")), "you are 203.0.113.1 port")
 		if is := n.maps()["2001:db8:1::11"]; is != was {
 			t.Errorf("the client had %s and has %s", was, is)
+		}
+		if err := os.WriteFile(restarted, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := open.Wait(); err != nil || !strings.Contains(talk.String(), "second") {
+			t.Errorf("the connection has not survived: %v: %s", err, talk.String())
 		}
 	})
 	t.Run("reload", func(t *testing.T) {
