@@ -23,6 +23,7 @@ BENCH_PACKAGES := gcc libc6-dev curl wget git openssh-client python3 iputils-pin
 BENCH_RESULTS  := $(CURDIR)/$(if $(QUICK),bin/benchmarks,benchmarks/results)
 PACKAGING_PACKAGES := lintian shellcheck zsh fish libarchive-tools systemd
 TESTVM_PACKAGES := debootstrap qemu-system-x86 e2fsprogs iproute2
+TESTIMAGE_PACKAGES := podman runc curl iputils-ping
 TESTKERNEL_PACKAGES := qemu-system-x86 iproute2 curl iputils-ping traceroute iperf3 bind9-dnsutils
 
 export CGO_ENABLED ?= 0
@@ -94,6 +95,16 @@ test-kernel:
 ## packages deb, rpm and Arch Linux packages for amd64 and arm64, into dist/
 packages:
 	@packaging/packages.sh
+
+## image    the OCI image for amd64 and arm64, into dist/tnat64d-image.tar
+## test-image  that image in podman on the laptop of make shell (root)
+.PHONY: image test-image
+image:
+	@packaging/image.sh
+
+test-image: build image
+	@packaging/install-packages.sh $(TESTIMAGE_PACKAGES)
+	@packaging/test-image.sh
 
 ## release  packages, their checksums, SBOMs and what is new, into dist/
 release:
