@@ -198,7 +198,7 @@ func TestFlagsEverywhere(t *testing.T) {
 
 	help := output(t, bin+"/tnat64ctl", "-h")
 	names := subcommands(help)
-	check("man/tnat64ctl.1.md", "tnat64ctl", append(names, "-socket"), complete(t, "tnat64ctl"))
+	check("man/tnat64ctl.1.md", "tnat64ctl", append(names, "-socket", "-gateway"), complete(t, "tnat64ctl"))
 	for _, name := range names {
 		check("man/tnat64ctl.1.md", "tnat64ctl "+name, flags(output(t, bin+"/tnat64ctl", name, "-h")), complete(t, "tnat64ctl", name))
 	}

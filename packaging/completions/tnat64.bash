@@ -8,7 +8,7 @@ _tnat64_flags() { # COMMAND: of tnat64ctl
 	report) echo -log -lines -h ;;
 	nudge) echo -interface -dns -h ;;
 	translate) echo -config -json -h ;;
-	*) echo -socket -h ;;
+	*) echo -gateway -socket -h ;;
 	esac
 }
 

@@ -8,6 +8,7 @@ complete -c tnat64d -o version -d 'print the version'
 
 set -l commands status watch trace doctor report nudge translate
 complete -c tnat64ctl -f
+complete -c tnat64ctl -n "not __fish_seen_subcommand_from $commands" -o gateway -d 'ask tnat64-gateway'
 complete -c tnat64ctl -n "not __fish_seen_subcommand_from $commands" -o socket -r -F -d 'control socket of the daemon'
 complete -c tnat64ctl -n "not __fish_seen_subcommand_from $commands" -a status -d 'what tnat64d does, and why'
 complete -c tnat64ctl -n "not __fish_seen_subcommand_from $commands" -a watch -d 'the same again after every change'
