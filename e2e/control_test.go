@@ -249,7 +249,7 @@ func TestStatus(t *testing.T) {
 		wants(t, addrs, v)
 	}
 	wants(t, routes, fmt.Sprintf("default dev %v", clat["tun"]), fmt.Sprintf("metric %v", clat["metric"]), fmt.Sprintf("mtu %v", clat["mtu4"]))
-	wants(t, text, "IPv4 works", "64:ff9b::/96, in use", fmt.Sprintf("route metric %v", clat["metric"]), "1,480 bytes of IPv4", "in the kernel", "icmp")
+	wants(t, text, "IPv4 works", "64:ff9b::/96, in use", fmt.Sprintf("route metric %v", clat["metric"]), "IPv4 1,480 bytes", "in the kernel", "icmp")
 
 	watch := newReader(t, w, "watch")
 	watch.want(t, "IPv4 works")
@@ -258,12 +258,12 @@ func TestStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	watch.want(t, lab.Uplink, "waiting for a PREF64")
-	watch.want(t, "no NAT64 prefix any more")
+	watch.want(t, "lost its NAT64 prefix")
 	held := uplink(control.Held, "clat")
 	if _, ok := held["pref64"]; ok {
 		t.Errorf("held without PREF64: %v", held["pref64"])
 	}
-	wants(t, ctl("status"), "IPv4 does not work at the moment", "none is known")
+	wants(t, ctl("status"), "IPv4 does not work at the moment", "none known")
 	if err := w.SetAdvert(announced); err != nil {
 		t.Fatal(err)
 	}
