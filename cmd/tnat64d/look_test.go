@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,7 +33,8 @@ type onlooker struct {
 	answers map[netip.Prefix]bool     // behind which PREF64 somebody answers
 	asked   map[netip.Prefix][]target // whom, the last time
 	probes  int
-	gone    bool // the router
+	mu      sync.Mutex // for asked and probes
+	gone    bool       // the router
 }
 
 func newOnlooker(t *testing.T) *onlooker {
@@ -60,6 +62,8 @@ func newOnlooker(t *testing.T) *onlooker {
 				if !p.IsValid() {
 					p = o.uplinks[0].want.CLAT.PREF64.Prefix
 				}
+				o.mu.Lock() // probes of several goroutines may meet
+				defer o.mu.Unlock()
 				o.asked[p] = ts
 				o.probes++
 				return len(ts) > 0 && o.answers[p]
