@@ -30,7 +30,7 @@ func runHide(c *channel) error {
 	r.mtu = job.MTU
 	inside := make(chan error)
 	ready := hiddenReady{}
-	go r.onThread(func() {
+	go r.thread.run(func() {
 		cookie, ping, err := r.enter(job.MTU, false)
 		ready.Cookie, ready.Ping = cookie, ping
 		inside <- err

@@ -71,7 +71,7 @@ func synFilter() ([]bpf.RawInstruction, error) {
 // openHolder opens the sockets, on the thread in the namespace. port is that of
 // the listener.
 func openHolder(r *relay) (h *holder, port uint16, err error) {
-	h = &holder{r: r, held: map[pair]*net.TCPConn{}, onThread: r.inside}
+	h = &holder{r: r, held: map[pair]*net.TCPConn{}, onThread: r.thread.do}
 	raw, err := synFilter()
 	if err != nil {
 		return nil, 0, err

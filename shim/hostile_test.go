@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +32,16 @@ func FuzzMemory(f *testing.F) {
 		}
 		if len(b) >= size {
 			parseHeader(b[:size], wide)
+		}
+		if len(b) >= size {
+			// As the memory of a program, which is this one.
+			m := programMemory{os.Getpid(), wide}
+			if h, err := m.header(uint64(uintptr(unsafe.Pointer(&b[0])))); err == nil {
+				if data, err := m.gather(h); err == nil && len(data) > maxData || len(h.name) > maxName || len(h.iov) > maxSpans {
+					t.Errorf("%d bytes, a name of %d, %d spans", len(data), len(h.name), len(h.iov))
+				}
+			}
+			m.socketName(uint64(uintptr(unsafe.Pointer(&b[0]))), uint64(len(b)))
 		}
 		for _, s := range parseSpans(b, wide) {
 			_ = s.at + s.size

@@ -87,7 +87,7 @@ func runContain(c *channel) error {
 		err error
 	}
 	done := make(chan result)
-	go r.onThread(func() {
+	go r.thread.run(func() {
 		_, ping, err := r.enter(j.Hidden.MTU, true)
 		if err != nil {
 			done <- result{err: err}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
@@ -118,6 +119,9 @@ func runWorld(world string) (int, error) {
 	a.Flags = unix.IFA_F_NODAD
 	if err := netlink.AddrAdd(lo, a); err != nil {
 		return 0, err
+	}
+	for !routeTo(six) { // the kernel adds the route of the address a little later
+		time.Sleep(time.Millisecond)
 	}
 	if err := serveEcho(netip.AddrPortFrom(six, 7)); err != nil {
 		return 0, err

@@ -117,7 +117,7 @@ func (r *relay) look() {
 	for {
 		time.Sleep(lookEvery)
 		live := map[socketKey]bool{}
-		r.inside(func() {
+		r.thread.do(func() {
 			for _, file := range []string{"udp", "udp6", "icmp"} {
 				b, err := os.ReadFile("/proc/thread-self/net/" + file)
 				if err != nil && file != "udp6" {

@@ -21,8 +21,8 @@ type relay struct {
 	policy    atomic.Pointer[table]
 	routes    routes
 	namespace *os.File
-	thread    chan func() // runs functions inside the namespace
-	holder    *holder     // nil: connections are not the relay's business
+	thread    insideThread
+	holder    *holder // nil: connections are not the relay's business
 
 	in4, in6   int // transparent sockets
 	out4, out6 int // raw sockets
@@ -33,7 +33,7 @@ type relay struct {
 }
 
 func newRelay(t *table) *relay {
-	r := &relay{flows: newFlows(), in4: -1, in6: -1, out4: -1, out6: -1, echo4: -1, thread: make(chan func())}
+	r := &relay{flows: newFlows(), in4: -1, in6: -1, out4: -1, out6: -1, echo4: -1, thread: make(insideThread)}
 	r.policy.Store(t)
 	return r
 }
@@ -53,20 +53,23 @@ func (r *relay) run(ping bool) {
 	}
 }
 
-// onThread runs begin on a thread of its own, which is to enter the hidden
-// namespace, and then whatever inside is given.
-func (r *relay) onThread(begin func()) {
+// insideThread takes functions for the thread in the hidden namespace.
+type insideThread chan func()
+
+// run runs begin on a thread of its own, which is to enter the hidden
+// namespace, and then whatever do is given.
+func (t insideThread) run(begin func()) {
 	runtime.LockOSThread() // until the process ends
 	begin()
-	for f := range r.thread {
+	for f := range t {
 		f()
 	}
 }
 
-// inside runs f on the thread in the hidden namespace and waits for it.
-func (r *relay) inside(f func()) {
+// do runs f on the thread in the hidden namespace and waits for it.
+func (t insideThread) do(f func()) {
 	done := make(chan struct{})
-	r.thread <- func() {
+	t <- func() {
 		f()
 		close(done)
 	}
