@@ -23,6 +23,7 @@ BENCH_PACKAGES := gcc libc6-dev curl wget git openssh-client python3 iputils-pin
 BENCH_RESULTS  := $(CURDIR)/$(if $(QUICK),bin/benchmarks,benchmarks/results)
 PACKAGING_PACKAGES := lintian shellcheck zsh fish libarchive-tools systemd
 TESTVM_PACKAGES := debootstrap qemu-system-x86 e2fsprogs iproute2
+TESTRPMARCH_PACKAGES := dnf rpm pacman-package-manager busybox-static
 TESTIMAGE_PACKAGES := podman runc curl iputils-ping
 TESTKERNEL_PACKAGES := qemu-system-x86 iproute2 curl iputils-ping traceroute iperf3 bind9-dnsutils
 
@@ -105,6 +106,14 @@ image:
 test-image: build image
 	@packaging/install-packages.sh $(TESTIMAGE_PACKAGES)
 	@packaging/test-image.sh
+
+## test-rpm-arch  rpm and Arch Linux packages installed, upgraded and removed by dnf and pacman (root)
+.PHONY: test-rpm-arch
+test-rpm-arch:
+	@packaging/install-packages.sh $(TESTRPMARCH_PACKAGES)
+	@VERSION=v0.0.1 DIST=$(CURDIR)/dist/old packaging/packages.sh amd64
+	@VERSION=v0.0.2 DIST=$(CURDIR)/dist/new packaging/packages.sh amd64
+	@packaging/test-rpm-arch.sh dist/old dist/new
 
 ## release  packages, their checksums, SBOMs and what is new, into dist/
 release:
