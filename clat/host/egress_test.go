@@ -1,10 +1,14 @@
 package host
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"tnat64d/clat/plan"
 )
@@ -63,12 +67,35 @@ func TestNativeIPv4(t *testing.T) {
 			b.uplink("eth0", "2001:db8:1::", 100)
 			addVeth(t, b.k, "eth1", "to-eth1")
 			ip(t, c.setUp)
+			waitForCarrier(t, b.k, "eth0", "to-eth0")
 			o := observe(t, b.k)
 			l, _ := o.LinkByName("eth0")
 			if got := o.NativeIPv4(l.Index); got != c.native {
 				t.Errorf("native IPv4 is %t; routes %+v, answers %+v", got, o.Routes, o.Egress4)
 			}
 		})
+	}
+}
+
+// waitForCarrier waits until the kernel has told a link that its peer is up or
+// down, which it does a little later (linkwatch).
+func waitForCarrier(t *testing.T, k *Host, name, peer string) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		l, err := k.kernel.handle.LinkByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := k.kernel.handle.LinkByName(peer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		up := p.Attrs().Flags&net.FlagUp != 0
+		if a := l.Attrs(); (a.OperState == netlink.OperUp) == up {
+			return
+		} else if time.Now().After(end) {
+			t.Fatalf("%s is %s while %s is up: %t", name, a.OperState, peer, up)
+		}
 	}
 }
 
@@ -113,6 +140,7 @@ func TestIPv6DefaultRoute(t *testing.T) {
 			b := newRealBench(t)
 			addVeth(t, b.k, "eth0", "to-eth0")
 			ip(t, "-6 addr add 2001:db8:1::10/64 dev eth0 nodad;"+c.setUp)
+			waitForCarrier(t, b.k, "eth0", "to-eth0")
 			o := observe(t, b.k)
 			if got := len(plan.Uplinks(o, b.conf)) == 1; got != c.uplink {
 				t.Errorf("uplink %t; routes %+v", got, o.Routes)

@@ -103,8 +103,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	count(leakedIPv4, all.Dropped[steer.UntranslatedIPv4])
 
-	// A loop that is stuck costs the rest of the metrics, and no more.
-	ctx, cancel := context.WithTimeout(c.d.ctx, time.Second)
+	// A loop that is stuck costs the rest of the metrics, and no more. Prometheus
+	// waits 10 s by default.
+	ctx, cancel := context.WithTimeout(c.d.ctx, 5*time.Second)
 	defer cancel()
 	var (
 		now     control.Status
