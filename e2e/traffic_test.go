@@ -119,8 +119,24 @@ func (w *world) traceroute(t *testing.T, args ...string) {
 	}
 }
 
-// iperf runs iperf3 against a server started for the occasion.
+// iperf runs iperf3. Of datagrams most must arrive; while the machine is busy
+// with something else the socket of a receiver that does not run loses some, so
+// there are three attempts.
 func (w *world) iperf(t *testing.T, args ...string) {
+	lost := 0.0
+	for range 3 {
+		if lost = w.iperfOnce(t, args...); lost <= 10 {
+			return
+		}
+		t.Logf("%.1f %% of the datagrams are lost", lost)
+	}
+	t.Errorf("%.1f %% of the datagrams are lost, three times", lost)
+}
+
+// iperfOnce runs iperf3 against a server started for the occasion and returns
+// how many of the datagrams are lost, in percent; of TCP none are.
+func (w *world) iperfOnce(t *testing.T, args ...string) (lost float64) {
+	t.Helper()
 	needProgram(t, "iperf3")
 	ctx, cancel := context.WithTimeout(t.Context(), stepTimeout)
 	defer cancel()
@@ -153,17 +169,14 @@ func (w *world) iperf(t *testing.T, args ...string) {
 	if max(end.Received.Bytes, end.Sum.Bytes) == 0 {
 		t.Errorf("nothing arrived:\n%s", out)
 	}
-	// The machine is shared, so a burst may drown; most must arrive.
-	if end.Sum.Lost > 10 {
-		t.Errorf("%.1f %% of the datagrams are lost", end.Sum.Lost)
-	}
+	return end.Sum.Lost
 }
 
 // dig asks over UDP and TCP; the long answer comes in fragments, or makes dig
 // turn to TCP.
 func (w *world) dig(t *testing.T) {
 	ask := func(args ...string) string {
-		return w.laptop(t, "dig", append([]string{"+tries=1", "+time=3", "@" + server}, args...)...)
+		return w.laptop(t, "dig", append([]string{"+tries=1", "+time=20", "@" + server}, args...)...)
 	}
 	wants(t, ask(lab.NameServer), "ANSWER: 1", server, "(UDP)")
 	wants(t, ask("+tcp", lab.NameServer), "ANSWER: 1", server, "(TCP)")
