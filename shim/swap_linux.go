@@ -7,7 +7,9 @@ import (
 )
 
 // swap puts the socket fresh in the place of old, which the program p has under
-// number and perhaps elsewhere, with its epoll registrations.
+// number and perhaps elsewhere, with its epoll registrations. If a signal
+// interrupts the program between two of several descriptors, the restarted call
+// finds its own one replaced, and the remaining ones keep the old socket.
 func swap(t *trapped, p *process, number, old, fresh int, cookie uint64) error {
 	numbers := []int{number}
 	if t.copied.contains(cookie) {
