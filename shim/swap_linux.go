@@ -7,9 +7,10 @@ import (
 )
 
 // swap puts the socket fresh in the place of old, which the program p has under
-// number and perhaps elsewhere, with its epoll registrations. If a signal
-// interrupts the program between two of several descriptors, the restarted call
-// finds its own one replaced, and the remaining ones keep the old socket.
+// number and perhaps elsewhere, with its epoll registrations. Without
+// flagWaitKillableRecv a signal can interrupt the program between two of several
+// descriptors: the restarted call then finds its own replaced, and the others
+// keep the old socket.
 func swap(t *trapped, p *process, number, old, fresh int, cookie uint64) error {
 	numbers := []int{number}
 	if t.copied.contains(cookie) {
