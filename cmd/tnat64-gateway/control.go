@@ -9,6 +9,7 @@ import (
 	"tnat64d/datapath/engine"
 	"tnat64d/internal/config"
 	"tnat64d/internal/control"
+	"tnat64d/internal/metrics"
 )
 
 // control answers on the control socket until ctx ends; wait waits for that. A
@@ -30,7 +31,7 @@ func (d *gateway) control(ctx context.Context, c config.Gateway) (wait func(), e
 		})
 	}
 	if c.Control.Metrics != "" {
-		if err := d.serveMetrics(ctx, c.Control.Metrics); err != nil {
+		if err := metrics.Serve(ctx, c.Control.Metrics, collector{d}, d.log); err != nil {
 			return all.Wait, fmt.Errorf("metrics: %w", err)
 		}
 	}

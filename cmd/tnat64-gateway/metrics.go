@@ -1,17 +1,9 @@
 package main
 
 import (
-	"context"
-	"net"
-	"net/http"
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
 
 	"tnat64d/datapath/engine"
-	"tnat64d/internal/say"
 	"tnat64d/plat/dns64"
 	"tnat64d/siit"
 )
@@ -95,28 +87,4 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(poolSize, s.Table.Size)
 	gauge(maps, s.Table.Static, "static")
 	gauge(maps, s.Table.Dynamic, "dynamic")
-}
-
-// metricsConnections is how many there may be at a time.
-const metricsConnections = 16
-
-// serveMetrics answers /metrics on addr, from a goroutine, until ctx ends.
-func (d *gateway) serveMetrics(ctx context.Context, addr string) error {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
-	if err != nil {
-		return say.Hint(err, "control.metrics needs a free port at an address of this host")
-	}
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collector{d})
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	srv := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10}
-	context.AfterFunc(ctx, func() { srv.Close() })
-	go func() {
-		if err := srv.Serve(netutil.LimitListener(l, metricsConnections)); err != nil && ctx.Err() == nil {
-			d.log.Error("metrics are no longer served", "reason", err)
-		}
-	}()
-	d.log.Info("serving metrics", "address", "http://"+l.Addr().String()+"/metrics")
-	return nil
 }

@@ -2,22 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
-	"golang.org/x/sys/unix"
 
 	"tnat64d/datapath"
 	"tnat64d/datapath/engine"
 	"tnat64d/datapath/steer"
 	"tnat64d/internal/control"
-	"tnat64d/internal/say"
 	"tnat64d/pref64"
 	"tnat64d/siit"
 )
@@ -158,52 +151,3 @@ func one(is bool) float64 {
 }
 
 func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
-
-// metricsConnections is how many there may be at a time.
-const metricsConnections = 16
-
-// metricsAgain is how long to wait for a port that another program has.
-const metricsAgain = 5 * time.Second
-
-// serveMetrics answers /metrics on addr until ctx ends. Every local user may
-// listen on the port before us, so that one in use is no reason to do without
-// IPv4: the error is that of an address that cannot be right.
-func serveMetrics(ctx context.Context, addr string, d *tnat64d) error {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
-	switch {
-	case errors.Is(err, unix.EADDRINUSE):
-		d.log.Error("metrics are not served yet: another program uses the port", "address", addr, "reason", err)
-		go func() {
-			for err != nil {
-				select {
-				case <-ctx.Done():
-					return
-				case <-time.After(metricsAgain):
-				}
-				l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
-			}
-			answerMetrics(ctx, l, d)
-		}()
-	case err != nil:
-		return &say.Failure{What: "cannot serve metrics", Hint: "control.metrics needs an address of this host", Err: err}
-	default:
-		answerMetrics(ctx, l, d)
-	}
-	return nil
-}
-
-// answerMetrics answers on l, from a goroutine, until ctx ends.
-func answerMetrics(ctx context.Context, l net.Listener, d *tnat64d) {
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collector{d})
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	srv := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10}
-	context.AfterFunc(ctx, func() { srv.Close() })
-	go func() {
-		if err := srv.Serve(netutil.LimitListener(l, metricsConnections)); err != nil && ctx.Err() == nil {
-			d.log.Error("metrics are no longer served", "reason", err)
-		}
-	}()
-	d.log.Info("serving metrics", "address", fmt.Sprintf("http://%s/metrics", l.Addr()))
-}

@@ -24,6 +24,7 @@ import (
 	"tnat64d/internal/cause"
 	"tnat64d/internal/config"
 	"tnat64d/internal/control"
+	"tnat64d/internal/metrics"
 	"tnat64d/internal/resume"
 	"tnat64d/tun"
 )
@@ -79,7 +80,7 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 		d.alive = every / 2
 	}
 	if c.Control.Metrics != "" {
-		if err := serveMetrics(ctx, c.Control.Metrics, d); err != nil {
+		if err := metrics.Serve(ctx, c.Control.Metrics, collector{d}, d.log); err != nil {
 			return err
 		}
 	}
