@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 		setup      = fs.Bool("setup", false, "")
 		sayVersion = fs.Bool("version", false, "")
 	)
-	fs.Func("log-level", "", func(s string) error { return parseLevel(s, &level) })
+	fs.Func("log-level", "", func(s string) error { return journal.ParseLevel(s, &level) })
 	fs.SetOutput(io.Discard)
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -101,16 +101,6 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 		return say.Fail(stderr, "tnat64-gateway", err)
 	}
 	return say.StatusOK
-}
-
-func parseLevel(s string, l *slog.Level) error {
-	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
-	v, ok := levels[s]
-	if !ok {
-		return errors.New("allowed: debug, info, warn, error")
-	}
-	*l = v
-	return nil
 }
 
 // version is set by the Makefile to what git says.
