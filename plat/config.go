@@ -42,7 +42,7 @@ type Forward struct {
 // ICMPv4 errors. Nothing answers there.
 func (c Config) Own() netip.Addr { return c.Pool.Masked().Addr().Next() }
 
-// nat44 returns the configuration of the stage behind.
+// nat44 returns the configuration of the NAT44 behind the translator.
 func (c Config) nat44(outside []string, table *Table) (nat44.Config, error) {
 	n := nat44.Config{
 		TUN: c.TUN, Inside: c.Inside, Outside: outside, Pool: c.Pool, Mode: c.NAT44,

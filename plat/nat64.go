@@ -31,7 +31,7 @@ type NAT64 struct {
 
 	mu    sync.Mutex
 	path  *datapath.Path // nil: not running
-	stage *nat44.Stage
+	rules *nat44.Ruleset
 	host  observed
 	see   func(engine.Seen)
 }
@@ -160,7 +160,7 @@ func (n *NAT64) logSessions(ctx context.Context) {
 }
 
 // start makes everything, in the order that lets no packet of the pool out
-// without NAT44: the stage before the TUN.
+// without NAT44: its rules before the TUN.
 func (n *NAT64) start(h *netlink.Handle, failed chan<- error) error {
 	o, err := observe(h, n.config)
 	if err != nil {
@@ -173,10 +173,10 @@ func (n *NAT64) start(h *netlink.Handle, failed chan<- error) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.host = o
-	if n.stage, err = nat44.New(conf); err != nil {
+	if n.rules, err = nat44.New(conf); err != nil {
 		return err
 	}
-	if !n.stage.Owned() {
+	if !n.rules.Owned() {
 		n.log.Warn("the kernel keeps nftables tables of a killed process (Linux before 5.12); the next start removes them")
 	}
 	n.path, err = datapath.Open(datapath.Options{
@@ -227,7 +227,7 @@ func (n *NAT64) follow(h *netlink.Handle) error {
 		if err != nil {
 			return err
 		}
-		if err := n.stage.Set(conf); err != nil {
+		if err := n.rules.Set(conf); err != nil {
 			return err
 		}
 		n.log.Info("the outside interfaces have changed", "outside", o.outside)
@@ -248,9 +248,9 @@ func (n *NAT64) stop() error {
 		errs = append(errs, n.path.Close())
 		n.path = nil
 	}
-	if n.stage != nil {
-		errs = append(errs, n.stage.Close())
-		n.stage = nil
+	if n.rules != nil {
+		errs = append(errs, n.rules.Close())
+		n.rules = nil
 	}
 	n.save()
 	return errors.Join(errs...)
@@ -312,8 +312,8 @@ func (n *NAT64) Status() Status {
 	if n.path != nil {
 		s.Path, s.Traffic = n.path.Status(), n.path.Stats()
 	}
-	if n.stage != nil {
-		s.NAT44, _ = n.stage.Counters() // what cannot be read counts as nothing
+	if n.rules != nil {
+		s.NAT44, _ = n.rules.Counters() // what cannot be read counts as nothing
 	}
 	return s
 }

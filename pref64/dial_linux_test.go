@@ -110,7 +110,7 @@ func (l *testLink) asks(servers ...string) (o outcome) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		a := &asker{ifindex: l.index, servers: addrs(servers...), dial: dialOver(l.index)}
+		a := &dnsDiscovery{ifindex: l.index, servers: addrs(servers...), dial: dialOver(l.index)}
 		o = a.round(ctx, nil)
 		return nil
 	})

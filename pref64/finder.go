@@ -37,8 +37,8 @@ type Options struct {
 type Finder struct {
 	*Tracker
 	options Options
-	source  attachable // nil: not used
-	asker   *asker     // nil: not used
+	source  attachable    // nil: not used
+	dns     *dnsDiscovery // nil: not used
 
 	mu        sync.Mutex
 	listening error // why Router Advertisements cannot be received at present
@@ -64,7 +64,7 @@ func newFinder(o Options, source attachable, dial dialFunc) *Finder {
 		f.source = source // for DNS too: routers name the resolvers
 	}
 	if len(o.Static) == 0 && o.DNS {
-		f.asker = &asker{
+		f.dns = &dnsDiscovery{
 			tracker:   f.Tracker,
 			ifindex:   o.Interface,
 			name:      o.Name,
@@ -78,7 +78,7 @@ func newFinder(o Options, source attachable, dial dialFunc) *Finder {
 		if f.source != nil {
 			s.solicit = f.source.renew
 		}
-		s.inquiry.enabled, s.inquiry.routers = f.asker != nil, f.source != nil && o.RA
+		s.inquiry.enabled, s.inquiry.routers = f.dns != nil, f.source != nil && o.RA
 	})
 	f.Tracker.mu.Lock()
 	defer f.Tracker.mu.Unlock()
@@ -96,8 +96,8 @@ func (f *Finder) Run(ctx context.Context) {
 	if f.source != nil {
 		parts.Go(func() { f.listen(ctx) })
 	}
-	if f.asker != nil {
-		parts.Go(func() { f.asker.run(ctx) })
+	if f.dns != nil {
+		parts.Go(func() { f.dns.run(ctx) })
 	}
 	<-ctx.Done()
 }
@@ -147,9 +147,9 @@ func (f *Finder) Refresh() {
 // ResolversChanged reports that Options.Resolvers may return other servers.
 // These are asked, if DNS is asked at all.
 func (f *Finder) ResolversChanged() {
-	if f.asker != nil {
+	if f.dns != nil {
 		select {
-		case f.asker.again <- struct{}{}:
+		case f.dns.again <- struct{}{}:
 		default:
 		}
 	}

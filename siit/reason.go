@@ -1,7 +1,8 @@
 package siit
 
-// Reason says why a packet was refused. Its String is the one word for it
-// everywhere: in `tnat64ctl translate`, counters, metrics and status.
+// Reason says why a packet was not translated: why it was dropped or answered
+// with an ICMP error. `tnat64ctl translate`, counters, metrics and status all use
+// the word that String returns.
 type Reason uint8
 
 const (

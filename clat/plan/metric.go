@@ -2,7 +2,7 @@ package plan
 
 import "math"
 
-// maxMetric is the largest metric of an IPv4 route.
+// MaxMetric is the largest metric of an IPv4 route.
 const MaxMetric = math.MaxUint32
 
 // firstMetric returns the metric of the first of n CLATs: at least the

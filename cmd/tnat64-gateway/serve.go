@@ -102,29 +102,6 @@ func (d *gateway) runUntilHangup(ctx context.Context, parts []part, hup <-chan o
 	return next, nil
 }
 
-// reload makes the parts of the configuration file as it is now; nil if that is
-// wrong.
-func (d *gateway) reload() []part {
-	f, err := config.LoadGateway(d.file)
-	if err == nil {
-		var host hostView
-		if host, err = observeHost(); err == nil {
-			host.check(f)
-			err = f.Err()
-		}
-	}
-	var parts []part
-	if err == nil {
-		parts, err = d.parts(f.Gateway)
-	}
-	if err != nil {
-		d.log.Error("the configuration is not reloaded; the old one stays in force", "reason", err)
-		return nil
-	}
-	d.log.Info("reloading the configuration", "file", d.file)
-	return parts
-}
-
 // parts makes the parts that c names. Making one touches nothing on the host.
 func (d *gateway) parts(c config.Gateway) (all []part, err error) {
 	n, err := d.newNAT64(c)

@@ -11,7 +11,7 @@ import (
 // gatewayText is what status prints about tnat64-gateway.
 func gatewayText(s control.Status, now time.Time) string {
 	g := s.Gateway
-	var t sheet
+	var t statusLines
 	t.line("%s", gatewayHeadline(s, now))
 	if !g.Up {
 		return t.String()
@@ -41,8 +41,8 @@ func gatewayText(s control.Status, now time.Time) string {
 	}
 	t.row("not translated", drops...)
 	t.row("ICMP errors", fmt.Sprintf("%d sent, %d withheld by the rate limit", g.Errors.Sent, g.Errors.Limited))
-	dns64Sheet(&t, g.DNS64)
-	advertiseSheet(&t, g.Advertise)
+	dns64Text(&t, g.DNS64)
+	advertiseText(&t, g.Advertise)
 	t.line("")
 	t.line("tnat64-gateway %s, running for %s, configuration %s", s.Version, ago(now.Sub(s.Started)), s.Config)
 	return t.String()

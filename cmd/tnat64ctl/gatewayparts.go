@@ -7,8 +7,8 @@ import (
 	"tnat64d/internal/control"
 )
 
-// dns64Sheet adds what status says about DNS64.
-func dns64Sheet(t *sheet, d *control.DNS64) {
+// dns64Text adds what status says about DNS64.
+func dns64Text(t *statusLines, d *control.DNS64) {
 	if d == nil {
 		return
 	}
@@ -26,8 +26,8 @@ func dns64Sheet(t *sheet, d *control.DNS64) {
 	t.row("cache", fmt.Sprintf("%d responses", d.Cached))
 }
 
-// advertiseSheet adds what status says about router advertisements.
-func advertiseSheet(t *sheet, links []control.Advertising) {
+// advertiseText adds what status says about router advertisements.
+func advertiseText(t *statusLines, links []control.Advertising) {
 	for _, a := range links {
 		t.line("")
 		t.line("router advertisements on %s", a.Interface)

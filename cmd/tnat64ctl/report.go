@@ -2,84 +2,234 @@ package main
 
 import (
 	"bufio"
-	"encoding/hex"
-	"encoding/json"
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"runtime"
+	"strconv"
 	"strings"
+	"time"
 
-	"tnat64d/siit"
+	"golang.org/x/sys/unix"
+
+	"tnat64d/cmd/tnat64ctl/doctor"
+	"tnat64d/cmd/tnat64ctl/mask"
+	"tnat64d/internal/control"
+	"tnat64d/internal/say"
 )
 
-// report writes the verdict on each packet, as text or as JSON.
-type report struct {
-	w       *bufio.Writer
-	json    *json.Encoder // nil: text
-	total   int
-	verdict [3]int
-	reason  [siit.NumReasons]int
-}
+const reportUsage = `usage: tnat64ctl [-socket PATH] report [-log LOG] [-lines COUNT] [FILE]
 
-func newReport(w io.Writer, asJSON bool) *report {
-	r := &report{w: bufio.NewWriter(w)}
-	if asJSON {
-		r.json = json.NewEncoder(r.w)
+Writes a text file for a bug report: versions, status, doctor, and the last
+lines of the daemon's log. It masks IPv6 addresses beyond their /48, IPv4 and
+MAC addresses, and names of hosts, users and domains. FILE is created with mode
+0600; - is standard output; default: tnat64-report.txt.
+
+Run it as root to include what only root may see. Read the file before you
+publish it.
+
+flags:
+`
+
+const (
+	defaultReport = "tnat64-report.txt"
+	examineLimit  = time.Minute      // for doctor
+	journalLimit  = 20 * time.Second // for journalctl
+	maxLogLine    = 2000             // bytes
+	maxLogLines   = 5000
+)
+
+// version is set by the Makefile to what git says.
+var version = "(devel)"
+
+// runReport is the subcommand report.
+func runReport(socket string, args []string, stdout, stderr io.Writer) error {
+	flags := newFlags("tnat64ctl report")
+	log := flags.String("log", "", "file with the daemon's `LOG`; default: the journal of tnat64d.service")
+	lines := flags.Int("lines", 200, "`COUNT` of the log's last lines to include")
+	const hint = "tnat64ctl report -h describes the command"
+	if err := flags.Parse(args); err != nil {
+		return badFlags(err, stdout, hint, func(w io.Writer) {
+			fmt.Fprint(w, reportUsage)
+			printFlags(w, flags)
+		})
 	}
-	return r
-}
-
-// line is one line of -json. Scripts rely on its fields.
-type line struct {
-	N       int      `json:"n"`
-	Verdict string   `json:"verdict"`
-	Reason  string   `json:"reason"` // empty if translated
-	Out     []string `json:"out"`    // never null
-}
-
-// packet reports packet n. in is the input of the translator, nil if it was not
-// an IP packet.
-func (r *report) packet(n int, in []byte, res siit.Result) error {
-	r.total++
-	r.verdict[res.Verdict]++
-	r.reason[res.Reason]++
-	if r.json != nil {
-		l := line{N: n, Verdict: res.Verdict.String(), Out: make([]string, len(res.Packets))}
-		if res.Reason != siit.None {
-			l.Reason = res.Reason.String()
-		}
-		for i, p := range res.Packets {
-			l.Out[i] = hex.EncodeToString(p.Bytes())
-		}
-		return r.json.Encode(l)
-	}
-
-	sizes := make([]string, len(res.Packets))
-	for i, p := range res.Packets {
-		sizes[i] = fmt.Sprint(len(p.Bytes()))
-	}
-	what := res.Verdict.String()
 	switch {
-	case res.Verdict == siit.Translated && len(sizes) == 1:
-		what += " to " + sizes[0] + " bytes"
-	case res.Verdict == siit.Translated:
-		what += fmt.Sprintf(" to %d packets of %s bytes", len(sizes), strings.Join(sizes, ", "))
-	default:
-		what += " " + res.Reason.String() + ": " + res.Reason.Explanation()
+	case flags.NArg() > 1:
+		return say.Hint(say.Usage(fmt.Errorf("unexpected argument %q", flags.Arg(1))), hint)
+	case *lines < 0 || *lines > maxLogLines:
+		return say.Usage(fmt.Errorf("-lines %d is not between 0 and %d", *lines, maxLogLines))
 	}
-	_, err := fmt.Fprintf(r.w, "%d %s: %s\n", n, describe(in), what)
+	ctx, stop := untilInterrupted()
+	defer stop()
+	sections := []section{
+		{"versions", versions()},
+		{"status", statusSection(ctx, socket)},
+		{"doctor", doctorSection(ctx, socket)},
+		{fmt.Sprintf("log, last %d lines", *lines), logSection(ctx, *log, *lines)},
+	}
+	if err := ctx.Err(); err != nil {
+		return errors.New("interrupted; no report has been written")
+	}
+	text := reportText(sections, privateWords())
+
+	name := flags.Arg(0)
+	switch name {
+	case "-":
+		_, err := io.WriteString(stdout, text)
+		return err
+	case "":
+		name = defaultReport
+	}
+	f, err := createPrivate(name)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, text)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("cannot write %s: %w", name, err)
+	}
+	_, err = fmt.Fprintf(stdout, "%s is written. Read it before you publish it: names that are no host names may be left.\n", name)
 	return err
 }
 
-// end writes the summary if the whole capture was read, and flushes w.
-func (r *report) end(whole bool) error {
-	if whole && r.json == nil {
-		fmt.Fprintf(r.w, "%d packets: %d translated, %d reply, %d drop\n",
-			r.total, r.verdict[siit.Translated], r.verdict[siit.Reply], r.verdict[siit.Drop])
-		for reason, n := range r.reason {
-			if reason := siit.Reason(reason); n > 0 && reason != siit.None {
-				fmt.Fprintf(r.w, "%8d %s\n", n, reason)
-			}
+// section is a part of a report.
+type section struct{ title, text string }
+
+// reportText returns the masked sections as one text. The words are masked
+// wherever they occur.
+func reportText(sections []section, words []string) string {
+	var m mask.Masker
+	m.Hide(words...)
+	// All at once, so that a prefix in one section tells how to mask addresses
+	// in another.
+	var b strings.Builder
+	b.WriteString("tnat64d report\n")
+	for _, s := range sections {
+		fmt.Fprintf(&b, "\n== %s ==\n\n%s\n", s.title, strings.TrimRight(s.text, "\n"))
+	}
+	return m.Text(b.String())
+}
+
+// privateWords returns the names of this host, its domains and its user.
+func privateWords() (words []string) {
+	if host, err := os.Hostname(); err == nil {
+		short, _, _ := strings.Cut(host, ".")
+		words = append(words, host, short)
+	}
+	for _, variable := range []string{"USER", "LOGNAME", "SUDO_USER"} {
+		words = append(words, os.Getenv(variable))
+	}
+	if u, err := user.Current(); err == nil {
+		words = append(words, u.Username)
+	}
+	conf, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		return words
+	}
+	for line := range strings.Lines(string(conf)) {
+		if f := strings.Fields(line); len(f) > 1 && (f[0] == "search" || f[0] == "domain") {
+			words = append(words, f[1:]...)
 		}
 	}
-	return r.w.Flush()
+	return words
+}
+
+// versions describes this program and the system.
+func versions() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "tnat64ctl %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	var u unix.Utsname
+	if err := unix.Uname(&u); err == nil {
+		fmt.Fprintf(&b, "%s %s\n", unix.ByteSliceToString(u.Sysname[:]), unix.ByteSliceToString(u.Release[:]))
+	}
+	release, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return b.String()
+	}
+	for line := range strings.Lines(string(release)) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "PRETTY_NAME="); ok {
+			if unquoted, err := strconv.Unquote(name); err == nil {
+				name = unquoted
+			}
+			b.WriteString(name + "\n")
+		}
+	}
+	return b.String()
+}
+
+// statusSection is what status prints, or why it prints nothing.
+func statusSection(ctx context.Context, socket string) string {
+	s, err := control.NewClient(socket).Status(ctx)
+	if err != nil {
+		return "not available: " + err.Error()
+	}
+	return statusText(s, time.Now())
+}
+
+// doctorSection is what doctor prints, or why it prints nothing.
+func doctorSection(ctx context.Context, socket string) string {
+	ctx, cancel := context.WithTimeout(ctx, examineLimit)
+	defer cancel()
+	findings, err := doctor.Examine(ctx, doctor.Options{Socket: socket})
+	if err != nil {
+		return "not available: " + err.Error()
+	}
+	var b strings.Builder
+	doctor.NewReport(findings).Print(&b) // a Builder takes everything
+	return b.String()
+}
+
+// logSection is the last lines of the daemon's log, or why there are none.
+func logSection(ctx context.Context, name string, lines int) string {
+	if lines == 0 {
+		return "left out"
+	}
+	if name != "" {
+		f, err := os.Open(name)
+		if err != nil {
+			return "not available: " + err.Error()
+		}
+		defer f.Close()
+		return lastLines(f, lines)
+	}
+	ctx, cancel := context.WithTimeout(ctx, journalLimit)
+	defer cancel()
+	journal := exec.CommandContext(ctx, "journalctl", "--unit=tnat64d.service", "--no-hostname", "--output=short-iso", "--no-pager", "--quiet", fmt.Sprint("--lines=", lines))
+	var complaint strings.Builder
+	journal.Stderr = &complaint
+	out, err := journal.Output()
+	switch {
+	case err != nil:
+		return "not available: journalctl: " + err.Error() + "\n" + complaint.String()
+	case len(out) == 0:
+		return "the journal has nothing of tnat64d.service that this user may see"
+	}
+	return lastLines(strings.NewReader(string(out)), lines)
+}
+
+// lastLines returns the last n lines that r has, each cut to maxLogLine bytes.
+func lastLines(r io.Reader, n int) string {
+	last := make([]string, 0, n)
+	buffered := bufio.NewReaderSize(r, maxLogLine)
+	for {
+		line, err := buffered.ReadSlice('\n')
+		kept := strings.TrimRight(string(line), "\n")
+		for errors.Is(err, bufio.ErrBufferFull) {
+			_, err = buffered.ReadSlice('\n')
+		}
+		if kept != "" {
+			if len(last) == n {
+				last = append(last[:0], last[1:]...)
+			}
+			last = append(last, kept)
+		}
+		if err != nil {
+			return strings.Join(last, "\n")
+		}
+	}
 }

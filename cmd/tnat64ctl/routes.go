@@ -7,7 +7,7 @@ import (
 )
 
 // routes writes the host's routes inside the PREF64, which packets follow.
-func (t *sheet) routes(c *control.CLAT) {
+func (t *statusLines) routes(c *control.CLAT) {
 	for i, r := range c.Routes {
 		title := ""
 		if i == 0 {

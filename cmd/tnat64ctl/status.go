@@ -77,7 +77,7 @@ func statusText(s control.Status, now time.Time) string {
 	if s.Gateway != nil {
 		return gatewayText(s, now)
 	}
-	var t sheet
+	var t statusLines
 	t.line("%s", headline(s, now))
 	for i := range s.Uplinks {
 		t.line("")

@@ -69,10 +69,10 @@ func translate(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	report := newReport(stdout, *asJSON)
-	err = translateAll(translator, source, sink, report)
+	verdicts := newVerdictWriter(stdout, *asJSON)
+	err = translateAll(translator, source, sink, verdicts)
 	// What was done so far is kept whatever happened; the first error is told.
-	if e := report.end(err == nil); err == nil {
+	if e := verdicts.end(err == nil); err == nil {
 		err = e
 	}
 	if e := sink.Close(); err == nil {
@@ -144,7 +144,7 @@ func offline(path string, stderr io.Writer) (*siit.Translator, error) {
 }
 
 // translateAll runs every packet of source through t.
-func translateAll(t *siit.Translator, source *capture, sink *sink, report *report) error {
+func translateAll(t *siit.Translator, source *capture, sink *sink, verdicts *verdictWriter) error {
 	// Identifications count from 0, so that the same input gives the same output.
 	scratch := siit.NewScratch(0)
 	var buf []byte
@@ -161,7 +161,7 @@ func translateAll(t *siit.Translator, source *capture, sink *sink, report *repor
 			buf = append(append(buf[:0], make([]byte, siit.Headroom)...), p.ip...)
 			res = t.Translate(scratch, siit.Packet{Buf: buf, Off: siit.Headroom})
 		}
-		if err := report.packet(n, p.ip, res); err != nil {
+		if err := verdicts.packet(n, p.ip, res); err != nil {
 			return err
 		}
 		for _, o := range res.Packets {

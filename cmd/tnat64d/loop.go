@@ -39,7 +39,7 @@ type tnat64d struct {
 	failures int       // of passes in a row
 	errors   uint64
 	retry    retryTimer
-	tick     *time.Timer   // see look
+	tick     *time.Timer   // see onTick
 	alive    time.Duration // how often systemd wants to hear of us; 0: never
 }
 
@@ -58,7 +58,7 @@ func (d *tnat64d) loop() error {
 	if err := d.pass(); err != nil {
 		return err
 	}
-	d.look()
+	d.onTick()
 	for {
 		select {
 		case <-d.ctx.Done():
@@ -80,7 +80,7 @@ func (d *tnat64d) handle(e event) error {
 		d.report.sayReady()
 		return nil
 	case tickDue:
-		d.look()
+		d.onTick()
 		return nil
 	case platChecked:
 		d.judge.concluded(d.uplinks, e.link, e.platCheck)
@@ -109,7 +109,7 @@ func (d *tnat64d) handle(e event) error {
 		}
 	}
 	err := d.pass()
-	d.look()
+	d.onTick()
 	return err
 }
 

@@ -15,7 +15,7 @@ const (
 	None                   // nothing: the pool is routed
 )
 
-// Config is what the stage does.
+// Config is what the rules do.
 type Config struct {
 	TUN             string
 	Inside, Outside []string     // interfaces

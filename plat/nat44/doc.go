@@ -1,4 +1,4 @@
-// Package nat44 is the stage behind a NAT64 gateway's translator: it maps the IPv4
+// Package nat44 is the NAT44 of a NAT64 gateway, behind the translator: it maps the IPv4
 // addresses of the pool to those that the gateway has outside, by nftables and
 // the kernel's connection tracking, which does ports, timeouts, ICMP errors and
 // defragmentation. It also lets nothing into the TUN but what comes from the

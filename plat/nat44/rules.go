@@ -26,25 +26,25 @@ const maxClients = 1 << 16
 
 // Set replaces the rules by those of c. Tracked connections keep their addresses,
 // and the count of a client's connections begins anew.
-func (s *Stage) Set(c Config) error {
+func (r *Ruleset) Set(c Config) error {
 	if err := c.check(); err != nil {
 		return fmt.Errorf("nat44: %w", err)
 	}
-	b := &builder{Conn: s.conn, config: c}
+	b := &builder{Conn: r.conn, config: c}
 	// In one transaction: no packet sees less than the old or the new rules.
-	for _, t := range []*nftables.Table{s.v4, s.v6} {
-		sets, err := s.conn.GetSets(t)
+	for _, t := range []*nftables.Table{r.v4, r.v6} {
+		sets, err := r.conn.GetSets(t)
 		if err != nil {
 			return fmt.Errorf("nftables: list the sets: %w", err)
 		}
 		b.clear(t, sets)
 	}
-	b.table4(s.v4)
-	b.table6(s.v6)
+	b.table4(r.v4)
+	b.table6(r.v6)
 	if b.err != nil {
 		return fmt.Errorf("nftables: %w", b.err)
 	}
-	if err := s.conn.Flush(); err != nil {
+	if err := r.conn.Flush(); err != nil {
 		return fmt.Errorf("nftables: set the rules: %w", err)
 	}
 	return nil

@@ -72,7 +72,7 @@ func newOnlooker(t *testing.T) *onlooker {
 	}
 	t.Cleanup(func() { o.finder.Close(); o.tick.Stop() })
 	o.hear(router1, time.Hour, prefixA)
-	o.look()
+	o.onTick()
 	return o
 }
 
@@ -113,7 +113,7 @@ func (o *onlooker) pass(out, in uint64, then time.Duration) {
 	o.path.stats.Kernel.To6.Translated[engine.TCP].Packets += out
 	o.path.stats.Kernel.To4.Translated[engine.TCP].Packets += in
 	time.Sleep(then)
-	o.look()
+	o.onTick()
 	synctest.Wait()
 	for len(o.events) > 0 {
 		o.handle(<-o.events)
@@ -209,7 +209,7 @@ func TestPLATJudged(t *testing.T) {
 			o.pass(1, 1, lookOften)
 			o.hear(router2, time.Hour, prefixB)
 			o.inVain()
-			o.look()
+			o.onTick()
 			o.wants(t, control.PLATUnknown, prefixB)
 		}},
 		{"or when its own router is unreachable", func(t *testing.T, o *onlooker) {
@@ -218,7 +218,7 @@ func TestPLATJudged(t *testing.T) {
 			o.pass(1, 1, lookOften)
 			o.hear(router2, time.Hour, prefixB)
 			o.inVain()
-			o.look()
+			o.onTick()
 			o.wants(t, control.PLATUnknown, prefixB)
 		}},
 		{"but not when one does not", func(t *testing.T, o *onlooker) {
@@ -239,7 +239,7 @@ func TestPLATJudged(t *testing.T) {
 		{"the same router's, when nobody has ever answered", func(t *testing.T, o *onlooker) {
 			o.hear(router1, time.Hour, prefixA, prefixB)
 			o.inVain()
-			o.look()
+			o.onTick()
 			o.wants(t, control.PLATUnknown, prefixB)
 		}},
 		{"another router's, when nobody has ever answered", func(t *testing.T, o *onlooker) {
@@ -254,7 +254,7 @@ func TestPLATJudged(t *testing.T) {
 			o.judge.target = server1.Addr()
 			o.hear(router2, time.Hour, prefixB)
 			o.inVain()
-			o.look()
+			o.onTick()
 			o.wants(t, control.PLATUnknown, prefixB)
 		}},
 		{"it answers again", func(t *testing.T, o *onlooker) {
@@ -277,7 +277,7 @@ func TestPLATJudged(t *testing.T) {
 			o.hear(router2, time.Hour, prefixB)
 			o.pass(1, 0, lastCheck)
 			o.pass(3, 0, lookOften)
-			o.look()
+			o.onTick()
 			o.wants(t, control.PLATUnknown, prefixB)
 		}},
 		{"back when the first one may work", func(t *testing.T, o *onlooker) {

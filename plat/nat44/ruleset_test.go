@@ -53,7 +53,7 @@ func TestPorts(t *testing.T) {
 	}
 }
 
-func TestStage(t *testing.T) {
+func TestRuleset(t *testing.T) {
 	if os.Getuid() != 0 {
 		const why = "needs root: makes a network namespace"
 		if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
@@ -119,7 +119,7 @@ func TestStage(t *testing.T) {
 		}
 	}
 	if _, err := New(config(Masquerade)); err == nil {
-		t.Error("two stages have the same tables")
+		t.Error("two rulesets have the same tables")
 	}
 	if err := s.Set(Config{TUN: "nat64", Pool: netip.MustParsePrefix("2001:db8::/64")}); err == nil {
 		t.Error("an IPv6 pool is accepted")

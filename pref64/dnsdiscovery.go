@@ -12,52 +12,17 @@ import (
 )
 
 const (
-	maxServers = 4 // servers that are asked
-
-	// refreshEarly is how long before the end of the TTL DNS is asked again
-	// (RFC 7050 section 3).
-	refreshEarly = 10 * time.Second
-
-	// A TTL counts within these bounds. With the lower ones questions are at
-	// least a minute apart, whatever the network says. RFC 2308 section 5
-	// finds one to three hours sensible for negative answers.
-	minTTL         = time.Minute + refreshEarly
-	maxTTL         = 24 * time.Hour
-	minNegativeTTL = time.Minute
-	maxNegativeTTL = 3 * time.Hour
-
-	// A prefix is kept so long beyond its TTL if no server answers: the
-	// silence of a resolver that restarts says nothing about the NAT64 (RFC
-	// 8767 does so for addresses, for much longer).
-	graceTTL = time.Minute
-
-	// The bounds of noAnswer and noTTL.
-	firstRetry   = 2 * time.Second
-	firstRecheck = 10 * time.Second
-	lastRetry    = 5 * time.Minute
-
-	// The least time between the beginnings of two rounds.
-	minPause = 2 * time.Second
-
+	maxServers       = 4 // servers that are asked
 	resolversTimeout = 2 * time.Second
-)
-
-var (
-	// noAnswer spaces rounds without a usable answer.
-	noAnswer = backoff{firstRetry, lastRetry}
-	// noTTL spaces rounds after a negative answer without SOA, which must not
-	// be cached (RFC 2308 section 5), and after addresses that no DNS64 made:
-	// the DNS64 of a network may come up a little later than the network.
-	noTTL = backoff{firstRecheck, lastRetry}
 )
 
 // timeouts are the times to wait for an answer. Each is used for one question
 // to every server, in the manner of resolv.conf(5).
 var timeouts = [...]time.Duration{time.Second, 2 * time.Second}
 
-// asker asks an uplink's own resolvers for PREF64 (RFC 7050, RFC 8880) while
+// dnsDiscovery asks an uplink's own resolvers for PREF64 (RFC 7050, RFC 8880) while
 // its Tracker wants it.
-type asker struct {
+type dnsDiscovery struct {
 	tracker   *Tracker
 	ifindex   int
 	name      string                                 // of the interface, for messages
@@ -67,55 +32,8 @@ type asker struct {
 	again     chan struct{} // ask again now, if DNS is asked at all
 }
 
-// schedule is when to ask.
-type schedule struct {
-	want     want      // what it was made for
-	due      time.Time // not before
-	last     time.Time // when the latest round began in which a server was asked
-	failures int       // rounds in a row without an answer
-	negative int       // rounds in a row with a negative answer without TTL
-	found    bool      // the latest round found a prefix
-	hurry    bool      // something changed during the round
-}
-
-// soon moves the next round to now, or as soon after as the distance from the
-// latest allows.
-func (s *schedule) soon(now time.Time) {
-	s.failures, s.negative = 0, 0
-	s.due = now
-	if !s.last.IsZero() {
-		s.due = later(now, s.last.Add(minPause))
-	}
-}
-
-// over takes in the outcome of the round that began at the given time.
-func (s *schedule) over(o outcome, began, now time.Time) {
-	if o.kind != nobody {
-		s.last = began
-	}
-	s.found = o.kind == found
-	switch {
-	case o.kind == found:
-		s.failures, s.negative = 0, 0
-		s.due = now.Add(o.ttl - refreshEarly)
-	case o.kind == negativeAnswer && o.ttl > 0:
-		s.failures, s.negative = 0, 0
-		s.due = now.Add(o.ttl)
-	case o.kind == negativeAnswer:
-		s.failures = 0
-		s.negative++
-		s.due = now.Add(noTTL.after(s.negative))
-	default:
-		s.failures++
-		s.due = now.Add(noAnswer.after(s.failures))
-	}
-	if s.hurry {
-		s.soon(now)
-	}
-}
-
 // run asks whenever a round is due, until ctx ends.
-func (a *asker) run(ctx context.Context) {
+func (d *dnsDiscovery) run(ctx context.Context) {
 	var (
 		s       schedule
 		timer   = time.NewTimer(0)
@@ -129,7 +47,7 @@ func (a *asker) run(ctx context.Context) {
 	defer timer.Stop()
 	for {
 		now := time.Now()
-		w, advertised := a.wanted()
+		w, advertised := d.wanted()
 		switch {
 		case w.attachment != s.want.attachment:
 			s = schedule{}
@@ -146,7 +64,7 @@ func (a *asker) run(ctx context.Context) {
 		timer.Stop()
 		if w.ok && cancel == nil {
 			at := later(w.from, s.due)
-			a.setNext(at)
+			d.setNext(at)
 			timer.Reset(at.Sub(now))
 		}
 		select {
@@ -156,8 +74,8 @@ func (a *asker) run(ctx context.Context) {
 				<-results
 			}
 			return
-		case <-a.tracker.state.inquiry.wake:
-		case <-a.again:
+		case <-d.tracker.state.inquiry.wake:
+		case <-d.again:
 			if cancel != nil {
 				s.hurry = true
 			} else {
@@ -167,8 +85,8 @@ func (a *asker) run(ctx context.Context) {
 			var round context.Context
 			round, cancel = context.WithCancel(ctx)
 			began, asked, aborted, s.hurry = time.Now(), w, false, false
-			a.setNext(time.Time{})
-			go func() { results <- a.round(round, advertised) }()
+			d.setNext(time.Time{})
+			go func() { results <- d.round(round, advertised) }()
 		case o := <-results:
 			cancel()
 			cancel = nil
@@ -179,7 +97,7 @@ func (a *asker) run(ctx context.Context) {
 				s.soon(time.Now())
 			default:
 				s.over(o, began, time.Now())
-				a.tracker.event(func(s *state, now time.Time) { s.answered(o, asked, a.ifindex, now) })
+				d.tracker.event(func(s *state, now time.Time) { s.answered(o, asked, d.ifindex, now) })
 			}
 		}
 	}
@@ -187,35 +105,35 @@ func (a *asker) run(ctx context.Context) {
 
 // wanted returns whether DNS is to be asked, and the resolvers that routers
 // advertise.
-func (a *asker) wanted() (want, []netip.Addr) {
-	a.tracker.mu.Lock()
-	defer a.tracker.mu.Unlock()
-	return a.tracker.state.inquiry.want, a.tracker.state.inquiry.servers
+func (d *dnsDiscovery) wanted() (want, []netip.Addr) {
+	d.tracker.mu.Lock()
+	defer d.tracker.mu.Unlock()
+	return d.tracker.state.inquiry.want, d.tracker.state.inquiry.servers
 }
 
 // setNext notes when DNS is asked next; zero: now.
-func (a *asker) setNext(at time.Time) {
-	a.tracker.mu.Lock()
-	defer a.tracker.mu.Unlock()
-	a.tracker.state.inquiry.next = at
+func (d *dnsDiscovery) setNext(at time.Time) {
+	d.tracker.mu.Lock()
+	defer d.tracker.mu.Unlock()
+	d.tracker.state.inquiry.next = at
 }
 
-func (a *asker) onlyNeighbours() []netip.Addr {
-	a.tracker.mu.Lock()
-	defer a.tracker.mu.Unlock()
-	return a.tracker.state.resolvers.onlyNeighbours(&a.tracker.state.routers)
+func (d *dnsDiscovery) onlyNeighbours() []netip.Addr {
+	d.tracker.mu.Lock()
+	defer d.tracker.mu.Unlock()
+	return d.tracker.state.resolvers.onlyNeighbours(&d.tracker.state.routers)
 }
 
 // list returns the servers to ask, and the link's own resolvers besides the
 // advertised ones. why says why there is no server to ask.
-func (a *asker) list(ctx context.Context, advertised []netip.Addr) (servers, own []netip.Addr, why string) {
-	all := slices.Clone(a.servers)
+func (d *dnsDiscovery) list(ctx context.Context, advertised []netip.Addr) (servers, own []netip.Addr, why string) {
+	all := slices.Clone(d.servers)
 	if len(all) == 0 {
-		if a.resolvers != nil {
+		if d.resolvers != nil {
 			ctx, cancel := context.WithTimeout(ctx, resolversTimeout)
-			own = a.resolvers(ctx)
+			own = d.resolvers(ctx)
 			cancel()
-			forged := a.onlyNeighbours()
+			forged := d.onlyNeighbours()
 			own = slices.DeleteFunc(slices.Clone(own), func(s netip.Addr) bool { return slices.Contains(forged, s.WithZone("")) })
 		}
 		all = slices.Concat(advertised, own)
@@ -224,7 +142,7 @@ func (a *asker) list(ctx context.Context, advertised []netip.Addr) (servers, own
 	switch {
 	case len(servers) > 0:
 	case len(cannot) == 0:
-		why = fmt.Sprintf("no resolver of %s is known", a.name)
+		why = fmt.Sprintf("no resolver of %s is known", d.name)
 	default:
 		why = strings.Join(cannot, ", ")
 	}
@@ -250,8 +168,8 @@ func choose(all []netip.Addr) (servers []netip.Addr, cannot []string) {
 // round asks one server after the other until one knows a prefix. A negative
 // answer counts only if no server knows one: a network may have resolvers with
 // and without DNS64.
-func (a *asker) round(ctx context.Context, advertised []netip.Addr) outcome {
-	servers, own, why := a.list(ctx, advertised)
+func (d *dnsDiscovery) round(ctx context.Context, advertised []netip.Addr) outcome {
+	servers, own, why := d.list(ctx, advertised)
 	o := outcome{kind: failed, resolvers: own}
 	if len(servers) == 0 {
 		o.kind, o.why = nobody, why
@@ -263,7 +181,7 @@ func (a *asker) round(ctx context.Context, advertised []netip.Addr) outcome {
 			if slices.Contains(o.no, server) || ctx.Err() != nil {
 				continue
 			}
-			ans, ignored, err := a.dial.ask(ctx, server, timeout)
+			ans, ignored, err := d.dial.ask(ctx, server, timeout)
 			for _, reason := range ignored {
 				reason.Router = server
 				o.ignored = append(o.ignored, reason)
@@ -274,16 +192,12 @@ func (a *asker) round(ctx context.Context, advertised []netip.Addr) outcome {
 			case len(ans.prefixes) > 0:
 				// The Tracker would not remember more of them.
 				o.kind, o.server, o.prefixes = found, server, ans.prefixes[:min(len(ans.prefixes), maxPerRouter)]
-				o.ttl = min(max(ans.ttl, minTTL), maxTTL)
+				o.ttl = ans.lifetime()
 				return o
 			case ans.rcode != dnsmessage.RCodeSuccess:
 				problems[i] = fmt.Sprintf("%v answers %s", server, rcode(ans.rcode))
 			default:
-				var ttl time.Duration // none
-				if ans.negative && ans.ttl > 0 {
-					ttl = min(max(ans.ttl, minNegativeTTL), maxNegativeTTL)
-				}
-				if len(o.no) == 0 || ttl < o.ttl {
+				if ttl := ans.negativeLifetime(); len(o.no) == 0 || ttl < o.ttl {
 					o.ttl = ttl
 				}
 				o.kind, o.server, o.useless = negativeAnswer, server, ans.ignored

@@ -10,16 +10,16 @@ import (
 	"tnat64d/internal/control"
 )
 
-// sheet builds the text of a status: headings, and rows of a label and texts.
-type sheet struct{ strings.Builder }
+// statusLines builds the text of a status: headings, and rows of a label and texts.
+type statusLines struct{ strings.Builder }
 
-func (t *sheet) line(format string, args ...any) {
+func (t *statusLines) line(format string, args ...any) {
 	fmt.Fprintf(t, format, args...)
 	t.WriteByte('\n')
 }
 
 // row writes one line for each text that is not empty, the first behind the label.
-func (t *sheet) row(label string, texts ...string) {
+func (t *statusLines) row(label string, texts ...string) {
 	for _, s := range texts {
 		if s != "" {
 			t.line("  %-17s %s", label, s)
@@ -28,7 +28,7 @@ func (t *sheet) row(label string, texts ...string) {
 	}
 }
 
-func (t *sheet) uplink(u *control.Uplink, now time.Time) {
+func (t *statusLines) uplink(u *control.Uplink, now time.Time) {
 	t.line("%s: %s, since %s (%s)%s", u.Name, stateWords(u.State), at(u.Since, now), ago(now.Sub(u.Since)), colon(u.Why))
 	t.row("warning", u.Warnings...)
 	var prefixes []string
@@ -106,7 +106,7 @@ func ignoredWords(i control.Ignored, now time.Time) string {
 	return fmt.Sprintf("%s(%s, last %s ago): %s", s, count(i.Count, "time"), ago(now.Sub(i.Last)), either(i.Explanation, i.Reason))
 }
 
-func (t *sheet) clat(u *control.Uplink, now time.Time) {
+func (t *statusLines) clat(u *control.Uplink, now time.Time) {
 	c := u.CLAT
 	t.row("NAT64 answers", platWords(c.PLAT, now))
 	t.row("IPv4 address", fmt.Sprintf("%s on %s (route metric %d)", c.IPv4, c.TUN, c.Metric))
@@ -197,7 +197,7 @@ func trafficWords(all []control.Traffic, direction string) string {
 	return s
 }
 
-func (t *sheet) drops(label string, all []control.Dropped) {
+func (t *statusLines) drops(label string, all []control.Dropped) {
 	width := 0
 	for _, d := range all {
 		width = max(width, len(number(d.Packets)))
@@ -209,7 +209,7 @@ func (t *sheet) drops(label string, all []control.Dropped) {
 	t.row(label, texts...)
 }
 
-func (t *sheet) daemon(s control.Status, now time.Time) {
+func (t *statusLines) daemon(s control.Status, now time.Time) {
 	t.line("tnat64d %s: running for %s", s.Version, ago(now.Sub(s.Started)))
 	t.row("configuration", either(s.Config, "none (defaults)"))
 	t.row("clat.enable", s.Enable)

@@ -165,11 +165,3 @@ func negative(p *dnsmessage.Parser) (answer, Reason) {
 }
 
 func isName(a, b dnsmessage.Name) bool { return strings.EqualFold(a.String(), b.String()) }
-
-// seconds is a TTL. One with the highest bit set counts as 0 (RFC 2181 section 8).
-func seconds(ttl uint32) time.Duration {
-	if ttl > 1<<31-1 {
-		return 0
-	}
-	return time.Duration(ttl) * time.Second
-}

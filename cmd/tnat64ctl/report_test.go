@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// TestBundleMasksStatus runs the text of a busy daemon through a report.
-func TestBundleMasksStatus(t *testing.T) {
+// TestReportMasksStatus runs the text of a busy daemon through a report.
+func TestReportMasksStatus(t *testing.T) {
 	s := busy()
-	out := bundle([]section{{"status", statusText(s, time.Now())}, {"log", "from bob on host-7"}}, []string{"host-7", "bob"})
+	out := reportText([]section{{"status", statusText(s, time.Now())}, {"log", "from bob on host-7"}}, []string{"host-7", "bob"})
 	for _, u := range s.Uplinks {
 		if u.CLAT != nil && strings.Contains(out, u.CLAT.IPv6.String()) {
 			t.Errorf("the CLAT's address %s is left:\n%s", u.CLAT.IPv6, out)

@@ -6,9 +6,9 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// look does what must be done now and then: it judges the PLATs and tells
-// systemd that we are alive. It is the only timer of a host at rest.
-func (d *tnat64d) look() {
+// onTick does what is due: it judges the PLATs and tells systemd that the daemon
+// is alive. No other timer runs on a host at rest.
+func (d *tnat64d) onTick() {
 	if d.path.followCaptures() {
 		d.report.changed()
 	}

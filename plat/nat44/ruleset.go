@@ -16,37 +16,38 @@ const tableOwner = 2
 // tableName is that of both tables, of IPv4 and of IPv6.
 const tableName = "tnat64-gateway"
 
-// Stage is a set of rules at work. One goroutine uses it, but for Counters.
-type Stage struct {
+// Ruleset is the nftables rules that are in force. Only Counters may be called
+// concurrently with other methods.
+type Ruleset struct {
 	conn   *nftables.Conn
 	v4, v6 *nftables.Table
 	owned  bool
 }
 
 // New makes the tables with the rules of c.
-func New(c Config) (*Stage, error) {
-	s := &Stage{
+func New(c Config) (*Ruleset, error) {
+	r := &Ruleset{
 		v4: &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv4},
 		v6: &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv6},
 	}
-	create := func(conn *mdnetlink.Conn) error { return s.create(conn) }
+	create := func(conn *mdnetlink.Conn) error { return r.create(conn) }
 	var err error
-	if s.conn, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(create)); err != nil {
+	if r.conn, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(create)); err != nil {
 		return nil, fmt.Errorf("nftables: make the tables: %w", err)
 	}
-	if err := s.Set(c); err != nil {
-		s.Close()
+	if err := r.Set(c); err != nil {
+		r.Close()
 		return nil, err
 	}
-	return s, nil
+	return r, nil
 }
 
 // create makes the tables belong to the socket, which the nftables package has no
 // call for. Before Linux 5.12 they have no owner.
-func (s *Stage) create(conn *mdnetlink.Conn) error {
-	for _, t := range []*nftables.Table{s.v4, s.v6} {
+func (r *Ruleset) create(conn *mdnetlink.Conn) error {
+	for _, t := range []*nftables.Table{r.v4, r.v6} {
 		err := newTable(conn, t, tableOwner)
-		s.owned = err == nil
+		r.owned = err == nil
 		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
 			err = newTable(conn, t, 0)
 		}
@@ -87,14 +88,14 @@ func newTable(conn *mdnetlink.Conn, t *nftables.Table, flags uint32) error {
 }
 
 // Owned reports whether the kernel removes the tables when the process dies.
-func (s *Stage) Owned() bool { return s.owned }
+func (r *Ruleset) Owned() bool { return r.owned }
 
 // Close removes the tables. Connections that are tracked keep their addresses.
-func (s *Stage) Close() error {
-	s.conn.DelTable(s.v4)
-	s.conn.DelTable(s.v6)
-	err := s.conn.Flush()
-	return errors.Join(err, s.conn.CloseLasting())
+func (r *Ruleset) Close() error {
+	r.conn.DelTable(r.v4)
+	r.conn.DelTable(r.v6)
+	err := r.conn.Flush()
+	return errors.Join(err, r.conn.CloseLasting())
 }
 
 // CleanUp removes what a killed process has left where tables have no owner. Those
@@ -140,10 +141,10 @@ func (c Count) Explanation() string {
 }
 
 // Counters reads the counters.
-func (s *Stage) Counters() (map[Count]uint64, error) {
+func (r *Ruleset) Counters() (map[Count]uint64, error) {
 	all := map[Count]uint64{}
-	for _, t := range []*nftables.Table{s.v4, s.v6} {
-		objects, err := s.conn.GetNamedObjects(t)
+	for _, t := range []*nftables.Table{r.v4, r.v6} {
+		objects, err := r.conn.GetNamedObjects(t)
 		if err != nil {
 			return nil, fmt.Errorf("nftables: read the counters: %w", err)
 		}
