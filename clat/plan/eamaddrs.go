@@ -2,7 +2,6 @@ package plan
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -18,7 +17,7 @@ const maxEAMAddrs = 16
 // uplink. Its neighbours look for them by neighbour discovery, so that the host
 // has to answer. An address that stands for an IPv4 address of another host may
 // be a neighbour's, and is left alone. The warnings name what is not answered for.
-func eamAddrs(o Observed, l Link, m siit.Mapping) (as []netip.Addr, warnings []string) {
+func eamAddrs(o Observed, l Link, m siit.Mapping) (as []netip.Addr, warnings []Warning) {
 	onLink := func(a netip.Addr) bool {
 		return slices.ContainsFunc(o.Addrs, func(e Addr) bool {
 			return e.Link == l.Index && e.Prefix.Addr().Is6() && e.Prefix.Bits() < 128 && e.Prefix.Contains(a) && !owns(o, e.Prefix.Addr())
@@ -34,9 +33,9 @@ func eamAddrs(o Observed, l Link, m siit.Mapping) (as []netip.Addr, warnings []s
 		switch {
 		case !ok || !onLink(a) || a == m.CLAT.IPv6 || slices.Contains(as, a):
 		case isRefused(o, l, a):
-			warnings = append(warnings, fmt.Sprintf("%s of translation.eam, which stands for %s, is in use by another host on %s", a, v4, l.Name))
+			warnings = append(warnings, warn(EAMAddrRefused, a, "%s of translation.eam, which stands for %s, is in use by another host on %s", a, v4, l.Name))
 		case isForeign(o, a):
-			warnings = append(warnings, fmt.Sprintf("%s of translation.eam, which stands for %s, is an address of this host for another purpose", a, v4))
+			warnings = append(warnings, warn(EAMAddrOfHost, a, "%s of translation.eam, which stands for %s, is an address of this host for another purpose", a, v4))
 		case len(as) == maxEAMAddrs:
 			left++
 		default:
@@ -44,11 +43,11 @@ func eamAddrs(o Observed, l Link, m siit.Mapping) (as []netip.Addr, warnings []s
 		}
 	}
 	if left > 0 {
-		warnings = append(warnings, fmt.Sprintf("%d addresses of translation.eam on %s are not answered for: only %d are", left, l.Name, maxEAMAddrs))
+		warnings = append(warnings, warn(EAMAddrsTooMany, nil, "%d addresses of translation.eam on %s are not answered for: only %d are", left, l.Name, maxEAMAddrs))
 	}
 	for _, e := range m.EAM {
 		if e.IPv4.Bits() < 32 && onLink(e.IPv6.Addr()) && isBehind(o, l, e.IPv4) {
-			warnings = append(warnings, fmt.Sprintf("%s of translation.eam lies in a network on %s: neighbours reach hosts of %s behind this one only by a route to this host", e.IPv6, l.Name, e.IPv4))
+			warnings = append(warnings, warn(EAMNetworkOnLink, e.IPv6, "%s of translation.eam lies in a network on %s: neighbours reach hosts of %s behind this one only by a route to this host", e.IPv6, l.Name, e.IPv4))
 		}
 	}
 	return as, warnings

@@ -72,32 +72,31 @@ var dummyIPv4 = netip.AddrFrom4([4]byte{192, 0, 0, 8})
 // icmpSource returns the source of the translator's own ICMPv4 errors: the
 // configured one, or where that is not free another of 192.0.0.0/29. An error
 // that seems to come from the host itself is dropped by the kernel.
-func (p *planner) icmpSource(clat netip.Addr) (a netip.Addr, why string) {
+func (p *planner) icmpSource(clat netip.Addr) (netip.Addr, []Warning) {
 	want := p.c.Translation.ICMPSource4
-	if want == clat {
-		why = "is the CLAT's own IPv4 address"
-	} else if why = p.whyTaken(want); why == "" {
-		return want, ""
+	why := "is the CLAT's own IPv4 address"
+	if want != clat {
+		if why = p.whyTaken(want); why == "" {
+			return want, nil
+		}
 	}
 	for a := ServiceContinuityPrefix.Addr().Next(); ServiceContinuityPrefix.Contains(a); a = a.Next() {
 		if a != clat && p.whyTaken(a) == "" {
-			return a, fmt.Sprintf("the source of the translator's ICMP errors is %s: %s %s", a, want, why)
+			return a, []Warning{warn(ICMPSourceReplaced, want, "the source of the translator's ICMP errors is %s: %s %s", a, want, why)}
 		}
 	}
-	return want, fmt.Sprintf("the translator's ICMP errors are not seen by programs: their source %s %s, and no other address of %s is free", want, why, ServiceContinuityPrefix)
+	return want, []Warning{warn(ICMPSourceTaken, want, "programs do not see the translator's ICMP errors: their source %s %s, and no other address of %s is free", want, why, ServiceContinuityPrefix)}
 }
 
-// sourceWarnings tells which sources of ICMP errors are in use on the host.
-// That the CLAT has the default one is no news.
-func (p *planner) sourceWarnings(c *CLAT) (ws []string) {
+// sourceWarnings warns of sources of ICMP errors that are in use on the host. It
+// does not warn where the CLAT has the default source.
+func (p *planner) sourceWarnings(c *CLAT) (ws []Warning) {
 	if want := p.c.Translation.ICMPSource4; want != c.IPv4 || want != defaultICMPSource4 {
-		if _, why := p.icmpSource(c.IPv4); why != "" {
-			ws = append(ws, why)
-		}
+		_, ws = p.icmpSource(c.IPv4)
 	}
 	for _, e := range p.o.Addrs {
 		if e.Prefix.Addr() == dummyIPv4 {
-			ws = append(ws, fmt.Sprintf("errors from routers without an IPv4 address are not seen by programs: their source %s is an address of %s",
+			ws = append(ws, warn(DummySourceTaken, p.o.LinkName(e.Link), "programs do not see errors from routers without an IPv4 address: their source %s is an address of %s",
 				dummyIPv4, p.o.LinkName(e.Link)))
 		}
 	}

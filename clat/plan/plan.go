@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -45,7 +44,7 @@ type Desired struct {
 	Why Why
 	// Warnings are circumstances that the user may want to change. The CLAT
 	// runs nevertheless.
-	Warnings []string
+	Warnings []Warning
 }
 
 // Uplink names a link.
@@ -285,20 +284,19 @@ func mtuFor(o Observed, l Link, c Config) (MTU6, Why) {
 
 // warningsFor tells what may keep packets from a CLAT that runs. A rule for its
 // source counts when the kernel asks for the reverse path as well.
-func warningsFor(o Observed, c *CLAT, sourceRules bool) []string {
-	var ws []string
+func warningsFor(o Observed, c *CLAT, sourceRules bool) (ws []Warning) {
 	t, ok := o.LinkByName(c.TUN)
 	if ok && t.RPFilter == 1 && !sourceRules {
 		for _, r := range o.Routes {
 			if !r.IPv6 && r.Link != t.Index && r.Protocol != Protocol && r.Table == TableMain && r.Metric < c.Metric {
-				ws = append(ws, fmt.Sprintf("net.ipv4 rp_filter is 1 (strict): while %s has the better IPv4 default route, replies that arrive on %s are dropped; 2 (loose) would let them in",
+				ws = append(ws, warn(RPFilterStrict, o.LinkName(r.Link), "net.ipv4 rp_filter is 1 (strict): while %s has the better IPv4 default route, replies that arrive on %s are dropped; 2 (loose) would let them in",
 					o.LinkName(r.Link), c.TUN))
 				break
 			}
 		}
 	}
 	if other, ok := anotherCLAT(o, c.Uplink.Index); ok {
-		ws = append(ws, fmt.Sprintf("%s; clat.enable is \"always\", so both run", other))
+		ws = append(ws, warn(BesideOtherCLAT, nil, "%s; clat.enable is \"always\", so both run", other))
 	}
 	return ws
 }

@@ -52,8 +52,8 @@ var whyInDAD = plan.Why{Reason: plan.InDAD, Text: "waiting for duplicate address
 func (r *reporter) progress(u *uplink, p clat.Progress) {
 	want := u.want
 	for _, w := range want.Warnings {
-		if !slices.Contains(u.warnings, w) {
-			r.log.Warn(w, "iface", u.Name)
+		if !slices.ContainsFunc(u.warnings, w.Same) {
+			r.log.Warn(w.Text, "iface", u.Name)
 		}
 	}
 	u.warnings = want.Warnings

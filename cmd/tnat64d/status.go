@@ -36,7 +36,11 @@ func enableWord(e config.Enable) string {
 func uplinkStatus(u *uplink, l *discovery, paths *datapaths) control.Uplink {
 	s := control.Uplink{
 		Name: u.Name, Index: u.Index, State: u.state, Since: u.since, Reason: u.why.Reason.String(), Why: u.why.Text,
-		Warnings: u.want.Warnings, History: slices.Clone(u.history),
+		History: slices.Clone(u.history),
+	}
+	for _, w := range u.want.Warnings {
+		s.Warnings = append(s.Warnings, w.Text)
+		s.WarningReasons = append(s.WarningReasons, w.Kind.String())
 	}
 	if l != nil {
 		known := l.finder.Snapshot()

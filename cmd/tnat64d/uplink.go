@@ -21,7 +21,7 @@ type uplink struct {
 	identity identity // of the CLAT that was last reported
 	since    time.Time
 	history  []control.Change
-	warnings []string // those that the log has
+	warnings []plan.Warning // those that the log has
 
 	failures int          // in a row
 	attempt  plan.Attempt // that failed last; zero: none

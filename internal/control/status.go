@@ -68,6 +68,8 @@ type Uplink struct {
 	Reason   string    `json:"reason"` // of the state, in a word: see plan.Reason
 	Why      string    `json:"why"`    // and in a sentence
 	Warnings []string  `json:"warnings,omitempty"`
+	// WarningReasons has one word for each of Warnings: see plan.WarningKind.
+	WarningReasons []string `json:"warning_reasons,omitempty"`
 
 	// What is known about the network, also without a CLAT.
 	PREF64    []PREF64     `json:"pref64,omitempty"` // the one in use first
