@@ -3,6 +3,7 @@ package clat
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -21,6 +22,7 @@ type address struct {
 	active     netip.Addr   // has passed DAD and serves; invalid: none
 	mapped     []netip.Addr // of explicit address mappings
 	dadRefused netip.Addr   // what the last Ensure found in use by another host
+	drift      map[netip.Addr]*driftLimit
 }
 
 // Ensure puts p.next on the uplink. It returns Up when that address has passed
@@ -60,8 +62,8 @@ func (a *address) claim(o plan.Observed, addr netip.Addr) (Progress, error) {
 
 // add adds addr, for the first time or because another program has removed it.
 func (a *address) add(addr netip.Addr, known bool) error {
-	name := object{a.uplink.Index, fmt.Sprintf("address %s on %s", addr, a.uplink.Name)}
-	if known && !a.drift.mayRestore(name) {
+	name, drift := fmt.Sprintf("address %s on %s", addr, a.uplink.Name), a.driftOf(addr)
+	if known && !drift.mayRestore(a.tools, name) {
 		return nil
 	}
 	if !known {
@@ -72,9 +74,21 @@ func (a *address) add(addr netip.Addr, known bool) error {
 		return fmt.Errorf("add address %s to %s: %w", addr, a.uplink.Name, err)
 	}
 	if known {
-		a.drift.restored(name)
+		drift.restored(a.tools, name)
 	}
 	return nil
+}
+
+// driftOf returns the limit of an address, which outlasts its removal by us: the
+// address that serves may be withdrawn and come back.
+func (a *address) driftOf(addr netip.Addr) *driftLimit {
+	l := a.drift[addr]
+	if l == nil {
+		maps.DeleteFunc(a.drift, func(_ netip.Addr, l *driftLimit) bool { return l.full() })
+		l = &driftLimit{}
+		a.drift[addr] = l
+	}
+	return l
 }
 
 // Remove removes all addresses.

@@ -39,6 +39,8 @@ type datapath struct {
 	steered  steered
 	mapping  siit.Config // in force; zero: none
 	started  bool        // packets are translated
+
+	lostDrift, linkDrift, steeringDrift driftLimit // of the TUN, its settings and the steering
 }
 
 // steered is what the steering was last told.
@@ -61,9 +63,9 @@ type followed struct {
 // Ensure opens the TUN, steers and translates as p.want says. While a TUN that
 // another program removed may not be restored yet, it returns Pending.
 func (d *datapath) Ensure(p pass) (Progress, error) {
-	lost := object{d.uplink.Index, "interface " + d.name}
+	lost := "interface " + d.name
 	wasLost := d.state == pathLost
-	if wasLost && !d.drift.mayRestore(lost) {
+	if wasLost && !d.lostDrift.mayRestore(d.tools, lost) {
 		return Pending, nil
 	}
 	for _, step := range []func(pass) error{d.ensureTUN, d.ensureSteering, d.ensureMapping} {
@@ -73,7 +75,7 @@ func (d *datapath) Ensure(p pass) (Progress, error) {
 	}
 	d.state = pathOpen
 	if wasLost {
-		d.drift.restored(lost)
+		d.lostDrift.restored(d.tools, lost)
 	}
 	return Up, nil
 }
@@ -119,9 +121,9 @@ func (d *datapath) ensureTUN(p pass) error {
 		d.path = path
 	}
 	t := plan.TUNLink{Index: d.path.Index(), Alias: plan.AliasPrefix + want.Uplink.Name, MTU: want.MTU, IPv4: want.IPv4}
-	name := object{d.uplink.Index, "settings of " + want.TUN}
+	name := "settings of " + want.TUN
 	d.drifted = !opened && t == d.link && !t.Matches(p.o)
-	if !opened && t == d.link && !d.drifted || d.drifted && !d.drift.mayRestore(name) {
+	if !opened && t == d.link && !d.drifted || d.drifted && !d.linkDrift.mayRestore(d.tools, name) {
 		return nil
 	}
 	if err := d.host.SetTUN(t); err != nil {
@@ -130,7 +132,7 @@ func (d *datapath) ensureTUN(p pass) error {
 	d.link = t
 	if d.drifted {
 		d.drifted = false
-		d.drift.restored(name)
+		d.linkDrift.restored(d.tools, name)
 	}
 	return nil
 }
@@ -139,8 +141,8 @@ func (d *datapath) ensureSteering(p pass) error {
 	want, ours := p.want, p.want.Ours()
 	// Nothing reports it when somebody removes BPF programs. But what follows
 	// from it, a PLAT that seems to be silent, leads here.
-	name := object{d.uplink.Index, "steering between " + d.uplink.Name + " and " + want.TUN}
-	drifted := d.steering != nil && !d.steering.Intact() && d.drift.mayRestore(name)
+	name := "steering between " + d.uplink.Name + " and " + want.TUN
+	drifted := d.steering != nil && !d.steering.Intact() && d.steeringDrift.mayRestore(d.tools, name)
 	if drifted {
 		err := d.steering.Close()
 		d.steering, d.state = nil, pathSuspended
@@ -157,7 +159,7 @@ func (d *datapath) ensureSteering(p pass) error {
 		}
 		d.steering, d.steered = s, steered{guarded: g}
 		if drifted {
-			d.drift.restored(name)
+			d.steeringDrift.restored(d.tools, name)
 		}
 	case d.state == pathSuspended || !slices.Equal(ours, d.steered.ours):
 		if err := d.steering.SetOurs(ours); err != nil {

@@ -1,50 +1,35 @@
 package clat
 
 import (
-	"log/slog"
-	"maps"
 	"time"
 
 	"golang.org/x/time/rate"
 )
-
-// object is one thing that we configure and that other programs may remove or
-// change.
-type object struct {
-	link int // index of the uplink, or of the link that is guarded
-	what string
-}
-
-// driftLimits bounds how often each object is restored: five times at once,
-// which is enough for a network manager that starts over, and then every ten
-// seconds, so that we do not fight a program that insists. Each object has its
-// own limit, as one event may remove all of them. The limit outlives the
-// resource that the object belongs to.
-//
-// Only what succeeds counts. A step that fails is bounded by the backoff of
-// failures; if it counted here as well, an object that is restored at the second
-// attempt could stay away for longer than restoreEvery.
-type driftLimits struct {
-	limits map[object]*driftLimiter
-	log    *slog.Logger
-	wake   *wakeup
-}
-
-type driftLimiter struct {
-	limiter *rate.Limiter
-	silent  bool // the log has said that restores are no longer logged
-}
 
 const (
 	restoreEvery = 10 * time.Second
 	restoreBurst = 5
 )
 
-// mayRestore reports whether an object that has drifted may be restored now. If
-// not, it asks to reconcile again when it may. Call restored after success.
-func (d *driftLimits) mayRestore(o object) bool {
-	l := d.limits[o]
-	if l == nil || l.limiter.Tokens() >= 1 {
+// driftLimit bounds how often one part of our configuration is restored that
+// other programs remove or change: five times at once, which is enough for a
+// network manager that starts over, and then every ten seconds, so that we do not
+// fight a program that insists. Each part has its own limit, as one event may
+// remove all of them. The zero driftLimit allows the burst.
+//
+// Only a restore that succeeds counts. A step that fails is bounded by the backoff
+// of failures; if it counted here as well, a part that is restored at the second
+// attempt could stay away for longer than restoreEvery.
+type driftLimit struct {
+	limiter *rate.Limiter // nil: nothing has been restored yet
+	silent  bool          // the log has said that restores are no longer logged
+}
+
+// mayRestore reports whether a part that has drifted may be restored now. If not,
+// it asks to reconcile again when it may. Call restored after success. what names
+// the part.
+func (l *driftLimit) mayRestore(t tools, what string) bool {
+	if l.limiter == nil || l.limiter.Tokens() >= 1 {
 		return true
 	}
 	next := l.limiter.Reserve()
@@ -52,26 +37,25 @@ func (d *driftLimits) mayRestore(o object) bool {
 	next.Cancel() // only to know when
 	if !l.silent {
 		l.silent = true
-		d.log.Warn("another program keeps removing our configuration; restoring it every 10 s, further restores are not logged", "object", o.what)
+		t.log.Warn("another program keeps removing our configuration; restoring it every 10 s, further restores are not logged", "object", what)
 	}
-	d.wake.in(wait)
+	t.wake.in(wait)
 	return false
 }
 
-// restored counts and logs that an object has been restored.
-func (d *driftLimits) restored(o object) {
-	l := d.limits[o]
-	if l == nil {
-		// Limiters that are full are as good as new ones.
-		maps.DeleteFunc(d.limits, func(_ object, l *driftLimiter) bool { return l.limiter.Tokens() >= restoreBurst })
-		l = &driftLimiter{limiter: rate.NewLimiter(rate.Every(restoreEvery), restoreBurst)}
-		d.limits[o] = l
+// restored counts and logs that the part has been restored.
+func (l *driftLimit) restored(t tools, what string) {
+	if l.limiter == nil {
+		l.limiter = rate.NewLimiter(rate.Every(restoreEvery), restoreBurst)
 	}
-	if l.limiter.Tokens() >= restoreBurst {
+	if l.full() {
 		l.silent = false
 	}
 	l.limiter.Allow()
 	if !l.silent {
-		d.log.Info("restored what another program removed", "object", o.what)
+		t.log.Info("restored what another program removed", "object", what)
 	}
 }
+
+// full reports whether the limit is as good as a new one.
+func (l *driftLimit) full() bool { return l.limiter == nil || l.limiter.Tokens() >= restoreBurst }

@@ -29,6 +29,7 @@ type guard struct {
 	made    Guard     // nil: refused
 	refused time.Time // the last time; zero: not since it was made
 	told    Guarded
+	drift   driftLimit
 }
 
 // addresses returns the addresses that belong to our CLATs at present.
@@ -95,8 +96,8 @@ func (g *guards) ensureLink(u plan.Uplink) {
 		g.links[u.Index] = l
 	}
 	// As with steering nothing reports it when somebody detaches one.
-	name := object{u.Index, "guard on " + u.Name}
-	drifted := l.made != nil && !l.made.Intact() && g.drift.mayRestore(name)
+	name := "guard on " + u.Name
+	drifted := l.made != nil && !l.made.Intact() && l.drift.mayRestore(g.tools, name)
 	if drifted {
 		if err := l.made.Close(); err != nil {
 			g.log.Warn("cannot remove what is left of the guard", "iface", u.Name, "reason", err)
@@ -119,7 +120,7 @@ func (g *guards) ensureLink(u plan.Uplink) {
 	}
 	l.made, l.told = made, now
 	if drifted {
-		g.drift.restored(name)
+		l.drift.restored(g.tools, name)
 	}
 }
 

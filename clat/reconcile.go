@@ -3,6 +3,7 @@ package clat
 import (
 	"errors"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -70,7 +71,6 @@ func NewReconciler(h Host, d Datapath, journal *Journal, log *slog.Logger) *Reco
 	record := &addressRecord{journal, log}
 	t := tools{
 		host: h, log: log, journal: record, wake: wake,
-		drift: &driftLimits{limits: map[object]*driftLimiter{}, log: log, wake: wake},
 		flows: &flows{host: h, log: log},
 	}
 	r := &Reconciler{
@@ -184,7 +184,7 @@ func (r *Reconciler) start(want *plan.CLAT) *instance {
 	main := routes{tools: r.tools, uplink: u, tun: want.TUN, path: path}
 	c := &instance{
 		tools: r.tools, uplink: u, queues: want.Queues,
-		address: &address{tools: r.tools, uplink: u, refusals: r.refusals, unremoved: r.unremoved},
+		address: &address{tools: r.tools, uplink: u, refusals: r.refusals, unremoved: r.unremoved, drift: map[netip.Addr]*driftLimit{}},
 		path:    path, guards: r.guards,
 		rule:    &rule{routes: main, warned: &r.warnedNoRules},
 		routes:  &main,

@@ -34,7 +34,6 @@ type tools struct {
 	host    Host
 	log     *slog.Logger
 	journal *addressRecord
-	drift   *driftLimits
 	wake    *wakeup
 	flows   *flows
 }

@@ -15,6 +15,7 @@ type routes struct {
 	tun    string // name
 	path   *datapath
 	added  []plan.Route // more than one only while one replaces another
+	drift  driftLimit
 }
 
 // Ensure adds the default route of the main table.
@@ -36,13 +37,13 @@ func mainTableRoute(c *plan.CLAT, tun int) plan.Route {
 // replace makes want the only route, and restores it. The old one goes after the
 // new one is there: no packet finds the host without.
 func (r *routes) replace(o plan.Observed, want plan.Route) error {
-	known, name := slices.Contains(r.added, want), object{r.uplink.Index, describeRoute(want, r.tun)}
-	if !known || !slices.Contains(o.Routes, want) && r.drift.mayRestore(name) {
+	known, name := slices.Contains(r.added, want), describeRoute(want, r.tun)
+	if !known || !slices.Contains(o.Routes, want) && r.drift.mayRestore(r.tools, name) {
 		if err := r.host.AddRoute(want); err != nil {
-			return fmt.Errorf("add %s: %w", name.what, err)
+			return fmt.Errorf("add %s: %w", name, err)
 		}
 		if known {
-			r.drift.restored(name)
+			r.drift.restored(r.tools, name)
 		} else {
 			r.added = append(r.added, want)
 		}

@@ -20,9 +20,10 @@ const (
 // rule is the resource that keeps packets from a CLAT's address with that CLAT:
 // the default route in the CLAT's own table, and the rule that leads there.
 type rule struct {
-	routes // in the table
-	state  ruleState
-	warned *bool // of ruleUnsupported, once for all CLATs
+	routes    // in the table
+	state     ruleState
+	warned    *bool // of ruleUnsupported, once for all CLATs
+	ruleDrift driftLimit
 }
 
 // Ensure makes table and rule, or removes them if they are not wanted.
@@ -56,8 +57,8 @@ func (r *rule) ensureRule(p pass) error {
 		return r.removeRule()
 	}
 	want := plan.SourceRuleFor(r.path.ipv4)
-	known, name := r.state == rulePresent, object{r.uplink.Index, "rule for " + r.tun}
-	if known && (slices.Contains(p.o.Rules, want) || !r.drift.mayRestore(name)) {
+	known, name := r.state == rulePresent, "rule for "+r.tun
+	if known && (slices.Contains(p.o.Rules, want) || !r.ruleDrift.mayRestore(r.tools, name)) {
 		return nil
 	}
 	r.state = rulePresent // as far as it is there
@@ -75,7 +76,7 @@ func (r *rule) ensureRule(p pass) error {
 		return fmt.Errorf("add the rule for %s: %w", want.Source, err)
 	}
 	if known {
-		r.drift.restored(name)
+		r.ruleDrift.restored(r.tools, name)
 	}
 	return nil
 }
