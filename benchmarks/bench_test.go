@@ -148,7 +148,7 @@ func charts(t *testing.T, dir string) {
 	if out, err := exec.Command("go", "run", "-C", "charts", ".", dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, name := range []string{"main.svg", "cpu.svg", "growth.svg"} {
+	for _, name := range []string{"short.svg", "short-dark.svg", "main.svg", "cpu.svg", "growth.svg"} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil || !strings.Contains(string(data), "</svg>") || !strings.Contains(string(data), "tnat64d user") {
 			t.Errorf("%s: %v, %d bytes", name, err, len(data))

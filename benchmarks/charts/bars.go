@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"image/color"
 	"math"
 	"os"
@@ -40,8 +41,8 @@ type group struct {
 }
 
 // bars draws groups of horizontal bars, the first group at the top.
-func bars(title, axis string, cs []contestant, groups []group, limit float64) *plot.Plot {
-	p := newPlot(title)
+func bars(t theme, title, axis string, cs []contestant, groups []group, limit float64) *plot.Plot {
+	p := t.newPlot(title)
 	p.X.Label.Text = axis
 	p.X.Min, p.X.Max = 0, limit
 	n := len(groups)
@@ -56,7 +57,7 @@ func bars(title, axis string, cs []contestant, groups []group, limit float64) *p
 			y := float64(n-1-g) + 0.4 - (float64(i)+0.5)*width
 			rects = append(rects, bar{y, width * 0.86, s})
 		}
-		b := &barPlotter{bars: rects, color: colorOf(c.ID), limit: limit}
+		b := &barPlotter{bars: rects, color: colorOf(c.ID), line: t.text, limit: limit}
 		p.Add(b)
 		p.Legend.Add(c.Title, b)
 	}
@@ -71,21 +72,6 @@ func bars(title, axis string, cs []contestant, groups []group, limit float64) *p
 	return p
 }
 
-func newPlot(title string) *plot.Plot {
-	plot.DefaultFont.Variant = "Sans"
-	p := plot.New()
-	p.Legend.Padding = vg.Points(3)
-	p.Title.Text = title
-	p.Title.TextStyle.Font.Size = vg.Points(12)
-	p.Title.Padding = vg.Points(6)
-	p.Legend.TextStyle.Font.Size = vg.Points(9)
-	for _, a := range []*plot.Axis{&p.X, &p.Y} {
-		a.Label.TextStyle.Font.Size = vg.Points(9)
-		a.Tick.Label.Font.Size = vg.Points(9)
-	}
-	return p
-}
-
 type bar struct {
 	at, width float64
 	spread
@@ -96,20 +82,22 @@ type bar struct {
 type barPlotter struct {
 	bars  []bar
 	color color.Color
+	line  color.Color
 	limit float64
 }
 
 func (b *barPlotter) Plot(c draw.Canvas, p *plot.Plot) {
 	x, y := p.Transforms(&c)
-	thin := draw.LineStyle{Color: color.Black, Width: vg.Points(0.5)}
+	thin := draw.LineStyle{Color: b.line, Width: vg.Points(0.5)}
 	for _, r := range b.bars {
 		low, high := y(r.at-r.width/2), y(r.at+r.width/2)
 		end := x(math.Min(r.median, b.limit))
 		c.FillPolygon(b.color, []vg.Point{{X: x(0), Y: low}, {X: end, Y: low}, {X: end, Y: high}, {X: x(0), Y: high}})
 		middle := y(r.at)
-		c.StrokeLine2(thin, x(math.Min(r.low, b.limit)), middle, x(math.Min(r.high, b.limit)), middle)
-		if r.median > b.limit { // it goes on beyond the edge: say how far
-			style := text.Style{Color: color.White, Font: font.From(plot.DefaultFont, vg.Points(7)), XAlign: draw.XRight, YAlign: draw.YCenter, Handler: plot.DefaultTextHandler}
+		if r.median <= b.limit {
+			c.StrokeLine2(thin, x(r.low), middle, x(math.Min(r.high, b.limit)), middle)
+		} else { // it goes on beyond the edge: say how far
+			style := text.Style{Color: color.White, Font: font.From(plot.DefaultFont, vg.Points(7)), XAlign: draw.XRight, YAlign: draw.YCenter, Handler: p.TextHandler}
 			c.FillText(style, vg.Point{X: end - vg.Points(2), Y: middle}, short(r.median))
 		}
 	}
@@ -120,17 +108,45 @@ func (b *barPlotter) Thumbnail(c *draw.Canvas) {
 	c.FillPolygon(b.color, []vg.Point{r.Min, {X: r.Max.X, Y: r.Min.Y}, r.Max, {X: r.Min.X, Y: r.Max.Y}})
 }
 
-// ratios draws the share of untranslated IPv6.
+// ratios draws the share of untranslated IPv6 under every load.
 func ratios(r *results) ([][]*plot.Plot, float64, float64) {
-	if len(r.Contestants) == 0 {
-		return nil, 0, 0
-	}
-	cs := r.present()[1:]
-	var groups []group
+	var loads []load
 	for _, l := range r.Loads {
-		if l.Fixed || isGrowth(l) {
-			continue
+		if !l.Fixed && !isGrowth(l) {
+			loads = append(loads, l)
 		}
+	}
+	return r.shares(light, loads, r.translators())
+}
+
+// inShort draws eight loads, the best contestant first, for a page that is not
+// about the benchmarks.
+func inShort(t theme) func(*results) ([][]*plot.Plot, float64, float64) {
+	return func(r *results) ([][]*plot.Plot, float64, float64) {
+		loads := r.find("tcp/1-up", "tcp/4-down", "udp/64-up", "udp/64-down", "rr/tcp", "connect", "many", "fragments/up")
+		cs := r.translators()
+		slices.SortStableFunc(cs, func(a, b contestant) int {
+			return cmp.Compare(r.typical(b.ID, loads), r.typical(a.ID, loads))
+		})
+		return r.shares(t, loads, cs)
+	}
+}
+
+// typical is the median of a contestant's shares under the loads. One that a
+// contestant cannot carry counts as 0.
+func (r *results) typical(contestant string, loads []load) float64 {
+	var all []float64
+	for _, l := range loads {
+		s, _ := r.ratio(l.ID, contestant)
+		all = append(all, s.median)
+	}
+	return median(all)
+}
+
+// shares draws the shares of untranslated IPv6 of contestants under loads.
+func (r *results) shares(t theme, loads []load, cs []contestant) ([][]*plot.Plot, float64, float64) {
+	var groups []group
+	for _, l := range loads {
 		g := group{l.Title, make(map[string]spread)}
 		for _, c := range cs {
 			if s, ok := r.ratio(l.ID, c.ID); ok {
@@ -139,13 +155,13 @@ func ratios(r *results) ([][]*plot.Plot, float64, float64) {
 		}
 		groups = append(groups, g)
 	}
-	if len(groups) == 0 {
+	if len(groups) == 0 || len(cs) == 0 {
 		return nil, 0, 0
 	}
-	p := bars("Share of untranslated IPv6", r.footer(), cs, groups, 1.4)
+	p := bars(t, "Share of untranslated IPv6 (more is better)", r.footer(), cs, groups, 1.4)
 	one, err := plotter.NewLine(plotter.XYs{{X: 1, Y: p.Y.Min}, {X: 1, Y: float64(len(groups)) - 0.5}})
 	if err == nil {
-		one.LineStyle = draw.LineStyle{Color: color.Gray{0x80}, Width: vg.Points(0.5), Dashes: []vg.Length{vg.Points(3), vg.Points(2)}}
+		one.LineStyle = draw.LineStyle{Color: t.grid, Width: vg.Points(0.5), Dashes: []vg.Length{vg.Points(3), vg.Points(2)}}
 		p.Add(one)
 	}
 	return [][]*plot.Plot{{p}}, 660, 120 + 34*float64(len(groups))
@@ -185,7 +201,7 @@ func cpu(r *results) ([][]*plot.Plot, float64, float64) {
 		// One that is far beyond all others is cut off, or one would not see those.
 		slices.Sort(all)
 		limit := math.Min(all[len(all)-1]*1.05, 3*median(all))
-		plots = append(plots, []*plot.Plot{bars(part.title, r.footer(), cs, groups, limit)})
+		plots = append(plots, []*plot.Plot{bars(light, part.title, r.footer(), cs, groups, limit)})
 		height += 140 + 40*float64(len(groups))
 	}
 	return plots, 660, height
@@ -197,6 +213,8 @@ func save(path string, plots [][]*plot.Plot, width, height float64) error {
 	tiles := draw.Tiles{Rows: len(plots), Cols: len(plots[0]), PadX: vg.Points(14), PadY: vg.Points(14),
 		PadTop: vg.Points(6), PadBottom: vg.Points(6), PadLeft: vg.Points(6), PadRight: vg.Points(10)}
 	canvas := draw.New(c)
+	canvas.SetColor(plots[0][0].BackgroundColor)
+	canvas.Fill(canvas.Rectangle.Path())
 	for i, row := range plots {
 		for j, p := range row {
 			if p != nil {

@@ -49,7 +49,7 @@ func growth(r *results) ([][]*plot.Plot, float64, float64) {
 
 // grows draws CPU time along a series.
 func (r *results) grows(series string) *plot.Plot {
-	p := newPlot("CPU time of the whole machine")
+	p := light.newPlot("CPU time of the whole machine")
 	p.X.Label.Text = series
 	place := logarithmic
 	if strings.HasSuffix(series, "bytes") {
@@ -87,7 +87,7 @@ func (r *results) grows(series string) *plot.Plot {
 
 // eam draws nanoseconds per packet of the translator alone.
 func (r *results) eam() *plot.Plot {
-	p := newPlot("Translator alone (package siit)")
+	p := light.newPlot("Translator alone (package siit)")
 	p.X.Label.Text, p.Y.Label.Text = "EAM entries", "ns for a packet"
 	lines := map[string]plotter.XYs{}
 	var ticks []plot.Tick

@@ -1,5 +1,6 @@
 // Command charts draws the results of the benchmarks: it reads results.json of
-// a directory and writes main.svg, cpu.svg and growth.svg beside it.
+// a directory and writes main.svg, cpu.svg and growth.svg beside it, and the
+// eight loads of short.svg and short-dark.svg.
 package main
 
 import (
@@ -37,6 +38,8 @@ func render(dir string) error {
 		name string
 		draw func(*results) (plots [][]*plot.Plot, width, height float64)
 	}{
+		{"short.svg", inShort(light)},
+		{"short-dark.svg", inShort(dark)},
 		{"main.svg", ratios},
 		{"cpu.svg", cpu},
 		{"growth.svg", growth},
@@ -61,6 +64,6 @@ func (r *results) footer() string {
 		quick = ", a quick run"
 	}
 	kernel, _, _ := strings.Cut(r.Machine.Kernel, " ")
-	return fmt.Sprintf("%s, %d CPUs, Linux %s, %s; median of %d rounds, bars to the least and the most%s",
+	return fmt.Sprintf("%s, %d CPUs, Linux %s, %s\nmedian of %d rounds, thin lines from the least to the most%s",
 		r.Machine.CPU, r.Machine.CPUs, kernel, r.Made.Format("2006-01-02"), r.Rounds, quick)
 }

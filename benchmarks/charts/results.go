@@ -79,6 +79,15 @@ func (r *results) present() []contestant {
 	return slices.DeleteFunc(slices.Clone(r.Contestants), func(c contestant) bool { return c.Absent != "" })
 }
 
+// translators are the contestants that took part, without untranslated IPv6,
+// which comes first.
+func (r *results) translators() []contestant {
+	if present := r.present(); len(present) > 0 {
+		return present[1:]
+	}
+	return nil
+}
+
 // find returns the loads with these names, those that were measured.
 func (r *results) find(ids ...string) []load {
 	var found []load
