@@ -280,37 +280,45 @@ func TestRealTCP(t *testing.T) {
 			server, err := net.ListenTCP("tcp6", &net.TCPAddr{IP: host6.AsSlice()})
 			must(t, err)
 			defer server.Close()
-			sums := make(chan [sha256.Size]byte, 1)
+			type arrival struct {
+				sum [sha256.Size]byte
+				err error
+			}
+			arrivals := make(chan arrival, 1)
 			go func() { // takes size bytes, then sends size bytes
 				c, err := server.Accept()
 				if err != nil {
 					return
 				}
 				defer c.Close()
-				sums <- digest(io.LimitReader(c, size))
+				sum, err := digest(io.LimitReader(c, size))
+				arrivals <- arrival{sum, err}
 				io.Copy(c, stream(size))
 			}()
 			c, err := net.DialTCP("tcp4", nil, &net.TCPAddr{IP: host4.AsSlice(), Port: server.Addr().(*net.TCPAddr).Port})
 			must(t, err)
 			defer c.Close()
-			c.SetDeadline(time.Now().Add(30 * time.Second))
+			c.SetDeadline(time.Now().Add(5 * time.Minute)) // an emulated machine that is busy takes one
 
-			want := digest(stream(size))
+			want, err := digest(stream(size))
+			must(t, err)
 			if _, err := io.Copy(c, stream(size)); err != nil {
 				t.Fatal("upload: ", err)
 			}
-			if got := <-sums; got != want {
-				t.Error("the upload arrived damaged")
+			if got := <-arrivals; got.err != nil || got.sum != want {
+				t.Fatalf("the upload arrived incomplete (%v) or damaged", got.err)
 			}
 			up := l.engine.Stats()
-			if got := digest(c); got != want {
-				t.Error("the download arrived damaged")
+			if got, err := digest(c); err != nil || got != want {
+				t.Fatalf("the download arrived incomplete (%v) or damaged", err)
 			}
 			s := l.engine.Stats()
-			if mean := up.To6[TCP].Bytes / up.To6[TCP].Packets; mean < 4*1500 {
+			// How large super-packets become depends on how busy the machine is; no
+			// packet of a single segment is larger than 1,500 bytes.
+			if mean := up.To6[TCP].Bytes / up.To6[TCP].Packets; mean <= 1500 {
 				t.Errorf("upload: %d bytes per packet on average: no super-packets", mean)
 			}
-			if mean := (s.To4[TCP].Bytes - up.To4[TCP].Bytes) / (s.To4[TCP].Packets - up.To4[TCP].Packets); mean < 4*1500 {
+			if mean := (s.To4[TCP].Bytes - up.To4[TCP].Bytes) / (s.To4[TCP].Packets - up.To4[TCP].Packets); mean <= 1500 {
 				t.Errorf("download: %d bytes per packet on average: no super-packets", mean)
 			}
 			l.end(t)
@@ -334,11 +342,11 @@ func (s *counterStream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func digest(r io.Reader) (sum [sha256.Size]byte) {
+func digest(r io.Reader) (sum [sha256.Size]byte, err error) {
 	h := sha256.New()
-	io.Copy(h, r)
+	_, err = io.Copy(h, r)
 	h.Sum(sum[:0])
-	return sum
+	return sum, err
 }
 
 // Somebody deletes the interface: the engine says so and ends.
