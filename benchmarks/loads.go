@@ -151,11 +151,10 @@ func loads(rate int, quick bool) []load {
 		grow(flows, "flows", n, load{Title: "UDP, 64 bytes up", Unit: datagrams, Args: []string{"datagram", arg("size", 64), arg("flows", n)}})
 	}
 	// A configuration file holds a thousand entries; what more would cost is
-	// measured without the network, see BenchmarkEAM. The kernel engine leaves
-	// packets to user space as soon as there is a table.
+	// measured without the network, see BenchmarkEAM.
 	for _, n := range fewer(quick, 0, 10, 1000) {
 		grow(eamEntries, "eam", n, load{Title: "UDP, 64 bytes up", Unit: datagrams, Args: []string{"datagram", arg("size", 64)},
-			Setup: setup{MTU: ethernet, EAM: n}, only: []string{"native", "user"}})
+			Setup: setup{MTU: ethernet, EAM: n}, only: []string{"native", "kernel", "user"}})
 	}
 	for _, n := range fewer(quick, 1, 2, 4) {
 		grow(queues, "queues", n, load{Title: "TCP, 4 streams up", Unit: bits, Args: []string{"stream", arg("streams", 4)},

@@ -1,6 +1,8 @@
 package datapath
 
 import (
+	"fmt"
+
 	"tnat64d/datapath/engine"
 	"tnat64d/datapath/steer"
 )
@@ -38,8 +40,8 @@ func (p *Path) kernelTranslation(k *steer.Steering) (t *steer.Translation, why s
 		return nil, "as configured"
 	case refused != nil:
 		return nil, refused.Error()
-	case len(c.Mapping.EAM) > 0:
-		return nil, "explicit address mappings are configured"
+	case len(c.Mapping.EAM) > steer.MaxEAM:
+		return nil, fmt.Sprintf("more than %d explicit address mappings are configured", steer.MaxEAM)
 	case p.see != nil:
 		return nil, "while packets are traced"
 	case p.captured:
@@ -50,7 +52,7 @@ func (p *Path) kernelTranslation(k *steer.Steering) (t *steer.Translation, why s
 		lowest = 1280 // siit's default
 	}
 	return &steer.Translation{
-		IPv4: c.Mapping.CLAT.IPv4, IPv6: c.Mapping.CLAT.IPv6, PREF64: c.Mapping.PREF64,
+		IPv4: c.Mapping.CLAT.IPv4, IPv6: c.Mapping.CLAT.IPv6, EAM: c.Mapping.EAM, PREF64: c.Mapping.PREF64,
 		MTU6: c.MTU6, MTU4: c.MTU4, LowestIPv6MTU: lowest, DropWKPPrivate: c.DropWKPPrivate, LocalIPv4: c.LocalIPv4,
 	}, ""
 }

@@ -99,7 +99,17 @@ func TestPath(t *testing.T) {
 	if err := p.SetMapping(withEAM); err != nil {
 		t.Fatal(err)
 	}
-	wants("user", "explicit address mappings are configured")
+	wants("kernel", "")
+	for i := range steer.MaxEAM {
+		withEAM.Mapping.EAM = append(withEAM.Mapping.EAM, siit.EAM{
+			IPv4: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 32),
+			IPv6: netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 1, 14: byte(i >> 8), 15: byte(i)}), 128),
+		})
+	}
+	if err := p.SetMapping(withEAM); err != nil {
+		t.Fatal(err)
+	}
+	wants("user", "more than 16384 explicit address mappings are configured")
 	bad := config
 	bad.MTU6 = 100
 	if err := p.SetMapping(bad); err == nil {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"tnat64d/internal/lab"
@@ -32,5 +33,8 @@ func TestEAMOnLink(t *testing.T) {
 			return nil
 		})
 		w.firstAnswer(t, "", soon)
+		if n := w.counters(t); strings.Contains(config, `"kernel"`) && n["kernel"] < 6 {
+			t.Errorf("%v packets were translated by engine: mapped addresses are not left to user space", n)
+		}
 	})
 }

@@ -13,6 +13,12 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type bpfAddr6 struct {
+	_  structs.HostLayout
+	Hi uint64
+	Lo uint64
+}
+
 type bpfAmount struct {
 	_       structs.HostLayout
 	Packets uint64
@@ -31,6 +37,23 @@ type bpfCounters struct {
 	UnicastToMany    uint64
 	Failed           uint64
 	Rejected         uint64
+}
+
+type bpfEam struct {
+	_     structs.HostLayout
+	Hi    uint64
+	Lo    uint64
+	Ipv4  uint32
+	Bits4 uint32
+	Bits6 uint32
+	Pad   uint32
+}
+
+type bpfHost struct {
+	_    structs.HostLayout
+	Ipv4 uint32
+	Pad  uint32
+	Seen uint64
 }
 
 type bpfMulticastPolicy struct {
@@ -87,6 +110,8 @@ type bpfTranslation struct {
 	Neutral     uint32
 	DropPrivate uint32
 	HasLocal    uint32
+	HasEam      uint32
+	Pad         uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -95,8 +120,13 @@ type bpfTranslation struct {
 const (
 	bpfMapCounts           = "counts"
 	bpfMapDeclined         = "declined"
+	bpfMapDenied4          = "denied4"
+	bpfMapEam4             = "eam4"
+	bpfMapEam6             = "eam6"
 	bpfMapGuarded4         = "guarded4"
 	bpfMapGuarded6         = "guarded6"
+	bpfMapHosts4           = "hosts4"
+	bpfMapHosts6           = "hosts6"
 	bpfMapLastSent         = "last_sent"
 	bpfMapLocal4           = "local4"
 	bpfMapMulticast        = "multicast"
@@ -107,6 +137,8 @@ const (
 	bpfMapTemplate         = "template"
 	bpfMapTranslated       = "translated"
 	bpfMapTranslations     = "translations"
+	bpfProgGatewayEgress   = "gateway_egress"
+	bpfProgGatewayIngress  = "gateway_ingress"
 	bpfProgGsoProbe        = "gso_probe"
 	bpfProgGuardIngress    = "guard_ingress"
 	bpfProgSelectQueue     = "select_queue"
@@ -170,6 +202,8 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
+	GatewayEgress   *ebpf.ProgramSpec `ebpf:"gateway_egress"`
+	GatewayIngress  *ebpf.ProgramSpec `ebpf:"gateway_ingress"`
 	GsoProbe        *ebpf.ProgramSpec `ebpf:"gso_probe"`
 	GuardIngress    *ebpf.ProgramSpec `ebpf:"guard_ingress"`
 	SelectQueue     *ebpf.ProgramSpec `ebpf:"select_queue"`
@@ -187,8 +221,13 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	Counts       *ebpf.MapSpec `ebpf:"counts"`
 	Declined     *ebpf.MapSpec `ebpf:"declined"`
+	Denied4      *ebpf.MapSpec `ebpf:"denied4"`
+	Eam4         *ebpf.MapSpec `ebpf:"eam4"`
+	Eam6         *ebpf.MapSpec `ebpf:"eam6"`
 	Guarded4     *ebpf.MapSpec `ebpf:"guarded4"`
 	Guarded6     *ebpf.MapSpec `ebpf:"guarded6"`
+	Hosts4       *ebpf.MapSpec `ebpf:"hosts4"`
+	Hosts6       *ebpf.MapSpec `ebpf:"hosts6"`
 	LastSent     *ebpf.MapSpec `ebpf:"last_sent"`
 	Local4       *ebpf.MapSpec `ebpf:"local4"`
 	Multicast    *ebpf.MapSpec `ebpf:"multicast"`
@@ -239,8 +278,13 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	Counts       *ebpf.Map `ebpf:"counts"`
 	Declined     *ebpf.Map `ebpf:"declined"`
+	Denied4      *ebpf.Map `ebpf:"denied4"`
+	Eam4         *ebpf.Map `ebpf:"eam4"`
+	Eam6         *ebpf.Map `ebpf:"eam6"`
 	Guarded4     *ebpf.Map `ebpf:"guarded4"`
 	Guarded6     *ebpf.Map `ebpf:"guarded6"`
+	Hosts4       *ebpf.Map `ebpf:"hosts4"`
+	Hosts6       *ebpf.Map `ebpf:"hosts6"`
 	LastSent     *ebpf.Map `ebpf:"last_sent"`
 	Local4       *ebpf.Map `ebpf:"local4"`
 	Multicast    *ebpf.Map `ebpf:"multicast"`
@@ -257,8 +301,13 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Counts,
 		m.Declined,
+		m.Denied4,
+		m.Eam4,
+		m.Eam6,
 		m.Guarded4,
 		m.Guarded6,
+		m.Hosts4,
+		m.Hosts6,
 		m.LastSent,
 		m.Local4,
 		m.Multicast,
@@ -292,6 +341,8 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
+	GatewayEgress   *ebpf.Program `ebpf:"gateway_egress"`
+	GatewayIngress  *ebpf.Program `ebpf:"gateway_ingress"`
 	GsoProbe        *ebpf.Program `ebpf:"gso_probe"`
 	GuardIngress    *ebpf.Program `ebpf:"guard_ingress"`
 	SelectQueue     *ebpf.Program `ebpf:"select_queue"`
@@ -305,6 +356,8 @@ type bpfPrograms struct {
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.GatewayEgress,
+		p.GatewayIngress,
 		p.GsoProbe,
 		p.GuardIngress,
 		p.SelectQueue,

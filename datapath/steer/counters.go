@@ -13,8 +13,8 @@ type Counters struct {
 
 // Counters returns the sum over all CPUs. The packets of one moment may be
 // counted in part.
-func (s *Steering) Counters() (Counters, error) {
-	return readCounters(s.objects.Counts)
+func (e *Engine) Counters() (Counters, error) {
+	return readCounters(e.objects.Counts)
 }
 
 func readCounters(counts *ebpf.Map) (Counters, error) {

@@ -101,6 +101,10 @@ func TestVectors(t *testing.T) {
 type differential struct {
 	cfg  siit.Config
 	rand *rand.Rand
+
+	// Of the next packet: the host on this side and the one it speaks with. Zero:
+	// an address behind PREF64.
+	own, peer siit.Pair
 }
 
 // TestDifferential throws packets at both engines that are realistic, nearly
@@ -130,15 +134,18 @@ func TestDifferential(t *testing.T) {
 		siit.Config{Mapping: siit.Mapping{PREF64: netip.MustParsePrefix("64:ff9b::/96"), CLAT: clat("192.0.0.1", "2001:db9:1::c1a7")}, MTU6: 1280, MTU4: 1260},
 	)
 
+	configs = append(configs, eamConfigs()...)
+
 	seed := soak.Seed(t)
 	b := newEngineBench(t, true)
 	translated := map[bool]int{}
 	refused := map[bool]int{}
 	for i, cfg := range configs {
 		b.use(t, cfg)
-		d := &differential{cfg, rand.New(rand.NewPCG(seed, uint64(i)))}
+		d := &differential{cfg: cfg, rand: rand.New(rand.NewPCG(seed, uint64(i)))}
 		for _, to6 := range []bool{true, false} {
 			for range perDirection / len(configs) {
+				d.choose()
 				packet, g := d.packet(to6)
 				took, err := b.compare(t, packet, g)
 				if err != nil {
@@ -262,9 +269,12 @@ func (d *differential) packet(to6 bool) ([]byte, gso) {
 		}
 	}
 
-	clat4, clat6 := d.cfg.Mapping.CLAT.IPv4.As4(), d.cfg.Mapping.CLAT.IPv6.As16()
+	clat4, clat6 := d.own.IPv4.As4(), d.own.IPv6.As16()
 	remote := d.remote()
 	remote6 := d.embed(remote)
+	if d.peer.IPv4.IsValid() {
+		remote, remote6 = d.peer.IPv4.As4(), d.peer.IPv6.As16()
+	}
 	var p []byte
 	var pseudo uint32
 	if to6 {

@@ -18,7 +18,8 @@
 // # The kernel engine
 //
 // Simple packets are TCP, UDP with a checksum, and ICMP echo up to 512 bytes,
-// between the CLAT pair and PREF64, without fragments, options and extension
+// between the CLAT's addresses (its pair and up to [MaxEAM] explicit mappings) and
+// PREF64 or other mapped addresses, without fragments, options and extension
 // headers, with a TTL above 1, that fit the MTU. They get the same bytes as
 // from package siit, IPv4 identifications apart. Everything else, and everything
 // that siit would not translate, reaches user space as it is: there it is

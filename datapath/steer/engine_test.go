@@ -21,6 +21,7 @@ type engineBench struct {
 	s       *Steering
 	queues  *queueStates
 	scratch *siit.Scratch
+	seed    uint64 // of the programs
 	siit    *siit.Translator
 	buf     []byte
 	out     [1 << 16]byte
@@ -31,8 +32,8 @@ func newEngineBench(t testing.TB, linkHeader bool) *engineBench {
 	needsRoot(t)
 	c := newConstants(1000001, linkHeader, 1000002)
 	// The kernel always puts an Ethernet header in front.
-	c.tunHeaderLen = ethernetLen
-	s := &Steering{ours: make(map[netip.Prefix]bool), local: make(map[netip.Prefix]bool)}
+	c.tunHeaderLen, c.explicit = ethernetLen, MaxEAM
+	s := &Steering{ours: make(map[netip.Prefix]bool)}
 	if err := s.load(c, true); err != nil {
 		t.Fatalf("load: %+v", err)
 	}
@@ -40,7 +41,7 @@ func newEngineBench(t testing.TB, linkHeader bool) *engineBench {
 	if err := s.KernelEngine(); err != nil {
 		t.Fatalf("%+v", err)
 	}
-	return &engineBench{s: s, queues: queueMemory(t, s), scratch: siit.NewScratch(1)}
+	return &engineBench{s: s, queues: queueMemory(t, s), scratch: siit.NewScratch(1), seed: c.flowSeed}
 }
 
 // use makes both translate by the same configuration.
@@ -54,7 +55,7 @@ func (b *engineBench) use(t testing.TB, cfg siit.Config) {
 	if err := b.s.SetTranslation(translationOf(cfg)); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.s.SetOurs([]netip.Prefix{netip.PrefixFrom(cfg.Mapping.CLAT.IPv6, 128)}); err != nil {
+	if err := b.s.SetOurs(cfg.Mapping.Ours()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -71,6 +72,7 @@ func translationOf(cfg siit.Config) *Translation {
 	return &Translation{
 		IPv4:           cfg.Mapping.CLAT.IPv4,
 		IPv6:           cfg.Mapping.CLAT.IPv6,
+		EAM:            cfg.Mapping.EAM,
 		PREF64:         cfg.Mapping.PREF64,
 		MTU6:           mtu6,
 		MTU4:           or(cfg.MTU4, mtu6-20),
@@ -79,6 +81,8 @@ func translationOf(cfg siit.Config) *Translation {
 		LocalIPv4:      cfg.LocalIPv4,
 	}
 }
+
+const stageFresh = 1 // STAGE_FRESH of bpf/stage.h
 
 // gso is how a super-packet falls into segments.
 type gso struct{ size, segs int }
@@ -107,10 +111,12 @@ func (b *engineBench) run(t testing.TB, packet []byte, g gso) (translated []byte
 	} else {
 		b.buf[12], b.buf[13] = 0x08, 0x00
 	}
-	opts := ebpf.RunOptions{Data: b.buf, DataOut: b.out[:]}
+	// As redirected by the programs themselves: see bpf/stage.h.
+	context := skBuff{CB: [5]uint32{2: uint32(b.seed) + stageFresh, 3: uint32(b.seed >> 32)}}
 	if g.size > 0 {
-		opts.Context = skBuff{GSOSize: uint32(g.size), GSOSegs: uint32(g.segs)}
+		context.GSOSize, context.GSOSegs = uint32(g.size), uint32(g.segs)
 	}
+	opts := ebpf.RunOptions{Data: b.buf, DataOut: b.out[:], Context: context}
 	verdict, err := program.Run(&opts)
 	if err != nil {
 		t.Fatalf("run %x: %v", packet, err)

@@ -705,7 +705,7 @@ func TestEngineVLAN(t *testing.T) {
 // A kernel engine that was not asked for, or is told nonsense.
 func TestSetTranslationErrors(t *testing.T) {
 	s := loaded(t, true)
-	s.engine = errNotAskedFor
+	s.refused = errNotAskedFor
 	if err := s.SetTranslation(translationOf(plainConfig)); err == nil || errors.Is(err, os.ErrPermission) {
 		t.Errorf("an engine that is not there: %v", err)
 	}

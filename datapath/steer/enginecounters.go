@@ -23,7 +23,7 @@ type Declined uint8
 // In the order of enum declined in bpf/engine.h.
 const (
 	DeclinedMalformed Declined = iota // lengths that lie, wrong header checksum
-	DeclinedAddress                   // not between the CLAT pair and PREF64, or an illegal address
+	DeclinedAddress                   // not between one of the CLAT's addresses and PREF64, or an illegal address
 	DeclinedTTL                       // 0 or 1
 	DeclinedHeader                    // fragments, IPv4 options, IPv6 extension headers, VLAN tags
 	DeclinedProtocol                  // not TCP, UDP or ICMP
@@ -46,13 +46,13 @@ func (d Declined) String() string {
 
 // EngineCounters returns the sum over all CPUs. The packets of one moment may
 // be counted in part.
-func (s *Steering) EngineCounters() (EngineCounters, error) {
+func (e *Engine) EngineCounters() (EngineCounters, error) {
 	var sum EngineCounters
 	for way, d := range []*DirectionCounters{&sum.To6, &sum.To4} { // enum way
 		protocols := []*Amount{&d.TCP, &d.UDP, &d.Echo} // enum protocol
 		for i, a := range protocols {
 			var cpus []bpfAmount
-			if err := s.objects.Translated.Lookup(uint32(way*len(protocols)+i), &cpus); err != nil {
+			if err := e.objects.Translated.Lookup(uint32(way*len(protocols)+i), &cpus); err != nil {
 				return EngineCounters{}, &Error{"read the kernel engine's counters", err}
 			}
 			for _, c := range cpus {
@@ -62,7 +62,7 @@ func (s *Steering) EngineCounters() (EngineCounters, error) {
 		}
 		for i := range d.Declined {
 			var cpus []uint64
-			if err := s.objects.Declined.Lookup(uint32(way*len(d.Declined)+i), &cpus); err != nil {
+			if err := e.objects.Declined.Lookup(uint32(way*len(d.Declined)+i), &cpus); err != nil {
 				return EngineCounters{}, &Error{"read the kernel engine's counters", err}
 			}
 			for _, n := range cpus {

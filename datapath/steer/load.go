@@ -19,30 +19,24 @@ type constants struct {
 	tunHeaderLen int  // how many bytes the programs find in front of the IP header at the TUN
 	queues       int  // of the TUN
 
-	kernelEngine, gsoKept, jumboKept bool
-	token                            Token
+	programs           programSet
+	gsoKept, jumboKept bool
+	token              Token
+	flowSeed           uint64
+	explicit           int // how many explicit mappings the maps hold at most
 }
 
 const ethernetLen = 14
 
 func newConstants(uplink int, linkHeader bool, tun int) constants {
-	return constants{uplink: uplink, tun: tun, linkHeader: linkHeader, queues: 1}
+	return constants{uplink: uplink, tun: tun, linkHeader: linkHeader, queues: 1, flowSeed: rand.Uint64(), explicit: 1}
 }
 
 // objects are programs and maps in the kernel.
 type objects struct {
-	bpfPrograms // those of the kernel engine may be nil
+	bpfPrograms // those that are not in the programSet are nil
 	bpfMaps
 	translation *ebpf.MapSpec // of an array that can be put into the map "translations"
-}
-
-// steering are the programs without the kernel engine. Those who do not have
-// it must not load it: a verifier may look into branches that are never taken.
-type steering struct {
-	TunIngress    *ebpf.Program `ebpf:"tun_ingress"`
-	UplinkEgress  *ebpf.Program `ebpf:"uplink_egress"`
-	UplinkIngress *ebpf.Program `ebpf:"uplink_ingress"`
-	SelectQueue   *ebpf.Program `ebpf:"select_queue"`
 }
 
 // Close unloads everything that nothing else holds.
@@ -61,23 +55,7 @@ func load(c constants) (*objects, error) {
 		return nil, err
 	}
 	o := &objects{translation: spec.Maps["template"]}
-	if c.kernelEngine {
-		var all struct {
-			bpfPrograms
-			bpfMaps
-		}
-		err = spec.LoadAndAssign(&all, nil)
-		o.bpfPrograms, o.bpfMaps = all.bpfPrograms, all.bpfMaps
-	} else {
-		var some struct {
-			steering
-			bpfMaps
-		}
-		err = spec.LoadAndAssign(&some, nil)
-		o.TunIngress, o.UplinkEgress, o.UplinkIngress, o.SelectQueue = some.TunIngress, some.UplinkEgress, some.UplinkIngress, some.SelectQueue
-		o.bpfMaps = some.bpfMaps
-	}
-	if err != nil {
+	if err := o.load(spec, c.programs); err != nil {
 		return nil, checkRefusal(err)
 	}
 	return o, nil
@@ -113,7 +91,7 @@ func prepare(c constants) (*ebpf.CollectionSpec, error) {
 		specs.TunHeaderLen.Set(uint32(c.tunHeaderLen)),
 		specs.TunQueues.Set(uint32(c.queues)),
 		specs.Processors.Set(uint32(processors)),
-		specs.FlowSeed.Set(rand.Uint64()),
+		specs.FlowSeed.Set(c.flowSeed),
 		specs.GsoKept.Set(flag(c.gsoKept)),
 		specs.JumboKept.Set(flag(c.jumboKept)),
 		specs.Token.Set(uint64(c.token)),
@@ -123,6 +101,9 @@ func prepare(c constants) (*ebpf.CollectionSpec, error) {
 		}
 	}
 	specs.QueueStates.MaxEntries = uint32(c.queues)
+	for _, m := range []*ebpf.MapSpec{specs.Hosts4, specs.Hosts6, specs.Eam4, specs.Eam6} {
+		m.MaxEntries = uint32(max(c.explicit, 1))
+	}
 	return spec, nil
 }
 
@@ -130,14 +111,14 @@ func prepare(c constants) (*ebpf.CollectionSpec, error) {
 // will not have it they are loaded without, and refused says why; err means
 // that not even that was possible.
 func loadEngine(c constants) (o *objects, refused, err error) {
-	c.kernelEngine, c.gsoKept = true, true
+	c.programs, c.gsoKept = enginePrograms, true
 	if o, refused = loadWhole(c); refused == nil {
 		return o, nil, nil
 	}
 	if cause.Of(refused) == cause.Resource {
 		return nil, nil, refused // no reason to do without the engine
 	}
-	c.kernelEngine = false
+	c.programs = steeringPrograms
 	o, err = load(c)
 	return o, refused, err
 }
@@ -177,7 +158,9 @@ func keepsGSO(o *objects) (bool, error) {
 // skBuff is struct __sk_buff as BPF_PROG_TEST_RUN takes it; the fields without
 // name must be zero, or do not matter.
 type skBuff struct {
-	_       [164]byte
+	_       [48]byte
+	CB      [5]uint32
+	_       [96]byte
 	GSOSegs uint32
 	_       uint64
 	GSOSize uint32

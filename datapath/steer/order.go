@@ -15,7 +15,7 @@ import (
 // of a packet, for TUNSETSTEERINGEBPF. All packets between two addresses, in one
 // direction, go to one queue, fragments included. A TUN with more than one queue
 // must have it, or packets overtake each other. It stays valid until Close.
-func (s *Steering) QueueProgram() int { return s.objects.SelectQueue.FD() }
+func (e *Engine) QueueProgram() int { return e.objects.SelectQueue.FD() }
 
 // Progress tells the kernel engine how far user space has come with the packets
 // of one TUN queue, so that no packet overtakes an earlier one of its flow. See
@@ -59,8 +59,8 @@ type queueState struct {
 // refers to it any more, which may be after the Steering was closed.
 type queueStates struct{ all []queueState }
 
-func (s *Steering) mapQueueStates() (*queueStates, error) {
-	m := s.objects.QueueStates
+func (e *Engine) mapQueueStates() (*queueStates, error) {
+	m := e.objects.QueueStates
 	n := int(m.MaxEntries())
 	page := os.Getpagesize()
 	size := (n*int(unsafe.Sizeof(queueState{})) + page - 1) / page * page
@@ -75,8 +75,8 @@ func (s *Steering) mapQueueStates() (*queueStates, error) {
 
 // Progress returns a Progress for each queue of the TUN, in their order. It can
 // be used after Close, without effect.
-func (s *Steering) Progress() ([]*Progress, error) {
-	memory, err := s.mapQueueStates()
+func (e *Engine) Progress() ([]*Progress, error) {
+	memory, err := e.mapQueueStates()
 	if err != nil {
 		return nil, err
 	}

@@ -64,6 +64,7 @@ func (n ProgramNames) Foreign(h *netlink.Handle, ifindex int) ([]string, error) 
 // keeps.
 var ours = map[string]bool{
 	"tun_ingress": true, "tun_translate": true, "tun_egress": true, "uplink_ingress": true, "uplink_egress": true, "uplink_translat": true, "guard_ingress": true,
+	"gateway_egress": true, "gateway_ingress": true,
 }
 
 // name returns "" for a program that is gone or may not be looked at.

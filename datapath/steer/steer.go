@@ -31,21 +31,19 @@ type Config struct {
 // Steering is a set of programs at work. Counters may be called at any time;
 // the other methods by one goroutine at a time.
 type Steering struct {
+	Engine
 	netlink *netlink.Handle // of the namespace that New was called in
-	objects *objects
 	hooks   attachment
 	ours    map[netip.Prefix]bool // what the kernel's map holds
 	guarded guardMaps
-	local   map[netip.Prefix]bool // IPv4 networks that the kernel engine declines
 	routes  map[netip.Prefix]Route
-	engine  error // why the kernel engine cannot be used, or nil
 }
 
 // New loads the programs and attaches them. The caller's goroutine must be
 // locked to its thread if that thread has a network namespace of its own. When
 // New fails, everything it did is undone; the error is an [*Error].
 func New(cfg Config) (_ *Steering, err error) {
-	s := &Steering{ours: make(map[netip.Prefix]bool), local: make(map[netip.Prefix]bool)}
+	s := &Steering{ours: make(map[netip.Prefix]bool)}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -72,7 +70,7 @@ func New(cfg Config) (_ *Steering, err error) {
 	}
 
 	c := newConstants(cfg.Uplink, ethernet, cfg.TUN)
-	c.queues, c.token = max(cfg.Queues, 1), cfg.Token
+	c.queues, c.token, c.explicit = max(cfg.Queues, 1), cfg.Token, MaxEAM
 	c.jumboKept = tun.Attrs().GSOIPv4MaxSize > 0 // the attribute came with what uses it
 	if err := s.load(c, cfg.KernelEngine); err != nil {
 		return nil, err
@@ -87,7 +85,7 @@ func New(cfg Config) (_ *Steering, err error) {
 	hooks := []hook{
 		{uplink, egress, s.objects.UplinkEgress, "uplink_egress"},
 	}
-	if s.engine == nil {
+	if s.refused == nil {
 		hooks = append(hooks,
 			hook{tun, ingress, s.objects.TunTranslate, "tun_translate"},
 			hook{tun, egress, s.objects.TunEgress, "tun_egress"},
@@ -117,9 +115,9 @@ func (s *Steering) load(c constants, kernelEngine bool) (err error) {
 	s.guarded = newGuardMaps(s.objects.Guarded4, s.objects.Guarded6)
 	switch {
 	case !kernelEngine:
-		s.engine = errNotAskedFor
+		s.refused = errNotAskedFor
 	case refused != nil:
-		s.engine = &Error{"load the kernel engine", refused}
+		s.refused = &Error{"load the kernel engine", refused}
 	}
 	return nil
 }

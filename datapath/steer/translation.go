@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -13,14 +14,19 @@ import (
 	"tnat64d/siit"
 )
 
-// Translation is what the kernel engine translates between: the CLAT pair on
-// this side and PREF64 on the other. It holds for the simple packets what
-// siit.Config holds for all, and must say the same. There are no explicit
-// address mappings, and TOS is copied: where the configuration wants it
-// otherwise, user space has to do it all.
+// Translation is what the kernel engine translates between: the CLAT pair and the
+// EAM table on this side, or the hosts of a [Gateway], and PREF64 on the other. It
+// holds for the simple packets what siit.Config holds for all, and must say the
+// same. TOS is copied: where the configuration wants it otherwise, user space has
+// to do it all.
 type Translation struct {
-	IPv4, IPv6 netip.Addr   // of the CLAT
+	IPv4, IPv6 netip.Addr   // of the CLAT; zero in a gateway
+	EAM        []siit.EAM   // of a CLAT, at most MaxEAM
 	PREF64     netip.Prefix // RFC 6052, length 32, 40, 48, 56, 64 or 96
+
+	// IPv4 networks that the hosts of a gateway do not reach through PREF64,
+	// except for each other.
+	DeniedIPv4 []netip.Prefix
 
 	MTU6, MTU4    int // bytes, of the next hops; packets that do not fit are left to user space
 	LowestIPv6MTU int // larger packets without DF are left to user space, which fragments them
@@ -32,21 +38,30 @@ type Translation struct {
 }
 
 // check refuses what the programs have no rule for.
-func (t *Translation) check() error {
+func (t *Translation) check(gateway bool) error {
 	switch {
+	case gateway && (t.IPv4.IsValid() || t.IPv6.IsValid() || len(t.EAM) > 0 || len(t.LocalIPv4) > 0):
+		return errors.New("a gateway has no CLAT addresses, explicit mappings or local networks")
+	case gateway:
 	case !t.IPv4.Is4():
 		return fmt.Errorf("CLAT address %q is not IPv4", t.IPv4)
 	case !t.IPv6.Is6() || t.IPv6.Is4In6() || t.IPv6.IsMulticast() || t.IPv6.IsUnspecified() || t.IPv6.IsLoopback():
 		return fmt.Errorf("CLAT address %q is not a host's IPv6 address", t.IPv6)
+	case len(t.DeniedIPv4) > 0:
+		return errors.New("a CLAT denies no networks")
+	case len(t.EAM) > MaxEAM:
+		return fmt.Errorf("%d explicit mappings are more than %d", len(t.EAM), MaxEAM)
+	}
+	switch {
 	case !t.PREF64.IsValid() || !t.PREF64.Addr().Is6() || t.PREF64.Addr().Is4In6() || t.PREF64.Addr().IsMulticast():
 		return fmt.Errorf("PREF64 %q is not an IPv6 prefix", t.PREF64)
-	case t.PREF64.Contains(t.IPv6):
+	case t.IPv6.IsValid() && t.PREF64.Contains(t.IPv6):
 		return fmt.Errorf("the CLAT address %s lies in PREF64 %s", t.IPv6, t.PREF64)
 	}
 	if _, err := siit.NewPrefix(t.PREF64); err != nil {
 		return err
 	}
-	for _, n := range t.LocalIPv4 {
+	for _, n := range append(slices.Clone(t.LocalIPv4), t.DeniedIPv4...) {
 		if !n.IsValid() || !n.Addr().Is4() {
 			return fmt.Errorf("%q is not an IPv4 network", n)
 		}
@@ -62,8 +77,11 @@ func (t *Translation) check() error {
 // value is t as the programs want it.
 func (t *Translation) value() bpfTranslation {
 	pref := t.PREF64.Masked().Addr().As16()
-	clat6 := t.IPv6.As16()
-	clat4 := t.IPv4.As4()
+	var clat6 [16]byte
+	var clat4 [4]byte
+	if t.IPv4.IsValid() {
+		clat6, clat4 = t.IPv6.As16(), t.IPv4.As4()
+	}
 	prefix, _ := siit.NewPrefix(t.PREF64) // check has seen to it
 	var mask [16]byte
 	for i := range t.PREF64.Bits() / 8 {
@@ -79,41 +97,47 @@ func (t *Translation) value() bpfTranslation {
 		Mtu6:        uint32(t.MTU6),
 		Mtu4:        uint32(t.MTU4),
 		Limit6:      uint32(min(t.LowestIPv6MTU, t.MTU6)),
-		Neutral:     flag(prefix.Neutral(siit.Pair{IPv4: t.IPv4, IPv6: t.IPv6})),
+		Neutral:     flag(t.IPv4.IsValid() && prefix.Neutral(siit.Pair{IPv4: t.IPv4, IPv6: t.IPv6})),
+		HasEam:      flag(len(t.EAM) > 0),
 		HasLocal:    flag(len(t.LocalIPv4) > 0),
 		DropPrivate: flag(t.DropWKPPrivate && t.PREF64.Masked() == siit.WellKnownPrefix()),
 	}
 }
 
-// KernelEngine returns nil if the kernel engine can be used, or an [*Error]
-// that says why not: not asked for in Config, or refused by the kernel.
-func (s *Steering) KernelEngine() error { return s.engine }
-
 // SetTranslation makes the kernel engine translate the simple packets of t, or
 // with nil leave all to user space. It may be called at any time: every packet
 // sees one translation or the other and none is lost. When it returns, no
 // packet sees the old one any more.
-func (s *Steering) SetTranslation(t *Translation) error {
+func (e *Engine) SetTranslation(t *Translation) error {
 	const key = uint32(0)
 	if t == nil {
-		if err := s.objects.Translations.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return &Error{"switch the kernel engine off", err}
-		}
-		return nil
+		return e.switchOff()
 	}
-	if s.engine != nil {
-		return s.engine
+	if e.refused != nil {
+		return e.refused
 	}
-	if err := t.check(); err != nil {
+	if err := t.check(e.objects.GatewayIngress != nil); err != nil {
 		return &Error{"switch the kernel engine on", err}
 	}
 	if err := cause.Descriptors(3); err != nil {
 		return &Error{"make the kernel engine's parameters", err}
 	}
-	if err := s.addLocal(t.LocalIPv4); err != nil {
+	if err := addNetworks(e.objects.Local4, &e.local, t.LocalIPv4); err != nil {
 		return err
 	}
-	spec := s.objects.translation.Copy()
+	if err := addNetworks(e.objects.Denied4, &e.denied, t.DeniedIPv4); err != nil {
+		return err
+	}
+	if !slices.Equal(e.eam, t.EAM) {
+		// Nobody sees the tables while they change.
+		if err := e.switchOff(); err != nil {
+			return err
+		}
+		if err := e.setEAM(t.EAM); err != nil {
+			return err
+		}
+	}
+	spec := e.objects.translation.Copy()
 	spec.Contents = []ebpf.MapKV{{Key: key, Value: t.value()}}
 	array, err := ebpf.NewMap(spec)
 	if err != nil {
@@ -121,35 +145,47 @@ func (s *Steering) SetTranslation(t *Translation) error {
 	}
 	defer array.Close() // the programs' map holds it
 	// The kernel waits here until no program uses the old one.
-	if err := s.objects.Translations.Put(key, array); err != nil {
+	if err := e.objects.Translations.Put(key, array); err != nil {
 		return &Error{"switch the kernel engine on", err}
 	}
-	return s.removeLocal(t.LocalIPv4)
+	if err := removeNetworks(e.objects.Local4, e.local, t.LocalIPv4); err != nil {
+		return err
+	}
+	return removeNetworks(e.objects.Denied4, e.denied, t.DeniedIPv4)
 }
 
-// addLocal adds networks to those that are local for the kernel engine, before
-// a translation counts on them.
-func (s *Steering) addLocal(networks []netip.Prefix) error {
-	want := maps.Clone(s.local)
+// switchOff leaves all packets to user space.
+func (e *Engine) switchOff() error {
+	if err := e.objects.Translations.Delete(uint32(0)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return &Error{"switch the kernel engine off", err}
+	}
+	return nil
+}
+
+// addNetworks adds networks to those that a trie has, before a translation counts
+// on them.
+func addNetworks(trie *ebpf.Map, has *map[netip.Prefix]bool, networks []netip.Prefix) error {
+	if *has == nil {
+		*has = make(map[netip.Prefix]bool)
+	}
+	want := maps.Clone(*has)
 	for _, n := range networks {
 		want[n.Masked()] = true
 	}
-	return replace(s.objects.Local4, s.local, want, networkKey)
+	return replace(trie, *has, want, networkKey)
 }
 
-// removeLocal removes all but networks.
-func (s *Steering) removeLocal(networks []netip.Prefix) error {
+// removeNetworks removes all but networks.
+func removeNetworks(trie *ebpf.Map, has map[netip.Prefix]bool, networks []netip.Prefix) error {
 	want := make(map[netip.Prefix]bool)
 	for _, n := range networks {
 		want[n.Masked()] = true
 	}
-	return replace(s.objects.Local4, s.local, want, networkKey)
+	return replace(trie, has, want, networkKey)
 }
 
-// networkKey is n as the key of the map "local4".
+// networkKey is n as the key of a trie of IPv4 networks.
 func networkKey(n netip.Prefix) any {
 	a := n.Addr().As4()
 	return bpfNetwork4{Len: uint32(n.Bits()), Addr: binary.NativeEndian.Uint32(a[:])}
 }
-
-var errNotAskedFor = &Error{"use the kernel engine", errors.New("it was not asked for")}

@@ -15,6 +15,24 @@ struct addr6 {
 	__u64 hi, lo;
 };
 
+static __always_inline bool is_same(struct addr6 a, __u64 hi, __u64 lo)
+{
+	return a.hi == hi && a.lo == lo;
+}
+
+// is_illegal_source6 says whether no packet may come from an IPv6 address: the
+// unspecified one, loopback and multicast.
+static __always_inline bool is_illegal_source6(struct addr6 a)
+{
+	return a.hi >> 56 == 0xff || (!a.hi && a.lo <= 1);
+}
+
+// is_link_local6 says whether an address is in fe80::/10.
+static __always_inline bool is_link_local6(struct addr6 a)
+{
+	return a.hi >> 54 == 0x3fa;
+}
+
 static __always_inline bool in_pref64(const struct translation *t, struct addr6 a)
 {
 	return ((a.hi ^ t->pref_hi) & t->mask_hi) == 0 && ((a.lo ^ t->pref_lo) & t->mask_lo) == 0;

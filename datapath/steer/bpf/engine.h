@@ -24,10 +24,16 @@ union slot {
 	__u8 u8;
 };
 
-// One translation between the CLAT pair and PREF64. Numbers are in host byte
-// order, also the halves of IPv6 addresses.
+// What a translator does. A constant in each program.
+enum role {
+	CLAT,    // translates between the host's addresses and PREF64
+	GATEWAY, // translates between the hosts of a network and PREF64
+};
+
+// One translation between PREF64 and the CLAT pair or, in a gateway, the hosts in
+// hosts.h. Numbers are in host byte order, also the halves of IPv6 addresses.
 struct translation {
-	__u64 clat6_hi, clat6_lo;
+	__u64 clat6_hi, clat6_lo; // not of a gateway, like clat4
 	__u64 pref_hi, pref_lo;
 	__u64 mask_hi, mask_lo;
 	__u32 pref_len; // bits: 32, 40, 48, 56, 64 or 96
@@ -37,6 +43,8 @@ struct translation {
 	__u32 neutral;      // 1: transport checksums stay right by themselves
 	__u32 drop_private; // 1: decline private IPv4 addresses behind PREF64
 	__u32 has_local; // 1: decline sources in local4
+	__u32 has_eam;   // 1: a CLAT with explicit mappings
+	__u32 pad;
 };
 
 // No entry, or an array with one translation. The array is exchanged as a

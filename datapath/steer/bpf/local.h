@@ -24,8 +24,9 @@ struct {
 	__type(value, __u8);
 } local4 SEC(".maps");
 
-// is_local4 says whether an address, in host byte order, is in one of them.
-static __always_inline bool is_local4(__u32 a)
+// in_networks says whether an address, in host byte order, is in one of the
+// networks of a trie.
+static __always_inline bool in_networks(void *trie, __u32 a)
 {
 	// The padding keeps the constant out of the first half of a slot of the
 	// stack: see is_ours.
@@ -36,5 +37,10 @@ static __always_inline bool is_local4(__u32 a)
 
 	key.network.len = 32;
 	key.network.addr = bpf_htonl(a);
-	return bpf_map_lookup_elem(&local4, &key.network) != NULL;
+	return bpf_map_lookup_elem(trie, &key.network) != NULL;
+}
+
+static __always_inline bool is_local4(__u32 a)
+{
+	return in_networks(&local4, a);
 }

@@ -27,11 +27,13 @@
 #include <stdbool.h>
 
 #include "engine.h"
+#include "gateway.h"
 #include "guard.h"
 #include "maps.h"
 #include "order.h"
 #include "packet.h"
 #include "routes.h"
+#include "stage.h"
 #include "to4.h"
 #include "to6.h"
 
@@ -169,7 +171,10 @@ static __always_inline int from_uplink(struct __sk_buff *skb, bool translate)
 		COUNT(unicast_to_many);
 		return TC_ACT_SHOT;
 	}
-	return steer_in(skb, translate && current() ? BPF_F_INGRESS : 0);
+	if (!translate || !current())
+		return steer_in(skb, 0);
+	set_stage(skb, STAGE_FRESH);
+	return steer_in(skb, BPF_F_INGRESS);
 }
 
 SEC("tc")
@@ -194,7 +199,7 @@ int tun_egress(struct __sk_buff *skb)
 
 	// IPv6 comes from steer_in: user space is to read it.
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		switch (to6(skb, dst)) {
+		switch (to6(skb, CLAT, dst)) {
 		case TRANSLATED:
 			// Not by to6's pointer: without CAP_PERFMON the verifier
 			// of 6.1 does not believe that it was compared with NULL.
@@ -215,14 +220,14 @@ int tun_egress(struct __sk_buff *skb)
 static __always_inline int from_tun(struct __sk_buff *skb, bool translate)
 {
 	struct ipv6hdr ip6 __attribute__((aligned(8)));
-	bool ours;
+	bool ours, fresh = translate && stage(skb) == STAGE_FRESH;
 	int verdict;
 
 	// IPv4 is a translated packet for the local stack and its firewall.
 	if (skb->protocol != bpf_htons(ETH_P_IPV6))
 		return TC_ACT_UNSPEC;
 	if (translate) {
-		switch (to4(skb)) {
+		switch (to4(skb, CLAT)) {
 		case TRANSLATED:
 			return TC_ACT_UNSPEC;
 		case BROKEN:
@@ -237,11 +242,10 @@ static __always_inline int from_tun(struct __sk_buff *skb, bool translate)
 		return TC_ACT_SHOT;
 	}
 	ours = is_ours(&ip6.saddr);
-	// From the uplink. Between two of our own addresses it may be what user
-	// space has written, but not where the kernel engine is at work.
-	if (translate && (!ours || current()) && is_ours(&ip6.daddr))
+	// From the uplink.
+	if (translate && (!ours || fresh) && is_ours(&ip6.daddr))
 		return steer_in(skb, 0);
-	if (!ours) {
+	if (!ours || fresh) {
 		COUNT(foreign_source);
 		return TC_ACT_SHOT;
 	}

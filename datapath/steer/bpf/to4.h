@@ -5,6 +5,7 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
+#include <linux/in6.h>
 #include <linux/types.h>
 
 #include <bpf/bpf_endian.h>
@@ -13,9 +14,11 @@
 #include "addr.h"
 #include "checksum.h"
 #include "engine.h"
+#include "hosts.h"
 #include "local.h"
 #include "jumbo.h"
 #include "order.h"
+#include "stage.h"
 #include "to6.h"
 #include "transport.h"
 
@@ -31,9 +34,53 @@
 		return DECLINED;                                               \
 	} while (0)
 
-// to4 translates an IPv6 packet to the CLAT address. What is for somebody else
-// is declined without being counted.
-static __always_inline enum outcome to4(struct __sk_buff *skb)
+// What the addresses of an IPv6 packet become.
+struct mapped4 {
+	__u32 src, dst;
+	__u32 neutral; // 1: their sum is that of the IPv6 addresses
+};
+
+// clat_addresses4 maps the source of a packet whose destination is mapped; false:
+// user space has to see it.
+static __always_inline bool clat_addresses4(const struct translation *t, struct addr6 src, struct mapped4 *to)
+{
+	if (t->has_eam) {
+		// Only the translator itself sends from the CLAT address.
+		if (is_same(src, t->clat6_hi, t->clat6_lo) || is_illegal_source6(src))
+			return false;
+		if (explicit4(src, &to->src)) {
+			to->neutral = 0;
+			return true;
+		}
+	}
+	if (!in_pref64(t, src))
+		return false;
+	to->src = extract(t, src);
+	if (is_illegal_destination(to->src)) // which is more: link-local too
+		return false;
+	if (t->drop_private && is_private(to->src))
+		return false;
+	return !t->has_local || !is_local4(to->src);
+}
+
+// gateway_addresses4 maps source and destination of a packet of one of a
+// gateway's hosts.
+static __always_inline bool gateway_addresses4(const struct translation *t, struct addr6 src, struct addr6 dst, struct mapped4 *to)
+{
+	to->neutral = 0;
+	if (!in_pref64(t, dst))
+		return false;
+	to->dst = extract(t, dst);
+	if (is_illegal_destination(to->dst) || (t->drop_private && is_private(to->dst)))
+		return false;
+	if (is_illegal_source6(src) || is_link_local6(src) || in_pref64(t, src))
+		return false;
+	return host_to4(src, &to->src) && !is_denied(to->dst);
+}
+
+// to4 translates an IPv6 packet. In a CLAT, what is for somebody else is declined
+// without being counted.
+static __always_inline enum outcome to4(struct __sk_buff *skb, enum role role)
 {
 	const struct translation *t = current();
 	const __u32 l3 = tun_header_len;
@@ -47,9 +94,10 @@ static __always_inline enum outcome to4(struct __sk_buff *skb)
 		__u32 dst;
 	} header;
 	enum protocol protocol;
-	struct addr6 src6;
+	struct addr6 src6, dst6;
+	struct mapped4 addrs;
 	__u64 first;
-	__u32 src, len, total, segment, next, check;
+	__u32 len, total, segment, next, check;
 	__u32 check_at = 0, change = 0, identification = 0, df = IPV4_DF;
 	__u64 check_flags = 0;
 	union slot kind = { 0 }; // the new ICMP type
@@ -60,8 +108,18 @@ static __always_inline enum outcome to4(struct __sk_buff *skb)
 		return DECLINED;
 	if (bpf_skb_load_bytes(skb, l3, &in, sizeof(in)))
 		return DECLINED;
-	if (bpf_be64_to_cpu(in.words[3]) != t->clat6_hi || bpf_be64_to_cpu(in.words[4]) != t->clat6_lo)
-		return DECLINED;
+	dst6.hi = bpf_be64_to_cpu(in.words[3]);
+	dst6.lo = bpf_be64_to_cpu(in.words[4]);
+	if (role == CLAT) {
+		if (is_same(dst6, t->clat6_hi, t->clat6_lo)) {
+			addrs.dst = t->clat4;
+			addrs.neutral = t->neutral;
+		} else if (t->has_eam && stage(skb) == STAGE_FRESH && explicit4(dst6, &addrs.dst)) {
+			addrs.neutral = 0;
+		} else {
+			return DECLINED;
+		}
+	}
 	first = bpf_be64_to_cpu(in.words[0]);
 	if (first >> 60 != 6)
 		return DECLINED;
@@ -88,22 +146,14 @@ static __always_inline enum outcome to4(struct __sk_buff *skb)
 
 	src6.hi = bpf_be64_to_cpu(in.words[1]);
 	src6.lo = bpf_be64_to_cpu(in.words[2]);
-	if (!in_pref64(t, src6))
-		decline4(ADDRESS);
-	src = extract(t, src6);
-	if (is_illegal_destination(src)) // which is more: link-local too
-		decline4(ADDRESS);
-	if (t->drop_private && is_private(src))
-		decline4(ADDRESS);
-	if (t->has_local && is_local4(src))
+	if (role == CLAT ? !clat_addresses4(t, src6, &addrs) : !gateway_addresses4(t, src6, dst6, &addrs))
 		decline4(ADDRESS);
 	if ((first & 0xff) <= 1)
 		decline4(TTL);
 
 	segment = len;
-	if (!t->neutral)
-		change = delta(sum64(t->clat6_hi) + sum64(t->clat6_lo) + sum_addr6(src6),
-			       sum_addr4(src) + sum_addr4(t->clat4));
+	if (!addrs.neutral)
+		change = delta(sum_addr6(src6) + sum_addr6(dst6), sum_addr4(addrs.src) + sum_addr4(addrs.dst));
 
 	switch (next) {
 	case IPPROTO_TCP:
@@ -145,7 +195,7 @@ static __always_inline enum outcome to4(struct __sk_buff *skb)
 		// helper would write 0.
 		if (len > MESSAGE_MAX || !(kind.all | in.transport.echo.id))
 			decline4(ICMP);
-		pseudo = sum64(t->clat6_hi) + sum64(t->clat6_lo) + sum_addr6(src6) + bpf_htons(len) + bpf_htons(IPPROTO_ICMPV6);
+		pseudo = sum_addr6(src6) + sum_addr6(dst6) + bpf_htons(len) + bpf_htons(IPPROTO_ICMPV6);
 		sum = sum_message(skb, l4, len);
 		if (sum < 0 || fold(sum + pseudo) != 0xffff)
 			decline4(CHECKSUM);
@@ -178,12 +228,12 @@ static __always_inline enum outcome to4(struct __sk_buff *skb)
 	if (total > IPV4_TOTAL_MAX)
 		total = 0;
 	header.front[0] = 0x45ULL << 56 | (first >> 52 & 0xff) << 48 | (__u64)total << 32 | identification << 16 | df;
-	header.front[1] = ((first & 0xff) - 1) << 56 | (__u64)next << 48 | src;
+	header.front[1] = ((first & 0xff) - 1) << 56 | (__u64)next << 48 | addrs.src;
 	check = (__u16)~fold((header.front[0] >> 32) + (header.front[0] & 0xffffffff) +
-			     (header.front[1] >> 32) + (header.front[1] & 0xffffffff) + t->clat4);
+			     (header.front[1] >> 32) + (header.front[1] & 0xffffffff) + addrs.dst);
 	header.front[0] = bpf_cpu_to_be64(header.front[0]);
 	header.front[1] = bpf_cpu_to_be64(header.front[1] | (__u64)check << 32);
-	header.dst = bpf_htonl(t->clat4);
+	header.dst = bpf_htonl(addrs.dst);
 
 	if (jumbo && remove_jumbo_header(skb))
 		decline4(MEMORY);

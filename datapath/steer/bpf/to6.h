@@ -5,6 +5,7 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
+#include <linux/in6.h>
 #include <linux/ip.h>
 #include <linux/types.h>
 
@@ -14,6 +15,7 @@
 #include "addr.h"
 #include "checksum.h"
 #include "engine.h"
+#include "hosts.h"
 #include "order.h"
 #include "routes.h"
 #include "transport.h"
@@ -30,9 +32,51 @@
 		return DECLINED;                                               \
 	} while (0)
 
-// to6 translates an IPv4 packet that a program sends. to becomes the IPv6
-// destination, in network byte order.
-static __always_inline enum outcome to6(struct __sk_buff *skb, __u64 *to)
+// What the addresses of an IPv4 packet become.
+struct mapped6 {
+	struct addr6 src, dst;
+	__u32 neutral; // 1: their sum is that of the IPv4 addresses
+};
+
+// clat_addresses6 maps the addresses of a packet that a program of the host
+// sends; false: user space has to see it.
+static __always_inline bool clat_addresses6(const struct translation *t, __u32 src, __u32 dst, struct mapped6 *to)
+{
+	to->neutral = 0;
+	if (src == t->clat4) {
+		to->src.hi = t->clat6_hi;
+		to->src.lo = t->clat6_lo;
+		to->neutral = t->neutral;
+	} else if (!t->has_eam || !explicit6(src, &to->src)) {
+		return false;
+	}
+	if (dst == t->clat4)
+		return false;
+	if (t->has_eam && explicit6(dst, &to->dst)) {
+		to->neutral = 0;
+		return true;
+	}
+	if (is_illegal_destination(dst) || (t->drop_private && is_private(dst)))
+		return false;
+	to->dst = embed(t, dst);
+	return true;
+}
+
+// gateway_addresses6 is the same for a packet to one of a gateway's hosts.
+static __always_inline bool gateway_addresses6(const struct translation *t, __u32 src, __u32 dst, struct mapped6 *to)
+{
+	to->neutral = 0;
+	if (is_illegal_source(src) || (t->drop_private && is_private(src)))
+		return false;
+	if (!host_to6(dst, &to->dst))
+		return false;
+	to->src = embed(t, src);
+	return true;
+}
+
+// to6 translates an IPv4 packet. to becomes the IPv6 destination, in network byte
+// order.
+static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, __u64 *to)
 {
 	const struct translation *t = current();
 	const __u32 l3 = tun_header_len, l4 = l3 + IPV4_LEN;
@@ -46,7 +90,7 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, __u64 *to)
 	__u64 header[IPV6_LEN / 8];
 	enum protocol protocol;
 	struct route *route;
-	struct addr6 dst6;
+	struct mapped6 addrs;
 	__u32 src, dst, total, len, segment, next;
 	__u32 check_at = 0, change = 0, mtu6, limit6;
 	__u64 check_flags = 0;
@@ -79,24 +123,20 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, __u64 *to)
 
 	src = bpf_ntohl(in.ip.saddr);
 	dst = bpf_ntohl(in.ip.daddr);
-	if (src != t->clat4 || dst == src || is_illegal_destination(dst))
-		decline6(ADDRESS);
-	if (t->drop_private && is_private(dst))
+	if (role == CLAT ? !clat_addresses6(t, src, dst, &addrs) : !gateway_addresses6(t, src, dst, &addrs))
 		decline6(ADDRESS);
 	if (in.ip.ttl <= 1)
 		decline6(TTL);
-	dst6 = embed(t, dst);
 
 	header[0] = bpf_cpu_to_be64(6ULL << 60 | (__u64)in.ip.tos << 52 | (__u64)(total - IPV4_LEN) << 16 | (in.ip.ttl - 1));
-	header[1] = bpf_cpu_to_be64(t->clat6_hi);
-	header[2] = bpf_cpu_to_be64(t->clat6_lo);
-	header[3] = bpf_cpu_to_be64(dst6.hi);
-	header[4] = bpf_cpu_to_be64(dst6.lo);
+	header[1] = bpf_cpu_to_be64(addrs.src.hi);
+	header[2] = bpf_cpu_to_be64(addrs.src.lo);
+	header[3] = bpf_cpu_to_be64(addrs.dst.hi);
+	header[4] = bpf_cpu_to_be64(addrs.dst.lo);
 	len = total - IPV4_LEN;
 	segment = len;
-	if (!t->neutral)
-		change = delta(sum_addr4(src) + sum_addr4(dst),
-			       sum64(t->clat6_hi) + sum64(t->clat6_lo) + sum_addr6(dst6));
+	if (!addrs.neutral)
+		change = delta(sum_addr4(src) + sum_addr4(dst), sum_addr6(addrs.src) + sum_addr6(addrs.dst));
 
 	next = in.ip.protocol;
 	switch (next) {
@@ -144,7 +184,7 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, __u64 *to)
 		// pseudo-header. What it gains is what changes.
 		change = delta(bpf_htons(old << 8),
 			       (__u64)bpf_htons(kind.all << 8) + bpf_htons(len) + bpf_htons(IPPROTO_ICMPV6) +
-			       sum64(t->clat6_hi) + sum64(t->clat6_lo) + sum_addr6(dst6));
+			       sum_addr6(addrs.src) + sum_addr6(addrs.dst));
 		next = IPPROTO_ICMPV6;
 		protocol = ECHO;
 		check_at = ICMP_CHECK;
@@ -163,9 +203,11 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, __u64 *to)
 		decline6(SIZE);
 	to[0] = header[3];
 	to[1] = header[4];
-	route = find_route(to);
-	if (route && route->action == ROUTE_REJECT)
-		decline6(ROUTE);
+	if (role == CLAT) { // what a gateway sends is forwarded by the kernel
+		route = find_route(to);
+		if (route && route->action == ROUTE_REJECT)
+			decline6(ROUTE);
+	}
 	if (is_behind(flow4(in.ip.saddr, in.ip.daddr)))
 		decline6(ORDER);
 

@@ -1,0 +1,70 @@
+package steer
+
+import "github.com/cilium/ebpf"
+
+// programSet is what is loaded.
+type programSet uint8
+
+const (
+	steeringPrograms programSet = iota // without the kernel engine
+	enginePrograms                     // with it
+	gatewayPrograms                    // the kernel engine of a gateway
+)
+
+// Programs that are not needed must not be loaded: the verifier may look into
+// branches that are never taken, and refuse them.
+type (
+	steeringSet struct {
+		TunIngress    *ebpf.Program `ebpf:"tun_ingress"`
+		UplinkEgress  *ebpf.Program `ebpf:"uplink_egress"`
+		UplinkIngress *ebpf.Program `ebpf:"uplink_ingress"`
+		SelectQueue   *ebpf.Program `ebpf:"select_queue"`
+	}
+	engineSet struct {
+		TunTranslate    *ebpf.Program `ebpf:"tun_translate"`
+		TunEgress       *ebpf.Program `ebpf:"tun_egress"`
+		UplinkEgress    *ebpf.Program `ebpf:"uplink_egress"`
+		UplinkTranslate *ebpf.Program `ebpf:"uplink_translate"`
+		SelectQueue     *ebpf.Program `ebpf:"select_queue"`
+		GsoProbe        *ebpf.Program `ebpf:"gso_probe"`
+	}
+	gatewaySet struct {
+		GatewayEgress  *ebpf.Program `ebpf:"gateway_egress"`
+		GatewayIngress *ebpf.Program `ebpf:"gateway_ingress"`
+		SelectQueue    *ebpf.Program `ebpf:"select_queue"`
+		GsoProbe       *ebpf.Program `ebpf:"gso_probe"`
+	}
+)
+
+// load loads a set of programs and all maps. After an error it holds nothing.
+func (o *objects) load(spec *ebpf.CollectionSpec, programs programSet) error {
+	switch programs {
+	case enginePrograms:
+		var set struct {
+			engineSet
+			bpfMaps
+		}
+		err := spec.LoadAndAssign(&set, nil)
+		o.TunTranslate, o.TunEgress, o.UplinkEgress, o.UplinkTranslate = set.TunTranslate, set.TunEgress, set.UplinkEgress, set.UplinkTranslate
+		o.SelectQueue, o.GsoProbe, o.bpfMaps = set.SelectQueue, set.GsoProbe, set.bpfMaps
+		return err
+	case gatewayPrograms:
+		var set struct {
+			gatewaySet
+			bpfMaps
+		}
+		err := spec.LoadAndAssign(&set, nil)
+		o.GatewayEgress, o.GatewayIngress = set.GatewayEgress, set.GatewayIngress
+		o.SelectQueue, o.GsoProbe, o.bpfMaps = set.SelectQueue, set.GsoProbe, set.bpfMaps
+		return err
+	default:
+		var set struct {
+			steeringSet
+			bpfMaps
+		}
+		err := spec.LoadAndAssign(&set, nil)
+		o.TunIngress, o.UplinkEgress, o.UplinkIngress, o.SelectQueue = set.TunIngress, set.UplinkEgress, set.UplinkIngress, set.SelectQueue
+		o.bpfMaps = set.bpfMaps
+		return err
+	}
+}
