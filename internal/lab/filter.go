@@ -238,7 +238,7 @@ func (n *Network) refilter() error {
 
 // filter installs a program at an interface's tc hook, or removes it if there
 // are no instructions. Priorities are those of filterSize and the like.
-func (h *Host) filter(ifname string, parent uint32, priority uint16, program asm.Instructions) error {
+func (h *interfaces) filter(ifname string, parent uint32, priority uint16, program asm.Instructions) error {
 	link, err := h.Netlink.LinkByName(ifname)
 	if err != nil {
 		return fmt.Errorf("filter on %s:%s: %w", h.Name, ifname, err)

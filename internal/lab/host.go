@@ -18,9 +18,9 @@ const namedNamespaces = "/run/netns"
 
 // Host is one machine of the lab: a named network namespace.
 type Host struct {
-	Name      string          // "laptop"
-	Namespace string          // as `ip netns exec` wants it: "tn64-4711-2ph4-1-laptop"
-	Netlink   *netlink.Handle // speaks to the kernel inside the namespace
+	interfaces
+	routing
+	Namespace string // as `ip netns exec` wants it: "tn64-4711-2ph4-1-laptop"
 
 	ns    netns.NsHandle
 	spawn chan func()   // run on the host's own thread, see newHost
@@ -36,7 +36,8 @@ type Host struct {
 // entered the namespace: the kernel delivers Pdeathsig when the starting
 // thread ends, and this is one whose end we know.
 func newHost(id, name string) (*Host, error) {
-	h := &Host{Name: name, Namespace: id + "-" + name, ns: netns.None(), spawn: make(chan func()), quit: make(chan struct{})}
+	h := &Host{interfaces: interfaces{Name: name}, Namespace: id + "-" + name, ns: netns.None(), spawn: make(chan func()), quit: make(chan struct{})}
+	h.routing.links = &h.interfaces
 	ready := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread dies with the goroutine
@@ -152,4 +153,46 @@ func removeNamespace(name string) error {
 		return nil
 	}
 	return err
+}
+
+// infrastructure turns a fresh namespace into a machine of ours, as opposed to
+// the laptop, which keeps the kernel's ways: addresses are usable at once, the
+// only link-local address is the one we give, and traceroute is answered as
+// often as it asks.
+func (h *Host) infrastructure() error {
+	for name, value := range map[string]string{
+		"net.ipv6.conf.all.accept_dad":               "0",
+		"net.ipv6.conf.default.accept_dad":           "0",
+		"net.ipv6.conf.default.accept_ra":            "0",
+		"net.ipv6.conf.default.addr_gen_mode":        "1",
+		"net.ipv6.conf.default.router_solicitations": "0",
+		"net.ipv6.icmp.ratelimit":                    "0",
+		"net.ipv4.icmp_ratelimit":                    "0",
+	} {
+		if err := h.Sysctl(name, value); err != nil {
+			return fmt.Errorf("in %s: %w", h.Name, err)
+		}
+	}
+	return nil
+}
+
+// Listening reports with an error that nobody listens on a TCP port of the
+// host. It looks and does not connect: some servers serve one client only.
+func (h *Host) Listening(port int) error {
+	return h.Do(func() error {
+		for _, table := range []string{"/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"} {
+			data, err := os.ReadFile(table)
+			if err != nil {
+				return err
+			}
+			for line := range strings.Lines(string(data)) {
+				// "sl local_address rem_address st": the port in hexadecimal, 0A is LISTEN
+				f := strings.Fields(line)
+				if len(f) > 3 && f[3] == "0A" && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) {
+					return nil
+				}
+			}
+		}
+		return fmt.Errorf("nobody listens on port %d of %s", port, h.Name)
+	})
 }

@@ -206,7 +206,7 @@ func solicitAsDAD(l *Lab, addr netip.Addr) error {
 		return err
 	}
 	for range 60 {
-		if ok, err := l.Laptop.settled(); ok || err != nil {
+		if ok, err := settled(l.Laptop); ok || err != nil {
 			return err
 		}
 		time.Sleep(50 * time.Millisecond)

@@ -3,7 +3,6 @@ package lab
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -22,7 +21,7 @@ func (n *Network) WaitOnline(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		settled, err := n.lab.Laptop.settled()
+		settled, err := settled(n.lab.Laptop)
 		if err != nil {
 			return err
 		}
@@ -46,75 +45,11 @@ func (n *Network) WaitOnline(ctx context.Context) error {
 	}
 }
 
-// settled reports whether no address is tentative any more.
-func (h *Host) settled() (bool, error) {
+// settled reports whether no address of a host is tentative any more.
+func settled(h *Host) (bool, error) {
 	addrs, err := h.addresses("", netlink.FAMILY_V6)
 	tentative := func(a netlink.Addr) bool { return a.Flags&unix.IFA_F_TENTATIVE != 0 }
 	return !slices.ContainsFunc(addrs, tentative), err
-}
-
-// addresses lists the addresses of an interface, or of all if ifname is empty.
-func (h *Host) addresses(ifname string, family int) ([]netlink.Addr, error) {
-	var link netlink.Link
-	if ifname != "" {
-		var err error
-		if link, err = h.Netlink.LinkByName(ifname); err != nil {
-			return nil, fmt.Errorf("%s:%s: %w", h.Name, ifname, err)
-		}
-	}
-	addrs, err := dump(func() ([]netlink.Addr, error) { return h.Netlink.AddrList(link, family) })
-	if err != nil {
-		return nil, fmt.Errorf("addresses of %s: %w", h.Name, err)
-	}
-	return addrs, nil
-}
-
-// hasDefaultRoute reports whether the host has a default route of the family
-// (netlink.FAMILY_V4 or FAMILY_V6) in its main table.
-func (h *Host) hasDefaultRoute(family int) (bool, error) {
-	routes, err := dump(func() ([]netlink.Route, error) { return h.Netlink.RouteList(nil, family) })
-	if err != nil {
-		return false, fmt.Errorf("routes of %s: %w", h.Name, err)
-	}
-	for _, r := range routes {
-		if isDefault(r) {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
-// routesVia reports whether the host has an IPv6 default route to that router.
-func (h *Host) routesVia(ifname string, router netip.Addr) (bool, error) {
-	link, err := h.Netlink.LinkByName(ifname)
-	if err != nil {
-		return false, fmt.Errorf("routes of %s: %w", h.Name, err)
-	}
-	routes, err := dump(func() ([]netlink.Route, error) { return h.Netlink.RouteList(nil, netlink.FAMILY_V6) })
-	if err != nil {
-		return false, fmt.Errorf("routes of %s: %w", h.Name, err)
-	}
-	for _, r := range routes {
-		if !isDefault(r) {
-			continue
-		}
-		// Several routers of one metric are one route of several hops.
-		hops := append(r.MultiPath, &netlink.NexthopInfo{LinkIndex: r.LinkIndex, Gw: r.Gw})
-		for _, hop := range hops {
-			if hop.LinkIndex == link.Attrs().Index && hop.Gw.Equal(router.AsSlice()) {
-				return true, nil
-			}
-		}
-	}
-	return false, nil
-}
-
-func isDefault(r netlink.Route) bool {
-	if r.Dst == nil {
-		return true
-	}
-	ones, _ := r.Dst.Mask.Size()
-	return ones == 0
 }
 
 // dump repeats a netlink dump that a change has interrupted, a few times; the

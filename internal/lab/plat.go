@@ -8,9 +8,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
 	"tnat64d/datapath/engine"
 	"tnat64d/siit"
 	"tnat64d/tun"
@@ -220,14 +217,6 @@ func (n *Network) PREF64() netip.Prefix {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.plats[0].prefix()
-}
-
-// blackhole drops what goes to dst.
-func (h *Host) blackhole(dst netip.Prefix) error {
-	if err := h.Netlink.RouteAdd(&netlink.Route{Dst: ipNet(dst), Type: unix.RTN_BLACKHOLE}); err != nil {
-		return fmt.Errorf("black hole for %s on %s: %w", dst, h.Name, err)
-	}
-	return nil
 }
 
 // translator builds the translator for the present hosts.

@@ -227,18 +227,3 @@ func (h *Host) Sysctls() (Snapshot, error) {
 	slices.Sort(s)
 	return s, nil
 }
-
-// Addresses returns the addresses of one of the host's interfaces.
-func (h *Host) Addresses(ifname string) ([]netip.Prefix, error) {
-	addrs, err := h.addresses(ifname, netlink.FAMILY_ALL)
-	if err != nil {
-		return nil, err
-	}
-	var list []netip.Prefix
-	for _, a := range addrs {
-		ip, _ := netip.AddrFromSlice(a.IP)
-		ones, _ := a.Mask.Size()
-		list = append(list, netip.PrefixFrom(ip.Unmap(), ones))
-	}
-	return list, nil
-}

@@ -4,11 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"strings"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // end is one end of a link.
@@ -34,105 +31,6 @@ func connect(a, b end, mtu int) error {
 	return nil
 }
 
-// up sets an interface up.
-func (h *Host) up(ifname string) error {
-	link, err := h.Netlink.LinkByName(ifname)
-	if err == nil {
-		err = h.Netlink.LinkSetUp(link)
-	}
-	if err != nil {
-		return fmt.Errorf("set up %s:%s: %w", h.Name, ifname, err)
-	}
-	return nil
-}
-
-// down sets an interface down.
-func (h *Host) down(ifname string) error {
-	link, err := h.Netlink.LinkByName(ifname)
-	if err == nil {
-		err = h.Netlink.LinkSetDown(link)
-	}
-	if err != nil {
-		return fmt.Errorf("set down %s:%s: %w", h.Name, ifname, err)
-	}
-	return nil
-}
-
-func (h *Host) setHardwareAddr(ifname string, mac net.HardwareAddr) error {
-	link, err := h.Netlink.LinkByName(ifname)
-	if err == nil {
-		err = h.Netlink.LinkSetHardwareAddr(link, mac)
-	}
-	if err != nil {
-		return fmt.Errorf("address %s of %s:%s: %w", mac, h.Name, ifname, err)
-	}
-	return nil
-}
-
-// SetMTU changes the MTU of an interface.
-func (h *Host) SetMTU(ifname string, mtu int) error {
-	link, err := h.Netlink.LinkByName(ifname)
-	if err == nil {
-		err = h.Netlink.LinkSetMTU(link, mtu)
-	}
-	if err != nil {
-		return fmt.Errorf("MTU %d of %s:%s: %w", mtu, h.Name, ifname, err)
-	}
-	return nil
-}
-
-func (h *Host) setQueueLength(ifname string, packets int) error {
-	link, err := h.Netlink.LinkByName(ifname)
-	if err == nil {
-		err = h.Netlink.LinkSetTxQLen(link, packets)
-	}
-	if err != nil {
-		return fmt.Errorf("queue length %d of %s:%s: %w", packets, h.Name, ifname, err)
-	}
-	return nil
-}
-
-// address adds an address; an IPv6 one is usable at once.
-func (h *Host) address(ifname string, addr netip.Addr, bits int) error {
-	link, err := h.Netlink.LinkByName(ifname)
-	if err == nil {
-		a := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(addr, bits))}
-		if addr.Is6() {
-			a.Flags = unix.IFA_F_NODAD
-		}
-		err = h.Netlink.AddrReplace(link, a)
-	}
-	if err != nil {
-		return fmt.Errorf("address %s/%d on %s:%s: %w", addr, bits, h.Name, ifname, err)
-	}
-	return nil
-}
-
-// route adds a route through a gateway, or straight onto the link if via is
-// the zero Addr.
-func (h *Host) route(dst netip.Prefix, ifname string, via netip.Addr) error {
-	link, err := h.Netlink.LinkByName(ifname)
-	if err == nil {
-		r := &netlink.Route{Dst: ipNet(dst), LinkIndex: link.Attrs().Index}
-		if via.IsValid() {
-			r.Gw = via.AsSlice()
-		}
-		err = h.Netlink.RouteReplace(r)
-	}
-	if err != nil {
-		return fmt.Errorf("route to %s on %s:%s: %w", dst, h.Name, ifname, err)
-	}
-	return nil
-}
-
-// unroute removes the route to dst, wherever it leads.
-func (h *Host) unroute(dst netip.Prefix) error {
-	if err := h.Netlink.RouteDel(&netlink.Route{Dst: ipNet(dst)}); err != nil {
-		return fmt.Errorf("remove route to %s on %s: %w", dst, h.Name, err)
-	}
-	return nil
-}
-
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
@@ -151,27 +49,6 @@ var (
 	anyIPv4 = netip.MustParsePrefix("0.0.0.0/0")
 	anyIPv6 = netip.MustParsePrefix("::/0")
 )
-
-// infrastructure turns a fresh namespace into a machine of ours, as opposed to
-// the laptop, which keeps the kernel's ways: addresses are usable at once, the
-// only link-local address is the one we give, and traceroute is answered as
-// often as it asks.
-func (h *Host) infrastructure() error {
-	for name, value := range map[string]string{
-		"net.ipv6.conf.all.accept_dad":               "0",
-		"net.ipv6.conf.default.accept_dad":           "0",
-		"net.ipv6.conf.default.accept_ra":            "0",
-		"net.ipv6.conf.default.addr_gen_mode":        "1",
-		"net.ipv6.conf.default.router_solicitations": "0",
-		"net.ipv6.icmp.ratelimit":                    "0",
-		"net.ipv4.icmp_ratelimit":                    "0",
-	} {
-		if err := h.Sysctl(name, value); err != nil {
-			return fmt.Errorf("in %s: %w", h.Name, err)
-		}
-	}
-	return nil
-}
 
 // wire builds every link, address and route except those of the PLAT. The
 // laptop's uplink stays down.
@@ -283,39 +160,4 @@ func (l *Lab) unrouteToServer(p netip.Prefix) error {
 		func() error { return l.Router.unroute(p) },
 		func() error { return l.ISP.unroute(p) },
 	)
-}
-
-// Packets returns how many packets an interface has sent and received; a
-// super-packet counts as one.
-func (h *Host) Packets(ifname string) (sent, received uint64, err error) {
-	link, err := h.Netlink.LinkByName(ifname)
-	if err != nil {
-		return 0, 0, fmt.Errorf("%s:%s: %w", h.Name, ifname, err)
-	}
-	s := link.Attrs().Statistics
-	if s == nil {
-		return 0, 0, fmt.Errorf("%s:%s has no statistics", h.Name, ifname)
-	}
-	return s.TxPackets, s.RxPackets, nil
-}
-
-// Listening reports with an error that nobody listens on a TCP port of the
-// host. It looks and does not connect: some servers serve one client only.
-func (h *Host) Listening(port int) error {
-	return h.Do(func() error {
-		for _, table := range []string{"/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"} {
-			data, err := os.ReadFile(table)
-			if err != nil {
-				return err
-			}
-			for line := range strings.Lines(string(data)) {
-				// "sl local_address rem_address st": the port in hexadecimal, 0A is LISTEN
-				f := strings.Fields(line)
-				if len(f) > 3 && f[3] == "0A" && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) {
-					return nil
-				}
-			}
-		}
-		return fmt.Errorf("nobody listens on port %d of %s", port, h.Name)
-	})
 }

@@ -159,24 +159,6 @@ func (l *Lab) Flap(ctx context.Context, away time.Duration) (usable time.Time, e
 	return usable, errors.Join(err, n.configureLaptop(), ctx.Err())
 }
 
-// waitNoCarrier waits until the host knows that an interface has no carrier.
-func (h *Host) waitNoCarrier(ctx context.Context, ifname string) error {
-	for {
-		link, err := h.Netlink.LinkByName(ifname)
-		if err != nil {
-			return fmt.Errorf("%s:%s: %w", h.Name, ifname, err)
-		}
-		if link.Attrs().OperState != netlink.OperUp {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s:%s still has a carrier: %w", h.Name, ifname, context.Cause(ctx))
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
 // on returns the network that an interface of the laptop is on, or nil.
 func (l *Lab) on(ifname string) *Network {
 	l.mu.Lock()
