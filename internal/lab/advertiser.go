@@ -39,28 +39,6 @@ type advertConn struct {
 	done chan struct{}
 }
 
-// AddRouter puts a second router on the link, with a link-local address of its
-// own. It forwards as the first one does, as it is the same machine; use
-// AddPLAT if it advertises a PREF64 of its own.
-func (n *Network) AddRouter(local netip.Addr, advert Advert) (*Advertiser, error) {
-	if !local.IsLinkLocalUnicast() || local == n.Local {
-		return nil, fmt.Errorf("another router: %q is not a link-local address of its own", local)
-	}
-	n.attaching.Lock()
-	defer n.attaching.Unlock()
-	a := &Advertiser{network: n, local: local, mac: n.mac}
-	n.mu.Lock()
-	n.routers = append(n.routers, a)
-	attached := n.uplink != ""
-	n.mu.Unlock()
-	if attached {
-		if err := a.turnOn(); err != nil {
-			return nil, err
-		}
-	}
-	return a, a.SetAdvert(advert)
-}
-
 // turnOn opens the socket, advertises once and goes on with that.
 func (a *Advertiser) turnOn() error {
 	if err := a.network.Router.address(lan, a.local, 64); err != nil {
@@ -249,30 +227,4 @@ func (a *Advertiser) Renumber(to netip.Prefix) error {
 	advert.MorePrefixes = append(advert.MorePrefixes, AdvertPrefix{advert.Prefix, 2 * time.Hour, 0})
 	advert.Prefix = to
 	return a.SetAdvert(advert)
-}
-
-// SetPREF64 moves the network to another PREF64: the PLAT translates it
-// instead of the old one, and the same RA withdraws the old one (RFC 8781
-// section 4: lifetime 0) and announces the new one.
-func (n *Network) SetPREF64(p netip.Prefix) error {
-	old := n.PREF64()
-	if p == old {
-		return nil
-	}
-	if err := n.MovePLAT(p); err != nil {
-		return err
-	}
-	a := n.Advert()
-	a.PREF64 = []PREF64{{p, n.options.PREF64Lifetime}, {old, 0}}
-	return n.SetAdvert(a)
-}
-
-// WithdrawPREF64 tells the laptop that PREF64 is gone. The PLAT stays, and
-// SetPREF64 or SetAdvert brings it back.
-func (n *Network) WithdrawPREF64() error {
-	a := n.Advert()
-	for i := range a.PREF64 {
-		a.PREF64[i].Lifetime = 0
-	}
-	return n.SetAdvert(a)
 }

@@ -20,9 +20,12 @@ type CLAT struct {
 	Metric int // of the IPv4 default route
 }
 
+// clatFinder finds the CLATs of the laptop.
+type clatFinder struct{ lab *Lab }
+
 // WaitCLAT waits until the laptop's IPv4 default route leads into a TUN.
-func (l *Lab) WaitCLAT(ctx context.Context) (CLAT, error) {
-	all, err := l.WaitCLATs(ctx, 1)
+func (f *clatFinder) WaitCLAT(ctx context.Context) (CLAT, error) {
+	all, err := f.WaitCLATs(ctx, 1)
 	if err != nil {
 		return CLAT{}, err
 	}
@@ -30,9 +33,9 @@ func (l *Lab) WaitCLAT(ctx context.Context) (CLAT, error) {
 }
 
 // WaitCLATs waits until the laptop has at least n CLATs.
-func (l *Lab) WaitCLATs(ctx context.Context, n int) ([]CLAT, error) {
+func (f *clatFinder) WaitCLATs(ctx context.Context, n int) ([]CLAT, error) {
 	for {
-		all, err := l.FindCLATs()
+		all, err := f.FindCLATs()
 		if err != nil || len(all) >= n {
 			return all, err
 		}
@@ -46,8 +49,8 @@ func (l *Lab) WaitCLATs(ctx context.Context, n int) ([]CLAT, error) {
 
 // FindCLAT returns the laptop's CLAT, the preferred one of several, or the
 // zero value if there is none.
-func (l *Lab) FindCLAT() (CLAT, error) {
-	all, err := l.FindCLATs()
+func (f *clatFinder) FindCLAT() (CLAT, error) {
+	all, err := f.FindCLATs()
 	if err != nil || len(all) == 0 {
 		return CLAT{}, err
 	}
@@ -56,7 +59,8 @@ func (l *Lab) FindCLAT() (CLAT, error) {
 
 // FindCLATs returns the laptop's CLATs in the order of their metrics: the TUNs
 // into which IPv4 default routes lead, except that of a VPN.
-func (l *Lab) FindCLATs() ([]CLAT, error) {
+func (f *clatFinder) FindCLATs() ([]CLAT, error) {
+	l := f.lab
 	routes, err := dump(func() ([]netlink.Route, error) { return l.Laptop.Netlink.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return nil, fmt.Errorf("routes of the laptop: %w", err)
@@ -87,7 +91,7 @@ func (l *Lab) FindCLATs() ([]CLAT, error) {
 			addrs = nil // the CLAT outlives its uplink for a moment
 		}
 		for _, a := range addrs {
-			if a.Addr().Is6() && a.Bits() == 128 && !l.leased(a.Addr()) {
+			if a.Addr().Is6() && a.Bits() == 128 && !f.leased(a.Addr()) {
 				c.IPv6 = a.Addr()
 			}
 		}
@@ -99,8 +103,9 @@ func (l *Lab) FindCLATs() ([]CLAT, error) {
 
 // leased reports whether an address is from a network's DHCPv6: the only other
 // /128 on an uplink but the CLAT's.
-func (l *Lab) leased(a netip.Addr) bool {
+func (f *clatFinder) leased(a netip.Addr) bool {
+	l := f.lab
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.networks, func(n *Network) bool { return n.dhcpv6() == a })
+	return slices.ContainsFunc(l.networks, func(n *Network) bool { return dhcpv6(n.Link) == a })
 }

@@ -87,10 +87,10 @@ type serverDNS struct {
 
 // ServerQueries returns what the server's own DNS has been asked so far,
 // oldest first. A VPN's resolver is that one: Query.To tells them apart.
-func (l *Lab) ServerQueries() []Query {
-	l.serverDNS.mu.Lock()
-	defer l.serverDNS.mu.Unlock()
-	return slices.Clone(l.serverDNS.queries)
+func (s *serverDNS) ServerQueries() []Query {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.queries)
 }
 
 // answer notes a query and answers it.

@@ -15,6 +15,7 @@ import (
 // at the tc hooks, as routes, rules and nftables either answer with an ICMP
 // error or take a super-packet for one large packet.
 type filters struct {
+	network    *Network
 	mu         sync.Mutex
 	lanLimit   int // bytes of the largest packet on the laptop's link; 0: no limit
 	wanLimit   int // and on the link router - isp
@@ -166,8 +167,7 @@ func onlyBound(bindings *ebpf.Map) asm.Instructions {
 
 // attachFilters installs what is in force on the router's interfaces. A link
 // that moves between namespaces loses its filters.
-func (n *Network) attachFilters() error {
-	f := &n.filters
+func (f *filters) attachFilters() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	limit := func(bytes int) asm.Instructions {
@@ -185,18 +185,19 @@ func (n *Network) attachFilters() error {
 			var err error
 			f.bindings, err = ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 16, ValueSize: 1, MaxEntries: uint32(f.ndBindings)})
 			if err != nil {
-				return fmt.Errorf("access point of %s: %w", n.Name, err)
+				return fmt.Errorf("access point of %s: %w", f.network.Name, err)
 			}
 		}
 		bound = onlyBound(f.bindings)
 	}
+	router := f.network.Router
 	const in, out = netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS
 	return steps(
-		func() error { return n.Router.filter(lan, in, filterSize, limit(f.lanLimit)) },
-		func() error { return n.Router.filter(lan, out, filterSize, limit(f.lanLimit)) },
-		func() error { return n.Router.filter(lan, in, filterBindings, bound) },
-		func() error { return n.Router.filter(wan, in, filterSize, limitWAN(f.wanLimit)) },
-		func() error { return n.Router.filter(wan, out, filterSize, limitWAN(f.wanLimit)) },
+		func() error { return router.filter(lan, in, filterSize, limit(f.lanLimit)) },
+		func() error { return router.filter(lan, out, filterSize, limit(f.lanLimit)) },
+		func() error { return router.filter(lan, in, filterBindings, bound) },
+		func() error { return router.filter(wan, in, filterSize, limitWAN(f.wanLimit)) },
+		func() error { return router.filter(wan, out, filterSize, limitWAN(f.wanLimit)) },
 	)
 }
 
@@ -210,30 +211,31 @@ func limitWAN(bytes int) asm.Instructions {
 // SetBlackHole makes packets longer than these many bytes vanish without
 // Packet Too Big: on the laptop's link, which is IPv6, and on the link beyond
 // the PLAT, which is IPv4; both ways. 0 lets everything pass.
-func (n *Network) SetBlackHole(lan6, wan4 int) error {
-	n.filters.mu.Lock()
-	n.filters.lanLimit, n.filters.wanLimit = lan6, wan4
-	n.filters.mu.Unlock()
-	return n.refilter()
+func (f *filters) SetBlackHole(lan6, wan4 int) error {
+	f.mu.Lock()
+	f.lanLimit, f.wanLimit = lan6, wan4
+	f.mu.Unlock()
+	return f.refilter()
 }
 
 // Vanish makes the router disappear, or come back: it neither advertises nor
 // forwards nor answers, and nobody is told; the laptop keeps its carrier.
-func (n *Network) Vanish(on bool) error {
-	n.filters.mu.Lock()
-	n.filters.gone = on
-	n.filters.mu.Unlock()
-	return n.refilter()
+func (f *filters) Vanish(on bool) error {
+	f.mu.Lock()
+	f.gone = on
+	f.mu.Unlock()
+	return f.refilter()
 }
 
 // refilter applies a change at once, if the laptop is there.
-func (n *Network) refilter() error {
-	n.attaching.Lock()
-	defer n.attaching.Unlock()
-	if n.Attached() == "" {
+func (f *filters) refilter() error {
+	link := &f.network.attachment
+	link.attaching.Lock()
+	defer link.attaching.Unlock()
+	if link.Attached() == "" {
 		return nil
 	}
-	return n.attachFilters()
+	return f.attachFilters()
 }
 
 // filter installs a program at an interface's tc hook, or removes it if there

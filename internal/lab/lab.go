@@ -113,23 +113,24 @@ func (o Options) withDefaults() (Options, error) {
 // Lab is a running network, or several: its own one is embedded.
 type Lab struct {
 	*Network
-	ID                  string // "tn64-4711-2ph4-1", see Sweep
-	Dir                 string // a directory of its own for configuration and sockets
-	Laptop, ISP, Server *Host
-	Second              *Network // Options.Second, or nil
+	internet
+	uplinks
+	clatFinder
+	ID     string // "tn64-4711-2ph4-1", see Sweep
+	Dir    string // a directory of its own for configuration and sockets
+	Laptop *Host
+	Second *Network // Options.Second, or nil
 
-	life      context.Context // ends with Close
-	stop      context.CancelFunc
-	running   sync.WaitGroup
-	closing   sync.Once
-	closed    error
-	serverDNS serverDNS
+	life    context.Context // ends with Close
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	closing sync.Once
+	closed  error
+	pools   pools // of PLATs
 
 	mu       sync.Mutex
 	networks []*Network // the lab's own first
-	pools    int        // of PLATs, given away
 	guests   []*Host
-	air      *Network // that the laptop's first interface was on, while it is on none
 }
 
 // New builds a lab and returns when the laptop has configured its IPv6: an
@@ -151,6 +152,7 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
 	l := &Lab{ID: id, Dir: filepath.Join(stateRoot, id)}
+	l.internet.lab, l.uplinks.lab, l.clatFinder.lab = l, l, l
 	// The context of New bounds the building, not the life of what is built.
 	l.life, l.stop = context.WithCancel(context.WithoutCancel(ctx))
 	l.Network = l.describe(1, o)
@@ -179,12 +181,20 @@ func (l *Lab) build(ctx context.Context) error {
 		func() error { return l.serve(l.life) },
 		func() error { return l.start(l.life) },
 		func() error {
-			_, err := l.turnOn()
+			_, err := l.carrierOn()
 			return err
 		},
 		func() error { return l.Laptop.up(Uplink) },
 		l.configureLaptop,
-		l.addSecond,
+		func() (err error) {
+			if l.options.Second == nil {
+				return nil
+			}
+			if l.Second, err = l.AddNetwork(*l.options.Second); err != nil {
+				return err
+			}
+			return l.AddUplink(Uplink2, l.Second)
+		},
 		func() error { return l.WaitOnline(ctx) },
 		func() error {
 			if l.Second != nil {
@@ -193,17 +203,6 @@ func (l *Lab) build(ctx context.Context) error {
 			return nil
 		},
 	)
-}
-
-// addSecond builds the network of Options.Second.
-func (l *Lab) addSecond() (err error) {
-	if l.options.Second == nil {
-		return nil
-	}
-	if l.Second, err = l.addNetwork(*l.options.Second); err != nil {
-		return err
-	}
-	return l.addUplink(Uplink2, l.Second)
 }
 
 // Close takes the lab away: servers, processes started on its hosts,

@@ -26,15 +26,8 @@ const NeighbourInterface = "eth0"
 
 // AddNeighbour puts another station on the network's link, which has to have a
 // carrier. It leaves with the lab.
-func (n *Network) AddNeighbour() (*Neighbour, error) {
-	b, err := n.addNeighbour()
-	if err != nil {
-		return nil, fmt.Errorf("lab: neighbour: %w", err)
-	}
-	return b, nil
-}
-
-func (n *Network) addNeighbour() (*Neighbour, error) {
+func (n *Network) AddNeighbour() (neighbour *Neighbour, err error) {
+	defer wrap(&err, "lab: neighbour")
 	l := n.lab
 	l.mu.Lock()
 	number := byte(len(l.guests) + 1)
@@ -53,15 +46,15 @@ func (n *Network) addNeighbour() (*Neighbour, error) {
 	}
 	return b, steps(
 		host.infrastructure,
-		func() error { return n.connectNeighbour(b) },
+		func() error { return b.connect(n) },
 		func() error { return host.up(NeighbourInterface) },
 		func() error { return host.address(NeighbourInterface, b.Local, 64) },
 	)
 }
 
-// connectNeighbour gives b a part of the router's end of the link: a MACVLAN,
+// connect gives b a part of the router's end of the link: a MACVLAN,
 // which speaks with what is at the other end and not with the router itself.
-func (n *Network) connectNeighbour(b *Neighbour) error {
+func (b *Neighbour) connect(n *Network) error {
 	parent, err := n.Router.Netlink.LinkByName(lan)
 	if err != nil {
 		return err

@@ -4,15 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // Network is an access network that the laptop can be on: a router with a link
@@ -23,7 +19,12 @@ import (
 // The Advertiser is the network's router, as the laptop hears it.
 type Network struct {
 	*Advertiser
-	Router *Host
+	attachment
+	routers
+	plats
+	filters
+	*resolver // nil: nobody answers
+	Router    *Host
 
 	Name  string       // of Router: "router", "router2"
 	Link  netip.Prefix // the /64 of the link
@@ -36,21 +37,10 @@ type Network struct {
 	ipv4    netip.Prefix // of the link router - isp
 	isp     netip.Addr   // the isp's address there
 	ispLink string       // the isp's interface there
-	native  netip.Prefix // of the laptop's link, with native IPv4
 	options Options
-	filters filters
-	dns     *resolver
-
-	// attaching is held while the laptop's link comes or goes.
-	attaching sync.Mutex
 
 	mu       sync.Mutex
-	uplink   string // the laptop's interface that is attached, or ""
-	routers  []*Advertiser
 	prefixes []netip.Prefix // that the router has an address in: Link first
-	nativeOn bool
-	plats    []*plat // the one of SetPREF64 first
-	dead     map[netip.Prefix]bool
 }
 
 // maxNetworks bounds what AddNetwork makes: each needs a part of 192.0.2.0/24.
@@ -59,10 +49,11 @@ const maxNetworks = 9
 // describe fills in the addresses of the n-th network.
 func (l *Lab) describe(n int, o Options) *Network {
 	network := &Network{
-		Name: "router", lab: l, number: n, options: o, dead: make(map[netip.Prefix]bool),
+		Name: "router", lab: l, number: n, options: o,
 		Link: LaptopLink, IPv6: RouterIPv6, Local: RouterLocal, mac: hardwareAddr(0x01),
-		ipv4: netip.PrefixFrom(RouterIPv4, routerISP4.Bits()), isp: ISPIPv4, ispLink: ispWest, native: nativeLink,
+		ipv4: netip.PrefixFrom(RouterIPv4, routerISP4.Bits()), isp: ISPIPv4, ispLink: ispWest,
 	}
+	network.attachment = attachment{network: network, native: nativeLink}
 	if n > 1 {
 		network.Name = fmt.Sprint("router", n)
 		network.Local = netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 15: byte(n)})
@@ -78,8 +69,9 @@ func (l *Lab) describe(n int, o Options) *Network {
 	network.IPv6 = network.Link.Addr().Next()
 	network.prefixes = []netip.Prefix{network.Link}
 	network.Advertiser = &Advertiser{network: network, local: network.Local, mac: network.mac}
-	network.routers = []*Advertiser{network.Advertiser}
-	network.filters.lanLimit, network.filters.wanLimit, network.filters.ndBindings = o.BlackHole, o.BlackHoleISP, o.NDFilter
+	network.routers = routers{network: network, all: []*Advertiser{network.Advertiser}}
+	network.plats = plats{network: network, dead: make(map[netip.Prefix]bool)}
+	network.filters = filters{network: network, lanLimit: o.BlackHole, wanLimit: o.BlackHoleISP, ndBindings: o.NDFilter}
 	return network
 }
 
@@ -93,15 +85,8 @@ func addr16(a, b uint32) netip.Addr {
 // and Attach. MTUServer and NoPLAT are of the whole lab and not looked at, and
 // Second is not allowed. Defaults differ where networks do: PREF64 is
 // 3fff:64:N::/96 and the link's prefix 2001:db8:10N::/64 for the N-th network.
-func (l *Lab) AddNetwork(o Options) (*Network, error) {
-	n, err := l.addNetwork(o)
-	if err != nil {
-		return nil, fmt.Errorf("lab: another network: %w", err)
-	}
-	return n, nil
-}
-
-func (l *Lab) addNetwork(o Options) (*Network, error) {
+func (l *Lab) AddNetwork(o Options) (network *Network, err error) {
+	defer wrap(&err, "lab: another network")
 	if l.options.NoPLAT || o.NoPLAT || o.Second != nil {
 		return nil, errors.New("only a lab with a PLAT has several networks, and Second is a matter of New")
 	}
@@ -216,81 +201,6 @@ func (n *Network) start(life context.Context) error {
 	return n.SetAdvert(first)
 }
 
-// log is where the network's parts say what they do.
-func (n *Network) log() *slog.Logger { return n.options.Log }
-
-// Attached returns the name of the laptop's interface that is on this network,
-// or "".
-func (n *Network) Attached() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.uplink
-}
-
-// turnOn gives the router's end of the laptop's link everything that a link
-// loses when it goes down or changes hands, and sets it up: carrier comes on.
-// The first Router Advertisement goes out at once; turnOn returns when.
-func (n *Network) turnOn() (firstRA time.Time, err error) {
-	n.mu.Lock()
-	prefixes, nativeOn := slices.Clone(n.prefixes), n.nativeOn
-	n.mu.Unlock()
-	err = steps(
-		func() error { return n.Router.setHardwareAddr(lan, n.mac) },
-		n.attachFilters,
-		func() error { return n.Router.up(lan) },
-		func() error {
-			for _, p := range prefixes {
-				if err := n.Router.address(lan, p.Addr().Next(), p.Bits()); err != nil {
-					return err
-				}
-			}
-			if nativeOn {
-				return n.Router.address(lan, n.native.Addr().Next(), n.native.Bits())
-			}
-			return nil
-		},
-		func() error {
-			for _, a := range n.advertisers() {
-				if err := a.turnOn(); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-	)
-	return time.Now(), err
-}
-
-// turnOff ends the advertisements and sets the link down: carrier goes off.
-func (n *Network) turnOff() error {
-	for _, a := range n.advertisers() {
-		a.turnOff()
-	}
-	return n.Router.down(lan)
-}
-
-// SetCarrier takes the carrier away from the laptop's interface on this
-// network, as if the cable were pulled or the access point gone, or gives it
-// back. The laptop keeps its addresses and routes, as the kernel does by
-// itself; see [Lab.Forget] for what a network manager does then. It returns
-// when the network was there again: just after the first Router Advertisement.
-func (n *Network) SetCarrier(on bool) (usable time.Time, err error) {
-	n.attaching.Lock()
-	defer n.attaching.Unlock()
-	switch {
-	case n.Attached() == "":
-		err = errors.New("the laptop is not there")
-	case on:
-		usable, err = n.turnOn()
-	default:
-		err = n.turnOff()
-	}
-	if err != nil {
-		return usable, fmt.Errorf("carrier of %s: %w", n.Name, err)
-	}
-	return usable, nil
-}
-
 // close ends what the lab's life does not end.
 func (n *Network) close() {
 	for _, a := range n.advertisers() {
@@ -310,19 +220,11 @@ func (n *Network) addPrefix(p netip.Prefix) error {
 	if !known {
 		n.prefixes = append(n.prefixes, p)
 	}
-	attached := n.uplink != ""
 	n.mu.Unlock()
-	if known || !attached {
+	if known || n.Attached() == "" {
 		return nil
 	}
 	return n.Router.address(lan, p.Addr().Next(), p.Bits())
-}
-
-// advertisers are the routers on the link.
-func (n *Network) advertisers() []*Advertiser {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return slices.Clone(n.routers)
 }
 
 // owns reports whether an address is in one of the link's prefixes.
@@ -330,50 +232,4 @@ func (n *Network) owns(a netip.Addr) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.ContainsFunc(n.prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
-}
-
-// LaptopAddress returns the laptop's own global IPv6 address on this network,
-// from SLAAC or DHCPv6, or the zero Addr while there is none that may be used.
-func (n *Network) LaptopAddress() (netip.Addr, error) {
-	uplink := n.Attached()
-	if uplink == "" {
-		return netip.Addr{}, nil
-	}
-	addrs, err := n.lab.Laptop.addresses(uplink, netlink.FAMILY_V6)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	for _, a := range addrs {
-		ip, _ := netip.AddrFromSlice(a.IP)
-		ones, _ := a.Mask.Size()
-		// The other /128 on an uplink is a CLAT's.
-		own := ones < 128 || ip == n.dhcpv6()
-		if own && n.owns(ip) && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED|unix.IFA_F_DEPRECATED) == 0 {
-			return ip, nil
-		}
-	}
-	return netip.Addr{}, nil
-}
-
-// dhcpv6 is the address that the router's DHCPv6 gives to the laptop.
-func (n *Network) dhcpv6() netip.Addr {
-	b := n.Link.Addr().As16()
-	b[14], b[15] = 0x0d, 0xc6
-	return netip.AddrFrom16(b)
-}
-
-// leaseDHCPv6 gives the laptop what a DHCPv6 client would have got: a /128, no
-// route (RFC 8415 section 18.2.10.1).
-func (n *Network) leaseDHCPv6() error {
-	link, err := n.lab.Laptop.Netlink.LinkByName(n.Attached())
-	if err == nil {
-		err = n.lab.Laptop.Netlink.AddrReplace(link, &netlink.Addr{
-			IPNet: ipNet(netip.PrefixFrom(n.dhcpv6(), 128)),
-			Flags: unix.IFA_F_NOPREFIXROUTE, ValidLft: 7200, PreferedLft: 3600,
-		})
-	}
-	if err != nil {
-		return fmt.Errorf("DHCPv6: %w", err)
-	}
-	return nil
 }

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -12,14 +11,8 @@ import (
 // SetResolvConf gives processes that are started on the host from now on (and
 // those after an earlier call, at once) an /etc/resolv.conf of their own. The
 // machine's is not touched: it is covered by a mount that only they see.
-func (l *Lab) SetResolvConf(h *Host, content string) error {
-	if err := l.setResolvConf(h, content); err != nil {
-		return fmt.Errorf("lab: resolv.conf of %s: %w", h.Name, err)
-	}
-	return nil
-}
-
-func (l *Lab) setResolvConf(h *Host, content string) error {
+func (l *Lab) SetResolvConf(h *Host, content string) (err error) {
+	defer wrap(&err, "lab: resolv.conf of %s", h.Name)
 	path := filepath.Join(l.Dir, h.Name+"-resolv.conf")
 	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 		return err

@@ -86,9 +86,7 @@ func (n *Network) startResolver(life context.Context) error {
 		return nil
 	}
 	r := &resolver{behaviour: *o, pref64: n.allPREF64}
-	n.mu.Lock()
-	n.dns = r
-	n.mu.Unlock()
+	n.resolver = r
 	err := n.Router.Do(func() error {
 		pc, err := net.ListenPacket("udp6", fmt.Sprintf(":%d", PortDNS))
 		if err != nil {
@@ -112,35 +110,23 @@ func (n *Network) startResolver(life context.Context) error {
 	return nil
 }
 
-// allPREF64 are the prefixes that the network's PLATs translate.
-func (n *Network) allPREF64() []netip.Prefix {
-	n.mu.Lock()
-	plats := slices.Clone(n.plats)
-	n.mu.Unlock()
-	var all []netip.Prefix
-	for _, p := range plats {
-		all = append(all, p.prefix())
-	}
-	return all
-}
-
 // SetDNS changes how the network's resolver behaves from now on. There must be
 // one: Options.DNS.
-func (n *Network) SetDNS(d DNS) {
-	n.dns.mu.Lock()
-	defer n.dns.mu.Unlock()
-	n.dns.behaviour = d
+func (r *resolver) SetDNS(d DNS) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.behaviour = d
 }
 
 // Queries returns what the network's resolver has been asked so far, oldest
 // first.
-func (n *Network) Queries() []Query {
-	if n.dns == nil {
+func (r *resolver) Queries() []Query {
+	if r == nil {
 		return nil
 	}
-	n.dns.mu.Lock()
-	defer n.dns.mu.Unlock()
-	return slices.Clone(n.dns.queries)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.queries)
 }
 
 func (r *resolver) serveUDP(conn *ipv6.PacketConn) {

@@ -22,60 +22,6 @@ const (
 // Greeting begins the page at http://198.51.100.7/.
 const Greeting = "hello from the IPv4-only internet"
 
-// serve starts everything the server offers; it ends with ctx.
-func (l *Lab) serve(ctx context.Context) error {
-	// Without a PLAT the server owns synthesised addresses and answers on
-	// them as well; with one it must not even have an IPv6 socket.
-	tcp, udp := "tcp4", "udp4"
-	if l.options.NoPLAT {
-		tcp, udp = "tcp", "udp"
-	}
-	listen := func(port int, serve func(net.Listener)) func() error {
-		return func() error {
-			ln, err := net.Listen(tcp, ":"+strconv.Itoa(port))
-			if err != nil {
-				return err
-			}
-			l.until(ctx, ln, func() { serve(ln) })
-			return nil
-		}
-	}
-	receive := func(port int, serve func(*net.UDPConn)) func() error {
-		return func() error {
-			pc, err := net.ListenPacket(udp, ":"+strconv.Itoa(port))
-			if err != nil {
-				return err
-			}
-			conn := pc.(*net.UDPConn)
-			conn.SetReadBuffer(4 << 20)
-			l.until(ctx, conn, func() { serve(conn) })
-			return nil
-		}
-	}
-	err := l.Server.Do(func() error {
-		return steps(
-			listen(PortHTTP, serveHTTP),
-			listen(PortEcho, echoTCP),
-			receive(PortEcho, echoUDP),
-			receive(PortEchoNoChecksum, echoWithoutChecksum),
-			listen(PortDNS, l.serverDNS.serveTCP),
-			receive(PortDNS, l.serverDNS.serveUDP),
-			func() error {
-				conn, err := net.ListenPacket("ip4:50", "0.0.0.0")
-				if err != nil {
-					return err
-				}
-				l.until(ctx, conn, func() { echoESP(conn) })
-				return nil
-			},
-		)
-	})
-	if err != nil {
-		return fmt.Errorf("server: %w", err)
-	}
-	return nil
-}
-
 // until runs serve as one of the lab's goroutines and closes what it serves
 // when ctx ends.
 func (l *Lab) until(ctx context.Context, c io.Closer, serve func()) {

@@ -5,34 +5,35 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
+// uplinks are the laptop's interfaces towards networks.
+type uplinks struct {
+	lab *Lab
+
+	mu  sync.Mutex
+	air *Network // that the laptop's first interface was on, while it is on none
+}
+
 // plug makes an interface of the laptop and connects it to a network. Both
 // ends stay down.
-func (l *Lab) plug(ifname string, mac net.HardwareAddr, n *Network) error {
-	if err := connect(end{l.Laptop, ifname, mac}, end{n.Router, lan, n.mac}, n.options.MTU); err != nil {
+func (u *uplinks) plug(ifname string, mac net.HardwareAddr, n *Network) error {
+	if err := connect(end{u.lab.Laptop, ifname, mac}, end{n.Router, lan, n.mac}, n.options.MTU); err != nil {
 		return err
 	}
-	n.mu.Lock()
-	n.uplink = ifname
-	n.mu.Unlock()
+	n.setAttached(ifname)
 	return nil
 }
 
 // AddUplink gives the laptop another interface, on a network of its own (from
 // AddNetwork), and returns at once: see WaitOnline. [Uplink2] is a good name.
-func (l *Lab) AddUplink(ifname string, n *Network) error {
-	if err := l.addUplink(ifname, n); err != nil {
-		return fmt.Errorf("lab: uplink %s: %w", ifname, err)
-	}
-	return nil
-}
-
-func (l *Lab) addUplink(ifname string, n *Network) error {
+func (u *uplinks) AddUplink(ifname string, n *Network) (err error) {
+	defer wrap(&err, "lab: uplink %s", ifname)
 	n.attaching.Lock()
 	defer n.attaching.Unlock()
 	if on := n.Attached(); on != "" {
@@ -41,60 +42,13 @@ func (l *Lab) addUplink(ifname string, n *Network) error {
 	mac := hardwareAddr(0x10)
 	mac[4] = byte(n.number)
 	return steps(
-		func() error { return l.plug(ifname, mac, n) },
+		func() error { return u.plug(ifname, mac, n) },
 		func() error {
-			_, err := n.turnOn()
+			_, err := n.carrierOn()
 			return err
 		},
-		func() error { return l.Laptop.up(ifname) },
+		func() error { return u.lab.Laptop.up(ifname) },
 		n.configureLaptop,
-	)
-}
-
-// Replug makes the laptop's interface on this network anew, after somebody has
-// deleted it: as when a USB adapter is pulled out and put back. It returns when
-// the network was there again: see SetCarrier.
-func (n *Network) Replug() (usable time.Time, err error) {
-	n.attaching.Lock()
-	defer n.attaching.Unlock()
-	ifname := n.Attached()
-	for _, a := range n.advertisers() {
-		a.turnOff()
-	}
-	mac := hardwareAddr(0x10)
-	if n.number > 1 {
-		mac[4] = byte(n.number)
-	}
-	err = steps(
-		func() error { return n.lab.plug(ifname, mac, n) },
-		func() error { return n.lab.Laptop.up(ifname) },
-		func() error {
-			usable, err = n.turnOn()
-			return err
-		},
-		n.configureLaptop,
-	)
-	if err != nil {
-		return usable, fmt.Errorf("lab: replug %s: %w", ifname, err)
-	}
-	return usable, nil
-}
-
-// configureLaptop does on the laptop what its kernel does not do by itself.
-func (n *Network) configureLaptop() error {
-	return steps(
-		func() error {
-			if n.options.DHCPv6 {
-				return n.leaseDHCPv6()
-			}
-			return nil
-		},
-		func() error {
-			if n.options.NativeIPv4 {
-				return n.SetNativeIPv4(true)
-			}
-			return nil
-		},
 	)
 }
 
@@ -108,11 +62,11 @@ func (n *Network) configureLaptop() error {
 //
 // The kernel tells that the carrier is gone up to a second late, and not at all
 // if it is back by then: Attach just after Detach is such a roam.
-func (l *Lab) Roam(ctx context.Context, to *Network) (usable time.Time, err error) {
+func (u *uplinks) Roam(ctx context.Context, to *Network) (usable time.Time, err error) {
 	err = steps(
-		l.Detach,
-		func() error { return l.Laptop.waitNoCarrier(ctx, Uplink) },
-		func() error { return l.Forget(Uplink) },
+		u.Detach,
+		func() error { return u.lab.Laptop.waitNoCarrier(ctx, Uplink) },
+		func() error { return u.Forget(Uplink) },
 		func() error {
 			select {
 			case <-ctx.Done():
@@ -122,7 +76,7 @@ func (l *Lab) Roam(ctx context.Context, to *Network) (usable time.Time, err erro
 			}
 		},
 		func() error {
-			usable, err = l.Attach(to)
+			usable, err = u.Attach(to)
 			return err
 		},
 	)
@@ -136,8 +90,8 @@ const association = 100 * time.Millisecond
 // Flap takes the carrier of the laptop's first interface away and gives it back
 // on the same network, some time after the laptop's network manager noticed and
 // forgot the network.
-func (l *Lab) Flap(ctx context.Context, away time.Duration) (usable time.Time, err error) {
-	n := l.on(Uplink)
+func (u *uplinks) Flap(ctx context.Context, away time.Duration) (usable time.Time, err error) {
+	n := u.on(Uplink)
 	if n == nil {
 		return usable, errors.New("lab: flap: the laptop is on no network")
 	}
@@ -145,8 +99,8 @@ func (l *Lab) Flap(ctx context.Context, away time.Duration) (usable time.Time, e
 		return usable, err
 	}
 	err = steps(
-		func() error { return l.Laptop.waitNoCarrier(ctx, Uplink) },
-		func() error { return l.Forget(Uplink) },
+		func() error { return u.lab.Laptop.waitNoCarrier(ctx, Uplink) },
+		func() error { return u.Forget(Uplink) },
 	)
 	if err != nil {
 		return usable, err
@@ -160,7 +114,8 @@ func (l *Lab) Flap(ctx context.Context, away time.Duration) (usable time.Time, e
 }
 
 // on returns the network that an interface of the laptop is on, or nil.
-func (l *Lab) on(ifname string) *Network {
+func (u *uplinks) on(ifname string) *Network {
+	l := u.lab
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, n := range l.networks {
@@ -173,41 +128,33 @@ func (l *Lab) on(ifname string) *Network {
 
 // Detach takes the laptop's first interface off its network: no carrier. The
 // laptop keeps its configuration; see Forget.
-func (l *Lab) Detach() error {
-	n := l.on(Uplink)
+func (u *uplinks) Detach() error {
+	n := u.on(Uplink)
 	if n == nil {
 		return nil
 	}
 	n.attaching.Lock()
 	defer n.attaching.Unlock()
-	if err := n.turnOff(); err != nil {
+	if err := n.carrierOff(); err != nil {
 		return fmt.Errorf("lab: detach: %w", err)
 	}
-	n.mu.Lock()
-	n.uplink = ""
-	n.mu.Unlock()
-	l.mu.Lock()
-	l.air = n
-	l.mu.Unlock()
+	n.setAttached("")
+	u.mu.Lock()
+	u.air = n
+	u.mu.Unlock()
 	return nil
 }
 
 // Attach puts the laptop's first interface, which Detach took off its network,
 // on one. It returns when the network was usable: just after its first Router
 // Advertisement, which follows the carrier.
-func (l *Lab) Attach(to *Network) (usable time.Time, err error) {
-	if usable, err = l.attach(to); err != nil {
-		return usable, fmt.Errorf("lab: attach to %s: %w", to.Name, err)
-	}
-	return usable, nil
-}
-
-func (l *Lab) attach(to *Network) (usable time.Time, err error) {
+func (u *uplinks) Attach(to *Network) (usable time.Time, err error) {
+	defer wrap(&err, "lab: attach to %s", to.Name)
 	to.attaching.Lock()
 	defer to.attaching.Unlock()
-	l.mu.Lock()
-	from := l.air
-	l.mu.Unlock()
+	u.mu.Lock()
+	from := u.air
+	u.mu.Unlock()
 	switch on := to.Attached(); {
 	case from == nil:
 		return usable, errors.New("the laptop is on a network already")
@@ -224,19 +171,17 @@ func (l *Lab) attach(to *Network) (usable time.Time, err error) {
 		err = steps(
 			func() error { return from.Router.Netlink.LinkSetNsFd(far, int(to.Router.ns)) },
 			func() error { return to.Router.SetMTU(lan, to.options.MTU) },
-			func() error { return l.Laptop.SetMTU(Uplink, to.options.MTU) },
+			func() error { return u.lab.Laptop.SetMTU(Uplink, to.options.MTU) },
 		)
 		if err != nil {
 			return usable, err
 		}
 	}
-	l.mu.Lock()
-	l.air = nil
-	l.mu.Unlock()
-	to.mu.Lock()
-	to.uplink = Uplink
-	to.mu.Unlock()
-	if usable, err = to.turnOn(); err != nil {
+	u.mu.Lock()
+	u.air = nil
+	u.mu.Unlock()
+	to.setAttached(Uplink)
+	if usable, err = to.carrierOn(); err != nil {
 		return usable, err
 	}
 	return usable, to.configureLaptop()
@@ -246,14 +191,9 @@ func (l *Lab) attach(to *Network) (usable time.Time, err error) {
 // network managers do when the carrier is gone: addresses and routes that are
 // not of somebody's own making. Those of a CLAT (another routing protocol, an
 // address that is neither from SLAAC nor from DHCP) stay.
-func (l *Lab) Forget(ifname string) error {
-	if err := l.forget(ifname); err != nil {
-		return fmt.Errorf("lab: forget the network on %s: %w", ifname, err)
-	}
-	return nil
-}
-
-func (l *Lab) forget(ifname string) error {
+func (u *uplinks) Forget(ifname string) (err error) {
+	l := u.lab
+	defer wrap(&err, "lab: forget the network on %s", ifname)
 	link, err := l.Laptop.Netlink.LinkByName(ifname)
 	if err != nil {
 		return err
@@ -277,7 +217,7 @@ func (l *Lab) forget(ifname string) error {
 	for _, a := range addrs {
 		// Addresses of SLAAC and DHCPv6 have lifetimes.
 		slaac := a.IP.To4() == nil && a.Flags&unix.IFA_F_PERMANENT == 0 && !a.IP.IsLinkLocalUnicast()
-		if slaac || a.IP.To4() != nil && l.isNative(a.IP) {
+		if slaac || a.IP.To4() != nil && u.isNative(a.IP) {
 			if err := l.Laptop.Netlink.AddrDel(link, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
 				return err
 			}
@@ -287,7 +227,8 @@ func (l *Lab) forget(ifname string) error {
 }
 
 // isNative reports whether an IPv4 address is what SetNativeIPv4 gives.
-func (l *Lab) isNative(ip net.IP) bool {
+func (u *uplinks) isNative(ip net.IP) bool {
+	l := u.lab
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, n := range l.networks {
