@@ -45,8 +45,11 @@ func (c Config) Own() netip.Addr { return c.Pool.Masked().Addr().Next() }
 // nat44 returns the configuration of the NAT44 behind the translator.
 func (c Config) nat44(outside []string, table *Table) (nat44.Config, error) {
 	n := nat44.Config{
-		TUN: c.TUN, Inside: c.Inside, Outside: outside, Pool: c.Pool, Mode: c.NAT44,
+		TUN: c.TUN, Inside: c.Inside, Outside: outside, Prefix: c.Prefix.Masked(), Pool: c.Pool, Mode: c.NAT44,
 		Addresses: c.Addresses, PortsPerClient: c.PortsPerClient, ConnectionsPerClient: c.ConnectionsPerClient,
+	}
+	for _, m := range c.Static {
+		n.Static = append(n.Static, m.IPv4)
 	}
 	for _, f := range c.Forwards {
 		a, err := table.Pin(f.Inside.Addr())

@@ -197,6 +197,8 @@ func TestParseGatewayMistakes(t *testing.T) {
 		{in + "[[nat64.map]]\nipv4 = \"100.64.0.9\"\nipv6 = \"2001:db8::1\"\n[[nat64.map]]\nipv4 = \"100.64.0.9\"\nipv6 = \"2001:db8::2\"", `t.toml:7:8: nat64.map.ipv4: "100.64.0.9" occurs twice`},
 		{in + "[[nat64.map]]\nipv4 = \"100.64.0.9\"\nipv6 = \"2001:db8::1\"\n[[nat64.map]]\nipv4 = \"100.64.0.8\"\nipv6 = \"2001:db8::1\"", `t.toml:8:8: nat64.map.ipv6: "2001:db8::1" occurs twice`},
 		{in + "[[nat64.map]]\nipv4 = \"100.64.0.9\"\nipv6 = \"2001:db8::1\"\nport = 1", `t.toml:6:1: unknown key "port" in [nat64.map]`},
+		{in + "nat44 = \"pool\"\naddresses = [\"203.0.113.1\"]\nports-per-client = 2000\n[[nat64.map]]\nipv4 = \"100.64.0.34\"\nipv6 = \"2001:db8::1\"", `t.toml:7:8: nat64.map.ipv4: "100.64.0.34" is beyond the 32 clients that nat64.ports-per-client leaves room for`},
+		{in + "nat44 = \"pool\"\naddresses = [\"10.0.0.0/8\"]", `t.toml:4:14: nat64.addresses: 16777216 addresses are more than 65536`},
 		// [[nat64.forward]]
 		{in + "[[nat64.forward]]\noutside = \"203.0.113.1:8443\"\ninside = \"[2001:db8::1]:443\"", `t.toml:4:11: nat64.forward.outside: "203.0.113.1:8443" names no protocol; allowed: IPV4:PORT/tcp or IPV4:PORT/udp`},
 		{in + "[[nat64.forward]]\noutside = \"203.0.113.1:8443/sctp\"\ninside = \"[2001:db8::1]:443\"", `has the protocol "sctp"`},

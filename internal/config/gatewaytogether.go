@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -98,7 +99,12 @@ func (c *checker) gatewayOutside() {
 	if limit := c.given["nat64.connections-per-client"]; limit != nil && n.NAT44 == NAT44None {
 		c.warn("nat64.connections-per-client", limit, `not used, as nat64.nat44 is "none"`)
 	}
+	total := uint64(0)
 	for i, r := range n.Addresses {
+		if total += r.size(); total > maxAddresses {
+			c.refuse("nat64.addresses", at.items[i], fmt.Sprintf("%d addresses are more than %d", total, maxAddresses), "fewer addresses")
+			break
+		}
 		if r.overlaps(AddrRange{n.Pool.Addr(), lastOf(n.Pool)}) {
 			c.refuse("nat64.addresses", at.items[i], fmt.Sprintf("%q overlaps %q, nat64.pool", r, n.Pool), "addresses outside nat64.pool")
 		}
@@ -120,6 +126,12 @@ func (c *checker) gatewayOutside() {
 	}
 }
 
+// maxAddresses bounds nat64.addresses.
+const maxAddresses = 65536
+
+// size returns how many addresses r has.
+func (r AddrRange) size() uint64 { return uint64(number4(r.Last)) - uint64(number4(r.First)) + 1 }
+
 func (r AddrRange) overlaps(o AddrRange) bool {
 	return !r.Last.Less(o.First) && !o.Last.Less(r.First)
 }
@@ -138,6 +150,9 @@ func (c *checker) gatewayMaps() {
 			c.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q is the gateway's own address, the first of nat64.pool", m.IPv4), "another address of nat64.pool")
 		case m.IPv4 == n.Pool.Addr():
 			c.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q is the network address of nat64.pool", m.IPv4), "another address of nat64.pool")
+		case n.NAT44 == NAT44Pool && n.beyondPorts(m.IPv4):
+			c.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q is beyond the %d clients that nat64.ports-per-client leaves room for, so it would have no outside address", m.IPv4, n.fixedClients()),
+				"an address nearer to the start of nat64.pool, more nat64.addresses, or fewer nat64.ports-per-client")
 		case seen4[m.IPv4]:
 			c.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q occurs twice", m.IPv4), "each address once")
 		}
@@ -147,6 +162,30 @@ func (c *checker) gatewayMaps() {
 		}
 		seen4[m.IPv4], seen6[m.IPv6] = true, true
 	}
+}
+
+// fixedClients returns how many clients get a range of ports each with
+// NAT44Pool; 0: ports are shared.
+func (n NAT64) fixedClients() (clients uint64) {
+	if n.PortsPerClient <= 0 {
+		return 0
+	}
+	for _, r := range n.Addresses {
+		clients += r.size() * uint64((65536-1024)/n.PortsPerClient)
+	}
+	return clients
+}
+
+// beyondPorts reports whether an address of the pool has no range of ports: they
+// are given from the third address on.
+func (n NAT64) beyondPorts(a netip.Addr) bool {
+	i := uint64(number4(a)) - uint64(number4(n.Pool.Addr()))
+	return n.PortsPerClient > 0 && i >= 2+n.fixedClients()
+}
+
+func number4(a netip.Addr) uint32 {
+	b := a.As4()
+	return binary.BigEndian.Uint32(b[:])
 }
 
 // insideClients refuses the address of a host that could not answer.

@@ -19,7 +19,9 @@ const (
 type Config struct {
 	TUN             string
 	Inside, Outside []string     // interfaces
+	Prefix          netip.Prefix // IPv6, of the translator
 	Pool            netip.Prefix // IPv4
+	Static          []netip.Addr // addresses of the pool that are reached from outside
 	Mode            Mode
 
 	Addresses      []Range // of Pool
@@ -39,8 +41,19 @@ type Forward struct {
 	Outside, Inside netip.AddrPort
 }
 
+// own returns the gateway's own address of the pool, from which the translator
+// sends its ICMP errors.
+func (c Config) own() netip.Addr { return c.Pool.Masked().Addr().Next() }
+
 // firstPort is the first that clients get: those below 1024 are the gateway's.
 const firstPort = 1024
+
+// maxAddresses bounds the outside addresses: a client has one of them, and the
+// kernel keeps a list.
+const maxAddresses = 1 << 16
+
+// maxFixed bounds the clients with a range of ports of their own.
+const maxFixed = 1 << 17
 
 // Clients returns how many addresses of the pool can be used at once, counted
 // from the third, the first that is given; 0: all.
@@ -48,20 +61,30 @@ func (c Config) Clients() int {
 	if c.Mode != Pool || c.PortsPerClient == 0 {
 		return 0
 	}
-	return c.perAddress() * len(c.addresses())
+	return min(c.perAddress()*count(c.Addresses), maxFixed)
 }
 
 // perAddress returns how many clients share an address.
 func (c Config) perAddress() int { return (65536 - firstPort) / c.PortsPerClient }
 
-// addresses lists the outside addresses of Pool.
-func (c Config) addresses() (all []netip.Addr) {
-	for _, r := range c.Addresses {
-		for a := r.First; a.IsValid() && a.Compare(r.Last) <= 0; a = a.Next() {
-			all = append(all, a)
-		}
+// count returns how many addresses the ranges have.
+func count(ranges []Range) (n int) {
+	for _, r := range ranges {
+		n += int(number(r.Last)) - int(number(r.First)) + 1
 	}
-	return all
+	return n
+}
+
+// at returns address i of the ranges, counted from 0. There must be as many.
+func at(ranges []Range, i int) netip.Addr {
+	for _, r := range ranges {
+		n := count([]Range{r})
+		if i < n {
+			return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, number(r.First)+uint32(i))))
+		}
+		i -= n
+	}
+	return netip.Addr{}
 }
 
 // Ports returns the outside address and the ports of an address of the pool with
@@ -77,7 +100,7 @@ func (c Config) Ports(a netip.Addr) (outside netip.Addr, first, last uint16, ok 
 		return netip.Addr{}, 0, 0, false
 	}
 	port := firstPort + i%c.perAddress()*c.PortsPerClient
-	return c.addresses()[i/c.perAddress()], uint16(port), uint16(port + c.PortsPerClient - 1), true
+	return at(c.Addresses, i/c.perAddress()), uint16(port), uint16(port + c.PortsPerClient - 1), true
 }
 
 func number(a netip.Addr) uint32 {
@@ -97,11 +120,27 @@ func (c Config) check() error {
 	if !c.Pool.IsValid() || !c.Pool.Addr().Is4() {
 		return fmt.Errorf("the pool %q is not an IPv4 prefix", c.Pool)
 	}
-	if c.Mode == Pool && len(c.addresses()) == 0 {
-		return fmt.Errorf("there are no outside addresses")
+	if c.Prefix.IsValid() && !c.Prefix.Addr().Is6() {
+		return fmt.Errorf("the prefix %q is not an IPv6 prefix", c.Prefix)
+	}
+	for _, r := range c.Addresses {
+		if !r.First.Is4() || !r.Last.Is4() || r.Last.Less(r.First) {
+			return fmt.Errorf("%s to %s is not a range of IPv4 addresses", r.First, r.Last)
+		}
+	}
+	if n := count(c.Addresses); c.Mode == Pool && (n == 0 || n > maxAddresses) {
+		return fmt.Errorf("%d outside addresses are not between 1 and %d", n, maxAddresses)
 	}
 	if c.Mode == Pool && (c.PortsPerClient < 0 || c.PortsPerClient > 65536-firstPort) {
 		return fmt.Errorf("%d ports for each client are not between 0 and %d", c.PortsPerClient, 65536-firstPort)
+	}
+	for _, a := range c.Static {
+		if !c.Pool.Contains(a) {
+			return fmt.Errorf("the static address %s is not in the pool %s", a, c.Pool)
+		}
+		if _, _, _, ok := c.Ports(a); c.Clients() > 0 && !ok {
+			return fmt.Errorf("the static address %s is beyond the %d clients that have ports", a, c.Clients())
+		}
 	}
 	return nil
 }

@@ -42,9 +42,16 @@ func New(c Config) (*Ruleset, error) {
 	return r, nil
 }
 
+// buffers is the size of the socket's buffers in bytes: a transaction is one
+// message with all elements of all sets.
+const buffers = 16 << 20
+
 // create makes the tables belong to the socket, which the nftables package has no
 // call for. Before Linux 5.12 they have no owner.
 func (r *Ruleset) create(conn *mdnetlink.Conn) error {
+	if err := errors.Join(conn.SetWriteBuffer(buffers), conn.SetReadBuffer(buffers)); err != nil {
+		return fmt.Errorf("set the buffers: %w", err)
+	}
 	for _, t := range []*nftables.Table{r.v4, r.v6} {
 		err := newTable(conn, t, tableOwner)
 		r.owned = err == nil
@@ -126,18 +133,27 @@ func CleanUp() error {
 type Count string
 
 const (
-	NotInside   Count = "not-inside"           // dropped: IPv6 to the prefix that did not come from an inside interface
-	NotOutside  Count = "not-outside"          // refused: IPv4 of the pool that would leave by another interface
-	Connections Count = "too-many-connections" // refused: a client has connections-per-client
+	NotInside        Count = "not-inside"           // dropped: IPv6 to the prefix that did not come from an inside interface
+	SpoofedSource    Count = "spoofed-source"       // dropped: IPv6 to the prefix by an interface that its source is not behind
+	NotOutside       Count = "not-outside"          // refused: IPv4 of the pool that would leave by another interface
+	ForgedPoolSource Count = "forged-pool-source"   // dropped: IPv4 from the pool that did not come from the translator
+	Unsolicited      Count = "unsolicited"          // dropped: IPv4 to the pool that no client asked for
+	Untranslated     Count = "untranslated-source"  // dropped: IPv4 that would leave with an address of the pool
+	Connections      Count = "too-many-connections" // refused: a client has connections-per-client
 )
 
 // Explanation returns one sentence for people.
-func (c Count) Explanation() string {
-	return map[Count]string{
-		NotInside:   "IPv6 for the translator came by an interface that is not an inside one.",
-		NotOutside:  "IPv4 from a client would have left by an interface that is not an outside one.",
-		Connections: "A client has as many connections as it may (setting connections-per-client).",
-	}[c]
+func (c Count) Explanation() string { return counts[c] }
+
+// counts are all of them with their sentences.
+var counts = map[Count]string{
+	NotInside:        "IPv6 for the translator arrived on an interface that is not in nat64.inside.",
+	SpoofedSource:    "IPv6 for the translator arrived on an interface that does not lead to its source address.",
+	NotOutside:       "IPv4 from a client would have left by an interface that is not in nat64.outside.",
+	ForgedPoolSource: "IPv4 with a source address of the pool arrived on an interface.",
+	Unsolicited:      "IPv4 to an address of the pool belonged to no connection, static map or port forward.",
+	Untranslated:     "IPv4 would have left with a source address of the pool; connection tracking could not assign it to a connection.",
+	Connections:      "A client has as many connections as nat64.connections-per-client allows.",
 }
 
 // Counters reads the counters.

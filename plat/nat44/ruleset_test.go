@@ -15,6 +15,7 @@ var pool = netip.MustParsePrefix("100.64.0.0/16")
 
 func config(mode Mode) Config {
 	return Config{
+		Prefix: netip.MustParsePrefix("2001:db8:64::/96"), Static: []netip.Addr{netip.MustParseAddr("100.64.0.9")},
 		TUN: "nat64", Inside: []string{"lan0"}, Outside: []string{"wan0"}, Pool: pool, Mode: mode,
 		Addresses:      []Range{{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("203.0.113.2")}},
 		PortsPerClient: 2000, ConnectionsPerClient: 100,
@@ -53,7 +54,22 @@ func TestPorts(t *testing.T) {
 	}
 }
 
-func TestRuleset(t *testing.T) {
+// TestRanges counts addresses over the borders of ranges.
+func TestRanges(t *testing.T) {
+	a := netip.MustParseAddr
+	ranges := []Range{{a("203.0.113.1"), a("203.0.113.2")}, {a("192.0.2.9"), a("192.0.2.9")}, {a("198.51.100.255"), a("198.51.101.1")}}
+	var all []string
+	for i := range count(ranges) {
+		all = append(all, at(ranges, i).String())
+	}
+	if got, want := strings.Join(all, " "), "203.0.113.1 203.0.113.2 192.0.2.9 198.51.100.255 198.51.101.0 198.51.101.1"; got != want {
+		t.Errorf("the addresses are %s, want %s", got, want)
+	}
+}
+
+// inNamespace moves the test to a network namespace of its own.
+func inNamespace(t *testing.T) {
+	t.Helper()
 	if os.Getuid() != 0 {
 		const why = "needs root: makes a network namespace"
 		if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
@@ -65,13 +81,82 @@ func TestRuleset(t *testing.T) {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)
 	}
-	list := func() string {
-		out, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
-		if err != nil {
-			t.Skipf("needs the program nft: %v", err)
-		}
-		return string(out)
+}
+
+// listRules returns what the program nft shows.
+func listRules(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
+	if err != nil {
+		t.Skipf("needs the program nft: %v", err)
 	}
+	return string(out)
+}
+
+// TestLargeMaps sets more elements than one netlink attribute has room for.
+func TestLargeMaps(t *testing.T) {
+	inNamespace(t)
+	fixed := config(Pool)
+	fixed.PortsPerClient = 64
+	fixed.Addresses = []Range{{netip.MustParseAddr("203.0.113.0"), netip.MustParseAddr("203.0.113.9")}}
+	shared := config(Pool)
+	shared.PortsPerClient = 0
+	shared.Addresses = []Range{{netip.MustParseAddr("192.0.0.0"), netip.MustParseAddr("192.0.39.15")}}
+	for i := range 10000 {
+		a := at([]Range{{netip.MustParseAddr("100.64.0.2"), netip.MustParseAddr("100.64.255.254")}}, i)
+		shared.Static = append(shared.Static, a)
+		shared.Forwards = append(shared.Forwards, Forward{unix.IPPROTO_UDP, netip.AddrPortFrom(netip.MustParseAddr("192.0.0.1"), uint16(20000+i)), netip.AddrPortFrom(a, 53)})
+	}
+	s, err := New(fixed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if n := elements(t, s, "ports"); n != 10*1008 {
+		t.Errorf("%d clients have ports, want 10080", n)
+	}
+	if err := s.Set(shared); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]int{"addresses": 10000, "static": 10000, "forwards_udp": 10000} {
+		if n := elements(t, s, name); n != want {
+			t.Errorf("%s has %d elements, want %d", name, n, want)
+		}
+	}
+	if _, err := New(fixed); err == nil {
+		t.Error("two rulesets have the same tables")
+	}
+	crowd := config(Pool)
+	crowd.Static, crowd.Pool, crowd.PortsPerClient = nil, netip.MustParsePrefix("10.0.0.0/8"), 1
+	if n := crowd.Clients(); n != 2*64512 {
+		t.Errorf("%d clients, want 129024", n)
+	}
+	if err := s.Set(crowd); err != nil {
+		t.Error(err)
+	}
+	crowd.Addresses = []Range{{netip.MustParseAddr("11.0.0.0"), netip.MustParseAddr("11.255.255.255")}}
+	if err := s.Set(crowd); err == nil {
+		t.Error("more outside addresses than the kernel can be given are accepted")
+	}
+}
+
+// elements counts those of a set in the kernel.
+func elements(t *testing.T, s *Ruleset, name string) int {
+	t.Helper()
+	set, err := s.conn.GetSetByName(s.v4, name)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	all, err := s.conn.GetSetElements(set)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return len(all)
+}
+
+func TestRuleset(t *testing.T) {
+	inNamespace(t)
+	list := func() string { return listRules(t) }
 	s, err := New(config(Masquerade))
 	if err != nil {
 		t.Fatal(err)
@@ -83,11 +168,11 @@ func TestRuleset(t *testing.T) {
 		config       Config
 		wants, never []string
 	}{
-		{config(Masquerade), []string{"masquerade", "dnat to 100.64.0.2:443", "ct count over 100", "established : 7440"}, []string{"snat"}},
+		{config(Masquerade), []string{"masquerade", "203.0.113.1 . 8443 : 100.64.0.2 . 443", "ct count over 100", "established : 7440", "elements = { 100.64.0.9 }", "fib saddr . iif oif 0"}, []string{"snat"}},
 		{config(Pool), []string{"map ports"}, []string{"masquerade"}},
 		{shared, []string{"map addresses"}, []string{"masquerade", "map ports"}},
-		{config(None), []string{"not-outside"}, []string{"masquerade", "map "}},
-		{config(Masquerade), []string{"masquerade"}, []string{"map "}},
+		{config(None), []string{"not-outside", "forged-pool-source"}, []string{"masquerade", "map ports", "ct count", "@static"}},
+		{config(Masquerade), []string{"masquerade"}, []string{"map ports"}},
 	} {
 		if err := s.Set(step.config); err != nil {
 			t.Fatalf("mode %d: %v", step.config.Mode, err)
@@ -107,7 +192,7 @@ func TestRuleset(t *testing.T) {
 			t.Errorf("rules add up:\n%s", rules)
 		}
 	}
-	if c, err := s.Counters(); err != nil || len(c) != 3 {
+	if c, err := s.Counters(); err != nil || len(c) != len(counts) {
 		t.Errorf("counters: %v, %v", c, err)
 	}
 	if s.Owned() {
@@ -123,6 +208,11 @@ func TestRuleset(t *testing.T) {
 	}
 	if err := s.Set(Config{TUN: "nat64", Pool: netip.MustParsePrefix("2001:db8::/64")}); err == nil {
 		t.Error("an IPv6 pool is accepted")
+	}
+	beyond := config(Pool) // 64 clients
+	beyond.Static = []netip.Addr{netip.MustParseAddr("100.64.0.66")}
+	if err := s.Set(beyond); err == nil {
+		t.Error("a static map that has no outside address is accepted")
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)

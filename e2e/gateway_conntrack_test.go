@@ -1,0 +1,78 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// connections returns the IPv4 connections that the gateway tracks.
+func (n *gatewayNet) connections() []*netlink.ConntrackFlow {
+	n.t.Helper()
+	ns, err := netns.GetFromName(n.prefix + "g")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer ns.Close()
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_NETFILTER)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer h.Close()
+	all, err := h.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return all
+}
+
+// Connections through the gateway have the timeouts of RFC 6146 section 4,
+// whichever side has begun them.
+func TestGatewayTimeouts(t *testing.T) {
+	t.Parallel()
+	n := newGatewayNet(t, `
+[[nat64.map]]
+ipv4 = "100.64.0.9"
+ipv6 = "2001:db8:1::12"
+[[nat64.forward]]
+outside = "203.0.113.3:8443/tcp"
+inside  = "[2001:db8:1::12]:80"
+`)
+	n.serve("c2", "AF_INET6", 80)
+	talk := func() {
+		n.in("c1", curl("198.51.100.7", "")+"; ping -6 -n -c 1 -W 20 "+to("198.51.100.7"))
+		n.in("s", "curl -sS -m 20 http://203.0.113.3:8443/; curl -sS -m 20 http://100.64.0.9/; ping -n -c 1 -W 20 100.64.0.9")
+		n.in("s", `python3 -c '
+import socket
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.sendto(b"x", ("100.64.0.9", 7777))'`)
+	}
+	// The kernel's own timeouts of connections that have ended, of echo and of
+	// datagrams without answer are 120, 30 and 30 s.
+	for _, c := range []struct {
+		what        string
+		protocol    uint8
+		destination string
+		port        uint16
+		above, most uint32
+	}{
+		{"connection from inside", unix.IPPROTO_TCP, "198.51.100.7", 80, 120, 240},
+		{"connection to a port forward", unix.IPPROTO_TCP, "203.0.113.3", 8443, 120, 240},
+		{"connection to a static map", unix.IPPROTO_TCP, "100.64.0.9", 80, 120, 240},
+		{"datagram to a static map", unix.IPPROTO_UDP, "100.64.0.9", 7777, 30, 120},
+		{"echo from inside", unix.IPPROTO_ICMP, "198.51.100.7", 0, 30, 60},
+		{"echo to a static map", unix.IPPROTO_ICMP, "100.64.0.9", 0, 30, 60},
+	} {
+		eventually(t, soon, func() error {
+			talk()
+			for _, f := range n.connections() {
+				if f.Forward.Protocol == c.protocol && f.Forward.DstIP.String() == c.destination && f.Forward.DstPort == c.port && f.TimeOut > c.above && f.TimeOut <= c.most {
+					return nil
+				}
+			}
+			return fmt.Errorf("%s: no timeout between %d and %d s: %v", c.what, c.above, c.most, n.connections())
+		})
+	}
+}
