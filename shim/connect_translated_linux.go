@@ -20,7 +20,7 @@ func freshSocket(t *trapped, old int, k kind) (s int, local netip.Addr, err erro
 		if a := was.Addr().Unmap(); a.Is4() && !a.IsUnspecified() {
 			local = a
 		}
-		if was.Port() != 0 {
+		if was.Port() != 0 && hasPort(old) {
 			// Beside the IPv4 socket, which has the port until it is closed.
 			setInt(s, unix.SOL_IPV6, unix.IPV6_V6ONLY, 1)
 			if err := unix.Bind(s, &unix.SockaddrInet6{Port: int(was.Port())}); err != nil {
@@ -30,6 +30,13 @@ func freshSocket(t *trapped, old int, k kind) (s int, local netip.Addr, err erro
 		}
 	}
 	return s, local, nil
+}
+
+// hasPort reports whether an AF_INET TCP socket that names a port has it: after
+// a connection that failed the name is left. It gives the socket one if not, which
+// does no harm to a socket that is about to be replaced.
+func hasPort(fd int) bool {
+	return unix.Bind(fd, &unix.SockaddrInet4{}) == unix.EINVAL
 }
 
 // connectTranslated connects through NAT64.
@@ -53,37 +60,48 @@ func connectTranslated(t *trapped, tab *table, old int, p *process, k kind, to n
 	if err != nil {
 		return fail(err)
 	}
-	s, local, err := freshSocket(t, old, k)
-	if err != nil {
-		return fail(err)
-	}
-	defer unix.Close(s)
-	r.local = local
-	err = connectTo(s, dest)
-	if e, _ := err.(unix.Errno); err != nil && err != unix.EINPROGRESS {
-		if fallsBack(t.supervisor, e, to.Addr(), tab) {
+	c, begun := t.started.take(k.cookie, to.AddrPort)
+	if !begun {
+		if c, err = start(t, old, k, status, dest); err != nil {
+			return fail(err)
+		}
+		if fallsBack(t.supervisor, c.errno, to.Addr(), tab) {
+			unix.Close(c.fd)
 			return proceed
 		}
-		return fail(err)
+		if c.errno != 0 && c.errno != unix.EINPROGRESS {
+			unix.Close(c.fd)
+			return fail(c.errno)
+		}
+		c.peer = to.AddrPort
 	}
-	if status&^unix.O_ACCMODE != unix.O_NONBLOCK {
-		setFileStatus(s, status)
+	r.local = c.local
+	t.sockets.set(c.cookie, r)
+	if swap(t, p, t.fd(0), old, c.fd, k.cookie) != nil {
+		t.started.put(k.cookie, c) // the thread has been interrupted, and comes again
+		return proceed
 	}
-	cookie, cerr := cookieOf(s)
-	if cerr != nil {
-		return fail(cerr)
-	}
-	t.sockets.set(cookie, r)
-	if serr := swap(t, p, t.fd(0), old, s, k.cookie); serr != nil {
-		return proceed // the thread has been interrupted, and comes again
-	}
+	unix.Close(c.fd)
 	switch {
-	case err == nil:
-		return remember(t, reply{}, cookie)
+	case c.errno == 0:
+		return remember(t, reply{}, c.cookie)
 	case status&unix.O_NONBLOCK != 0:
-		return remember(t, fail(err), cookie)
+		return remember(t, fail(c.errno), c.cookie)
 	}
 	return proceed
+}
+
+// start begins a connection on a fresh socket in the place of old. Whether that
+// has failed says errno; it is never a reason to wait.
+func start(t *trapped, old int, k kind, status int, dest netip.AddrPort) (c started, err error) {
+	if c, err = freshStarted(t, old, k); err != nil {
+		return c, err
+	}
+	c.errno, _ = connectTo(c.fd, dest).(unix.Errno)
+	if status&^unix.O_ACCMODE != unix.O_NONBLOCK {
+		setFileStatus(c.fd, status)
+	}
+	return c, nil
 }
 
 // bound reports whether an AF_INET6 socket has a port, or an address of IPv4.

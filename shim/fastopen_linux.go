@@ -40,39 +40,47 @@ func fastOpen(t *trapped, to name, flags int, data func() ([]byte, error)) reply
 	if err != nil {
 		return fail(err)
 	}
-	s, local := old, netip.Addr{}
+	c, begun := started{fd: old, cookie: k.cookie}, false
 	if !is {
-		if s, local, err = freshSocket(t, old, k); err != nil {
-			return fail(err)
-		}
-		defer unix.Close(s)
-	}
-	n, err := unix.SendmsgN(s, b, nil, sockaddr(netip.AddrPortFrom(six, to.Port())), msgFastOpen|unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
-	if e, _ := err.(unix.Errno); err != nil && err != unix.EINPROGRESS {
-		if fallsBack(t.supervisor, e, to.Addr(), tab) {
-			if is {
-				toIPv4(t, p, old, k.cookie)
+		if c, begun = t.started.take(k.cookie, to.AddrPort); !begun {
+			if c, err = freshStarted(t, old, k); err != nil {
+				return fail(err)
 			}
+			c.peer = to.AddrPort
+		}
+	}
+	keep := is
+	defer func() {
+		if !keep {
+			unix.Close(c.fd)
+		}
+	}()
+	if !begun {
+		c.sent, err = unix.SendmsgN(c.fd, b, nil, sockaddr(netip.AddrPortFrom(six, to.Port())), msgFastOpen|unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+		if c.errno, _ = err.(unix.Errno); c.errno != 0 && c.errno != unix.EINPROGRESS {
+			if fallsBack(t.supervisor, c.errno, to.Addr(), tab) {
+				if is {
+					toIPv4(t, p, old, k.cookie)
+				}
+				return proceed
+			}
+			return fail(c.errno)
+		}
+	}
+	t.sockets.set(c.cookie, replaced{peer: to.AddrPort, local: c.local, mapped: to.mapped})
+	if !is {
+		setFileStatus(c.fd, status)
+		if swap(t, p, t.fd(0), old, c.fd, k.cookie) != nil {
+			t.started.put(k.cookie, c)
+			keep = true
 			return proceed
 		}
-		return fail(err)
-	}
-	if !is {
-		setFileStatus(s, status)
-	}
-	cookie, cerr := cookieOf(s)
-	if cerr != nil {
-		return fail(cerr)
-	}
-	t.sockets.set(cookie, replaced{peer: to.AddrPort, local: local, mapped: to.mapped})
-	if !is && swap(t, p, t.fd(0), old, s, k.cookie) != nil {
-		return proceed
 	}
 	switch {
-	case err == nil:
-		return reply{val: int64(n)}
+	case c.errno == 0:
+		return reply{val: int64(c.sent)}
 	case status&unix.O_NONBLOCK != 0 || flags&unix.MSG_DONTWAIT != 0:
-		return remember(t, fail(err), cookie)
+		return remember(t, fail(c.errno), c.cookie)
 	}
 	return proceed // its own call waits, and sends
 }

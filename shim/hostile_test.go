@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -144,12 +145,62 @@ func TestTablesAreBounded(t *testing.T) {
 	if len(r.has) > maxRecent || r.contains(0) || !r.contains(2*maxRecent-1) {
 		t.Errorf("%d cookies", len(r.has))
 	}
+	if !r.mayContain(0) || new(recent).mayContain(0) {
+		t.Error("a set that has forgotten some cannot tell what it never had")
+	}
+	var u unfinishedSwaps
+	for i := range 2 * maxUnfinished {
+		u.add(&unfinishedSwap{tgid: i})
+	}
+	if len(u.all) > maxUnfinished || len(u.of(0)) != 0 || len(u.of(2*maxUnfinished-1)) != 1 {
+		t.Errorf("%d swaps", len(u.all))
+	}
 	v := voice{channel: &channel{-1}}
 	for i := range 2 * maxSaid {
 		v.say(string(rune('a'+i)), "x")
 	}
 	if len(v.said) > maxSaid+1 {
 		t.Errorf("%d messages", len(v.said))
+	}
+}
+
+// Connections that wait for a restarted call are bounded, given back once, and
+// closed when it does not come.
+func TestStartedConnectsAreBoundedAndEnd(t *testing.T) {
+	var s startedConnects
+	to := netip.MustParseAddrPort("192.0.2.7:7")
+	open := func(old uint64) started {
+		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := started{fd: fd, cookie: old + 1, peer: to}
+		s.put(old, c)
+		return c
+	}
+	first := open(1)
+	for i := range uint64(2 * maxStarted) {
+		open(i + 1)
+	}
+	s.mu.Lock()
+	if len(s.by) > maxStarted {
+		t.Errorf("%d connections", len(s.by))
+	}
+	s.mu.Unlock()
+	if _, ok := s.take(1, netip.MustParseAddrPort("192.0.2.8:7")); ok {
+		t.Error("a connection to another peer is given out")
+	}
+	if c, ok := s.take(1, to); !ok || c.fd != first.fd {
+		t.Errorf("%v, %v", c, ok)
+	}
+	if _, ok := s.take(1, to); ok {
+		t.Error("a connection is given out twice")
+	}
+	unix.Close(first.fd)
+	for left := 1; left > 0; time.Sleep(10 * time.Millisecond) {
+		s.mu.Lock()
+		left = len(s.by)
+		s.mu.Unlock()
 	}
 }
 

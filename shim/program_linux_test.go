@@ -85,11 +85,6 @@ func inWorld(t *testing.T, world, name string) (string, error) {
 	}
 	cmd := osexec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), worldVar+"="+world, "SHIM_TEST_WANTS="+name)
-	if strings.Contains(world, "namespaces") {
-		// There signals interrupt the supervisor's answer (elsewhere
-		// flagWaitKillableRecv defers them), and swap does not yet resume.
-		cmd.Env = append(cmd.Env, "GODEBUG=asyncpreemptoff=1")
-	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
 	if os.Getuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER

@@ -105,6 +105,8 @@ type recent struct {
 	has  map[uint64]bool
 	ring []uint64
 	next int
+
+	forgot bool // some have been forgotten
 }
 
 const maxRecent = 4096
@@ -123,11 +125,18 @@ func (r *recent) add(cookie uint64) bool {
 		r.ring = append(r.ring, cookie)
 	} else {
 		delete(r.has, r.ring[r.next])
-		r.ring[r.next] = cookie
+		r.ring[r.next], r.forgot = cookie, true
 		r.next = (r.next + 1) % maxRecent
 	}
 	r.has[cookie] = true
 	return false
+}
+
+// mayContain reports whether the cookie is in the set, or may have been forgotten.
+func (r *recent) mayContain(cookie uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.has[cookie] || r.forgot
 }
 
 func (r *recent) contains(cookie uint64) bool {

@@ -23,14 +23,15 @@ type supervisor struct {
 	memory     memory
 	processes  processes
 	sockets    sockets
-	copied     recent         // cookies of sockets with duplicated descriptors
-	served     recent         // cookies of AF_INET6 sockets that were bound to a port
-	timed      recent         // cookies of sockets with a send timeout
-	asked      recent         // cookies of netlink sockets that have been used
+	copied     recent // cookies of sockets with duplicated descriptors
+	served     recent // cookies of AF_INET6 sockets that were bound to a port
+	timed      recent // cookies of sockets with a send timeout
+	asked      recent // cookies of netlink sockets that have been used
+	unfinished unfinishedSwaps
+	started    startedConnects
 	net        uint64         // our network namespace
 	connecting [64]sync.Mutex // held while connect is answered, by cookie
 	late       atomic.Bool    // sockets cannot be handed out: Linux before 5.14
-	counts     [numCalls]atomic.Uint64
 }
 
 // trapped is one system call of the program.
@@ -85,7 +86,7 @@ func (s *supervisor) handle(t *trapped, nr int32) (later func() reply) {
 		if t.call == callSocketcall {
 			t.unpack()
 		}
-		s.counts[t.call].Add(1)
+		finishSwaps(t)
 		if h := handlers[t.call]; h != nil {
 			if r, later = h(t); t.short != nil {
 				later = func() reply { return t.whenStocked(h) }

@@ -2,36 +2,70 @@ package shim
 
 import (
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // swap puts the socket fresh in the place of old, which the program p has under
-// number and perhaps elsewhere, with its epoll registrations. Without
-// flagWaitKillableRecv a signal can interrupt the program between two of several
-// descriptors: the restarted call then finds its own replaced, and the others
-// keep the old socket.
+// number and perhaps under others, with its epoll registrations. cookie is old's.
+//
+// A signal can end the program's call at any time, unless the filter has
+// flagWaitKillableRecv, and with it the permission to replace descriptors. On an
+// error nothing has happened, and the restarted call finds the old socket. Once
+// number has been replaced there is no error any more: what is missing is done
+// in the process's next call (see finishSwaps).
 func swap(t *trapped, p *process, number, old, fresh int, cookie uint64) error {
-	numbers := []int{number}
-	if t.copied.contains(cookie) {
-		var st unix.Stat_t
-		if unix.Fstat(old, &st) == nil {
-			numbers = descriptorsTo(t.tid, fmt.Sprintf("socket:[%d]", st.Ino))
+	now, err := cookieOf(fresh)
+	if err != nil {
+		return err
+	}
+	if !t.copied.mayContain(cookie) {
+		return replaceAt(t, p, number, old, fresh)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(old, &st); err != nil {
+		return err
+	}
+	t.copied.add(now)
+	// It is noted beforehand: another thread of ours may get the restarted call
+	// before this one knows that it has been interrupted.
+	s := &unfinishedSwap{tgid: p.group.tgid, number: number, fresh: now, old: cookie, inode: st.Ino, at: time.Now()}
+	others := socketNumbers(t.tid, s.inode)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.unfinished.add(s)
+	if err := replaceAt(t, p, number, old, fresh); err != nil {
+		t.unfinished.remove(s)
+		return err
+	}
+	for _, n := range others {
+		if n == number {
+			continue
+		}
+		if replaceAt(t, p, n, old, fresh) != nil {
+			return nil
 		}
 	}
-	var regs []registration
-	for _, n := range numbers {
-		regs = append(regs, registrations(p, n)...)
-	}
-	for _, n := range numbers {
-		if err := t.listener.put(t.id, fresh, n, closesOnExec(t.tid, n)); err != nil {
-			return err
-		}
+	t.unfinished.remove(s)
+	return nil
+}
+
+// replaceAt puts fresh under one number of the program's, where it has old.
+func replaceAt(t *trapped, p *process, number, old, fresh int) error {
+	regs := registrations(p, number)
+	if err := t.listener.put(t.id, fresh, number, closesOnExec(t.tid, number)); err != nil {
+		return err
 	}
 	if err := carryOver(&t.processes, t.tid, regs, old, fresh); err != nil {
 		t.say("epoll", "cannot carry an epoll registration over: %v", err)
 	}
 	return nil
+}
+
+// socketNumbers returns the descriptors of a thread that are the socket with this inode.
+func socketNumbers(tid int, inode uint64) []int {
+	return descriptorsTo(tid, fmt.Sprintf("socket:[%d]", inode))
 }
 
 // toHost replaces a socket of the hidden namespace by one of the host's.

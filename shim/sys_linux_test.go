@@ -219,6 +219,65 @@ var _ = act("dup", func() error {
 
 func TestDup(t *testing.T) { underShim(t, "dup") }
 
+// A signal may end the call between two of several descriptors. Then the
+// restarted call goes on with the rest.
+var _ = act("dup-interrupted", func() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	tid, end := unix.Gettid(), make(chan struct{})
+	defer close(end)
+	go func() {
+		for {
+			select {
+			case <-end:
+				return
+			default:
+				unix.Tgkill(unix.Getpid(), tid, unix.SIGURG) // Go's own, with SA_RESTART
+			}
+		}
+	}()
+	for i := range 50 {
+		s := tcp()
+		two, err := unix.Dup(s)
+		three, err2 := unix.FcntlInt(uintptr(s), unix.F_DUPFD_CLOEXEC, 50)
+		ep, err3 := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+		if err := first(err, err2, err3, unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, three, &unix.EpollEvent{Events: unix.EPOLLOUT, Fd: 7})); err != nil {
+			return err
+		}
+		if err := first(failed("connect", dial(two)), echo(s), echo(two), echo(three)); err != nil {
+			return fmt.Errorf("round %d: %w", i, err)
+		}
+		got := make([]unix.EpollEvent, 2)
+		n, err := unix.EpollWait(ep, got, 20000)
+		for err == unix.EINTR {
+			n, err = unix.EpollWait(ep, got, 20000)
+		}
+		if err := first(err, expect("events", n, 1), expect("data", got[0].Fd, 7)); err != nil {
+			return fmt.Errorf("round %d: %w", i, err)
+		}
+		for _, fd := range []int{s, two, three, ep} {
+			unix.Close(fd)
+		}
+	}
+	return nil
+})
+
+func TestDupInterrupted(t *testing.T) { underShim(t, "dup-interrupted") }
+
+// What is replaced twice keeps all its descriptors: an IPv4 server first, then one
+// beyond NAT64.
+var _ = act("dup-twice", func() error {
+	s := tcp()
+	two, err := unix.Dup(s)
+	if err != nil {
+		return err
+	}
+	refused := connectTo(s, netip.MustParseAddrPort("127.0.0.1:1"))
+	return first(expect("connect to this host", refused, error(unix.ECONNREFUSED)), failed("connect", dial(s)), echo(s), failed("duplicate", echo(two)), expect("peer", peer(two), echoPort))
+})
+
+func TestDupReplacedTwice(t *testing.T) { underShim(t, "dup-twice") }
+
 var _ = act("epoll", func() error {
 	s := open(unix.SOCK_STREAM | unix.SOCK_NONBLOCK)
 	ep, err := unix.EpollCreate1(0)
