@@ -108,7 +108,7 @@ func (l *testLink) asks(servers ...string) (o outcome) {
 		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
 			return errno
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 		defer cancel()
 		a := &dnsDiscovery{ifindex: l.index, servers: addrs(servers...), dial: dialOver(l.index)}
 		o = a.round(ctx, nil)

@@ -161,7 +161,7 @@ func inOrder(t *testing.T, from, to *net.UDPConn, dst netip.AddrPort, sizes []in
 	var got []uint32
 	var received atomic.Int64
 	done := make(chan struct{})
-	to.SetReadDeadline(time.Now().Add(30 * time.Second))
+	to.SetReadDeadline(time.Now().Add(3 * time.Minute))
 	go func() {
 		defer close(done)
 		b := make([]byte, 1<<16)

@@ -504,7 +504,7 @@ func TestClientErrors(t *testing.T) {
 				if err != nil {
 					return
 				}
-				c.SetDeadline(time.Now().Add(time.Second))
+				c.SetDeadline(time.Now().Add(time.Minute))
 				c.Read(make([]byte, 4096))
 				io.WriteString(c, text)
 				c.Close()

@@ -64,7 +64,7 @@ func dial(t *testing.T, l *Lab, network string, v4 netip.Addr, port int) net.Con
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	return conn
 }
 
