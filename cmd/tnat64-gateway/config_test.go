@@ -88,7 +88,7 @@ func TestBadConfigurationEndsWithStatus2(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
 		"file":    {"[nat64]\ninside = [\"lan0\"]\npool = \"100.64.0.0/31\"\n", "gateway.toml:3:8: nat64.pool:"},
 		"host":    {"[nat64]\ninside = [\"no-such-link0\"]\n", "gateway.toml:2:11: nat64.inside: there is no interface"},
-		"nothing": {"", "gateway.toml: nat64.inside: no interface of IPv6-only hosts is named"},
+		"nothing": {"", "gateway.toml: nat64.inside: no interface with IPv6-only hosts is named"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

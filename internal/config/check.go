@@ -3,27 +3,43 @@ package config
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/pelletier/go-toml/v2"
 )
 
 // maxProblems bounds what one file makes us print.
 const maxProblems = 20
 
-// checker turns a tree into a Config and collects what is wrong with it.
+// checker compares a file with the keys that it may have, and collects what is
+// wrong with it.
 type checker struct {
-	file      string
-	data      []byte
-	config    Config
-	given     map[string]*node // the keys that the file has, for example "clat.mtu"
-	entry     Mapping          // the [[translation.eam]] that is being read
-	shim      Shim             // of the shim's file
-	shimRoute ShimRoute        // the [[shim.route]] that is being read
-	gateway   gatewayReading   // of the gateway's file
-	places    []place          // of the entries of config.Translation.EAM
-	problems  []Problem
-	warnings  []Problem
-	more      int // problems that were left out
+	file     string
+	data     []byte
+	given    map[string]*node // the keys that the file has, for example "clat.mtu"
+	problems []Problem
+	warnings []Problem
+	more     int // problems that were left out
+}
+
+// read sets what keys lead to from the content of a file; name is for messages.
+func (c *checker) read(name string, data []byte, keys []key) error {
+	c.file, c.data, c.given = name, data, map[string]*node{}
+	if len(data) > maxSize {
+		return &Error{[]Problem{{File: name, What: "the file is too large", Allowed: fmt.Sprintf("up to %d bytes", maxSize)}}}
+	}
+	// The decoder knows all of TOML's rules, also those that need memory, such
+	// as no key twice. What fits which key is looked at below.
+	if err := toml.Unmarshal(data, new(map[string]any)); err != nil {
+		c.syntax(err)
+		return c.err()
+	}
+	root, err := parseTree(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	c.table("", root, keys)
+	return c.err()
 }
 
 func (c *checker) add(to *[]Problem, key string, at span, what, allowed string) {
@@ -110,87 +126,4 @@ func (c *checker) wants(key string, n *node, k kind, allowed string) bool {
 	}
 	c.refuse(key, n, fmt.Sprintf("%s is %s, not %s", shown(n), n.kind, k), allowed)
 	return false
-}
-
-// format is what a string value may look like.
-type format[T any] struct {
-	allowed string
-	parse   func(string) (T, error)
-}
-
-// text sets dst from a string value.
-func text[T any](c *checker, key string, n *node, dst *T, f format[T]) bool {
-	if !c.wants(key, n, stringKind, f.allowed) {
-		return false
-	}
-	v, err := f.parse(n.text)
-	if err != nil {
-		c.refuse(key, n, fmt.Sprintf("%s %v", quote(n.text), err), f.allowed)
-		return false
-	}
-	*dst = v
-	return true
-}
-
-// list sets dst from a list of different string values.
-func list[T comparable](c *checker, key string, n *node, dst *[]T, f format[T]) {
-	allowed := "a list of strings, each " + f.allowed
-	if !c.wants(key, n, listKind, allowed) {
-		return
-	}
-	values := make([]T, 0, len(n.items))
-	seen := make(map[T]bool, len(n.items))
-	for _, item := range n.items {
-		var v T
-		if !text(c, key, item, &v, f) {
-			continue
-		}
-		if seen[v] {
-			c.refuse(key, item, fmt.Sprintf("%s occurs twice", quote(item.text)), "each value once")
-			continue
-		}
-		seen[v] = true
-		values = append(values, v)
-	}
-	*dst = values
-}
-
-// oneOf sets dst to the index of a word.
-func oneOf[T ~uint8](words []string) format[T] {
-	return format[T]{
-		allowed: strings.Join(words, ", "),
-		parse: func(s string) (T, error) {
-			for i, w := range words {
-				if s == w {
-					return T(i), nil
-				}
-			}
-			if near := nearest(s, words); near != "" {
-				return 0, fmt.Errorf("is none of its values (did you mean %q?)", near)
-			}
-			return 0, fmt.Errorf("is none of its values")
-		},
-	}
-}
-
-// integer sets dst from an integer value between low and high.
-func integer[T ~int | ~uint32](c *checker, key string, n *node, dst *T, low, high int64, allowed string) {
-	if !c.wants(key, n, integerKind, allowed) {
-		return
-	}
-	// TOML's 0x, 0o, 0b and underscores are Go's; leading zeros it has none.
-	v, err := strconv.ParseInt(n.text, 0, 64)
-	switch {
-	case err != nil || v < low || v > high:
-		c.refuse(key, n, quote(n.text)+" is out of range", allowed)
-	default:
-		*dst = T(v)
-	}
-}
-
-// boolean sets dst from true or false.
-func boolean(c *checker, key string, n *node, dst *bool) {
-	if c.wants(key, n, boolKind, "true, false") {
-		*dst = n.text == "true"
-	}
 }

@@ -6,43 +6,23 @@ import (
 	"strings"
 )
 
-// place is where an entry of the EAM table was written.
-type place struct{ ipv4, ipv6 *node }
-
-// mappings reads [[translation.eam]], the explicit address mappings of RFC
-// 7757 section 3.
-func (c *checker) mappings(name string, n *node) {
-	if !c.wants(name, n, listKind, "a list of tables, [["+name+"]]") {
-		return
-	}
-	for _, item := range n.items {
-		if !c.wants(name, item, tableKind, "a table with ipv4 and ipv6") {
-			continue
-		}
-		c.mapping(name, item)
-	}
+// eamKeys are the keys of one [[translation.eam]], an explicit address mapping
+// (RFC 7757 section 3).
+func eamKeys(m *Mapping) []key {
+	return []key{text("ipv4", &m.IPv4, eamIPv4), text("ipv6", &m.IPv6, eamIPv6)}
 }
 
-func (c *checker) mapping(name string, entry *node) {
-	c.entry = Mapping{}
-	c.table(name, entry, eamKeys)
-	m := c.entry
-	at := place{entry.get("ipv4"), entry.get("ipv6")}
-	if at.ipv4 == nil || at.ipv6 == nil {
-		c.refuse(name, entry, "the entry has not both of its keys", "ipv4 and ipv6")
-		return
+// checkMapping refuses a mapping in which IPv4 addresses have no place of their
+// own (RFC 7757 section 3.1).
+func checkMapping(c *checker, name string, n *node, m Mapping) bool {
+	s4, s6 := 32-m.IPv4.Bits(), 128-m.IPv6.Bits()
+	if s4 <= s6 {
+		return true
 	}
-	if !m.IPv4.IsValid() || !m.IPv6.IsValid() {
-		return
-	}
-	// RFC 7757 section 3.1: every IPv4 address needs a place of its own.
-	if s4, s6 := 32-m.IPv4.Bits(), 128-m.IPv6.Bits(); s4 > s6 {
-		c.refuse(name+".ipv6", at.ipv6, fmt.Sprintf("%s leaves %d bits for the %d bits of %q in ipv4", quote(at.ipv6.text), s6, s4, at.ipv4.text),
-			fmt.Sprintf("a prefix length of at most %d", 128-s4))
-		return
-	}
-	c.config.Translation.EAM = append(c.config.Translation.EAM, m)
-	c.places = append(c.places, at)
+	ipv4, ipv6 := n.get("ipv4"), n.get("ipv6")
+	c.refuse(name+".ipv6", ipv6, fmt.Sprintf("%s leaves %d bits for the %d bits of %q in ipv4", quote(ipv6.text), s6, s4, ipv4.text),
+		fmt.Sprintf("a prefix length of at most %d", 128-s4))
+	return false
 }
 
 var eamIPv4 = format[netip.Prefix]{
@@ -69,34 +49,33 @@ func prefixOrAddress(s, family string) (netip.Prefix, error) {
 // also beside the CLAT's own pair, and warns about prefixes that contain
 // another: the longer one wins, which may not be what was meant (RFC 7757
 // section 3.2.1).
-func (c *checker) overlaps() {
+func (r *reading) overlaps() {
 	type column struct {
-		name   string
-		own    netip.Addr
-		ownKey string
-		of     func(Mapping) netip.Prefix
-		at     func(place) *node
+		name, key string
+		own       netip.Addr
+		ownKey    string
+		of        func(Mapping) netip.Prefix
 	}
 	for _, col := range []column{
-		{"translation.eam.ipv4", c.config.CLAT.IPv4, "clat.ipv4", func(m Mapping) netip.Prefix { return m.IPv4 }, func(p place) *node { return p.ipv4 }},
-		{"translation.eam.ipv6", c.config.CLAT.IPv6, "clat.ipv6", func(m Mapping) netip.Prefix { return m.IPv6 }, func(p place) *node { return p.ipv6 }},
+		{"translation.eam.ipv4", "ipv4", r.config.CLAT.IPv4, "clat.ipv4", func(m Mapping) netip.Prefix { return m.IPv4 }},
+		{"translation.eam.ipv6", "ipv6", r.config.CLAT.IPv6, "clat.ipv6", func(m Mapping) netip.Prefix { return m.IPv6 }},
 	} {
 		seen := map[netip.Prefix]bool{}
-		for i, m := range c.config.Translation.EAM {
-			p, n := col.of(m), col.at(c.places[i])
+		for i, m := range r.config.Translation.EAM {
+			p, n := col.of(m), r.eam[i].get(col.key)
 			switch {
 			case seen[p]:
-				c.refuse(col.name, n, fmt.Sprintf("%s occurs twice", quote(n.text)), "each prefix once")
+				r.refuse(col.name, n, fmt.Sprintf("%s occurs twice", quote(n.text)), "each prefix once")
 			case col.own.IsValid() && p == netip.PrefixFrom(col.own, col.own.BitLen()):
-				c.refuse(col.name, n, fmt.Sprintf("%s is %s, which the CLAT has already", quote(n.text), col.ownKey), "other prefixes")
+				r.refuse(col.name, n, fmt.Sprintf("%s is %s, the CLAT's own address", quote(n.text), col.ownKey), "other prefixes")
 			}
 			seen[p] = true
 		}
-		for i, m := range c.config.Translation.EAM {
-			p, n := col.of(m), col.at(c.places[i])
+		for i, m := range r.config.Translation.EAM {
+			p, n := col.of(m), r.eam[i].get(col.key)
 			for bits := p.Bits() - 1; bits >= 0; bits-- {
 				if outer := netip.PrefixFrom(p.Addr(), bits).Masked(); seen[outer] {
-					c.warn(col.name, n, fmt.Sprintf("%s lies in %q of another entry; the longer prefix wins", quote(n.text), outer))
+					r.warn(col.name, n, fmt.Sprintf("%s lies in %q of another entry; the longer prefix wins", quote(n.text), outer))
 					break
 				}
 			}

@@ -37,11 +37,28 @@ func TestExampleSwitchedOn(t *testing.T) {
 		t.Fatalf("%v, warnings %v", err, warnings)
 	}
 
+	hasEveryKey(t, data, schema(new(reading)))
+
+	// What the comments do not call an example is the default.
+	want := Default()
+	want.CLAT.Uplinks, want.CLAT.PREF64, want.CLAT.IPv6, want.CLAT.MTU, want.CLAT.IPv4Fixed = c.CLAT.Uplinks, c.CLAT.PREF64, c.CLAT.IPv6, 1480, true
+	want.Discovery.DNSServers, want.Discovery.PLATProbe = c.Discovery.DNSServers, c.Discovery.PLATProbe
+	want.Translation.EAM = c.Translation.EAM
+	want.Control.Metrics = c.Control.Metrics
+	if d := cmp.Diff(want, c, cmpNetip); d != "" {
+		t.Errorf("the example shows other defaults: (-default +example)\n%s", d)
+	}
+}
+
+// hasEveryKey fails the test unless the file has every key of a schema, and no
+// other.
+func hasEveryKey(t *testing.T, data []byte, schema []key) {
+	t.Helper()
 	root, err := parseTree(data)
 	if err != nil {
 		t.Fatal(err)
 	}
-	has := map[string]bool{}
+	has, known := map[string]bool{}, map[string]bool{}
 	var walk func(path string, n *node)
 	walk = func(path string, n *node) {
 		for _, f := range n.fields {
@@ -53,23 +70,15 @@ func TestExampleSwitchedOn(t *testing.T) {
 		}
 	}
 	walk("", root)
-	known := map[string]bool{}
-	for path, keys := range map[string][]key{"": schema, "clat.": clatKeys, "discovery.": discoveryKeys, "translation.": translationKeys, "translation.eam.": eamKeys, "control.": controlKeys} {
+	var name func(path string, keys []key)
+	name = func(path string, keys []key) {
 		for _, k := range keys {
 			known[path+k.name] = true
+			name(path+k.name+".", k.within)
 		}
 	}
+	name("", schema)
 	if d := cmp.Diff(slices.Sorted(maps.Keys(known)), slices.Sorted(maps.Keys(has))); d != "" {
 		t.Errorf("(-keys there are +keys of the example)\n%s", d)
-	}
-
-	// What the comments do not call an example is the default.
-	want := Default()
-	want.CLAT.Uplinks, want.CLAT.PREF64, want.CLAT.IPv6, want.CLAT.MTU, want.CLAT.IPv4Fixed = c.CLAT.Uplinks, c.CLAT.PREF64, c.CLAT.IPv6, 1480, true
-	want.Discovery.DNSServers, want.Discovery.PLATProbe = c.Discovery.DNSServers, c.Discovery.PLATProbe
-	want.Translation.EAM = c.Translation.EAM
-	want.Control.Metrics = c.Control.Metrics
-	if d := cmp.Diff(want, c, cmpNetip); d != "" {
-		t.Errorf("the example shows other defaults: (-default +example)\n%s", d)
 	}
 }

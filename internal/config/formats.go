@@ -109,11 +109,11 @@ var clatIPv6 = format[netip.Addr]{
 }
 
 var clatIPv4 = format[netip.Addr]{
-	allowed: "a unicast IPv4 address, best one of 192.0.0.0/29",
+	allowed: "a unicast IPv4 address, preferably one of 192.0.0.0/29",
 	parse: func(s string) (netip.Addr, error) {
 		a, err := hostIPv4(s)
 		if err == nil && a == dummyIPv4 {
-			return a, errors.New("is the IPv4 dummy address, only ever a source of ICMP errors (RFC 7600)")
+			return a, errors.New("is the IPv4 dummy address, which is only a source of ICMP errors (RFC 7600)")
 		}
 		return a, err
 	},
@@ -121,7 +121,7 @@ var clatIPv4 = format[netip.Addr]{
 
 // icmpSource may be the dummy address: it exists for this.
 var icmpSource = format[netip.Addr]{
-	allowed: "a unicast IPv4 address other than clat.ipv4, best one of 192.0.0.0/29",
+	allowed: "a unicast IPv4 address other than clat.ipv4, preferably one of 192.0.0.0/29",
 	parse:   hostIPv4,
 }
 
@@ -139,7 +139,7 @@ func hostIPv4(s string) (netip.Addr, error) {
 	}
 	switch a.As4() {
 	case [4]byte{192, 0, 0, 170}, [4]byte{192, 0, 0, 171}:
-		return a, errors.New("is an address of ipv4only.arpa, by which PREF64 is discovered (RFC 7050)")
+		return a, errors.New("is an address of ipv4only.arpa, which is for discovering PREF64 (RFC 7050)")
 	case [4]byte{192, 0, 0, 9}:
 		return a, errors.New("is the anycast address of PCP servers (RFC 7723)")
 	case [4]byte{192, 0, 0, 10}:
@@ -190,7 +190,7 @@ var dnsServer = format[netip.Addr]{
 // platProbe is an address that the user chooses: pinging somebody who has not
 // been asked is impolite (and for those of ipv4only.arpa RFC 8880 forbids it).
 var platProbe = format[netip.Addr]{
-	allowed: "a unicast IPv4 address of somebody who does not mind to be pinged",
+	allowed: "a unicast IPv4 address whose owner does not mind being pinged",
 	parse: func(s string) (netip.Addr, error) {
 		a, err := hostIPv4(s)
 		if err == nil && continuity.Contains(a) {
@@ -233,12 +233,12 @@ var listenAddress = format[string]{
 			return "", errors.New("is not host:port")
 		}
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return "", fmt.Errorf("has no port from 1 to 65535 but %q", port)
+			return "", fmt.Errorf("has the port %q, which is not between 1 and 65535", port)
 		}
 		// A name would have to be resolved when the network is just coming up.
 		if host != "" && host != "localhost" {
 			if _, err := netip.ParseAddr(host); err != nil {
-				return "", fmt.Errorf("has a host, %q, that is neither an address nor localhost", host)
+				return "", fmt.Errorf("has the host %q, which is neither an address nor localhost", host)
 			}
 		}
 		return s, nil

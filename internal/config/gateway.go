@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/pelletier/go-toml/v2"
-
 	"tnat64d/siit"
 )
 
@@ -202,7 +200,7 @@ type GatewayFile struct {
 	Gateway  Gateway
 	Warnings []Problem // valid, but perhaps not what was meant
 
-	checker checker
+	checker *checker
 }
 
 // Refuse reports a value that does not fit the host: of the list key the entry
@@ -249,26 +247,14 @@ func LoadGateway(path string) (*GatewayFile, error) {
 // ParseGateway reads the content of a configuration file of tnat64-gateway;
 // name is for messages. The error is that of [LoadGateway].
 func ParseGateway(name string, data []byte) (*GatewayFile, error) {
-	c := checker{file: name, data: data, given: map[string]*node{}}
-	c.gateway.conf = DefaultGateway()
-	if len(data) > maxSize {
-		return nil, &Error{[]Problem{{File: name, What: "the file is too large", Allowed: fmt.Sprintf("up to %d bytes", maxSize)}}}
+	r := gatewayReading{conf: DefaultGateway()}
+	err := r.read(name, data, gatewaySchema(&r))
+	if err == nil {
+		r.together()
+		err = r.err()
 	}
-	if err := toml.Unmarshal(data, new(map[string]any)); err != nil {
-		c.syntax(err)
-		return nil, c.err()
-	}
-	root, err := parseTree(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	c.table("", root, gatewaySchema)
-	if err := c.err(); err != nil {
 		return nil, err
 	}
-	c.gatewayTogether()
-	if err := c.err(); err != nil {
-		return nil, err
-	}
-	return &GatewayFile{Gateway: c.gateway.conf, Warnings: c.warnings, checker: c}, nil
+	return &GatewayFile{Gateway: r.conf, Warnings: r.warnings, checker: &r.checker}, nil
 }

@@ -26,7 +26,7 @@ var poolPrefix = format[netip.Prefix]{
 		case p.Bits() < 8:
 			return p, errors.New("is larger than a /8")
 		case p.Bits() > 30:
-			return p, errors.New("has no place for the gateway's own address and for hosts")
+			return p, errors.New("has no room for the gateway's own address and a host")
 		case p.Overlaps(protocolIPv4):
 			return p, fmt.Errorf("overlaps %v, which is reserved for protocols such as 464XLAT", protocolIPv4)
 		case thisHost.Overlaps(p) || classE.Overlaps(p):
@@ -227,7 +227,7 @@ var dnsListen = format[netip.AddrPort]{
 	parse: func(s string) (netip.AddrPort, error) {
 		ap, err := addrPort(s, 53)
 		if err == nil && ap.Addr().Is6() && ap.Addr().IsLinkLocalUnicast() && ap.Addr().Zone() == "" {
-			return ap, errors.New("is link-local and does not say of which interface (fe80::1%lan0)")
+			return ap, errors.New("is link-local but names no interface (fe80::1%lan0)")
 		}
 		return ap, err
 	},

@@ -7,121 +7,121 @@ import (
 	"slices"
 )
 
-// gatewayTogether checks what only shows in several keys of a gateway's file at
+// together checks what only shows in several keys of a gateway's file at
 // once.
-func (c *checker) gatewayTogether() {
-	c.gatewayInterfaces()
-	c.gatewayPrefixes()
-	c.gatewayOutside()
-	c.gatewayMaps()
-	c.gatewayForwards()
-	c.gatewayDNS()
-	c.gatewayAdvertise()
+func (r *gatewayReading) together() {
+	r.interfaces()
+	r.prefixes()
+	r.outsideAddresses()
+	r.staticMaps()
+	r.portForwards()
+	r.dns64()
+	r.advertise()
 }
 
-func (c *checker) gatewayInterfaces() {
-	n, a := &c.gateway.conf.NAT64, c.gateway.conf.Advertise
-	if c.given["nat64.inside"] == nil {
+func (r *gatewayReading) interfaces() {
+	n, a := &r.conf.NAT64, r.conf.Advertise
+	if r.given["nat64.inside"] == nil {
 		n.Inside = a.Interfaces
 	}
 	if len(n.Inside) == 0 && len(n.Clients) == 0 {
-		what, allowed := "no interface of IPv6-only hosts is named", `nat64.inside = ["lan0"], or nat64.clients where they are behind other routers`
-		at := c.given["nat64.inside"]
+		what, allowed := "no interface with IPv6-only hosts is named", `nat64.inside = ["lan0"], or nat64.clients if they are behind other routers`
+		at := r.given["nat64.inside"]
 		if at == nil {
-			at = c.given["nat64"]
+			at = r.given["nat64"]
 		}
 		if at == nil {
-			c.problems = append(c.problems, Problem{File: c.file, Key: "nat64.inside", What: what, Allowed: allowed})
+			r.problems = append(r.problems, Problem{File: r.file, Key: "nat64.inside", What: what, Allowed: allowed})
 		} else {
-			c.refuse("nat64.inside", at, what, allowed)
+			r.refuse("nat64.inside", at, what, allowed)
 		}
 	}
 	for _, l := range []struct {
 		key   string
 		names []string
 	}{{"nat64.inside", n.Inside}, {"nat64.outside", n.Outside}, {"advertise.interfaces", a.Interfaces}} {
-		at := c.given[l.key]
+		at := r.given[l.key]
 		for i, name := range l.names {
 			switch {
 			case at == nil:
 			case name == n.TUN:
-				c.refuse(l.key, at.items[i], fmt.Sprintf("%q is nat64.tun, the gateway's own interface", name), "other interfaces than nat64.tun")
+				r.refuse(l.key, at.items[i], fmt.Sprintf("%q is nat64.tun, the gateway's own interface", name), "interfaces other than nat64.tun")
 			case l.key == "nat64.outside" && slices.Contains(n.Inside, name):
-				c.warn(l.key, at.items[i], fmt.Sprintf("%q is inside as well", name))
+				r.warn(l.key, at.items[i], fmt.Sprintf("%q is also in nat64.inside", name))
 			case l.key == "advertise.interfaces" && slices.Contains(n.Outside, name) && !slices.Contains(n.Inside, name):
-				c.refuse(l.key, at.items[i], fmt.Sprintf("%q is an interface of nat64.outside", name), "interfaces of nat64.inside")
+				r.refuse(l.key, at.items[i], fmt.Sprintf("%q is an interface of nat64.outside", name), "interfaces of nat64.inside")
 			case l.key == "advertise.interfaces" && !slices.Contains(n.Inside, name):
-				c.warn(l.key, at.items[i], fmt.Sprintf("%q is not in nat64.inside: its hosts get advertisements but may not use NAT64", name))
+				r.warn(l.key, at.items[i], fmt.Sprintf("%q is not in nat64.inside: its hosts get advertisements but may not use NAT64", name))
 			}
 		}
 	}
 }
 
-func (c *checker) gatewayPrefixes() {
-	n := c.gateway.conf.NAT64
-	if at := c.given["nat64.prefix"]; at != nil && n.Prefix.Bits() == 96 && n.Prefix.Addr().As16()[8] != 0 {
-		c.warn("nat64.prefix", at, fmt.Sprintf("%q has bits 64 to 71 set, which RFC 6052 wants to be zero", n.Prefix))
+func (r *gatewayReading) prefixes() {
+	n := r.conf.NAT64
+	if at := r.given["nat64.prefix"]; at != nil && n.Prefix.Bits() == 96 && n.Prefix.Addr().As16()[8] != 0 {
+		r.warn("nat64.prefix", at, fmt.Sprintf("%q has bits 64 to 71 set, which must be zero (RFC 6052)", n.Prefix))
 	}
-	at := c.given["nat64.clients"]
+	at := r.given["nat64.clients"]
 	for i, p := range n.Clients {
 		switch {
 		case n.Prefix.Bits() <= p.Bits() && n.Prefix.Contains(p.Addr()):
 			// RFC 6146 section 3.5: such a packet has been translated before.
-			c.refuse("nat64.clients", at.items[i], fmt.Sprintf("%q lies in %q, nat64.prefix, and packets from there are dropped", p, n.Prefix), "prefixes outside nat64.prefix")
+			r.refuse("nat64.clients", at.items[i], fmt.Sprintf("%q lies in %q, nat64.prefix, and packets from there are dropped", p, n.Prefix), "prefixes outside nat64.prefix")
 		case p.Bits() == 0:
-			c.warn("nat64.clients", at.items[i], fmt.Sprintf("%q lets everybody who reaches the gateway use it", p))
+			r.warn("nat64.clients", at.items[i], fmt.Sprintf("%q lets everyone who reaches the gateway use it", p))
 		default:
 			for _, q := range n.Clients[:i] {
 				if p.Overlaps(q) {
-					c.warn("nat64.clients", at.items[i], fmt.Sprintf("%q overlaps %q", p, q))
+					r.warn("nat64.clients", at.items[i], fmt.Sprintf("%q overlaps %q", p, q))
 				}
 			}
 		}
 	}
 }
 
-func (c *checker) gatewayOutside() {
-	n := c.gateway.conf.NAT64
-	at := c.given["nat64.addresses"]
+func (r *gatewayReading) outsideAddresses() {
+	n := r.conf.NAT64
+	at := r.given["nat64.addresses"]
 	switch {
 	case n.NAT44 == NAT44Pool && len(n.Addresses) == 0:
 		where := at
 		if where == nil {
-			where = c.given["nat64.nat44"]
+			where = r.given["nat64.nat44"]
 		}
-		c.refuse("nat64.addresses", where, `nat64.nat44 is "pool", and there are no addresses`, addressRange.allowed)
+		r.refuse("nat64.addresses", where, `nat64.nat44 is "pool", but there are no addresses`, addressRange.allowed)
 	case n.NAT44 != NAT44Pool && len(n.Addresses) > 0:
-		c.warn("nat64.addresses", at, fmt.Sprintf("not used, as nat64.nat44 is %q", n.NAT44))
+		r.warn("nat64.addresses", at, fmt.Sprintf("not used because nat64.nat44 is %q", n.NAT44))
 	}
-	if ports := c.given["nat64.ports-per-client"]; ports != nil && n.NAT44 != NAT44Pool {
-		c.warn("nat64.ports-per-client", ports, fmt.Sprintf("not used, as nat64.nat44 is %q", n.NAT44))
+	if ports := r.given["nat64.ports-per-client"]; ports != nil && n.NAT44 != NAT44Pool {
+		r.warn("nat64.ports-per-client", ports, fmt.Sprintf("not used because nat64.nat44 is %q", n.NAT44))
 	}
-	if limit := c.given["nat64.connections-per-client"]; limit != nil && n.NAT44 == NAT44None {
-		c.warn("nat64.connections-per-client", limit, `not used, as nat64.nat44 is "none"`)
+	if limit := r.given["nat64.connections-per-client"]; limit != nil && n.NAT44 == NAT44None {
+		r.warn("nat64.connections-per-client", limit, `not used because nat64.nat44 is "none"`)
 	}
 	total := uint64(0)
-	for i, r := range n.Addresses {
-		if total += r.size(); total > maxAddresses {
-			c.refuse("nat64.addresses", at.items[i], fmt.Sprintf("%d addresses are more than %d", total, maxAddresses), "fewer addresses")
+	for i, a := range n.Addresses {
+		if total += a.size(); total > maxAddresses {
+			r.refuse("nat64.addresses", at.items[i], fmt.Sprintf("%d addresses are more than %d", total, maxAddresses), "fewer addresses")
 			break
 		}
-		if r.overlaps(AddrRange{n.Pool.Addr(), lastOf(n.Pool)}) {
-			c.refuse("nat64.addresses", at.items[i], fmt.Sprintf("%q overlaps %q, nat64.pool", r, n.Pool), "addresses outside nat64.pool")
+		if a.overlaps(AddrRange{n.Pool.Addr(), lastOf(n.Pool)}) {
+			r.refuse("nat64.addresses", at.items[i], fmt.Sprintf("%q overlaps %q, nat64.pool", a, n.Pool), "addresses outside nat64.pool")
 		}
 		for _, q := range n.Addresses[:i] {
-			if r.overlaps(q) {
-				c.refuse("nat64.addresses", at.items[i], fmt.Sprintf("%q overlaps %q", r, q), "each address once")
+			if a.overlaps(q) {
+				r.refuse("nat64.addresses", at.items[i], fmt.Sprintf("%q overlaps %q", a, q), "each address once")
 				break
 			}
 		}
 	}
-	denied := c.given["nat64.deny"]
+	denied := r.given["nat64.deny"]
 	for i, d := range n.Deny {
 		if d.Bits() == 0 {
-			c.warn("nat64.deny", denied.items[i], fmt.Sprintf("%q denies everything", d))
+			r.warn("nat64.deny", denied.items[i], fmt.Sprintf("%q denies everything", d))
 		}
 		if d.Overlaps(n.Pool) {
-			c.warn("nat64.deny", denied.items[i], fmt.Sprintf("%q overlaps nat64.pool, which nobody reaches anyhow but by a map", d))
+			r.warn("nat64.deny", denied.items[i], fmt.Sprintf("%q overlaps nat64.pool, which is only reachable through a map anyway", d))
 		}
 	}
 }
@@ -138,27 +138,27 @@ func (r AddrRange) overlaps(o AddrRange) bool {
 
 func (r AddrRange) contains(a netip.Addr) bool { return r.overlaps(AddrRange{a, a}) }
 
-func (c *checker) gatewayMaps() {
-	n := c.gateway.conf.NAT64
+func (r *gatewayReading) staticMaps() {
+	n := r.conf.NAT64
 	seen4, seen6 := map[netip.Addr]bool{}, map[netip.Addr]bool{}
 	for i, m := range n.Maps {
-		at4, at6 := c.gateway.maps[i].get("ipv4"), c.gateway.maps[i].get("ipv6")
+		at4, at6 := r.maps[i].get("ipv4"), r.maps[i].get("ipv6")
 		switch {
 		case !n.Pool.Contains(m.IPv4):
-			c.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q is outside %q, nat64.pool", m.IPv4, n.Pool), mapIPv4.allowed)
+			r.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q is outside %q, nat64.pool", m.IPv4, n.Pool), mapIPv4.allowed)
 		case m.IPv4 == n.Own():
-			c.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q is the gateway's own address, the first of nat64.pool", m.IPv4), "another address of nat64.pool")
+			r.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q is the gateway's own address, the first of nat64.pool", m.IPv4), "another address of nat64.pool")
 		case m.IPv4 == n.Pool.Addr():
-			c.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q is the network address of nat64.pool", m.IPv4), "another address of nat64.pool")
+			r.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q is the network address of nat64.pool", m.IPv4), "another address of nat64.pool")
 		case n.NAT44 == NAT44Pool && n.beyondPorts(m.IPv4):
-			c.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q is beyond the %d clients that nat64.ports-per-client leaves room for, so it would have no outside address", m.IPv4, n.fixedClients()),
+			r.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q is beyond the %d clients that nat64.ports-per-client leaves room for, so it would have no outside address", m.IPv4, n.fixedClients()),
 				"an address nearer to the start of nat64.pool, more nat64.addresses, or fewer nat64.ports-per-client")
 		case seen4[m.IPv4]:
-			c.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q occurs twice", m.IPv4), "each address once")
+			r.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q occurs twice", m.IPv4), "each address once")
 		}
-		c.insideClients("nat64.map.ipv6", at6, m.IPv6)
+		r.insideClients("nat64.map.ipv6", at6, m.IPv6)
 		if seen6[m.IPv6] {
-			c.refuse("nat64.map.ipv6", at6, fmt.Sprintf("%q occurs twice", m.IPv6), "each address once")
+			r.refuse("nat64.map.ipv6", at6, fmt.Sprintf("%q occurs twice", m.IPv6), "each address once")
 		}
 		seen4[m.IPv4], seen6[m.IPv6] = true, true
 	}
@@ -189,72 +189,72 @@ func number4(a netip.Addr) uint32 {
 }
 
 // insideClients refuses the address of a host that could not answer.
-func (c *checker) insideClients(key string, at *node, a netip.Addr) {
-	n := c.gateway.conf.NAT64
+func (r *gatewayReading) insideClients(key string, at *node, a netip.Addr) {
+	n := r.conf.NAT64
 	switch {
 	case n.Prefix.Contains(a):
-		c.refuse(key, at, fmt.Sprintf("%q lies in %q, nat64.prefix", a, n.Prefix), "an address of a host")
+		r.refuse(key, at, fmt.Sprintf("%q lies in %q, nat64.prefix", a, n.Prefix), "an address of a host")
 	case len(n.Clients) > 0 && !slices.ContainsFunc(n.Clients, func(p netip.Prefix) bool { return p.Contains(a) }):
-		c.refuse(key, at, fmt.Sprintf("%q is in none of nat64.clients, so its packets are dropped", a), "an address in nat64.clients")
+		r.refuse(key, at, fmt.Sprintf("%q is in none of nat64.clients, so its packets are dropped", a), "an address in nat64.clients")
 	}
 }
 
-func (c *checker) gatewayForwards() {
-	n := c.gateway.conf.NAT64
+func (r *gatewayReading) portForwards() {
+	n := r.conf.NAT64
 	seen := map[outsidePort]bool{}
 	for i, f := range n.Forwards {
-		item := c.gateway.forwards[i]
+		item := r.forwards[i]
 		at, o := item.get("outside"), outsidePort{f.Outside, f.Protocol}
 		switch {
 		case n.NAT44 == NAT44None:
-			c.refuse("nat64.forward", item, `nat64.nat44 is "none": the pool is routed, and hosts are reached by their addresses`, `[[nat64.map]], or another value of nat64.nat44`)
+			r.refuse("nat64.forward", item, `nat64.nat44 is "none": the pool is routed, and hosts are reached by their addresses`, `[[nat64.map]], or another value of nat64.nat44`)
 		case n.Pool.Contains(f.Outside.Addr()):
-			c.refuse("nat64.forward.outside", at, fmt.Sprintf("%q is in %q, nat64.pool", f.Outside.Addr(), n.Pool), "an outside address of the gateway")
+			r.refuse("nat64.forward.outside", at, fmt.Sprintf("%q is in %q, nat64.pool", f.Outside.Addr(), n.Pool), "an outside address of the gateway")
 		case n.NAT44 == NAT44Pool && !slices.ContainsFunc(n.Addresses, func(r AddrRange) bool { return r.contains(f.Outside.Addr()) }):
-			c.warn("nat64.forward.outside", at, fmt.Sprintf("%q is in none of nat64.addresses", f.Outside.Addr()))
+			r.warn("nat64.forward.outside", at, fmt.Sprintf("%q is in none of nat64.addresses", f.Outside.Addr()))
 		}
 		if seen[o] {
-			c.refuse("nat64.forward.outside", at, fmt.Sprintf("%q occurs twice", o), "each address and port once")
+			r.refuse("nat64.forward.outside", at, fmt.Sprintf("%q occurs twice", o), "each address and port once")
 		}
 		seen[o] = true
-		c.insideClients("nat64.forward.inside", item.get("inside"), f.Inside.Addr())
+		r.insideClients("nat64.forward.inside", item.get("inside"), f.Inside.Addr())
 	}
 }
 
-func (c *checker) gatewayDNS() {
-	d := c.gateway.conf.DNS64
-	if at := c.given["dns64"]; at != nil && len(d.Listen) == 0 {
-		c.warn("dns64", at, "there is no DNS64, as dns64.listen names no address")
+func (r *gatewayReading) dns64() {
+	d := r.conf.DNS64
+	if at := r.given["dns64"]; at != nil && len(d.Listen) == 0 {
+		r.warn("dns64", at, "there is no DNS64 because dns64.listen names no address")
 	}
 	for i, u := range d.Upstream {
 		for _, l := range d.Listen {
 			if u.Port() == l.Port() && (u.Addr() == l.Addr() || l.Addr().IsUnspecified() && u.Addr().IsLoopback()) {
-				c.refuse("dns64.upstream", c.given["dns64.upstream"].items[i], fmt.Sprintf("%q is this DNS64 itself (dns64.listen)", u), "other resolvers")
+				r.refuse("dns64.upstream", r.given["dns64.upstream"].items[i], fmt.Sprintf("%q is this DNS64 itself (dns64.listen)", u), "other resolvers")
 			}
 		}
 	}
 	seen := map[string]bool{}
 	for i, z := range d.Zones {
 		if seen[z.Name] {
-			c.refuse("dns64.zone.name", c.gateway.zones[i].get("name"), fmt.Sprintf("%q occurs twice", z.Name), "each zone once")
+			r.refuse("dns64.zone.name", r.zones[i].get("name"), fmt.Sprintf("%q occurs twice", z.Name), "each zone once")
 		}
 		seen[z.Name] = true
 	}
 }
 
-func (c *checker) gatewayAdvertise() {
-	a, n := c.gateway.conf.Advertise, c.gateway.conf.NAT64
-	if at := c.given["advertise"]; at != nil && len(a.Interfaces) == 0 {
-		c.warn("advertise", at, "there are no router advertisements, as advertise.interfaces names no interface")
+func (r *gatewayReading) advertise() {
+	a, n := r.conf.Advertise, r.conf.NAT64
+	if at := r.given["advertise"]; at != nil && len(a.Interfaces) == 0 {
+		r.warn("advertise", at, "there are no router advertisements because advertise.interfaces names no interface")
 	}
-	at := c.given["advertise.prefix"]
+	at := r.given["advertise.prefix"]
 	switch {
 	case at == nil:
 	case a.Prefix.Overlaps(n.Prefix):
-		c.refuse("advertise.prefix", at, fmt.Sprintf("%q overlaps %q, nat64.prefix", a.Prefix, n.Prefix), "a prefix of the link")
+		r.refuse("advertise.prefix", at, fmt.Sprintf("%q overlaps %q, nat64.prefix", a.Prefix, n.Prefix), "a prefix of the link")
 	case len(a.Interfaces) > 1:
-		c.refuse("advertise.prefix", at, fmt.Sprintf("%q cannot be on the %d links of advertise.interfaces", a.Prefix, len(a.Interfaces)), "one interface; or no advertise.prefix, which announces the /64s of each interface's own addresses")
+		r.refuse("advertise.prefix", at, fmt.Sprintf("%q cannot be on the %d links of advertise.interfaces", a.Prefix, len(a.Interfaces)), "one interface; or no advertise.prefix, which announces the /64s of each interface's own addresses")
 	case len(n.Clients) > 0 && !slices.ContainsFunc(n.Clients, func(p netip.Prefix) bool { return p.Overlaps(a.Prefix) }):
-		c.warn("advertise.prefix", at, fmt.Sprintf("%q is in none of nat64.clients: its hosts may not use NAT64", a.Prefix))
+		r.warn("advertise.prefix", at, fmt.Sprintf("%q is in none of nat64.clients: its hosts may not use NAT64", a.Prefix))
 	}
 }

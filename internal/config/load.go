@@ -52,29 +52,16 @@ func read(path string) ([]byte, error) {
 // Parse reads the content of a configuration file; name is for messages.
 // Warnings and error are those of [Load].
 func Parse(name string, data []byte) (Config, []Problem, error) {
-	c := checker{file: name, data: data, config: Default(), given: map[string]*node{}}
-	if len(data) > maxSize {
-		return Config{}, nil, &Error{[]Problem{{File: name, What: "the file is too large", Allowed: fmt.Sprintf("up to %d bytes", maxSize)}}}
+	r := reading{config: Default()}
+	err := r.read(name, data, schema(&r))
+	if err == nil {
+		r.together()
+		err = r.err()
 	}
-	// The decoder knows all of TOML's rules, also those that need memory, such
-	// as no key twice. What fits which key is looked at below.
-	if err := toml.Unmarshal(data, new(map[string]any)); err != nil {
-		c.syntax(err)
-		return Config{}, nil, c.err()
-	}
-	root, err := parseTree(data)
 	if err != nil {
-		return Config{}, nil, fmt.Errorf("%s: %w", name, err)
-	}
-	c.table("", root, schema)
-	if err := c.err(); err != nil {
 		return Config{}, nil, err
 	}
-	c.together()
-	if err := c.err(); err != nil {
-		return Config{}, nil, err
-	}
-	return c.config, c.warnings, nil
+	return r.config, r.warnings, nil
 }
 
 // syntax reports what go-toml's decoder said.

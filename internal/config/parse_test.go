@@ -131,10 +131,10 @@ func TestMistakes(t *testing.T) {
 		ifname   = `an interface name: 1 to 15 bytes without space, "/", ":" or "%"`
 		pref     = `an IPv6 prefix of length 32, 40, 48, 56, 64 or 96 (RFC 6052), for example 64:ff9b::/96`
 		ipv6     = `a unicast IPv6 address of the uplink's network`
-		ipv4     = `a unicast IPv4 address, best one of 192.0.0.0/29`
-		source   = `a unicast IPv4 address other than clat.ipv4, best one of 192.0.0.0/29`
-		mtu      = `1260 to 65515 (the IPv6 side is 20 more, and IPv6 needs 1280)`
-		queues   = `0 to 16 (0, one for each CPU and at most 4, suits nearly everybody)`
+		ipv4     = `a unicast IPv4 address, preferably one of 192.0.0.0/29`
+		source   = `a unicast IPv4 address other than clat.ipv4, preferably one of 192.0.0.0/29`
+		mtu      = `1260 to 65515 (the IPv6 MTU is 20 more and must be at least 1280)`
+		queues   = `0 to 16 (0: one for each CPU, at most 4)`
 		metrics  = `"127.0.0.1:9646", "[::1]:9646", ":9646" (every address) or any other ADDRESS:PORT; "" is off`
 		clatKeys = `enable, uplinks, pref64, ipv6, ipv4, engine, tun, mtu, metric, queues`
 	)
@@ -159,15 +159,15 @@ func TestMistakes(t *testing.T) {
 		{"[translation]\nnode_id = true", `2:1: unknown key "node_id" in [translation] (did you mean "node-id"?); allowed: lowest-ipv6-mtu, udp-zero-checksum, wkp-private, icmp-errors-per-second, icmp-source, node-id, eam`},
 
 		// [clat]
-		{"[clat]\nenable = \"sometimes\"", `2:10: clat.enable: "sometimes" is none of its values; allowed: auto, always, never`},
-		{"[clat]\nenable = \"Always\"", `2:10: clat.enable: "Always" is none of its values (did you mean "always"?); allowed: auto, always, never`},
+		{"[clat]\nenable = \"sometimes\"", `2:10: clat.enable: "sometimes" is not an allowed value; allowed: auto, always, never`},
+		{"[clat]\nenable = \"Always\"", `2:10: clat.enable: "Always" is not an allowed value (did you mean "always"?); allowed: auto, always, never`},
 		{"[clat]\nenable = true", `2:10: clat.enable: "true" is a boolean, not a string; allowed: auto, always, never`},
 		{"[clat]\nuplinks = \"wlan0\"", `2:11: clat.uplinks: "wlan0" is a string, not a list; allowed: ` + strs(ifname)},
 		{"[clat]\nuplinks = [\"wlan0\", \"a/b\"]", `2:21: clat.uplinks: "a/b" contains '/'; allowed: ` + ifname},
 		{"[clat]\nuplinks = [\n  \"wlan0\",\n  7]", `4:3: clat.uplinks: "7" is an integer, not a string; allowed: ` + ifname},
 		{"[clat]\nuplinks = [\"a\", \"b\", \"a\"]", `2:22: clat.uplinks: "a" occurs twice; allowed: each value once`},
 		{"[clat]\nuplinks = [[\"a\"]]", `2:11: clat.uplinks: "[...]" is a list, not a string; allowed: ` + ifname},
-		{"[clat]\nuplinks = [\"clat0\"]", `2:12: clat.uplinks: "clat0" is clat.tun, the CLAT's own interface; allowed: other interfaces than clat.tun`},
+		{"[clat]\nuplinks = [\"clat0\"]", `2:12: clat.uplinks: "clat0" is clat.tun, the CLAT's own interface; allowed: interfaces other than clat.tun`},
 		{"[clat]\npref64 = \"64:ff9b::/96\"", `2:10: clat.pref64: "64:ff9b::/96" is a string, not a list; allowed: ` + strs(pref)},
 		{"[clat]\npref64 = [\"64:ff9b::/95\"]", `2:11: clat.pref64: "64:ff9b::/95" cannot be a PREF64: its length must be 32, 40, 48, 56, 64 or 96 (RFC 6052 section 2.2); allowed: ` + pref},
 		{"[clat]\npref64 = [\"64:ff9b::\"]", `2:11: clat.pref64: "64:ff9b::" has no prefix length; allowed: ` + pref},
@@ -186,13 +186,13 @@ func TestMistakes(t *testing.T) {
 		{"[clat]\nipv6 = \"2001:db8:64::c0a8:1\"\npref64 = [\"64:ff9b::/96\", \"2001:db8:64::/96\"]", `2:8: clat.ipv6: "2001:db8:64::c0a8:1" lies in "2001:db8:64::/96" of clat.pref64, and the PLAT drops packets from its own prefix; allowed: an address outside every prefix of clat.pref64`},
 		{"[clat]\nipv4 = \"2001:db8::1\"", `2:8: clat.ipv4: "2001:db8::1" is IPv6, not IPv4; allowed: ` + ipv4},
 		{"[clat]\nipv4 = \"192.0.0.256\"", `2:8: clat.ipv4: "192.0.0.256" is not an address; allowed: ` + ipv4},
-		{"[clat]\nipv4 = \"192.0.0.8\"", `2:8: clat.ipv4: "192.0.0.8" is the IPv4 dummy address, only ever a source of ICMP errors (RFC 7600); allowed: ` + ipv4},
+		{"[clat]\nipv4 = \"192.0.0.8\"", `2:8: clat.ipv4: "192.0.0.8" is the IPv4 dummy address, which is only a source of ICMP errors (RFC 7600); allowed: ` + ipv4},
 		{"[clat]\nipv4 = \"192.0.0.9\"", `2:8: clat.ipv4: "192.0.0.9" is the anycast address of PCP servers (RFC 7723); allowed: ` + ipv4},
-		{"[clat]\nipv4 = \"192.0.0.170\"", `2:8: clat.ipv4: "192.0.0.170" is an address of ipv4only.arpa, by which PREF64 is discovered (RFC 7050); allowed: ` + ipv4},
-		{"[clat]\nipv4 = \"192.0.0.171\"", `2:8: clat.ipv4: "192.0.0.171" is an address of ipv4only.arpa, by which PREF64 is discovered (RFC 7050); allowed: ` + ipv4},
+		{"[clat]\nipv4 = \"192.0.0.170\"", `2:8: clat.ipv4: "192.0.0.170" is an address of ipv4only.arpa, which is for discovering PREF64 (RFC 7050); allowed: ` + ipv4},
+		{"[clat]\nipv4 = \"192.0.0.171\"", `2:8: clat.ipv4: "192.0.0.171" is an address of ipv4only.arpa, which is for discovering PREF64 (RFC 7050); allowed: ` + ipv4},
 		{"[clat]\nipv4 = \"240.0.0.1\"", `2:8: clat.ipv4: "240.0.0.1" is a reserved address; allowed: ` + ipv4},
 		{"[clat]\nipv4 = \"0.1.2.3\"", `2:8: clat.ipv4: "0.1.2.3" is a reserved address; allowed: ` + ipv4},
-		{"[clat]\nengine = \"kernal\"", `2:10: clat.engine: "kernal" is none of its values (did you mean "kernel"?); allowed: auto, kernel, user`},
+		{"[clat]\nengine = \"kernal\"", `2:10: clat.engine: "kernal" is not an allowed value (did you mean "kernel"?); allowed: auto, kernel, user`},
 		{"[clat]\ntun = \"\"", `2:7: clat.tun: "" is empty; allowed: ` + ifname},
 		{"[clat]\ntun = \"interface-number-1\"", `2:7: clat.tun: "interface-number-1" is 18 bytes long; allowed: ` + ifname},
 		{"[clat]\ntun = \"..\"", `2:7: clat.tun: ".." cannot be an interface name; allowed: ` + ifname},
@@ -210,31 +210,31 @@ func TestMistakes(t *testing.T) {
 		{"[clat]\nqueues = 17", `2:10: clat.queues: "17" is out of range; allowed: ` + queues},
 
 		// [discovery]
-		{"[discovery]\nsources = [\"ra\", \"pcp\"]", `2:18: discovery.sources: "pcp" is none of its values; allowed: ra, dns`},
-		{"[discovery]\nsources = []", `2:11: discovery.sources: "[]" and no clat.pref64: there is no way to get a prefix; allowed: at least one of ra, dns, or a prefix in clat.pref64`},
+		{"[discovery]\nsources = [\"ra\", \"pcp\"]", `2:18: discovery.sources: "pcp" is not an allowed value; allowed: ra, dns`},
+		{"[discovery]\nsources = []", `2:11: discovery.sources: "[]" without clat.pref64 leaves no way to find a prefix; allowed: at least one of ra, dns, or a prefix in clat.pref64`},
 		{"[discovery]\ndns-servers = [\"192.0.2.53\"]", `2:16: discovery.dns-servers: "192.0.2.53" is IPv4, not IPv6; allowed: a unicast IPv6 address`},
 		{"[discovery]\ndns-servers = [\"2001:db8::53%eth0\"]", `2:16: discovery.dns-servers: "2001:db8::53%eth0" has a zone but is not link-local; allowed: a unicast IPv6 address`},
-		{"[discovery]\nplat-probe = \"192.0.0.170\"", `2:14: discovery.plat-probe: "192.0.0.170" is an address of ipv4only.arpa, by which PREF64 is discovered (RFC 7050); allowed: a unicast IPv4 address of somebody who does not mind to be pinged`},
-		{"[discovery]\nplat-probe = \"192.0.0.1\"", `2:14: discovery.plat-probe: "192.0.0.1" is an address of CLATs (RFC 7335); allowed: a unicast IPv4 address of somebody who does not mind to be pinged`},
+		{"[discovery]\nplat-probe = \"192.0.0.170\"", `2:14: discovery.plat-probe: "192.0.0.170" is an address of ipv4only.arpa, which is for discovering PREF64 (RFC 7050); allowed: a unicast IPv4 address whose owner does not mind being pinged`},
+		{"[discovery]\nplat-probe = \"192.0.0.1\"", `2:14: discovery.plat-probe: "192.0.0.1" is an address of CLATs (RFC 7335); allowed: a unicast IPv4 address whose owner does not mind being pinged`},
 		{"[discovery]\ndns-servers = [\"resolver\"]", `2:16: discovery.dns-servers: "resolver" is not an address; allowed: a unicast IPv6 address`},
 
 		// [translation]
 		{"[translation]\nlowest-ipv6-mtu = 1279", `2:19: translation.lowest-ipv6-mtu: "1279" is out of range; allowed: 1280 to 65535`},
 		{"[translation]\nlowest-ipv6-mtu = 65536", `2:19: translation.lowest-ipv6-mtu: "65536" is out of range; allowed: 1280 to 65535`},
-		{"[translation]\nudp-zero-checksum = \"calculate\"", `2:21: translation.udp-zero-checksum: "calculate" is none of its values; allowed: compute, drop`},
+		{"[translation]\nudp-zero-checksum = \"calculate\"", `2:21: translation.udp-zero-checksum: "calculate" is not an allowed value; allowed: compute, drop`},
 		{"[translation]\nwkp-private = false", `2:15: translation.wkp-private: "false" is a boolean, not a string; allowed: allow, drop`},
 		{"[translation]\nicmp-errors-per-second = -1", `2:26: translation.icmp-errors-per-second: "-1" is out of range; allowed: 0 or more (0: none are sent)`},
 		{"[translation]\nicmp-source = \"::1\"", `2:15: translation.icmp-source: "::1" is IPv6, not IPv4; allowed: ` + source},
 		{"[translation]\nicmp-source = \"224.0.0.1\"", `2:15: translation.icmp-source: "224.0.0.1" is a multicast address; allowed: ` + source},
-		{"[translation]\nicmp-source = \"192.0.0.1\"", `2:15: translation.icmp-source: "192.0.0.1" is the default of clat.ipv4; allowed: another address than clat.ipv4`},
-		{"[translation]\nicmp-source = \"192.0.0.5\"\n[clat]\nipv4 = \"192.0.0.5\"", `2:15: translation.icmp-source: "192.0.0.5" is clat.ipv4 as well; allowed: another address than clat.ipv4`},
+		{"[translation]\nicmp-source = \"192.0.0.1\"", `2:15: translation.icmp-source: "192.0.0.1" is the default of clat.ipv4; allowed: an address other than clat.ipv4`},
+		{"[translation]\nicmp-source = \"192.0.0.5\"\n[clat]\nipv4 = \"192.0.0.5\"", `2:15: translation.icmp-source: "192.0.0.5" is also clat.ipv4; allowed: an address other than clat.ipv4`},
 		{"[translation]\nnode-id = \"true\"", `2:11: translation.node-id: "true" is a string, not a boolean; allowed: true, false`},
 		{"[translation]\nnode-id = 1", `2:11: translation.node-id: "1" is an integer, not a boolean; allowed: true, false`},
 
 		// [[translation.eam]]
 		{"[translation.eam]\nipv4 = \"192.0.2.1\"", `1:14: translation.eam: "{...}" is a table, not a list; allowed: a list of tables, [[translation.eam]]`},
 		{"[translation]\neam = [\"192.0.2.1\"]", `2:8: translation.eam: "192.0.2.1" is a string, not a table; allowed: a table with ipv4 and ipv6`},
-		{"[[translation.eam]]\nipv4 = \"192.0.2.1\"", `1:15: translation.eam: the entry has not both of its keys; allowed: ipv4 and ipv6`},
+		{"[[translation.eam]]\nipv4 = \"192.0.2.1\"", `1:15: translation.eam: the entry lacks a key; allowed: ipv4 and ipv6`},
 		{"[[translation.eam]]\nipv4 = \"2001:db8::1\"\nipv6 = \"2001:db8::1\"", `2:8: translation.eam.ipv4: "2001:db8::1" is IPv6, not IPv4; allowed: an IPv4 address or prefix`},
 		{"[[translation.eam]]\nipv4 = \"192.0.2.1\"\nipv6 = \"192.0.2.1/32\"", `3:8: translation.eam.ipv6: "192.0.2.1/32" is IPv4, not IPv6; allowed: an IPv6 address or prefix`},
 		{"[[translation.eam]]\nipv4 = \"192.0.2.1/28\"\nipv6 = \"2001:db8::/124\"", `2:8: translation.eam.ipv4: "192.0.2.1/28" has bits beyond its length (did you mean "192.0.2.0/28"?); allowed: an IPv4 address or prefix`},
@@ -242,7 +242,7 @@ func TestMistakes(t *testing.T) {
 		{"[[translation.eam]]\nipv4 = \"192.0.2.0\"\nipv6 = \"2001:db8::\"\nport = 5", `4:1: unknown key "port" in [translation.eam]; allowed: ipv4, ipv6`},
 		{"[[translation.eam]]\nipv4 = \"192.0.2.0\"\nipv6 = \"2001:db8::\"\n[[translation.eam]]\nipv4 = \"192.0.2.0/32\"\nipv6 = \"2001:db8::1\"", `5:8: translation.eam.ipv4: "192.0.2.0/32" occurs twice; allowed: each prefix once`},
 		{"[translation]\neam = [{ipv4 = \"192.0.2.0\", ipv6 = \"2001:db8::\"}, {ipv4 = \"192.0.2.1\", ipv6 = \"2001:db8::\"}]", `2:79: translation.eam.ipv6: "2001:db8::" occurs twice; allowed: each prefix once`},
-		{"[[translation.eam]]\nipv4 = \"192.0.0.1\"\nipv6 = \"2001:db8::\"", `2:8: translation.eam.ipv4: "192.0.0.1" is clat.ipv4, which the CLAT has already; allowed: other prefixes`},
+		{"[[translation.eam]]\nipv4 = \"192.0.0.1\"\nipv6 = \"2001:db8::\"", `2:8: translation.eam.ipv4: "192.0.0.1" is clat.ipv4, the CLAT's own address; allowed: other prefixes`},
 
 		// [control]
 		{"[control]\nsocket = \"tnat64d.sock\"", `2:10: control.socket: "tnat64d.sock" is not an absolute path; allowed: an absolute path of up to 107 bytes`},
@@ -250,9 +250,9 @@ func TestMistakes(t *testing.T) {
 		{"[control]\nsocket = \"/run/\"", `2:10: control.socket: "/run/" is a directory; allowed: an absolute path of up to 107 bytes`},
 		{"[control]\nmetrics = 9646", `2:11: control.metrics: "9646" is an integer, not a string; allowed: ` + metrics},
 		{"[control]\nmetrics = \"9646\"", `2:11: control.metrics: "9646" is not host:port; allowed: ` + metrics},
-		{"[control]\nmetrics = \"127.0.0.1:http\"", `2:11: control.metrics: "127.0.0.1:http" has no port from 1 to 65535 but "http"; allowed: ` + metrics},
-		{"[control]\nmetrics = \":0\"", `2:11: control.metrics: ":0" has no port from 1 to 65535 but "0"; allowed: ` + metrics},
-		{"[control]\nmetrics = \"server:9646\"", `2:11: control.metrics: "server:9646" has a host, "server", that is neither an address nor localhost; allowed: ` + metrics},
+		{"[control]\nmetrics = \"127.0.0.1:http\"", `2:11: control.metrics: "127.0.0.1:http" has the port "http", which is not between 1 and 65535; allowed: ` + metrics},
+		{"[control]\nmetrics = \":0\"", `2:11: control.metrics: ":0" has the port "0", which is not between 1 and 65535; allowed: ` + metrics},
+		{"[control]\nmetrics = \"server:9646\"", `2:11: control.metrics: "server:9646" has the host "server", which is neither an address nor localhost; allowed: ` + metrics},
 	} {
 		_, _, err := Parse("t.toml", []byte(tc.text))
 		if err == nil {
@@ -267,8 +267,8 @@ func TestMistakes(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	for _, tc := range []struct{ text, want string }{
-		{"[clat]\npref64 = [\"64:ff9b::/96\", \"2001:db8:0:0:ff00::/96\"]", `2:27: clat.pref64: "2001:db8:0:0:ff00::/96" has bits 64 to 71 set, which RFC 6052 wants to be zero`},
-		{"[discovery]\nsources = [\"ra\"]\ndns-servers = [\"2001:db8::53\"]", `3:15: discovery.dns-servers: not used, as discovery.sources does not contain "dns"`},
+		{"[clat]\npref64 = [\"64:ff9b::/96\", \"2001:db8:0:0:ff00::/96\"]", `2:27: clat.pref64: "2001:db8:0:0:ff00::/96" has bits 64 to 71 set, which must be zero (RFC 6052)`},
+		{"[discovery]\nsources = [\"ra\"]\ndns-servers = [\"2001:db8::53\"]", `3:15: discovery.dns-servers: not used because discovery.sources does not contain "dns"`},
 		{"[[translation.eam]]\nipv4 = \"192.0.2.4/30\"\nipv6 = \"2001:db8::/124\"\n[[translation.eam]]\nipv4 = \"192.0.2.0/24\"\nipv6 = \"2001:db8:1::/120\"", `2:8: translation.eam.ipv4: "192.0.2.4/30" lies in "192.0.2.0/24" of another entry; the longer prefix wins`},
 	} {
 		_, warnings, err := Parse("t.toml", []byte(tc.text))
@@ -284,10 +284,10 @@ func TestAllMistakesAtOnce(t *testing.T) {
 	if !errors.As(err, &e) {
 		t.Fatalf("error is %T", err)
 	}
-	const want = `t.toml:2:11: clat.engine: "ébpf" is none of its values; allowed: auto, kernel, user
+	const want = `t.toml:2:11: clat.engine: "ébpf" is not an allowed value; allowed: auto, kernel, user
     2 |  engine = "ébpf"
       |           ^^^^^^
-t.toml:3:7: clat.mtu: "5" is out of range; allowed: 1260 to 65515 (the IPv6 side is 20 more, and IPv6 needs 1280)
+t.toml:3:7: clat.mtu: "5" is out of range; allowed: 1260 to 65515 (the IPv6 MTU is 20 more and must be at least 1280)
     3 | mtu = 5 # too small
       |       ^
 `

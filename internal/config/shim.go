@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-
-	"github.com/pelletier/go-toml/v2"
 )
 
 // ShimDefaultPath is the file of `tnat64 COMMAND` where a user has none.
@@ -67,23 +65,27 @@ var shimMethodWords = []string{"auto", "sockets", "namespace"}
 // String returns the word of the file.
 func (m ShimMethod) String() string { return shimMethodWords[m] }
 
-// shimSchema is every key of the shim's file.
-var shimSchema = []key{{"shim", within(shimKeys)}}
-
-var shimKeys = []key{
-	{"local", func(c *checker, name string, n *node) { list(c, name, n, &c.shim.Local, ipv4Network) }},
-	{"fallback", func(c *checker, name string, n *node) {
-		text(c, name, n, &c.shim.Fallback, oneOf[ShimFallback](shimFallbackWords))
-	}},
-	{"method", func(c *checker, name string, n *node) {
-		text(c, name, n, &c.shim.Method, oneOf[ShimMethod](shimMethodWords))
-	}},
-	{"route", (*checker).shimRoutes},
+// shimKeys are the keys of the table [shim], which is all that the shim's file has.
+func shimKeys(s *Shim) []key {
+	seen := map[netip.Prefix]bool{}
+	once := func(c *checker, name string, n *node, r ShimRoute) bool {
+		if at := n.get("network"); seen[r.Network] {
+			c.refuse(name+".network", at, fmt.Sprintf("%s occurs twice", quote(at.text)), "each network once")
+			return false
+		}
+		seen[r.Network] = true
+		return true
+	}
+	return []key{
+		list("local", &s.Local, ipv4Network),
+		text("fallback", &s.Fallback, oneOf[ShimFallback](shimFallbackWords)),
+		text("method", &s.Method, oneOf[ShimMethod](shimMethodWords)),
+		entries("route", &s.Routes, new([]*node), shimRouteKeys, once),
+	}
 }
 
-var shimRouteKeys = []key{
-	{"network", func(c *checker, name string, n *node) { text(c, name, n, &c.shimRoute.Network, ipv4Network) }},
-	{"pref64", func(c *checker, name string, n *node) { text(c, name, n, &c.shimRoute.PREF64, prefixOrNone) }},
+func shimRouteKeys(r *ShimRoute) []key {
+	return []key{text("network", &r.Network, ipv4Network), text("pref64", &r.PREF64, prefixOrNone)}
 }
 
 // ipv4Network is an IPv4 prefix, or an address, which stands for itself.
@@ -101,33 +103,6 @@ var prefixOrNone = format[netip.Prefix]{
 		}
 		return translationPrefix.parse(s)
 	},
-}
-
-// shimRoutes reads [[shim.route]].
-func (c *checker) shimRoutes(name string, n *node) {
-	if !c.wants(name, n, listKind, "a list of tables, [["+name+"]]") {
-		return
-	}
-	seen := map[netip.Prefix]bool{}
-	for _, item := range n.items {
-		if !c.wants(name, item, tableKind, "a table with network and pref64") {
-			continue
-		}
-		c.shimRoute = ShimRoute{}
-		before := len(c.problems)
-		c.table(name, item, shimRouteKeys)
-		network := item.get("network")
-		switch {
-		case network == nil || item.get("pref64") == nil:
-			c.refuse(name, item, "the entry has not both of its keys", "network and pref64")
-		case len(c.problems) > before:
-		case seen[c.shimRoute.Network]:
-			c.refuse(name+".network", network, fmt.Sprintf("%s occurs twice", quote(network.text)), "each network once")
-		default:
-			seen[c.shimRoute.Network] = true
-			c.shim.Routes = append(c.shim.Routes, c.shimRoute)
-		}
-	}
 }
 
 // ShimPath returns the file that LoadShim reads when none is named: the user's
@@ -166,21 +141,9 @@ func LoadShim(path string) (Shim, error) {
 // ParseShim reads the content of a configuration file of `tnat64 COMMAND`; name
 // is for messages. The error is that of [LoadShim].
 func ParseShim(name string, data []byte) (Shim, error) {
-	c := checker{file: name, data: data, given: map[string]*node{}}
-	if len(data) > maxSize {
-		return Shim{}, &Error{[]Problem{{File: name, What: "the file is too large", Allowed: fmt.Sprintf("up to %d bytes", maxSize)}}}
-	}
-	if err := toml.Unmarshal(data, new(map[string]any)); err != nil {
-		c.syntax(err)
-		return Shim{}, c.err()
-	}
-	root, err := parseTree(data)
-	if err != nil {
-		return Shim{}, fmt.Errorf("%s: %w", name, err)
-	}
-	c.table("", root, shimSchema)
-	if err := c.err(); err != nil {
+	var s Shim
+	if err := new(checker).read(name, data, []key{table("shim", shimKeys(&s))}); err != nil {
 		return Shim{}, err
 	}
-	return c.shim, nil
+	return s, nil
 }

@@ -48,14 +48,14 @@ pref64  = "none"
 
 func TestParseShimMistakes(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
-		{"[shim]\nfallback = \"sometimes\"", `t.toml:2:12: shim.fallback: "sometimes" is none of its values`},
+		{"[shim]\nfallback = \"sometimes\"", `t.toml:2:12: shim.fallback: "sometimes" is not an allowed value`},
 		{"[shim]\nmethod = \"socket\"", `did you mean "sockets"`},
 		{"[shim]\nlocal = [\"2001:db8::/32\"]", `"2001:db8::/32" is IPv6, not IPv4`},
 		{"[shim]\nlocal = [\"10.0.0.1/8\"]", `did you mean "10.0.0.0/8"`},
 		{"[shim]\nlocal = [\"10.0.0.0/8\", \"10.0.0.0/8\"]", "occurs twice"},
 		{"[clat]\n", `unknown table "clat"`},
 		{"[shim]\npref64 = \"64:ff9b::/96\"", `unknown key "pref64" in [shim]`},
-		{"[[shim.route]]\nnetwork = \"10.0.0.0/8\"", "the entry has not both of its keys"},
+		{"[[shim.route]]\nnetwork = \"10.0.0.0/8\"", "the entry lacks a key"},
 		{"[[shim.route]]\nnetwork = \"10.0.0.0/8\"\npref64 = \"64:ff9b::/97\"", `t.toml:3:10: shim.route.pref64: "64:ff9b::/97"`},
 		{"[[shim.route]]\nnetwork = \"10.0.0.0/8\"\npref64 = \"none\"\n[[shim.route]]\nnetwork = \"10.0.0.0/8\"\npref64 = \"none\"", "occurs twice"},
 		{"[shim]\nroute = 1", "not"},
