@@ -24,10 +24,11 @@ var errTooManyExchanges = errors.New("too many queries to upstream resolvers are
 // resolver looks records up: in local zones, in the cache, upstream. Safe for
 // concurrent use.
 type resolver struct {
+	running  context.Context // ends the exchanges with upstream resolvers
 	zones    zones
 	cache    *cache
 	upstream *upstream
-	running  singleflight.Group
+	asked    singleflight.Group
 	slots    chan struct{} // of maxExchanges
 }
 
@@ -55,17 +56,17 @@ func (r *resolver) lookup(ctx context.Context, k key) (*dns.Msg, error) {
 }
 
 // fetch asks upstream. Equal questions at the same time are asked once, and do
-// not end with the query that came first. The response is shared.
+// not end with the query that came first, but with the resolver. The response is
+// shared.
 func (r *resolver) fetch(ctx context.Context, k key) (*dns.Msg, error) {
-	ctx = context.WithoutCancel(ctx)
-	v, err, _ := r.running.Do(fmt.Sprintf("%+v", k), func() (any, error) {
+	result := r.asked.DoChan(fmt.Sprintf("%+v", k), func() (any, error) {
 		select {
 		case r.slots <- struct{}{}:
 			defer func() { <-r.slots }()
 		default:
 			return nil, errTooManyExchanges
 		}
-		m, err := r.upstream.exchange(ctx, k.query())
+		m, err := r.upstream.exchange(r.running, k.query())
 		if m == nil {
 			// RFC 9520 section 3.1: that nobody answers is remembered as well.
 			failed := new(dns.Msg)
@@ -77,10 +78,15 @@ func (r *resolver) fetch(ctx context.Context, k key) (*dns.Msg, error) {
 		r.cache.put(k, m.Copy())
 		return m, nil
 	})
-	if err != nil {
-		return nil, err
+	select {
+	case a := <-result:
+		if a.Err != nil {
+			return nil, a.Err
+		}
+		return a.Val.(*dns.Msg), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	return v.(*dns.Msg), nil
 }
 
 // query is the message that asks for k.

@@ -28,7 +28,7 @@ type Options struct {
 	Clients func(netip.Addr) bool
 	// Zones are local.
 	Zones []*Zone
-	// QueriesPerSecond limits each client; 0: no limit.
+	// QueriesPerSecond limits the clients of each /64 together; 0: no limit.
 	QueriesPerSecond int
 	// CacheEntries bounds the cache; 0: there is none.
 	CacheEntries int
@@ -57,6 +57,7 @@ func New(o Options) (*Server, error) {
 		z.problem = func(err error) { o.Log.Warn("DNS64 zone keeps its last content", "reason", err) }
 	}
 	s.resolver = &resolver{
+		running:  context.Background(),
 		zones:    slices.Clone(o.Zones),
 		cache:    newCache(o.CacheEntries, time.Now),
 		upstream: &upstream{servers: o.Upstream, now: time.Now, silent: map[netip.AddrPort]time.Time{}},
@@ -106,6 +107,7 @@ func (s *Server) serverTCP(l net.Listener) *dns.Server {
 
 func (s *Server) serve(ctx context.Context, servers []*dns.Server) error {
 	group, ctx := errgroup.WithContext(ctx)
+	s.resolver.running = ctx
 	for _, server := range servers {
 		started := make(chan struct{})
 		server.NotifyStartedFunc = func() { close(started) }
@@ -155,6 +157,9 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, query *dns.Msg) {
 	_, overTCP := w.RemoteAddr().(*net.TCPAddr)
 	reply, outcome := s.answer(query, overTCP)
 	s.count(outcome)
+	if outcome == Failed && s.resolver.running.Err() != nil {
+		return // the server stops: the client asks again, perhaps a successor
+	}
 	finish(reply, query, overTCP)
 	// An error means that the client has gone.
 	_ = w.WriteMsg(reply)
@@ -202,7 +207,7 @@ func (s *Server) answer(query *dns.Msg, overTCP bool) (*dns.Msg, Outcome) {
 		}
 	}
 	// The lookups of one query end with the client's patience.
-	ctx, cancel := context.WithTimeout(context.Background(), 2*lookupTimeout)
+	ctx, cancel := context.WithTimeout(s.resolver.running, 2*lookupTimeout)
 	defer cancel()
 	if q.Qclass != dns.ClassINET {
 		// RFC 6147 section 5.1: for classes other than IN "a DNS64 MUST behave

@@ -145,7 +145,14 @@ func askOver(ctx context.Context, network string, server netip.AddrPort, query *
 	q := *query
 	q.Id = dns.Id()
 	c := dns.Client{Net: network, UDPSize: udpSize, Timeout: timeout}
-	m, _, err := c.ExchangeContext(ctx, &q, server.String())
+	conn, err := c.DialContext(ctx, server.String())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	// The package only takes a deadline from ctx.
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	m, _, err := c.ExchangeWithConnContext(ctx, &q, conn)
 	switch {
 	case err != nil:
 		return nil, err
