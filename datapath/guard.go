@@ -28,8 +28,9 @@ type guardBy interface {
 }
 
 // NewGuard guards a link by BPF or, where the kernel refuses that, by nftables.
-func NewGuard(link int, g steer.Guarded, t steer.Token) (*Guard, error) {
-	b, err := steer.NewGuard(steer.GuardConfig{Link: link, Guarded: g, Token: t})
+// programs is told of the BPF programs attached, and may be nil.
+func NewGuard(link int, g steer.Guarded, t steer.Token, programs *steer.Programs) (*Guard, error) {
+	b, err := steer.NewGuard(steer.GuardConfig{Link: link, Guarded: g, Token: t, Programs: programs})
 	if err == nil {
 		return &Guard{by: bpfGuard{b}}, nil
 	}

@@ -30,6 +30,8 @@ type Options struct {
 	Engine Engine
 	Token  steer.Token // the same for all paths and guards of a process
 
+	Programs *steer.Programs // is told of the BPF programs attached; may be nil
+
 	// Netlink is a handle of the network namespace. The Path does not close it.
 	Netlink *netlink.Handle
 	Log     *slog.Logger

@@ -94,7 +94,7 @@ func (s *Steering) byBPF(c SteeringConfig) error {
 	p := s.path
 	k, err := steer.New(steer.Config{
 		Uplink: c.Uplink, TUN: p.device.Index, Ours: c.Ours, Queues: len(p.device.Queues), KernelEngine: p.options.Engine != EngineUser,
-		Guarded: c.Guarded, Token: p.options.Token,
+		Guarded: c.Guarded, Token: p.options.Token, Programs: p.options.Programs,
 	})
 	if err != nil {
 		return err

@@ -69,12 +69,13 @@ type (
 	former struct{ *routes }
 )
 
-// ForeignPrograms lists the names of other programs' BPF programs at a link's
-// packets.
-type ForeignPrograms func(h *netlink.Handle, link int) ([]string, error)
+// ForeignPrograms lists the names of the BPF programs that other programs have
+// attached to a link. hidden says that there are some whose name the kernel does
+// not tell.
+type ForeignPrograms func(h *netlink.Handle, link int) (names []string, hidden bool, err error)
 
-// New opens the netlink sockets. foreign may be nil: then other CLATs are not
-// recognized by their BPF programs.
+// New opens the netlink sockets. foreign may be nil: then nobody knows whether
+// other CLATs have BPF programs.
 func New(foreign ForeignPrograms) (*Host, error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -140,7 +141,7 @@ func (k *Host) Observe() (plan.Observed, error) {
 			return o, fmt.Errorf("read the settings of %s: %w", l.Name, err)
 		}
 		if l.MayBeUplink() && o.HasIPv6Default(l.Index) {
-			if l.Programs, err = k.foreignCLATs(l.Index); err != nil {
+			if l.Programs, l.ProgramsHidden, err = k.foreignCLATs(l.Index); err != nil {
 				return o, fmt.Errorf("list the BPF programs of %s: %w", l.Name, err)
 			}
 			written = append(written, sysctlPath("ipv6", l.Name, sysctlDropUnicastToMany))
@@ -151,17 +152,19 @@ func (k *Host) Observe() (plan.Observed, error) {
 }
 
 // foreignCLATs names the BPF programs of others at a link's packets that call
-// themselves CLATs, as NetworkManager's do. Where the kernel does not let us
-// look there are none; a lack of descriptors or memory is an error.
-func (k *Host) foreignCLATs(link int) ([]string, error) {
+// themselves CLATs, as NetworkManager's do. hidden says that there may be some
+// whose names the kernel does not tell. A lack of descriptors or memory is an
+// error.
+func (k *Host) foreignCLATs(link int) (names []string, hidden bool, err error) {
 	if k.foreign == nil {
-		return nil, nil
+		return nil, true, nil
 	}
-	names, err := k.foreign(k.kernel.handle, link)
+	names, hidden, err = k.foreign(k.kernel.handle, link)
 	if cause.Of(err) == cause.Resource {
-		return nil, err
+		return nil, false, err
 	}
-	return slices.DeleteFunc(names, func(n string) bool { return !strings.Contains(strings.ToLower(n), "clat") }), nil
+	names = slices.DeleteFunc(names, func(n string) bool { return !strings.Contains(strings.ToLower(n), "clat") })
+	return names, hidden || err != nil, nil
 }
 
 // retryDump repeats a dump that was interrupted by a change: its result is

@@ -37,7 +37,7 @@ func enterNetns(t *testing.T) *Host {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal("new network namespace: ", err)
 	}
-	k, err := New(steer.ProgramNames{}.Foreign)
+	k, err := New(steer.NewPrograms().Foreign)
 	if err != nil {
 		t.Fatal(err)
 	}

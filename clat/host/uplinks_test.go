@@ -339,7 +339,8 @@ func TestKernelGuards(t *testing.T) {
 	must(t, b.rec.Down())
 }
 
-// A BPF program of another CLAT is seen at an uplink, ours are not.
+// A BPF program of another CLAT is seen at an uplink, ours are not. With an
+// address and a default route it is a CLAT that works.
 func TestKernelSeesAnotherCLAT(t *testing.T) {
 	b := newRealBench(t)
 	wlan := b.uplink("wlan0", "2001:db8:1::", 600)
@@ -357,8 +358,10 @@ func TestKernelSeesAnotherCLAT(t *testing.T) {
 		FilterAttrs: netlink.FilterAttrs{LinkIndex: wlan.Attrs().Index, Parent: netlink.HANDLE_MIN_EGRESS, Priority: 7, Protocol: unix.ETH_P_ALL},
 		Fd:          p.FD(), Name: "nm_CLAT_egress", DirectAction: true,
 	}))
+	b.until(clat.Up)
+	ip(t, "addr add 192.0.0.5/32 dev wlan0; -4 route add default src 192.0.0.5 via inet6 fe80::1 dev wlan0 metric 100")
 	b.until(clat.Down)
-	if d := plan.Make(b.o, b.conf).Uplinks[0]; !d.Standby || d.Why.Text != "another CLAT is at work: wlan0 has the BPF program nm_CLAT_egress: standing aside" {
+	if d := plan.Make(b.o, b.conf).Uplinks[0]; !d.Standby || d.Why.Text != "NetworkManager's CLAT is at work: wlan0 has the address 192.0.0.5 and the BPF program nm_CLAT_egress: standing aside" {
 		t.Errorf("plan %+v", d)
 	}
 	if _, err := os.Stat("/proc/sys/net/ipv4/conf/clat0"); err == nil {

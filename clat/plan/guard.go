@@ -2,15 +2,14 @@ package plan
 
 // guardedLinks lists the links with a default route of either family that lead to a
 // network. A VPN's tunnel is none: what it carries is its own affair, and does
-// not leave the host as it is. Nor is one that has another CLAT, whose packets
-// look the same until its programs have seen them.
+// not leave the host as it is.
 func guardedLinks(o Observed, desired []Desired) []Uplink {
 	if !anyCLAT(desired) {
 		return nil
 	}
 	var us []Uplink
 	for _, l := range o.Links {
-		if l.MayBeUplink() && !o.IsOurs(l) && !hasOtherCLAT(o, l) && (o.HasIPv6Default(l.Index) || o.HasIPv4Default(l.Index)) {
+		if l.MayBeUplink() && !o.IsOurs(l) && (o.HasIPv6Default(l.Index) || o.HasIPv4Default(l.Index)) {
 			us = append(us, Uplink{l.Name, l.Index})
 		}
 	}

@@ -9,10 +9,11 @@ const MaxMetric = math.MaxUint32
 // configured one, worse than that of every native IPv4 default route, and better
 // than that of a default route by which nothing is reached (link-local source,
 // no address, no carrier), which the kernel would choose before ours. Where such
-// a route has metric 0 ours has it too and is put before it.
+// a route has metric 0 ours has it too and is put before it. The route of another
+// program's CLAT that works counts as native, unless c asks for a CLAT beside it.
 func firstMetric(o Observed, c Config, n int) int {
 	n = max(n, 1)
-	native, useless := mainDefaults(o)
+	native, useless := mainDefaults(o, c.Enable == Auto)
 	obstacle := MaxMetric + 1
 	for _, m := range useless {
 		obstacle = min(obstacle, m)
@@ -42,7 +43,7 @@ func firstMetric(o Observed, c Config, n int) int {
 // please.
 func worstNative(o Observed) int {
 	worst := -1
-	native, _ := mainDefaults(o)
+	native, _ := mainDefaults(o, false)
 	for _, m := range native {
 		worst = max(worst, m)
 	}
@@ -51,13 +52,14 @@ func worstNative(o Observed) int {
 
 // mainDefaults returns the metrics of the IPv4 default routes of the main table
 // that are neither ours nor a VPN's: those of native IPv4, and those by which
-// nothing is reached.
-func mainDefaults(o Observed) (native, useless []int) {
+// nothing is reached. The TUN of another program's CLAT is no VPN's. One that works
+// counts as native if foreignCLATs is set.
+func mainDefaults(o Observed, foreignCLATs bool) (native, useless []int) {
 	for _, r := range o.Routes {
 		l, ok := o.LinkByIndex(r.Link)
 		switch {
-		case !ok || r.IPv6 || r.Table != TableMain || r.Protocol == Protocol || o.IsOurs(l) || overlays[l.Kind]:
-		case !r.LinkDown && o.NativeIPv4(r.Link):
+		case !ok || r.IPv6 || r.Table != TableMain || r.Protocol == Protocol || o.IsOurs(l) || overlays[l.Kind] && !deadCLAT(o, l) && !aliveCLAT(o, l):
+		case !r.LinkDown && (o.NativeIPv4(r.Link) || foreignCLATs && aliveCLAT(o, l)):
 			native = append(native, r.Metric)
 		default:
 			useless = append(useless, r.Metric)

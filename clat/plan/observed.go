@@ -130,9 +130,11 @@ type Link struct {
 	BridgePort     bool
 	MTU            int  // of the device
 	MTU6           MTU6 // net.ipv6.conf.LINK.mtu, which follows the RA's MTU option; 0 if not known
-	// Programs are BPF programs at an uplink's packets that look like somebody
-	// else's CLAT.
-	Programs []string
+	// Programs are the names of BPF programs at an uplink's packets that look
+	// like another program's CLAT. ProgramsHidden says that there may be more of
+	// them, whose names the kernel does not tell.
+	Programs       []string
+	ProgramsHidden bool
 	// DropUnicastToMany is net.ipv6.conf.LINK.drop_unicast_in_l2_multicast, of
 	// links with a global IPv6 address or default route.
 	DropUnicastToMany bool

@@ -295,8 +295,12 @@ func warningsFor(o Observed, c *CLAT, sourceRules bool) (ws []Warning) {
 			}
 		}
 	}
-	if other, ok := anotherCLAT(o, c.Uplink.Index); ok {
-		ws = append(ws, warn(BesideOtherCLAT, nil, "%s; clat.enable is \"always\", so both run", other))
+	for _, f := range ForeignCLATs(o, c.Uplink.Index) {
+		if f.Alive() {
+			ws = append(ws, warn(BesideOtherCLAT, nil, "%s; clat.enable is \"always\", so both run", f))
+		} else {
+			ws = append(ws, warn(DeadOtherCLAT, f.Link.Name, "%s; this CLAT takes its place", f))
+		}
 	}
 	return ws
 }

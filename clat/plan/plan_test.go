@@ -20,10 +20,10 @@ import (
 // configuration and, after "=>", what Make returns. One observation per line, in
 // words close to those of iproute2:
 //
-//	link 2 wlan0 [kind K] [down] [nocarrier] [mtu N] [mtu6 N] [port] [ours] [rpfilter N] [program NAME]
+//	link 2 wlan0 [kind K] [down] [nocarrier] [mtu N] [mtu6 N] [port] [ours] [rpfilter N] [program NAME] [hidden]
 //	addr wlan0 2001:db8::1/64 [temporary] [deprecated] [tentative] [dadfailed] [valid 30m]
 //	route6 default dev wlan0 [metric N] [mtu N] [table N]
-//	route4 default dev wlan0 ...
+//	route4 default dev wlan0 ... [src ADDR] [linkdown] [useless]
 //	pref64 wlan0 64:ff9b::/96 [from ROUTER] [excused 2001:db8::/64 ...]
 //	advertised wlan0 [unheard] [2001:db8::/64 [by ROUTER] [neighbour] [deprecated] ...]
 //	running wlan0 clat0 IPv4 IPv6, own ADDR, refused LINK ADDR

@@ -70,7 +70,7 @@ func TestPlanAsksDNS(t *testing.T) {
 		"network withdrawn":  {"link 2 wlan0\nlink 9 clat0 kind tun ours\nrunning wlan0 clat0 192.0.0.1 2001:db8:1::c1a7", true},
 		"held, no carrier":   {"link 2 wlan0 nocarrier\nlink 9 clat0 kind tun ours\nrunning wlan0 clat0 192.0.0.1 2001:db8:1::c1a7", false},
 		"PREF64 is known":    {"link 2 wlan0\naddr wlan0 2001:db8:1::10/64\nroute6 default dev wlan0\npref64 wlan0 64:ff9b::/96", true},
-		"another CLAT there": {"link 2 wlan0 program clat\naddr wlan0 2001:db8:1::10/64\nroute6 default dev wlan0", false},
+		"another CLAT there": {"link 2 wlan0 program clat\naddr wlan0 2001:db8:1::10/64\naddr wlan0 192.0.0.5/32\nroute4 default dev wlan0 src 192.0.0.5\nroute6 default dev wlan0", false},
 	} {
 		o, conf, err := plantest.Parse(c.host)
 		if err != nil {

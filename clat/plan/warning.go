@@ -9,6 +9,7 @@ type WarningKind uint8
 const (
 	RPFilterStrict     WarningKind = iota // About: the link with the better IPv4 default route
 	BesideOtherCLAT                       // About: nothing
+	DeadOtherCLAT                         // About: the link that has the address
 	ICMPSourceReplaced                    // About: the configured source
 	ICMPSourceTaken                       // About: the configured source
 	DummySourceTaken                      // About: the link that has the address
@@ -30,6 +31,7 @@ func (k WarningKind) Explanation() string { return warningKinds[k].explanation }
 var warningKinds = [NumWarningKinds]struct{ name, explanation string }{
 	RPFilterStrict:     {"rp-filter-strict", "The reverse path filter of IPv4 drops replies that arrive through the CLAT."},
 	BesideOtherCLAT:    {"beside-other-clat", "Another program runs a CLAT for the same uplink."},
+	DeadOtherCLAT:      {"dead-other-clat", "Another program has left a CLAT on this host that carries nothing."},
 	ICMPSourceReplaced: {"icmp-source-replaced", "The configured source of ICMPv4 errors is in use on this host; they come from another address."},
 	ICMPSourceTaken:    {"icmp-source-taken", "Every source that ICMPv4 errors could have is in use on this host, whose kernel drops them."},
 	DummySourceTaken:   {"dummy-source-taken", "This host has 192.0.0.8, the source of errors from routers without an IPv4 address."},

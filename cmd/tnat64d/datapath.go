@@ -27,6 +27,7 @@ type datapaths struct {
 	errorsPerSecond int           // limit on ICMP errors of engines started from now on
 	engine          config.Engine // of what is opened from now on
 	token           steer.Token   // of all CLATs
+	programs        *steer.Programs
 
 	mu     sync.Mutex
 	paths  []*path
@@ -58,7 +59,7 @@ var engines = map[config.Engine]datapath.Engine{
 func (d *datapaths) Open(name string, queues int) (clat.Path, error) {
 	p := &path{tun: name}
 	made, err := datapath.Open(datapath.Options{
-		TUN: name, Queues: queues, Engine: engines[d.engine], Token: d.token, Netlink: d.handle, Log: d.log,
+		TUN: name, Queues: queues, Engine: engines[d.engine], Token: d.token, Programs: d.programs, Netlink: d.handle, Log: d.log,
 		ICMPErrorsPerSecond: d.errorsPerSecond, OnFailed: func(err error) { d.failed(p, err) },
 	})
 	if err != nil {
@@ -127,7 +128,7 @@ type guard struct {
 }
 
 func (d *datapaths) Guard(link int, addrs clat.Guarded) (clat.Guard, error) {
-	made, err := datapath.NewGuard(link, steer.Guarded(addrs), d.token)
+	made, err := datapath.NewGuard(link, steer.Guarded(addrs), d.token, d.programs)
 	if err != nil {
 		return nil, err
 	}

@@ -165,7 +165,7 @@ func (n *network) observe() plan.Observed {
 	n.t.Helper()
 	var o plan.Observed
 	err := n.Laptop.Do(func() error {
-		k, err := host.New(steer.ProgramNames{}.Foreign)
+		k, err := host.New(steer.NewPrograms().Foreign)
 		if err != nil {
 			return err
 		}

@@ -171,6 +171,9 @@ const (
 	// A start that has never succeeded and fails this often in a row is
 	// given up; whoever started us should know.
 	startAttempts = 3
+	// lookAtOthers is how often the CLAT of another program is looked at: the
+	// kernel does not report the end of its BPF programs.
+	lookAtOthers = 10 * time.Second
 )
 
 // conclude reports what a pass has achieved, and sees to it that there is
@@ -204,6 +207,9 @@ func (d *tnat64d) conclude(plans plan.Plan, outcomes []clat.Outcome) error {
 	}
 	if fatal != nil && working == 0 {
 		return fatal
+	}
+	if slices.ContainsFunc(plans.Uplinks, func(w plan.Desired) bool { return w.Why.Reason == plan.OtherCLAT }) {
+		d.retry.in(lookAtOthers)
 	}
 	if len(plans.Uplinks) == 0 {
 		d.report.none(plans.Why)

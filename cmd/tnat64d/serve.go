@@ -42,7 +42,8 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	if journal != nil {
 		defer journal.Close()
 	}
-	kernel, err := host.New(steer.ProgramNames{}.Foreign)
+	programs := steer.NewPrograms()
+	kernel, err := host.New(programs.Foreign)
 	if err != nil {
 		return err
 	}
@@ -66,7 +67,7 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 
 	// What runs beside the loop ends with it, also when the loop fails.
 	ctx, cancel := context.WithCancel(ctx)
-	d := newDaemon(ctx, kernel, c, log)
+	d := newDaemon(ctx, kernel, programs, c, log)
 	d.file, d.inForce, d.secret = file, configFile(file), secret
 	var beside sync.WaitGroup
 	defer beside.Wait()
@@ -111,10 +112,10 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 }
 
 // newDaemon returns a daemon that has done nothing yet. Its loop ends with ctx.
-func newDaemon(ctx context.Context, h *host.Host, c config.Config, log *slog.Logger) *tnat64d {
+func newDaemon(ctx context.Context, h *host.Host, programs *steer.Programs, c config.Config, log *slog.Logger) *tnat64d {
 	in := &inbox{ctx: ctx, events: make(chan event)}
 	paths := &datapaths{
-		log: log, handle: h.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine, token: steer.NewToken(),
+		log: log, handle: h.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine, token: steer.NewToken(), programs: programs,
 		failed: func(p *path, err error) { go in.post(engineEnded{p, err}) },
 	}
 	report := &reporter{log: log, paths: paths}

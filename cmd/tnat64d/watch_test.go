@@ -25,13 +25,13 @@ func (watched) Nudge(control.Nudge, control.Peer) error { return nil }
 // TestWatchersHearOfPrefixes: what a finder has heard is news for those who
 // watch, also if nothing follows from it.
 func TestWatchersHearOfPrefixes(t *testing.T) {
-	kernel, err := host.New(steer.ProgramNames{}.Foreign)
+	kernel, err := host.New(steer.NewPrograms().Foreign)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer kernel.Close()
 	log := slog.New(slog.DiscardHandler)
-	d := newDaemon(t.Context(), kernel, config.Config{}, log)
+	d := newDaemon(t.Context(), kernel, steer.NewPrograms(), config.Config{}, log)
 	d.rec = clat.NewReconciler(kernel, d.path, nil, log)
 	d.tick = time.AfterFunc(time.Hour, func() {})
 	d.retry.start(func() {})

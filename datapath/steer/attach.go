@@ -38,6 +38,9 @@ type hook struct {
 type attachment struct {
 	hooks []io.Closer
 	by    string // "tcx", or "clsact" and in brackets why not tcx
+
+	attached []*ebpf.Program
+	known    *Programs // is told of them; may be nil
 }
 
 // attach attaches every hook the same way. tcx is attachTCX.
@@ -47,6 +50,8 @@ func (a *attachment) attach(h *netlink.Handle, how Attach, hooks []hook, tcx fun
 		a.by = "clsact (as configured)"
 	}
 	for _, at := range hooks {
+		a.attached = append(a.attached, at.program)
+		a.known.addOwn(at.program)
 		if how != Clsact {
 			link, err := tcx(at)
 			if err == nil {
@@ -86,7 +91,10 @@ func (a *attachment) Close() error {
 			errs = append(errs, &Error{"detach the BPF programs", err})
 		}
 	}
-	a.hooks = nil
+	for _, p := range a.attached {
+		a.known.removeOwn(p)
+	}
+	a.hooks, a.attached = nil, nil
 	return errors.Join(errs...)
 }
 

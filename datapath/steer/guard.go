@@ -34,11 +34,13 @@ type GuardConfig struct {
 	Guarded Guarded
 	Token   Token // of the Steerings
 	Attach  Attach
+
+	Programs *Programs // is told of the programs attached; may be nil
 }
 
 // NewGuard attaches a Guard to an interface. The error is an [*Error].
 func NewGuard(cfg GuardConfig) (_ *Guard, err error) {
-	g := &Guard{}
+	g := &Guard{hooks: attachment{known: cfg.Programs}}
 	defer func() {
 		if err != nil {
 			g.Close()

@@ -231,7 +231,7 @@ func TestForeignPrograms(t *testing.T) {
 		t.Helper()
 		var all []string
 		l.laptop.do(t, func() (err error) {
-			all, err = ProgramNames{}.Foreign(l.laptop.nl, l.index)
+			all, _, err = NewPrograms().Foreign(l.laptop.nl, l.index)
 			return err
 		})
 		slices.Sort(all)

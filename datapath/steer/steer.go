@@ -22,6 +22,8 @@ type Config struct {
 	Guarded Guarded // see [Steering.SetGuarded]
 	Token   Token   // of this process's translators
 
+	Programs *Programs // is told of the programs attached; may be nil
+
 	// KernelEngine asks for the programs that translate simple packets. If
 	// the kernel refuses them, New succeeds without: see [Steering.KernelEngine].
 	// They wait for [Steering.SetTranslation].
@@ -43,7 +45,7 @@ type Steering struct {
 // locked to its thread if that thread has a network namespace of its own. When
 // New fails, everything it did is undone; the error is an [*Error].
 func New(cfg Config) (_ *Steering, err error) {
-	s := &Steering{ours: make(map[netip.Prefix]bool)}
+	s := &Steering{ours: make(map[netip.Prefix]bool), hooks: attachment{known: cfg.Programs}}
 	defer func() {
 		if err != nil {
 			s.Close()

@@ -56,14 +56,18 @@ func TestOption108(t *testing.T) {
 		name    string
 		options map[string]dbus.Variant // nil: no lease
 		ask     int32
+		clat    int32
 		want    Option108
 		why     string
 	}{
-		{"in the lease", lease(map[string]string{"ip_address": "10.0.0.7", "ipv6_only_preferred": "1800"}), 0, Option108{Seen: true, Wait: 30 * time.Minute}, "in its lease"},
-		{"not in the lease", lease(map[string]string{"ip_address": "10.0.0.7"}), 1, Option108{}, "without the option"},
-		{"no lease, asks", nil, 1, Option108{Likely: true}, "only in its log"},
-		{"no lease, asks because of its CLAT", nil, 2, Option108{Likely: true}, "only in its log"},
-		{"no lease, does not ask", nil, 0, Option108{}, "does not ask"},
+		{"in the lease", lease(map[string]string{"ip_address": "10.0.0.7", "ipv6_only_preferred": "1800"}), 0, 0, Option108{Seen: true, Wait: 30 * time.Minute}, "in its lease"},
+		{"not in the lease", lease(map[string]string{"ip_address": "10.0.0.7"}), 1, 0, Option108{}, "without the option"},
+		{"no lease, asks", nil, 1, 0, Option108{Likely: true}, "only in its log"},
+		{"no lease, asks because of its CLAT", nil, 2, 0, Option108{Likely: true}, "only in its log"},
+		{"no lease, default with clat=auto", nil, -1, 1, Option108{Likely: true}, "leaves DHCPv4 off for at least 30 minutes"},
+		{"no lease, default without CLAT", nil, -1, 0, Option108{}, "does not ask"},
+		{"no lease, switched off with clat=auto", nil, 0, 1, Option108{}, "does not ask"},
+		{"no lease, does not ask", nil, 0, 0, Option108{}, "does not ask"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := startDaemon(t)
@@ -73,7 +77,7 @@ func TestOption108(t *testing.T) {
 				m.set(devicePath, managerName+".Device", "Dhcp4Config", dbus.ObjectPath(dhcpPath))
 				m.set(dhcpPath, managerName+".DHCP4Config", "Options", c.options)
 			}
-			m.serveSettings(map[string]any{"dhcp-ipv6-only-preferred": c.ask})
+			m.serveSettings(map[string]any{"dhcp-ipv6-only-preferred": c.ask, "clat": c.clat})
 			got, err := d.open().Option108(ctx(t), linkIndex, linkName)
 			if !strings.Contains(got.Why, c.why) {
 				t.Errorf("why: %q", got.Why)

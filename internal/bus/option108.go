@@ -79,6 +79,15 @@ func managerOption108(q question, ifname string) (Option108, error) {
 			Why:    "NetworkManager asks for the option (ipv4.dhcp-ipv6-only-preferred) and holds no IPv4 lease; whether the network has sent it is only in its log",
 		}, nil
 	}
+	// Its default is to ask where its CLAT may run (1.58 and later).
+	if v, _ := managerSetting(q, path, "clat"); v == 1 || v == 2 {
+		if _, set := managerSetting(q, path, "dhcp-ipv6-only-preferred"); !set {
+			return Option108{
+				Likely: true,
+				Why:    "NetworkManager asks for the option because its own CLAT is enabled (ipv4.clat) and holds no IPv4 lease; whether the network has sent it is only in its log. Once it has, NetworkManager leaves DHCPv4 off for at least 30 minutes",
+			}, nil
+		}
+	}
 	return Option108{Why: "NetworkManager holds no IPv4 lease, and its connection does not ask for the option (ipv4.dhcp-ipv6-only-preferred)"}, nil
 }
 

@@ -66,6 +66,8 @@ func parseLine(o *plan.Observed, c *plan.Config, f []string) error {
 				l.Carrier = false
 			case "program":
 				l.Programs = append(l.Programs, next())
+			case "hidden":
+				l.ProgramsHidden = true
 			case "loopback":
 				l.Loopback = true
 			case "alt":
@@ -120,6 +122,8 @@ func parseLine(o *plan.Observed, c *plan.Config, f []string) error {
 				r.MTU = number()
 			case "table":
 				r.Table = number()
+			case "src":
+				r.Source = netip.MustParseAddr(next())
 			case "linkdown":
 				r.LinkDown = true
 			case "useless": // no packet leaves by it with a source that counts
@@ -129,7 +133,7 @@ func parseLine(o *plan.Observed, c *plan.Config, f []string) error {
 			}
 		}
 		o.Routes = append(o.Routes, r)
-		if l, _ := o.LinkByIndex(r.Link); !r.IPv6 && !useless && !r.LinkDown && !o.IsOurs(l) {
+		if l, _ := o.LinkByIndex(r.Link); !r.IPv6 && !useless && !r.LinkDown && !r.Source.IsValid() && !o.IsOurs(l) {
 			AddEgress(o, r.Link, netip.AddrFrom4([4]byte{10, byte(r.Link), 0, 2}), 0, len(plan.GlobalIPv4))
 		}
 	case "egress4": // LINK SOURCE [PROTOCOL [DESTINATIONS]]: what the kernel answers for another flow

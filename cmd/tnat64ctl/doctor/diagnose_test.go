@@ -145,7 +145,15 @@ func noRA(f *Findings) {
 }
 
 func another(f *Findings) {
-	f.Others = []Other{{Name: "NetworkManager", Evidence: "wlan0 has the address 192.0.0.5"}}
+	f.Others = []Other{{Name: "NetworkManager", Evidence: "wlan0 has the address 192.0.0.5", Alive: true}}
+}
+
+func anotherTUN(f *Findings) {
+	f.Others = []Other{{Name: "tayga", Evidence: "clat has the address 192.0.0.1", Alive: true}}
+}
+
+func dead(f *Findings) {
+	f.Others = []Other{{Name: "NetworkManager", Evidence: "wlan0 has the address 192.0.0.5, but no BPF program translates"}}
 }
 
 // cases: a name, what is different from a good network, and the diagnosis.
@@ -191,6 +199,8 @@ var cases = []struct {
 
 	{"another CLAT", with(another), "other-clat"},
 	{"another CLAT that does not work", with(another, plain(silent(noAnswer), silent(noAnswer))), "other-clat-broken"},
+	{"another CLAT on a TUN", with(anotherTUN), "other-clat"},
+	{"another CLAT that is dead", with(dead), "healthy"},
 	{"another CLAT beside tnat64d", with(another, works), "healthy"},
 
 	{"captive portal", with(noPrefix, portal), "captive-portal"},

@@ -140,8 +140,9 @@ type DHCP struct {
 
 // Other is a CLAT that is not tnat64d's.
 type Other struct {
-	Name     string `json:"name"`     // "NetworkManager", "tayga", "an unknown program"
+	Name     string `json:"name"`     // "NetworkManager", "tayga", "another program"
 	Evidence string `json:"evidence"` // in words
+	Alive    bool   `json:"alive"`    // it has address, route and translator
 }
 
 // Daemon is what tnat64d says of itself.

@@ -113,7 +113,7 @@ func daemonLine(f Findings) Line {
 	switch {
 	case !d.Running:
 		l.Text = "is not running"
-		if f.IPv4.Native != "" || len(f.Others) > 0 {
+		if f.IPv4.Native != "" || len(f.Others) > 0 && f.Others[0].Alive {
 			l.Result = OK
 		}
 	case d.translates(f.Uplink.Name) && d.Status == nil:

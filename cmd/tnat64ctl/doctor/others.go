@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,36 +14,36 @@ import (
 // translators are programs that may be a CLAT, by the name of their process.
 var translators = []string{"clatd", "tayga", "tundra-nat64", "tundra"}
 
-// findOthers looks for CLATs that are not tnat64d's: NetworkManager's, an
-// address of 192.0.0.0/29 on an interface that is not ours, or a program that
-// is known for it.
+// manager is the name of NetworkManager.
+const manager = "NetworkManager"
+
+// findOthers looks for CLATs that are not tnat64d's, as tnat64d does, and asks
+// NetworkManager whether one of them is its. Programs that are known for it and
+// have no CLAT on this host are listed as not alive.
 func findOthers(ctx context.Context, b *bus.Bus, h host, u Uplink) []Other {
+	managed, _, err := b.NMCLAT(ctx, u.Name)
+	managed = managed && err == nil
+	return othersOf(plan.ForeignCLATs(h.Observed, u.Index), u, managed, running(translators))
+}
+
+// othersOf names the CLATs of others on the uplink u. managed says that
+// NetworkManager has given it the address of a CLAT; programs are the names of
+// known translators that run.
+func othersOf(all []plan.ForeignCLAT, u Uplink, managed bool, programs []string) []Other {
 	var others []Other
-	if active, why, err := b.NMCLAT(ctx, u.Name); err == nil && active {
-		others = append(others, Other{Name: "NetworkManager", Evidence: why})
-	}
-	programs := running(translators)
-	for _, l := range h.Links {
-		if h.IsOurs(l) {
-			continue
+	for _, f := range all {
+		o := Other{Name: "another program", Evidence: f.Evidence(), Alive: f.Alive()}
+		switch {
+		case f.Manager() || managed && f.Link.Index == u.Index:
+			o.Name = manager
+		case len(programs) > 0 && f.Link.Kind == "tun":
+			o.Name = programs[0]
 		}
-		for _, a := range h.Addrs {
-			if a.Link != l.Index || !plan.ServiceContinuityPrefix.Contains(a.Prefix.Addr()) {
-				continue
-			}
-			name := "another program"
-			switch {
-			case len(others) > 0 && others[0].Name == "NetworkManager":
-				continue // it is its address
-			case len(programs) > 0:
-				name = programs[0]
-			}
-			others = append(others, Other{Name: name, Evidence: fmt.Sprintf("%s has the address %s", l.Name, a.Prefix.Addr())})
-		}
+		others = append(others, o)
 	}
 	if len(others) == 0 {
 		for _, p := range programs {
-			others = append(others, Other{Name: p, Evidence: "it is running"})
+			others = append(others, Other{Name: p, Evidence: "it is running, without an address of 192.0.0.0/29 and an IPv4 default route"})
 		}
 	}
 	return others

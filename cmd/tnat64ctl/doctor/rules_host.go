@@ -8,24 +8,39 @@ import (
 	"tnat64d/internal/control"
 )
 
-// otherCLAT: another program translates already.
+// otherCLAT: another program translates already, or has left a CLAT that does not.
 func otherCLAT(f Findings) (Diagnosis, bool) {
 	if len(f.Others) == 0 || f.Daemon.translates(f.Uplink.Name) {
 		return none, false
 	}
 	o := f.Others[0]
+	if !o.Alive {
+		return none, false
+	}
 	if p, ok := f.plain(); ok && !p.answers() {
 		return Diagnosis{
 			Code:     "other-clat-broken",
 			Sentence: fmt.Sprintf("%s runs a CLAT on this host (%s), but %s does not answer through it", o.Name, o.Evidence, f.Target.Name),
-			Next:     "stop that CLAT and start tnat64d; clat.enable = \"always\" lets tnat64d run beside it",
+			Next:     o.switchOff() + ", and start tnat64d; clat.enable = \"always\" lets tnat64d run beside it",
 		}, fits
+	}
+	limits := ""
+	if o.Name == manager {
+		limits = "; it drops fragments, IPv4 options and everything but TCP, UDP and ICMP"
 	}
 	return Diagnosis{
 		Code: "other-clat", Healthy: true,
-		Sentence: fmt.Sprintf("%s runs a CLAT on this host (%s), so tnat64d stands by", o.Name, o.Evidence),
-		Next:     "nothing to do, or stop that CLAT to use tnat64d",
+		Sentence: fmt.Sprintf("%s runs a CLAT on this host (%s), so tnat64d stands by%s", o.Name, o.Evidence, limits),
+		Next:     "nothing to do; to use tnat64d instead, " + o.switchOff(),
 	}, fits
+}
+
+// switchOff says how to end the CLAT, as an imperative.
+func (o Other) switchOff() string {
+	if o.Name != manager {
+		return "stop that CLAT"
+	}
+	return "run nmcli connection modify NAME ipv4.clat no and nmcli connection up NAME, or for all connections put [connection-tnat64] ipv4.clat=0 in a file in /etc/NetworkManager/conf.d"
 }
 
 // unfitHost: this host cannot run tnat64d.

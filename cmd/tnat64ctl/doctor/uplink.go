@@ -10,6 +10,7 @@ import (
 
 	linux "tnat64d/clat/host"
 	"tnat64d/clat/plan"
+	"tnat64d/datapath/steer"
 )
 
 // host is what the kernel says about links, addresses and routes.
@@ -20,7 +21,7 @@ type host struct {
 
 // observe asks the kernel.
 func observe() (host, error) {
-	k, err := linux.New(nil)
+	k, err := linux.New(steer.NewPrograms().Foreign)
 	if err != nil {
 		return host{}, err
 	}
