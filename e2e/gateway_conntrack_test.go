@@ -2,6 +2,9 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -74,5 +77,77 @@ u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.sendto(b"x", ("100.64.0.
 			}
 			return fmt.Errorf("%s: no timeout between %d and %d s: %v", c.what, c.above, c.most, n.connections())
 		})
+	}
+}
+
+// A host that gets the address of another one gets none of its connections, be
+// the address taken back or given away by another configuration.
+func TestGatewayReusedAddress(t *testing.T) {
+	t.Parallel()
+	n := newGatewayNet(t, "pool = \"100.64.0.0/30\"\nmap-idle = \"3s\"\n") // one address
+	const server = "198.51.100.7"
+	of := func(port uint16) int {
+		found := 0
+		for _, f := range n.connections() {
+			if f.Forward.SrcPort == port {
+				found++
+			}
+		}
+		return found
+	}
+	open := func(host, port string) {
+		t.Helper()
+		var talk lockedBuffer
+		c := n.command(t.Context(), host, `exec python3 -u -c '
+import socket, time
+s = socket.socket(socket.AF_INET6); s.bind(("::", `+port+`)); s.settimeout(30); s.connect(("`+to(server)+`", 80)); print("connected")
+time.sleep(300)'`)
+		c.Stdout, c.Stderr = &talk, &talk
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Process.Kill(); c.Wait() })
+		eventually(t, soon, func() error {
+			if talk.String() != "connected\n" {
+				return fmt.Errorf("no connection: %s", talk.String())
+			}
+			return nil
+		})
+	}
+	open("c1", "7001")
+	if of(7001) != 1 {
+		t.Fatalf("the connection is not tracked: %v", n.connections())
+	}
+	eventually(t, soon, func() error {
+		if got := n.status().Maps.Dynamic; got != 0 {
+			return fmt.Errorf("%d maps are left", got)
+		}
+		if of(7001) != 0 {
+			return fmt.Errorf("the connection is still tracked")
+		}
+		return nil
+	})
+	n.write("pool = \"100.64.0.0/30\"\n")
+	n.daemon.Process.Signal(syscall.SIGHUP)
+	n.isUp(2)
+	open("c2", "7002")
+	n.mapOf("2001:db8:1::12")
+	n.daemon.Process.Signal(syscall.SIGHUP)
+	n.isUp(3)
+	if of(7002) != 1 {
+		t.Error("the connection has not survived a reload")
+	}
+	n.end(syscall.SIGKILL)
+	n.start()
+	if of(7002) != 1 {
+		t.Error("the connection has not survived a SIGKILL")
+	}
+	n.end(syscall.SIGKILL)
+	if err := os.Remove(filepath.Join(n.dir, "maps")); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	if of(7002) != 0 {
+		t.Error("a connection of an address that is free is still tracked")
 	}
 }

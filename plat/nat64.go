@@ -85,6 +85,7 @@ func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
 		return err
 	}
 	n.load()
+	n.forgetOthers()
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("open a netlink socket: %w", err)
@@ -115,7 +116,7 @@ func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
 	defer sweep.Stop()
 	save := time.NewTicker(time.Second)
 	defer save.Stop()
-	saved := n.table.Stats().Changes
+	file := saving{changes: n.table.Stats().Changes}
 	for {
 		select {
 		case <-ctx.Done():
@@ -130,13 +131,10 @@ func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
 			if removed := n.table.Sweep(now); removed > 0 {
 				n.log.Info("took addresses back from silent hosts", "hosts", removed)
 			}
+			n.reuse()
+			file.stale = true // when hosts were last known to send
 		case <-save.C:
-			// One change is enough to write the file, so that a SIGKILL loses a
-			// second's maps at most. Writing takes a share of the time only.
-			if now := n.table.Stats().Changes; now != saved {
-				saved = now
-				save.Reset(max(time.Second, 20*n.save()))
-			}
+			save.Reset(n.saveIf(&file))
 		}
 	}
 }
@@ -252,7 +250,9 @@ func (n *NAT64) stop() error {
 		errs = append(errs, n.rules.Close())
 		n.rules = nil
 	}
-	n.save()
+	if err := n.save(); err != nil {
+		n.log.Warn("cannot write the file of maps", "file", n.config.StateFile, "reason", err)
+	}
 	return errors.Join(errs...)
 }
 
@@ -268,17 +268,42 @@ func (n *NAT64) load() {
 	}
 }
 
-// save writes the file of maps and returns how long that took.
-func (n *NAT64) save() time.Duration {
-	if n.config.StateFile == "" {
-		return 0
+// saving is what the file of maps lacks.
+type saving struct {
+	changes uint64 // of the table when it was last written
+	stale   bool
+	wait    time.Duration // after a failure
+}
+
+// saveIf writes the file of maps if it lacks something, and returns when to look
+// again. One change is enough, so that a SIGKILL loses a second's maps at most,
+// but writing takes a share of the time only.
+func (n *NAT64) saveIf(s *saving) time.Duration {
+	now := n.table.Stats().Changes
+	if now == s.changes && !s.stale {
+		return time.Second
 	}
 	begun := time.Now()
-	if err := n.table.Save(n.config.StateFile); err != nil {
-		n.log.Warn("cannot write the file of maps", "file", n.config.StateFile, "reason", err)
-		return time.Minute / 20
+	if err := n.save(); err != nil {
+		if s.wait == 0 {
+			n.log.Warn("cannot write the file of maps; retrying", "file", n.config.StateFile, "reason", err)
+		}
+		s.wait = min(max(time.Second, 2*s.wait), time.Minute)
+		return s.wait
 	}
-	return time.Since(begun)
+	if s.wait > 0 {
+		n.log.Info("wrote the file of maps again", "file", n.config.StateFile)
+	}
+	*s = saving{changes: now}
+	return max(time.Second, 20*time.Since(begun))
+}
+
+// save writes the file of maps.
+func (n *NAT64) save() error {
+	if n.config.StateFile == "" {
+		return nil
+	}
+	return n.table.Save(n.config.StateFile, time.Now())
 }
 
 // SetTrace shows every packet to see from now on; nil ends that.
@@ -319,4 +344,4 @@ func (n *NAT64) Status() Status {
 }
 
 // Maps returns the maps, in no order.
-func (n *NAT64) Maps() []Map { return n.table.Maps() }
+func (n *NAT64) Maps() []Map { return n.table.Maps(time.Now()) }

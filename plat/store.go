@@ -24,8 +24,8 @@ const storeHeader = "tnat64-gateway maps 1"
 // maxLine bounds a line of the file.
 const maxLine = 128
 
-// Load enters the dynamic maps of a file that Save has written. Lines that do
-// not fit the configuration (any more) are left out and counted; a file that is
+// Load enters the dynamic maps of a file that Save has written, and notes which
+// static ones it has. Lines that do not fit the configuration (any more) are left out and counted; a file that is
 // not there has none.
 func (t *Table) Load(path string, now time.Time) (loaded, left int, err error) {
 	f, err := os.Open(path)
@@ -69,14 +69,22 @@ func (t *Table) enter(line string, now time.Time) bool {
 	if last.After(now) {
 		last = now // somebody has set the clock
 	}
+	if e := t.at4(number(v4)); e != nil && e.static && e.ipv6 == v6.As16() {
+		e.kept = true
+		return true
+	}
 	if !t.givable(number(v4)) || t.at4(number(v4)) != nil || t.at6(v6.As16()) != nil || now.Sub(last) >= t.config.Idle {
 		return false
 	}
-	return t.add(v6.As16(), number(v4)-number(t.config.Pool.Addr())-2, last) == siit.None
+	if t.add(v6.As16(), number(v4)-number(t.config.Pool.Addr())-2, last) != siit.None {
+		return false
+	}
+	t.at6(v6.As16()).kept = true
+	return true
 }
 
-// Save writes the dynamic maps to a file that replaces path at once.
-func (t *Table) Save(path string) error {
+// Save writes the maps at the time now to a file that replaces path at once.
+func (t *Table) Save(path string, now time.Time) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".maps-")
 	if err != nil {
 		return err
@@ -84,10 +92,11 @@ func (t *Table) Save(path string) error {
 	defer os.Remove(f.Name()) // nothing once it has its name
 	w := bufio.NewWriter(f)
 	fmt.Fprintln(w, storeHeader)
-	for _, m := range t.Maps() {
-		if !m.Static {
-			fmt.Fprintf(w, "%s %s %d\n", m.IPv4, m.IPv6, m.Last.Unix())
+	for _, m := range t.Maps(now) {
+		if m.Static {
+			m.Last = now // whoever reads it as a dynamic one later begins here
 		}
+		fmt.Fprintf(w, "%s %s %d\n", m.IPv4, m.IPv6, m.Last.Unix())
 	}
 	err = w.Flush()
 	if err == nil {

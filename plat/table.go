@@ -37,7 +37,8 @@ type Table struct {
 	pinned  int
 	taken   int // addresses that could be given and are not free
 	per64   map[[8]byte]int
-	changes uint64 // of the dynamic maps
+	removed map[uint32]bool // addresses that wait for Reuse
+	changes uint64          // of the dynamic maps
 	refused [siit.NumReasons]uint64
 }
 
@@ -49,6 +50,7 @@ type entry struct {
 	ipv4   uint32
 	ipv6   [16]byte
 	static bool
+	kept   bool        // from the file of maps
 	used   atomic.Bool // since the last sweep
 	last   time.Time   // of the sweep that has seen it used
 }
@@ -56,7 +58,7 @@ type entry struct {
 // NewTable returns a table with the static maps. They must not contradict each
 // other.
 func NewTable(c TableConfig) (*Table, error) {
-	t := &Table{config: c, per64: map[[8]byte]int{}}
+	t := &Table{config: c, per64: map[[8]byte]int{}, removed: map[uint32]bool{}}
 	for i := range t.by4 {
 		t.by4[i].Store(&map[uint32]*entry{})
 		t.by6[i].Store(&map[[16]byte]*entry{})
@@ -169,7 +171,7 @@ func (t *Table) add(a [16]byte, n uint32, now time.Time) siit.Reason {
 		return siit.PoolExhausted // without a search, which every packet would cost
 	}
 	for range size {
-		if t.at4(base+2+n) == nil {
+		if t.at4(base+2+n) == nil && !t.removed[base+2+n] {
 			t.put(&entry{ipv4: base + 2 + n, ipv6: a, last: now})
 			t.per64[net64]++
 			t.dynamic++
@@ -279,7 +281,7 @@ func (t *Table) Sweep(now time.Time) (removed int) {
 	return removed
 }
 
-// remove is called with t.mu held, for a dynamic map.
+// remove is called with t.mu held, for a dynamic map. Its address waits for Reuse.
 func (t *Table) remove(e *entry) {
 	replace(&t.by4[e.ipv4%shards], e.ipv4, nil)
 	replace(&t.by6[shard6(e.ipv6)], e.ipv6, nil)
@@ -288,7 +290,7 @@ func (t *Table) remove(e *entry) {
 		delete(t.per64, net64)
 	}
 	t.dynamic--
-	t.taken--
+	t.removed[e.ipv4] = true
 	t.changes++
 }
 
@@ -299,14 +301,18 @@ type Map struct {
 	Last   time.Time // of a dynamic one: when the host was last known to send
 }
 
-// Maps returns the maps, in no order.
-func (t *Table) Maps() []Map {
+// Maps returns the maps at the time now, in no order.
+func (t *Table) Maps(now time.Time) []Map {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all := make([]Map, 0, t.dynamic)
 	for i := range t.by6 {
 		for _, e := range *t.by6[i].Load() {
-			all = append(all, Map{siit.Pair{IPv4: address4(e.ipv4), IPv6: netip.AddrFrom16(e.ipv6)}, e.static, e.last})
+			m := Map{siit.Pair{IPv4: address4(e.ipv4), IPv6: netip.AddrFrom16(e.ipv6)}, e.static, e.last}
+			if e.used.Load() {
+				m.Last = now
+			}
+			all = append(all, m)
 		}
 	}
 	return all

@@ -3,6 +3,7 @@ package plat
 import (
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -142,6 +143,59 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// A removed address is given again only once its connections have ended.
+func TestReuse(t *testing.T) {
+	table := newTable(t, TableConfig{Pool: netip.MustParsePrefix("10.0.0.0/30")}) // one address
+	now := time.Now()
+	if r := table.Admit(host(1)); r != siit.None {
+		t.Fatal(r)
+	}
+	table.Sweep(now.Add(3 * time.Hour))
+	for range 2 {
+		if r := table.Admit(host(2)); r != siit.PoolExhausted {
+			t.Errorf("the address is given at once: %v", r)
+		}
+	}
+	removed := table.Removed()
+	if len(removed) != 1 || removed[0].String() != "10.0.0.2" {
+		t.Fatalf("removed are %v", removed)
+	}
+	table.Reuse(removed)
+	table.Reuse(removed)
+	if r := table.Admit(host(2)); r != siit.None || len(table.Removed()) != 0 || table.taken != 1 {
+		t.Errorf("the address is not given again: %v, %d taken", r, table.taken)
+	}
+}
+
+// The file of maps is written again after a failure, and says when hosts were
+// last known to send.
+func TestSaving(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	table := newTable(t, TableConfig{Pool: netip.MustParsePrefix("10.0.0.0/24")})
+	n := &NAT64{config: Config{StateFile: filepath.Join(dir, "maps")}, table: table, log: slog.New(slog.DiscardHandler)}
+	table.Admit(host(1))
+	var s saving
+	if first, second := n.saveIf(&s), n.saveIf(&s); first != time.Second || second != 2*time.Second {
+		t.Errorf("retries come after %v and %v", first, second)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	n.saveIf(&s)
+	if loaded, _, err := newTable(t, TableConfig{Pool: netip.MustParsePrefix("10.0.0.0/24")}).Load(n.config.StateFile, time.Now()); loaded != 1 || err != nil {
+		t.Errorf("%d maps after the retry, %v", loaded, err)
+	}
+	// A map that is there for long is not idle while its host sends.
+	later := time.Now().Add(10 * time.Hour)
+	table.ipv4(host(1)) // a packet
+	if err := table.Save(n.config.StateFile, later); err != nil {
+		t.Fatal(err)
+	}
+	if loaded, _, _ := newTable(t, TableConfig{Pool: netip.MustParsePrefix("10.0.0.0/24")}).Load(n.config.StateFile, later.Add(time.Minute)); loaded != 1 {
+		t.Error("the host has lost its map")
+	}
+}
+
 func TestStore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "maps")
 	c := TableConfig{Pool: netip.MustParsePrefix("10.0.0.0/24")}
@@ -149,7 +203,7 @@ func TestStore(t *testing.T) {
 	for n := range 20 {
 		table.Admit(host(n))
 	}
-	if err := table.Save(path); err != nil {
+	if err := table.Save(path, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	again := newTable(t, c)
