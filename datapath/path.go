@@ -141,7 +141,7 @@ func (p *Path) startEngine() {
 	u := &userEngine{
 		Engine: engine.New(engine.Options{
 			Queues: queues, Translator: p.routed(), ICMPErrorsPerSecond: p.options.ICMPErrorsPerSecond,
-			OnRefused: p.options.OnRefused, OnFinished: p.finished,
+			OnRefused: p.options.OnRefused, OnFinished: p.finished, UDPSegments: p.device.Offloads.USO,
 		}),
 		cancel: cancel, ended: make(chan struct{}),
 	}
@@ -156,9 +156,10 @@ func (p *Path) startEngine() {
 	}()
 }
 
-// finished is called after every packet that was read from a queue.
-func (p *Path) finished(queue int) {
+// finished is called when the user engine is done with so many more packets of a
+// queue.
+func (p *Path) finished(queue, packets int) {
 	if all := p.progress.Load(); all != nil {
-		(*all)[queue].Finished(p.device.Queues[queue].Empty)
+		(*all)[queue].Finished(packets, p.device.Queues[queue].Empty)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -45,6 +46,7 @@ func testTraffic(t *testing.T, config string) {
 	t.Run("iperf3 UDP down", func(t *testing.T) { w.iperf(t, "-u", "-b", udpRate(), "-R") })
 	t.Run("DNS", w.dig)
 	t.Run("UDP", w.datagrams)
+	t.Run("UDP bursts", w.bursts)
 	t.Run("ESP", w.esp)
 	t.Run("port unreachable", w.refused)
 	// Last, for their end is a burst that may drown a datagram.
@@ -297,6 +299,42 @@ func (w *world) datagrams(t *testing.T) {
 	}
 }
 
+// bursts sends datagrams of mixed sizes in bursts that fit the sockets, so that
+// none may be lost, altered or out of order.
+func (w *world) bursts(t *testing.T) {
+	const bursts, burst = 1000, 32
+	conn, err := connect(w.Laptop, "udp4", service(lab.PortEcho), "", netip.Addr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	rnd := rand.New(rand.NewPCG(64, 64))
+	all := pattern(8192)
+	sizes := []int{1, 64, 64, 512, 1200, 1400}
+	back := make([]byte, 2000)
+	var sent [burst][]byte
+	for b := range bursts {
+		size := sizes[rnd.IntN(len(sizes))]
+		for i := range sent {
+			if rnd.IntN(8) == 0 {
+				size = rnd.IntN(1400)
+			}
+			from := rnd.IntN(len(all) - size)
+			sent[i] = all[from : from+size]
+			if _, err := conn.Write(sent[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		conn.SetReadDeadline(time.Now().Add(patience))
+		for i := range sent {
+			n, err := conn.Read(back)
+			if err != nil || !slices.Equal(back[:n], sent[i]) {
+				t.Fatalf("burst %d, datagram %d: %d bytes came back of %d, or others: %v", b, i, n, len(sent[i]), err)
+			}
+		}
+	}
+}
+
 // esp sends IP packets of protocol 50, as IPsec without UDP does.
 func (w *world) esp(t *testing.T) {
 	var conn net.PacketConn
@@ -359,6 +397,7 @@ func testLinkMTU(t *testing.T, config string) {
 			t.Run("download", func(t *testing.T) { w.download(t, size(100<<20)) })
 			t.Run("upload", func(t *testing.T) { w.upload(t, size(100<<20)) })
 			t.Run("UDP", w.datagrams)
+			t.Run("UDP bursts", w.bursts)
 			t.Run("ping fragmented", w.pingFragmented)
 			t.Run("path MTU", func(t *testing.T) {
 				out, err := w.try(t, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "5", "-M", "do", "-s", "1450", server)
@@ -391,6 +430,7 @@ func testPREF64Lengths(t *testing.T, config string) {
 			w.wantPREF64(t, p)
 			t.Run("ping fragmented", w.pingFragmented)
 			t.Run("UDP", w.datagrams)
+			t.Run("UDP bursts", w.bursts)
 		})
 	}
 }

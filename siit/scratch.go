@@ -34,6 +34,14 @@ func (s *Scratch) nextID() uint16 {
 	return s.id
 }
 
+// TakeIDs reserves n consecutive IPv4 identifications and returns the first. A
+// packet that the kernel cuts into n gets it, since each piece counts one up.
+func (s *Scratch) TakeIDs(n int) uint16 {
+	first := s.id + 1
+	s.id += uint16(n)
+	return first
+}
+
 // slot returns how many bytes of a Scratch a packet of n bytes takes.
 func slot(n int) int { return (Headroom + n + 15) &^ 15 }
 

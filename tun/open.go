@@ -89,11 +89,8 @@ func open(name string, queues int) (_ *Device, err error) {
 // is that number modulo the number of queues. program is its descriptor, which
 // may be closed afterwards.
 func (d *Device) SetQueueProgram(program int) error {
-	conn, err := d.Queues[0].file.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("choose the queues of TUN interface %q: %w", d.Name, err)
-	}
-	ctlErr := conn.Control(func(fd uintptr) {
+	var err error
+	ctlErr := d.Queues[0].conn.Control(func(fd uintptr) {
 		err = unix.IoctlSetPointerInt(int(fd), unix.TUNSETSTEERINGEBPF, program)
 	})
 	if err := errors.Join(ctlErr, err); err != nil {
@@ -155,7 +152,7 @@ func (d *Device) openQueue() (*Queue, error) {
 	d.Name = name
 	// Only the file is kept. The rest of dev is 2 MB per queue for Read and
 	// Write, which we do not use, and a channel of events that never come.
-	return &Queue{name: name, file: dev.File()}, nil
+	return newQueue(name, dev.File())
 }
 
 // create makes fd the first queue of a new interface, which belongs to this

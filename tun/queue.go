@@ -3,8 +3,10 @@ package tun
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,8 +14,56 @@ import (
 // Queue is one queue of a TUN interface. One goroutine at a time may read and
 // one may write; they may be different ones. Close may be called by anybody.
 type Queue struct {
-	name string
-	file *os.File // nonblocking, on the runtime's poller
+	name   string
+	file   *os.File // nonblocking, on the runtime's poller
+	conn   syscall.RawConn
+	closed atomic.Bool
+
+	reading, writing transfer
+}
+
+// transfer is the read(2) or write(2) that one goroutine has under way. It is
+// kept so that no call allocates.
+type transfer struct {
+	number uintptr // of the system call
+	frame  []byte
+	n      int
+	errno  syscall.Errno
+	wait   func() // called once before waiting; may be nil
+	try    func(fd uintptr) (done bool)
+}
+
+func newQueue(name string, file *os.File) (*Queue, error) {
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	q := &Queue{name: name, file: file, conn: conn}
+	for number, t := range map[uintptr]*transfer{unix.SYS_READ: &q.reading, unix.SYS_WRITE: &q.writing} {
+		t.number, t.try = number, t.call
+	}
+	return q, nil
+}
+
+// call makes the system call, and reports false if the descriptor is not ready.
+// The call never sleeps, so the scheduler is not told of it, which would cost
+// about as much as the call.
+func (t *transfer) call(fd uintptr) bool {
+	for {
+		n, _, errno := syscall.RawSyscall(t.number, fd, uintptr(unsafe.Pointer(unsafe.SliceData(t.frame))), uintptr(len(t.frame)))
+		switch errno {
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			if wait := t.wait; wait != nil {
+				t.wait = nil
+				wait()
+			}
+			return false
+		}
+		t.n, t.errno = int(n), errno
+		return true
+	}
 }
 
 // Read waits for one packet and takes it with one read(2): the packet, unsplit,
@@ -25,10 +75,23 @@ type Queue struct {
 // An error that wraps os.ErrClosed is final: the queue was closed or the
 // interface was removed. Any other error has cost one packet at most.
 func (q *Queue) Read(buf []byte, off int) (n int, h VnetHeader, err error) {
-	n, err = q.file.Read(buf[off-VnetHeaderLen:])
+	return q.ReadIdle(buf, off, nil)
+}
+
+// ReadIdle is Read that calls idle, if it is not nil, before it waits for a
+// packet. idle may write to the queue. It must not read, nor use buf.
+func (q *Queue) ReadIdle(buf []byte, off int, idle func()) (n int, h VnetHeader, err error) {
+	t := &q.reading
+	t.frame, t.wait = buf[off-VnetHeaderLen:], idle
+	err = q.conn.Read(t.try)
+	t.frame, t.wait = nil, nil
+	if err == nil && t.errno != 0 {
+		err = t.errno
+	}
 	if err != nil {
 		return 0, VnetHeader{}, q.readError(err)
 	}
+	n = t.n
 	if n < VnetHeaderLen {
 		return 0, VnetHeader{}, fmt.Errorf("read from TUN interface %q: %d bytes hold no virtio-net header", q.name, n)
 	}
@@ -46,9 +109,26 @@ func (q *Queue) Read(buf []byte, off int) (n int, h VnetHeader, err error) {
 func (q *Queue) Write(buf []byte, off int, h VnetHeader) error {
 	frame := buf[off-VnetHeaderLen:]
 	h.Encode(frame)
-	_, err := q.file.Write(frame)
-	if errors.Is(err, unix.EBADFD) {
+	t := &q.writing
+	t.frame = frame
+	err := q.conn.Write(t.try)
+	t.frame = nil
+	switch {
+	case err != nil:
+		return q.closedError(err)
+	case t.errno == unix.EBADFD:
 		return q.removedError()
+	case t.errno != 0:
+		return fmt.Errorf("write to TUN interface %q: %w", q.name, t.errno)
+	}
+	return nil
+}
+
+// closedError returns os.ErrClosed in the place of err, the error of a raw
+// connection, if it comes from Close. The poller's own error cannot be compared.
+func (q *Queue) closedError(err error) error {
+	if q.closed.Load() {
+		return os.ErrClosed
 	}
 	return err
 }
@@ -56,12 +136,8 @@ func (q *Queue) Write(buf []byte, off int, h VnetHeader) error {
 // Empty reports whether no packet waits to be read. It is false where that
 // cannot be found out.
 func (q *Queue) Empty() bool {
-	conn, err := q.file.SyscallConn()
-	if err != nil {
-		return false
-	}
 	empty := false
-	err = conn.Control(func(fd uintptr) {
+	err := q.conn.Control(func(fd uintptr) {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 		empty = n == 0 && err == nil
 	})
@@ -71,6 +147,7 @@ func (q *Queue) Empty() bool {
 // Close closes the queue. A reader that is waiting returns an error that wraps
 // os.ErrClosed. To close it again is no error.
 func (q *Queue) Close() error {
+	q.closed.Store(true)
 	if err := q.file.Close(); !errors.Is(err, os.ErrClosed) {
 		return err
 	}
@@ -82,11 +159,9 @@ func (q *Queue) Close() error {
 // a goroutine that was waiting for a packet gets the poller's private error,
 // because poll(2) reports nothing but POLLERR.
 func (q *Queue) readError(err error) error {
+	err = q.closedError(err)
 	if !errors.Is(err, os.ErrClosed) && q.removed() {
 		return q.removedError()
-	}
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		err = pe.Err
 	}
 	return fmt.Errorf("read from TUN interface %q: %w", q.name, err)
 }
@@ -97,16 +172,12 @@ func (q *Queue) removedError() error {
 
 // removed reports whether the descriptor has lost its interface.
 func (q *Queue) removed() bool {
-	conn, err := q.file.SyscallConn()
-	if err != nil {
-		return false
-	}
 	// TUNGETIFF fills in the name; none is looked up.
 	ifr, err := unix.NewIfreq("")
 	if err != nil {
 		return false
 	}
 	var errno error
-	err = conn.Control(func(fd uintptr) { errno = unix.IoctlIfreq(int(fd), unix.TUNGETIFF, ifr) })
+	err = q.conn.Control(func(fd uintptr) { errno = unix.IoctlIfreq(int(fd), unix.TUNGETIFF, ifr) })
 	return err == nil && errno == unix.EBADFD
 }

@@ -171,6 +171,37 @@ func TestReadAndWriteDoNotAllocate(t *testing.T) {
 	}
 }
 
+// idle is called when there is nothing to read, and not as long as there is.
+func TestReadIdle(t *testing.T) {
+	h := enterNetns(t)
+	q := openUp(t, h, 1).Queues[0]
+	c := dial(t, 7)
+	buf := make([]byte, bufferLen)
+	for _, payload := range []string{"one", "two"} {
+		if _, err := c.Write([]byte(payload)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(idle func(), want string) {
+		t.Helper()
+		n, _, err := q.ReadIdle(buf, headroom, idle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, payload := udp(t, buf[headroom:headroom+n]); string(payload) != want {
+			t.Errorf("read %q, want %q", payload, want)
+		}
+	}
+	never := func() { t.Error("idle was called while packets were waiting") }
+	read(never, "one")
+	read(never, "two")
+	calls := 0
+	read(func() { calls++; c.Write([]byte("three")) }, "three")
+	if calls != 1 {
+		t.Errorf("idle was called %d times before waiting, want once", calls)
+	}
+}
+
 // readInBackground reads until an error comes. It is parked when it returns.
 func readInBackground(q *Queue) <-chan error {
 	result := make(chan error, 1)

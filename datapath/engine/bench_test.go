@@ -27,6 +27,7 @@ func BenchmarkStep(b *testing.B) {
 				if err := w.step(); err != nil {
 					b.Fatal(err)
 				}
+				w.flush()
 				if bb.name != "drop" {
 					k.receive(b)
 				}

@@ -3,11 +3,13 @@
 // read from, where the kernel takes it as received and sends it on its way.
 // With another mapping in the translator the same engine is a NAT64.
 //
-// Each queue has one goroutine that owns a buffer and a siit.Scratch. Nothing
-// in its loop allocates, takes a lock or writes a log, and a super-packet
-// costs what a packet costs. The kernel puts a flow on one queue and keeps it
-// there as long as both directions are written where they are read, so packets
-// of a flow are not reordered.
+// Each queue has one goroutine that owns buffers and a siit.Scratch. Nothing in
+// its loop allocates, takes a lock or writes a log, and a super-packet costs what
+// a packet costs. So the goroutine reads what is there, up to 64 packets, joins
+// TCP segments and UDP datagrams of one flow into super-packets, and writes them
+// before it waits. The kernel puts a flow on one queue and keeps it there as long
+// as both directions are written where they are read, so packets of a flow are
+// not reordered.
 //
 // One thing needs memory of earlier packets: ICMP messages that come in
 // fragments are put together first, as their checksum cannot be translated
@@ -30,10 +32,11 @@ import (
 )
 
 // Queue is where packets come from and go to: a tun.Queue, or a tuntest.Queue.
-// Read and Write are called by one goroutine. An error of Read that wraps
-// os.ErrClosed is final, after any other the engine reads on.
+// ReadIdle, which calls idle before it waits for a packet, and Write are called
+// by one goroutine. An error of ReadIdle that wraps os.ErrClosed is final, after
+// any other the engine reads on.
 type Queue interface {
-	Read(buf []byte, off int) (n int, h tun.VnetHeader, err error)
+	ReadIdle(buf []byte, off int, idle func()) (n int, h tun.VnetHeader, err error)
 	Write(buf []byte, off int, h tun.VnetHeader) error
 	Close() error
 }
@@ -61,10 +64,14 @@ type Options struct {
 	// from its own goroutine, and does nothing else meanwhile.
 	OnRefused func(packet []byte, refused siit.Result) (again bool, better siit.Reason)
 
-	// OnFinished, if set, is called for every packet that was read from
-	// Queues[queue], after everything that came of it has been written. Each
-	// queue calls from its own goroutine.
-	OnFinished func(queue int)
+	// UDPSegments says that the kernel takes UDP super-packets (Linux 6.2). See
+	// [tun.Offloads].
+	UDPSegments bool
+
+	// OnFinished, if set, is told how many more packets were read from
+	// Queues[queue] of which everything that came of them has been written.
+	// Each queue calls from its own goroutine.
+	OnFinished func(queue, packets int)
 }
 
 // Engine pumps packets through a translator.
@@ -72,7 +79,7 @@ type Engine struct {
 	translator atomic.Pointer[siit.Translator]
 	errors     errorLimits
 	onRefused  func(packet []byte, refused siit.Result) (again bool, better siit.Reason)
-	onFinished func(queue int)
+	onFinished func(queue, packets int)
 	trace      atomic.Pointer[func(Seen)] // nil: nobody listens
 	icmp       icmpFragments
 	takesHop   atomic.Bool // see SetTakesHop
@@ -89,7 +96,7 @@ func New(o Options) *Engine {
 	seed := rand.Uint32()
 	for i, q := range o.Queues {
 		id := seed + uint32(i)<<16/uint32(len(o.Queues))
-		e.workers = append(e.workers, newWorker(e, i, q, uint16(id)))
+		e.workers = append(e.workers, newWorker(e, i, q, uint16(id), o.UDPSegments))
 	}
 	return e
 }

@@ -339,12 +339,12 @@ type faulty struct {
 	err           error
 }
 
-func (q *faulty) Read(buf []byte, off int) (int, tun.VnetHeader, error) {
+func (q *faulty) ReadIdle(buf []byte, off int, idle func()) (int, tun.VnetHeader, error) {
 	if q.readFailures > 0 {
 		q.readFailures--
 		return 0, tun.VnetHeader{}, q.err
 	}
-	return q.Queue.Read(buf, off)
+	return q.Queue.ReadIdle(buf, off, idle)
 }
 
 func (q *faulty) Write(buf []byte, off int, h tun.VnetHeader) error {
@@ -457,6 +457,7 @@ func TestLoopDoesNotAllocate(t *testing.T) {
 				if err := w.step(); err != nil {
 					t.Fatal(err)
 				}
+				w.flush()
 				for range tt.answers {
 					k.receive(t)
 				}

@@ -24,7 +24,7 @@ type Stats struct {
 
 	Errors4, Errors6 ICMPErrors // to the IPv4 side, and to the IPv6 side
 
-	WriteErrors uint64 // packets, fragments and ICMP errors that the kernel did not take
+	WriteErrors uint64 // packets, fragments and ICMP errors that the kernel did not take, those of a super-packet that the engine made one by one
 	ReadErrors  uint64 // packets that the kernel could not hand out
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -74,7 +75,7 @@ func newLoop(t *testing.T, queues int) *loop {
 		time.Sleep(10 * time.Millisecond)
 	}
 
-	o := Options{Translator: newTranslator(t, clat6), ICMPErrorsPerSecond: 100}
+	o := Options{Translator: newTranslator(t, clat6), ICMPErrorsPerSecond: 100, UDPSegments: d.Offloads.USO}
 	for _, q := range d.Queues {
 		o.Queues = append(o.Queues, q)
 	}
@@ -233,6 +234,78 @@ func TestRealFlowsInOrder(t *testing.T) {
 		t.Errorf("%d flows used %d of %d queues", flows, used, queues)
 	}
 	l.end(t)
+}
+
+// Bursts of datagrams of mixed sizes come back whole, in order, and all of them.
+func TestRealBursts(t *testing.T) {
+	const flows, burst = 8, 32
+	bursts := 160_000 / flows / burst
+	if testing.Short() {
+		bursts /= 10
+	}
+	l := newLoop(t, 2)
+	server, err := net.ListenUDP("udp6", &net.UDPAddr{IP: host6.AsSlice()})
+	must(t, err)
+	defer server.Close()
+	must(t, server.SetReadBuffer(8<<20))
+	go func() { // echo
+		buf := make([]byte, 2000)
+		for {
+			n, from, err := server.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			server.WriteToUDPAddrPort(buf[:n], from)
+		}
+	}()
+	var clients []*net.UDPConn
+	for range flows {
+		c, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: host4.AsSlice(), Port: server.LocalAddr().(*net.UDPAddr).Port})
+		must(t, err)
+		defer c.Close()
+		must(t, c.SetReadBuffer(1<<20))
+		clients = append(clients, c)
+	}
+	var wg sync.WaitGroup
+	for i, c := range clients {
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(1, uint64(i)))
+			all := make([]byte, 4096)
+			for j := range all {
+				all[j] = byte(rnd.Uint32())
+			}
+			sizes := []int{0, 1, 64, 64, 64, 512, 1200, 1400}
+			var sent [burst][]byte
+			back := make([]byte, 2000)
+			for b := range bursts {
+				size := sizes[rnd.IntN(len(sizes))]
+				for j := range sent {
+					if rnd.IntN(8) == 0 {
+						size = rnd.IntN(1400)
+					}
+					from := rnd.IntN(len(all) - size)
+					sent[j] = all[from : from+size]
+					if _, err := c.Write(sent[j]); err != nil {
+						t.Errorf("flow %d: %v", i, err)
+						return
+					}
+				}
+				c.SetReadDeadline(time.Now().Add(60 * time.Second))
+				for j := range sent {
+					n, err := c.Read(back)
+					if err != nil || !bytes.Equal(back[:n], sent[j]) {
+						t.Errorf("flow %d, burst %d, datagram %d: %d bytes came back of %d, or others: %v", i, b, j, n, len(sent[j]), err)
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	l.end(t)
+	if s := l.engine.Stats(); s.WriteErrors != 0 || s.ReadErrors != 0 {
+		t.Errorf("%d write errors and %d read errors", s.WriteErrors, s.ReadErrors)
+	}
 }
 
 // A datagram far larger than the link, in IPv4 fragments one way and IPv6

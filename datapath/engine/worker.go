@@ -30,11 +30,18 @@ type worker struct {
 	buf     []byte
 	scratch *siit.Scratch
 	came    []byte // copy of the packet as it was read, while it is traced
+	out     *coalescer
+	idle    func() // flush
+
+	unfinished int // packets that were read since the last flush
 	counters
 }
 
-func newWorker(e *Engine, index int, q Queue, id uint16) *worker {
-	return &worker{engine: e, index: index, queue: q, buf: make([]byte, bufferLen), scratch: siit.NewScratch(id)}
+func newWorker(e *Engine, index int, q Queue, id uint16, udp bool) *worker {
+	w := &worker{engine: e, index: index, queue: q, buf: make([]byte, bufferLen), scratch: siit.NewScratch(id)}
+	w.out = newCoalescer(udp, w.scratch, w.write)
+	w.idle = w.flush
+	return w
 }
 
 // run moves packets until the queue is closed or broken; it never returns nil.
@@ -42,16 +49,12 @@ func (w *worker) run() error {
 	failed := 0
 	for {
 		err := w.step()
-		if errors.Is(err, os.ErrClosed) {
-			return err
-		}
-		// A read that fails has cost a packet as well.
-		if w.engine.onFinished != nil {
-			w.engine.onFinished(w.index)
-		}
 		if err == nil {
 			failed = 0
 			continue
+		}
+		if errors.Is(err, os.ErrClosed) {
+			return err
 		}
 		w.readErrors.Add(1)
 		if failed++; failed == maxReadErrors {
@@ -60,16 +63,38 @@ func (w *worker) run() error {
 	}
 }
 
-// step reads one packet and sees it off. The error is that of the Read.
+// step reads one packet and translates it. It flushes before it waits, and
+// after maxBatch packets. The error is that of the read.
 func (w *worker) step() error {
-	n, h, err := w.queue.Read(w.buf, siit.Headroom)
-	if err != nil {
+	n, h, err := w.queue.ReadIdle(w.buf, siit.Headroom, w.idle)
+	if err == nil {
+		w.translate(n, h)
+	} else if errors.Is(err, os.ErrClosed) {
 		return err
 	}
+	// A read that fails has cost a packet as well.
+	if w.unfinished++; w.unfinished >= maxBatch {
+		w.flush()
+	}
+	return err
+}
+
+// flush writes all that is held back.
+func (w *worker) flush() {
+	w.out.flush()
+	if w.unfinished > 0 && w.engine.onFinished != nil {
+		w.engine.onFinished(w.index, w.unfinished)
+	}
+	w.unfinished = 0
+}
+
+// translate translates the packet of n bytes in w.buf.
+func (w *worker) translate(n int, h tun.VnetHeader) {
 	p := siit.Packet{Buf: w.buf[:siit.Headroom+n], Off: siit.Headroom, Offload: siit.Offload(h)}
 	stripLinkHeader(&p)
 	n = len(p.Bytes())
 	from4 := w.buf[p.Off]>>4 == 4 // the header is rewritten in place; translated packets are not empty
+	plain := isPlain(p.Bytes())
 
 	trace := w.engine.trace.Load()
 	if trace != nil {
@@ -92,7 +117,7 @@ func (w *worker) step() error {
 		}
 		switch fate {
 		case fragmentKept:
-			return nil
+			return
 		case fragmentOverlaps:
 			r.Reason = siit.OverlappingFragment
 		case fragmentComplete:
@@ -115,7 +140,7 @@ func (w *worker) step() error {
 			direction = &w.to6
 		}
 		direction.count(protocolOf(r.Packets), n)
-		w.write(r.Packets)
+		w.buf = w.out.add(r.Packets, w.buf, plain)
 	case r.Verdict == siit.Reply:
 		w.drops[r.Reason].Add(1)
 		side := &w.errors6
@@ -127,11 +152,20 @@ func (w *worker) step() error {
 			break
 		}
 		side.sent.Add(1)
-		w.write(r.Packets)
+		w.write(r.Packets[0], 1) // of no flow
 	default:
 		w.drops[r.Reason].Add(1)
 	}
-	return nil
+}
+
+// isPlain reports whether p is IPv4 without options or IPv6 with TCP or UDP
+// directly behind its header. Only such packets become parts of super-packets: an
+// atomic fragment (RFC 6946) has an identification to keep.
+func isPlain(p []byte) bool {
+	if len(p) > 6 && p[0]>>4 == 6 {
+		return p[6] == protocolTCP || p[6] == protocolUDP
+	}
+	return len(p) > 0 && p[0] == 0x45
 }
 
 // collect keeps the fragment p of an ICMP message until the others are there.
@@ -144,17 +178,14 @@ func (w *worker) collect(p []byte) (whole siit.Packet, fate fragmentFate) {
 	return siit.Packet{Buf: w.buf[:siit.Headroom+n], Off: siit.Headroom}, fate
 }
 
-// write gives packets to the kernel. What it does not take is lost, as on any
-// link; that the queue was closed is for the next Read to find out.
-func (w *worker) write(packets []siit.Packet) {
-	takesHop := w.engine.takesHop.Load()
-	for i := range packets {
-		p := &packets[i]
-		if takesHop {
-			raiseHopLimit(p)
-		}
-		if err := w.queue.Write(p.Buf, p.Off, tun.VnetHeader(p.Offload)); err != nil {
-			w.writeErrors.Add(1)
-		}
+// write gives a packet of so many segments to the kernel. What it does not take
+// is lost, as on any link; that the queue was closed is for the next read to
+// find out.
+func (w *worker) write(p siit.Packet, segments int) {
+	if w.engine.takesHop.Load() {
+		raiseHopLimit(&p)
+	}
+	if err := w.queue.Write(p.Buf, p.Off, tun.VnetHeader(p.Offload)); err != nil {
+		w.writeErrors.Add(uint64(segments))
 	}
 }

@@ -87,10 +87,10 @@ func (e *Engine) Progress() ([]*Progress, error) {
 	return all, nil
 }
 
-// Finished says that one more packet was read from the queue, and that all that
-// came of it has been written. empty reports whether the queue is empty; it is
-// only asked where packets seem to have been dropped.
-func (p *Progress) Finished(empty func() bool) {
+// Finished says that so many more packets were read from the queue, at least
+// one, and that all that came of them has been written. empty reports whether the
+// queue is empty; it is only asked where packets seem to have been dropped.
+func (p *Progress) Finished(packets int, empty func() bool) {
 	// Loaded before empty is asked: what is sent later does not count.
 	sent := atomic.LoadUint64(&p.state.sent)
 	if !p.settled {
@@ -101,12 +101,12 @@ func (p *Progress) Finished(empty func() bool) {
 		}
 		return
 	}
-	done := p.state.finished + 1 // nobody else writes it
+	done := p.state.finished + uint64(packets) // nobody else writes it
 	if done > sent {
 		p.settled = false // something came that had no number
 		return
 	}
-	if p.reads++; p.reads >= queueBound {
+	if p.reads += uint64(packets); p.reads >= queueBound {
 		done = max(done, p.checkpoint)
 		p.reads, p.checkpoint = 0, sent
 	}

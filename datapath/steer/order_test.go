@@ -129,7 +129,7 @@ func TestProgress(t *testing.T) {
 	read := func(n int) {
 		for range n {
 			waiting--
-			p.Finished(empty)
+			p.Finished(1, empty)
 		}
 	}
 	want := func(behind uint64) {

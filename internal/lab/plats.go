@@ -96,6 +96,7 @@ func (s *plats) newPLAT(life context.Context, pref64 netip.Prefix) (*plat, error
 		Translator:          t,
 		ICMPErrorsPerSecond: 10000, // traceroute in a test is not to wait
 		OnRefused:           p.learn,
+		UDPSegments:         device.Offloads.USO,
 	})
 	n.lab.running.Go(func() {
 		if err := p.engine.Run(life); err != nil {

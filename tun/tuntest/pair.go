@@ -37,10 +37,18 @@ func Pair(depth int) (a, b *Queue) {
 // returns what is left, then an error that wraps os.ErrClosed, as it does at
 // once after Close. A packet that does not fit is lost with io.ErrShortBuffer.
 func (q *Queue) Read(buf []byte, off int) (n int, h tun.VnetHeader, err error) {
+	return q.ReadIdle(buf, off, nil)
+}
+
+// ReadIdle is Read that calls idle, if it is not nil, before it waits.
+func (q *Queue) ReadIdle(buf []byte, off int, idle func()) (n int, h tun.VnetHeader, err error) {
 	select {
 	case <-q.closed:
 		return 0, tun.VnetHeader{}, fmt.Errorf("read: %w", os.ErrClosed)
 	default:
+	}
+	if idle != nil && len(q.in.full) == 0 {
+		idle()
 	}
 	var s *slot
 	select {
