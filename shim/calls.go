@@ -52,10 +52,11 @@ func newABI(name string, audit uint32, wide bool, numbers map[call]uint32) abi {
 	return a
 }
 
-// abiOf returns the ABI of a notification.
-func abiOf(audit uint32) *abi {
+// abiOf returns the ABI of a notification: one to which the call belongs, or
+// nil.
+func abiOf(audit uint32, nr int32) *abi {
 	for i := range abis {
-		if abis[i].audit == audit {
+		if abis[i].audit == audit && abis[i].call(nr) != unknownCall {
 			return &abis[i]
 		}
 	}

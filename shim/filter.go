@@ -137,7 +137,11 @@ func offArg(i int) uint32 { return uint32(16 + 8*i) }
 func assemble(table []rule) ([]bpf.RawInstruction, error) {
 	var p []bpf.Instruction
 	for i := range abis {
-		block := abiBlock(&abis[i], table)
+		block := append([]bpf.Instruction{bpf.LoadAbsolute{Off: offNumber, Size: 4}}, abiBlock(&abis[i], table)...)
+		// Two ABIs may share an architecture: then the next block goes on.
+		if i+1 == len(abis) || abis[i+1].audit != abis[i].audit {
+			block = append(block, bpf.RetConstant{Val: retAllow})
+		}
 		p = append(p,
 			bpf.LoadAbsolute{Off: offArch, Size: 4},
 			bpf.JumpIf{Cond: bpf.JumpEqual, Val: abis[i].audit, SkipTrue: 1},
@@ -148,8 +152,9 @@ func assemble(table []rule) ([]bpf.RawInstruction, error) {
 	return bpf.Assemble(p)
 }
 
-func abiBlock(a *abi, table []rule) []bpf.Instruction {
-	p := []bpf.Instruction{bpf.LoadAbsolute{Off: offNumber, Size: 4}}
+// abiBlock compares the call number, which is loaded. It falls through if no
+// call of the table has it.
+func abiBlock(a *abi, table []rule) (p []bpf.Instruction) {
 	for c := unknownCall + 1; c < numCalls; c++ {
 		nr, ok := a.numbers[c]
 		if !ok {
@@ -168,7 +173,7 @@ func abiBlock(a *abi, table []rule) []bpf.Instruction {
 		p = append(p, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: nr, SkipTrue: uint8(len(group))})
 		p = append(p, group...)
 	}
-	return append(p, bpf.RetConstant{Val: retAllow})
+	return p
 }
 
 // alternative is a rule as instructions that end in its action, or behind it.

@@ -82,8 +82,16 @@ var _ = act("names", func() error {
 	}
 	n, err := localName(s)
 	var short [28]byte
-	size := uint32(7)
-	_, _, e := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(s), uintptr(unsafe.Pointer(&short)), uintptr(unsafe.Pointer(&size)))
+	var size uint32
+	var e unix.Errno
+	for range 3 {
+		// A call that is answered and interrupted at once is restarted with the
+		// length that the answer has left (Linux before 6.17).
+		short, size = [28]byte{}, 7
+		if _, _, e = unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(s), uintptr(unsafe.Pointer(&short)), uintptr(unsafe.Pointer(&size))); short[7] == 0 {
+			break
+		}
+	}
 	negative := int32(-1)
 	_, _, e2 := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(s), uintptr(unsafe.Pointer(&short)), uintptr(unsafe.Pointer(&negative)))
 	_, _, e3 := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(s), 1, uintptr(unsafe.Pointer(&size)))
@@ -296,6 +304,40 @@ var _ = act("epoll", func() error {
 })
 
 func TestEpollCreate(t *testing.T) { underShim(t, "epoll") }
+
+var _ = act("x32", func() error {
+	const bit = 0x40000000
+	if _, _, e := unix.RawSyscall(bit|unix.SYS_GETPID, 0, 0, 0); e != 0 {
+		fmt.Println("no x32:", e)
+		return nil
+	}
+	fd, _, e := unix.RawSyscall(bit|unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, 0)
+	if e != 0 {
+		return failed("socket", e)
+	}
+	var to, from unix.RawSockaddrInet6
+	size := rawName(&to, echoPort)
+	if _, _, e := unix.RawSyscall(bit|unix.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&to)), uintptr(size)); e != 0 {
+		return failed("connect", e)
+	}
+	size = uint32(unsafe.Sizeof(from))
+	_, _, e = unix.RawSyscall(bit|unix.SYS_GETPEERNAME, fd, uintptr(unsafe.Pointer(&from)), uintptr(unsafe.Pointer(&size)))
+	return first(expect("getpeername", e, 0), expect("peer", rawAddrPort(&from), echoPort), echo(int(fd)))
+})
+
+// TestX32 needs a kernel that has been started with syscall.x32=y.
+func TestX32(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("x32 is an ABI of x86-64")
+	}
+	out, err := inWorld(t, "all", "x32")
+	if strings.Contains(out, "no x32:") {
+		t.Skip("the kernel has no x32 ABI")
+	}
+	if err != nil {
+		t.Errorf("%v, %s", err, out)
+	}
+}
 
 var _ = act("unshare", func() error {
 	runtime.LockOSThread()
