@@ -374,6 +374,23 @@ func TestShimCalls(t *testing.T) {
 	for _, name := range []string{"refused", "udp-refused"} {
 		t.Run(name, func(t *testing.T) { wants(t, w.run(t, c, name, server, "9"), name+" right") })
 	}
+	t.Run("closed", func(t *testing.T) {
+		wants(t, w.run(t, c, "closed", server), "closed right", "does not let its memory be read (PR_SET_DUMPABLE)")
+	})
+	t.Run("setuid", func(t *testing.T) {
+		path := filepath.Join(binaries.dir, "setuid")
+		b, err := os.ReadFile(c)
+		if err == nil {
+			err = os.WriteFile(path, b, 0o755)
+		}
+		if err == nil {
+			err = os.Chmod(path, 0o755|os.ModeSetuid)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		wants(t, w.run(t, path, "names", server), "names right", "is a setuid program: it runs as yourself")
+	})
 	t.Run("slow", func(t *testing.T) {
 		wants(t, w.run(t, "env", "DEAD="+deadIPv4, c, "slow", server), "slow right")
 	})

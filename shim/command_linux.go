@@ -146,6 +146,9 @@ func (c *Cmd) Start() error {
 		ours.close()
 		return &StartError{Failed, fmt.Errorf("cannot start the supervisor: %w", err)}
 	}
+	if why := gainsNothing(c.Path, unix.Geteuid(), unix.Getegid()); why != "" {
+		c.tell(why)
+	}
 	c.channel, c.done = ours, make(chan struct{})
 	for {
 		var r report
@@ -173,6 +176,22 @@ func (c *Cmd) Start() error {
 			return nil
 		}
 	}
+}
+
+// gainsNothing says that a setuid or setgid program is to run without the
+// privilege that it is made for; "": it is none.
+func gainsNothing(path string, uid, gid int) string {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return ""
+	}
+	switch {
+	case st.Mode&unix.S_ISUID != 0 && int(st.Uid) != uid:
+		return fmt.Sprintf("%s is a setuid program: it runs as yourself and may fail (no_new_privs)", path)
+	case st.Mode&unix.S_ISGID != 0 && st.Mode&unix.S_IXGRP != 0 && int(st.Gid) != gid:
+		return fmt.Sprintf("%s is a setgid program: it runs as yourself and may fail (no_new_privs)", path)
+	}
+	return ""
 }
 
 func reap(pid int) {

@@ -158,7 +158,7 @@ func await(t *trapped, fd int, events int16, end time.Time) bool {
 		}
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: events}}, int(wait/time.Millisecond)+1)
 		if n > 0 && err == nil {
-			return true
+			return t.listener.valid(t.id) // its memory is to be written
 		}
 		if !t.listener.valid(t.id) {
 			return false

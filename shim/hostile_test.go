@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 	"unsafe"
@@ -266,5 +267,26 @@ func TestCloseOnExec(t *testing.T) {
 	defer null.Close()
 	if !closesOnExec(os.Getpid(), int(null.Fd())) {
 		t.Error("a descriptor of ours")
+	}
+}
+
+func TestSetuidProgramsAreSaid(t *testing.T) {
+	path := t.TempDir() + "/program"
+	if err := os.WriteFile(path, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for mode, want := range map[os.FileMode]string{
+		0o755: "", 0o755 | os.ModeSetuid: "setuid", 0o755 | os.ModeSetgid: "setgid",
+		0o745 | os.ModeSetgid: "", // mandatory locking
+	} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if got := gainsNothing(path, os.Geteuid()+1, os.Getegid()+1); strings.Contains(got, "set") != (want != "") || !strings.Contains(got, want) {
+			t.Errorf("%v: %q", mode, got)
+		}
+		if got := gainsNothing(path, os.Geteuid(), os.Getegid()); got != "" {
+			t.Errorf("%v, one's own: %q", mode, got)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,8 +16,10 @@ import (
 type process struct {
 	tid   int
 	pidfd int
+	whole bool // pidfd is that of the process: before Linux 6.9 there is none of a thread
 	group *group
-	used  uint64 // of processes.clock
+	used  uint64      // of processes.clock
+	known atomic.Bool // tid was seen to be the caller's after pidfd had been opened
 }
 
 // group is what threads of one process share.
@@ -63,6 +66,13 @@ func (ps *processes) descriptor(tid, fd int) (dup int, p *process, err error) {
 			dup, err = -1, e
 		}
 		ps.mu.Unlock()
+		if p.whole && tid != p.group.tgid && unix.Tgkill(p.group.tgid, tid, 0) == unix.ESRCH {
+			// The process lives, but the thread's number is another's.
+			if err == nil {
+				unix.Close(dup)
+			}
+			err = unix.ESRCH
+		}
 		if err != unix.ESRCH {
 			return dup, p, err
 		}
@@ -85,7 +95,8 @@ func (ps *processes) of(tid int) (*process, error) {
 		return nil, err
 	}
 	pidfd, err := unix.PidfdOpen(tid, unix.PIDFD_THREAD)
-	if err == unix.EINVAL { // before Linux 6.9
+	whole := err == unix.EINVAL
+	if whole {
 		pidfd, err = unix.PidfdOpen(tgid, 0)
 	}
 	if err != nil {
@@ -102,7 +113,7 @@ func (ps *processes) of(tid int) (*process, error) {
 		g = &group{tgid: tgid, stale: true, netStale: true}
 		ps.groups[tgid] = g
 	}
-	p := &process{tid: tid, pidfd: pidfd, group: g, used: ps.clock}
+	p := &process{tid: tid, pidfd: pidfd, whole: whole, group: g, used: ps.clock}
 	ps.by[tid] = p
 	return p, nil
 }
@@ -146,7 +157,8 @@ func (ps *processes) epollCreated(tid int) {
 	}
 }
 
-// namespaceOf returns the network namespace of a process.
+// namespaceOf returns the network namespace of a process; 0 if it does not let
+// others look into it, or has ended.
 func (ps *processes) namespaceOf(p *process) uint64 {
 	g := p.group
 	g.mu.Lock()
@@ -155,7 +167,8 @@ func (ps *processes) namespaceOf(p *process) uint64 {
 		return netNamespace(p.tid)
 	}
 	if g.netStale {
-		g.net, g.netStale = netNamespace(p.tid), false
+		g.net = netNamespace(p.tid)
+		g.netStale = g.net == 0
 	}
 	return g.net
 }

@@ -55,15 +55,22 @@ func (rs *readers) add() {
 	}
 	rs.current = r
 	rs.all++
-	go func() {
-		// A signal during SECCOMP_ADDFD_FLAG_SEND would make the kernel answer the
-		// program with descriptor 0. Go preempts goroutines by signals.
-		runtime.LockOSThread() // until the thread ends
-		blockSignals()
+	undisturbed(func() {
 		rs.serve(r)
 		rs.mu.Lock()
 		rs.all--
 		rs.mu.Unlock()
+	})
+}
+
+// undisturbed runs f on a thread of its own without signals, by which Go preempts
+// goroutines: one during SECCOMP_ADDFD_FLAG_SEND would make the kernel answer
+// the program with descriptor 0.
+func undisturbed(f func()) {
+	go func() {
+		runtime.LockOSThread() // until the thread ends
+		blockSignals()
+		f()
 	}()
 }
 
@@ -129,11 +136,29 @@ func (s *supervisor) serve(r *reader) {
 		}
 		r.begin()
 		t := s.trapped(&n)
-		if later := s.handle(t, n.nr); later != nil {
-			go func() { t.answer(later()) }()
+		if mine, before := s.turns.begin(t.tid); before == nil {
+			s.take(t, n.nr, mine)
+		} else {
+			undisturbed(func() {
+				<-before
+				s.take(t, n.nr, mine)
+			})
 		}
 		if !r.end() {
 			return
 		}
+	}
+}
+
+// take handles a call when its turn has come.
+func (s *supervisor) take(t *trapped, nr int32, mine *turn) {
+	later := s.handle(t, nr)
+	s.turns.end(t.tid, mine)
+	switch {
+	case later == nil:
+	case t.short != nil:
+		undisturbed(func() { t.answer(later()) })
+	default:
+		go func() { t.answer(later()) }()
 	}
 }

@@ -29,6 +29,7 @@ type supervisor struct {
 	asked      recent // cookies of netlink sockets that have been used
 	unfinished unfinishedSwaps
 	started    startedConnects
+	turns      turns
 	net        uint64         // our network namespace
 	connecting [64]sync.Mutex // held while connect is answered, by cookie
 	late       atomic.Bool    // sockets cannot be handed out: Linux before 5.14
@@ -199,7 +200,18 @@ func (t *trapped) number(arg int) int { return int(int32(t.args[arg])) }
 
 // own returns a duplicate of the socket in argument 0, for the caller to close.
 func (t *trapped) own() (int, *process, error) {
-	return t.processes.descriptor(t.tid, t.fd(0))
+	fd, p, err := t.processes.descriptor(t.tid, t.fd(0))
+	if err == nil && !p.known.Load() {
+		// The caller may have been killed and its number be another's before we
+		// opened that. From now on the pidfd tells them apart.
+		if !t.listener.valid(t.id) {
+			unix.Close(fd)
+			t.processes.forget(p)
+			return -1, nil, errGone
+		}
+		p.known.Store(true)
+	}
+	return fd, p, err
 }
 
 // facts are those of the host at present.
@@ -232,6 +244,17 @@ func (t *trapped) elsewhere(p *process) bool {
 	}
 	ns := t.processes.namespaceOf(p)
 	return ns != 0 && ns != t.net
+}
+
+// closed reports whether the process does not let others look into it, and says
+// so: what it connects to cannot be read.
+func (t *trapped) closed() bool {
+	p, err := t.processes.of(t.tid)
+	if err != nil || t.processes.namespaceOf(p) != 0 {
+		return false
+	}
+	t.say("closed", "process %d does not let its memory be read (PR_SET_DUMPABLE): its sockets are not translated", p.group.tgid)
+	return true
 }
 
 // kind is what the kernel says of a socket.

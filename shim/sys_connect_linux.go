@@ -12,6 +12,9 @@ import (
 func answerConnect(t *trapped) (reply, func() reply) {
 	to, ok := t.mem.socketName(t.args[1], t.args[2])
 	if !ok {
+		if t.args[2]&0xffffffff == sizeofInet4 {
+			t.closed()
+		}
 		return proceed, nil
 	}
 	old, p, err := t.own()

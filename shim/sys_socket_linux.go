@@ -8,7 +8,7 @@ import (
 // and socket(AF_INET, SOCK_STREAM) with an AF_INET6 one.
 func answerSocket(t *trapped) reply {
 	family, typ, proto := t.number(0), t.number(1), t.number(2)
-	if family != unix.AF_INET || t.elsewhere(nil) {
+	if family != unix.AF_INET || t.elsewhere(nil) || t.closed() {
 		return proceed
 	}
 	switch typ &^ (unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK) {

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -427,6 +428,15 @@ static void many(void)
 	}
 }
 
+/* A process that nobody may look into keeps IPv4 sockets. */
+static void closed(void)
+{
+	expect(!prctl(PR_SET_DUMPABLE, 0), "prctl");
+	int fd = tcp(0);
+	expect(dial(fd) == -1 && errno == ENETUNREACH, "connect");
+	expect(write(udp(), "x", 1) == -1 && errno == EDESTADDRREQ, "write");
+}
+
 /* A daemon that outlives the command goes on to reach IPv4. */
 static void daemonize(void)
 {
@@ -473,7 +483,7 @@ int main(int argc, char **argv)
 		{"names", names}, {"epoll", epoll_before}, {"nonblocking", nonblocking}, {"dup", duplicates}, {"options", options},
 		{"bound-port", bound_port}, {"fast-open", fast_open}, {"refused", refused}, {"udp-refused", udp_refused},
 		{"timed-out", timed_out}, {"interrupted", interrupted}, {"storm", storm}, {"mmsg", mmsg}, {"mapped", mapped},
-		{"io_uring", uring}, {"device", device}, {"forks", forks}, {"many", many}, {"daemon", daemonize}, {"wild", wild}, {"slow", slow}, {"others", others},
+		{"io_uring", uring}, {"device", device}, {"forks", forks}, {"many", many}, {"daemon", daemonize}, {"wild", wild}, {"slow", slow}, {"others", others}, {"closed", closed},
 	};
 	unsigned i;
 	if (argc < 3)
