@@ -7,6 +7,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/datapath/steerable"
 )
 
 // Guard guards the addresses of CLATs on a link that is not the uplink of a
@@ -53,7 +55,7 @@ func NewGuard(cfg GuardConfig) (_ *Guard, err error) {
 	if err != nil {
 		return nil, &Error{fmt.Sprintf("find interface %d", cfg.Link), err}
 	}
-	ethernet, err := linkHeader(l)
+	ethernet, err := steerable.LinkHeader(l)
 	if err != nil {
 		return nil, &Error{"guard the interface", err}
 	}

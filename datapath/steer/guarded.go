@@ -8,6 +8,8 @@ import (
 	"net/netip"
 
 	"github.com/cilium/ebpf"
+
+	"tnat64d/datapath/steerable"
 )
 
 // Guarded are the addresses of CLATs that a [Steering] and a [Guard] guard:
@@ -56,7 +58,7 @@ func (m *guardMaps) set(g Guarded) error {
 		want4[a] = true
 	}
 	for _, p := range g.IPv6 {
-		if err := checkPrefix(p); err != nil {
+		if err := steerable.CheckPrefix(p); err != nil {
 			return &Error{"set the guarded addresses", err}
 		}
 		want6[p.Masked()] = true

@@ -2,7 +2,6 @@ package steer
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 
@@ -177,21 +176,4 @@ func flag(b bool) uint32 {
 // prefixKey is p as the key of the map "ours".
 func prefixKey(p netip.Prefix) bpfPrefix {
 	return bpfPrefix{Len: uint32(p.Bits()), Addr: p.Addr().As16()}
-}
-
-// checkPrefix refuses what would take the host's own packets from it.
-func checkPrefix(p netip.Prefix) error {
-	if !p.IsValid() || !p.Addr().Is6() || p.Addr().Is4In6() {
-		return fmt.Errorf("%q is not an IPv6 prefix", p)
-	}
-	for _, never := range []netip.Prefix{
-		netip.MustParsePrefix("fe80::/10"),
-		netip.MustParsePrefix("ff00::/8"),
-		netip.MustParsePrefix("::1/128"),
-	} {
-		if p.Overlaps(never) {
-			return fmt.Errorf("%q overlaps %s, which never leaves the link", p, never)
-		}
-	}
-	return nil
 }

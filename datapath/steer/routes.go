@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"tnat64d/datapath/steerable"
 	"tnat64d/internal/cause"
 )
 
@@ -179,7 +180,7 @@ func chosenRoute(h *netlink.Handle, tun int, src, dst netip.Addr, links map[int]
 	if err != nil || l == nil || r.Link == tun {
 		return Route{Action: RouteUnreachable}, nil
 	}
-	if r.linkHeader, err = linkHeader(l); err != nil || l.Attrs().Flags&net.FlagLoopback != 0 {
+	if r.linkHeader, err = steerable.LinkHeader(l); err != nil || l.Attrs().Flags&net.FlagLoopback != 0 {
 		return Route{Action: RouteUnreachable}, nil
 	}
 	if gateway, ok := netip.AddrFromSlice(got[0].Gw); ok {
@@ -213,7 +214,7 @@ func (r Route) value() bpfRoute {
 func (s *Steering) SetRoutes(rs []Route) error {
 	want := make(map[netip.Prefix]Route, len(rs))
 	for _, r := range rs {
-		if err := checkPrefix(r.Prefix); err != nil {
+		if err := steerable.CheckPrefix(r.Prefix); err != nil {
 			return &Error{"set the routes inside PREF64", err}
 		}
 		want[r.Prefix.Masked()] = r

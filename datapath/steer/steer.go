@@ -8,6 +8,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/datapath/steerable"
 )
 
 // Config says between which two interfaces packets are steered, and which.
@@ -63,11 +65,11 @@ func New(cfg Config) (_ *Steering, err error) {
 	if err != nil {
 		return nil, &Error{fmt.Sprintf("find the TUN, interface %d", cfg.TUN), err}
 	}
-	ethernet, err := linkHeader(uplink)
+	ethernet, err := steerable.LinkHeader(uplink)
 	if err != nil {
 		return nil, &Error{"use the uplink", err}
 	}
-	if header, err := linkHeader(tun); err != nil || header {
+	if header, err := steerable.LinkHeader(tun); err != nil || header {
 		return nil, &Error{"use the TUN", fmt.Errorf("interface %q is none", tun.Attrs().Name)}
 	}
 
@@ -138,7 +140,7 @@ func (s *Steering) Intact() bool { return s.hooks.intact() }
 func (s *Steering) SetOurs(ours []netip.Prefix) error {
 	want := make(map[netip.Prefix]bool, len(ours))
 	for _, p := range ours {
-		if err := checkPrefix(p); err != nil {
+		if err := steerable.CheckPrefix(p); err != nil {
 			return &Error{"set the steered prefixes", err}
 		}
 		want[p.Masked()] = true

@@ -10,27 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestLinkHeader(t *testing.T) {
-	for encap, want := range map[string]struct {
-		header bool
-		ok     bool
-	}{
-		"ether":      {true, true},
-		"none":       {false, true},
-		"unknown519": {false, true}, // raw IP
-		"ppp":        {false, true},
-		"sit":        {false, true},
-		"loopback":   {false, false},
-		"infiniband": {false, false},
-		"unknown825": {false, false}, // 6LoWPAN
-	} {
-		header, err := linkHeader(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: "up0", EncapType: encap}})
-		if header != want.header || (err == nil) != want.ok {
-			t.Errorf("%s: header %v, error %v", encap, header, err)
-		}
-	}
-}
-
 // Mobile broadband: packets on the uplink begin with the IP header. Here it is
 // a TUN whose other end is the test.
 func TestUplinkWithoutLinkHeader(t *testing.T) {

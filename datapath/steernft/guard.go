@@ -82,7 +82,7 @@ func (g *Guard) SetGuarded(ipv4 []netip.Addr, ipv6 []netip.Prefix) error {
 }
 
 func (g *Guard) apply() error {
-	r := newRuleset(chainLeaves, chainComes)
+	r := newRuleset(&g.table, chainLeaves, chainComes)
 	link := binary.NativeEndian.AppendUint32(nil, uint32(g.cfg.Link))
 	r.add(chainLeaves, meta(unix.NFT_META_OIF), compare(neq, link), accept())
 	r.add(chainComes, meta(unix.NFT_META_IIF), compare(neq, link), accept())
@@ -93,8 +93,7 @@ func (g *Guard) apply() error {
 		}
 	}
 	if len(g.cfg.IPv6) > 0 {
-		ours := g.table.newSet(prefixSpans(g.cfg.IPv6), false)
-		r.sets = append(r.sets, ours)
+		ours := r.newSet(prefixSpans(g.cfg.IPv6), false)
 		r.add(chainLeaves, meta(unix.NFT_META_NFPROTO), compare(neq, []byte{unix.NFPROTO_IPV6}), accept())
 		r.add(chainLeaves, load(network, ip6Source, 16), isIn(ours, false), accept())
 		linkControl(r, chainLeaves, accept())

@@ -2,7 +2,6 @@ package steernft
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -69,21 +68,4 @@ func lastAddr(p netip.Prefix) netip.Addr {
 		a[bit/8] |= 1 << (7 - bit%8)
 	}
 	return netip.AddrFrom16(a)
-}
-
-// checkOurs rejects prefixes that would take the host's own packets from it.
-func checkOurs(p netip.Prefix) error {
-	if !p.IsValid() || !p.Addr().Is6() || p.Addr().Is4In6() {
-		return fmt.Errorf("%q is not an IPv6 prefix", p)
-	}
-	for _, never := range []netip.Prefix{
-		netip.MustParsePrefix("fe80::/10"),
-		netip.MustParsePrefix("ff00::/8"),
-		netip.MustParsePrefix("::1/128"),
-	} {
-		if p.Overlaps(never) {
-			return fmt.Errorf("%q overlaps %s, which never leaves the link", p, never)
-		}
-	}
-	return nil
 }

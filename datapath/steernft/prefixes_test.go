@@ -74,14 +74,3 @@ func TestLastAddr(t *testing.T) {
 		}
 	}
 }
-
-func TestCheckOurs(t *testing.T) {
-	for p, ok := range map[string]bool{
-		"2001:db8::1/128": true, "64:ff9b::/96": true, "fe80::1/128": false, "::/0": false,
-		"ff02::1/128": false, "::1/128": false, "192.0.2.1/32": false, "::ffff:192.0.2.1/128": false,
-	} {
-		if err := checkOurs(netip.MustParsePrefix(p)); (err == nil) != ok {
-			t.Errorf("%s: %v", p, err)
-		}
-	}
-}

@@ -455,7 +455,7 @@ func TestTablesWithoutOwner(t *testing.T) {
 		if err := tb.tryCreate(0, []Count{SteeredIn}, []chain{{name: "a"}, {name: "b"}}); err != nil {
 			return err
 		}
-		r := newRuleset("a", "b")
+		r := newRuleset(nil, "a", "b")
 		r.add("b", count(SteeredIn), drop())
 		r.addGoto("a", "b")
 		if err := tb.replace(r); err != nil {

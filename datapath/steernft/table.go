@@ -138,14 +138,22 @@ func (s set) messages(t *table) []message {
 
 // ruleset is what the chains of a table contain.
 type ruleset struct {
+	table  *table // that names the sets
 	sets   []set
 	chains []string // in the order in which they are filled
 	rules  map[string][]attributes
 	gotos  map[string]int // by the chain that they lead to
 }
 
-func newRuleset(chains ...string) *ruleset {
-	return &ruleset{chains: chains, rules: map[string][]attributes{}, gotos: map[string]int{}}
+func newRuleset(t *table, chains ...string) *ruleset {
+	return &ruleset{table: t, chains: chains, rules: map[string][]attributes{}, gotos: map[string]int{}}
+}
+
+// newSet adds a set, or a map, of spans.
+func (r *ruleset) newSet(spans []span, isMap bool) set {
+	s := r.table.newSet(spans, isMap)
+	r.sets = append(r.sets, s)
+	return s
 }
 
 func (r *ruleset) add(chain string, parts ...any) {
