@@ -19,15 +19,20 @@ type session struct {
 	generator   *generator
 	probes      probes
 	dir         string // for everything that is built; goes at the end
-	out         io.Writer
-	begin       time.Time
-	results     results
+	progress
+	results results
+}
+
+// progress is where a run says how far it is.
+type progress struct {
+	to    io.Writer
+	begin time.Time
 }
 
 // bench does it all: it prepares, measures in rounds, looks at coverage and at
 // the translator alone, and writes the results.
 func bench(ctx context.Context, s settings, all []contestant, out io.Writer) (err error) {
-	b := &session{settings: s, out: out, begin: time.Now()}
+	b := &session{settings: s, progress: progress{out, time.Now()}}
 	b.results = results{Made: b.begin.UTC().Truncate(time.Second), Quick: s.quick, Rounds: s.rounds, Window: s.window.Seconds(), Rate: s.rate}
 	if b.contestants, err = choose(all, s.contestants); err != nil {
 		return err
@@ -67,9 +72,9 @@ func bench(ctx context.Context, s settings, all []contestant, out io.Writer) (er
 }
 
 // say prints a line of progress.
-func (b *session) say(format string, args ...any) {
-	d := time.Since(b.begin).Round(time.Second)
-	fmt.Fprintf(b.out, "%02d:%02d  %s\n", int(d.Minutes()), int(d.Seconds())%60, fmt.Sprintf(format, args...))
+func (p progress) say(format string, args ...any) {
+	d := time.Since(p.begin).Round(time.Second)
+	fmt.Fprintf(p.to, "%02d:%02d  %s\n", int(d.Minutes()), int(d.Seconds())%60, fmt.Sprintf(format, args...))
 }
 
 // note says something that belongs into the report too.
@@ -80,16 +85,16 @@ func (b *session) note(format string, args ...any) {
 
 // list prints what there is to measure.
 func (b *session) list() error {
-	fmt.Fprintln(b.out, "contestants:")
+	fmt.Fprintln(b.to, "contestants:")
 	for _, c := range b.contestants {
-		fmt.Fprintf(b.out, "  %-20s %s\n", c.id(), c.about())
+		fmt.Fprintf(b.to, "  %-20s %s\n", c.id(), c.about())
 	}
-	fmt.Fprintln(b.out, "loads:")
+	fmt.Fprintln(b.to, "loads:")
 	for _, l := range b.results.Loads {
-		fmt.Fprintf(b.out, "  %-20s %s\n", l.ID, l.Title)
+		fmt.Fprintf(b.to, "  %-20s %s\n", l.ID, l.Title)
 	}
-	fmt.Fprintln(b.out, "other parts:\n  coverage, siit, instructions")
-	_, err := fmt.Fprintf(b.out, "estimate: %s\n", b.estimate().Round(time.Second))
+	fmt.Fprintln(b.to, "other parts:\n  coverage, siit, instructions")
+	_, err := fmt.Fprintf(b.to, "estimate: %s\n", b.estimate().Round(time.Second))
 	return err
 }
 

@@ -16,22 +16,14 @@ func (r *results) report() []byte {
 	if r.Quick {
 		w.text("\n**A quick run**: %d short rounds, good for seeing that everything works, too short for numbers to quote.\n", r.Rounds)
 	}
-	r.reportMachine(w)
-	r.reportContestants(w)
+	sections := []func(*results, *markdown){machineSection, contestantsSection}
 	if len(r.Summaries) > 0 {
-		r.reportShort(w)
-		r.reportRatios(w)
-		r.reportValues(w)
-		r.reportLatency(w)
-		r.reportCPU(w)
-		r.reportMemory(w)
-		r.reportLoss(w)
-		r.reportGrowth(w)
+		sections = append(sections, shortSection, ratiosSection, valuesSection, latencySection, cpuSection, memorySection, lossSection, growthSection)
 	}
-	r.reportInstructions(w)
-	r.reportTranslator(w)
-	r.reportCoverage(w)
-	r.reportMissing(w)
+	sections = append(sections, instructionsSection, translatorSection, coverageSection, missingSection)
+	for _, section := range sections {
+		section(r, w)
+	}
 	return w.Bytes()
 }
 
@@ -55,7 +47,7 @@ func (w *markdown) header(cells ...string) {
 	w.text("|---|%s\n", strings.Repeat("---:|", len(cells)-1))
 }
 
-func (r *results) reportMachine(w *markdown) {
+func machineSection(r *results, w *markdown) {
 	m := r.Machine
 	virtual := "no virtual machine"
 	if m.Virtual != "" {
@@ -69,7 +61,7 @@ func (r *results) reportMachine(w *markdown) {
 	}
 }
 
-func (r *results) reportContestants(w *markdown) {
+func contestantsSection(r *results, w *markdown) {
 	w.text("\n## Contestants\n\n")
 	w.row("", "version", "memory at its peak", "")
 	w.text("|---|---|---:|---|\n")
@@ -157,7 +149,7 @@ var shortRows = []struct {
 	{"fragments, up / down", []string{"fragments/up", "fragments/down"}},
 }
 
-func (r *results) reportShort(w *markdown) {
+func shortSection(r *results, w *markdown) {
 	cs, titles := r.present()
 	w.text("\n## In short\n\n")
 	w.header(append([]string{"share of untranslated IPv6"}, titles[1:]...)...)
@@ -183,7 +175,7 @@ func (r *results) reportShort(w *markdown) {
 	}
 }
 
-func (r *results) reportRatios(w *markdown) {
+func ratiosSection(r *results, w *markdown) {
 	w.text(`
 ## Share of untranslated IPv6
 
@@ -208,13 +200,13 @@ parentheses the least and the most. 1.00 is as fast as IPv6. For connections and
 	})
 }
 
-func (r *results) reportValues(w *markdown) {
+func valuesSection(r *results, w *markdown) {
 	w.text("\n## Values\n\nThe same as medians of the rounds.\n\n")
 	r.table(w, r.main(), false, []string{"load", "unit"}, func(l load) []string { return []string{l.Title, l.Unit.Name} },
 		func(l load, s summary) string { return value(float64(s.Value) / l.Unit.Scale) })
 }
 
-func (r *results) reportLatency(w *markdown) {
+func latencySection(r *results, w *markdown) {
 	loads := slices.DeleteFunc(r.main(), func(l load) bool { return !l.latency() })
 	if len(loads) == 0 {
 		return
@@ -231,7 +223,7 @@ func (r *results) reportLatency(w *markdown) {
 		})
 }
 
-func (r *results) reportCPU(w *markdown) {
+func cpuSection(r *results, w *markdown) {
 	w.text(`
 ## CPU time
 
@@ -252,7 +244,7 @@ what was lost cost as well; the loads at a fixed rate say more.
 	})
 }
 
-func (r *results) reportMemory(w *markdown) {
+func memorySection(r *results, w *markdown) {
 	loads := slices.DeleteFunc(r.main(), func(l load) bool {
 		return !slices.ContainsFunc(r.Summaries, func(s summary) bool { return s.Load == l.ID && s.RSS > 0 })
 	})
@@ -268,7 +260,7 @@ func (r *results) reportMemory(w *markdown) {
 	})
 }
 
-func (r *results) reportLoss(w *markdown) {
+func lossSection(r *results, w *markdown) {
 	loads := slices.DeleteFunc(r.main(), func(l load) bool { return l.Args[0] != "datagram" })
 	if len(loads) == 0 {
 		return
@@ -278,7 +270,7 @@ func (r *results) reportLoss(w *markdown) {
 		func(_ load, s summary) string { return fmt.Sprintf("%.1f", 100*s.Loss) })
 }
 
-func (r *results) reportGrowth(w *markdown) {
+func growthSection(r *results, w *markdown) {
 	var all []string
 	for _, l := range r.Loads {
 		if l.Series != "" && !slices.Contains(all, l.Series) {
@@ -299,7 +291,7 @@ func (r *results) reportGrowth(w *markdown) {
 	}
 }
 
-func (r *results) reportInstructions(w *markdown) {
+func instructionsSection(r *results, w *markdown) {
 	counted := slices.ContainsFunc(r.Summaries, func(s summary) bool { return s.Instructions > 0 })
 	if len(r.Instructions) == 0 && len(r.Programs) == 0 && !counted {
 		return
@@ -333,7 +325,7 @@ func (r *results) reportInstructions(w *markdown) {
 	}
 }
 
-func (r *results) reportTranslator(w *markdown) {
+func translatorSection(r *results, w *markdown) {
 	if len(r.Translator) == 0 {
 		return
 	}
@@ -345,7 +337,7 @@ func (r *results) reportTranslator(w *markdown) {
 	}
 }
 
-func (r *results) reportCoverage(w *markdown) {
+func coverageSection(r *results, w *markdown) {
 	if len(r.Coverage) == 0 {
 		return
 	}
@@ -373,7 +365,7 @@ func (r *results) reportCoverage(w *markdown) {
 	}
 }
 
-func (r *results) reportMissing(w *markdown) {
+func missingSection(r *results, w *markdown) {
 	failures := slices.DeleteFunc(slices.Clone(r.Missing), func(m missing) bool { return m.Round == 0 })
 	if len(failures) == 0 {
 		return

@@ -18,12 +18,12 @@ const (
 // needs fewer than a table.
 const growthRounds = 3
 
-// rounds returns how many rounds the load takes part in.
-func (b *session) roundsOf(l load) int {
+// roundsOf returns how many rounds the load takes part in.
+func (s settings) roundsOf(l load) int {
 	if l.growth() {
-		return max(1, min(growthRounds, b.rounds/2))
+		return max(1, min(growthRounds, s.rounds/2))
 	}
-	return b.rounds
+	return s.rounds
 }
 
 // What a measurement and a run take beside what is measured, for the estimate.
@@ -176,8 +176,8 @@ func (b *session) judgeQuiet() {
 	}
 }
 
-func (b *session) limit() time.Duration {
-	if b.quick {
+func (s settings) limit() time.Duration {
+	if s.quick {
 		return limitQuick
 	}
 	return limit

@@ -27,16 +27,16 @@ const (
 )
 
 // repeat returns how often and how long each benchmark runs.
-func (b *session) repeat() (int, time.Duration) {
-	if b.quick {
+func (s settings) repeat() (int, time.Duration) {
+	if s.quick {
 		return repetitions, repetitionQuick
 	}
 	return repetitions, repetitionTime
 }
 
 // microTime is what the benchmarks take, for the estimate.
-func (b *session) microTime() time.Duration {
-	n, d := b.repeat()
+func (s settings) microTime() time.Duration {
+	n, d := s.repeat()
 	return 6*time.Second + microTimes*time.Duration(n)*(d+d/2)
 }
 
@@ -105,9 +105,9 @@ var counted = []string{
 }
 
 // callgrindTime is what counting takes, for the estimate.
-func (b *session) callgrindTime() time.Duration {
+func (s settings) callgrindTime() time.Duration {
 	each := 2500 * time.Millisecond
-	if b.quick {
+	if s.quick {
 		each = 1400 * time.Millisecond
 	}
 	return 3*time.Second + time.Duration(len(counted))*each
