@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"tnat64d/clat/plan"
 )
@@ -21,12 +22,14 @@ type address struct {
 	added      []netip.Addr // that we have put on the uplink
 	active     netip.Addr   // has passed DAD and serves; invalid: none
 	mapped     []netip.Addr // of explicit address mappings
+	passed     []netip.Addr // of added: those that have passed DAD
 	dadRefused netip.Addr   // what the last Ensure found in use by another host
 	drift      map[netip.Addr]*driftLimit
 }
 
 // Ensure puts p.next on the uplink. It returns Up when that address has passed
-// DAD, Pending while it has not, and Replan when another host has it.
+// DAD or has served here a moment ago (see leftAddrs), Pending while it has not,
+// and Replan when another host has it.
 func (a *address) Ensure(p pass) (Progress, error) {
 	progress, err := a.claim(p.o, p.next)
 	if progress == Up && err == nil {
@@ -45,17 +48,27 @@ func (a *address) claim(o plan.Observed, addr netip.Addr) (Progress, error) {
 	known := slices.Contains(a.added, addr)
 	switch {
 	case !present:
-		return Pending, a.add(addr, known)
+		if err := a.add(addr, known); err != nil || known || !a.left.has(a.uplink.Name, addr) {
+			return Pending, err
+		}
+		return Up, nil
 	case e.DADFailed:
 		a.log.Warn("address is in use by another host", "iface", a.uplink.Name, "address", addr)
 		a.refusals.add(a.uplink.Index, addr)
 		a.dadRefused = addr
+		a.left.forget(a.uplink.Name, addr)
+		a.passed = slices.DeleteFunc(a.passed, func(b netip.Addr) bool { return b == addr })
 		if addr == a.active {
 			return Replan, nil // see instance.ensure: more than the address has to go
 		}
 		return Replan, a.removeIf(func(b netip.Addr) bool { return b == addr })
+	case e.Tentative && a.left.has(a.uplink.Name, addr):
+		return Up, nil
 	case e.Tentative:
 		return Pending, nil
+	}
+	if !slices.Contains(a.passed, addr) {
+		a.passed = append(a.passed, addr)
 	}
 	return Up, nil
 }
@@ -112,8 +125,13 @@ func (a *address) removeIf(which func(netip.Addr) bool) error {
 		err := removeAddr(a.tools, a.uplink, b)
 		if err != nil {
 			errs = append(errs, err)
+			return false
 		}
-		return err == nil
+		if i := slices.Index(a.passed, b); i >= 0 {
+			a.passed = slices.Delete(a.passed, i, i+1)
+			a.left.add(a.uplink.Name, b, time.Now())
+		}
+		return true
 	})
 	return errors.Join(errs...)
 }

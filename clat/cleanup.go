@@ -10,8 +10,9 @@ import (
 
 // Leftover is an address that a predecessor could not remove.
 type Leftover struct {
-	Link string
-	Addr netip.Addr
+	Link   string
+	Addr   netip.Addr
+	Served bool // it has passed duplicate address detection
 }
 
 // Remains is the host as CleanUp needs it. Removing what is not there is not an
@@ -76,7 +77,7 @@ func cleanUpAddrs(h Remains, j *Journal) ([]Leftover, error) {
 			delete(noted, e)
 			continue
 		}
-		removed = append(removed, Leftover(e))
+		removed = append(removed, Leftover{e.Link, e.Addr, !a.Tentative && !a.DADFailed})
 	}
 	// An address that is in the journal and not on the host has vanished with
 	// its link, or another program removed it and left the proxy neighbour.

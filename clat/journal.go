@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -28,7 +29,8 @@ import (
 // LINK KEY WAS IS" before they changed a sysctl; "unset LINK KEY" says that it
 // is restored. "route ..." lines have the routes of other programs through a TUN
 // of ours, which the next start restores, and "stopped SECONDS" the Unix time
-// since when they are gone. A line cut short by a crash is ignored. A file that has become
+// since when they are gone. "left LINK ADDRESS SECONDS" is an address that served
+// until that Unix time. A line cut short by a crash is ignored. A file that has become
 // long, or lacks a line, is replaced by one that has what is in force.
 type Journal struct {
 	journalled
@@ -123,6 +125,7 @@ func (j *Journal) read() error {
 	for s.Scan() {
 		j.parse(strings.Fields(s.Text()))
 	}
+	maps.DeleteFunc(j.left, func(_ JournalEntry, t time.Time) bool { return time.Since(t) > leftFor })
 	if !j.stopped.IsZero() && time.Since(j.stopped) > savedFor {
 		j.routes = nil
 	}
@@ -149,6 +152,24 @@ func (j *Journal) Del(link string, a netip.Addr) error {
 
 // Routes returns the routes of other programs that are to be restored.
 func (j *Journal) Routes() []plan.SavedRoute { return slices.Clone(j.routes) }
+
+// Left returns the addresses that served until the last stop, and forgets them.
+func (j *Journal) Left() map[JournalEntry]time.Time {
+	left := j.left
+	j.left = nil
+	return left
+}
+
+// SetLeft records the addresses that served until now, with the time of their
+// removal.
+func (j *Journal) SetLeft(left map[JournalEntry]time.Time) error {
+	j.left = maps.Clone(left)
+	before := j.failed
+	if j.failed = j.replace(); j.failed != nil && before == nil {
+		return fmt.Errorf("journal: %w", j.failed)
+	}
+	return nil
+}
 
 // SetRoutes records the routes of other programs through TUNs of ours; stopped
 // says since when they are gone, and is zero while they are in force.

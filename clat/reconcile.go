@@ -3,6 +3,7 @@ package clat
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -71,7 +72,10 @@ func NewReconciler(h Host, d Datapath, journal *Journal, log *slog.Logger) *Reco
 	record := &addressRecord{journal, log}
 	t := tools{
 		host: h, log: log, journal: record, wake: wake,
-		flows: &flows{host: h, log: log},
+		flows: &flows{host: h, log: log}, left: leftAddrs{},
+	}
+	if journal != nil {
+		maps.Copy(t.left, journal.Left())
 	}
 	r := &Reconciler{
 		tools: t, opener: d, refusals: &refusals{wake: wake}, unremoved: &unremoved{tools: t},
@@ -203,6 +207,7 @@ func (r *Reconciler) Down() error {
 		errs = append(errs, c.remove(false))
 	}
 	r.saved.leave()
+	r.journal.leave(r.left)
 	r.guards.removeAll()
 	return errors.Join(errs...)
 }

@@ -36,6 +36,7 @@ type tools struct {
 	journal *addressRecord
 	wake    *wakeup
 	flows   *flows
+	left    leftAddrs
 }
 
 // wakeup is when to reconcile again although nothing has changed.
@@ -65,6 +66,13 @@ func (r *addressRecord) add(link string, a netip.Addr) {
 func (r *addressRecord) del(link string, a netip.Addr) {
 	if r.journal != nil {
 		r.warn(r.journal.Del(link, a))
+	}
+}
+
+// leave records the addresses that served until now, for the next start.
+func (r *addressRecord) leave(left leftAddrs) {
+	if r.journal != nil && len(left) > 0 {
+		r.warn(r.journal.SetLeft(left))
 	}
 }
 

@@ -49,7 +49,7 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	}
 	defer kernel.Close()
 	// With the journal's lock, what is there of ours belongs to nobody.
-	cleanUp(kernel, journal, log)
+	removed := cleanUp(kernel, journal, log)
 	o, err := kernel.Observe()
 	if err != nil {
 		return err
@@ -74,6 +74,7 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	defer cancel()
 	defer d.found.bus.Close()
 	d.rec = clat.NewReconciler(kernel, d.path, journal, log)
+	d.rec.Resume(removed)
 	if journal == nil {
 		d.features = append(d.features, control.Feature{Name: "journal", Why: "a crash may leave the CLAT address on the uplink"})
 	}
@@ -193,7 +194,8 @@ func openJournal(log *slog.Logger) (*clat.Journal, error) {
 	return j, nil
 }
 
-func cleanUp(k *host.Host, j *clat.Journal, log *slog.Logger) {
+// cleanUp removes what a killed predecessor left, and returns its addresses.
+func cleanUp(k *host.Host, j *clat.Journal, log *slog.Logger) []clat.Leftover {
 	removed, restored, err := clat.CleanUp(k, j)
 	for _, c := range restored {
 		log.Info("restored what a killed predecessor had changed", "sysctl", c.Sysctl, "value", c.Was)
@@ -208,6 +210,7 @@ func cleanUp(k *host.Host, j *clat.Journal, log *slog.Logger) {
 	if err := errors.Join(err, tunErr, steer.CleanUp(k.Handle()), steernft.CleanUp()); err != nil {
 		log.Warn("cannot remove what a predecessor left", "reason", err)
 	}
+	return removed
 }
 
 // notify tells systemd, if that is who started us.

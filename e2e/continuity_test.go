@@ -1,0 +1,72 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"tnat64d/internal/lab"
+)
+
+// TestRestartServesDuringDAD restarts tnat64d, after a stop and after a kill, on
+// a laptop whose kernel takes minutes for DAD. The CLAT has the address of before,
+// which the router still knows, and serves while the kernel calls it tentative;
+// connections go on.
+func TestRestartServesDuringDAD(t *testing.T) {
+	t.Parallel()
+	eachSteering(t, func(t *testing.T, config string) {
+		for _, c := range []struct {
+			name string
+			end  func(w *world) error
+		}{
+			{"stop", func(w *world) error { return w.daemon.Stop() }},
+			{"kill", func(w *world) error { w.daemon.Kill(); return nil }},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, lab.Options{}, config)
+				w.moved = true
+				const transmits = "net.ipv6.conf." + lab.Uplink + ".dad_transmits"
+				was := w.clat
+				flow := w.connection(t, "", netip.Addr{})
+				w.page(t)
+				// However slow this machine is, the router does not forget.
+				w.routerKnows(t, was.IPv6)
+				w.laptop(t, "sysctl", "-qw", transmits+"=600")
+				if err := c.end(w); err != nil {
+					t.Fatal(err)
+				}
+				w.start(built(t, "tnat64d"), true)
+				if w.clat.IPv6 != was.IPv6 {
+					t.Errorf("CLAT is %+v after the restart, was %+v", w.clat, was)
+				}
+				wantAlive(t, "the connection of before", flow)
+				w.page(t)
+				if !w.tentative(t, was.IPv6) {
+					t.Error("the address is not in DAD")
+				}
+				w.laptop(t, "sysctl", "-qw", transmits+"=1")
+			})
+		}
+	})
+}
+
+// routerKnows makes the router's neighbour entry of a permanent.
+func (w *world) routerKnows(t *testing.T, a netip.Addr) {
+	t.Helper()
+	var link []struct{ Address string }
+	if err := json.Unmarshal([]byte(w.laptop(t, "ip", "-j", "link", "show", "dev", lab.Uplink)), &link); err != nil || len(link) != 1 {
+		t.Fatalf("address of %s: %v", lab.Uplink, err)
+	}
+	script := fmt.Sprintf("dev=$(ip -6 -o route get %s | sed 's/.* dev \\([^ ]*\\).*/\\1/'); exec ip neigh replace %s lladdr %s nud permanent dev $dev", a, a, link[0].Address)
+	if out, err := w.Router.Command(t.Context(), "sh", "-c", script).CombinedOutput(); err != nil {
+		t.Fatalf("neighbour of the router: %v\n%s", err, out)
+	}
+}
+
+// tentative reports whether the address is in DAD.
+func (w *world) tentative(t *testing.T, a netip.Addr) bool {
+	t.Helper()
+	return w.laptop(t, "ip", "-6", "-o", "addr", "show", "dev", lab.Uplink, "to", a.String(), "tentative") != ""
+}
