@@ -1,14 +1,12 @@
 package plat
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -157,65 +155,4 @@ func matters(r netlink.Route) bool {
 	}
 	ones, _ := r.Dst.Mask.Size()
 	return ones == 0
-}
-
-// watchHost calls changed after links, addresses or routes have changed, at most
-// every half second, until ctx ends.
-func watchHost(ctx context.Context, changed func()) error {
-	news := make(chan struct{}, 1)
-	note := func() {
-		select {
-		case news <- struct{}{}:
-		default:
-		}
-	}
-	links, addrs, routes := make(chan netlink.LinkUpdate), make(chan netlink.AddrUpdate), make(chan netlink.RouteUpdate)
-	lost := func(error) { note() }
-	for _, err := range []error{
-		netlink.LinkSubscribeWithOptions(links, ctx.Done(), netlink.LinkSubscribeOptions{ErrorCallback: lost}),
-		netlink.AddrSubscribeWithOptions(addrs, ctx.Done(), netlink.AddrSubscribeOptions{ErrorCallback: lost}),
-		netlink.RouteSubscribeWithOptions(routes, ctx.Done(), netlink.RouteSubscribeOptions{ErrorCallback: lost}),
-	} {
-		if err != nil {
-			return fmt.Errorf("watch the host: %w", err)
-		}
-	}
-	go func() {
-		for links != nil || addrs != nil || routes != nil {
-			ok := true
-			select {
-			case _, ok = <-links:
-				if !ok {
-					links = nil
-				}
-			case _, ok = <-addrs:
-				if !ok {
-					addrs = nil
-				}
-			case u, ok := <-routes:
-				if !ok {
-					routes = nil
-				} else if !matters(u.Route) {
-					continue
-				}
-			}
-			note()
-		}
-	}()
-	go func() {
-		for {
-			select {
-			case <-news:
-				changed()
-			case <-ctx.Done():
-				return
-			}
-			select {
-			case <-time.After(500 * time.Millisecond):
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return nil
 }

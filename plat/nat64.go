@@ -70,6 +70,10 @@ func (c Config) translation(table *Table, o observed) siit.Config {
 	}
 }
 
+// followRetry is when a change of the host that could not be followed is looked
+// at again.
+const followRetry = 2 * time.Second
+
 // Run translates until ctx ends, calling ready when it does. Afterwards nothing of
 // it is left on the host.
 func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
@@ -99,13 +103,13 @@ func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	changed := make(chan struct{}, 1)
-	err = watchHost(ctx, func() {
+	look := func() {
 		select {
 		case changed <- struct{}{}:
 		default:
 		}
-	})
-	if err != nil {
+	}
+	if err := watchHost(ctx, subscribeHost, look); err != nil {
 		return err
 	}
 	if n.config.LogSessions {
@@ -125,7 +129,8 @@ func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
 			return fmt.Errorf("the engine has stopped: %w", err)
 		case <-changed:
 			if err := n.follow(h); err != nil {
-				n.log.Error("cannot follow a change of the network", "reason", err)
+				n.log.Error("cannot follow a change of the network; retrying", "reason", err)
+				time.AfterFunc(followRetry, look)
 			}
 		case now := <-sweep.C:
 			if removed := n.table.Sweep(now); removed > 0 {

@@ -44,9 +44,9 @@ type part interface {
 // outlast that.
 func (d *gateway) serve(ctx context.Context, c config.Gateway) error {
 	if d.setup {
-		set, err := plat.SetForwarding()
+		set, err := plat.SetForwarding(c.Advertise.Interfaces)
 		for _, s := range set {
-			d.log.Info("set a sysctl so that the kernel forwards", "sysctl", s, "value", 1)
+			d.log.Info("set a sysctl for a router", "sysctl", s.Name, "value", s.Value)
 		}
 		if err != nil {
 			return err
@@ -97,9 +97,22 @@ func (d *gateway) runUntilHangup(ctx context.Context, parts []part, hup <-chan o
 	// The network keeps its default route over a reload.
 	cancel(&advertise.Successor{Links: advertisedLinks(next)})
 	if err := g.Wait(); err != nil || parent.Err() != nil {
-		return nil, err
+		return nil, errors.Join(err, withdraw(next))
 	}
 	return next, nil
+}
+
+// withdraw has the advertisers of parts that never run withdraw the router: those
+// before them have left it to them.
+func withdraw(parts []part) error {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, p := range parts {
+		if p, ok := p.(*advertisePart); ok {
+			return p.Run(ended)
+		}
+	}
+	return nil
 }
 
 // parts makes the parts that c names. Making one touches nothing on the host.

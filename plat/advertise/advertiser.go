@@ -83,13 +83,16 @@ type Successor struct{ Links []string }
 // Error says it in words.
 func (s *Successor) Error() string { return "another advertiser goes on" }
 
-// Run advertises until ctx ends, and then withdraws this router. A link that is
-// down or not there is waited for.
+// Run advertises until ctx ends, and then withdraws this router, unless a
+// [Successor] goes on. A link that is down or not there is waited for.
 func (a *Advertiser) Run(ctx context.Context) error {
 	failed := 0
 	for ctx.Err() == nil {
 		begun := a.sent.Load()
 		err := a.session(ctx)
+		if err == nil {
+			return nil
+		}
 		if ctx.Err() != nil {
 			break
 		}
@@ -103,7 +106,34 @@ func (a *Advertiser) Run(ctx context.Context) error {
 		}
 		wait(ctx, retryInterval)
 	}
+	// Hosts may have a default route from an earlier session or advertiser.
+	if err := a.withdraw(ctx); err != nil {
+		a.log.Warn("cannot withdraw this router: hosts keep its default route until it expires", "reason", err)
+	}
 	return nil
+}
+
+// withdraw sends a last advertisement by a socket of its own.
+func (a *Advertiser) withdraw(ctx context.Context) error {
+	if a.succeeded(ctx) {
+		return nil
+	}
+	state, err := a.link.State()
+	if err != nil {
+		return err
+	}
+	conn, err := a.link.Open()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Send(Message(a.params, state, true))
+}
+
+// succeeded reports whether another advertiser goes on on this link after ctx.
+func (a *Advertiser) succeeded(ctx context.Context) bool {
+	s, ok := errors.AsType[*Successor](context.Cause(ctx))
+	return ok && slices.Contains(s.Links, a.name)
 }
 
 func wait(ctx context.Context, d time.Duration) {
@@ -121,7 +151,8 @@ type received struct {
 	from netip.Addr
 }
 
-// session advertises while the link works.
+// session advertises while the link works. It returns nil once ctx has ended and
+// the router is withdrawn, or left to a successor.
 func (a *Advertiser) session(ctx context.Context) error {
 	state, err := a.link.State()
 	if err != nil {
@@ -150,7 +181,7 @@ func (a *Advertiser) session(ctx context.Context) error {
 		due.Reset(time.Until(plan.next))
 		select {
 		case <-ctx.Done():
-			if s, ok := errors.AsType[*Successor](context.Cause(ctx)); ok && slices.Contains(s.Links, a.name) {
+			if a.succeeded(ctx) {
 				return nil
 			}
 			// RFC 4861 section 6.2.5: the last ones have a lifetime of 0.

@@ -163,6 +163,23 @@ func TestSuccessorOnTheLink(t *testing.T) {
 	}
 }
 
+// An advertiser that ends before it has begun withdraws what its predecessor has
+// advertised, and so does one whose link does not work at the end.
+func TestWithdrawalWithoutSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &fakeLink{state: testState, in: make(chan received)}
+		a := New("lan0", l, Parameters{Lifetime: 30 * time.Minute}, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := a.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if len(l.sent) != 1 || l.sent[0].m.RouterLifetime != 0 {
+			t.Errorf("sent is %v, want one advertisement with lifetime 0", l.sent)
+		}
+	})
+}
+
 func TestSolicitationsAreAnswered(t *testing.T) {
 	advertising(t, func(t *testing.T, l *fakeLink, a *Advertiser, _ func(), _ *bytes.Buffer) {
 		time.Sleep(time.Minute) // the burst is over
