@@ -168,3 +168,28 @@ func TestPathLeavesNothing(t *testing.T) {
 		t.Errorf("%s is left", l.Attrs().Name)
 	}
 }
+
+// Without the kernel engine nobody asks how far user space is, so that it costs
+// nothing to know.
+func TestProgressOnlyForKernelEngine(t *testing.T) {
+	h := inNamespace(t)
+	up, err := h.LinkByName("up0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []Engine{EngineUser, EngineKernel} {
+		p, err := Open(Options{TUN: "clat0", Queues: 2, Engine: e, Netlink: h, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Steer(SteeringConfig{Uplink: up.Attrs().Index, Ours: ours}); err != nil {
+			t.Fatal(err)
+		}
+		if has := p.progress.Load() != nil; has != (e == EngineKernel) {
+			t.Errorf("engine %d: progress is kept: %v", e, has)
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

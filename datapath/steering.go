@@ -114,11 +114,15 @@ func (s *Steering) byBPF(c SteeringConfig) error {
 // keepOrder sends packets of one flow through one queue of the TUN, and tells
 // the kernel engine how far user space is with them.
 func (p *Path) keepOrder(k *steer.Steering) error {
-	progress, err := k.Progress()
-	if err != nil {
+	if err := p.device.SetQueueProgram(k.QueueProgram()); err != nil {
 		return err
 	}
-	if err := p.device.SetQueueProgram(k.QueueProgram()); err != nil {
+	p.progress.Store(nil)
+	if k.KernelEngine() != nil { // nobody asks
+		return nil
+	}
+	progress, err := k.Progress()
+	if err != nil {
 		return err
 	}
 	p.progress.Store(&progress)

@@ -142,6 +142,7 @@ const (
 	bpfProgGsoProbe        = "gso_probe"
 	bpfProgGuardIngress    = "guard_ingress"
 	bpfProgSelectQueue     = "select_queue"
+	bpfProgSpreadFlows     = "spread_flows"
 	bpfProgTunEgress       = "tun_egress"
 	bpfProgTunIngress      = "tun_ingress"
 	bpfProgTunTranslate    = "tun_translate"
@@ -207,6 +208,7 @@ type bpfProgramSpecs struct {
 	GsoProbe        *ebpf.ProgramSpec `ebpf:"gso_probe"`
 	GuardIngress    *ebpf.ProgramSpec `ebpf:"guard_ingress"`
 	SelectQueue     *ebpf.ProgramSpec `ebpf:"select_queue"`
+	SpreadFlows     *ebpf.ProgramSpec `ebpf:"spread_flows"`
 	TunEgress       *ebpf.ProgramSpec `ebpf:"tun_egress"`
 	TunIngress      *ebpf.ProgramSpec `ebpf:"tun_ingress"`
 	TunTranslate    *ebpf.ProgramSpec `ebpf:"tun_translate"`
@@ -346,6 +348,7 @@ type bpfPrograms struct {
 	GsoProbe        *ebpf.Program `ebpf:"gso_probe"`
 	GuardIngress    *ebpf.Program `ebpf:"guard_ingress"`
 	SelectQueue     *ebpf.Program `ebpf:"select_queue"`
+	SpreadFlows     *ebpf.Program `ebpf:"spread_flows"`
 	TunEgress       *ebpf.Program `ebpf:"tun_egress"`
 	TunIngress      *ebpf.Program `ebpf:"tun_ingress"`
 	TunTranslate    *ebpf.Program `ebpf:"tun_translate"`
@@ -361,6 +364,7 @@ func (p *bpfPrograms) Close() error {
 		p.GsoProbe,
 		p.GuardIngress,
 		p.SelectQueue,
+		p.SpreadFlows,
 		p.TunEgress,
 		p.TunIngress,
 		p.TunTranslate,

@@ -13,8 +13,9 @@ import (
 
 // QueueProgram returns the descriptor of the program that chooses the TUN queue
 // of a packet, for TUNSETSTEERINGEBPF. All packets between two addresses, in one
-// direction, go to one queue, fragments included. A TUN with more than one queue
-// must have it, or packets overtake each other. It stays valid until Close.
+// direction, go to one queue, fragments included. Without the kernel engine TCP
+// goes by its ports instead. A TUN with more than one queue must have the program,
+// or packets overtake each other. It stays valid until Close.
 func (e *Engine) QueueProgram() int { return e.objects.SelectQueue.FD() }
 
 // Progress tells the kernel engine how far user space has come with the packets

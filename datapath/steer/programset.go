@@ -18,7 +18,7 @@ type (
 		TunIngress    *ebpf.Program `ebpf:"tun_ingress"`
 		UplinkEgress  *ebpf.Program `ebpf:"uplink_egress"`
 		UplinkIngress *ebpf.Program `ebpf:"uplink_ingress"`
-		SelectQueue   *ebpf.Program `ebpf:"select_queue"`
+		SelectQueue   *ebpf.Program `ebpf:"spread_flows"`
 	}
 	engineSet struct {
 		TunTranslate    *ebpf.Program `ebpf:"tun_translate"`

@@ -14,10 +14,13 @@
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ipv6.h>
 #include <linux/types.h>
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "engine.h"
@@ -148,4 +151,39 @@ SEC("socket")
 int select_queue(struct __sk_buff *skb)
 {
 	return queue_of(load_flow(skb, 0));
+}
+
+// tcp_ports is the hash of the ports of a TCP packet, the same in both
+// directions. It is 0 for fragments and everything else.
+static __always_inline __u64 tcp_ports(struct __sk_buff *skb)
+{
+	union slot first = { 0 }, protocol = { 0 }, fragment = { 0 }, ports = { 0 };
+	__u32 off = sizeof(struct ipv6hdr), at = 6;
+
+	if (bpf_skb_load_bytes(skb, 0, &first.u8, sizeof(first.u8)))
+		return 0;
+	if (first.u8 >> 4 != 6) {
+		if (bpf_skb_load_bytes(skb, 6, &fragment.u32, 2) || fragment.u32 & bpf_htons(0x3fff))
+			return 0;
+		at = 9;
+		off = (first.u8 & 15) * 4;
+	}
+	if (bpf_skb_load_bytes(skb, at, &protocol.u8, sizeof(protocol.u8)) || protocol.u8 != IPPROTO_TCP)
+		return 0;
+	if (bpf_skb_load_bytes(skb, off, &ports.u32, sizeof(ports.u32)))
+		return 0;
+	return mix(flow_seed, (ports.u32 & 0xffff) + (ports.u32 >> 16) + 1);
+}
+
+// spread_flows is select_queue where there is no kernel engine, which would need
+// to know the queue of all that passes between two addresses. Each TCP connection
+// has a queue of its own choice, both directions the same one. Hosts do not send
+// TCP in fragments, and put in order what routers have cut. Everything else is
+// kept together with its fragments.
+SEC("socket")
+int spread_flows(struct __sk_buff *skb)
+{
+	__u64 flow = tcp_ports(skb);
+
+	return queue_of(flow ? flow : load_flow(skb, 0));
 }
