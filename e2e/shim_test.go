@@ -838,6 +838,25 @@ func TestShimMethods(t *testing.T) {
 			wants(t, out, append(works, c.method, c.because)...)
 		})
 	}
+	t.Run("ping and getaddrinfo without namespaces", func(t *testing.T) {
+		for _, c := range []struct {
+			program string
+			args    []string
+			wants   []string
+		}{
+			{"ping", []string{"ping", "-n", "-c", "1", "-w", "30", server}, []string{"64 bytes from 198.51.100.7: icmp_seq=1", "1 received"}},
+			{"ping", []string{"ping", "-n", "-c", "1", "-w", "30", "127.0.0.1"}, []string{"64 bytes from 127.0.0.1", "1 received"}},
+			{"python3", []string{"python3", "-c", "import socket,errno\nfor i in 1,2: print(socket.getaddrinfo('" + server + "',80,0,1,0,socket.AI_ADDRCONFIG)[0][4])\n" +
+				"s=socket.socket(2,2);s.setsockopt(0,11,1);s.connect(('" + server + "',7));s.send(b'x');print(s.recvfrom(9))\n" +
+				"try: s.recvmsg(9,99,socket.MSG_ERRQUEUE)\nexcept OSError as e: print('queue',errno.errorcode[e.errno])"},
+				[]string{"('198.51.100.7', 80)\n('198.51.100.7', 80)", "(b'x', ('198.51.100.7', 7))", "queue EAGAIN"}},
+		} {
+			if _, err := exec.LookPath(c.program); err != nil {
+				t.Skipf("needs the program %q", c.program)
+			}
+			wants(t, w.refusing(t, "userns", append(append([]string{built(t, "tnat64"), "-v"}, w.flags...), c.args...)...), append(c.wants, "datagrams one by one")...)
+		}
+	})
 	t.Run("nothing is left, as with Docker's default profile", func(t *testing.T) {
 		args := append([]string{built(t, "tnat64"), "-v"}, w.flags...)
 		out := w.refusing(t, "userns,pidfd_getfd,kcmp", append(args, "true")...)

@@ -1,10 +1,13 @@
 package shim
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tnat64d/siit"
 )
 
 // Datagrams without a hidden namespace. A socket that sends to an IPv4 address
@@ -43,7 +46,7 @@ func outward(t *trapped, to name) (fd int, dest netip.AddrPort, errno unix.Errno
 		}
 	}()
 	k, err := t.inspect(old)
-	if err != nil || k.typ != unix.SOCK_DGRAM || k.proto != unix.IPPROTO_UDP || t.elsewhere(p) {
+	if err != nil || k.typ != unix.SOCK_DGRAM || k.proto != unix.IPPROTO_UDP && k.proto != unix.IPPROTO_ICMP || t.elsewhere(p) {
 		return -1, dest, 0, false
 	}
 	r, is := t.sockets.get(k.cookie)
@@ -70,26 +73,9 @@ func outward(t *trapped, to name) (fd int, dest netip.AddrPort, errno unix.Errno
 		keep = true
 		return old, dest, 0, true
 	}
-	status, err := fileStatus(old)
+	s, rep, err := openOutward(old, k)
 	if err != nil {
 		return -1, dest, 0, false
-	}
-	s, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|status&unix.O_NONBLOCK, 0)
-	if err != nil {
-		return -1, dest, 0, false
-	}
-	copyOptions(old, s, k.typ, false)
-	setInt(s, unix.SOL_IPV6, unix.IPV6_V6ONLY, 0)
-	rep := replaced{datagram: true}
-	if was, err := localName(old); err == nil && was.Port() != 0 {
-		// The port is the old socket's until both have SO_REUSEADDR.
-		setInt(old, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-		setInt(s, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-		local := netip.IPv6Unspecified()
-		if !was.Addr().IsUnspecified() {
-			rep.local = was.Addr()
-		}
-		unix.Bind(s, sockaddr(netip.AddrPortFrom(local, was.Port())))
 	}
 	cookie, err := cookieOf(s)
 	if err == nil {
@@ -103,12 +89,54 @@ func outward(t *trapped, to name) (fd int, dest netip.AddrPort, errno unix.Errno
 	return s, dest, 0, true
 }
 
-// sendDatagram sends b in the program's name.
-func sendDatagram(t *trapped, fd int, b []byte, flags int, to netip.AddrPort) reply {
-	n, err := unix.SendmsgN(fd, b, nil, sockaddr(to), flags&^unix.MSG_DONTWAIT|unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-	if err == unix.ECONNREFUSED { // an earlier datagram's
-		return fail(err)
+// openOutward opens the AF_INET6 socket in the place of an AF_INET datagram or
+// ping socket, with its options and its port. Errors that come back for it are
+// not queued (IPV6_RECVERR): a program would have to understand ICMPv6.
+func openOutward(old int, k kind) (s int, r replaced, err error) {
+	status, err := fileStatus(old)
+	if err != nil {
+		return -1, r, err
 	}
+	proto := 0
+	if k.proto == unix.IPPROTO_ICMP {
+		proto = unix.IPPROTO_ICMPV6
+	}
+	s, err = unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|status&unix.O_NONBLOCK, proto)
+	if err != nil {
+		return -1, r, err
+	}
+	copyOptions(old, s, k.typ, false)
+	setInt(s, unix.SOL_IPV6, unix.IPV6_RECVERR, 0)
+	setInt(s, unix.SOL_IPV6, unix.IPV6_V6ONLY, 0)
+	r.datagram = true
+	if was, err := localName(old); err == nil && was.Port() != 0 {
+		// The port is the old socket's until both have SO_REUSEADDR.
+		setInt(old, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+		setInt(s, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+		if !was.Addr().IsUnspecified() {
+			r.local = was.Addr()
+		}
+		unix.Bind(s, sockaddr(netip.AddrPortFrom(netip.IPv6Unspecified(), was.Port())))
+	}
+	return s, r, nil
+}
+
+// isPing reports whether a socket sends and receives ICMPv6 echo messages.
+func isPing(fd int) bool {
+	proto, err := getInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	return err == nil && proto == unix.IPPROTO_ICMPV6
+}
+
+// sendDatagram sends b in the program's name. An echo request becomes one of
+// ICMPv6 (RFC 7915 section 4.2); the kernel computes its checksum.
+func sendDatagram(t *trapped, fd int, b []byte, flags int, to netip.AddrPort) reply {
+	if isPing(fd) {
+		if len(b) < sizeofICMP || b[0] != icmpEchoRequest {
+			return fail(unix.EINVAL) // as the kernel says of ICMP sockets
+		}
+		b[0] = icmp6EchoRequest
+	}
+	n, err := unix.SendmsgN(fd, b, nil, sockaddr(to), flags&^unix.MSG_DONTWAIT|unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	if err != nil {
 		return fail(err)
 	}
@@ -176,6 +204,7 @@ type received struct {
 // receiveDatagram waits for a datagram in the program's name, and closes the socket.
 // done makes the answer of it.
 func receiveDatagram(t *trapped, fd int, r replaced, room, flags int, done func(received) reply) (reply, func() reply) {
+	ping := isPing(fd)
 	take := func() reply {
 		b := make([]byte, min(room, maxData))
 		n, _, _, sa, err := unix.Recvmsg(fd, b, nil, flags&(unix.MSG_PEEK)|unix.MSG_DONTWAIT|unix.MSG_TRUNC)
@@ -191,7 +220,11 @@ func receiveDatagram(t *trapped, fd int, r replaced, room, flags int, done func(
 		} else {
 			return fail(unix.EAGAIN) // it stands for no IPv4 address
 		}
-		return done(received{b[:min(n, len(b))], n, name{netip.AddrPortFrom(a, from.Port()), r.mapped}})
+		b = b[:min(n, len(b))]
+		if ping && !echoReply(b) {
+			return fail(unix.EAGAIN)
+		}
+		return done(received{b, n, name{netip.AddrPortFrom(a, from.Port()), r.mapped}})
 	}
 	answer := take()
 	if answer.errno != unix.EAGAIN || !waits(t, fd, flags) {
@@ -221,4 +254,15 @@ func (r received) length(flags int) int64 {
 		return int64(r.size)
 	}
 	return int64(len(r.data))
+}
+
+// echoReply makes an ICMP echo reply of one of ICMPv6, and reports whether it
+// is one (RFC 7915 section 5.2).
+func echoReply(b []byte) bool {
+	if len(b) < sizeofICMP || b[0] != icmp6EchoReply {
+		return false
+	}
+	b[0], b[2], b[3] = icmpEchoReply, 0, 0
+	binary.BigEndian.PutUint16(b[2:], ^siit.Sum(b, 0))
+	return true
 }

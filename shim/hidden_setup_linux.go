@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -98,7 +99,9 @@ func divert(port4, port6, listener uint16) error {
 		}
 	}
 	if err := c.Flush(); err != nil {
-		return fmt.Errorf("nftables (nft_tproxy): %w", err)
+		// The library joins the errors of all messages, one a line.
+		text, _, _ := strings.Cut(err.Error(), "\n")
+		return fmt.Errorf("nftables (nft_tproxy): %s", text)
 	}
 	return nil
 }

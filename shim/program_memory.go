@@ -201,9 +201,9 @@ func (m programMemory) scatter(to message, b []byte) error {
 	return nil
 }
 
-// finishHeader writes the name, the length of control data (none) and the flags
-// into a struct msghdr.
-func (m programMemory) finishHeader(at uint64, got received) error {
+// finishHeader writes the name, the length of control data (none) and flags into
+// a struct msghdr.
+func (m programMemory) finishHeader(at uint64, name []byte, flags uint32) error {
 	var b [56]byte
 	size, word := 56, 8
 	if !m.wide {
@@ -216,7 +216,6 @@ func (m programMemory) finishHeader(at uint64, got received) error {
 	e := binary.NativeEndian
 	var n [8]byte
 	if nameAt != 0 {
-		name := got.from.bytes()
 		if err := m.write(nameAt, name[:min(len(name), int(room))]); err != nil {
 			return err
 		}
@@ -228,10 +227,6 @@ func (m programMemory) finishHeader(at uint64, got received) error {
 	clear(n[:])
 	if err := m.write(at+uint64(5*word), n[:word]); err != nil {
 		return err
-	}
-	flags := uint32(0)
-	if got.size > len(got.data) {
-		flags = unix.MSG_TRUNC
 	}
 	e.PutUint32(n[:], flags)
 	return m.write(at+uint64(6*word), n[:4])

@@ -27,6 +27,7 @@ type supervisor struct {
 	served     recent // cookies of AF_INET6 sockets that were bound to a port
 	timed      recent // cookies of sockets with a send timeout
 	asked      recent // cookies of netlink sockets that have been used
+	listings   listings
 	unfinished unfinishedSwaps
 	started    startedConnects
 	turns      turns

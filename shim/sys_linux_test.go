@@ -359,7 +359,10 @@ var _ = act("addresses", func() error {
 			return "", err
 		}
 		b := make([]byte, 65536)
-		n, _, err := unix.Recvfrom(fd, b, 0)
+		n, _, _, from, err := unix.Recvmsg(fd, b, nil, 0)
+		if sa, ok := from.(*unix.SockaddrNetlink); err == nil && (!ok || sa.Pid != 0) {
+			err = fmt.Errorf("an answer from %v", from) // the kernel is 0
+		}
 		return string(b[:n]), err
 	}
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
@@ -376,8 +379,8 @@ var _ = act("addresses", func() error {
 })
 
 func TestAddressesForGetaddrinfo(t *testing.T) {
-	for world, want := range map[string]string{"all": "placeholder: true", "namespaces": "placeholder: false"} {
-		if out, err := inWorld(t, world, "addresses"); err != nil || !strings.Contains(out, want) {
+	for _, world := range []string{"all", "namespaces"} {
+		if out, err := inWorld(t, world, "addresses"); err != nil || !strings.Contains(out, "placeholder: true") {
 			t.Errorf("%s: %v, %s", world, err, out)
 		}
 	}

@@ -20,9 +20,10 @@ func isAddressRequest(b []byte) bool {
 }
 
 // answerAddresses answers glibc from the hidden namespace, which has an IPv4 address:
-// else it would not look at IPv4 literals at all. Only the first request of a
-// netlink socket is taken for glibc's: programs that show the addresses of the
-// host ask for its interfaces first, or in another way.
+// else it would not look at IPv4 literals at all. Without that namespace the
+// host's answer is preceded by one with an address (see answerListing). Only the
+// first request of a netlink socket is taken for glibc's: programs that show the
+// addresses of the host ask for its interfaces first, or in another way.
 func answerAddresses(t *trapped) reply {
 	old, p, err := t.own()
 	if err != nil {
@@ -33,7 +34,7 @@ func answerAddresses(t *trapped) reply {
 		return proceed
 	}
 	cookie, err := cookieOf(old)
-	if err != nil || t.hidden == nil || t.asked.contains(cookie) {
+	if err != nil || t.asked.contains(cookie) {
 		return proceed
 	}
 	if t.args[2] != sizeofAddressRequest || t.elsewhere(nil) {
@@ -45,11 +46,12 @@ func answerAddresses(t *trapped) reply {
 		t.asked.add(cookie)
 		return proceed
 	}
-	sa, err := unix.Getsockname(old)
-	if err != nil {
+	if t.hidden == nil {
+		t.asked.add(cookie)
+		t.listings.add(cookie, binary.NativeEndian.Uint32(b[8:]))
 		return proceed
 	}
-	own, ok := sa.(*unix.SockaddrNetlink)
+	own, ok := netlinkName(old)
 	if !ok {
 		return proceed
 	}
@@ -70,4 +72,14 @@ func answerAddresses(t *trapped) reply {
 		return proceed
 	}
 	return reply{val: int64(len(b))}
+}
+
+// netlinkName returns the address of a netlink socket.
+func netlinkName(fd int) (*unix.SockaddrNetlink, bool) {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return nil, false
+	}
+	own, ok := sa.(*unix.SockaddrNetlink)
+	return own, ok
 }

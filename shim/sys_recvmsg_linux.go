@@ -8,6 +8,9 @@ import (
 
 // answerRecvmsg answers recvmsg, and recvmmsg with one message at a time.
 func answerRecvmsg(t *trapped) (reply, func() reply) {
+	if r, ok := answerListing(t); ok {
+		return r, nil
+	}
 	fd, r, ok := replacedDatagram(t)
 	if !ok {
 		return proceed, nil
@@ -20,6 +23,10 @@ func answerRecvmsg(t *trapped) (reply, func() reply) {
 			unix.Close(fd)
 			return reply{}, nil
 		}
+	}
+	if flags&unix.MSG_ERRQUEUE != 0 { // see openOutward
+		unix.Close(fd)
+		return fail(unix.EAGAIN), nil
 	}
 	m, err := t.mem.header(at)
 	if err != nil {
@@ -35,7 +42,11 @@ func answerRecvmsg(t *trapped) (reply, func() reply) {
 		if err := t.mem.scatter(m, got.data); err != nil {
 			return fail(unix.EFAULT)
 		}
-		if err := t.mem.finishHeader(at, got); err != nil {
+		cut := uint32(0)
+		if got.size > len(got.data) {
+			cut = unix.MSG_TRUNC
+		}
+		if err := t.mem.finishHeader(at, got.from.bytes(), cut); err != nil {
 			return fail(unix.EFAULT)
 		}
 		n := got.length(flags)

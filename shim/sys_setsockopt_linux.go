@@ -40,7 +40,8 @@ func answerSetsockopt(t *trapped) reply {
 	if err != nil {
 		return proceed
 	}
-	if _, ok := t.sockets.get(cookie); !ok {
+	r, ok := t.sockets.get(cookie)
+	if !ok || r.datagram && opt == unix.IP_RECVERR {
 		return proceed
 	}
 	if v, ok := t.mem.intAt(t.args[3], t.args[4]); ok {
