@@ -11,18 +11,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
-	"runtime"
-
-	"golang.org/x/sys/unix"
 
 	"tnat64d/internal/config"
+	"tnat64d/internal/daemon"
 	"tnat64d/internal/journal"
 	"tnat64d/internal/say"
 )
@@ -38,39 +33,16 @@ const usage = `usage: tnat64-gateway [-config FILE] [-log-level debug|info|warn|
 Runs in the foreground until SIGTERM or SIGINT. SIGHUP reads the configuration again.
 `
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
-	// A second signal during the stop ends the process at once.
-	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
+func main() { daemon.Main(run) }
 
 func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) int {
-	var (
-		level      slog.Level
-		fs         = flag.NewFlagSet("tnat64-gateway", flag.ContinueOnError)
-		file       = fs.String("config", config.DefaultGatewayPath, "")
-		check      = fs.Bool("check", false, "")
-		setup      = fs.Bool("setup", false, "")
-		sayVersion = fs.Bool("version", false, "")
-	)
-	fs.Func("log-level", "", func(s string) error { return journal.ParseLevel(s, &level) })
-	fs.SetOutput(io.Discard)
-	switch err := fs.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
-		return say.StatusOK
-	case err != nil:
-		fmt.Fprintf(stderr, "tnat64-gateway: %v\n%s", err, usage)
-		return say.StatusUsage
-	case fs.NArg() > 0:
-		fmt.Fprintf(stderr, "tnat64-gateway: unexpected argument %q\n%s", fs.Arg(0), usage)
-		return say.StatusUsage
-	case *sayVersion:
-		fmt.Fprintln(stdout, versionLine())
-		return say.StatusOK
+	program := daemon.Program{Name: "tnat64-gateway", Usage: usage, Version: version, Config: config.DefaultGatewayPath}
+	var setup bool
+	o, status, ended := program.Parse(args, stdout, stderr, func(fs *flag.FlagSet) { fs.BoolVar(&setup, "setup", false, "") })
+	if ended {
+		return status
 	}
-	conf, err := config.LoadGateway(*file)
+	conf, err := config.LoadGateway(o.Config)
 	if err != nil {
 		return say.Fail(stderr, "tnat64-gateway", say.Usage(err))
 	}
@@ -80,23 +52,23 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 	}
 	host.check(conf)
 	misfit := conf.Err()
-	if misfit != nil && !*check {
+	if misfit != nil && !o.Check {
 		return say.Fail(stderr, "tnat64-gateway", say.Usage(misfit))
 	}
-	handler := journal.New(stderr, level)
+	handler := journal.New(stderr, o.Level)
 	defer handler.Flush()
 	log := slog.New(handler)
 	for _, w := range conf.Warnings {
 		log.Warn("configuration", "reason", w.String())
 	}
-	if *check {
+	if o.Check {
 		// The file may be for another host, or for links that come later.
 		if misfit != nil {
 			log.Warn("configuration does not fit this host", "reason", misfit.Error())
 		}
 		return say.StatusOK
 	}
-	d := &gateway{file: *file, setup: *setup, log: log}
+	d := &gateway{file: o.Config, setup: setup, log: log}
 	if err := d.serve(ctx, conf.Gateway); err != nil {
 		return say.Fail(stderr, "tnat64-gateway", err)
 	}
@@ -105,7 +77,3 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 
 // version is set by the Makefile to what git says.
 var version = "(devel)"
-
-func versionLine() string {
-	return fmt.Sprintf("tnat64-gateway %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-}

@@ -9,11 +9,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"tnat64d/internal/config"
+	"tnat64d/internal/daemon"
 	"tnat64d/plat"
 	"tnat64d/plat/advertise"
 )
@@ -71,7 +72,7 @@ func (d *gateway) serve(ctx context.Context, c config.Gateway) error {
 	for {
 		next, err := d.runUntilHangup(ctx, parts, hup)
 		if next == nil {
-			d.notify(daemon.SdNotifyStopping)
+			daemon.Notify(d.log, systemd.SdNotifyStopping)
 			return err
 		}
 		parts = next
@@ -126,7 +127,7 @@ func (d *gateway) parts(c config.Gateway) (all []part, err error) {
 		s := n.Status()
 		d.log.Info("NAT64 is up", "prefix", c.NAT64.Prefix, "pool", c.NAT64.Pool, "nat44", c.NAT64.NAT44,
 			"inside", c.NAT64.Inside, "outside", s.Outside, "engine", s.Path.Engine, "queues", s.Path.Queues, "offloads", s.Path.Offloads)
-		d.notify(daemon.SdNotifyReady)
+		daemon.Notify(d.log, systemd.SdNotifyReady)
 		d.changed()
 	}
 	all = append(all, n)
@@ -140,11 +141,4 @@ func (d *gateway) parts(c config.Gateway) (all []part, err error) {
 		}
 	}
 	return all, nil
-}
-
-// notify tells systemd.
-func (d *gateway) notify(state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil && !errors.Is(err, os.ErrNotExist) {
-		d.log.Warn("cannot notify systemd", "reason", err)
-	}
 }

@@ -14,18 +14,12 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
-	"runtime"
-
-	"golang.org/x/sys/unix"
 
 	"tnat64d/internal/config"
+	"tnat64d/internal/daemon"
 	"tnat64d/internal/journal"
 	"tnat64d/internal/say"
 )
@@ -40,50 +34,27 @@ const usage = `usage: tnat64d [-config FILE] [-log-level debug|info|warn|error] 
 Runs in the foreground until SIGTERM or SIGINT. SIGHUP reads the configuration again.
 `
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
-	// A second signal during the stop ends the process the hard way.
-	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
+func main() { daemon.Main(run) }
 
 func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) int {
-	var (
-		level      slog.Level
-		fs         = flag.NewFlagSet("tnat64d", flag.ContinueOnError)
-		file       = fs.String("config", "", "")
-		check      = fs.Bool("check", false, "")
-		sayVersion = fs.Bool("version", false, "")
-	)
-	fs.Func("log-level", "", func(s string) error { return journal.ParseLevel(s, &level) })
-	fs.SetOutput(io.Discard)
-	switch err := fs.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
-		return say.StatusOK
-	case err != nil:
-		fmt.Fprintf(stderr, "tnat64d: %v\n%s", err, usage)
-		return say.StatusUsage
-	case fs.NArg() > 0:
-		fmt.Fprintf(stderr, "tnat64d: unexpected argument %q\n%s", fs.Arg(0), usage)
-		return say.StatusUsage
-	case *sayVersion:
-		fmt.Fprintln(stdout, versionLine())
-		return say.StatusOK
+	program := daemon.Program{Name: "tnat64d", Usage: usage, Version: version}
+	o, status, ended := program.Parse(args, stdout, stderr, nil)
+	if ended {
+		return status
 	}
-	conf, warnings, err := config.Load(*file)
+	conf, warnings, err := config.Load(o.Config)
 	if err != nil {
 		return say.Fail(stderr, "tnat64d", say.Usage(err))
 	}
-	log := journal.New(stderr, level)
+	log := journal.New(stderr, o.Level)
 	defer log.Flush()
 	for _, w := range warnings {
 		slog.New(log).Warn("configuration", "reason", w.String())
 	}
-	if *check {
+	if o.Check {
 		return say.StatusOK
 	}
-	if err := serveWhenPossible(ctx, *file, conf, slog.New(log)); err != nil {
+	if err := serveWhenPossible(ctx, o.Config, conf, slog.New(log)); err != nil {
 		return say.Fail(stderr, "tnat64d", err)
 	}
 	return say.StatusOK
@@ -91,7 +62,3 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 
 // version is set by the Makefile to what git says.
 var version = "(devel)"
-
-func versionLine() string {
-	return fmt.Sprintf("tnat64d %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-}

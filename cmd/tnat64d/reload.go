@@ -5,16 +5,17 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 
 	"tnat64d/internal/cause"
 	"tnat64d/internal/config"
+	"tnat64d/internal/daemon"
 )
 
 // reload reads the configuration again. A bad one changes nothing.
 func (d *tnat64d) reload() {
-	notify(d.log, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec())
-	defer notify(d.log, daemon.SdNotifyReady)
+	daemon.Notify(d.log, systemd.SdNotifyReloading+"\n"+systemd.SdNotifyMonotonicUsec())
+	defer daemon.Notify(d.log, systemd.SdNotifyReady)
 	c, warnings, err := config.Load(d.file)
 	if err == nil {
 		err = checkProcess(c)

@@ -8,12 +8,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 
 	"tnat64d/clat"
 	"tnat64d/clat/plan"
 	"tnat64d/datapath"
 	"tnat64d/internal/control"
+	"tnat64d/internal/daemon"
 	"tnat64d/siit"
 )
 
@@ -131,7 +132,7 @@ func (r *reporter) sayHow(us []*uplink) {
 	}
 	if text != r.told {
 		r.told = text
-		notify(r.log, "STATUS="+text)
+		daemon.Notify(r.log, "STATUS="+text)
 	}
 }
 
@@ -146,7 +147,7 @@ func (r *reporter) engineOf(tun string) string {
 func (r *reporter) sayReady() {
 	if !r.ready {
 		r.ready = true
-		notify(r.log, daemon.SdNotifyReady)
+		daemon.Notify(r.log, systemd.SdNotifyReady)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
 	"tnat64d/clat"
@@ -24,6 +24,7 @@ import (
 	"tnat64d/internal/cause"
 	"tnat64d/internal/config"
 	"tnat64d/internal/control"
+	"tnat64d/internal/daemon"
 	"tnat64d/internal/metrics"
 	"tnat64d/internal/resume"
 	"tnat64d/tun"
@@ -78,7 +79,7 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	if journal == nil {
 		d.features = append(d.features, control.Feature{Name: "journal", Why: "a crash may leave the CLAT address on the uplink"})
 	}
-	if every, err := daemon.SdWatchdogEnabled(false); err == nil {
+	if every, err := systemd.SdWatchdogEnabled(false); err == nil {
 		d.alive = every / 2
 	}
 	if c.Control.Metrics != "" {
@@ -108,7 +109,7 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	go listen(d.inbox, d.found.bus, hup)
 
 	err = d.loop()
-	notify(log, daemon.SdNotifyStopping)
+	daemon.Notify(log, systemd.SdNotifyStopping)
 	return errors.Join(err, d.stop())
 }
 
@@ -211,11 +212,4 @@ func cleanUp(k *host.Host, j *clat.Journal, log *slog.Logger) []clat.Leftover {
 		log.Warn("cannot remove what a predecessor left", "reason", err)
 	}
 	return removed
-}
-
-// notify tells systemd, if that is who started us.
-func notify(log *slog.Logger, state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Debug("systemd cannot be told", "reason", err)
-	}
 }

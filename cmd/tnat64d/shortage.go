@@ -5,10 +5,11 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 
 	"tnat64d/internal/cause"
 	"tnat64d/internal/config"
+	"tnat64d/internal/daemon"
 )
 
 // startDescriptors is how many file descriptors the daemon opens before it
@@ -30,7 +31,7 @@ func serveWhenPossible(ctx context.Context, file string, c config.Config, log *s
 		wait := backoff(failures)
 		_, explained := explain(err, c.CLAT.TUN)
 		// Ready to say what is lacking: systemd would end a start that takes long.
-		notify(log, daemon.SdNotifyReady+"\nSTATUS="+explained.Error())
+		daemon.Notify(log, systemd.SdNotifyReady+"\nSTATUS="+explained.Error())
 		log.Error("cannot start yet; trying again", "reason", explained, "hint", resourceHint(err), "after", wait)
 		select {
 		case <-ctx.Done():

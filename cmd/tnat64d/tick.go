@@ -3,7 +3,9 @@ package main
 import (
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
+	systemd "github.com/coreos/go-systemd/v22/daemon"
+
+	"tnat64d/internal/daemon"
 )
 
 // onTick does what is due: it judges the PLATs and tells systemd that the daemon
@@ -23,7 +25,7 @@ func (d *tnat64d) onTick() {
 		sooner(d.judge.look(u, now))
 	}
 	if d.alive > 0 {
-		notify(d.log, daemon.SdNotifyWatchdog)
+		daemon.Notify(d.log, systemd.SdNotifyWatchdog)
 		sooner(d.alive)
 	}
 	if next == 0 {
