@@ -11,32 +11,31 @@ import (
 
 const (
 	maxEvidence = 32 // destinations that are remembered
-	maxTargets  = 6  // of these that are asked at once
+	maxTargets  = 6  // of these, how many are probed at once
 )
 
-// evidence remembers IPv4 destinations that have answered a program of the
-// host, to ask them when a PLAT seems to be silent. Every user has the same
-// share of it, so that one user cannot fill it with destinations that fall
-// silent at his command.
+// evidence remembers IPv4 destinations that have answered a program of the host.
+// They are probed when a PLAT seems silent. Every user has the same share, so that
+// one user cannot fill it with destinations that go silent on demand.
 type evidence struct{ known []destination }
 
-// destination is one that has answered.
+// destination is a destination that has answered.
 type destination struct {
 	target
 	user uint32
-	via  platPath // by which it has answered
+	via  platPath // the path over which it answered
 	last time.Time
 }
 
-// target is a destination to be asked: by ICMP echo, and by a TCP connection to
-// the port if it has one.
+// target is a destination to probe: with ICMP echo, and with a TCP connection if
+// it has a port.
 type target struct {
 	addr     netip.Addr
 	port     uint16 // of TCP; 0: none is known
-	answered bool   // before, by the path that is judged
+	answered bool   // earlier, over the path that is judged
 }
 
-// note takes in the sockets of a CLAT whose packets go via a path.
+// note remembers the peers of a CLAT's sockets, whose packets take the path via.
 func (e *evidence) note(peers []host.Peer, via platPath, now time.Time) {
 	for _, p := range peers {
 		if !p.Answered || !mayBeAsked(p.Addr.Addr()) {
@@ -58,7 +57,7 @@ func (e *evidence) note(peers []host.Peer, via platPath, now time.Time) {
 	}
 }
 
-// forget makes room: the oldest of the user who has most goes.
+// forget makes room: it removes the oldest destination of the user with the most.
 func (e *evidence) forget() {
 	count := map[uint32]int{}
 	for _, d := range e.known {
@@ -70,9 +69,9 @@ func (e *evidence) forget() {
 	e.known = slices.DeleteFunc(e.known, func(d destination) bool { return d.addr == worst.addr })
 }
 
-// targets chooses whom to ask: of each user in turn the destination that
-// answered last, and then those of peers, with whom somebody speaks now and of
-// whom no answer is known.
+// targets returns the destinations to probe: first, for each user in turn, those
+// that answered most recently, then peers of open sockets that have not answered
+// yet.
 func (e *evidence) targets(peers []host.Peer, via platPath) (all []target) {
 	known := slices.Clone(e.known)
 	slices.SortStableFunc(known, func(a, b destination) int { return b.last.Compare(a.last) })

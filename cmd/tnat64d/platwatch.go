@@ -6,57 +6,57 @@ import (
 	"tnat64d/internal/control"
 )
 
-// platWatch sees by what is translated anyway whether the PLAT answers. It
-// sends nothing; it says when the PLAT is to be asked.
+// platWatch judges from the translated packets whether the PLAT answers. It sends
+// nothing; it says when to probe the PLAT.
 //
-// An answer is anything on its way in but ICMP errors, which routers before
-// the PLAT send just when it is gone. A PLAT from which nothing has come for
-// [silence], while at least [unanswered] packets went to it, is suspected. That
-// proves nothing: a single user who sends to a host that is down makes a PLAT
-// look silent. See [platCheck] for what decides.
+// Every packet that arrives is an answer, except ICMP errors, which routers on the
+// way send when the PLAT is gone. A PLAT is suspected if nothing has arrived for
+// [silence] while at least [unanswered] packets were sent to it. That proves
+// nothing: a single user who sends to a dead host makes a healthy PLAT look
+// silent. [platCheck] decides.
 type platWatch struct {
 	state control.PLATState
 	since time.Time
 	known bool // something has answered
 
 	last      flow
-	began     time.Time // of the time without answer; zero: there is none
+	began     time.Time // start of the silence; zero: the PLAT is not silent
 	sent      uint64    // packets since then
-	suspected time.Time // when something was last sent into the silence
-	watchful  time.Time // until when to look often
+	suspected time.Time // when a packet was last sent during the silence
+	watchful  time.Time // until then look often
 	flowed    time.Time // when packets of programs were last seen
 
 	checking bool
 	checked  time.Time // when the last check began
 	checks   int       // in a row
-	unsure   bool      // the last one proved nothing
-	returns  int       // checks in a row of a PREF64 that is in doubt
+	unsure   bool      // the last check proved nothing
+	returns  int       // consecutive checks of a doubted PREF64
 	returned time.Time // when the last of these began
 
-	probed time.Time // the last time
-	probes uint64    // that last does not have yet
+	probed time.Time // when the last probe was sent
+	probes uint64    // probes sent that last does not count yet
 }
 
 // flow is how many packets a CLAT has translated so far.
 type flow struct {
 	out uint64
-	in  uint64 // but ICMP errors
+	in  uint64 // without ICMP errors
 }
 
 const (
 	silence    = 10 * time.Second
 	unanswered = 3
-	// answeredShare is the part of the packets that must be answered by a PLAT
-	// that was silent: one in so many.
+	// A PLAT that was silent answers again when one in answeredShare packets is
+	// answered.
 	answeredShare = 4
-	forget        = 2 * time.Minute // a pause after which counting begins anew
+	forget        = 2 * time.Minute // a pause this long restarts the count
 
-	// Checks are so far apart, twice as far each time, and less far after a
-	// while without one: anybody can cause them.
+	// The interval between checks doubles from firstCheck to lastCheck, because
+	// anybody can cause them. It starts over after checksForget without a check.
 	firstCheck   = 10 * time.Second
 	lastCheck    = 2 * time.Minute
 	checksForget = 10 * time.Minute
-	// So are those of a PREF64 that was given up.
+	// The same for checks of a PREF64 that was given up.
 	firstReturn = 30 * time.Second
 	lastReturn  = 5 * time.Minute
 
@@ -67,16 +67,15 @@ const (
 	watchfulAfter = 30 * time.Second
 )
 
-// reset begins anew: another PREF64, another network.
+// reset starts over with another PREF64 or network.
 func (w *platWatch) reset(now time.Time, f flow) {
 	*w = platWatch{state: control.PLATUnknown, since: now, last: f, watchful: now.Add(watchfulAfter)}
 }
 
-// look takes in the counters at now, and reports whether the judgement has
-// changed.
+// look reads the counters at now and reports whether the state has changed.
 func (w *platWatch) look(now time.Time, f flow) (changed bool) {
 	if w.checking {
-		return false // ended takes it in
+		return false // ended reads the counters
 	}
 	before, sent := w.state, f.out-w.last.out
 	if sent > w.probes || f.in != w.last.in && w.probes == 0 {
@@ -85,12 +84,12 @@ func (w *platWatch) look(now time.Time, f flow) (changed bool) {
 	in := f.in - w.last.in
 	switch {
 	case w.state == control.PLATSilent && in > 0 && in < sent/answeredShare:
-		// A server that keeps a connection alive is heard, and not answered.
+		// Keep-alives of servers arrive without being answers.
 	case in > 0:
 		w.began, w.sent, w.known, w.unsure = time.Time{}, 0, true, false
 		w.enter(control.PLATAnswering, now)
 	case w.state == control.PLATSilent && sent <= w.probes:
-		// Nobody but us wants an answer: no reason to look often.
+		// Only our own probes go out: no reason to look often.
 	case sent > 0:
 		if w.began.IsZero() || now.Sub(w.suspected) > forget {
 			w.began, w.sent = now, 0
@@ -105,8 +104,8 @@ func (w *platWatch) look(now time.Time, f flow) (changed bool) {
 	return w.state != before
 }
 
-// checkDue reports whether the PLAT is suspected, and is to be asked now: right
-// after a look that has seen packets go out.
+// checkDue reports whether the PLAT is suspected and a check is due: only right
+// after a look that saw packets go out.
 func (w *platWatch) checkDue(now time.Time) bool {
 	if w.checking || w.began.IsZero() || w.sent < unanswered || now.Sub(w.began) < silence || !w.suspected.Equal(now) {
 		return false
@@ -123,16 +122,16 @@ func (w *platWatch) check(now time.Time) {
 	w.checks++
 }
 
-// ended takes in the counters at the end of a check, and reports whether so much
-// has come back meanwhile that the PLAT answers, whatever the check has found.
-// What went out does not count: some of it was the check's.
+// ended reads the counters at the end of a check. It reports whether enough came
+// back meanwhile to prove that the PLAT answers, whatever the check found. Sent
+// packets do not count, as some of them were the check's.
 func (w *platWatch) ended(f flow) (answers bool) {
 	in, out := f.in-w.last.in, f.out-w.last.out
 	w.last, w.checking = f, false
 	return in > 0 && in >= out/answeredShare
 }
 
-// conclude takes in the verdict of a check, and reports whether the state has
+// conclude applies the verdict of a check and reports whether the state has
 // changed.
 func (w *platWatch) conclude(v verdictState, now time.Time) (changed bool) {
 	before := w.state
@@ -147,8 +146,8 @@ func (w *platWatch) conclude(v verdictState, now time.Time) (changed bool) {
 	return w.state != before
 }
 
-// returnDue reports whether a PREF64 that was given up is to be asked now.
-// Nobody is asked while no packets flow.
+// returnDue reports whether a check of a PREF64 that was given up is due. None is
+// while no packets flow.
 func (w *platWatch) returnDue(now time.Time, flows bool) bool {
 	if w.checking || !flows {
 		return false
@@ -165,7 +164,7 @@ func (w *platWatch) returnDue(now time.Time, flows bool) bool {
 	return true
 }
 
-// spaced is how far apart the attempts of a series are after n of them.
+// spaced returns the interval after n attempts: it doubles from first to last.
 func spaced(first, last time.Duration, n int) time.Duration {
 	return min(first<<min(max(n-1, 0), 10), last)
 }
@@ -176,9 +175,9 @@ func (w *platWatch) enter(s control.PLATState, now time.Time) {
 	}
 }
 
-// probeDue reports whether an answer would be welcome, and the last probe is
-// long enough ago; the caller then sends one. A PLAT that is known to be silent
-// is asked rarely.
+// probeDue reports whether the caller should send a probe: an answer would tell
+// something, and the last probe is long enough ago. A silent PLAT is probed
+// rarely.
 func (w *platWatch) probeDue(now time.Time) bool {
 	apart := lookOften
 	if w.state == control.PLATSilent {
@@ -193,7 +192,7 @@ func (w *platWatch) probeDue(now time.Time) bool {
 	return true
 }
 
-// next is how long to wait before the next look.
+// next returns how long to wait before the next look.
 func (w *platWatch) next(now time.Time) time.Duration {
 	flows := !w.flowed.IsZero() && now.Sub(w.flowed) < watchfulAfter
 	if flows || now.Before(w.watchful) {
