@@ -21,6 +21,7 @@ type address struct {
 	unremoved  *unremoved
 	added      []netip.Addr // that we have put on the uplink
 	active     netip.Addr   // has passed DAD and serves; invalid: none
+	shared     bool         // active is an address of the host's, which stays
 	mapped     []netip.Addr // of explicit address mappings
 	passed     []netip.Addr // of added: those that have passed DAD
 	dadRefused netip.Addr   // what the last Ensure found in use by another host
@@ -31,11 +32,34 @@ type address struct {
 // DAD or has served here a moment ago (see leftAddrs), Pending while it has not,
 // and Replan when another host has it.
 func (a *address) Ensure(p pass) (Progress, error) {
+	if p.want.Shared {
+		a.dadRefused = netip.Addr{}
+		if !a.usable(p.o, p.next) {
+			return Replan, nil
+		}
+		a.active, a.shared = p.next, true
+		return Up, nil
+	}
 	progress, err := a.claim(p.o, p.next)
 	if progress == Up && err == nil {
-		a.active = p.next
+		a.active, a.shared = p.next, false
 	}
 	return progress, err
+}
+
+// usable reports whether the host has addr on the uplink, and may send from there.
+func (a *address) usable(o plan.Observed, addr netip.Addr) bool {
+	e, present := o.Addr(a.uplink.Index, addr)
+	return present && !e.Tentative && !e.DADFailed
+}
+
+// serves reports whether packets from the active address still belong to the
+// network of the uplink.
+func (a *address) serves(o plan.Observed) bool {
+	if a.shared {
+		return a.usable(o, a.active)
+	}
+	return plan.Serves(o, a.uplink.Index, a.active)
 }
 
 // claim puts addr on the uplink and follows its DAD.
@@ -110,7 +134,7 @@ func (a *address) Remove() error { return a.removeIf(func(netip.Addr) bool { ret
 // withdraw removes the address that serves, and those of explicit mappings.
 func (a *address) withdraw() error {
 	gone := a.active
-	a.active = netip.Addr{}
+	a.active, a.shared = netip.Addr{}, false
 	return a.removeIf(func(b netip.Addr) bool { return b == gone || slices.Contains(a.mapped, b) })
 }
 

@@ -46,6 +46,7 @@ type datapath struct {
 // steered is what the steering was last told.
 type steered struct {
 	ours       []netip.Prefix
+	share      Share
 	guarded    Guarded
 	dropToMany bool // IPv6 unicast in frames to many
 	follows    followed
@@ -150,10 +151,19 @@ func (d *datapath) ensureSteering(p pass) error {
 			return fmt.Errorf("remove what is left of the steering: %w", err)
 		}
 	}
+	share := shareOf(want)
+	if d.steering != nil && (share == (Share{})) != (d.steered.share == (Share{})) {
+		// Other programs do it.
+		err := d.steering.Close()
+		d.steering, d.state = nil, pathSuspended
+		if err != nil {
+			return fmt.Errorf("remove the former steering: %w", err)
+		}
+	}
 	switch {
 	case d.steering == nil:
 		g := d.guarded()
-		s, err := d.path.Steer(d.uplink.Index, ours, g)
+		s, err := d.path.Steer(d.uplink.Index, ours, share, g)
 		if err != nil {
 			return fmt.Errorf("steer packets between %s and %s: %w", d.uplink.Name, want.TUN, err)
 		}
@@ -161,12 +171,18 @@ func (d *datapath) ensureSteering(p pass) error {
 		if drifted {
 			d.steeringDrift.restored(d.tools, name)
 		}
-	case d.state == pathSuspended || !slices.Equal(ours, d.steered.ours):
+	case d.state == pathSuspended || !slices.Equal(ours, d.steered.ours) || share != d.steered.share:
 		if err := d.steering.SetOurs(ours); err != nil {
 			return fmt.Errorf("steer packets for %s: %w", want.IPv6, err)
 		}
+		if share == (Share{}) {
+			break
+		}
+		if err := d.steering.SetShared(share); err != nil {
+			return fmt.Errorf("share %s with the host: %w", want.IPv6, err)
+		}
 	}
-	d.steered.ours = ours
+	d.steered.ours, d.steered.share = ours, share
 	if uplink, ok := p.o.LinkByIndex(d.uplink.Index); ok && uplink.DropUnicastToMany != d.steered.dropToMany {
 		if err := d.steering.SetDropUnicastToMany(uplink.DropUnicastToMany); err != nil {
 			return fmt.Errorf("unicast in multicast frames on %s: %w", d.uplink.Name, err)
@@ -175,6 +191,18 @@ func (d *datapath) ensureSteering(p pass) error {
 	}
 	d.follow(want)
 	return nil
+}
+
+// shareOf returns what a CLAT shares with the host.
+func shareOf(c *plan.CLAT) Share {
+	if !c.Shared {
+		return Share{}
+	}
+	s := Share{Addr: c.IPv6, PREF64: c.PREF64.Prefix, IPv4: c.IPv4}
+	if len(c.Translation.Mapping.EAM) > 0 {
+		s.PREF64 = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return s
 }
 
 // follow has the steering follow the host's routes to PREF64. Without a route to

@@ -234,7 +234,7 @@ type fakePath struct {
 
 func (p *fakePath) Index() int { return p.index }
 
-func (p *fakePath) Steer(uplink int, ours []netip.Prefix, g Guarded) (Steering, error) {
+func (p *fakePath) Steer(uplink int, ours []netip.Prefix, share Share, g Guarded) (Steering, error) {
 	h := p.h
 	h.guarded = g
 	if h.nobpf {
@@ -242,7 +242,11 @@ func (p *fakePath) Steer(uplink int, ours []netip.Prefix, g Guarded) (Steering, 
 		return nil, &SteeringRefused{Why: "no BPF here"}
 	}
 	h.broken = false
-	if err := h.do("steer %s and %s ours %v", h.o.LinkName(uplink), h.o.LinkName(p.index), ours); err != nil {
+	shares := ""
+	if share != (Share{}) {
+		shares = fmt.Sprintf(" shares %s", share.Addr)
+	}
+	if err := h.do("steer %s and %s ours %v%s", h.o.LinkName(uplink), h.o.LinkName(p.index), ours, shares); err != nil {
 		return nil, err
 	}
 	p.hasSteering = true
@@ -281,6 +285,8 @@ type fakeSteering struct {
 func (s *fakeSteering) Intact() bool { return !s.h.broken }
 
 func (s *fakeSteering) SetOurs(ours []netip.Prefix) error { return s.h.do("steer ours %v", ours) }
+
+func (s *fakeSteering) SetShared(to Share) error { return s.h.do("steer shares %s", to.Addr) }
 
 func (s *fakeSteering) SetGuarded(g Guarded) error {
 	s.h.guarded = g

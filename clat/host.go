@@ -58,12 +58,22 @@ type Path interface {
 	// what the translator writes to the TUN out of the uplink. It guards the
 	// uplink as Guard does. A *SteeringRefused says that this will not succeed
 	// later either.
-	Steer(uplink int, ours []netip.Prefix, g Guarded) (Steering, error)
+	//
+	// With a share it takes the flows of the CLAT from an address of the host as
+	// well. Without one SetShared must not be called later.
+	Steer(uplink int, ours []netip.Prefix, share Share, g Guarded) (Steering, error)
 	// SetMapping translates by c from now on.
 	SetMapping(c siit.Config) error
 	// Close ends translation and steering and removes the TUN, with its
 	// addresses and routes.
 	Close() error
+}
+
+// Share is an IPv6 address that a CLAT shares with the host. The zero Share is none.
+type Share struct {
+	Addr   netip.Addr
+	PREF64 netip.Prefix // with whom the CLAT talks from there; ::/0: with everybody
+	IPv4   netip.Addr   // of the CLAT
 }
 
 // Guarded are the addresses of the host's CLATs.
@@ -94,6 +104,7 @@ type Steering interface {
 	// Intact reports whether nobody has.
 	Intact() bool
 	SetOurs(ours []netip.Prefix) error
+	SetShared(Share) error
 	SetGuarded(Guarded) error
 	// SetDropUnicastToMany says whether IPv6 unicast in broadcast and multicast
 	// frames is dropped, as the host does it on the uplink.
@@ -104,7 +115,7 @@ type Steering interface {
 	// asked again when those may have changed.
 	Follow(src netip.Addr, dst netip.Prefix, via netip.Addr) error
 	// Suspend ends translation by the kernel engine and drops what the other
-	// engine sends, until SetOurs and [Path.SetMapping] are called again.
+	// engine sends, until SetOurs, SetShared and [Path.SetMapping] are called again.
 	Suspend() error
 	Close() error
 }

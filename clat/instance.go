@@ -89,7 +89,7 @@ func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules bool) (P
 	case progress == Replan:
 		return Replan, nil
 	}
-	if a := c.address.active; a.IsValid() && a != want.IPv6 && !plan.Serves(o, c.uplink.Index, a) {
+	if a := c.address.active; a.IsValid() && a != want.IPv6 && !c.address.serves(o) {
 		// Its network is gone: nothing must come from it any more.
 		c.path.breakFlows()
 		if err := c.withdraw(); err != nil {
@@ -107,6 +107,7 @@ func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules bool) (P
 	now := *want
 	now.IPv6 = c.address.active
 	now.Translation.Mapping.CLAT.IPv6 = c.address.active
+	now.Shared = c.address.shared
 	p.want = &now
 	if c.path.changes(now.Translation.Mapping) {
 		c.path.breakFlows()

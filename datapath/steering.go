@@ -19,6 +19,11 @@ type SteeringConfig struct {
 	Uplink  int            // ifindex of the link towards the PLAT
 	Ours    []netip.Prefix // IPv6, see [siit.Mapping.Ours]
 	Guarded steer.Guarded  // addresses of all translators of the host
+
+	// Share is an address that is shared with the host, which needs BPF; the zero
+	// Share is none. The flows are those that have begun on it: see [steer.Config].
+	Share                      steer.Share
+	TranslatorFlows, HostFlows []steer.Flow
 }
 
 // Steering takes packets from the uplink to the TUN, and sends what the user
@@ -72,6 +77,10 @@ func (p *Path) Steer(c SteeringConfig) (*Steering, error) {
 	s := &Steering{path: p, uplink: c.Uplink}
 	err := s.byBPF(c)
 	if refused := (*steer.Error)(nil); errors.As(err, &refused) && refused.Refused() && p.options.Engine != EngineKernel {
+		if c.Share != (steer.Share{}) {
+			why := strings.TrimPrefix(refused.Error(), "steer: ")
+			return nil, &Refused{Why: "sharing the host's IPv6 address needs BPF: " + why, Err: err}
+		}
 		err = s.byNFTables(c, err)
 	}
 	if err != nil {
@@ -95,6 +104,7 @@ func (s *Steering) byBPF(c SteeringConfig) error {
 	k, err := steer.New(steer.Config{
 		Uplink: c.Uplink, TUN: p.device.Index, Ours: c.Ours, Queues: len(p.device.Queues), KernelEngine: p.options.Engine != EngineUser,
 		Guarded: c.Guarded, Token: p.options.Token, Programs: p.options.Programs,
+		Share: c.Share, TranslatorFlows: c.TranslatorFlows, HostFlows: c.HostFlows,
 	})
 	if err != nil {
 		return err
@@ -152,6 +162,15 @@ func (s *Steering) Intact() bool { return s.by.Intact() }
 // SetOurs steers packets to these IPv6 prefixes, and no others.
 func (s *Steering) SetOurs(ours []netip.Prefix) error { return s.by.SetOurs(ours) }
 
+// SetShared says which address is shared with the host: see [steer.Steering.SetShared].
+// Steer must have been given one.
+func (s *Steering) SetShared(to steer.Share) error {
+	if s.kernel == nil {
+		return nil // Steer refuses to share by nftables
+	}
+	return s.kernel.SetShared(to)
+}
+
 // SetGuarded names the addresses of all translators of the host: see
 // [steer.Guarded].
 func (s *Steering) SetGuarded(g steer.Guarded) error { return s.by.SetGuarded(g) }
@@ -161,7 +180,7 @@ func (s *Steering) SetGuarded(g steer.Guarded) error { return s.by.SetGuarded(g)
 func (s *Steering) SetDropUnicastToMany(drop bool) error { return s.by.SetDropUnicastToMany(drop) }
 
 // Suspend ends translation by the kernel engine and drops what the user engine
-// sends, until SetOurs and [Path.SetMapping] are called again.
+// sends, until SetOurs or SetShared, and [Path.SetMapping] are called again.
 func (s *Steering) Suspend() error {
 	s.path.mu.Lock()
 	defer s.path.mu.Unlock()

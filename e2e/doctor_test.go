@@ -91,7 +91,7 @@ var practices = []practice{
 		{name: "disagreement", args: target, status: 1, prepare: dns(lab.DNS{Prefixes: []netip.Prefix{anotherPREF64}})},
 		{name: "dns-silent", args: target, status: 1, prepare: dns(lab.DNS{Silent: true})},
 	}},
-	{lab.Options{DHCPv6: true, DNS: dns64}, []visit{{name: "dhcpv6-only", args: target, status: 1}}},
+	{lab.Options{DHCPv6: true, DNS: dns64}, []visit{{name: "dhcpv6-only", args: target}}},
 	{lab.Options{PREF64: anotherPREF64, DNS: noDNS64}, []visit{
 		{name: "healthy-no-target"},
 		{name: "other-clat", prepare: anotherCLAT},

@@ -19,23 +19,6 @@ import (
 	"tnat64d/internal/lab"
 )
 
-// TestDHCPv6Only is on a network that gives out addresses by DHCPv6 alone: none
-// is invented, and the reason is said.
-func TestDHCPv6Only(t *testing.T) {
-	t.Parallel()
-	w := newWorldOn(t, stage{network: lab.Options{DHCPv6: true}, nobody: true})
-	u := w.wantState(t, lab.Uplink, control.Waiting, "DHCPv6")
-	t.Logf("%s: %s", u.State, u.Why)
-	if len(u.PREF64) == 0 || u.CLAT != nil {
-		t.Errorf("known are %+v, CLAT is %+v", u.PREF64, u.CLAT)
-	}
-	time.Sleep(time.Second)
-	if diff := w.before.Diff(must(t)(w.Laptop.Snapshot())); len(diff) > 0 {
-		t.Errorf("the laptop has changed:\n%s", strings.Join(diff, "\n"))
-	}
-	w.wantUnreachable(t)
-}
-
 // otherCLAT is another program's CLAT on the laptop: address, default route and
 // translator, as NetworkManager 1.58 has them on the uplink (BPF programs) and
 // clatd beside it (a TUN, whose carrier is a process that holds it).

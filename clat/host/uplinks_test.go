@@ -62,8 +62,8 @@ type realTUN struct {
 
 func (t *realTUN) Index() int { return t.Device.Index }
 
-func (t *realTUN) Steer(uplink int, ours []netip.Prefix, g clat.Guarded) (clat.Steering, error) {
-	s, err := steer.New(steer.Config{Uplink: uplink, TUN: t.Index(), Ours: ours, Guarded: steer.Guarded(g)})
+func (t *realTUN) Steer(uplink int, ours []netip.Prefix, share clat.Share, g clat.Guarded) (clat.Steering, error) {
+	s, err := steer.New(steer.Config{Uplink: uplink, TUN: t.Index(), Ours: ours, Guarded: steer.Guarded(g), Share: steer.Share{Addr: share.Addr, PREF64: share.PREF64}})
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +111,10 @@ type realSteering struct {
 
 func (r realSteering) SetGuarded(g clat.Guarded) error {
 	return r.Steering.SetGuarded(steer.Guarded(g))
+}
+
+func (r realSteering) SetShared(to clat.Share) error {
+	return r.Steering.SetShared(steer.Share{Addr: to.Addr, PREF64: to.PREF64})
 }
 
 func (r realSteering) Close() error {

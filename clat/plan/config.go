@@ -24,6 +24,7 @@ type Config struct {
 	Enable  Enable
 	Uplinks []string   // names in order of preference; default: see Make
 	IPv6    netip.Addr // fixed CLAT IPv6 address, of the first CLAT
+	Shared  bool       // every CLAT shares an address of the host's
 	IPv4    netip.Addr // fixed CLAT IPv4 address, of the first CLAT; default: first free of 192.0.0.0/29
 	MTU     MTU4       // default: from the uplink
 	TUN     string     // interface name of the first; default "clat0"; others have the next numbers

@@ -59,6 +59,7 @@ type CLAT struct {
 	TUN    string // interface name
 	Queues int
 	IPv6   netip.Addr
+	Shared bool // IPv6 is an address of the host's
 	IPv4   netip.Addr
 	PREF64 PREF64
 	Via    netip.Addr // the router that packets go to; invalid: the host's routes choose
@@ -73,8 +74,14 @@ type CLAT struct {
 }
 
 // Ours lists the IPv6 destinations that belong to the translator and not to
-// the host's own IPv6 stack.
-func (c CLAT) Ours() []netip.Prefix { return c.Translation.Mapping.Ours() }
+// the host's own IPv6 stack. A shared address is none of them.
+func (c CLAT) Ours() []netip.Prefix {
+	ours := c.Translation.Mapping.Ours()
+	if c.Shared {
+		ours = slices.DeleteFunc(slices.Clone(ours), func(p netip.Prefix) bool { return p == netip.PrefixFrom(c.IPv6, 128) })
+	}
+	return ours
+}
 
 // maxTries is how many addresses DAD may refuse before we give up.
 const maxTries = 3
@@ -176,17 +183,11 @@ func (p *planner) desired(l Link, n int) Desired {
 		d.Why = why
 		return d
 	}
-	var v6 netip.Addr
-	if fixed && c.IPv6.IsValid() {
-		v6, why = c.IPv6, whyNotFixed(o, l, c.IPv6, p64.Prefix)
-	} else {
-		prefix, none := formingPrefix(o, l, p64)
-		if none.is() {
-			return hold(none)
-		}
-		v6, why = derivedIPv6(o, l, identity{secret: c.Secret, prefix: prefix, iface: l.Name, ipv4: v4, pref64: p64.Prefix})
-	}
-	if why.is() {
+	v6, shared, why := p.ipv6(l, fixed, running, v4, p64)
+	switch {
+	case why.is() && why.missing():
+		return hold(why)
+	case why.is():
 		d.Why = why
 		return d
 	}
@@ -197,7 +198,7 @@ func (p *planner) desired(l Link, n int) Desired {
 	p.given[v4] = "is the IPv4 address of the CLAT on " + l.Name
 	d.CLAT = &CLAT{
 		Uplink: d.Uplink, TUN: p.tun(running), Queues: c.Queues,
-		IPv6: v6, IPv4: v4, PREF64: p64, Via: routerFor(o, l.Index, v6, p64), MTU: mtu, Metric: p.metric + n,
+		IPv6: v6, Shared: shared, IPv4: v4, PREF64: p64, Via: routerFor(o, l.Index, v6, p64), MTU: mtu, Metric: p.metric + n,
 		Translation: p.translation(v4, v6, p64.Prefix, mtu),
 	}
 	d.Warnings = p.sourceWarnings(d.CLAT)

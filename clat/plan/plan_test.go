@@ -26,7 +26,7 @@ import (
 //	route4 default dev wlan0 ... [src ADDR] [linkdown] [useless]
 //	pref64 wlan0 64:ff9b::/96 [from ROUTER] [excused 2001:db8::/64 ...]
 //	advertised wlan0 [unheard] [2001:db8::/64 [by ROUTER] [neighbour] [deprecated] ...]
-//	running wlan0 clat0 IPv4 IPv6, own ADDR, refused LINK ADDR
+//	running wlan0 clat0 IPv4 IPv6, shares wlan0 clat0 IPv4 IPv6, own ADDR, refused LINK ADDR
 //	config KEY VALUE
 func TestPlan(t *testing.T) {
 	files, err := filepath.Glob("testdata/plan/*.txt")
@@ -91,6 +91,9 @@ func planText(p plan.Plan) string {
 func desiredText(b *strings.Builder, d plan.Desired) {
 	if c := d.CLAT; c != nil {
 		fmt.Fprintf(b, "%s on %s: %s <-> %s, pref64 %s, mtu %d/%d, metric %d", c.TUN, c.Uplink.Name, c.IPv4, c.IPv6, c.PREF64.Prefix, c.MTU.IPv4(), c.MTU, c.Metric)
+		if c.Shared {
+			fmt.Fprint(b, ", shared")
+		}
 		if c.Via.IsValid() {
 			fmt.Fprintf(b, ", via %s", c.Via)
 		}

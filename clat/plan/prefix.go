@@ -46,14 +46,14 @@ func formingPrefix(o Observed, l Link, pref64 PREF64) (netip.Prefix, Why) {
 		w, preferred := wordFor(o, l.Index, p, pref64.Routers)
 		// The kernel lets any station deprecate an address.
 		deprecated := a.Deprecated && (w > byDefaultRouter || !preferred)
-		if !ok || deprecated || dhcpOnly && !a.byHand() {
+		if !ok || dhcpOnly && !a.byHand() {
 			other = other || !a.Temporary
 			continue
 		}
 		best = append(best, candidate{
 			prefix:     p,
 			word:       w,
-			deprecated: w <= byDefaultRouter && !preferred,
+			deprecated: deprecated || w <= byDefaultRouter && !preferred,
 			inUse:      slices.ContainsFunc(o.Memory.Own, p.Contains),
 			label:      label(ip) == label(pref64.Prefix.Addr()),
 			match:      min(commonBits(ip, pref64.Prefix.Addr()), 64),

@@ -110,7 +110,11 @@ func (t *statusLines) clat(u *control.Uplink, now time.Time) {
 	c := u.CLAT
 	t.row("NAT64 answers", platWords(c.PLAT, now))
 	t.row("IPv4 address", fmt.Sprintf("%s on %s (route metric %d)", c.IPv4, c.TUN, c.Metric))
-	t.row("IPv6 address", fmt.Sprintf("%s on %s", c.IPv6, u.Name))
+	if c.Shared {
+		t.row("IPv6 address", fmt.Sprintf("shares %s with this host (on %s)", c.IPv6, u.Name))
+	} else {
+		t.row("IPv6 address", fmt.Sprintf("%s on %s", c.IPv6, u.Name))
+	}
 	t.row("MTU", fmt.Sprintf("IPv4 %s, IPv6 %s", count(uint64(c.MTU4), "byte"), count(uint64(c.MTU6), "byte")))
 	engine := "user space" + colon(c.EngineWhy)
 	if c.Engine == "kernel" {

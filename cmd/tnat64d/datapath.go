@@ -82,8 +82,9 @@ type clatPath struct {
 	all  *datapaths
 }
 
-func (p clatPath) Steer(uplink int, ours []netip.Prefix, g clat.Guarded) (clat.Steering, error) {
-	s, err := p.Path.Steer(datapath.SteeringConfig{Uplink: uplink, Ours: ours, Guarded: steer.Guarded(g)})
+func (p clatPath) Steer(uplink int, ours []netip.Prefix, share clat.Share, g clat.Guarded) (clat.Steering, error) {
+	c := datapath.SteeringConfig{Uplink: uplink, Ours: ours, Guarded: steer.Guarded(g), Share: steerShare(share)}
+	s, err := p.Path.Steer(c)
 	var refused *datapath.Refused
 	var engine *datapath.EngineRefused
 	switch {
@@ -120,6 +121,10 @@ type clatSteering struct{ *datapath.Steering }
 func (s clatSteering) SetGuarded(g clat.Guarded) error {
 	return s.Steering.SetGuarded(steer.Guarded(g))
 }
+
+func (s clatSteering) SetShared(to clat.Share) error { return s.Steering.SetShared(steerShare(to)) }
+
+func steerShare(s clat.Share) steer.Share { return steer.Share{Addr: s.Addr, PREF64: s.PREF64} }
 
 // guard is a guard as package clat wants it.
 type guard struct {

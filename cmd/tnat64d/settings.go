@@ -17,6 +17,7 @@ func planConfig(c config.Config, secret []byte) plan.Config {
 		Enable:      map[config.Enable]plan.Enable{config.Auto: plan.Auto, config.Always: plan.Always, config.Never: plan.Never}[c.CLAT.Enable],
 		Uplinks:     c.CLAT.Uplinks,
 		IPv6:        c.CLAT.IPv6,
+		Shared:      c.CLAT.SharedIPv6,
 		MTU:         plan.MTU4(c.CLAT.MTU),
 		TUN:         c.CLAT.TUN,
 		Queues:      c.CLAT.QueueCount(runtime.NumCPU()),

@@ -101,7 +101,7 @@ func clatStatus(u *uplink, paths *datapaths) *control.CLAT {
 	}
 	now, all := p.Status(), p.Stats()
 	s := &control.CLAT{
-		TUN: c.TUN, IPv4: c.IPv4, IPv6: c.IPv6, MTU4: int(c.MTU.IPv4()), MTU6: int(c.MTU), Metric: c.Metric,
+		TUN: c.TUN, IPv4: c.IPv4, IPv6: c.IPv6, Shared: c.Shared, MTU4: int(c.MTU.IPv4()), MTU6: int(c.MTU), Metric: c.Metric,
 		Engine: now.Engine, EngineWhy: now.EngineWhy, Steering: now.Steering,
 		Queues: now.Queues, Offloads: now.Offloads,
 		PLAT:    control.PLAT{State: u.plat.state, Since: u.plat.since},

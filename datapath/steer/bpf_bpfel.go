@@ -37,6 +37,8 @@ type bpfCounters struct {
 	UnicastToMany    uint64
 	Failed           uint64
 	Rejected         uint64
+	NoPort           uint64
+	OtherPort        uint64
 }
 
 type bpfEam struct {
@@ -47,6 +49,19 @@ type bpfEam struct {
 	Bits4 uint32
 	Bits6 uint32
 	Pad   uint32
+}
+
+type bpfFlow struct {
+	_     structs.HostLayout
+	Seen  uint64
+	Port  uint32
+	State uint32
+}
+
+type bpfFlowKey struct {
+	_      structs.HostLayout
+	Remote [2]uint64
+	Ports  uint64
 }
 
 type bpfHost struct {
@@ -73,6 +88,12 @@ type bpfNextHop struct {
 	Addr   [16]uint8
 }
 
+type bpfPacketKey struct {
+	_      structs.HostLayout
+	Remote [2]uint64
+	Id     uint64
+}
+
 type bpfPrefix struct {
 	_    structs.HostLayout
 	Len  uint32
@@ -92,6 +113,13 @@ type bpfRoute struct {
 	Action  uint32
 	Ifindex uint32
 	Hop     bpfNextHop
+}
+
+type bpfShare struct {
+	_    structs.HostLayout
+	Host [2]uint64
+	Pref [2]uint64
+	Mask [2]uint64
 }
 
 type bpfTranslation struct {
@@ -118,47 +146,58 @@ type bpfTranslation struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapCounts           = "counts"
-	bpfMapDeclined         = "declined"
-	bpfMapDenied4          = "denied4"
-	bpfMapEam4             = "eam4"
-	bpfMapEam6             = "eam6"
-	bpfMapGuarded4         = "guarded4"
-	bpfMapGuarded6         = "guarded6"
-	bpfMapHosts4           = "hosts4"
-	bpfMapHosts6           = "hosts6"
-	bpfMapLastSent         = "last_sent"
-	bpfMapLocal4           = "local4"
-	bpfMapMulticast        = "multicast"
-	bpfMapOurs             = "ours"
-	bpfMapQueueStates      = "queue_states"
-	bpfMapRouter           = "router"
-	bpfMapRoutes           = "routes"
-	bpfMapTemplate         = "template"
-	bpfMapTranslated       = "translated"
-	bpfMapTranslations     = "translations"
-	bpfProgGatewayEgress   = "gateway_egress"
-	bpfProgGatewayIngress  = "gateway_ingress"
-	bpfProgGsoProbe        = "gso_probe"
-	bpfProgGuardIngress    = "guard_ingress"
-	bpfProgSelectQueue     = "select_queue"
-	bpfProgSpreadFlows     = "spread_flows"
-	bpfProgTunEgress       = "tun_egress"
-	bpfProgTunIngress      = "tun_ingress"
-	bpfProgTunTranslate    = "tun_translate"
-	bpfProgUplinkEgress    = "uplink_egress"
-	bpfProgUplinkIngress   = "uplink_ingress"
-	bpfProgUplinkTranslate = "uplink_translate"
-	bpfVarFlowSeed         = "flow_seed"
-	bpfVarGsoKept          = "gso_kept"
-	bpfVarJumboKept        = "jumbo_kept"
-	bpfVarProcessors       = "processors"
-	bpfVarToken            = "token"
-	bpfVarTunHeaderLen     = "tun_header_len"
-	bpfVarTunIfindex       = "tun_ifindex"
-	bpfVarTunQueues        = "tun_queues"
-	bpfVarUplinkIfindex    = "uplink_ifindex"
-	bpfVarUplinkLinkHeader = "uplink_link_header"
+	bpfMapCounts               = "counts"
+	bpfMapDeclined             = "declined"
+	bpfMapDenied4              = "denied4"
+	bpfMapEam4                 = "eam4"
+	bpfMapEam6                 = "eam6"
+	bpfMapEstablishedFlows     = "established_flows"
+	bpfMapFragmentOwners       = "fragment_owners"
+	bpfMapGuarded4             = "guarded4"
+	bpfMapGuarded6             = "guarded6"
+	bpfMapHostFlows            = "host_flows"
+	bpfMapHosts4               = "hosts4"
+	bpfMapHosts6               = "hosts6"
+	bpfMapLastSent             = "last_sent"
+	bpfMapLocal4               = "local4"
+	bpfMapMulticast            = "multicast"
+	bpfMapNewFlows             = "new_flows"
+	bpfMapOurs                 = "ours"
+	bpfMapQueueStates          = "queue_states"
+	bpfMapRouter               = "router"
+	bpfMapRoutes               = "routes"
+	bpfMapShares               = "shares"
+	bpfMapTemplate             = "template"
+	bpfMapTranslated           = "translated"
+	bpfMapTranslations         = "translations"
+	bpfProgGatewayEgress       = "gateway_egress"
+	bpfProgGatewayIngress      = "gateway_ingress"
+	bpfProgGsoProbe            = "gso_probe"
+	bpfProgGuardIngress        = "guard_ingress"
+	bpfProgSelectQueue         = "select_queue"
+	bpfProgSharingEgress       = "sharing_egress"
+	bpfProgSharingIngress      = "sharing_ingress"
+	bpfProgSharingTranslate    = "sharing_translate"
+	bpfProgSharingTunEgress    = "sharing_tun_egress"
+	bpfProgSharingTunIngress   = "sharing_tun_ingress"
+	bpfProgSharingTunTranslate = "sharing_tun_translate"
+	bpfProgSpreadFlows         = "spread_flows"
+	bpfProgTunEgress           = "tun_egress"
+	bpfProgTunIngress          = "tun_ingress"
+	bpfProgTunTranslate        = "tun_translate"
+	bpfProgUplinkEgress        = "uplink_egress"
+	bpfProgUplinkIngress       = "uplink_ingress"
+	bpfProgUplinkTranslate     = "uplink_translate"
+	bpfVarFlowSeed             = "flow_seed"
+	bpfVarGsoKept              = "gso_kept"
+	bpfVarJumboKept            = "jumbo_kept"
+	bpfVarProcessors           = "processors"
+	bpfVarToken                = "token"
+	bpfVarTunHeaderLen         = "tun_header_len"
+	bpfVarTunIfindex           = "tun_ifindex"
+	bpfVarTunQueues            = "tun_queues"
+	bpfVarUplinkIfindex        = "uplink_ifindex"
+	bpfVarUplinkLinkHeader     = "uplink_link_header"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -203,43 +242,54 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	GatewayEgress   *ebpf.ProgramSpec `ebpf:"gateway_egress"`
-	GatewayIngress  *ebpf.ProgramSpec `ebpf:"gateway_ingress"`
-	GsoProbe        *ebpf.ProgramSpec `ebpf:"gso_probe"`
-	GuardIngress    *ebpf.ProgramSpec `ebpf:"guard_ingress"`
-	SelectQueue     *ebpf.ProgramSpec `ebpf:"select_queue"`
-	SpreadFlows     *ebpf.ProgramSpec `ebpf:"spread_flows"`
-	TunEgress       *ebpf.ProgramSpec `ebpf:"tun_egress"`
-	TunIngress      *ebpf.ProgramSpec `ebpf:"tun_ingress"`
-	TunTranslate    *ebpf.ProgramSpec `ebpf:"tun_translate"`
-	UplinkEgress    *ebpf.ProgramSpec `ebpf:"uplink_egress"`
-	UplinkIngress   *ebpf.ProgramSpec `ebpf:"uplink_ingress"`
-	UplinkTranslate *ebpf.ProgramSpec `ebpf:"uplink_translate"`
+	GatewayEgress       *ebpf.ProgramSpec `ebpf:"gateway_egress"`
+	GatewayIngress      *ebpf.ProgramSpec `ebpf:"gateway_ingress"`
+	GsoProbe            *ebpf.ProgramSpec `ebpf:"gso_probe"`
+	GuardIngress        *ebpf.ProgramSpec `ebpf:"guard_ingress"`
+	SelectQueue         *ebpf.ProgramSpec `ebpf:"select_queue"`
+	SharingEgress       *ebpf.ProgramSpec `ebpf:"sharing_egress"`
+	SharingIngress      *ebpf.ProgramSpec `ebpf:"sharing_ingress"`
+	SharingTranslate    *ebpf.ProgramSpec `ebpf:"sharing_translate"`
+	SharingTunEgress    *ebpf.ProgramSpec `ebpf:"sharing_tun_egress"`
+	SharingTunIngress   *ebpf.ProgramSpec `ebpf:"sharing_tun_ingress"`
+	SharingTunTranslate *ebpf.ProgramSpec `ebpf:"sharing_tun_translate"`
+	SpreadFlows         *ebpf.ProgramSpec `ebpf:"spread_flows"`
+	TunEgress           *ebpf.ProgramSpec `ebpf:"tun_egress"`
+	TunIngress          *ebpf.ProgramSpec `ebpf:"tun_ingress"`
+	TunTranslate        *ebpf.ProgramSpec `ebpf:"tun_translate"`
+	UplinkEgress        *ebpf.ProgramSpec `ebpf:"uplink_egress"`
+	UplinkIngress       *ebpf.ProgramSpec `ebpf:"uplink_ingress"`
+	UplinkTranslate     *ebpf.ProgramSpec `ebpf:"uplink_translate"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	Counts       *ebpf.MapSpec `ebpf:"counts"`
-	Declined     *ebpf.MapSpec `ebpf:"declined"`
-	Denied4      *ebpf.MapSpec `ebpf:"denied4"`
-	Eam4         *ebpf.MapSpec `ebpf:"eam4"`
-	Eam6         *ebpf.MapSpec `ebpf:"eam6"`
-	Guarded4     *ebpf.MapSpec `ebpf:"guarded4"`
-	Guarded6     *ebpf.MapSpec `ebpf:"guarded6"`
-	Hosts4       *ebpf.MapSpec `ebpf:"hosts4"`
-	Hosts6       *ebpf.MapSpec `ebpf:"hosts6"`
-	LastSent     *ebpf.MapSpec `ebpf:"last_sent"`
-	Local4       *ebpf.MapSpec `ebpf:"local4"`
-	Multicast    *ebpf.MapSpec `ebpf:"multicast"`
-	Ours         *ebpf.MapSpec `ebpf:"ours"`
-	QueueStates  *ebpf.MapSpec `ebpf:"queue_states"`
-	Router       *ebpf.MapSpec `ebpf:"router"`
-	Routes       *ebpf.MapSpec `ebpf:"routes"`
-	Template     *ebpf.MapSpec `ebpf:"template"`
-	Translated   *ebpf.MapSpec `ebpf:"translated"`
-	Translations *ebpf.MapSpec `ebpf:"translations"`
+	Counts           *ebpf.MapSpec `ebpf:"counts"`
+	Declined         *ebpf.MapSpec `ebpf:"declined"`
+	Denied4          *ebpf.MapSpec `ebpf:"denied4"`
+	Eam4             *ebpf.MapSpec `ebpf:"eam4"`
+	Eam6             *ebpf.MapSpec `ebpf:"eam6"`
+	EstablishedFlows *ebpf.MapSpec `ebpf:"established_flows"`
+	FragmentOwners   *ebpf.MapSpec `ebpf:"fragment_owners"`
+	Guarded4         *ebpf.MapSpec `ebpf:"guarded4"`
+	Guarded6         *ebpf.MapSpec `ebpf:"guarded6"`
+	HostFlows        *ebpf.MapSpec `ebpf:"host_flows"`
+	Hosts4           *ebpf.MapSpec `ebpf:"hosts4"`
+	Hosts6           *ebpf.MapSpec `ebpf:"hosts6"`
+	LastSent         *ebpf.MapSpec `ebpf:"last_sent"`
+	Local4           *ebpf.MapSpec `ebpf:"local4"`
+	Multicast        *ebpf.MapSpec `ebpf:"multicast"`
+	NewFlows         *ebpf.MapSpec `ebpf:"new_flows"`
+	Ours             *ebpf.MapSpec `ebpf:"ours"`
+	QueueStates      *ebpf.MapSpec `ebpf:"queue_states"`
+	Router           *ebpf.MapSpec `ebpf:"router"`
+	Routes           *ebpf.MapSpec `ebpf:"routes"`
+	Shares           *ebpf.MapSpec `ebpf:"shares"`
+	Template         *ebpf.MapSpec `ebpf:"template"`
+	Translated       *ebpf.MapSpec `ebpf:"translated"`
+	Translations     *ebpf.MapSpec `ebpf:"translations"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -278,25 +328,30 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	Counts       *ebpf.Map `ebpf:"counts"`
-	Declined     *ebpf.Map `ebpf:"declined"`
-	Denied4      *ebpf.Map `ebpf:"denied4"`
-	Eam4         *ebpf.Map `ebpf:"eam4"`
-	Eam6         *ebpf.Map `ebpf:"eam6"`
-	Guarded4     *ebpf.Map `ebpf:"guarded4"`
-	Guarded6     *ebpf.Map `ebpf:"guarded6"`
-	Hosts4       *ebpf.Map `ebpf:"hosts4"`
-	Hosts6       *ebpf.Map `ebpf:"hosts6"`
-	LastSent     *ebpf.Map `ebpf:"last_sent"`
-	Local4       *ebpf.Map `ebpf:"local4"`
-	Multicast    *ebpf.Map `ebpf:"multicast"`
-	Ours         *ebpf.Map `ebpf:"ours"`
-	QueueStates  *ebpf.Map `ebpf:"queue_states"`
-	Router       *ebpf.Map `ebpf:"router"`
-	Routes       *ebpf.Map `ebpf:"routes"`
-	Template     *ebpf.Map `ebpf:"template"`
-	Translated   *ebpf.Map `ebpf:"translated"`
-	Translations *ebpf.Map `ebpf:"translations"`
+	Counts           *ebpf.Map `ebpf:"counts"`
+	Declined         *ebpf.Map `ebpf:"declined"`
+	Denied4          *ebpf.Map `ebpf:"denied4"`
+	Eam4             *ebpf.Map `ebpf:"eam4"`
+	Eam6             *ebpf.Map `ebpf:"eam6"`
+	EstablishedFlows *ebpf.Map `ebpf:"established_flows"`
+	FragmentOwners   *ebpf.Map `ebpf:"fragment_owners"`
+	Guarded4         *ebpf.Map `ebpf:"guarded4"`
+	Guarded6         *ebpf.Map `ebpf:"guarded6"`
+	HostFlows        *ebpf.Map `ebpf:"host_flows"`
+	Hosts4           *ebpf.Map `ebpf:"hosts4"`
+	Hosts6           *ebpf.Map `ebpf:"hosts6"`
+	LastSent         *ebpf.Map `ebpf:"last_sent"`
+	Local4           *ebpf.Map `ebpf:"local4"`
+	Multicast        *ebpf.Map `ebpf:"multicast"`
+	NewFlows         *ebpf.Map `ebpf:"new_flows"`
+	Ours             *ebpf.Map `ebpf:"ours"`
+	QueueStates      *ebpf.Map `ebpf:"queue_states"`
+	Router           *ebpf.Map `ebpf:"router"`
+	Routes           *ebpf.Map `ebpf:"routes"`
+	Shares           *ebpf.Map `ebpf:"shares"`
+	Template         *ebpf.Map `ebpf:"template"`
+	Translated       *ebpf.Map `ebpf:"translated"`
+	Translations     *ebpf.Map `ebpf:"translations"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -306,17 +361,22 @@ func (m *bpfMaps) Close() error {
 		m.Denied4,
 		m.Eam4,
 		m.Eam6,
+		m.EstablishedFlows,
+		m.FragmentOwners,
 		m.Guarded4,
 		m.Guarded6,
+		m.HostFlows,
 		m.Hosts4,
 		m.Hosts6,
 		m.LastSent,
 		m.Local4,
 		m.Multicast,
+		m.NewFlows,
 		m.Ours,
 		m.QueueStates,
 		m.Router,
 		m.Routes,
+		m.Shares,
 		m.Template,
 		m.Translated,
 		m.Translations,
@@ -343,18 +403,24 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	GatewayEgress   *ebpf.Program `ebpf:"gateway_egress"`
-	GatewayIngress  *ebpf.Program `ebpf:"gateway_ingress"`
-	GsoProbe        *ebpf.Program `ebpf:"gso_probe"`
-	GuardIngress    *ebpf.Program `ebpf:"guard_ingress"`
-	SelectQueue     *ebpf.Program `ebpf:"select_queue"`
-	SpreadFlows     *ebpf.Program `ebpf:"spread_flows"`
-	TunEgress       *ebpf.Program `ebpf:"tun_egress"`
-	TunIngress      *ebpf.Program `ebpf:"tun_ingress"`
-	TunTranslate    *ebpf.Program `ebpf:"tun_translate"`
-	UplinkEgress    *ebpf.Program `ebpf:"uplink_egress"`
-	UplinkIngress   *ebpf.Program `ebpf:"uplink_ingress"`
-	UplinkTranslate *ebpf.Program `ebpf:"uplink_translate"`
+	GatewayEgress       *ebpf.Program `ebpf:"gateway_egress"`
+	GatewayIngress      *ebpf.Program `ebpf:"gateway_ingress"`
+	GsoProbe            *ebpf.Program `ebpf:"gso_probe"`
+	GuardIngress        *ebpf.Program `ebpf:"guard_ingress"`
+	SelectQueue         *ebpf.Program `ebpf:"select_queue"`
+	SharingEgress       *ebpf.Program `ebpf:"sharing_egress"`
+	SharingIngress      *ebpf.Program `ebpf:"sharing_ingress"`
+	SharingTranslate    *ebpf.Program `ebpf:"sharing_translate"`
+	SharingTunEgress    *ebpf.Program `ebpf:"sharing_tun_egress"`
+	SharingTunIngress   *ebpf.Program `ebpf:"sharing_tun_ingress"`
+	SharingTunTranslate *ebpf.Program `ebpf:"sharing_tun_translate"`
+	SpreadFlows         *ebpf.Program `ebpf:"spread_flows"`
+	TunEgress           *ebpf.Program `ebpf:"tun_egress"`
+	TunIngress          *ebpf.Program `ebpf:"tun_ingress"`
+	TunTranslate        *ebpf.Program `ebpf:"tun_translate"`
+	UplinkEgress        *ebpf.Program `ebpf:"uplink_egress"`
+	UplinkIngress       *ebpf.Program `ebpf:"uplink_ingress"`
+	UplinkTranslate     *ebpf.Program `ebpf:"uplink_translate"`
 }
 
 func (p *bpfPrograms) Close() error {
@@ -364,6 +430,12 @@ func (p *bpfPrograms) Close() error {
 		p.GsoProbe,
 		p.GuardIngress,
 		p.SelectQueue,
+		p.SharingEgress,
+		p.SharingIngress,
+		p.SharingTranslate,
+		p.SharingTunEgress,
+		p.SharingTunIngress,
+		p.SharingTunTranslate,
 		p.SpreadFlows,
 		p.TunEgress,
 		p.TunIngress,

@@ -26,15 +26,17 @@ func TestLoadsWithoutPerfmon(t *testing.T) {
 	}
 	c := newConstants(1000001, true, 1000002)
 	c.token, c.queues = testToken, 2
-	o, refused, err := loadEngine(c)
-	if err != nil || refused != nil {
-		var why *ebpf.VerifierError
-		if errors.As(refused, &why) {
-			t.Logf("%+v", why)
+	for _, c.sharing = range []bool{false, true} {
+		o, refused, err := loadEngine(c)
+		if err != nil || refused != nil {
+			var why *ebpf.VerifierError
+			if errors.As(refused, &why) {
+				t.Logf("%+v", why)
+			}
+			t.Fatalf("sharing %v: refused %+v, %+v", c.sharing, refused, err)
 		}
-		t.Fatalf("refused %+v, %+v", refused, err)
+		defer o.Close()
 	}
-	defer o.Close()
 	g := &Guard{}
 	if err := g.load(c); err != nil {
 		t.Fatalf("%+v", err)

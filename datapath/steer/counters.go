@@ -8,6 +8,7 @@ type Counters struct {
 	SteeredIn    uint64 // from the uplink to user space
 	LeftToKernel uint64 // neighbour discovery and MLD for one of our addresses
 	SteeredOut   uint64 // from user space towards the uplink, where the neighbour must still be found
+	OtherPort    uint64 // flows on a shared address that were given another port on the wire
 	Dropped      [NumDrops]uint64
 }
 
@@ -34,6 +35,8 @@ func readCounters(counts *ebpf.Map) (Counters, error) {
 		sum.Dropped[UnicastToMany] += c.UnicastToMany
 		sum.Dropped[NoMemory] += c.Failed
 		sum.Dropped[RejectedRoute] += c.Rejected
+		sum.Dropped[NoPort] += c.NoPort
+		sum.OtherPort += c.OtherPort
 	}
 	return sum, nil
 }

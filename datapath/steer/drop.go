@@ -11,6 +11,7 @@ const (
 	UnicastToMany                // IPv6 to one of our addresses in a broadcast or multicast frame: see [Steering.SetDropUnicastToMany]
 	NoMemory                     // the kernel had none to change the link header
 	RejectedRoute                // IPv6 from user space to a destination that a route rejects
+	NoPort                       // IPv6 from a shared address towards a port where none is free on the wire
 
 	// NumDrops is the number of reasons, for arrays of counters.
 	NumDrops
@@ -30,4 +31,5 @@ var drops = [NumDrops]struct{ name, explanation string }{
 	UnicastToMany:    {"unicast-to-many", "IPv6 to the CLAT's address came in a broadcast or multicast frame, and drop_unicast_in_l2_multicast is set."},
 	NoMemory:         {"no-memory", "The kernel had no memory to change the packet."},
 	RejectedRoute:    {"rejected-route", "The translator sent IPv6 to a destination that a route of the host rejects, which it did not know yet."},
+	NoPort:           {"no-port", "The CLAT and the host, which share an IPv6 address, use the same ports towards a destination, and no other port was free."},
 }

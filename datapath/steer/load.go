@@ -19,6 +19,7 @@ type constants struct {
 	queues       int  // of the TUN
 
 	programs           programSet
+	sharing            bool // the translator may share an address with the host
 	gsoKept, jumboKept bool
 	token              Token
 	flowSeed           uint64
@@ -103,6 +104,11 @@ func prepare(c constants) (*ebpf.CollectionSpec, error) {
 	for _, m := range []*ebpf.MapSpec{specs.Hosts4, specs.Hosts6, specs.Eam4, specs.Eam6} {
 		m.MaxEntries = uint32(max(c.explicit, 1))
 	}
+	if !c.sharing {
+		for _, m := range []*ebpf.MapSpec{specs.EstablishedFlows, specs.NewFlows, specs.HostFlows, specs.FragmentOwners} {
+			m.MaxEntries = 1 // nothing is ever put there
+		}
+	}
 	return spec, nil
 }
 
@@ -111,6 +117,9 @@ func prepare(c constants) (*ebpf.CollectionSpec, error) {
 // that not even that was possible.
 func loadEngine(c constants) (o *objects, refused, err error) {
 	c.programs, c.gsoKept = enginePrograms, true
+	if c.sharing {
+		c.programs = sharingEnginePrograms
+	}
 	if o, refused = loadWhole(c); refused == nil {
 		return o, nil, nil
 	}
@@ -118,6 +127,9 @@ func loadEngine(c constants) (o *objects, refused, err error) {
 		return nil, nil, refused // no reason to do without the engine
 	}
 	c.programs = steeringPrograms
+	if c.sharing {
+		c.programs = sharingPrograms
+	}
 	o, err = load(c)
 	return o, refused, err
 }

@@ -102,6 +102,7 @@ func programID(p *ebpf.Program) (ebpf.ProgramID, bool) {
 var ours = map[string]bool{
 	"tun_ingress": true, "tun_translate": true, "tun_egress": true, "uplink_ingress": true, "uplink_egress": true, "uplink_translat": true, "guard_ingress": true,
 	"gateway_egress": true, "gateway_ingress": true,
+	"sharing_tun_ing": true, "sharing_tun_tra": true, "sharing_tun_egr": true, "sharing_ingress": true, "sharing_egress": true, "sharing_transla": true,
 }
 
 // name returns the name of a program.

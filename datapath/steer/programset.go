@@ -6,9 +6,11 @@ import "github.com/cilium/ebpf"
 type programSet uint8
 
 const (
-	steeringPrograms programSet = iota // without the kernel engine
-	enginePrograms                     // with it
-	gatewayPrograms                    // the kernel engine of a gateway
+	steeringPrograms      programSet = iota // without the kernel engine
+	enginePrograms                          // with it
+	gatewayPrograms                         // the kernel engine of a gateway
+	sharingPrograms                         // as steeringPrograms, where an address is shared with the host
+	sharingEnginePrograms                   // as enginePrograms, where an address is shared with the host
 )
 
 // Programs that are not needed must not be loaded: the verifier may look into
@@ -34,6 +36,20 @@ type (
 		SelectQueue    *ebpf.Program `ebpf:"select_queue"`
 		GsoProbe       *ebpf.Program `ebpf:"gso_probe"`
 	}
+	sharingSet struct {
+		SharingTunIngress *ebpf.Program `ebpf:"sharing_tun_ingress"`
+		SharingEgress     *ebpf.Program `ebpf:"sharing_egress"`
+		SharingIngress    *ebpf.Program `ebpf:"sharing_ingress"`
+		SelectQueue       *ebpf.Program `ebpf:"spread_flows"`
+	}
+	sharingEngineSet struct {
+		SharingTunTranslate *ebpf.Program `ebpf:"sharing_tun_translate"`
+		SharingTunEgress    *ebpf.Program `ebpf:"sharing_tun_egress"`
+		SharingEgress       *ebpf.Program `ebpf:"sharing_egress"`
+		SharingTranslate    *ebpf.Program `ebpf:"sharing_translate"`
+		SelectQueue         *ebpf.Program `ebpf:"select_queue"`
+		GsoProbe            *ebpf.Program `ebpf:"gso_probe"`
+	}
 )
 
 // load loads a set of programs and all maps. After an error it holds nothing.
@@ -55,6 +71,24 @@ func (o *objects) load(spec *ebpf.CollectionSpec, programs programSet) error {
 		}
 		err := spec.LoadAndAssign(&set, nil)
 		o.GatewayEgress, o.GatewayIngress = set.GatewayEgress, set.GatewayIngress
+		o.SelectQueue, o.GsoProbe, o.bpfMaps = set.SelectQueue, set.GsoProbe, set.bpfMaps
+		return err
+	case sharingPrograms:
+		var set struct {
+			sharingSet
+			bpfMaps
+		}
+		err := spec.LoadAndAssign(&set, nil)
+		o.SharingTunIngress, o.SharingEgress, o.SharingIngress = set.SharingTunIngress, set.SharingEgress, set.SharingIngress
+		o.SelectQueue, o.bpfMaps = set.SelectQueue, set.bpfMaps
+		return err
+	case sharingEnginePrograms:
+		var set struct {
+			sharingEngineSet
+			bpfMaps
+		}
+		err := spec.LoadAndAssign(&set, nil)
+		o.SharingTunTranslate, o.SharingTunEgress, o.SharingEgress, o.SharingTranslate = set.SharingTunTranslate, set.SharingTunEgress, set.SharingEgress, set.SharingTranslate
 		o.SelectQueue, o.GsoProbe, o.bpfMaps = set.SelectQueue, set.GsoProbe, set.bpfMaps
 		return err
 	default:

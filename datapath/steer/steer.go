@@ -25,6 +25,14 @@ type Config struct {
 	Token   Token   // of this process's translators
 
 	Programs *Programs // is told of the programs attached; may be nil
+	// Share is the address that is shared with the host at first; see
+	// [Steering.SetShared]. The tables of flows take some 20 MB of the kernel's
+	// memory. The zero Share is none, also later.
+	Share Share
+	// TranslatorFlows and HostFlows are flows on the shared address that have
+	// begun already: those that a former Steering carried, and those of the host's
+	// own sockets. They have the ports of their sockets on the wire.
+	TranslatorFlows, HostFlows []Flow
 
 	// KernelEngine asks for the programs that translate simple packets. If
 	// the kernel refuses them, New succeeds without: see [Steering.KernelEngine].
@@ -40,6 +48,7 @@ type Steering struct {
 	hooks   attachment
 	ours    map[netip.Prefix]bool // what the kernel's map holds
 	guarded guardMaps
+	share   Share
 	routes  map[netip.Prefix]Route
 }
 
@@ -74,7 +83,7 @@ func New(cfg Config) (_ *Steering, err error) {
 	}
 
 	c := newConstants(cfg.Uplink, ethernet, cfg.TUN)
-	c.queues, c.token, c.explicit = max(cfg.Queues, 1), cfg.Token, MaxEAM
+	c.queues, c.token, c.explicit, c.sharing = max(cfg.Queues, 1), cfg.Token, MaxEAM, cfg.Share != (Share{})
 	c.jumboKept = tun.Attrs().GSOIPv4MaxSize > 0 // the attribute came with what uses it
 	if err := s.load(c, cfg.KernelEngine); err != nil {
 		return nil, err
@@ -85,24 +94,50 @@ func New(cfg Config) (_ *Steering, err error) {
 	if err := s.SetOurs(cfg.Ours); err != nil {
 		return nil, err
 	}
+	if err := s.SetShared(cfg.Share); err != nil {
+		return nil, err
+	}
+	if err := s.remember(cfg.TranslatorFlows, cfg.HostFlows); err != nil {
+		return nil, err
+	}
 	// Packets are taken from the uplink only when they have a way back.
-	hooks := []hook{
-		{uplink, egress, s.objects.UplinkEgress, "uplink_egress"},
-	}
-	if s.refused == nil {
-		hooks = append(hooks,
-			hook{tun, ingress, s.objects.TunTranslate, "tun_translate"},
-			hook{tun, egress, s.objects.TunEgress, "tun_egress"},
-			hook{uplink, ingress, s.objects.UplinkTranslate, "uplink_translate"})
-	} else {
-		hooks = append(hooks,
-			hook{tun, ingress, s.objects.TunIngress, "tun_ingress"},
-			hook{uplink, ingress, s.objects.UplinkIngress, "uplink_ingress"})
-	}
+	hooks := s.programs(c.sharing, uplink, tun)
 	if err = s.hooks.attach(s.netlink, cfg.Attach, hooks, attachTCX); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// programs lists what is attached where.
+func (s *Steering) programs(sharing bool, uplink, tun netlink.Link) []hook {
+	o := s.objects
+	switch {
+	case sharing && s.refused == nil:
+		return []hook{
+			{uplink, egress, o.SharingEgress, "uplink_egress"},
+			{tun, ingress, o.SharingTunTranslate, "tun_translate"},
+			{tun, egress, o.SharingTunEgress, "tun_egress"},
+			{uplink, ingress, o.SharingTranslate, "uplink_translate"},
+		}
+	case sharing:
+		return []hook{
+			{uplink, egress, o.SharingEgress, "uplink_egress"},
+			{tun, ingress, o.SharingTunIngress, "tun_ingress"},
+			{uplink, ingress, o.SharingIngress, "uplink_ingress"},
+		}
+	case s.refused == nil:
+		return []hook{
+			{uplink, egress, o.UplinkEgress, "uplink_egress"},
+			{tun, ingress, o.TunTranslate, "tun_translate"},
+			{tun, egress, o.TunEgress, "tun_egress"},
+			{uplink, ingress, o.UplinkTranslate, "uplink_translate"},
+		}
+	}
+	return []hook{
+		{uplink, egress, o.UplinkEgress, "uplink_egress"},
+		{tun, ingress, o.TunIngress, "tun_ingress"},
+		{uplink, ingress, o.UplinkIngress, "uplink_ingress"},
+	}
 }
 
 // load loads the programs, with the kernel engine or without.
@@ -111,6 +146,9 @@ func (s *Steering) load(c constants, kernelEngine bool) (err error) {
 	if kernelEngine {
 		s.objects, refused, err = loadEngine(c)
 	} else {
+		if c.sharing {
+			c.programs = sharingPrograms
+		}
 		s.objects, err = load(c)
 	}
 	if err != nil {
@@ -145,24 +183,41 @@ func (s *Steering) SetOurs(ours []netip.Prefix) error {
 		}
 		want[p.Masked()] = true
 	}
+	s.share.keep(want)
 	for p := range want {
-		if s.ours[p] {
-			continue
+		if err := s.steer(p); err != nil {
+			return err
 		}
-		if err := s.objects.Ours.Put(prefixKey(p), uint8(1)); err != nil {
-			return &Error{fmt.Sprintf("steer %s", p), err}
-		}
-		s.ours[p] = true
 	}
 	for p := range s.ours {
 		if want[p] {
 			continue
 		}
-		if err := s.objects.Ours.Delete(prefixKey(p)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return &Error{fmt.Sprintf("stop steering %s", p), err}
+		if err := s.steerNot(p); err != nil {
+			return err
 		}
-		delete(s.ours, p)
 	}
+	return nil
+}
+
+// steer steers the packets to p, if it does not yet.
+func (s *Steering) steer(p netip.Prefix) error {
+	if s.ours[p] {
+		return nil
+	}
+	if err := s.objects.Ours.Put(prefixKey(p), uint8(1)); err != nil {
+		return &Error{fmt.Sprintf("steer %s", p), err}
+	}
+	s.ours[p] = true
+	return nil
+}
+
+// steerNot ends what steer does.
+func (s *Steering) steerNot(p netip.Prefix) error {
+	if err := s.objects.Ours.Delete(prefixKey(p)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return &Error{fmt.Sprintf("stop steering %s", p), err}
+	}
+	delete(s.ours, p)
 	return nil
 }
 
@@ -192,7 +247,7 @@ func (s *Steering) SetRouter(router netip.Addr) error {
 // until SetTranslation and SetOurs say otherwise. What arrives for addresses
 // that were ours is left to the kernel, which should not have them any more.
 func (s *Steering) Suspend() error {
-	return errors.Join(s.SetTranslation(nil), s.SetOurs(nil))
+	return errors.Join(s.SetTranslation(nil), s.SetOurs(nil), s.SetShared(Share{}))
 }
 
 // Close detaches the programs, last attached first, and frees them. It may be

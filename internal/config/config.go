@@ -25,8 +25,10 @@ type CLAT struct {
 	// prefix is discovered.
 	PREF64 []netip.Prefix
 	// IPv6 is the fixed CLAT IPv6 address. Invalid (the zero Addr): one is
-	// made from the uplink's prefix.
+	// formed in the uplink's prefix, or shared with the host if none can be.
 	IPv6 netip.Addr
+	// SharedIPv6 says that the CLAT shares an address of the host in any case.
+	SharedIPv6 bool
 	// IPv4 is the CLAT IPv4 address.
 	IPv4 netip.Addr
 	// IPv4Fixed says that the file names IPv4. Without it IPv4 is the first

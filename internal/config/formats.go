@@ -97,8 +97,11 @@ func isFamily(a netip.Addr, family string) error {
 	return nil
 }
 
+// sharedIPv6 is what clat.ipv6 may be instead of an address.
+const sharedIPv6 = "shared"
+
 var clatIPv6 = format[netip.Addr]{
-	allowed: "a unicast IPv6 address of the uplink's network",
+	allowed: `a unicast IPv6 address of the uplink's network, or "shared" for the host's own`,
 	parse: func(s string) (netip.Addr, error) {
 		a, err := address(s, "IPv6")
 		if err != nil {

@@ -130,7 +130,7 @@ func TestMistakes(t *testing.T) {
 	const (
 		ifname   = `an interface name: 1 to 15 bytes without space, "/", ":" or "%"`
 		pref     = `an IPv6 prefix of length 32, 40, 48, 56, 64 or 96 (RFC 6052), for example 64:ff9b::/96`
-		ipv6     = `a unicast IPv6 address of the uplink's network`
+		ipv6     = `a unicast IPv6 address of the uplink's network, or "shared" for the host's own`
 		ipv4     = `a unicast IPv4 address, preferably one of 192.0.0.0/29`
 		source   = `a unicast IPv4 address other than clat.ipv4, preferably one of 192.0.0.0/29`
 		mtu      = `1260 to 65515 (the IPv6 MTU is 20 more and must be at least 1280)`

@@ -21,11 +21,16 @@ func schema(r *reading) []key {
 
 func clatKeys(c *CLAT) []key {
 	ipv4 := func(check *checker, name string, n *node) { c.IPv4Fixed = set(check, name, n, &c.IPv4, clatIPv4) }
+	ipv6 := func(check *checker, name string, n *node) {
+		if c.SharedIPv6 = n.kind == stringKind && n.text == sharedIPv6; !c.SharedIPv6 {
+			set(check, name, n, &c.IPv6, clatIPv6)
+		}
+	}
 	return []key{
 		text("enable", &c.Enable, oneOf[Enable](enableWords)),
 		list("uplinks", &c.Uplinks, interfaceName),
 		list("pref64", &c.PREF64, translationPrefix),
-		text("ipv6", &c.IPv6, clatIPv6),
+		{name: "ipv6", set: ipv6},
 		{name: "ipv4", set: ipv4},
 		text("engine", &c.Engine, oneOf[Engine](engineWords)),
 		text("tun", &c.TUN, interfaceName),

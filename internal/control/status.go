@@ -104,12 +104,15 @@ type Ignored struct {
 
 // CLAT is a translator with its addresses and counters.
 type CLAT struct {
-	TUN    string     `json:"tun"`
-	IPv4   netip.Addr `json:"ipv4"`
-	IPv6   netip.Addr `json:"ipv6"`
-	MTU4   int        `json:"mtu4"` // largest IPv4 packet, bytes
-	MTU6   int        `json:"mtu6"`
-	Metric int        `json:"metric"` // of the IPv4 default route
+	TUN  string     `json:"tun"`
+	IPv4 netip.Addr `json:"ipv4"`
+	IPv6 netip.Addr `json:"ipv6"`
+	// Shared says that IPv6 is an address of the host's, which its own connections
+	// use as well.
+	Shared bool `json:"shared,omitempty"`
+	MTU4   int  `json:"mtu4"` // largest IPv4 packet, bytes
+	MTU6   int  `json:"mtu6"`
+	Metric int  `json:"metric"` // of the IPv4 default route
 
 	Engine    string `json:"engine"`               // kernel (with user space behind it) or user
 	EngineWhy string `json:"engine_why,omitempty"` // why not kernel

@@ -15,7 +15,7 @@ import (
 type CLAT struct {
 	TUN    string
 	IPv4   netip.Addr // on TUN
-	IPv6   netip.Addr // on the uplink
+	IPv6   netip.Addr // on the uplink; the laptop's own if the CLAT shares that
 	Uplink string
 	Metric int // of the IPv4 default route
 }
@@ -92,6 +92,11 @@ func (f *clatFinder) FindCLATs() ([]CLAT, error) {
 		}
 		for _, a := range addrs {
 			if a.Addr().Is6() && a.Bits() == 128 && !f.leased(a.Addr()) {
+				c.IPv6 = a.Addr()
+			}
+		}
+		for _, a := range addrs {
+			if !c.IPv6.IsValid() && a.Addr().Is6() && a.Addr().IsGlobalUnicast() {
 				c.IPv6 = a.Addr()
 			}
 		}

@@ -181,14 +181,16 @@ func parseLine(o *plan.Observed, c *plan.Config, f []string) error {
 		o.Memory.Own = append(o.Memory.Own, netip.MustParseAddr(next()))
 	case "refused":
 		o.Memory.Refused = append(o.Memory.Refused, plan.Refusal{Link: dev(), Addr: netip.MustParseAddr(next())})
-	case "running":
+	case "running", "shares":
 		index := dev()
 		r := plan.Remembered{Uplink: plan.Uplink{Name: o.LinkName(index), Index: index}, TUN: next(), IPv4: netip.MustParseAddr(next()), IPv6: netip.MustParseAddr(next())}
 		if t, ok := o.LinkByName(r.TUN); ok {
 			r.TUNIndex = t.Index
 		}
 		o.Memory.CLATs = append(o.Memory.CLATs, r)
-		o.Memory.Own = append(o.Memory.Own, r.IPv6)
+		if word == "running" {
+			o.Memory.Own = append(o.Memory.Own, r.IPv6)
+		}
 	case "config":
 		switch w := next(); w {
 		case "enable":
@@ -196,7 +198,11 @@ func parseLine(o *plan.Observed, c *plan.Config, f []string) error {
 		case "uplinks":
 			c.Uplinks, f = f, nil
 		case "ipv6":
-			c.IPv6 = netip.MustParseAddr(next())
+			if w := next(); w == "shared" {
+				c.Shared = true
+			} else {
+				c.IPv6 = netip.MustParseAddr(w)
+			}
 		case "ipv4":
 			c.IPv4 = netip.MustParseAddr(next())
 		case "mtu":

@@ -41,7 +41,7 @@ var rules = []rule{
 	refusedPREF64,
 	unfitHost,
 	duplicateAddress,
-	dhcpv6Only,
+	oneAddress,
 	deadPLAT,
 	disagreement,
 	oneDeadPLAT,

@@ -44,7 +44,7 @@ func addressLine(f Findings) Line {
 	case len(a.Usable) == 0:
 		l.Text = "no global IPv6 address"
 	case len(f.formable()) == 0:
-		l.Text = fmt.Sprintf("%s, without a /64 in which a CLAT could form its own (DHCPv6 only)", joinHosts(a.Usable))
+		l.Result, l.Text = OK, fmt.Sprintf("%s; a CLAT shares it with this host, as there is no /64 in which it could form its own", joinHosts(a.Usable))
 	default:
 		l.Result, l.Text = OK, fmt.Sprintf("%s; a CLAT can form its own in %s", joinHosts(a.Usable), joinPrefixes(f.formable()))
 	}

@@ -20,16 +20,17 @@ func duplicateAddress(f Findings) (Diagnosis, bool) {
 	}, fits
 }
 
-// dhcpv6Only: no prefix in which a CLAT could form its address.
-func dhcpv6Only(f Findings) (Diagnosis, bool) {
-	if len(f.formable()) > 0 || f.Daemon.translates(f.Uplink.Name) {
+// oneAddress: no prefix in which a CLAT could form its address, and no way to share
+// the host's.
+func oneAddress(f Findings) (Diagnosis, bool) {
+	if len(f.formable()) > 0 || f.Daemon.translates(f.Uplink.Name) || f.Host.BPF == "" {
 		return none, false
 	}
 	return Diagnosis{
 		Code: "dhcpv6-only",
-		Sentence: fmt.Sprintf("the network on %s has a NAT64 but assigns addresses by DHCPv6 only, one to each host (%s), and a CLAT needs its own",
-			f.Uplink.Name, f.Addresses.Usable[0].Addr()),
-		Next: "set clat.ipv6 to a second address of this host, or ask the operator of the network for SLAAC",
+		Sentence: fmt.Sprintf("the network on %s gives this host one IPv6 address (%s), and a CLAT cannot share it because the kernel refuses BPF (%s)",
+			f.Uplink.Name, f.Addresses.Usable[0].Addr(), f.Host.BPF),
+		Next: "run a kernel that has BPF, or set clat.ipv6 to a second address of this host",
 	}, fits
 }
 

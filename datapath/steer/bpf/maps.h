@@ -58,6 +58,8 @@ struct counters {
 	__u64 unicast_to_many;   // dropped: IPv6 for one of our addresses in a broadcast or multicast frame
 	__u64 failed;         // dropped: no memory to change the packet's link header
 	__u64 rejected;       // dropped: user space sent IPv6 to what a route rejects
+	__u64 no_port;        // dropped: no port is free on the shared address, or it cannot be changed
+	__u64 other_port;     // flows on the shared address that were given another port
 };
 
 struct {

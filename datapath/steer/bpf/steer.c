@@ -12,6 +12,10 @@
 //                                                       TUN egress, to be read by user space
 //   uplink egress   from the CLAT, not translated    -> dropped, see guard.h
 //
+// Where the translator shares an address with the host, other programs stand in the
+// place of these ("sharing_..."): the flow of a packet decides whose it is, see
+// share.h.
+//
 // A redirect to the TUN's ingress goes through the backlog of the CPU. What is
 // translated and what is not passes it in the order of arrival, and only behind
 // it is decided which is which: see order.h.
@@ -33,6 +37,7 @@
 #include "order.h"
 #include "packet.h"
 #include "routes.h"
+#include "share.h"
 #include "stage.h"
 #include "to4.h"
 #include "to6.h"
@@ -137,9 +142,33 @@ static __always_inline int send_out(struct __sk_buff *skb, struct route *r, cons
 	return bpf_redirect_neigh(uplink_ifindex, NULL, 0, 0);
 }
 
-// from_uplink takes what is for us.
-static __always_inline int from_uplink(struct __sk_buff *skb, bool translate)
+// steer_shared takes what is for us of the packets to a shared address.
+static __always_inline int steer_shared(struct __sk_buff *skb, const struct share *s, const struct ipv6hdr *ip6, __u64 flags)
 {
+	switch (packet_owner(skb, s, ip6)) {
+	case TRANSLATOR:
+		return steer_in(skb, flags);
+	case BOTH:
+		// The fragments that are not theirs are of no use to either, as the first
+		// never comes. The clone has no link header, nor a tag.
+		if (!skb->vlan_present && !bpf_clone_redirect(skb, tun_ifindex, flags) && !flags)
+			COUNT(steered_in);
+		break;
+	case NOBODY:
+		COUNT(failed);
+		return TC_ACT_SHOT;
+	case HOST:
+		break;
+	}
+	clear_stage(skb);
+	return TC_ACT_UNSPEC;
+}
+
+// from_uplink takes what is for us.
+static __always_inline int from_uplink(struct __sk_buff *skb, bool translate, bool sharing)
+{
+	const struct share *s = NULL;
+	bool shares;
 	struct ipv6hdr ip6 __attribute__((aligned(8)));
 
 	if (is_stray_ipv4(skb)) {
@@ -171,16 +200,29 @@ static __always_inline int from_uplink(struct __sk_buff *skb, bool translate)
 		COUNT(unicast_to_many);
 		return TC_ACT_SHOT;
 	}
+	shares = false;
+	if (sharing) {
+		s = shared();
+		shares = s && ((const __be64 *)&ip6.daddr)[0] == s->host[0] && ((const __be64 *)&ip6.daddr)[1] == s->host[1];
+	}
 	if (!translate || !current())
-		return steer_in(skb, 0);
+		return shares ? steer_shared(skb, s, &ip6, 0) : steer_in(skb, 0);
 	set_stage(skb, STAGE_FRESH);
-	return steer_in(skb, BPF_F_INGRESS);
+	if (!shares)
+		return steer_in(skb, BPF_F_INGRESS);
+	return steer_shared(skb, s, &ip6, BPF_F_INGRESS);
 }
 
 SEC("tc")
 int uplink_ingress(struct __sk_buff *skb)
 {
-	return from_uplink(skb, false);
+	return from_uplink(skb, false, false);
+}
+
+SEC("tc")
+int sharing_ingress(struct __sk_buff *skb)
+{
+	return from_uplink(skb, false, true);
 }
 
 // uplink_translate is uplink_ingress with the kernel engine, which tun_translate
@@ -189,11 +231,17 @@ int uplink_ingress(struct __sk_buff *skb)
 SEC("tc")
 int uplink_translate(struct __sk_buff *skb)
 {
-	return from_uplink(skb, true);
+	return from_uplink(skb, true, false);
 }
 
 SEC("tc")
-int tun_egress(struct __sk_buff *skb)
+int sharing_translate(struct __sk_buff *skb)
+{
+	return from_uplink(skb, true, true);
+}
+
+// to_tun translates what the kernel engine can.
+static __always_inline int to_tun(struct __sk_buff *skb, bool sharing)
 {
 	__u64 dst[2];
 
@@ -201,6 +249,8 @@ int tun_egress(struct __sk_buff *skb)
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		switch (to6(skb, CLAT, dst)) {
 		case TRANSLATED:
+			if (sharing && !claim_port(skb, tun_header_len, true))
+				return TC_ACT_SHOT;
 			// Not by to6's pointer: without CAP_PERFMON the verifier
 			// of 6.1 does not believe that it was compared with NULL.
 			return send_out(skb, find_route(dst), dst);
@@ -215,9 +265,21 @@ int tun_egress(struct __sk_buff *skb)
 	return TC_ACT_UNSPEC;
 }
 
+SEC("tc")
+int tun_egress(struct __sk_buff *skb)
+{
+	return to_tun(skb, false);
+}
+
+SEC("tc")
+int sharing_tun_egress(struct __sk_buff *skb)
+{
+	return to_tun(skb, true);
+}
+
 // from_tun sends what user space has written out of the uplink. With the kernel
 // engine it also translates what uplink_translate has redirected.
-static __always_inline int from_tun(struct __sk_buff *skb, bool translate)
+static __always_inline int from_tun(struct __sk_buff *skb, bool translate, bool sharing)
 {
 	struct ipv6hdr ip6 __attribute__((aligned(8)));
 	bool ours, fresh = translate && stage(skb) == STAGE_FRESH;
@@ -249,6 +311,8 @@ static __always_inline int from_tun(struct __sk_buff *skb, bool translate)
 		COUNT(foreign_source);
 		return TC_ACT_SHOT;
 	}
+	if (sharing && !claim_port(skb, tun_header_len, true))
+		return TC_ACT_SHOT;
 	verdict = send_out(skb, find_route(&ip6.daddr), &ip6.daddr);
 	if (verdict != TC_ACT_SHOT)
 		COUNT(steered_out);
@@ -258,20 +322,42 @@ static __always_inline int from_tun(struct __sk_buff *skb, bool translate)
 SEC("tc")
 int tun_ingress(struct __sk_buff *skb)
 {
-	return from_tun(skb, false);
+	return from_tun(skb, false, false);
+}
+
+SEC("tc")
+int sharing_tun_ingress(struct __sk_buff *skb)
+{
+	return from_tun(skb, false, true);
 }
 
 // tun_translate is tun_ingress with the kernel engine.
 SEC("tc")
 int tun_translate(struct __sk_buff *skb)
 {
-	return from_tun(skb, true);
+	return from_tun(skb, true, false);
+}
+
+SEC("tc")
+int sharing_tun_translate(struct __sk_buff *skb)
+{
+	return from_tun(skb, true, true);
 }
 
 SEC("tc")
 int uplink_egress(struct __sk_buff *skb)
 {
 	return guard_egress(skb);
+}
+
+SEC("tc")
+int sharing_egress(struct __sk_buff *skb)
+{
+	int verdict = guard_egress(skb);
+
+	if (verdict != TC_ACT_UNSPEC || skb->protocol != bpf_htons(ETH_P_IPV6) || is_translated(skb))
+		return verdict;
+	return claim_port(skb, l3_offset(skb), false) ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }
 
 // guard_ingress is for links that are no uplink.

@@ -1,0 +1,295 @@
+// Flows of an IPv6 address that the translator shares with the host. The host's
+// kernel and the translator choose source ports independently, so that both may
+// choose the same one towards the same remote port. Whoever comes second gets
+// another port on the wire.
+//
+// A flow is what passes between two ports (TCP, UDP and their like), by one
+// identifier (ICMP echo), or between two addresses (other protocols). Only packets
+// that leave the host begin one, so that nobody outside fills the tables. A table
+// that is full forgets the flow that was silent for longest.
+
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/types.h>
+#include <stdbool.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "engine.h"
+#include "maps.h"
+#include "packet.h"
+
+// The address that is shared, and with whom the translator talks from there: what
+// is in PREF64, or everybody where explicit address mappings lead elsewhere. In
+// network byte order.
+struct share {
+	__be64 host[2];
+	__be64 pref[2];
+	__be64 mask[2]; // of PREF64; zero: everybody
+};
+
+// At most one entry, key 0; replaced as a whole.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct share);
+} shares SEC(".maps");
+
+static __always_inline const struct share *shared(void)
+{
+	union slot zero = { 0 };
+
+	return bpf_map_lookup_elem(&shares, &zero.u32);
+}
+
+// The key is written in whole 64-bit words: see union slot.
+struct flow_key {
+	__be64 remote[2];
+	__u64 ports; // flow_ports
+};
+
+// What a key's port is.
+enum port_kind {
+	ON_WIRE, // the own port in the packets on the uplink; flow.port is that of the socket
+	OF_SOCKET, // that of the socket, where another is on the wire: flow.port
+};
+
+// flow_ports packs ports in host byte order.
+static __always_inline __u64 flow_ports(__u32 protocol, enum port_kind kind, __u32 remote, __u32 own)
+{
+	return (__u64)own << 32 | (__u64)remote << 16 | kind << 8 | protocol;
+}
+
+struct flow {
+	__u64 seen; // when the last packet passed, in ns, to the second
+	__u32 port; // in host byte order
+	__u32 state;
+};
+
+#define REPLIED 1 // the remote has sent something
+#define CLOSING 2 // the socket has sent FIN or RST
+
+// As many as conntrack remembers by default on a machine of up to 4 GB.
+#define FLOWS 65536
+
+// Flows of the translator. One that is not answered, or has not sent anything
+// after an answer, is new, and so is one that is closing: a flood of those does
+// not push established flows out.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FLOWS);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} established_flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FLOWS);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} new_flows SEC(".maps");
+
+// Flows of the host itself.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FLOWS);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} host_flows SEC(".maps");
+
+#define SECOND 1000000000ULL
+
+// lifetime returns for how long a silent flow is remembered, as conntrack does.
+static __always_inline __u64 lifetime(const struct flow_key *key, const struct flow *f)
+{
+	switch (key->ports & 0xff) {
+	case IPPROTO_TCP:
+		return f->state & REPLIED && !(f->state & CLOSING) ? 432000 * SECOND : 120 * SECOND;
+	case IPPROTO_UDP:
+	case IPPROTO_UDPLITE:
+		return 180 * SECOND;
+	case IPPROTO_ICMPV6:
+		return 60 * SECOND;
+	}
+	return 600 * SECOND;
+}
+
+// find_flow returns the flow of a table, NULL if it is not there or was silent for
+// too long.
+static __always_inline struct flow *find_flow(void *flows, const struct flow_key *key, __u64 now)
+{
+	struct flow *f = bpf_map_lookup_elem(flows, key);
+
+	if (!f || (__s64)(now - f->seen) > (__s64)lifetime(key, f))
+		return NULL;
+	return f;
+}
+
+static __always_inline void touch(struct flow *f, __u64 now, __u32 state)
+{
+	if ((__s64)(now - f->seen) > (__s64)SECOND)
+		f->seen = now;
+	if (state & ~f->state)
+		f->state |= state;
+}
+
+// move_flow puts a flow of the translator from one table into another.
+static __always_inline void move_flow(void *from, void *to, const struct flow_key *key, const struct flow *f, __u64 now)
+{
+	struct flow copy = { .seen = now, .port = f->port, .state = f->state };
+
+	if (!bpf_map_update_elem(to, key, &copy, BPF_ANY))
+		bpf_map_delete_elem(from, key);
+}
+
+// Where the ports are tried that a flow gets instead of its own: beyond those that
+// Linux chooses from by default (net.ipv4.ip_local_port_range).
+#define OTHER_PORTS_FROM 61000
+#define OTHER_PORTS 4536
+#define OTHER_PORTS_TRIED 8
+
+// is_taken says whether somebody has a port on the wire.
+static __always_inline bool is_taken(const struct flow_key *key, __u64 now)
+{
+	return find_flow(&host_flows, key, now) || find_flow(&established_flows, key, now) || find_flow(&new_flows, key, now);
+}
+
+// What a packet that leaves means for its flow.
+enum claim {
+	CLAIM, // the flow is remembered from now on
+	CLAIM_NOT, // nor by this packet if it is not yet
+	CLAIM_FIXED, // its port cannot be changed
+};
+
+#define NO_PORT (-1)
+
+// translator_port returns which port a packet of the translator has on the wire,
+// NO_PORT if there is none left. key has the port of the socket, as ON_WIRE.
+// closing is CLOSING or 0.
+static __always_inline __s32 translator_port(struct flow_key *key, enum claim how, __u32 closing, __u64 now)
+{
+	const __u64 base = key->ports & 0xffffffff;
+	const __u32 own = key->ports >> 32;
+	struct flow begin = { .seen = now, .port = own, .state = closing };
+	struct flow_key socket;
+	struct flow *f;
+	__u32 port;
+
+	f = find_flow(&established_flows, key, now);
+	if (f && f->port == own) {
+		touch(f, now, closing);
+		if (closing)
+			move_flow(&established_flows, &new_flows, key, f, now);
+		return own;
+	}
+	if (!f) {
+		f = find_flow(&new_flows, key, now);
+		if (f && f->port == own) {
+			touch(f, now, closing);
+			if (f->state == REPLIED)
+				move_flow(&new_flows, &established_flows, key, f, now);
+			return own;
+		}
+	}
+	socket = *key;
+	socket.ports |= OF_SOCKET << 8;
+	f = find_flow(&established_flows, &socket, now);
+	if (!f)
+		f = find_flow(&new_flows, &socket, now);
+	if (f) {
+		port = f->port & 0xffff;
+		touch(f, now, closing);
+		key->ports = base | (__u64)port << 32;
+		f = find_flow(&established_flows, key, now);
+		if (f && f->port == own) {
+			touch(f, now, closing);
+			return port;
+		}
+		f = find_flow(&new_flows, key, now);
+		if (f && f->port == own) {
+			touch(f, now, closing);
+			if (f->state == REPLIED) {
+				move_flow(&new_flows, &established_flows, key, f, now);
+				f = find_flow(&new_flows, &socket, now);
+				if (f)
+					move_flow(&new_flows, &established_flows, &socket, f, now);
+			}
+			return port;
+		}
+	}
+	key->ports = base | (__u64)own << 32;
+	if (!is_taken(key, now)) {
+		bpf_map_update_elem(&new_flows, key, &begin, BPF_ANY);
+		return own;
+	}
+	if (how == CLAIM_FIXED)
+		return NO_PORT;
+#pragma unroll
+	for (int i = 0; i < OTHER_PORTS_TRIED; i++) {
+		port = OTHER_PORTS_FROM + bpf_get_prandom_u32() % OTHER_PORTS;
+		key->ports = base | (__u64)port << 32;
+		if (is_taken(key, now))
+			continue;
+		bpf_map_update_elem(&new_flows, key, &begin, BPF_ANY);
+		begin.port = port;
+		bpf_map_update_elem(&new_flows, &socket, &begin, BPF_ANY);
+		COUNT(other_port);
+		return port;
+	}
+	return NO_PORT;
+}
+
+// host_port is translator_port for a packet of the host.
+static __always_inline __s32 host_port(struct flow_key *key, enum claim how, __u32 closing, __u64 now)
+{
+	const __u64 base = key->ports & 0xffffffff;
+	const __u32 own = key->ports >> 32;
+	struct flow begin = { .seen = now, .port = own, .state = closing };
+	struct flow_key socket;
+	struct flow *f;
+	__u32 port;
+
+	f = find_flow(&host_flows, key, now);
+	if (f && f->port == own) {
+		touch(f, now, closing);
+		return own;
+	}
+	socket = *key;
+	socket.ports |= OF_SOCKET << 8;
+	f = find_flow(&host_flows, &socket, now);
+	if (f) {
+		port = f->port & 0xffff;
+		touch(f, now, closing);
+		key->ports = base | (__u64)port << 32;
+		f = find_flow(&host_flows, key, now);
+		if (f && f->port == own) {
+			touch(f, now, closing);
+			return port;
+		}
+	}
+	key->ports = base | (__u64)own << 32;
+	if (!is_taken(key, now)) {
+		if (how != CLAIM_NOT)
+			bpf_map_update_elem(&host_flows, key, &begin, BPF_ANY);
+		return own;
+	}
+	if (how != CLAIM)
+		return NO_PORT;
+#pragma unroll
+	for (int i = 0; i < OTHER_PORTS_TRIED; i++) {
+		port = OTHER_PORTS_FROM + bpf_get_prandom_u32() % OTHER_PORTS;
+		key->ports = base | (__u64)port << 32;
+		if (is_taken(key, now))
+			continue;
+		bpf_map_update_elem(&host_flows, key, &begin, BPF_ANY);
+		begin.port = port;
+		bpf_map_update_elem(&host_flows, &socket, &begin, BPF_ANY);
+		COUNT(other_port);
+		return port;
+	}
+	return NO_PORT;
+}

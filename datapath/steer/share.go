@@ -1,0 +1,120 @@
+package steer
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// Share is an IPv6 address that the translator shares with the host. The zero Share
+// is none.
+type Share struct {
+	Addr   netip.Addr   // of the host, on the uplink
+	PREF64 netip.Prefix // with whom the translator talks from there; ::/0: with everybody
+}
+
+// check refuses what the programs have no rule for.
+func (s Share) check() error {
+	switch {
+	case !s.Addr.Is6() || s.Addr.Is4In6():
+		return fmt.Errorf("%q is not an IPv6 address", s.Addr)
+	case !s.PREF64.IsValid() || !s.PREF64.Addr().Is6():
+		return fmt.Errorf("%q is not an IPv6 prefix", s.PREF64)
+	}
+	return nil
+}
+
+func (s Share) value() bpfShare {
+	var mask [16]byte
+	for i := range s.PREF64.Bits() {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	return bpfShare{Host: halves(s.Addr.As16()), Pref: halves(s.PREF64.Masked().Addr().As16()), Mask: halves(mask)}
+}
+
+// halves returns the halves of an address as the programs load them.
+func halves(a [16]byte) [2]uint64 {
+	return [2]uint64{binary.NativeEndian.Uint64(a[:8]), binary.NativeEndian.Uint64(a[8:])}
+}
+
+// keep adds the address to those that are steered.
+func (s Share) keep(ours map[netip.Prefix]bool) {
+	if s.Addr.IsValid() {
+		ours[netip.PrefixFrom(s.Addr, 128)] = true
+	}
+}
+
+// SetShared says which address the translator has that is the host's as well. Of
+// the packets to it, the translator takes those of flows that it has begun, with
+// their ICMP errors and fragments. Everything else stays the kernel's. Where the
+// host and the translator use the same ports towards the same remote, the flow that
+// comes second is given another port on the wire. [Config.Share] must have been set.
+//
+// The address is not one of those of [Steering.SetOurs].
+func (s *Steering) SetShared(to Share) error {
+	const key = uint32(0)
+	if to != (Share{}) {
+		if err := to.check(); err != nil {
+			return &Error{"share the host's address", err}
+		}
+	}
+	// What is steered and not shared is not the host's any more.
+	if old := s.share; old.Addr.IsValid() && old.Addr != to.Addr {
+		if err := s.steerNot(netip.PrefixFrom(old.Addr, 128)); err != nil {
+			return err
+		}
+		s.share = Share{}
+	}
+	if to == (Share{}) {
+		if err := s.objects.Shares.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return &Error{"stop sharing the host's address", err}
+		}
+		return nil
+	}
+	if err := s.objects.Shares.Put(key, to.value()); err != nil {
+		return &Error{fmt.Sprintf("share %s", to.Addr), err}
+	}
+	s.share = to
+	return s.steer(netip.PrefixFrom(to.Addr, 128))
+}
+
+// Flow is a flow on a shared address.
+type Flow struct {
+	Protocol uint8          // IPPROTO_TCP or IPPROTO_UDP
+	Port     uint16         // of the socket
+	Remote   netip.AddrPort // IPv6
+}
+
+// remember notes the flows of [Config].
+func (s *Steering) remember(translators, hosts []Flow) error {
+	if s.share == (Share{}) {
+		return nil
+	}
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return &Error{"read the clock", err}
+	}
+	for _, of := range []struct {
+		flows []Flow
+		table *ebpf.Map
+	}{{hosts, s.objects.HostFlows}, {translators, s.objects.EstablishedFlows}} {
+		for _, f := range of.flows[:min(len(of.flows), int(of.table.MaxEntries()))] {
+			key := bpfFlowKey{
+				Remote: halves(f.Remote.Addr().As16()),
+				Ports:  uint64(f.Port)<<32 | uint64(f.Remote.Port())<<16 | uint64(f.Protocol), // flow_ports
+			}
+			value := bpfFlow{Seen: uint64(now.Nano()), Port: uint32(f.Port), State: flowReplied}
+			if err := of.table.Put(key, value); err != nil {
+				return &Error{"remember a flow", err}
+			}
+		}
+	}
+	return nil
+}
+
+// flowReplied is REPLIED of bpf/flow.h.
+const flowReplied = 1

@@ -1,0 +1,207 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"tnat64d/internal/lab"
+)
+
+// dhcpv6Only is a network that gives each host one address.
+var dhcpv6Only = lab.Options{DHCPv6: true}
+
+// newSharedWorld begins a world whose CLAT shares the address of the laptop.
+func newSharedWorld(t *testing.T, config string, prepare func(l *lab.Lab) error) *world {
+	t.Helper()
+	w := newWorldOn(t, stage{network: dhcpv6Only, config: config, prepare: prepare})
+	own, err := w.LaptopAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := w.status(lab.Uplink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !u.CLAT.Shared || u.CLAT.IPv6 != own {
+		t.Fatalf("the CLAT has %s (shared: %v), the laptop %s", u.CLAT.IPv6, u.CLAT.Shared, own)
+	}
+	wants(t, w.ctl(t, "status"), fmt.Sprintf("shares %s with this host", own))
+	return w
+}
+
+// TestSharedAddress is on a network that gives each host one address, which the
+// CLAT shares with the host.
+func TestSharedAddress(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, config string) {
+		t.Parallel()
+		w := newSharedWorld(t, config, nil)
+		t.Run("page", w.page)
+		t.Run("download", func(t *testing.T) { w.download(t, size(64<<20)) })
+		t.Run("upload", func(t *testing.T) { w.upload(t, size(32<<20)) })
+		t.Run("ping", func(t *testing.T) { w.pings(t, 2) })
+		t.Run("ping fragmented", func(t *testing.T) { w.pings(t, 2, "-s", "4000") })
+		t.Run("traceroute UDP", func(t *testing.T) { w.traceroute(t) })
+		t.Run("traceroute ICMP", func(t *testing.T) { w.traceroute(t, "-I") })
+		t.Run("DNS", w.dig)
+		t.Run("UDP", w.datagrams)
+		t.Run("ESP", w.esp)
+		t.Run("port unreachable", w.refused)
+	})
+}
+
+// native is the IPv6 address behind PREF64 of the server, and a port of it.
+func native(port uint16) string {
+	return netip.AddrPortFrom(lab.Synthesize(lab.WellKnownPrefix, lab.ServerIPv4), port).String()
+}
+
+// dialFrom connects the laptop to an address from a port; 0: any.
+func (w *world) dialFrom(network string, port int, to string) (c net.Conn, err error) {
+	d := net.Dialer{Timeout: patience}
+	if port != 0 {
+		d.LocalAddr = &net.TCPAddr{Port: port}
+		if network == "udp4" || network == "udp6" {
+			d.LocalAddr = &net.UDPAddr{Port: port}
+		}
+	}
+	err = w.Laptop.Do(func() error {
+		c, err = d.Dial(network, to)
+		return err
+	})
+	if err == nil {
+		c.SetDeadline(time.Now().Add(patience))
+	}
+	return c, err
+}
+
+// TestSharedPorts has programs use one port for IPv4 and for IPv6 towards the same
+// port of the same server: whoever comes second, neither is disturbed.
+func TestSharedPorts(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, config string) {
+		t.Parallel()
+		w := newSharedWorld(t, config, nil)
+		port := 20000
+		for _, transport := range []string{"tcp", "udp"} {
+			for _, order := range [][2]string{{"4", "6"}, {"6", "4"}} {
+				t.Run(transport+" "+order[0]+" before "+order[1], func(t *testing.T) {
+					port++
+					var conns []net.Conn
+					for _, family := range order {
+						to := service(lab.PortEcho)
+						if family == "6" {
+							to = native(lab.PortEcho)
+						}
+						c, err := w.dialFrom(transport+family, port, to)
+						if err != nil {
+							t.Fatal(err)
+						}
+						defer c.Close()
+						conns = append(conns, c)
+						if err := roundTrip(c, []byte("first")); err != nil {
+							t.Fatalf("IPv%s: %v", family, err)
+						}
+					}
+					for i := range 3 {
+						for j, c := range conns {
+							size := []int{20, 1200, 1400}[i]
+							if transport == "udp" && i == 2 {
+								size = 8192 // in fragments
+							}
+							if err := roundTrip(c, pattern(size)); err != nil {
+								t.Fatalf("IPv%s, round %d: %v", order[j], i, err)
+							}
+						}
+					}
+				})
+			}
+		}
+		t.Run("echo", func(t *testing.T) {
+			v6 := lab.Synthesize(lab.WellKnownPrefix, lab.ServerIPv4).String()
+			for _, to := range []string{server, v6, server, v6} {
+				wants(t, w.laptop(t, "ping", "-e", "4711", "-c", "1", "-W", "20", to), "1 received")
+			}
+		})
+	})
+}
+
+// TestSharedConnections holds 2,000 connections of IPv4 beside 2,000 of IPv6 to the
+// same server and port, and uses each of them.
+func TestSharedConnections(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, config string) {
+		const number, dialers = 2000, 8
+		// Few ports, so that many coincide.
+		w := newSharedWorld(t, config, func(l *lab.Lab) error {
+			return l.Laptop.Sysctl("net.ipv4.ip_local_port_range", fmt.Sprintf("30000\t%d", 30000+2*number+200))
+		})
+		conns := make([]net.Conn, 2*number)
+		defer func() {
+			for _, c := range conns {
+				if c != nil {
+					c.Close()
+				}
+			}
+		}()
+		var (
+			group sync.WaitGroup
+			mu    sync.Mutex
+			errs  []error
+		)
+		failed := func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		}
+		for d := range dialers {
+			group.Go(func() {
+				for i := d; i < len(conns); i += dialers {
+					network, to := "tcp4", service(lab.PortEcho)
+					if i%2 == 1 {
+						network, to = "tcp6", native(lab.PortEcho)
+					}
+					c, err := w.dialFrom(network, 0, to)
+					if err != nil {
+						failed(fmt.Errorf("connection %d by %s: %w", i, network, err))
+						return
+					}
+					conns[i] = c
+				}
+			})
+		}
+		group.Wait()
+		if err := errors.Join(errs...); err != nil {
+			t.Fatal(err)
+		}
+		both := map[string]int{}
+		for i, c := range conns {
+			both[strconv.Itoa(c.LocalAddr().(*net.TCPAddr).Port)]++
+			group.Go(func() {
+				c.SetDeadline(time.Now().Add(patience))
+				if err := roundTrip(c, fmt.Appendf(nil, "this is connection %d", i)); err != nil {
+					failed(fmt.Errorf("connection %d: %w", i, err))
+				}
+			})
+		}
+		group.Wait()
+		if err := errors.Join(errs...); err != nil {
+			t.Error(err)
+		}
+		same := 0
+		for _, n := range both {
+			if n > 1 {
+				same++
+			}
+		}
+		t.Logf("%d ports were in use by both", same)
+		if same == 0 {
+			t.Error("no ports coincided: the test shows nothing")
+		}
+	})
+}
