@@ -117,7 +117,7 @@ func (l *testLink) asks(servers ...string) (o outcome) {
 	return o
 }
 
-// TestDial is D-3 on the kernel's sockets, without privilege: UDP, TCP after a
+// TestDial asks over the kernel's sockets, without privilege: UDP, TCP after a
 // truncated answer, a resolver on the link, and none that is beyond another
 // interface, though the routing table leads there.
 func TestDial(t *testing.T) {

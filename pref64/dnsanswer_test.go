@@ -74,7 +74,7 @@ func edited(msg []byte, f func(b []byte)) []byte {
 
 const questionLen = 12 + 15 + 4 // of header and question
 
-// TestQuery is D-1: the bytes on the wire.
+// TestQuery compares the bytes on the wire.
 func TestQuery(t *testing.T) {
 	want := unhex(t, "1234 0100 0001 0000 0000 0000"+"08 697076346f6e6c79 04 61727061 00"+"001c 0001")
 	if got := query(0x1234); !bytes.Equal(got, want) {
@@ -105,7 +105,7 @@ func TestParseAnswer(t *testing.T) {
 		reason Reason
 	}{
 		{"two records", good, answer{prefixes: []netip.Prefix{prefixA}, ttl: 600 * time.Second}, None},
-		{"D-10: several prefixes", reply{ttl: 1, addrs: dns64(prefixC, prefixA)}.from(t, q),
+		{"several prefixes", reply{ttl: 1, addrs: dns64(prefixC, prefixA)}.from(t, q),
 			answer{prefixes: []netip.Prefix{prefixC, prefixA}, ttl: time.Second}, None},
 		{"by way of a CNAME", reply{ttl: 600, addrs: dns64(prefixA), cname: "nat64.example."}.from(t, q),
 			answer{prefixes: []netip.Prefix{prefixA}, ttl: 600 * time.Second}, None},
@@ -115,15 +115,15 @@ func TestParseAnswer(t *testing.T) {
 			answer{prefixes: []netip.Prefix{prefixA}, ttl: 513 * time.Second}, None},
 		{"a TTL with the highest bit", with(func(b []byte) { b[questionLen+6] = 0x80 }),
 			answer{prefixes: []netip.Prefix{prefixA}}, None},
-		{"D-18: a portal", reply{ttl: 5, addrs: []netip.Addr{netip.MustParseAddr("2001:db8::1")}}.from(t, q),
+		{"a portal", reply{ttl: 5, addrs: []netip.Addr{netip.MustParseAddr("2001:db8::1")}}.from(t, q),
 			answer{ttl: 5 * time.Second, ignored: NoWellKnown}, None},
 		{"an impossible prefix", reply{ttl: 5, addrs: []netip.Addr{netip.MustParseAddr("::ffff:192.0.0.170")}}.from(t, q),
 			answer{ttl: 5 * time.Second, ignored: BadPrefix}, None},
 
-		{"D-12: NODATA, TTL in the SOA", reply{soa: true, soaTTL: 3600, soaMin: 900}.from(t, q), answer{negative: true, ttl: 900 * time.Second}, None},
-		{"D-12: NODATA, TTL of the SOA", reply{soa: true, soaTTL: 60, soaMin: 900}.from(t, q), answer{negative: true, ttl: time.Minute}, None},
-		{"D-12: NODATA without SOA", reply{}.from(t, q), answer{negative: true}, None},
-		{"D-12: NXDOMAIN", reply{rcode: dnsmessage.RCodeNameError, soa: true, soaTTL: 60, soaMin: 60}.from(t, q), answer{negative: true, ttl: time.Minute}, None},
+		{"NODATA, TTL in the SOA", reply{soa: true, soaTTL: 3600, soaMin: 900}.from(t, q), answer{negative: true, ttl: 900 * time.Second}, None},
+		{"NODATA, TTL of the SOA", reply{soa: true, soaTTL: 60, soaMin: 900}.from(t, q), answer{negative: true, ttl: time.Minute}, None},
+		{"NODATA without SOA", reply{}.from(t, q), answer{negative: true}, None},
+		{"NXDOMAIN", reply{rcode: dnsmessage.RCodeNameError, soa: true, soaTTL: 60, soaMin: 60}.from(t, q), answer{negative: true, ttl: time.Minute}, None},
 		{"NXDOMAIN with addresses", reply{rcode: dnsmessage.RCodeNameError, addrs: dns64(prefixA)}.from(t, q), answer{negative: true}, None},
 		{"a CNAME to nothing", reply{cname: "nowhere.example.", soa: true, soaTTL: 60, soaMin: 60}.from(t, q), answer{negative: true, ttl: time.Minute}, None},
 		{"addresses of another name", with(func(b []byte) { b[questionLen+1], b[questionLen+29] = 21, 21 }), answer{negative: true}, None},

@@ -33,7 +33,7 @@ func (all scripts) run(t *testing.T) {
 	}
 }
 
-// TestOrder is O-1, O-2, O-6: who is asked, and when.
+// TestOrder shows which source is asked, and when (RFC 9872 section 3.1).
 func TestOrder(t *testing.T) {
 	scripts{
 		{"routers advertise: DNS is never asked", func(t *testing.T) {
@@ -95,7 +95,7 @@ func TestOrder(t *testing.T) {
 			l.asks(1)
 			l.uses(prefixB, DNS, server1)
 		}},
-		{"O-6: what DNS said is dropped when a router advertises", func(t *testing.T) {
+		{"what DNS said is dropped when a router advertises", func(t *testing.T) {
 			l := newLookout(t, nil)
 			l.dns.answers(server1, yes)
 			l.hear(router1, pio1)
@@ -244,7 +244,7 @@ func TestListenAgain(t *testing.T) {
 	})
 }
 
-// TestWhom is D-3: which resolvers are asked.
+// TestWhom shows which resolvers are asked.
 func TestWhom(t *testing.T) {
 	for _, c := range []struct {
 		name       string
@@ -303,7 +303,8 @@ func addrs(s ...string) (all []netip.Addr) {
 	return all
 }
 
-// TestDNS is D-10 to D-12 and what servers may do instead of answering.
+// TestDNS shows what follows from answers (RFC 7050 section 3), and from servers
+// that do not answer.
 func TestDNS(t *testing.T) {
 	// asking returns a lookout that has just asked for the first time.
 	asking := func(t *testing.T, own []netip.Addr, prepare func(l *lookout)) *lookout {
@@ -319,14 +320,14 @@ func TestDNS(t *testing.T) {
 		return func(l *lookout) { l.dns.answers(server, r) }
 	}
 	scripts{
-		{"D-10: the first of several", func(t *testing.T) {
+		{"the first of several", func(t *testing.T) {
 			l := asking(t, one, with(server1, reply{ttl: 600, addrs: dns64(prefixC, prefixA)}))
 			l.uses(prefixC, DNS, server1)
 			if c := l.Snapshot().Candidates; len(c) != 2 || c[1].Prefix != prefixA {
 				t.Errorf("candidates %v", c)
 			}
 		}},
-		{"D-11: asked again ten seconds early, silently", func(t *testing.T) {
+		{"asked again ten seconds early, silently", func(t *testing.T) {
 			l := asking(t, one, with(server1, yes))
 			l.asks(1)
 			l.announced()
@@ -407,7 +408,7 @@ func TestDNS(t *testing.T) {
 				t.Errorf("expires in %v", time.Until(o.Expires))
 			}
 		}},
-		{"D-12: a negative answer", func(t *testing.T) {
+		{"a negative answer", func(t *testing.T) {
 			l := asking(t, one, with(server1, nay))
 			l.asks(1)
 			l.says("router advertisements carry no PREF64; DNS: 2001:db8:53::1 says that there is no NAT64 (negative answer, again in 15m0s)")
@@ -417,17 +418,17 @@ func TestDNS(t *testing.T) {
 			l.sleep(1)
 			l.uses(prefixB, DNS, server1)
 		}},
-		{"D-12: for a second", func(t *testing.T) {
+		{"a negative answer for a second", func(t *testing.T) {
 			l := asking(t, one, with(server1, reply{soa: true, soaTTL: 1, soaMin: 1}))
 			l.sleep(10 * time.Minute)
 			l.asks(11)
 		}},
-		{"D-12: for years", func(t *testing.T) {
+		{"a negative answer for years", func(t *testing.T) {
 			l := asking(t, one, with(server1, reply{soa: true, soaTTL: 1 << 30, soaMin: 1 << 30}))
 			l.sleep(12 * time.Hour)
 			l.asks(5)
 		}},
-		{"D-12: without a time", func(t *testing.T) {
+		{"a negative answer without a TTL", func(t *testing.T) {
 			l := asking(t, one, with(server1, reply{}))
 			l.asks(1)
 			for _, after := range []time.Duration{10, 20, 40, 80, 160, 300, 300} {
@@ -453,7 +454,7 @@ func TestDNS(t *testing.T) {
 			l.sleep(silenceBeforeDNS)
 			l.uses(prefixB, DNS, server1)
 		}},
-		{"D-18: a captive portal", func(t *testing.T) {
+		{"a captive portal", func(t *testing.T) {
 			l := asking(t, one, with(server1, reply{ttl: 86400, addrs: []netip.Addr{server3}}))
 			l.usesNone()
 			if got, want := l.Snapshot().Discovery, "router advertisements carry no PREF64; DNS: 2001:db8:53::1 returns addresses that no DNS64 made (no-well-known-address, again in "; !strings.HasPrefix(got, want) {

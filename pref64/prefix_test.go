@@ -11,7 +11,7 @@ func TestCheck(t *testing.T) {
 		in, want string
 		err      string // part of the message
 	}{
-		// A-1: the six lengths.
+		// RFC 6052 section 2.2: the six lengths.
 		{in: "2001:db8::/32", want: "2001:db8::/32"},
 		{in: "2001:db8:100::/40", want: "2001:db8:100::/40"},
 		{in: "2001:db8:122::/48", want: "2001:db8:122::/48"},
@@ -26,10 +26,10 @@ func TestCheck(t *testing.T) {
 		{in: "2001:db8::/95", err: `"2001:db8::/95"`},
 		{in: "::/0", err: "32, 40, 48, 56, 64 or 96"},
 
-		// A-2: bits 64 to 71 of a /96 are zero, but nothing breaks otherwise.
+		// RFC 6052 section 2.2: bits 64 to 71 of a /96 are zero, but nothing breaks otherwise.
 		{in: "2001:db8:0:0:ff00::/96", want: "2001:db8:0:0:ff00::/96"},
 
-		// P-12: bits beyond the length are cleared.
+		// Bits beyond the length are cleared.
 		{in: "64:ff9b::192.0.2.1/96", want: "64:ff9b::/96"},
 		{in: "2001:db8:ffff:ffff:ffff::/32", want: "2001:db8::/32"},
 

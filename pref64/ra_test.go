@@ -48,7 +48,7 @@ var pref64Options = []struct {
 	{"2603070820010db801220344000000000000000000000000", "", BadLength},
 	{"2601070820010db8", "", BadLength},
 
-	// bits beyond the prefix length.
+	// Bits beyond the prefix length are cleared.
 	{"2602070d20010db8ffffffffffffffff", "2001:db8::/32 30m0s", None},
 	{"2602070920010db801220344ffffffff", "2001:db8:122:344::/64 30m0s", None},
 
@@ -58,7 +58,7 @@ var pref64Options = []struct {
 	{"2602070800000000000000000000ffff", "", BadPrefix},
 }
 
-// TestPREF64Option is.
+// TestPREF64Option reads the option of RFC 8781 section 4.
 func TestPREF64Option(t *testing.T) {
 	for _, c := range pref64Options {
 		t.Run(c.bytes, func(t *testing.T) {
@@ -91,7 +91,8 @@ func TestPREF64Option(t *testing.T) {
 	}
 }
 
-// TestParseRARefuses is N-1 and R-13: what makes the whole message invalid.
+// TestParseRARefuses covers what makes the whole message invalid (RFC 4861 section
+// 6.1.2).
 func TestParseRARefuses(t *testing.T) {
 	good := raHeader + "26020708 0064ff9b 00000000 00000000"
 	for _, c := range []struct {
@@ -104,7 +105,7 @@ func TestParseRARefuses(t *testing.T) {
 		{"good", "fe80::1", 255, good, None},
 		{"good with zone", "fe80::1%eth0", 255, good, None},
 		{"no options", "fe80::1", 255, raHeader, None},
-		{"reserved flags and unknown option (N-2)", "fe80::1", 255, "86000000 40ff0708 00000000 00000000 fe010000 00000000", None},
+		{"reserved flags and unknown option", "fe80::1", 255, "86000000 40ff0708 00000000 00000000 fe010000 00000000", None},
 		{"global source", "2001:db8::1", 255, good, NotLinkLocal},
 		{"unspecified source", "::", 255, good, NotLinkLocal},
 		{"IPv4-mapped link-local source", "::ffff:169.254.0.1", 255, good, NotLinkLocal},
@@ -181,7 +182,8 @@ func TestParseRAFields(t *testing.T) {
 	}
 }
 
-// TestOtherOptionsRefused: N-6 and the lengths of the other options we read.
+// TestOtherOptionsRefused covers the bounds of the MTU option (RFC 4861 section
+// 6.3.4) and the lengths of the other options that are read.
 func TestOtherOptionsRefused(t *testing.T) {
 	pio := "03043fc0 00000e10 00000e10 00000000 20010db8 00010000 00000000 00000000"
 	for _, c := range []struct {

@@ -457,7 +457,7 @@ func (r *running) current() netip.Prefix {
 	return o.Prefix
 }
 
-// TestRASourceOtherLink is R-9: RAs of another interface do not count.
+// TestRASourceOtherLink shows that RAs of another interface do not count.
 func TestRASourceOtherLink(t *testing.T) {
 	n := newTestNet(t, 1)
 	other, l := n.newLink("up0"), n.newLink("up1")

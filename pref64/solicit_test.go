@@ -8,9 +8,9 @@ import (
 	"github.com/mdlayher/ndp"
 )
 
-// TestSolicitor is N-4: when Router Solicitations go out. Each case is a
-// script of events at seconds since the start; the solicitor's clock moves on
-// by itself between them.
+// TestSolicitor shows when Router Solicitations go out (RFC 4861 section 6.3.7).
+// Each case is a script of events at seconds since the start; the solicitor's
+// clock moves on by itself between them.
 func TestSolicitor(t *testing.T) {
 	type event struct {
 		at   float64

@@ -93,7 +93,7 @@ func TestTracker(t *testing.T) {
 			time.Sleep(time.Hour)
 			w.expect(none, false)
 		}},
-		{"R-7: the lifetime starts at reception", func(t *testing.T) {
+		{"the lifetime starts at reception", func(t *testing.T) {
 			w := newWatch(t)
 			w.advertise(router1, 8*time.Second, prefixA)
 			w.expect(prefixA, true)
@@ -102,7 +102,7 @@ func TestTracker(t *testing.T) {
 			time.Sleep(time.Nanosecond)
 			w.expect(none, true)
 		}},
-		{"R-7: a refresh extends it silently", func(t *testing.T) {
+		{"a refresh extends it silently", func(t *testing.T) {
 			w := newWatch(t)
 			w.advertise(router1, time.Minute, prefixA)
 			w.expect(prefixA, true)
@@ -117,7 +117,7 @@ func TestTracker(t *testing.T) {
 			time.Sleep(time.Minute)
 			w.expect(none, true)
 		}},
-		{"R-7: a refresh may shorten it", func(t *testing.T) {
+		{"a refresh may shorten it", func(t *testing.T) {
 			w := newWatch(t)
 			w.advertise(router1, time.Hour, prefixA)
 			w.expect(prefixA, true)
@@ -125,28 +125,28 @@ func TestTracker(t *testing.T) {
 			time.Sleep(16 * time.Second)
 			w.expect(none, true)
 		}},
-		{"R-7: an RA without the option does not end it", func(t *testing.T) {
+		{"an RA without the option does not end it", func(t *testing.T) {
 			w := newWatch(t)
 			w.advertise(router1, time.Hour, prefixA)
 			w.expect(prefixA, true)
 			w.advertise(router1, 0)
 			w.expect(prefixA, false)
 		}},
-		{"R-6: nor does a router lifetime of 0", func(t *testing.T) {
+		{"a router lifetime of 0 does not end it", func(t *testing.T) {
 			w := newWatch(t)
 			w.advertise(router1, time.Hour, prefixA)
 			w.expect(prefixA, true)
 			w.Apply(Report{RA: &RouterAdvertisement{Router: router1}})
 			w.expect(prefixA, false)
 		}},
-		{"R-5: lifetime 0 withdraws at once", func(t *testing.T) {
+		{"lifetime 0 withdraws at once", func(t *testing.T) {
 			w := newWatch(t)
 			w.advertise(router1, time.Hour, prefixA)
 			w.expect(prefixA, true)
 			w.advertise(router1, 0, prefixA)
 			w.expect(none, true)
 		}},
-		{"R-5: only that prefix", func(t *testing.T) {
+		{"lifetime 0 withdraws only that prefix", func(t *testing.T) {
 			w := newWatch(t)
 			w.advertise(router1, time.Hour, prefixA, prefixB)
 			w.expect(prefixA, true)
@@ -155,7 +155,7 @@ func TestTracker(t *testing.T) {
 			w.advertise(router1, 0, prefixA)
 			w.expect(none, true)
 		}},
-		{"R-5: only from that router", func(t *testing.T) {
+		{"lifetime 0 withdraws only from that router", func(t *testing.T) {
 			w := newWatch(t)
 			w.advertise(router1, time.Hour, prefixA)
 			w.expect(prefixA, true)
@@ -181,12 +181,12 @@ func TestTracker(t *testing.T) {
 			w.Apply((&RouterAdvertisement{Router: router1, PREF64: []PREF64{{prefixA, 0}, {prefixB, time.Hour}}}).report(7, time.Now()))
 			w.expect(prefixB, true)
 		}},
-		{"R-8, D-10: the order of the options decides", func(t *testing.T) {
+		{"the order of the options decides", func(t *testing.T) {
 			w := newWatch(t)
 			w.advertise(router1, time.Hour, prefixB, prefixA, prefixC)
 			w.expect(prefixB, true)
 		}},
-		{"C-36: the one in use is kept as long as it is valid", func(t *testing.T) {
+		{"the prefix in use is kept while it is valid", func(t *testing.T) {
 			w := newWatch(t)
 			w.advertise(router1, time.Minute, prefixA)
 			w.expect(prefixA, true)
@@ -215,7 +215,7 @@ func TestTracker(t *testing.T) {
 			w.advertise(router1, time.Hour, prefixA)
 			w.expect(prefixA, false)
 		}},
-		{"an observation that is already over", func(t *testing.T) {
+		{"an expired observation is dropped", func(t *testing.T) {
 			w := newWatch(t)
 			w.Apply(Report{Observations: []Observation{{Prefix: prefixA, Origin: RA, Expires: time.Now()}}})
 			w.expect(none, false)

@@ -21,45 +21,45 @@ func embed(p netip.Prefix, v4 [4]byte) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// TestPrefixOf is D-6 to D-9, with the table of D-19.
+// TestPrefixOf finds the prefix in addresses of ipv4only.arpa (RFC 7050 section 3).
 func TestPrefixOf(t *testing.T) {
 	for _, c := range []struct {
 		name, addr, want string
 		reason           Reason
 	}{
-		{"D-19 /32", "2001:db8:c000:aa::", "2001:db8::/32", None},
-		{"D-19 /32, the other", "2001:db8:c000:ab::", "2001:db8::/32", None},
-		{"D-19 /40", "2001:db8:1c0:0:aa::", "2001:db8:100::/40", None},
-		{"D-19 /40, the other", "2001:db8:1c0:0:ab::", "2001:db8:100::/40", None},
-		{"D-19 /48", "2001:db8:122:c000:0:aa00::", "2001:db8:122::/48", None},
-		{"D-19 /48, the other", "2001:db8:122:c000:0:ab00::", "2001:db8:122::/48", None},
-		{"D-19 /56", "2001:db8:122:3c0:0:aa::", "2001:db8:122:300::/56", None},
-		{"D-19 /56, the other", "2001:db8:122:3c0:0:ab::", "2001:db8:122:300::/56", None},
-		{"D-19 /64", "2001:db8:122:344:c0:0:aa00:0", "2001:db8:122:344::/64", None},
-		{"D-19 /64, the other", "2001:db8:122:344:c0:0:ab00:0", "2001:db8:122:344::/64", None},
-		{"D-19 /96", "2001:db8:122:344::c000:aa", "2001:db8:122:344::/96", None},
-		{"D-19 /96, the other", "2001:db8:122:344::c000:ab", "2001:db8:122:344::/96", None},
-		{"D-19 well-known", "64:ff9b::c000:aa", "64:ff9b::/96", None},
-		{"D-19 well-known, the other", "64:ff9b::c000:ab", "64:ff9b::/96", None},
+		{"/32", "2001:db8:c000:aa::", "2001:db8::/32", None},
+		{"/32, the other", "2001:db8:c000:ab::", "2001:db8::/32", None},
+		{"/40", "2001:db8:1c0:0:aa::", "2001:db8:100::/40", None},
+		{"/40, the other", "2001:db8:1c0:0:ab::", "2001:db8:100::/40", None},
+		{"/48", "2001:db8:122:c000:0:aa00::", "2001:db8:122::/48", None},
+		{"/48, the other", "2001:db8:122:c000:0:ab00::", "2001:db8:122::/48", None},
+		{"/56", "2001:db8:122:3c0:0:aa::", "2001:db8:122:300::/56", None},
+		{"/56, the other", "2001:db8:122:3c0:0:ab::", "2001:db8:122:300::/56", None},
+		{"/64", "2001:db8:122:344:c0:0:aa00:0", "2001:db8:122:344::/64", None},
+		{"/64, the other", "2001:db8:122:344:c0:0:ab00:0", "2001:db8:122:344::/64", None},
+		{"/96", "2001:db8:122:344::c000:aa", "2001:db8:122:344::/96", None},
+		{"/96, the other", "2001:db8:122:344::c000:ab", "2001:db8:122:344::/96", None},
+		{"well-known", "64:ff9b::c000:aa", "64:ff9b::/96", None},
+		{"well-known, the other", "64:ff9b::c000:ab", "64:ff9b::/96", None},
 
-		{"D-9: twice", "2001:db8:c000:aa::c000:aa", "", Ambiguous},
-		{"D-9: both once", "2001:db8:c000:aa::c000:ab", "", Ambiguous},
-		{"D-7: twice, the other once in the same address", "2001:db8:c000:aa:c0:0:aa00:0", "", Ambiguous},
-		{"D-7: again at no standard position", "2001:c000:aa::c000:aa", "", Ambiguous},
-		{"D-7: overlapping nothing, in the suffix", "2001:db8:c000:aa:0:c000:aa::", "", Ambiguous},
-		{"D-8: only at no standard position", "2001:c000:aa::1", "", NoWellKnown},
-		{"D-8: at an odd octet", "20c0:0:aa00::1", "", NoWellKnown},
-		{"D-8: not on an octet boundary", "2001:db8:c:0:a:a000::", "", NoWellKnown},
-		{"D-8: nothing", "2001:db8::1", "", NoWellKnown},
-		{"D-18: the addresses of a portal", "2001:db8::c0a8:101", "", NoWellKnown},
-		{"D-9: byte 8 of a /32", "2001:db8:c000:aa:100::", "", NoWellKnown},
-		{"D-9: byte 8 of a /40", "2001:db8:1c0:0:1aa::", "", NoWellKnown},
-		{"D-9: byte 8 of a /48", "2001:db8:122:c000:100:aa00::", "", NoWellKnown},
-		{"D-9: byte 8 of a /56", "2001:db8:122:3c0:100:aa::", "", NoWellKnown},
-		{"D-9: byte 8 of a /64", "2001:db8:122:344:1c0:0:aa00:0", "", NoWellKnown},
-		{"D-9: byte 8 of a /96 is the prefix's", "2001:db8:122:344:ff00::c000:aa", "2001:db8:122:344:ff00::/96", None},
-		{"D-9: a suffix", "2001:db8:c000:aa:12:3456:789a:bcde", "2001:db8::/32", None},
-		{"D-9: a suffix of a /64", "2001:db8:122:344:c0:0:aaff:ffff", "2001:db8:122:344::/64", None},
+		{"twice", "2001:db8:c000:aa::c000:aa", "", Ambiguous},
+		{"both once", "2001:db8:c000:aa::c000:ab", "", Ambiguous},
+		{"twice, the other once in the same address", "2001:db8:c000:aa:c0:0:aa00:0", "", Ambiguous},
+		{"again at no standard position", "2001:c000:aa::c000:aa", "", Ambiguous},
+		{"overlapping nothing, in the suffix", "2001:db8:c000:aa:0:c000:aa::", "", Ambiguous},
+		{"only at no standard position", "2001:c000:aa::1", "", NoWellKnown},
+		{"at an odd octet", "20c0:0:aa00::1", "", NoWellKnown},
+		{"not on an octet boundary", "2001:db8:c:0:a:a000::", "", NoWellKnown},
+		{"nothing", "2001:db8::1", "", NoWellKnown},
+		{"the addresses of a portal", "2001:db8::c0a8:101", "", NoWellKnown},
+		{"byte 8 of a /32", "2001:db8:c000:aa:100::", "", NoWellKnown},
+		{"byte 8 of a /40", "2001:db8:1c0:0:1aa::", "", NoWellKnown},
+		{"byte 8 of a /48", "2001:db8:122:c000:100:aa00::", "", NoWellKnown},
+		{"byte 8 of a /56", "2001:db8:122:3c0:100:aa::", "", NoWellKnown},
+		{"byte 8 of a /64", "2001:db8:122:344:1c0:0:aa00:0", "", NoWellKnown},
+		{"byte 8 of a /96 is the prefix's", "2001:db8:122:344:ff00::c000:aa", "2001:db8:122:344:ff00::/96", None},
+		{"a suffix", "2001:db8:c000:aa:12:3456:789a:bcde", "2001:db8::/32", None},
+		{"a suffix of a /64", "2001:db8:122:344:c0:0:aaff:ffff", "2001:db8:122:344::/64", None},
 		{"no PREF64: mapped", "::ffff:192.0.0.170", "", BadPrefix},
 		{"no PREF64: link-local", "fe80::c000:aa", "", BadPrefix},
 		{"no PREF64: compatible", "::192.0.0.171", "", BadPrefix},
@@ -79,7 +79,7 @@ func TestPrefixOf(t *testing.T) {
 	}
 }
 
-// TestPrefixesOf is D-5, D-7, D-9, D-10: what a whole answer gives.
+// TestPrefixesOf finds the prefixes of a whole answer (RFC 7050 section 3).
 func TestPrefixesOf(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -90,22 +90,22 @@ func TestPrefixesOf(t *testing.T) {
 		{"none", nil, nil, None},
 		{"both of one prefix", []string{"64:ff9b::c000:aa", "64:ff9b::c000:ab"}, []string{"64:ff9b::/96"}, None},
 		{"one alone", []string{"64:ff9b::c000:ab"}, []string{"64:ff9b::/96"}, None},
-		{"D-10: several, in order", []string{"2001:db8:b::c000:aa", "64:ff9b::c000:ab", "2001:db8:b::c000:ab", "64:ff9b::c000:aa"},
+		{"several, in order", []string{"2001:db8:b::c000:aa", "64:ff9b::c000:ab", "2001:db8:b::c000:ab", "64:ff9b::c000:aa"},
 			[]string{"2001:db8:b::/96", "64:ff9b::/96"}, None},
-		{"D-10: several, of one each", []string{"2001:db8:b::c000:aa", "64:ff9b::c000:aa"},
+		{"several, of one each", []string{"2001:db8:b::c000:aa", "64:ff9b::c000:aa"},
 			[]string{"2001:db8:b::/96", "64:ff9b::/96"}, None},
-		{"D-9: the prefix holds .170", []string{"2001:db8:c000:aa::c000:aa", "2001:db8:c000:aa::c000:ab"},
+		{"the prefix holds .170", []string{"2001:db8:c000:aa::c000:aa", "2001:db8:c000:aa::c000:ab"},
 			[]string{"2001:db8:c000:aa::/96"}, None},
-		{"D-9: in the other order", []string{"2001:db8:c000:aa::c000:ab", "2001:db8:c000:aa::c000:aa"},
+		{"in the other order", []string{"2001:db8:c000:aa::c000:ab", "2001:db8:c000:aa::c000:aa"},
 			[]string{"2001:db8:c000:aa::/96"}, None},
-		{"D-7: the prefix holds .171", []string{"2001:db8:c000:ab::c000:aa", "2001:db8:c000:ab::c000:ab"},
+		{"the prefix holds .171", []string{"2001:db8:c000:ab::c000:aa", "2001:db8:c000:ab::c000:ab"},
 			[]string{"2001:db8:c000:ab::/96"}, None},
-		{"D-7: the prefix holds both", []string{"c000:aa:c000:ab::c000:aa", "c000:aa:c000:ab::c000:ab"}, nil, Ambiguous},
-		{"D-7: ambiguous, and nothing else", []string{"2001:db8:c000:aa::c000:aa"}, nil, Ambiguous},
+		{"the prefix holds both", []string{"c000:aa:c000:ab::c000:aa", "c000:aa:c000:ab::c000:ab"}, nil, Ambiguous},
+		{"ambiguous, and nothing else", []string{"2001:db8:c000:aa::c000:aa"}, nil, Ambiguous},
 		{"an ambiguous one does not spoil others", []string{"2001:db8:c000:aa::c000:aa", "64:ff9b::c000:aa"},
 			[]string{"64:ff9b::/96"}, None},
-		{"D-18: a portal's does not spoil others", []string{"2001:db8::1", "64:ff9b::c000:aa"}, []string{"64:ff9b::/96"}, None},
-		{"D-18: a portal's", []string{"2001:db8::1", "2001:db8::2"}, nil, NoWellKnown},
+		{"a portal's does not spoil others", []string{"2001:db8::1", "64:ff9b::c000:aa"}, []string{"64:ff9b::/96"}, None},
+		{"a portal's", []string{"2001:db8::1", "2001:db8::2"}, nil, NoWellKnown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var addrs []netip.Addr

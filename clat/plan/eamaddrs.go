@@ -8,15 +8,15 @@ import (
 	"tnat64d/siit"
 )
 
-// maxEAMAddrs bounds the addresses that are put on an uplink for explicit address
-// mappings: each of them passes DAD and joins a multicast group.
+// maxEAMAddrs bounds the addresses that explicit address mappings add to an uplink:
+// each of them runs DAD and joins a multicast group.
 const maxEAMAddrs = 16
 
-// eamAddrs lists the IPv6 addresses of explicit address mappings (RFC 7757) that
-// stand for IPv4 addresses of the host and lie in an on-link network of the
-// uplink. Its neighbours look for them by neighbour discovery, so that the host
-// has to answer. An address that stands for an IPv4 address of another host may
-// be a neighbour's, and is left alone. The warnings name what is not answered for.
+// eamAddrs returns the IPv6 addresses of explicit address mappings (RFC 7757) that
+// map to IPv4 addresses of the host and lie in an on-link prefix of the uplink.
+// The host must have them to answer neighbour discovery. An address that maps to
+// an IPv4 address of another host may be a neighbour's and is left alone. There is
+// a warning for each address that the host cannot have.
 func eamAddrs(o Observed, l Link, m siit.Mapping) (as []netip.Addr, warnings []Warning) {
 	onLink := func(a netip.Addr) bool {
 		return slices.ContainsFunc(o.Addrs, func(e Addr) bool {

@@ -5,31 +5,31 @@ import (
 	"slices"
 )
 
-// Egress is the kernel's answer to where a packet to a global IPv4 destination
-// goes that may leave by one link only: it does leave, by a unicast route.
+// Egress says that a packet to a global IPv4 destination would leave by a link,
+// over a unicast route: the kernel's answer to a route lookup bound to that link.
 type Egress struct {
 	Link int // interface index
-	// Flow numbers what else was given (source, mark, user, port) when one table
-	// after the other was looked into. It tells answers apart, no more.
+	// Flow numbers the other keys of the lookup (source, mark, user, port), one
+	// set for each routing table. It only tells answers apart.
 	Flow     int
 	To       netip.Addr // one of [globalIPv4]
-	Source   netip.Addr // that the kernel chooses
+	Source   netip.Addr // the kernel's choice
 	Protocol int        // rtm_protocol of the route
 }
 
-// globalIPv4 has a destination in each of the three quarters of the IPv4 unicast
+// GlobalIPv4 has a destination in each of the three quarters of the IPv4 unicast
 // space and in 192.0.0.0/3. A link by which all of them leave has a default
-// route, as one route or in parts (0.0.0.0/1 and 128.0.0.0/1). None is a
-// well-known service that somebody might have a route of its own for.
+// route, in one piece or in parts (0.0.0.0/1 and 128.0.0.0/1). None is a
+// well-known service, for which a host may have a separate route.
 var GlobalIPv4 = []netip.Addr{
 	netip.AddrFrom4([4]byte{44, 61, 157, 33}), netip.AddrFrom4([4]byte{99, 203, 118, 71}),
 	netip.AddrFrom4([4]byte{151, 199, 83, 205}), netip.AddrFrom4([4]byte{217, 119, 206, 54}),
 }
 
 // NativeIPv4 reports whether a link has native IPv4: it has a carrier, and
-// packets to global destinations leave by it, from some table that rules lead
-// to, with a global or private source address of that link. Link-local sources
-// do not count (RFC 3927 section 2.6.2), and neither do our own routes.
+// packets to global destinations leave by it, by some routing table that a rule
+// selects, with a global or private source address of that link. Link-local
+// sources (RFC 3927 section 2.6.2) and our own routes do not count.
 func (o Observed) NativeIPv4(link int) bool {
 	l, ok := o.LinkByIndex(link)
 	if !ok || !l.Carrier {
@@ -47,9 +47,9 @@ func (o Observed) NativeIPv4(link int) bool {
 	return false
 }
 
-// isNativeSource reports whether a is an address with which the host may talk
-// to global destinations over a link: of that link, or of the loopback interface
-// where the link is unnumbered.
+// isNativeSource reports whether the host may reach global destinations over a
+// link from the address a: an address of that link, or of the loopback interface
+// if the link is unnumbered.
 func isNativeSource(o Observed, link int, a netip.Addr) bool {
 	return UsableIPv4(a) && slices.ContainsFunc(o.Addrs, func(e Addr) bool {
 		l, _ := o.LinkByIndex(e.Link)
@@ -57,15 +57,15 @@ func isNativeSource(o Observed, link int, a netip.Addr) bool {
 	})
 }
 
-// usableIPv4 reports whether a is a unicast address that a network or its NAT
+// UsableIPv4 reports whether a is a unicast address that a network or its NAT
 // forwards: neither link-local, loopback nor of 192.0.0.0/29.
 func UsableIPv4(a netip.Addr) bool {
 	return a.Is4() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsLinkLocalUnicast() && !a.IsMulticast() &&
 		!ServiceContinuityPrefix.Contains(a) && a.As4()[0] != 0 && a.As4()[0] < 240
 }
 
-// hasIPv4Default reports whether a link has an IPv4 default route that is not
-// ours, whether or not that is of use.
+// HasIPv4Default reports whether a link has an IPv4 default route that is not
+// ours, even a useless one.
 func (o Observed) HasIPv4Default(link int) bool {
 	return slices.ContainsFunc(o.Routes, func(r Route) bool { return !r.IPv6 && r.Link == link && r.Protocol != Protocol })
 }
@@ -73,7 +73,8 @@ func (o Observed) HasIPv4Default(link int) bool {
 // maxAsked bounds the links for which each observation looks up routes.
 const maxAsked = 16
 
-// asked lists the first links that are worth a question.
+// LinksToAsk returns the first links, at most [maxAsked], for which routes are
+// looked up.
 func LinksToAsk(o Observed, which func(Link) bool) (ls []Link) {
 	for _, l := range o.Links {
 		if l.Up && !l.Loopback && !o.IsOurs(l) && which(l) {
@@ -83,6 +84,8 @@ func LinksToAsk(o Observed, which func(Link) bool) (ls []Link) {
 	return ls[:min(len(ls), maxAsked)]
 }
 
+// HasNativeSource reports whether the host has an address from which it may reach
+// global IPv4 destinations over a link.
 func HasNativeSource(o Observed, link int) bool {
 	return slices.ContainsFunc(o.Addrs, func(a Addr) bool { return isNativeSource(o, link, a.Prefix.Addr()) })
 }

@@ -1,8 +1,8 @@
 package plan
 
-// guardedLinks lists the links with a default route of either family that lead to a
-// network. A VPN's tunnel is none: what it carries is its own affair, and does
-// not leave the host as it is.
+// guardedLinks returns the links that have a default route of either family and
+// lead to a network. A VPN's tunnel does not count: packets leave the host
+// encapsulated.
 func guardedLinks(o Observed, desired []Desired) []Uplink {
 	if !anyCLAT(desired) {
 		return nil

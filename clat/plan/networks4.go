@@ -6,14 +6,14 @@ import (
 	"slices"
 )
 
-// minNetwork is the shortest prefix of an IPv4 network on a link. Shorter ones
-// are default routes in parts.
+// MinNetwork is the shortest prefix length of an IPv4 network on a link. Shorter
+// prefixes are parts of a default route.
 const MinNetwork = 8
 
-// whyTaken says why an IPv4 address is not free for a CLAT, or for the ICMP
-// errors of one: another CLAT of ours has it, or a network of the host contains
-// it (RFC 7335 section 3); empty: it is free. Networks on our own TUNs do not
-// count.
+// whyTaken says why an IPv4 address is not free for a CLAT or for its ICMP errors:
+// another CLAT of ours has it, or a network of the host contains it (RFC 7335
+// section 3). It returns "" if the address is free. Networks on our own TUNs do
+// not count.
 func (p *planner) whyTaken(a netip.Addr) string {
 	if why := p.given[a]; why != "" {
 		return why
@@ -40,9 +40,9 @@ func whyTaken(o Observed, a netip.Addr) string {
 	return ""
 }
 
-// localNetworks4 returns the IPv4 networks of the host, and own if that is not of
-// 192.0.0.0/29: nobody behind a PLAT has an address in them. Loopback and
-// link-local ones are left out, as no packet comes from those at all.
+// localNetworks4 returns the IPv4 networks of the host, and own unless it is in
+// 192.0.0.0/29: no host behind a PLAT has an address in them. It leaves out
+// loopback and link-local networks, because no packet comes from those.
 func localNetworks4(o Observed, own netip.Addr) (networks []netip.Prefix) {
 	add := func(link int, n netip.Prefix) {
 		l, _ := o.LinkByIndex(link)

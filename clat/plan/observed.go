@@ -104,7 +104,7 @@ type Refusal struct {
 	Addr netip.Addr
 }
 
-// clat returns the CLAT on an uplink; its TUN has no name if there is none.
+// CLAT returns the CLAT on an uplink; its TUN has no name if there is none.
 func (m Memory) CLAT(uplink int) Remembered {
 	for _, r := range m.CLATs {
 		if r.Uplink.Index == uplink {
@@ -224,7 +224,7 @@ func (o Observed) LinkName(index int) string {
 	return l.Name
 }
 
-// addr returns the entry of address a on a link.
+// Addr returns the entry of address a on a link.
 func (o Observed) Addr(link int, a netip.Addr) (Addr, bool) {
 	for _, e := range o.Addrs {
 		if e.Link == link && e.Prefix.Addr() == a {
@@ -234,7 +234,7 @@ func (o Observed) Addr(link int, a netip.Addr) (Addr, bool) {
 	return Addr{}, false
 }
 
-// looksLikeCLAT is the second look before a journal's word is taken for it:
+// LooksLikeCLAT is the second look before a journal's word is taken for it:
 // nobody else adds a permanent, deprecated /128 without prefix route.
 func (a Addr) LooksLikeCLAT() bool {
 	return a.Prefix.Addr().Is6() && a.Prefix.Bits() == 128 && a.Deprecated && a.NoRoute && a.Valid == Forever

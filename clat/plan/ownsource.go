@@ -2,7 +2,7 @@ package plan
 
 import "net/netip"
 
-// ownSource reports whether programs of the host that use native IPv6 on a link
+// OwnSource reports whether programs of the host that use native IPv6 on a link
 // have a source address other than a CLAT's: a valid global address of the
 // link, or a preferred one of another link. Without one the kernel would choose
 // the CLAT IPv6 address, although that is deprecated (RFC 6724 section 5: rule 2

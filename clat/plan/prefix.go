@@ -151,7 +151,7 @@ func dhcpOnly(o Observed, link int, routers []netip.Addr) bool {
 	return heard
 }
 
-// serves reports whether packets from a, an address of ours on the link, still
+// Serves reports whether packets from a, an address of ours on the link, still
 // belong to the link's network: it has another address in the same network, and if
 // routers have been heard they advertise it. A deprecated one will do.
 func Serves(o Observed, link int, a netip.Addr) bool {
@@ -164,7 +164,7 @@ func Serves(o Observed, link int, a netip.Addr) bool {
 // router advertisement (IFAPROT_KERNEL_RA, Linux 5.18).
 const protocolRA = 2
 
-// hasPrefixOf reports whether the link has another address in the network of a.
+// HasPrefixOf reports whether the link has another address in the network of a.
 func HasPrefixOf(o Observed, link int, a netip.Addr) bool {
 	return slices.ContainsFunc(o.Addrs, func(e Addr) bool {
 		return e.Link == link && e.Prefix.Addr().Is6() && e.sharesPrefix(a) && !e.DADFailed && !owns(o, e.Prefix.Addr())

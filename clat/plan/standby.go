@@ -4,7 +4,7 @@ import (
 	"strings"
 )
 
-// whyStandby returns why a link needs no CLAT of ours.
+// whyStandby returns why a link needs no CLAT from us.
 func whyStandby(o Observed, l Link) Why {
 	if o.NativeIPv4(l.Index) {
 		return because(NativeIPv4, "native IPv4 on %s: standing aside", l.Name)
@@ -15,8 +15,8 @@ func whyStandby(o Observed, l Link) Why {
 	return Why{}
 }
 
-// IsOurs reports whether a link is a TUN of ours. The alias tells, and where
-// somebody has removed that, memory.
+// IsOurs reports whether a link is a TUN of ours, by its alias or, if another
+// program removed that, from memory.
 func (o Observed) IsOurs(l Link) bool {
 	if strings.HasPrefix(l.Alias, AliasPrefix) {
 		return true

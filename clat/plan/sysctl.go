@@ -19,7 +19,7 @@ func (s Sysctl) String() string {
 	return "net.ipv6.conf." + strings.ReplaceAll(s.Link, ".", "/") + "." + s.Key
 }
 
-// valid rejects names from a journal that lead outside net.ipv6.conf.
+// Valid rejects names from a journal that lead outside net.ipv6.conf.
 func (s Sysctl) Valid() bool {
 	return s.Link != "" && s.Link != "." && s.Link != ".." && !strings.Contains(s.Link, "/") && slices.Contains(formerKeys, s.Key)
 }

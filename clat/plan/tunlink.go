@@ -10,7 +10,7 @@ type TUNLink struct {
 	IPv4  netip.Addr
 }
 
-// matches reports whether the link is there as t says.
+// Matches reports whether the link is as t describes it.
 func (t TUNLink) Matches(o Observed) bool {
 	l, ok := o.LinkByIndex(t.Index)
 	if !ok || !l.Up || l.Alias != t.Alias || l.MTU != int(t.MTU) {

@@ -144,7 +144,7 @@ func (o Observed) UplinkMTU(l Link) MTU6 {
 	return m
 }
 
-// hasGlobalIPv6 reports whether a link has an IPv6 address of more than its
+// HasGlobalIPv6 reports whether a link has an IPv6 address of more than its
 // own scope.
 func (o Observed) HasGlobalIPv6(link int) bool {
 	for _, a := range o.Addrs {
