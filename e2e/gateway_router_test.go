@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"tnat64d/internal/control"
 )
 
 // defaultByRA is the command that lists a host's default routes by router
@@ -114,4 +116,46 @@ func TestGatewayOverflow(t *testing.T) {
 		n.in("g", fmt.Sprintf("ip link set lan0 mtu %d", want))
 		mtu(want)
 	}
+}
+
+// A reload moves the control socket and turns the metrics on and off.
+func TestGatewayControlReload(t *testing.T) {
+	t.Parallel()
+	n := newGatewayNet(t, "")
+	plain, err := os.ReadFile(n.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reload := func(text string) {
+		t.Helper()
+		ups := strings.Count(n.log.String(), "NAT64 is up")
+		if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		n.daemon.Process.Signal(syscall.SIGHUP)
+		n.isUp(ups + 1)
+	}
+	const scrape = "curl -sS -m 10 http://127.0.0.1:9647/metrics"
+	reload(strings.Replace(string(plain), n.socket(), n.socket()+"2", 1) + "metrics = \"127.0.0.1:9647\"\n")
+	eventually(t, soon, func() error {
+		if _, err := control.NewClient(n.socket() + "2").Status(t.Context()); err != nil {
+			return err
+		}
+		out, err := n.try("g", scrape)
+		if err == nil && !strings.Contains(out, "tnat64_gateway_maps") {
+			err = fmt.Errorf("metrics: %s", out)
+		}
+		return err
+	})
+	if _, err := control.NewClient(n.socket()).Status(t.Context()); err == nil {
+		t.Error("the old socket still answers")
+	}
+	reload(string(plain))
+	eventually(t, soon, func() error {
+		if out, err := n.try("g", scrape); err == nil {
+			return fmt.Errorf("metrics are still served: %.100s", out)
+		}
+		return nil
+	})
+	n.status()
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"tnat64d/datapath/engine"
 	"tnat64d/internal/config"
@@ -12,30 +11,78 @@ import (
 	"tnat64d/internal/metrics"
 )
 
-// control answers on the control socket until ctx ends; wait waits for that. A
-// gateway without a socket cannot be asked, but serves.
-func (d *gateway) control(ctx context.Context, c config.Gateway) (wait func(), err error) {
-	d.changed = func() {}
-	s, err := control.NewServer(c.Control.Socket, backend{d}, d.log)
+// endpoints are where the gateway can be asked: the control socket and the
+// metrics. They outlast a reload that leaves them as they are.
+type endpoints struct {
+	d      *gateway
+	config config.Control
+	// Each ends what it names and waits for that, as far as others depend on it.
+	endSocket, endMetrics func()
+}
+
+func newEndpoints(d *gateway) *endpoints {
+	return &endpoints{d: d, endSocket: func() {}, endMetrics: func() {}}
+}
+
+// set opens what c names, and closes what it no longer does. A gateway without a
+// socket cannot be asked, but serves.
+func (e *endpoints) set(ctx context.Context, c config.Control) error {
+	was := e.config
+	e.config = c
+	if c.Socket != was.Socket {
+		e.endSocket()
+		e.endSocket = e.d.openSocket(ctx, c.Socket)
+	}
+	if c.Metrics == was.Metrics {
+		return nil
+	}
+	e.endMetrics()
+	e.endMetrics = func() {}
+	if c.Metrics == "" {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	e.endMetrics = cancel
+	if err := metrics.Serve(ctx, c.Metrics, collector{e.d}, e.d.log); err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	return nil
+}
+
+// close closes everything.
+func (e *endpoints) close() {
+	e.endSocket()
+	e.endMetrics()
+}
+
+// openSocket answers on the control socket until end is called.
+func (d *gateway) openSocket(ctx context.Context, path string) (end func()) {
+	s, err := control.NewServer(path, backend{d}, d.log)
 	if err != nil {
 		d.log.Error("no control socket: tnat64ctl cannot reach this gateway", "reason", err)
-		s = nil
+		return func() {}
 	}
-	var all sync.WaitGroup
-	if s != nil {
-		d.changed = s.Changed
-		all.Go(func() {
-			if err := s.Run(ctx); err != nil {
-				d.log.Error("the control socket is closed: tnat64ctl cannot reach this gateway", "reason", err)
-			}
-		})
-	}
-	if c.Control.Metrics != "" {
-		if err := metrics.Serve(ctx, c.Control.Metrics, collector{d}, d.log); err != nil {
-			return all.Wait, fmt.Errorf("metrics: %w", err)
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	d.socket.Store(s)
+	go func() {
+		defer close(ended)
+		if err := s.Run(ctx); err != nil {
+			d.log.Error("the control socket is closed: tnat64ctl cannot reach this gateway", "reason", err)
 		}
+	}()
+	return func() {
+		d.socket.CompareAndSwap(s, nil)
+		cancel()
+		<-ended
 	}
-	return all.Wait, nil
+}
+
+// changed tells those who watch.
+func (d *gateway) changed() {
+	if s := d.socket.Load(); s != nil {
+		s.Changed()
+	}
 }
 
 // backend answers for the gateway on the control socket.

@@ -2,9 +2,15 @@ package main
 
 import "tnat64d/internal/config"
 
-// reload reads the configuration file again and returns its parts; nil if the
-// file is wrong: the daemon goes on with the old configuration.
-func (d *gateway) reload() []part {
+// successor is what a reload puts in the place of what runs.
+type successor struct {
+	parts   []part
+	control config.Control
+}
+
+// reload reads the configuration file again; nil if it is wrong: the daemon goes
+// on with the old configuration.
+func (d *gateway) reload() *successor {
 	f, err := config.LoadGateway(d.file)
 	if err == nil {
 		var host hostView
@@ -22,5 +28,5 @@ func (d *gateway) reload() []part {
 		return nil
 	}
 	d.log.Info("reloading the configuration", "file", d.file)
-	return parts
+	return &successor{parts, f.Gateway.Control}
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/internal/config"
+	"tnat64d/internal/control"
 	"tnat64d/internal/daemon"
 	"tnat64d/plat"
 	"tnat64d/plat/advertise"
@@ -31,7 +32,7 @@ type gateway struct {
 	dns64     atomic.Pointer[dnsPart]
 	advertise atomic.Pointer[advertisePart]
 
-	changed func() // tells those who watch
+	socket atomic.Pointer[control.Server] // nil: there is none
 }
 
 // part is one of the three. Run works until ctx ends and undoes what it did; an
@@ -60,12 +61,11 @@ func (d *gateway) serve(ctx context.Context, c config.Gateway) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	wait, err := d.control(ctx, c)
-	if err != nil {
+	asked := newEndpoints(d)
+	defer asked.close()
+	if err := asked.set(ctx, c.Control); err != nil {
 		return err
 	}
-	defer wait()
-	defer cancel()
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, unix.SIGHUP)
 	defer signal.Stop(hup)
@@ -75,12 +75,15 @@ func (d *gateway) serve(ctx context.Context, c config.Gateway) error {
 			daemon.Notify(d.log, systemd.SdNotifyStopping)
 			return err
 		}
-		parts = next
+		parts = next.parts
+		if err := asked.set(ctx, next.control); err != nil {
+			d.log.Error("cannot serve what the new configuration names", "reason", err)
+		}
 	}
 }
 
 // runUntilHangup runs the parts, and returns those that come after them, if any.
-func (d *gateway) runUntilHangup(ctx context.Context, parts []part, hup <-chan os.Signal) (next []part, err error) {
+func (d *gateway) runUntilHangup(ctx context.Context, parts []part, hup <-chan os.Signal) (next *successor, err error) {
 	parent := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -96,9 +99,13 @@ func (d *gateway) runUntilHangup(ctx context.Context, parts []part, hup <-chan o
 		}
 	}
 	// The network keeps its default route over a reload.
-	cancel(&advertise.Successor{Links: advertisedLinks(next)})
+	var after []part
+	if next != nil {
+		after = next.parts
+	}
+	cancel(&advertise.Successor{Links: advertisedLinks(after)})
 	if err := g.Wait(); err != nil || parent.Err() != nil {
-		return nil, errors.Join(err, withdraw(next))
+		return nil, errors.Join(err, withdraw(after))
 	}
 	return next, nil
 }
