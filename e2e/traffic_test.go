@@ -46,7 +46,9 @@ func testTraffic(t *testing.T, config string) {
 	t.Run("iperf3 UDP down", func(t *testing.T) { w.iperf(t, "-u", "-b", udpRate(), "-R") })
 	t.Run("DNS", w.dig)
 	t.Run("UDP", w.datagrams)
-	t.Run("UDP bursts", w.bursts)
+	if config != refuseBPF { // without BPF the kernel may move a young flow to another queue of the TUN
+		t.Run("UDP bursts", w.bursts)
+	}
 	t.Run("ESP", w.esp)
 	t.Run("port unreachable", w.refused)
 	// Last, for their end is a burst that may drown a datagram.
@@ -329,7 +331,15 @@ func (w *world) bursts(t *testing.T) {
 		for i := range sent {
 			n, err := conn.Read(back)
 			if err != nil || !slices.Equal(back[:n], sent[i]) {
-				t.Fatalf("burst %d, datagram %d: %d bytes came back of %d, or others: %v", b, i, n, len(sent[i]), err)
+				late := ""
+				for j := i; j < burst && err == nil && late == ""; j++ { // lost, or overtaken
+					conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+					m, err := conn.Read(back)
+					if err != nil || slices.Equal(back[:m], sent[i]) {
+						late = fmt.Sprintf("; it came %d datagrams late (%v)", j-i+1, err)
+					}
+				}
+				t.Fatalf("burst %d, datagram %d: %d bytes came back of %d, or others: %v%s", b, i, n, len(sent[i]), err, late)
 			}
 		}
 	}
@@ -397,7 +407,9 @@ func testLinkMTU(t *testing.T, config string) {
 			t.Run("download", func(t *testing.T) { w.download(t, size(100<<20)) })
 			t.Run("upload", func(t *testing.T) { w.upload(t, size(100<<20)) })
 			t.Run("UDP", w.datagrams)
-			t.Run("UDP bursts", w.bursts)
+			if config != refuseBPF { // without BPF the kernel may move a young flow to another queue of the TUN
+				t.Run("UDP bursts", w.bursts)
+			}
 			t.Run("ping fragmented", w.pingFragmented)
 			t.Run("path MTU", func(t *testing.T) {
 				out, err := w.try(t, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "5", "-M", "do", "-s", "1450", server)
@@ -430,7 +442,9 @@ func testPREF64Lengths(t *testing.T, config string) {
 			w.wantPREF64(t, p)
 			t.Run("ping fragmented", w.pingFragmented)
 			t.Run("UDP", w.datagrams)
-			t.Run("UDP bursts", w.bursts)
+			if config != refuseBPF { // without BPF the kernel may move a young flow to another queue of the TUN
+				t.Run("UDP bursts", w.bursts)
+			}
 		})
 	}
 }

@@ -21,7 +21,7 @@ const (
 // packets until flush, in the order of each flow.
 //
 // Packets whose flow cannot be told, fragments above all, wait for everything
-// that is held.
+// that is held. Either segments are held or fragments.
 type coalescer struct {
 	put  func(p siit.Packet, segments int)
 	ids  *siit.Scratch
@@ -30,11 +30,14 @@ type coalescer struct {
 	sets [trainSets][trainWays]train
 	held []*train // oldest first
 	free [][]byte // buffers of bufferLen bytes
+
+	fragments fragments // of IPv4
 }
 
 func newCoalescer(udp bool, ids *siit.Scratch, put func(p siit.Packet, segments int)) *coalescer {
 	const trains = trainSets * trainWays
 	c := &coalescer{put: put, ids: ids, udp: udp, seed: maphash.MakeSeed(), held: make([]*train, 0, trains)}
+	c.fragments.buf = make([]byte, bufferLen)
 	// Pages that no packet has touched take no memory.
 	all := make([]byte, trains*bufferLen)
 	for i := range trains {
@@ -47,8 +50,22 @@ func newCoalescer(udp bool, ids *siit.Scratch, put func(p siit.Packet, segments 
 // bufferLen bytes, add may keep buf: it returns the buffer that takes its place.
 // plain says that the packet had neither IPv4 options nor extension headers.
 func (c *coalescer) add(packets []siit.Packet, buf []byte, plain bool) []byte {
-	if len(packets) != 1 || !plain {
+	if len(packets) != 1 {
 		c.pass(packets)
+		return buf
+	}
+	if c.fragments.take(&packets[0]) {
+		return buf
+	}
+	c.endFragments()
+	if !plain {
+		c.flush()
+		if &packets[0].Buf[0] == &buf[0] {
+			if instead, ok := c.fragments.begin(packets[0], buf); ok {
+				return instead
+			}
+		}
+		c.put(packets[0], 1)
 		return buf
 	}
 	s, ok := parseSegment(packets[0], c.seed)
@@ -122,8 +139,16 @@ func (c *coalescer) write(t *train) {
 	c.end(t)
 }
 
+// endFragments writes the fragments that are held.
+func (c *coalescer) endFragments() {
+	if c.fragments.count > 0 {
+		c.put(c.fragments.end())
+	}
+}
+
 // flush writes all that is held.
 func (c *coalescer) flush() {
+	c.endFragments()
 	for _, t := range c.held {
 		c.end(t)
 	}

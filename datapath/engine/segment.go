@@ -14,8 +14,9 @@ const (
 	udpLen  = 8
 	tcpLen  = 20
 
-	protocolTCP = 6
-	protocolUDP = 17
+	protocolICMP = 1
+	protocolTCP  = 6
+	protocolUDP  = 17
 )
 
 // segment is a translated TCP or UDP packet taken apart. Offsets count from the

@@ -123,8 +123,8 @@ func (e *icmpErrors) load() ICMPErrors {
 // translated is where a queue counts what Translated tells.
 type translated [NumProtocols]struct{ packets, bytes atomic.Uint64 }
 
-func (t *translated) count(p Protocol, bytes int) {
-	t[p].packets.Add(1)
+func (t *translated) count(p Protocol, packets, bytes int) {
+	t[p].packets.Add(uint64(packets))
 	t[p].bytes.Add(uint64(bytes))
 }
 

@@ -31,7 +31,8 @@ type worker struct {
 	scratch *siit.Scratch
 	came    []byte // copy of the packet as it was read, while it is traced
 	out     *coalescer
-	idle    func() // flush
+	idle    func()    // flush
+	joined  fragments // of IPv4, as they were read
 
 	unfinished int // packets that were read since the last flush
 	counters
@@ -41,6 +42,7 @@ func newWorker(e *Engine, index int, q Queue, id uint16, udp bool) *worker {
 	w := &worker{engine: e, index: index, queue: q, buf: make([]byte, bufferLen), scratch: siit.NewScratch(id)}
 	w.out = newCoalescer(udp, w.scratch, w.write)
 	w.idle = w.flush
+	w.joined.buf = make([]byte, bufferLen)
 	return w
 }
 
@@ -68,7 +70,7 @@ func (w *worker) run() error {
 func (w *worker) step() error {
 	n, h, err := w.queue.ReadIdle(w.buf, siit.Headroom, w.idle)
 	if err == nil {
-		w.translate(n, h)
+		w.receive(n, h)
 	} else if errors.Is(err, os.ErrClosed) {
 		return err
 	}
@@ -81,6 +83,7 @@ func (w *worker) step() error {
 
 // flush writes all that is held back.
 func (w *worker) flush() {
+	w.endJoined()
 	w.out.flush()
 	if w.unfinished > 0 && w.engine.onFinished != nil {
 		w.engine.onFinished(w.index, w.unfinished)
@@ -88,12 +91,37 @@ func (w *worker) flush() {
 	w.unfinished = 0
 }
 
-// translate translates the packet of n bytes in w.buf.
-func (w *worker) translate(n int, h tun.VnetHeader) {
+// receive takes the packet of n bytes in w.buf. It is translated, unless it is a
+// fragment that others may follow.
+func (w *worker) receive(n int, h tun.VnetHeader) {
 	p := siit.Packet{Buf: w.buf[:siit.Headroom+n], Off: siit.Headroom, Offload: siit.Offload(h)}
 	stripLinkHeader(&p)
-	n = len(p.Bytes())
-	from4 := w.buf[p.Off]>>4 == 4 // the header is rewritten in place; translated packets are not empty
+	if w.joined.take(&p) {
+		return
+	}
+	w.endJoined()
+	if w.engine.trace.Load() == nil { // a trace sees each fragment
+		var held bool
+		if w.buf, held = w.joined.begin(p, w.buf); held {
+			return
+		}
+	}
+	w.translate(p, 1, len(p.Bytes()))
+}
+
+// endJoined translates the fragments that are held.
+func (w *worker) endJoined() {
+	if w.joined.count == 0 {
+		return
+	}
+	p, count := w.joined.end()
+	w.translate(p, count, len(p.Bytes())+(count-1)*ipv4Len)
+}
+
+// translate translates p, which stands for so many packets and bytes that were
+// read.
+func (w *worker) translate(p siit.Packet, packets, n int) {
+	from4 := len(p.Bytes()) > 0 && p.Bytes()[0]>>4 == 4 // the header is rewritten in place; translated packets are not empty
 	plain := isPlain(p.Bytes())
 
 	trace := w.engine.trace.Load()
@@ -139,10 +167,10 @@ func (w *worker) translate(n int, h tun.VnetHeader) {
 		if from4 {
 			direction = &w.to6
 		}
-		direction.count(protocolOf(r.Packets), n)
+		direction.count(protocolOf(r.Packets), packets, n)
 		w.buf = w.out.add(r.Packets, w.buf, plain)
 	case r.Verdict == siit.Reply:
-		w.drops[r.Reason].Add(1)
+		w.drops[r.Reason].Add(uint64(packets))
 		side := &w.errors6
 		if from4 {
 			side = &w.errors4
@@ -154,7 +182,7 @@ func (w *worker) translate(n int, h tun.VnetHeader) {
 		side.sent.Add(1)
 		w.write(r.Packets[0], 1) // of no flow
 	default:
-		w.drops[r.Reason].Add(1)
+		w.drops[r.Reason].Add(uint64(packets))
 	}
 }
 
