@@ -163,7 +163,7 @@ func (d *datapath) ensureSteering(p pass) error {
 	switch {
 	case d.steering == nil:
 		g := d.guarded()
-		s, err := d.path.Steer(d.uplink.Index, ours, share, g)
+		s, err := d.path.Steer(d.uplink.Index, ours, share, d.begun(want, share), g)
 		if err != nil {
 			return fmt.Errorf("steer packets between %s and %s: %w", d.uplink.Name, want.TUN, err)
 		}
@@ -203,6 +203,23 @@ func shareOf(c *plan.CLAT) Share {
 		s.PREF64 = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	}
 	return s
+}
+
+// begun lists the connections on a shared address.
+func (d *datapath) begun(c *plan.CLAT, share Share) (b Begun) {
+	if share == (Share{}) {
+		return b
+	}
+	b.Host = d.host.Connections(share.Addr)
+	pref64, err := siit.NewPrefix(c.PREF64.Prefix)
+	if err != nil {
+		return b // nobody translates by it either
+	}
+	for _, v4 := range d.host.Connections(share.IPv4) {
+		v4.Remote = netip.AddrPortFrom(pref64.Embed(v4.Remote.Addr()), v4.Remote.Port())
+		b.CLAT = append(b.CLAT, v4)
+	}
+	return b
 }
 
 // follow has the steering follow the host's routes to PREF64. Without a route to

@@ -173,6 +173,8 @@ func (h *fakeHost) DelSourceRule(r plan.SourceRule) error {
 
 func (h *fakeHost) Connected(netip.Addr) bool { return h.connected }
 
+func (h *fakeHost) Connections(netip.Addr) []plan.Connection { return nil }
+
 func (h *fakeHost) AbortFlows(a netip.Addr) (int, error) {
 	if h.noabort {
 		return 0, errors.ErrUnsupported
@@ -234,7 +236,7 @@ type fakePath struct {
 
 func (p *fakePath) Index() int { return p.index }
 
-func (p *fakePath) Steer(uplink int, ours []netip.Prefix, share Share, g Guarded) (Steering, error) {
+func (p *fakePath) Steer(uplink int, ours []netip.Prefix, share Share, _ Begun, g Guarded) (Steering, error) {
 	h := p.h
 	h.guarded = g
 	if h.nobpf {

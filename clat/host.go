@@ -36,6 +36,10 @@ type Host interface {
 	// Connected reports whether a program has a TCP connection from the
 	// address a. Where the kernel does not tell nobody has.
 	Connected(a netip.Addr) bool
+	// Connections lists the TCP connections and connected UDP sockets of the
+	// host's programs that have the local address a. Where the kernel does not
+	// tell there are none.
+	Connections(a netip.Addr) []plan.Connection
 	// RouteState returns a number that is another one when the host's routes
 	// to dst or a part of it, or what they depend on, may have changed before it was observed.
 	RouteState(dst netip.Prefix) uint64
@@ -60,8 +64,9 @@ type Path interface {
 	// later either.
 	//
 	// With a share it takes the flows of the CLAT from an address of the host as
-	// well. Without one SetShared must not be called later.
-	Steer(uplink int, ours []netip.Prefix, share Share, g Guarded) (Steering, error)
+	// well; begun are those that it must know from the first packet on. Without one
+	// SetShared must not be called later.
+	Steer(uplink int, ours []netip.Prefix, share Share, begun Begun, g Guarded) (Steering, error)
 	// SetMapping translates by c from now on.
 	SetMapping(c siit.Config) error
 	// Close ends translation and steering and removes the TUN, with its
@@ -75,6 +80,10 @@ type Share struct {
 	PREF64 netip.Prefix // with whom the CLAT talks from there; ::/0: with everybody
 	IPv4   netip.Addr   // of the CLAT
 }
+
+// Begun are the flows on a shared address that began before the steering did, by
+// IPv6 addresses: of the CLAT, which may have been restarted, and of the host.
+type Begun struct{ CLAT, Host []plan.Connection }
 
 // Guarded are the addresses of the host's CLATs.
 type Guarded struct {

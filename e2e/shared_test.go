@@ -205,3 +205,54 @@ func TestSharedConnections(t *testing.T) {
 		}
 	})
 }
+
+// TestSharedRestart stops or kills tnat64d while connections of both families are
+// open, and starts it again. Afterwards their ports are used by the other family
+// first: neither is disturbed.
+func TestSharedRestart(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, config string) {
+		t.Parallel()
+		w := newSharedWorld(t, config, nil)
+		for i, end := range []func() error{
+			func() error { return w.daemon.Stop() },
+			func() error { w.daemon.Kill(); return nil },
+		} {
+			port := 21000 + 10*i
+			dial := func(network string, port int) net.Conn {
+				t.Helper()
+				to := service(lab.PortEcho)
+				if network == "tcp6" || network == "udp6" {
+					to = native(lab.PortEcho)
+				}
+				c, err := w.dialFrom(network, port, to)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { c.Close() })
+				if err := roundTrip(c, []byte("first")); err != nil {
+					t.Fatalf("%s from port %d: %v", network, port, err)
+				}
+				return c
+			}
+			networks := []string{"tcp4", "tcp6", "udp4", "udp6"}
+			others := []string{"tcp6", "tcp4", "udp6", "udp4"}
+			var before []net.Conn
+			for j, network := range networks {
+				before = append(before, dial(network, port+j))
+			}
+			if err := end(); err != nil {
+				t.Fatal(err)
+			}
+			w.start(built(t, "tnat64d"), true)
+			for j, network := range others {
+				dial(network, port+j)
+			}
+			for j, c := range before {
+				if err := roundTrip(c, []byte("after the restart")); err != nil {
+					t.Errorf("%s: %v", networks[j], err)
+				}
+			}
+		}
+	})
+}

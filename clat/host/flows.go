@@ -9,6 +9,8 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/clat/plan"
 )
 
 // A program learns from nothing else that its connection cannot survive: an
@@ -73,6 +75,48 @@ func (k *sockets) Connected(a netip.Addr) bool {
 	return false
 }
 
+// Connections lists the TCP connections and connected UDP sockets from a.
+func (k *sockets) Connections(a netip.Addr) (cs []plan.Connection) {
+	if k.handle == nil {
+		return nil
+	}
+	for _, of := range []struct {
+		protocol uint8
+		states   uint32
+	}{{unix.IPPROTO_TCP, connected}, {unix.IPPROTO_UDP, 1 << 1}} {
+		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+			sockets, err := k.flows(a, family, of.protocol, of.states)
+			if err != nil {
+				continue
+			}
+			for _, s := range sockets {
+				if c, ok := parseConnection(s); ok {
+					c.Protocol = of.protocol
+					cs = append(cs, c)
+				}
+			}
+		}
+	}
+	return cs
+}
+
+// parseConnection reads the struct inet_diag_sockid of a struct inet_diag_msg:
+// ports, then addresses of 16 bytes, all in network byte order.
+func parseConnection(s []byte) (plan.Connection, bool) {
+	if len(s) < sizeofDiagMessage {
+		return plan.Connection{}, false
+	}
+	id, size := s[4:], 16
+	if s[0] == unix.AF_INET {
+		size = 4
+	}
+	remote, ok := netip.AddrFromSlice(id[20 : 20+size])
+	return plan.Connection{
+		Port:   binary.BigEndian.Uint16(id),
+		Remote: netip.AddrPortFrom(remote.Unmap(), binary.BigEndian.Uint16(id[2:])),
+	}, ok
+}
+
 // flows lists the sockets with the local address a, as struct inet_diag_msg.
 func (k *sockets) flows(a netip.Addr, family, protocol uint8, states uint32) ([][]byte, error) {
 	list := k.diag(sockDiagByFamily, unix.NLM_F_DUMP)
@@ -135,9 +179,12 @@ func diagRequest(family, protocol uint8, states uint32, id []byte) []byte {
 // (the end) and if not (behind the end, which rejects); then follow struct
 // inet_diag_hostcond, with any port, and the address.
 func fromAddr(a netip.Addr) []byte {
-	const size = 4 + 8 + 4
-	b := []byte{diagIsFrom, size, 0, 0, unix.AF_INET, 32, 0, 0, 0xff, 0xff, 0xff, 0xff}
-	binary.NativeEndian.PutUint16(b[2:], size+4)
+	size, family := 4+8+a.BitLen()/8, byte(unix.AF_INET)
+	if a.Is6() {
+		family = unix.AF_INET6
+	}
+	b := []byte{diagIsFrom, byte(size), 0, 0, family, byte(a.BitLen()), 0, 0, 0xff, 0xff, 0xff, 0xff}
+	binary.NativeEndian.PutUint16(b[2:], uint16(size+4))
 	return append(b, a.AsSlice()...)
 }
 

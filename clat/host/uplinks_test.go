@@ -62,7 +62,7 @@ type realTUN struct {
 
 func (t *realTUN) Index() int { return t.Device.Index }
 
-func (t *realTUN) Steer(uplink int, ours []netip.Prefix, share clat.Share, g clat.Guarded) (clat.Steering, error) {
+func (t *realTUN) Steer(uplink int, ours []netip.Prefix, share clat.Share, _ clat.Begun, g clat.Guarded) (clat.Steering, error) {
 	s, err := steer.New(steer.Config{Uplink: uplink, TUN: t.Index(), Ours: ours, Guarded: steer.Guarded(g), Share: steer.Share{Addr: share.Addr, PREF64: share.PREF64}})
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"tnat64d/clat"
+	"tnat64d/clat/plan"
 	"tnat64d/datapath"
 	"tnat64d/datapath/engine"
 	"tnat64d/datapath/steer"
@@ -82,8 +83,9 @@ type clatPath struct {
 	all  *datapaths
 }
 
-func (p clatPath) Steer(uplink int, ours []netip.Prefix, share clat.Share, g clat.Guarded) (clat.Steering, error) {
-	c := datapath.SteeringConfig{Uplink: uplink, Ours: ours, Guarded: steer.Guarded(g), Share: steerShare(share)}
+func (p clatPath) Steer(uplink int, ours []netip.Prefix, share clat.Share, begun clat.Begun, g clat.Guarded) (clat.Steering, error) {
+	c := datapath.SteeringConfig{Uplink: uplink, Ours: ours, Guarded: steer.Guarded(g), Share: steerShare(share),
+		TranslatorFlows: steerFlows(begun.CLAT), HostFlows: steerFlows(begun.Host)}
 	s, err := p.Path.Steer(c)
 	var refused *datapath.Refused
 	var engine *datapath.EngineRefused
@@ -123,6 +125,13 @@ func (s clatSteering) SetGuarded(g clat.Guarded) error {
 }
 
 func (s clatSteering) SetShared(to clat.Share) error { return s.Steering.SetShared(steerShare(to)) }
+
+func steerFlows(cs []plan.Connection) (fs []steer.Flow) {
+	for _, c := range cs {
+		fs = append(fs, steer.Flow(c))
+	}
+	return fs
+}
 
 func steerShare(s clat.Share) steer.Share { return steer.Share{Addr: s.Addr, PREF64: s.PREF64} }
 

@@ -54,8 +54,8 @@ type bpfEam struct {
 type bpfFlow struct {
 	_     structs.HostLayout
 	Seen  uint64
-	Port  uint32
-	State uint32
+	Port  uint64
+	State uint64
 }
 
 type bpfFlowKey struct {

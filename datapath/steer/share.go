@@ -107,7 +107,7 @@ func (s *Steering) remember(translators, hosts []Flow) error {
 				Remote: halves(f.Remote.Addr().As16()),
 				Ports:  uint64(f.Port)<<32 | uint64(f.Remote.Port())<<16 | uint64(f.Protocol), // flow_ports
 			}
-			value := bpfFlow{Seen: uint64(now.Nano()), Port: uint32(f.Port), State: flowReplied}
+			value := bpfFlow{Seen: uint64(now.Nano()), Port: uint64(f.Port), State: flowReplied}
 			if err := of.table.Put(key, value); err != nil {
 				return &Error{"remember a flow", err}
 			}

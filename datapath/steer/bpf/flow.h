@@ -64,10 +64,11 @@ static __always_inline __u64 flow_ports(__u32 protocol, enum port_kind kind, __u
 	return (__u64)own << 32 | (__u64)remote << 16 | kind << 8 | protocol;
 }
 
+// Whole words, as in the key.
 struct flow {
 	__u64 seen; // when the last packet passed, in ns, to the second
-	__u32 port; // in host byte order
-	__u32 state;
+	__u64 port; // in host byte order
+	__u64 state;
 };
 
 #define REPLIED 1 // the remote has sent something
