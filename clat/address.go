@@ -153,7 +153,9 @@ func (a *address) removeIf(which func(netip.Addr) bool) error {
 		}
 		if i := slices.Index(a.passed, b); i >= 0 {
 			a.passed = slices.Delete(a.passed, i, i+1)
-			a.left.add(a.uplink.Name, b, time.Now())
+			if !slices.Contains(a.mapped, b) {
+				a.left.add(a.uplink.Name, b, time.Now())
+			}
 		}
 		return true
 	})

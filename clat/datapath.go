@@ -281,6 +281,11 @@ func (d *datapath) changes(to siit.Mapping) bool {
 	return was.PREF64 != to.PREF64 || was.CLAT.IPv6 != to.CLAT.IPv6
 }
 
+// translatesBy reports whether the mapping in force has this PREF64.
+func (d *datapath) translatesBy(pref64 netip.Prefix) bool {
+	return d.started && pref64.IsValid() && d.mapping.Mapping.PREF64 == pref64
+}
+
 // breakFlows ends the connections by the mapping in force. To be called before
 // that changes, so that the other side hears of it too.
 func (d *datapath) breakFlows() {

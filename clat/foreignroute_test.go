@@ -105,8 +105,8 @@ func TestForeignRouteOverRestart(t *testing.T) {
 				}
 				must(t, b.rec.Down())
 				must(t, j.Close())
-				if left, _ := os.ReadFile(file); strings.Contains(string(left), "route ") != c.restored {
-					t.Errorf("the journal that is left: %q", left)
+				if _, err := os.Stat(file); (err == nil) != c.restored {
+					t.Errorf("the journal that is left: %v", err)
 				}
 			})
 		})

@@ -24,9 +24,17 @@ type instance struct {
 	routes  *routes
 	foreign *foreignRoutes
 
+	towards towards // in force
+
 	held  time.Time // since when the network is gone; zero: it is there
 	ended bool      // everything is removed
 	stale int       // passes in a row that failed because the host had changed since it was observed
+}
+
+// towards is the PREF64 that packets are sent to, and by which router.
+type towards struct {
+	pref64 plan.PREF64
+	via    netip.Addr
 }
 
 // resources lists the resources in the order of bring-up, from what nobody
@@ -102,13 +110,18 @@ func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules bool) (P
 	if progress == Pending {
 		progress = Moving
 	}
-	// While a new address is in DAD the old one serves, with everything else
-	// (PREF64, MTU) new already.
+	// While a new address is in DAD the old one serves, and with it the old
+	// PREF64: what the change breaks breaks once. The rest (MTU) is new already.
 	now := *want
 	now.IPv6 = c.address.active
 	now.Translation.Mapping.CLAT.IPv6 = c.address.active
 	now.Shared = c.address.shared
+	if now.IPv6 != want.IPv6 && c.path.translatesBy(c.towards.pref64.Prefix) {
+		now.PREF64, now.Via = c.towards.pref64, c.towards.via
+		now.Translation.Mapping.PREF64 = now.PREF64.Prefix
+	}
 	p.want = &now
+	c.towards = towards{now.PREF64, now.Via}
 	if c.path.changes(now.Translation.Mapping) {
 		c.path.breakFlows()
 	}

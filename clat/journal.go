@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -29,8 +28,7 @@ import (
 // LINK KEY WAS IS" before they changed a sysctl; "unset LINK KEY" says that it
 // is restored. "route ..." lines have the routes of other programs through a TUN
 // of ours, which the next start restores, and "stopped SECONDS" the Unix time
-// since when they are gone. "left LINK ADDRESS SECONDS" is an address that served
-// until that Unix time. A line cut short by a crash is ignored. A file that has become
+// since when they are gone. A line cut short by a crash is ignored. A file that has become
 // long, or lacks a line, is replaced by one that has what is in force.
 type Journal struct {
 	journalled
@@ -62,11 +60,20 @@ var ErrRunning = errors.New("another tnat64d is running in this network namespac
 // JournalPath returns the file in dir for the network namespace of the
 // calling thread: several daemons may run on a machine, one per namespace.
 func JournalPath(dir string) (string, error) {
+	id, err := netnsID()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, fmt.Sprintf("journal-%d", id)), nil
+}
+
+// netnsID returns the inode of the calling thread's network namespace.
+func netnsID() (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
-		return "", fmt.Errorf("network namespace: %w", err)
+		return 0, fmt.Errorf("network namespace: %w", err)
 	}
-	return filepath.Join(dir, fmt.Sprintf("journal-%d", st.Ino)), nil
+	return st.Ino, nil
 }
 
 // OpenJournal opens and locks the journal, creating it and its directory if
@@ -125,7 +132,6 @@ func (j *Journal) read() error {
 	for s.Scan() {
 		j.parse(strings.Fields(s.Text()))
 	}
-	maps.DeleteFunc(j.left, func(_ JournalEntry, t time.Time) bool { return time.Since(t) > leftFor })
 	if !j.stopped.IsZero() && time.Since(j.stopped) > savedFor {
 		j.routes = nil
 	}
@@ -152,24 +158,6 @@ func (j *Journal) Del(link string, a netip.Addr) error {
 
 // Routes returns the routes of other programs that are to be restored.
 func (j *Journal) Routes() []plan.SavedRoute { return slices.Clone(j.routes) }
-
-// Left returns the addresses that served until the last stop, and forgets them.
-func (j *Journal) Left() map[JournalEntry]time.Time {
-	left := j.left
-	j.left = nil
-	return left
-}
-
-// SetLeft records the addresses that served until now, with the time of their
-// removal.
-func (j *Journal) SetLeft(left map[JournalEntry]time.Time) error {
-	j.left = maps.Clone(left)
-	before := j.failed
-	if j.failed = j.replace(); j.failed != nil && before == nil {
-		return fmt.Errorf("journal: %w", j.failed)
-	}
-	return nil
-}
 
 // SetRoutes records the routes of other programs through TUNs of ours; stopped
 // says since when they are gone, and is zero while they are in force.

@@ -16,8 +16,7 @@ type journalled struct {
 	entries []JournalEntry
 	changes []plan.SysctlChange
 	routes  []plan.SavedRoute
-	left    map[JournalEntry]time.Time // see leftAddrs
-	stopped time.Time                  // when routes ceased to be in force; zero: they were until a kill
+	stopped time.Time // when routes ceased to be in force; zero: they were until a kill
 }
 
 // parse takes in the words of a line.
@@ -36,15 +35,6 @@ func (j *journalled) parse(f []string) {
 	case len(f) > 0 && f[0] == "route":
 		if s, err := parseSavedRoute(f[1:]); err == nil && len(j.routes) < maxSaved {
 			j.routes = append(j.routes, s)
-		}
-	case len(f) == 4 && f[0] == "left" && len(j.left) < maxLeft:
-		a, err1 := netip.ParseAddr(f[2])
-		n, err2 := strconv.ParseInt(f[3], 10, 64)
-		if err1 == nil && err2 == nil && a.Is6() {
-			if j.left == nil {
-				j.left = map[JournalEntry]time.Time{}
-			}
-			j.left[JournalEntry{f[1], a}] = time.Unix(n, 0)
 		}
 	case len(f) == 2 && f[0] == "stopped":
 		if n, err := strconv.ParseInt(f[1], 10, 64); err == nil {
@@ -85,9 +75,6 @@ func (j *journalled) text() (b []byte) {
 	for _, s := range j.routes {
 		b = fmt.Appendf(b, "route %s\n", strings.Join(savedRouteFields(s), " "))
 	}
-	for e, t := range j.left {
-		b = fmt.Appendf(b, "left %s %s %d\n", e.Link, e.Addr, t.Unix())
-	}
 	if !j.stopped.IsZero() {
 		b = fmt.Appendf(b, "stopped %d\n", j.stopped.Unix())
 	}
@@ -95,5 +82,5 @@ func (j *journalled) text() (b []byte) {
 }
 
 func (j *journalled) empty() bool {
-	return len(j.entries) == 0 && len(j.changes) == 0 && len(j.routes) == 0 && len(j.left) == 0
+	return len(j.entries) == 0 && len(j.changes) == 0 && len(j.routes) == 0
 }

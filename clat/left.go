@@ -1,9 +1,13 @@
 package clat
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
+	"slices"
 	"time"
+
+	"tnat64d/clat/plan"
 )
 
 const (
@@ -34,6 +38,24 @@ func (l leftAddrs) has(link string, a netip.Addr) bool {
 	t, ok := l[JournalEntry{link, a}]
 	since := time.Since(t)
 	return ok && since >= 0 && since <= leftFor
+}
+
+// recent lists those that left a moment ago, the last first.
+func (l leftAddrs) recent() []plan.Left {
+	var es []JournalEntry
+	for e := range l {
+		if l.has(e.Link, e.Addr) {
+			es = append(es, e)
+		}
+	}
+	slices.SortFunc(es, func(a, b JournalEntry) int {
+		return cmp.Or(l[b].Compare(l[a]), cmp.Compare(a.Link, b.Link), a.Addr.Compare(b.Addr))
+	})
+	var left []plan.Left
+	for _, e := range es {
+		left = append(left, plan.Left(e))
+	}
+	return left
 }
 
 // forget forgets that a served: another host has it.

@@ -1,13 +1,14 @@
 package clat
 
 import (
+	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // An address that served until a moment ago serves again before its DAD is over,
@@ -32,7 +33,8 @@ func TestAddressThatHasJustLeftNeedNotWait(t *testing.T) {
 		}, want: Pending},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			file := filepath.Join(t.TempDir(), "journal")
+			dir := t.TempDir()
+			file, left := filepath.Join(dir, "journal"), filepath.Join(dir, "left")
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, wlan)
 				j, err := OpenJournal(file)
@@ -52,6 +54,7 @@ func TestAddressThatHasJustLeftNeedNotWait(t *testing.T) {
 					removed = []Leftover{{"wlan0", netip.MustParseAddr(first), !c.inDAD}}
 				} else {
 					must(t, b.rec.Down())
+					must(t, b.rec.SaveLeft(left))
 					must(t, j.Close())
 				}
 				time.Sleep(c.wait)
@@ -61,6 +64,7 @@ func TestAddressThatHasJustLeftNeedNotWait(t *testing.T) {
 				j, err = OpenJournal(file)
 				must(t, err)
 				b.rec = NewReconciler(b.host, b.host, j, b.rec.log)
+				b.rec.LoadLeft(left)
 				b.rec.Resume(removed)
 				if p, err := b.pass(); p != c.want || err != nil {
 					t.Errorf("progress %d, %v, want %d\n%s", p, err, c.want, b.host.text())
@@ -86,32 +90,26 @@ func TestOptimisticAddressIsRefused(t *testing.T) {
 	b.expect(Pending, "ip -6 addr add "+second+"/128 dev wlan0 preferred_lft 0 noprefixroute proto 64\nsteer ours ["+second+"/128]")
 }
 
-func TestJournalKeepsAddressesThatHaveLeft(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "journal")
-	j, err := OpenJournal(file)
-	must(t, err)
+func TestLeftAddressesOverRestart(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "left")
 	now := time.Unix(time.Now().Unix(), 0)
-	left := map[JournalEntry]time.Time{
-		{"wlan0", netip.MustParseAddr(first)}: now,
-		{"eth0", netip.MustParseAddr(second)}: now.Add(-leftFor - time.Second),
+	a := newBench(t, wlan).rec
+	a.left.add("wlan0", netip.MustParseAddr(first), now)
+	a.left.add("eth0", netip.MustParseAddr(second), now.Add(-leftFor-time.Second))
+	must(t, os.WriteFile(file, []byte(fmt.Sprintf("1 wlan9 %s %d\nrubbish\n1 wlan9 192.0.2.1 %d\n", second, now.Unix(), now.Unix())), 0o600))
+	must(t, a.SaveLeft(file))
+	b := newBench(t, wlan).rec
+	b.LoadLeft(file)
+	if !b.left.has("wlan0", netip.MustParseAddr(first)) || len(b.left) != 1 {
+		t.Errorf("left: %v", b.left)
 	}
-	must(t, j.SetLeft(left))
-	must(t, j.Close())
-	j, err = OpenJournal(file)
-	must(t, err)
-	if diff := cmp.Diff(map[string]bool{"wlan0": true}, links(j.Left())); diff != "" {
-		t.Errorf("left (-want +got)\n%s", diff)
+	// That of another network namespace is still there.
+	if got, _ := os.ReadFile(file); !strings.Contains(string(got), "1 wlan9 "+second) || strings.Contains(string(got), "192.0.2.1") {
+		t.Errorf("the file: %q", got)
 	}
-	must(t, j.Close())
-	if j, err = OpenJournal(file); err != nil || len(j.Left()) > 0 {
-		t.Errorf("it is told again: %v", err)
+	b = newBench(t, wlan).rec
+	b.LoadLeft(filepath.Join(t.TempDir(), "missing"))
+	if len(b.left) != 0 {
+		t.Errorf("left: %v", b.left)
 	}
-}
-
-func links(left map[JournalEntry]time.Time) map[string]bool {
-	m := map[string]bool{}
-	for e := range left {
-		m[e.Link] = true
-	}
-	return m
 }

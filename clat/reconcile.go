@@ -3,7 +3,6 @@ package clat
 import (
 	"errors"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -74,9 +73,6 @@ func NewReconciler(h Host, d Datapath, journal *Journal, log *slog.Logger) *Reco
 		host: h, log: log, journal: record, wake: wake,
 		flows: &flows{host: h, log: log}, left: leftAddrs{},
 	}
-	if journal != nil {
-		maps.Copy(t.left, journal.Left())
-	}
 	r := &Reconciler{
 		tools: t, opener: d, refusals: &refusals{wake: wake}, unremoved: &unremoved{tools: t},
 		saved: newSavedRoutes(journal, record, log),
@@ -110,6 +106,7 @@ func (r *Reconciler) Memory() plan.Memory {
 		m.Own = append(m.Own, c.address.added...)
 		m.CLATs = append(m.CLATs, c.remembered())
 	}
+	m.Left = r.left.recent()
 	for _, s := range r.unremoved.all {
 		m.Own = append(m.Own, s.addr)
 	}
@@ -207,7 +204,6 @@ func (r *Reconciler) Down() error {
 		errs = append(errs, c.remove(false))
 	}
 	r.saved.leave()
-	r.journal.leave(r.left)
 	r.guards.removeAll()
 	return errors.Join(errs...)
 }

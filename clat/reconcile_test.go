@@ -301,35 +301,63 @@ func TestMTUFollowsUplink(t *testing.T) {
 	b.expect(Up, ``)
 }
 
-// Another PREF64 wants another neutral address. The old one serves with the
-// new prefix until DAD is through; the TUN stays.
+// Another PREF64 may use the address, although it is no longer neutral: there is
+// one cut, and no DAD.
 func TestPREF64Changes(t *testing.T) {
 	b := newBench(t, wlan)
 	b.up()
 	b.host.o.PREF64[0].Prefix = netip.MustParsePrefix("2001:db8:64::/96")
-	const next = "2001:db8:2:0:f816:7c82:be0:e3af"
-	b.expect(Moving, `
-		ip -6 addr add `+next+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64
+	b.expect(Up, `
 		ss -K src 192.0.0.1
 		engine translator
 	`)
+	b.expect(Up, ``)
+	b.host.o.PREF64[0].Prefix = netip.MustParsePrefix("64:ff9b::/96")
+	b.expect(Up, `
+		ss -K src 192.0.0.1
+		engine translator
+	`)
+}
+
+// The PREF64 of another router takes that router's prefix for addresses (RFC
+// 8028). Everything stays as it is until the new address has passed DAD: one cut.
+func TestPREF64AndPrefixChange(t *testing.T) {
+	const other = "2001:db8:3:0:b03c:9d87:e76:7ee"
+	b := newBench(t, `
+		link 2 wlan0
+		addr wlan0 2001:db8:2::10/64
+		addr wlan0 2001:db8:3::10/64
+		advertised wlan0 2001:db8:2::/64 by fe80::1 2001:db8:3::/64 by fe80::2
+		route6 default dev wlan0
+		pref64 wlan0 64:ff9b::/96 from fe80::1`)
+	b.up()
+	b.host.o.PREF64[0].Prefix = netip.MustParsePrefix("2001:db8:64::/96")
+	b.host.o.PREF64[0].Routers = []netip.Addr{netip.MustParseAddr("fe80::2")}
+	b.expect(Moving, `ip -6 addr add `+other+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)
+	b.expect(Moving, ``)
 	b.host.dad(true)
 	b.expect(Up, `
 		ss -K src 192.0.0.1
-		steer ours [`+next+`/128]
+		steer ours [`+other+`/128]
 		engine translator
 		ip -6 addr del `+first+`/128 dev wlan0
 	`)
 	b.expect(Up, ``)
 }
 
-// The router renumbers: the deprecated prefix serves until the new address has
-// passed DAD.
+// The router renumbers: the address in the deprecated prefix serves until that is
+// about to end, and then until the new address has passed DAD.
 func TestUplinkPrefixDeprecated(t *testing.T) {
 	b := newBench(t, wlan)
 	b.up()
-	b.host.o.Addrs[0].Deprecated = true
+	b.host.o.Addrs[0].Deprecated, b.host.o.Addrs[0].Valid = true, 2*time.Hour
 	b.host.o.Addrs = append(b.host.o.Addrs, plan.Addr{Link: 2, Prefix: netip.MustParsePrefix("2001:db8:3::10/64"), Valid: plan.Forever})
+	b.expect(Up, ``)
+	b.host.o.Memory = b.rec.Memory()
+	if d := plan.Make(b.host.o, b.conf).Uplinks[0]; d.MoveIn != 2*time.Hour-30*time.Second {
+		t.Errorf("it moves in %v", d.MoveIn)
+	}
+	b.host.o.Addrs[0].Valid = 30 * time.Second
 	const next = "2001:db8:3:0:b03c:9d87:e76:360b"
 	b.expect(Moving, `ip -6 addr add `+next+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)
 	b.expect(Moving, ``)

@@ -69,13 +69,6 @@ func (r *addressRecord) del(link string, a netip.Addr) {
 	}
 }
 
-// leave records the addresses that served until now, for the next start.
-func (r *addressRecord) leave(left leftAddrs) {
-	if r.journal != nil && len(left) > 0 {
-		r.warn(r.journal.SetLeft(left))
-	}
-}
-
 func (r *addressRecord) warn(err error) {
 	if err != nil {
 		r.log.Warn("cannot write the journal; after a crash the CLAT address may stay on the uplink", "reason", err)

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
+	"tnat64d/internal/control"
 	"tnat64d/internal/lab"
 )
 
@@ -49,6 +51,38 @@ func TestRestartServesDuringDAD(t *testing.T) {
 				w.laptop(t, "sysctl", "-qw", transmits+"=1")
 			})
 		}
+	})
+}
+
+// TestPREF64ChangeCutsOnce changes the PREF64 and back on a laptop whose kernel
+// takes minutes for DAD: the address stays, and what is connected ends once, when
+// the prefix changes.
+func TestPREF64ChangeCutsOnce(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, config string) {
+		t.Parallel()
+		w := newWorld(t, lab.Options{}, config)
+		w.moved = true
+		const transmits = "net.ipv6.conf." + lab.Uplink + ".dad_transmits"
+		w.laptop(t, "sysctl", "-qw", transmits+"=600")
+		was, home := w.clat, w.PREF64()
+		for _, p := range []netip.Prefix{anotherPREF64, home} {
+			before := w.connection(t, "", netip.Addr{})
+			changed := time.Now()
+			if err := w.SetPREF64(p); err != nil {
+				t.Fatal(err)
+			}
+			wantEnded(t, "what was connected", before, changed)
+			w.wantPREF64(t, p)
+			after := w.connection(t, "", netip.Addr{})
+			w.wantState(t, lab.Uplink, control.Up)
+			w.page(t)
+			wantAlive(t, "what was connected after the change", after)
+			if now, err := w.FindCLAT(); err != nil || now.IPv6 != was.IPv6 || w.tentative(t, was.IPv6) {
+				t.Errorf("CLAT is %+v, %v, was %+v", now, err, was)
+			}
+		}
+		w.laptop(t, "sysctl", "-qw", transmits+"=1")
 	})
 }
 

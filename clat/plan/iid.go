@@ -42,6 +42,21 @@ func (id identity) address(n int) netip.Addr {
 	}
 }
 
+// derives reports whether a is one of the candidates but for its last word, which
+// depends on PREF64.
+func (id identity) derives(a netip.Addr) bool {
+	if !id.prefix.Contains(a) {
+		return false
+	}
+	want := a.As16()
+	for n := range id.tries() {
+		if got := id.address(n).As16(); [14]byte(got[:]) == [14]byte(want[:]) {
+			return true
+		}
+	}
+	return false
+}
+
 // tries is how many candidates there are. In a small prefix DAD refuses more.
 func (id identity) tries() int {
 	if id.prefix.Bits() > 112 {

@@ -18,6 +18,18 @@ func whyNotFixed(o Observed, l Link, a netip.Addr, pref64 netip.Prefix) Why {
 	return Why{}
 }
 
+// servedIPv6 returns the address that served last in the prefix of id, if it was
+// derived as id is; invalid: none. It need not be checksum-neutral any more: with
+// another PREF64 it is not, and another address would be one cut more.
+func servedIPv6(o Observed, l Link, id identity) netip.Addr {
+	for _, a := range o.Memory.served(l) {
+		if id.derives(a) && !isRefused(o, l, a) && !isForeign(o, a) {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
 // derivedIPv6 returns the first of the candidates in the uplink's prefix that DAD
 // has not refused.
 func derivedIPv6(o Observed, l Link, id identity) (netip.Addr, Why) {

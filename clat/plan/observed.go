@@ -56,6 +56,8 @@ type Memory struct {
 	CLATs []Remembered
 	// Own are the CLAT IPv6 addresses that we have put on uplinks.
 	Own []netip.Addr
+	// Left are addresses that served until a moment ago, the last first.
+	Left []Left
 	// Refused are addresses for which DAD found another owner.
 	Refused []Refusal
 	// Failed are bring-ups that have failed, while the next attempt waits.
@@ -96,6 +98,27 @@ type Remembered struct {
 	TUNIndex int        // 0: there is none yet
 	IPv4     netip.Addr // which it keeps while that is free
 	IPv6     netip.Addr // in use; invalid: none
+}
+
+// Left is an address that served on a link.
+type Left struct {
+	Link string // name
+	Addr netip.Addr
+}
+
+// served lists the addresses that a CLAT on l may go on with: the one that serves,
+// and those that served until a moment ago.
+func (m Memory) served(l Link) []netip.Addr {
+	var as []netip.Addr
+	if a := m.CLAT(l.Index).IPv6; a.IsValid() {
+		as = append(as, a)
+	}
+	for _, e := range m.Left {
+		if e.Link == l.Name {
+			as = append(as, e.Addr)
+		}
+	}
+	return as
 }
 
 // Refusal is an address that DAD refused on a link.

@@ -3,6 +3,7 @@ package plan
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"tnat64d/siit"
 )
@@ -37,6 +38,9 @@ type Desired struct {
 	Standby bool
 	// Backoff says that there would be a CLAT had its bring-up not just failed.
 	Backoff bool
+	// MoveIn is when to plan again, because the address that serves has to be left
+	// before its prefix ends; 0: no need to.
+	MoveIn time.Duration
 	// AskDNS says that there is use for a PREF64 from the link's resolvers, and
 	// that they may be reached.
 	AskDNS bool
@@ -204,6 +208,9 @@ func (p *planner) desired(l Link, n int) Desired {
 	d.Warnings = p.sourceWarnings(d.CLAT)
 	eam, unanswered := eamAddrs(o, l, d.CLAT.Translation.Mapping)
 	d.CLAT.EAMAddrs, d.Warnings = eam, append(d.Warnings, unanswered...)
+	if v6 == running.IPv6 && !shared {
+		d.MoveIn = moveIn(o, l.Index, v6)
+	}
 	d.Why = because(PREF64Known, "PREF64 %s on %s (%s)", p64.Prefix, l.Name, p64.Source)
 	return d
 }

@@ -11,7 +11,9 @@ import (
 // formingPrefix chooses the prefix of the uplink, a /64 or longer, in which the
 // CLAT address is formed. What routers advertise on this network decides, if they have been
 // heard: source prefix and PREF64 of one router belong together (RFC 8028), and
-// what no default router says counts for nothing. Then the prefix in use stays.
+// what no default router says counts for nothing. Then the prefix stays in which an
+// address served last, also while it is deprecated, until it is about to end. Then
+// another prefix in which we have an address stays.
 // Then the choice is that of RFC 6724 section 5 of a source address towards
 // PREF64: same label (rule 6: global with global, ULA with ULA), then longest
 // match (rule 8). Of equals the one is chosen that lives longest. Without one
@@ -23,6 +25,7 @@ func formingPrefix(o Observed, l Link, pref64 PREF64) (netip.Prefix, Why) {
 	type candidate struct {
 		prefix     netip.Prefix
 		word       word
+		serves     bool // an address in it served last
 		deprecated bool // but nothing better is known
 		inUse      bool
 		label      bool // same label as PREF64
@@ -33,6 +36,7 @@ func formingPrefix(o Observed, l Link, pref64 PREF64) (netip.Prefix, Why) {
 		best  []candidate
 		other bool // an address from which no prefix can be taken
 	)
+	bestWord, served := byNeighbour, o.Memory.served(l)
 	dhcpOnly := dhcpOnly(o, l.Index, pref64.Routers)
 	if dhcpOnly && !numberedByHand(o, l.Index) {
 		return netip.Prefix{}, because(DHCPv6Only, "the network on %s gives addresses by DHCPv6 only, none that a CLAT could form for itself: clat.ipv6 can name one", l.Name)
@@ -46,13 +50,19 @@ func formingPrefix(o Observed, l Link, pref64 PREF64) (netip.Prefix, Why) {
 		w, preferred := wordFor(o, l.Index, p, pref64.Routers)
 		// The kernel lets any station deprecate an address.
 		deprecated := a.Deprecated && (w > byDefaultRouter || !preferred)
+		// One that is no longer advertised, and was never deprecated, is left at
+		// once (RFC 8978).
+		serves := ok && slices.ContainsFunc(served, p.Contains) && a.Valid > moveBefore &&
+			(w == byNobody || w <= byDefaultRouter && (preferred || a.Deprecated))
 		if !ok || dhcpOnly && !a.byHand() {
 			other = other || !a.Temporary
 			continue
 		}
+		bestWord = min(bestWord, w)
 		best = append(best, candidate{
 			prefix:     p,
 			word:       w,
+			serves:     serves,
 			deprecated: deprecated || w <= byDefaultRouter && !preferred,
 			inUse:      slices.ContainsFunc(o.Memory.Own, p.Contains),
 			label:      label(ip) == label(pref64.Prefix.Addr()),
@@ -68,6 +78,7 @@ func formingPrefix(o Observed, l Link, pref64 PREF64) (netip.Prefix, Why) {
 	}
 	slices.SortStableFunc(best, func(a, b candidate) int {
 		return cmp.Or(
+			yesFirst(a.serves && a.word == bestWord, b.serves && b.word == bestWord),
 			yesFirst(!a.deprecated, !b.deprecated),
 			cmp.Compare(a.word, b.word),
 			yesFirst(a.inUse, b.inUse),
@@ -78,6 +89,28 @@ func formingPrefix(o Observed, l Link, pref64 PREF64) (netip.Prefix, Why) {
 		)
 	})
 	return best[0].prefix, Why{}
+}
+
+// moveBefore is how long before the end of a deprecated address of the host the
+// CLAT leaves its prefix: time enough for duplicate address detection of the next
+// address, while the old one serves.
+const moveBefore = 30 * time.Second
+
+// moveIn returns in what time the CLAT leaves the prefix of a, an address that
+// serves, because the host's own address in it is deprecated and ends; 0: it does
+// not.
+func moveIn(o Observed, link int, a netip.Addr) time.Duration {
+	var last time.Duration
+	for _, e := range o.Addrs {
+		if e.Link != link || !e.Prefix.Addr().Is6() || !e.sharesPrefix(a) || owns(o, e.Prefix.Addr()) {
+			continue
+		}
+		if !e.Deprecated || e.Valid == Forever {
+			return 0
+		}
+		last = max(last, e.Valid)
+	}
+	return max(last-moveBefore, 0)
 }
 
 // routerFor returns the router that packets from a to the PREF64 go to: the first that

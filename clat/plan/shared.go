@@ -19,7 +19,10 @@ func (p *planner) ipv6(l Link, fixed bool, running Remembered, v4 netip.Addr, pr
 	}
 	prefix, why := formingPrefix(o, l, pref64)
 	if !why.is() {
-		a, why = derivedIPv6(o, l, identity{secret: c.Secret, prefix: prefix, iface: l.Name, ipv4: v4, pref64: pref64.Prefix})
+		id := identity{secret: c.Secret, prefix: prefix, iface: l.Name, ipv4: v4, pref64: pref64.Prefix}
+		if a = servedIPv6(o, l, id); !a.IsValid() {
+			a, why = derivedIPv6(o, l, id)
+		}
 	}
 	if !why.missing() {
 		return a, false, why

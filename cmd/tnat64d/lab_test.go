@@ -191,6 +191,21 @@ func (n *network) clatAddrs() []netip.Addr {
 	return as
 }
 
+// uplinkAddr waits for a global IPv6 address of the host on the uplink.
+func (n *network) uplinkAddr(which func(plan.Addr) bool) (p netip.Prefix) {
+	n.t.Helper()
+	n.eventually("an address of the host", func() bool {
+		for _, a := range n.observe().Addrs {
+			if ip := a.Prefix.Addr(); ip.Is6() && ip.IsGlobalUnicast() && a.Prefix.Bits() == 64 && which(a) {
+				p = a.Prefix
+				return true
+			}
+		}
+		return false
+	})
+	return p
+}
+
 // defaultRoute returns the IPv4 default route that is ours.
 func (n *network) defaultRoute() (plan.Route, bool) {
 	n.t.Helper()
@@ -346,11 +361,10 @@ func TestLabPREF64Changes(t *testing.T) {
 	}
 	n.eventually("the server answers through the new PREF64", func() bool { return n.get() == nil })
 	n.said("pref64=3fff:64::/96", 1)
-	n.eventually("one CLAT address, a new one", func() bool {
-		as := n.clatAddrs()
-		return len(as) == 1 && as[0] != first.IPv6
-	})
 	n.mustGet()
+	if as := n.clatAddrs(); len(as) != 1 || as[0] != first.IPv6 {
+		t.Errorf("CLAT addresses %s, want %s as before", as, first.IPv6)
+	}
 	if n.tunIndex() != index {
 		t.Error("the TUN is another one")
 	}
@@ -384,7 +398,8 @@ func (n *network) tunIndex() int {
 	return 0
 }
 
-// The network is renumbered: the CLAT address follows the new prefix.
+// The network is renumbered: the CLAT address stays while the host's own in the old
+// prefix is deprecated, and follows the new prefix before that ends.
 func TestLabRenumbering(t *testing.T) {
 	n := newNetwork(t, lab.Options{})
 	n.start("")
@@ -405,6 +420,22 @@ func TestLabRenumbering(t *testing.T) {
 	}
 	a.Prefix, a.Preferred = next, time.Hour
 	if err := n.SetAdvert(a); err != nil {
+		t.Fatal(err)
+	}
+	old := n.uplinkAddr(func(a plan.Addr) bool { return a.Deprecated })
+	n.uplinkAddr(func(a plan.Addr) bool { return next.Contains(a.Prefix.Addr()) && !a.Tentative })
+	n.mustGet()
+	if as := n.clatAddrs(); len(as) != 1 || next.Contains(as[0]) {
+		t.Errorf("CLAT addresses %s in the new prefix, while the old one is valid", as)
+	}
+	uplink, err := n.Laptop.Netlink.LinkByName(lab.Uplink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = n.Laptop.Netlink.AddrReplace(uplink, &netlink.Addr{
+		IPNet: &net.IPNet{IP: old.Addr().AsSlice(), Mask: net.CIDRMask(64, 128)}, ValidLft: 25, Flags: unix.IFA_F_NODAD,
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	n.eventually("a CLAT address in the new prefix and none in the old", func() bool {
@@ -459,10 +490,12 @@ func TestLabDADConflicts(t *testing.T) {
 	seen := map[netip.Addr]bool{}
 	for range 3 {
 		n.start("")
-		c := n.up()
-		if seen[c.IPv6] {
-			t.Fatalf("%s is used though another host has it", c.IPv6)
-		}
+		// One that has just left serves until DAD finds its owner.
+		var c lab.CLAT
+		n.eventually("a CLAT address that no other host has", func() bool {
+			c = n.up()
+			return !seen[c.IPv6]
+		})
 		n.mustGet()
 		n.stop()
 		seen[c.IPv6] = true

@@ -211,6 +211,9 @@ func (d *tnat64d) conclude(plans plan.Plan, outcomes []clat.Outcome) error {
 	if slices.ContainsFunc(plans.Uplinks, func(w plan.Desired) bool { return w.Why.Reason == plan.OtherCLAT }) {
 		d.retry.in(lookAtOthers)
 	}
+	for _, w := range plans.Uplinks {
+		d.retry.in(w.MoveIn)
+	}
 	if len(plans.Uplinks) == 0 {
 		d.report.none(plans.Why)
 	}

@@ -39,6 +39,9 @@ func (d *tnat64d) reload() {
 		// They belong to the engine, which is then a new one.
 		d.path.errorsPerSecond, d.path.engine = c.Translation.ICMPErrorsPerSecond, c.CLAT.Engine
 		complain(d.log, d.rec.Down())
+		for _, u := range d.uplinks {
+			u.identity = identity{} // what is up next is news, also with the same addresses
+		}
 	}
 	if c.Control != old.Control {
 		d.log.Warn("a change of the table [control] needs a restart")

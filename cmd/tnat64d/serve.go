@@ -75,6 +75,8 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	defer cancel()
 	defer d.found.bus.Close()
 	d.rec = clat.NewReconciler(kernel, d.path, journal, log)
+	left := filepath.Join(stateDir(), "left")
+	d.rec.LoadLeft(left)
 	d.rec.Resume(removed)
 	if journal == nil {
 		d.features = append(d.features, control.Feature{Name: "journal", Why: "a crash may leave the CLAT address on the uplink"})
@@ -110,7 +112,11 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 
 	err = d.loop()
 	daemon.Notify(log, systemd.SdNotifyStopping)
-	return errors.Join(err, d.stop())
+	err = errors.Join(err, d.stop())
+	if saveErr := d.rec.SaveLeft(left); saveErr != nil {
+		log.Debug("the next start waits for duplicate address detection", "reason", saveErr)
+	}
+	return err
 }
 
 // newDaemon returns a daemon that has done nothing yet. Its loop ends with ctx.

@@ -1,0 +1,99 @@
+package clat
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxLeftFile bounds how much of the file is read.
+const maxLeftFile = 64 << 10
+
+// LoadLeft reads the addresses that served until the last stop from the file that
+// SaveLeft has written. What cannot be read counts as nothing.
+func (r *Reconciler) LoadLeft(file string) {
+	id, err := netnsID()
+	if err != nil {
+		return
+	}
+	for _, l := range readLeft(file) {
+		if l.netns == id {
+			r.left.add(l.entry.Link, l.entry.Addr, l.when)
+		}
+	}
+}
+
+// SaveLeft writes the addresses that served until now to a file, for the next
+// start. Daemons of other network namespaces may use the same file.
+func (r *Reconciler) SaveLeft(file string) error {
+	id, err := netnsID()
+	if err != nil || len(r.left) == 0 {
+		return err
+	}
+	var b bytes.Buffer
+	for _, l := range readLeft(file) {
+		if l.netns != id {
+			fmt.Fprintln(&b, l.netns, l.entry.Link, l.entry.Addr, l.when.Unix())
+		}
+	}
+	for e, when := range r.left {
+		fmt.Fprintln(&b, id, e.Link, e.Addr, when.Unix())
+	}
+	next := file + ".new"
+	err = os.WriteFile(next, b.Bytes(), 0o600)
+	if err == nil {
+		err = os.Rename(next, file)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("save the addresses that served: %w", err), ignoreMissing(os.Remove(next)))
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// leftLine is one line of the file: the inode of a network namespace, a link, an
+// address and the Unix time of its removal.
+type leftLine struct {
+	netns uint64
+	entry JournalEntry
+	when  time.Time
+}
+
+// readLeft reads the lines that count still.
+func readLeft(file string) (ls []leftLine) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxLeftFile))
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) != 4 || len(ls) == maxLeft {
+			continue
+		}
+		netns, err1 := strconv.ParseUint(f[0], 10, 64)
+		a, err2 := netip.ParseAddr(f[2])
+		seconds, err3 := strconv.ParseInt(f[3], 10, 64)
+		when := time.Unix(seconds, 0)
+		if since := time.Since(when); err1 == nil && err2 == nil && err3 == nil && a.Is6() && since >= 0 && since <= leftFor {
+			ls = append(ls, leftLine{netns, JournalEntry{f[1], a}, when})
+		}
+	}
+	return ls
+}
