@@ -229,6 +229,21 @@ const u=require('dgram').createSocket('udp4');u.on('message',(m,r)=>{console.log
 	{"iperf3 UDP down", "iperf3", runs("iperf3", "-c", server, "-u", "-b", "5M", "-t", "1", "-R"), []string{"iperf Done"}},
 	{"shell with jobs", "", runs("sh", "-c", "for i in 1 2 3 4; do curl -sS --noproxy '*' -m 20 http://198.51.100.7/ & done; wait; echo all"), []string{"all"}},
 	{"make -j", "make", runs("sh", "-c", "printf 'all: 1 2 3 4 5 6\\n1 2 3 4 5 6:\\n\\t@curl -sS --noproxy \"*\" -m 20 http://198.51.100.7/ >/dev/null && echo done $@\\n' | make -j 4 -f -"), []string{"done 1", "done 6"}},
+	{"sockets passed to another process", "python3", python(`
+import array,os
+a,b=socket.socketpair()
+def passed(s):
+    if os.fork()==0:
+        a.sendmsg([b'x'],[(1,1,array.array('i',[s.fileno()]))]);os._exit(0)
+    return socket.socket(fileno=array.array('i',b.recvmsg(9,99)[1][0][2])[0])
+s=passed(socket.socket());s.connect((S,7));s.sendall(b'one');print(s.recv(9),s.getpeername(),s.family)
+t=passed(s);t.sendall(b'two');print(t.recv(9),t.getpeername())`), []string{"b'one' ('198.51.100.7', 7) 2", "b'two' ('198.51.100.7', 7)"}},
+	{"names after a failed connection, and another one", "python3", python(`
+s=socket.socket()
+for f in lambda: s.connect((S,9)), s.getpeername:
+    try: f()
+    except OSError as e: print(e.errno)
+s.connect((S,7));print(s.getpeername())`), []string{"111\n107\n('198.51.100.7', 7)"}},
 	{"TCP to 127.0.0.1", "python3", python(`
 l=socket.create_server(('127.0.0.1',0));c=socket.create_connection(l.getsockname());a,p=l.accept()
 print(c.getpeername()[0],p[0],c.getsockname()==p)`), []string{"127.0.0.1 127.0.0.1 True"}},
