@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"tnat64d/internal/lab"
+	"tnat64d/internal/needs"
 )
 
 // TestMain lets the test binary be the command, and the Go program of the
@@ -29,24 +30,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// need skips a test for want of something, or fails it where tests that need
-// privileges and programs are required.
-func need(t *testing.T, ok bool, why string) {
-	t.Helper()
-	if ok {
-		return
-	}
-	if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
-
 func needLab(t *testing.T) {
 	t.Helper()
-	need(t, os.Getuid() == 0, "needs root: makes network namespaces")
+	needs.Root(t, "makes network namespaces")
 	_, err := exec.LookPath("gcc")
-	need(t, err == nil, "needs gcc: the load generator is in C")
+	needs.That(t, err == nil, "gcc: the load generator is in C")
 }
 
 // brief are settings of a run of seconds.

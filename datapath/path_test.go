@@ -14,6 +14,7 @@ import (
 
 	"tnat64d/datapath/engine"
 	"tnat64d/datapath/steer"
+	"tnat64d/internal/needs"
 	"tnat64d/siit"
 )
 
@@ -21,13 +22,7 @@ import (
 // its own, where "up0" is up.
 func inNamespace(t *testing.T) *netlink.Handle {
 	t.Helper()
-	if os.Getuid() != 0 {
-		const why = "needs root: makes a network namespace"
-		if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
+	needs.Root(t, "makes a network namespace")
 	runtime.LockOSThread() // for good: the thread ends with the goroutine
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)

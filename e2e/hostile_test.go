@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/internal/lab"
+	"tnat64d/internal/needs"
 )
 
 // The hostile tests (TestHostile..., `make test-hostile`) attack tnat64d from
@@ -323,7 +324,7 @@ func TestHostileNeighbour(t *testing.T) {
 func TestHostileExhaustion(t *testing.T) {
 	t.Parallel()
 	_, err := exec.LookPath("prlimit")
-	need(t, err == nil, "needs the program prlimit")
+	needs.That(t, err == nil, "the program prlimit")
 	w := newWorldOn(t, stage{how: func(*lab.Lab) lab.DaemonOptions {
 		return lab.DaemonOptions{Limits: []string{"nofile=128"}}
 	}})

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/internal/lab"
+	"tnat64d/internal/needs"
 )
 
 // TestSleep carries a sleeping laptop to other networks, or changes the network
@@ -107,7 +108,7 @@ func TestSleepWithoutLogind(t *testing.T) {
 	flow := w.connection(t, "", netip.Addr{})
 	for _, d := range []time.Duration{time.Millisecond, -time.Millisecond} {
 		if err := setClock(d); err != nil {
-			need(t, false, fmt.Sprintf("needs to set the clock: %v", err))
+			needs.That(t, false, fmt.Sprintf("to set the clock: %v", err))
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"tnat64d/internal/lab"
+	"tnat64d/internal/needs"
 )
 
 // The end-to-end tests run the real tnat64d on the laptop of a lab, and real
@@ -89,28 +90,15 @@ func built(t *testing.T, name string) string {
 	return filepath.Join(binaries.dir, name)
 }
 
-// need skips a test for want of something, or fails it where tests that need
-// privileges and programs are required.
-func need(t *testing.T, ok bool, why string) {
-	t.Helper()
-	if ok {
-		return
-	}
-	if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
-
 func needRoot(t *testing.T) {
 	t.Helper()
-	need(t, os.Getuid() == 0, "needs root: makes network namespaces")
+	needs.Root(t, "makes network namespaces")
 }
 
 func needProgram(t *testing.T, name string) {
 	t.Helper()
 	_, err := exec.LookPath(name)
-	need(t, err == nil, fmt.Sprintf("needs the program %q", name))
+	needs.That(t, err == nil, fmt.Sprintf("the program %q", name))
 }
 
 // world is a lab with tnat64d on the laptop. When the test ends it checks what

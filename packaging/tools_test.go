@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"tnat64d/internal/needs"
 )
 
 // need skips a test where a program is missing; where the tests are to be
@@ -15,10 +17,7 @@ func need(t *testing.T, programs ...string) {
 		if _, err := exec.LookPath(p); err == nil {
 			continue
 		}
-		if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
-			t.Fatalf("needs %s", p)
-		}
-		t.Skipf("needs %s", p)
+		needs.That(t, false, p)
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/needs"
 )
 
 // testNet is a host and a router in network namespaces of their own, without
@@ -27,12 +29,7 @@ type testNet struct {
 // quick.
 func newTestNet(t *testing.T, acceptRA int) *testNet {
 	t.Helper()
-	if os.Getuid() != 0 {
-		if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
-			t.Fatal("needs root: network namespaces")
-		}
-		t.Skip("needs root: network namespaces")
-	}
+	needs.Root(t, "network namespaces")
 	n := &testNet{t: t, host: newNamespace(t), router: newNamespace(t)}
 	for _, ns := range []netns.NsHandle{n.host, n.router} {
 		for _, conf := range []string{"all", "default"} {

@@ -8,19 +8,15 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/needs"
 )
 
 // needRoot skips the test for ordinary users, or fails it where the privileges
 // are supposed to be there.
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Getuid() == 0 {
-		return
-	}
-	if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
-		t.Fatal("needs root: makes network namespaces and TUN interfaces")
-	}
-	t.Skip("needs root: makes network namespaces and TUN interfaces")
+	needs.Root(t, "makes network namespaces and TUN interfaces")
 }
 
 // enterNetns moves the test into a network namespace of its own, which ends

@@ -18,6 +18,7 @@ import (
 	"tnat64d/clat"
 	"tnat64d/clat/plan"
 	"tnat64d/datapath/steer"
+	"tnat64d/internal/needs"
 	"tnat64d/tun"
 )
 
@@ -25,13 +26,7 @@ import (
 // is never unlocked, so that it ends with the test, and the namespace with it.
 func enterNetns(t *testing.T) *Host {
 	t.Helper()
-	if os.Getuid() != 0 {
-		const why = "needs root: makes a network namespace"
-		if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
+	needs.Root(t, "makes a network namespace")
 	t.Parallel() // they mostly wait for the kernel
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {

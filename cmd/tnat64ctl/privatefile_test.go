@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/needs"
 )
 
 func TestCreatePrivate(t *testing.T) {
@@ -131,12 +133,7 @@ func TestCreatePrivate(t *testing.T) {
 // A local user lays traps in a directory like /tmp for root, who traces into a
 // file there.
 func TestHostileCreatePrivateInSharedDirectory(t *testing.T) {
-	if os.Getuid() != 0 {
-		if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
-			t.Fatal("needs root: files of other users")
-		}
-		t.Skip("needs root: files of other users")
-	}
+	needs.Root(t, "files of other users")
 	const user = 65534
 	dir := t.TempDir()
 	if err := os.Chmod(dir, os.ModeSticky|0o777); err != nil {

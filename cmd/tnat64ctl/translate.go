@@ -103,7 +103,7 @@ func captures(args []string) (in, out string, err error) {
 // defaultMTU4 is clat.mtu for an uplink of 1500 bytes, as there is none to ask.
 const defaultMTU4 = 1480
 
-const needs = `with -config name a file that has for example
+const offlineHint = `with -config name a file that has for example
 
   [clat]
   pref64 = ["2001:db8:64::/96"]    # the prefix of the network's NAT64
@@ -130,7 +130,7 @@ func offline(path string, stderr io.Writer) (*siit.Translator, error) {
 	}
 	if len(missing) > 0 {
 		err := fmt.Errorf("%s does not set %s, and offline there is no network to find it on", path, strings.Join(missing, " and "))
-		return nil, say.Hint(say.Usage(err), "%s", needs)
+		return nil, say.Hint(say.Usage(err), "%s", offlineHint)
 	}
 	mtu4 := c.CLAT.MTU
 	if mtu4 == 0 {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"tnat64d/internal/needs"
 	"tnat64d/internal/say"
 )
 
@@ -64,14 +65,7 @@ func directories(t *testing.T) []string {
 // needRoot skips a test, or fails it where privileged tests are required.
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Getuid() == 0 {
-		return
-	}
-	const why = "needs root: makes network namespaces"
-	if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
+	needs.Root(t, "makes network namespaces")
 }
 
 // output is what a daemon writes, readable while it does.

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
+	"tnat64d/internal/needs"
 	"tnat64d/tun"
 )
 
@@ -40,12 +41,7 @@ type loop struct {
 
 func newLoop(t *testing.T, queues int) *loop {
 	t.Helper()
-	if os.Getuid() != 0 {
-		if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
-			t.Fatal("needs root: makes a network namespace and a TUN interface")
-		}
-		t.Skip("needs root: makes a network namespace and a TUN interface")
-	}
+	needs.Root(t, "makes a network namespace and a TUN interface")
 	// The thread is never unlocked: the runtime throws it away after the test,
 	// and the namespace goes with it.
 	runtime.LockOSThread()

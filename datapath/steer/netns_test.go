@@ -15,18 +15,14 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/needs"
 )
 
 // needsRoot skips a test that ordinary users cannot run.
 func needsRoot(t testing.TB) {
 	t.Helper()
-	if os.Getuid() == 0 {
-		return
-	}
-	if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
-		t.Fatal("needs root: BPF and network namespaces")
-	}
-	t.Skip("needs root: BPF and network namespaces")
+	needs.Root(t, "BPF and network namespaces")
 }
 
 // host is a network namespace with a thread of its own, nameless: it goes

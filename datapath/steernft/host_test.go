@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"tnat64d/internal/needs"
 	"tnat64d/tun"
 )
 
@@ -36,13 +37,7 @@ type host struct {
 
 func newHost(t *testing.T) *host {
 	t.Helper()
-	if os.Getuid() != 0 {
-		const why = "needs root: makes network namespaces"
-		if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
+	needs.Root(t, "makes network namespaces")
 	h := &host{t: t, calls: make(chan func())}
 	ready := make(chan error)
 	go func() {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"tnat64d/internal/needs"
 )
 
 // daemon is a message bus of the test's own, where everybody may be anything.
@@ -39,12 +41,8 @@ const daemonConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus 
 
 func startDaemon(t *testing.T) *daemon {
 	t.Helper()
-	if _, err := exec.LookPath("dbus-daemon"); err != nil {
-		if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
-			t.Fatal(err)
-		}
-		t.Skipf("needs Debian's package dbus-daemon: %v", err)
-	}
+	_, err := exec.LookPath("dbus-daemon")
+	needs.That(t, err == nil, "Debian's package dbus-daemon")
 	dir, err := os.MkdirTemp("", "bus") // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)

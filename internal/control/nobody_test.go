@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/needs"
 )
 
 // nobody is a user without rights.
@@ -17,13 +19,7 @@ const nobody = 65534
 // needUsers skips the test where it cannot become other users.
 func needUsers(t *testing.T) {
 	t.Helper()
-	if os.Getuid() == 0 {
-		return
-	}
-	if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
-		t.Fatal("needs root: to become somebody else")
-	}
-	t.Skip("needs root: to become somebody else")
+	needs.Root(t, "to become somebody else")
 }
 
 // openUp lets other users reach path, but for its own mode.

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -15,19 +14,14 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/net/dns/dnsmessage"
+
+	"tnat64d/internal/needs"
 )
 
 // needRoot skips a test, or fails it where privileged tests are required.
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Getuid() == 0 {
-		return
-	}
-	const why = "needs root: makes network namespaces"
-	if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
+	needs.Root(t, "makes network namespaces")
 }
 
 func newTestLab(t *testing.T, o Options) *Lab {

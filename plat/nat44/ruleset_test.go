@@ -2,13 +2,14 @@ package nat44
 
 import (
 	"net/netip"
-	"os"
 	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/needs"
 )
 
 var pool = netip.MustParsePrefix("100.64.0.0/16")
@@ -70,13 +71,7 @@ func TestRanges(t *testing.T) {
 // inNamespace moves the test to a network namespace of its own.
 func inNamespace(t *testing.T) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		const why = "needs root: makes a network namespace"
-		if os.Getenv("TNAT64_REQUIRE_PRIVILEGED") == "1" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
+	needs.Root(t, "makes a network namespace")
 	runtime.LockOSThread() // for good: the thread ends with the goroutine
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)
