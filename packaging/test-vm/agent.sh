@@ -5,6 +5,6 @@ exec 3<>/dev/virtio-ports/org.test.agent
 echo "ready $(cat /proc/sys/kernel/random/boot_id)" >&3
 while read -r line <&3; do
 	printf '%s' "$line" | base64 -d >/run/agent.script
-	timeout 180 sh /run/agent.script </dev/null >/run/agent.output 2>&1 3<&-
+	timeout 600 sh /run/agent.script </dev/null >/run/agent.output 2>&1 3<&-
 	printf 'done %d %s\n' $? "$(base64 -w0 </run/agent.output)" >&3
 done

@@ -34,21 +34,21 @@ const commandLine = "root=/dev/vda rw console=ttyS0 net.ifnames=0 panic=-1 nowat
 
 // boot starts the machine with the package on its second disk, and returns when
 // its agent answers.
-func boot(ctx context.Context, img image, deb string, n *network, verbose bool) (*machine, error) {
+func boot(ctx context.Context, img image, packages map[string]string, n *network, verbose bool) (*machine, error) {
 	dir, err := os.MkdirTemp("", "tnat64-test-vm-")
 	if err != nil {
 		return nil, err
 	}
 	m := &machine{dir: dir, exited: make(chan struct{}), lines: make(chan string)}
-	if err := m.start(ctx, img, deb, n, verbose); err != nil {
+	if err := m.start(ctx, img, packages, n, verbose); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return m, m.waitReady(ctx)
 }
 
-func (m *machine) start(ctx context.Context, img image, deb string, n *network, verbose bool) error {
+func (m *machine) start(ctx context.Context, img image, packages map[string]string, n *network, verbose bool) error {
 	packageDisk := filepath.Join(m.dir, "package.tar")
-	if err := writeTar(packageDisk, deb); err != nil {
+	if err := writeTar(packageDisk, packages); err != nil {
 		return err
 	}
 	socket := filepath.Join(m.dir, "agent")
@@ -136,7 +136,7 @@ func (m *machine) next(ctx context.Context) (string, error) {
 
 // waitReady waits until the agent of another boot than the last one answers.
 func (m *machine) waitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 4*time.Minute, errors.New("the machine does not boot"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Minute, errors.New("the machine does not boot"))
 	defer cancel()
 	for {
 		line, err := m.next(ctx)
@@ -152,7 +152,7 @@ func (m *machine) waitReady(ctx context.Context) error {
 
 // sh runs a script on the machine and returns what it printed.
 func (m *machine) sh(ctx context.Context, script string) (output string, status int, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, 200*time.Second, fmt.Errorf("no answer to %q", script))
+	ctx, cancel := context.WithTimeoutCause(ctx, 11*time.Minute, fmt.Errorf("no answer to %q", script))
 	defer cancel()
 	if _, err := fmt.Fprintln(m.conn, base64.StdEncoding.EncodeToString([]byte(script))); err != nil {
 		return "", 0, err
@@ -170,22 +170,28 @@ func (m *machine) sh(ctx context.Context, script string) (output string, status 
 	return strings.TrimRight(string(decoded), "\n"), status, err
 }
 
-// writeTar makes an archive of one file. As a disk it gets longer, which tar
-// does not mind, and dpkg would.
-func writeTar(path, file string) error {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
+// writeTar makes an archive of packages, each as NAME.deb. As a disk it gets
+// longer, which tar does not mind, and dpkg would.
+func writeTar(path string, packages map[string]string) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	w := tar.NewWriter(f)
-	if err := w.WriteHeader(&tar.Header{Name: "tnat64d.deb", Mode: 0o644, Size: int64(len(data))}); err != nil {
-		return err
+	size := int64(1 << 20)
+	for name, file := range packages {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if err := w.WriteHeader(&tar.Header{Name: name + ".deb", Mode: 0o644, Size: int64(len(data))}); err != nil {
+			return err
+		}
+		if _, err := w.Write(data); err != nil {
+			return err
+		}
+		size += int64(len(data))
 	}
-	_, err = w.Write(data)
-	return errors.Join(err, w.Close(), f.Truncate(int64(len(data)+1<<20)&^511))
+	return errors.Join(w.Close(), f.Truncate(size&^511))
 }

@@ -30,9 +30,10 @@ func main() {
 }
 
 func run() error {
-	deb := flag.String("deb", "", "package to install (default: the newest in dist/)")
+	deb := flag.String("deb", "", "package of tnat64d to install (default: the newest in dist/)")
+	gateway := flag.String("gateway", "", "package of tnat64-gateway to install (default: the newest in dist/)")
 	cache := flag.String("cache", "/var/cache/tnat64-test-vm", "directory for the root file system")
-	limit := flag.Duration("timeout", 15*time.Minute, "for all of it")
+	limit := flag.Duration("timeout", 60*time.Minute, "for all of it")
 	script := flag.String("script", "", "install the package and run this script on the machine, instead of the story")
 	verbose := flag.Bool("v", false, "print the machine's console")
 	flag.Parse()
@@ -44,10 +45,13 @@ func run() error {
 	case os.Getuid() != 0:
 		return fmt.Errorf("needs root, for network namespaces and debootstrap: %w", os.ErrPermission)
 	}
-	var err error
-	if *deb == "" {
-		if *deb, err = newest("dist/*_amd64.deb"); err != nil {
-			return err
+	packages := map[string]string{"tnat64d": *deb, "tnat64-gateway": *gateway}
+	for name, file := range packages {
+		if file == "" {
+			var err error
+			if packages[name], err = newest("dist/" + name + "_*_amd64.deb"); err != nil {
+				return err
+			}
 		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -65,7 +69,7 @@ func run() error {
 		return err
 	}
 	defer net.Close()
-	m, err := boot(ctx, img, *deb, net, *verbose)
+	m, err := boot(ctx, img, packages, net, *verbose)
 	if err != nil {
 		return err
 	}

@@ -133,6 +133,27 @@ var story = []scene{
 		`not pidof tnat64d; gone 2>&1; ip -br addr; ip -4 route; ip -6 addr show dev eth0 | grep -c inet6; tc filter show dev eth0 ingress; not sh -c 'tc qdisc show dev eth0 | grep clsact'
 		sysctl -a 2>/dev/null | grep -E '^net.*(forward|accept_ra |proxy_ndp)' | sort | diff /root/sysctls -; not fetch`,
 	}},
+	{title: "the gateway: the package waits for a configuration", scripts: []string{
+		`ip netns add phone; ip link add lan0 type veth peer name eth0 netns phone; ip link set lan0 up; ip addr add 2001:db8:2::1/64 dev lan0 nodad; ip -n phone link set lo up; ip -n phone link set eth0 up
+		ip netns add web; ip link add wan0 type veth peer name eth0 netns web; ip link set wan0 up; ip addr add 203.0.113.1/24 dev wan0; ip -n web link set eth0 up; ip -n web addr add 203.0.113.80/24 dev eth0
+		(ip netns exec web systemd-socket-activate -l 203.0.113.80:80 --inetd -a printf 'HTTP/1.0 200 OK\r\n\r\nhello from the web\n' >/dev/null 2>&1 &)
+		mark; dpkg -i /root/tnat64-gateway.deb; systemctl show -p ActiveState,ConditionResult,NRestarts tnat64-gateway`,
+	}},
+	{title: "and runs as its own user, beside a host that has only IPv6", scripts: []string{
+		`printf '[nat64]\ninside = ["lan0"]\noutside = ["wan0"]\nprefix = "2001:db8:64::/96"\n[dns64]\nlisten = ["[2001:db8:2::1]:53"]\n[advertise]\ninterfaces = ["lan0"]\n' >/etc/tnat64/gateway.toml
+		systemctl start tnat64-gateway; systemctl status --no-pager -n 0 tnat64-gateway | cat; journal -t tnat64-gateway --no-pager`,
+		`ps -o user:16,group:16,rss,args -C tnat64-gateway; grep -E 'Cap(Eff|Bnd|Amb)|NoNewPrivs|Seccomp:' /proc/$(pidof tnat64-gateway)/status; systemd-analyze security tnat64-gateway | tail -1`,
+		`waits 60 sh -c 'ip -n phone -6 route show default | grep -q .'; waits 30 ip netns exec phone curl -sS --max-time 10 "http://[2001:db8:64::cb00:7150]/"; ip netns exec phone curl -sS --max-time 20 "http://[2001:db8:64::cb00:7150]/"; tnat64ctl -gateway status`,
+	}},
+	{title: "SIGKILL and reload of the gateway", scripts: []string{
+		`mark; kill -KILL $(pidof tnat64-gateway); waits 60 sh -c 'systemctl is-active tnat64-gateway && pidof tnat64-gateway'; waits 60 ip netns exec phone curl -sS --max-time 10 "http://[2001:db8:64::cb00:7150]/"
+		printf '[nat64]\nprefixx = 1\n' >/root/broken; cp /etc/tnat64/gateway.toml /root/good; cp /root/broken /etc/tnat64/gateway.toml; not systemctl reload tnat64-gateway; cp /root/good /etc/tnat64/gateway.toml; systemctl reload tnat64-gateway; sleep 2; ip netns exec phone curl -sS --max-time 20 "http://[2001:db8:64::cb00:7150]/"; journal -u tnat64-gateway --no-pager`,
+	}},
+	{title: "purge of the gateway leaves nothing", scripts: []string{
+		`apt-get purge -y -qq tnat64-gateway | grep -v '^(Reading'; not pidof tnat64-gateway; not ip link show nat64
+		find / /run -xdev -iname '*tnat64*' ! -path '/root/*' 2>/dev/null >/root/left || true; not grep . /root/left; not getent passwd tnat64-gateway; not getent group tnat64-gateway
+		waits 20 sh -c '! ip -n phone -6 route show default | grep -q .'; ip -n phone -6 addr show dev eth0; ip rule; ip -6 rule`,
+	}},
 }
 
 // tell plays a story and prints it.
