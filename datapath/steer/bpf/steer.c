@@ -143,8 +143,14 @@ static __always_inline int send_out(struct __sk_buff *skb, struct route *r, cons
 }
 
 // steer_shared takes what is for us of the packets to a shared address.
-static __always_inline int steer_shared(struct __sk_buff *skb, const struct share *s, const struct ipv6hdr *ip6, __u64 flags)
+static __always_inline int steer_shared(struct __sk_buff *skb, const struct ipv6hdr *ip6, __u64 flags)
 {
+	// Looked up once more: without CAP_PERFMON the verifier of 6.1 does not
+	// believe that the caller's was compared with NULL.
+	const struct share *s = shared();
+
+	if (!s)
+		return TC_ACT_UNSPEC;
 	switch (packet_owner(skb, s, ip6)) {
 	case TRANSLATOR:
 		return steer_in(skb, flags);
@@ -206,11 +212,11 @@ static __always_inline int from_uplink(struct __sk_buff *skb, bool translate, bo
 		shares = s && ((const __be64 *)&ip6.daddr)[0] == s->host[0] && ((const __be64 *)&ip6.daddr)[1] == s->host[1];
 	}
 	if (!translate || !current())
-		return shares ? steer_shared(skb, s, &ip6, 0) : steer_in(skb, 0);
+		return shares ? steer_shared(skb, &ip6, 0) : steer_in(skb, 0);
 	set_stage(skb, STAGE_FRESH);
 	if (!shares)
 		return steer_in(skb, BPF_F_INGRESS);
-	return steer_shared(skb, s, &ip6, BPF_F_INGRESS);
+	return steer_shared(skb, &ip6, BPF_F_INGRESS);
 }
 
 SEC("tc")
