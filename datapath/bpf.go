@@ -30,11 +30,15 @@ func (b *bpfSteering) follow(r routesToPLAT) error {
 	return nil
 }
 
-func (b *bpfSteering) stats() (s Stats) {
-	if c, err := b.EngineCounters(); err == nil {
+func (b *bpfSteering) stats() Stats { return bpfStats(&b.Engine) }
+
+// bpfStats returns what the programs have counted. What cannot be read counts as
+// nothing.
+func bpfStats(e *steer.Engine) (s Stats) {
+	if c, err := e.EngineCounters(); err == nil {
 		s.Kernel = KernelStats{To6: direction(c.To6), To4: direction(c.To4)}
 	}
-	if c, err := b.Counters(); err == nil {
+	if c, err := e.Counters(); err == nil {
 		s.Dropped = c.Dropped
 	}
 	return s

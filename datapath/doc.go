@@ -3,7 +3,8 @@
 // sends what comes out.
 //
 //	p, err := datapath.Open(datapath.Options{TUN: "clat0", Queues: 2, ...})
-//	s, err := p.Steer(datapath.SteeringConfig{Uplink: 3, Ours: ours})  // a host; a router forwards instead
+//	s, err := p.Steer(datapath.SteeringConfig{Uplink: 3, Ours: ours})  // a host
+//	g, err := p.AttachGateway(hosts)                                   // a router, which forwards to the TUN
 //	err = p.SetMapping(siit.Config{...})                               // packets are translated from here on
 //	...
 //	p.Close()

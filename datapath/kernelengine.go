@@ -2,9 +2,11 @@ package datapath
 
 import (
 	"fmt"
+	"slices"
 
 	"tnat64d/datapath/engine"
 	"tnat64d/datapath/steer"
+	"tnat64d/siit"
 )
 
 // choice is which engine translates simple packets, and why not the kernel's.
@@ -13,13 +15,25 @@ type choice struct {
 	why string
 }
 
+// kernelEngine returns the programs that may translate, or nil. The caller holds
+// p.mu.
+func (p *Path) kernelEngine() *steer.Engine {
+	switch {
+	case p.gateway != nil:
+		return &p.gateway.kernel.Engine
+	case p.steering != nil && p.steering.kernel != nil:
+		return &p.steering.kernel.Engine
+	}
+	return nil
+}
+
 // applyMapping tells the kernel engine what to translate at present. The caller
 // holds p.mu.
 func (p *Path) applyMapping() error {
-	if p.steering == nil || p.steering.kernel == nil {
+	k := p.kernelEngine()
+	if k == nil {
 		return nil
 	}
-	k := p.steering.kernel
 	t, why := p.kernelTranslation(k)
 	p.chosen = choice{by: "kernel"}
 	if t == nil {
@@ -33,7 +47,7 @@ func (p *Path) applyMapping() error {
 
 // kernelTranslation returns what the kernel engine should do, or nil and why
 // user space does everything.
-func (p *Path) kernelTranslation(k *steer.Steering) (t *steer.Translation, why string) {
+func (p *Path) kernelTranslation(k *steer.Engine) (t *steer.Translation, why string) {
 	c := p.mapping
 	switch refused := k.KernelEngine(); {
 	case p.options.Engine == EngineUser:
@@ -42,6 +56,10 @@ func (p *Path) kernelTranslation(k *steer.Steering) (t *steer.Translation, why s
 		return nil, refused.Error()
 	case len(c.Mapping.EAM) > steer.MaxEAM:
 		return nil, fmt.Sprintf("more than %d explicit address mappings are configured", steer.MaxEAM)
+	case p.broken != nil:
+		return nil, p.broken.Error()
+	case c.Mapping.Hosts != nil && (len(c.Mapping.EAM) > 0 || c.Mapping.Hairpin != siit.HairpinSimple):
+		return nil, "explicit address mappings are configured beside the hosts"
 	case p.see != nil:
 		return nil, "while packets are traced"
 	case p.captured:
@@ -50,6 +68,16 @@ func (p *Path) kernelTranslation(k *steer.Steering) (t *steer.Translation, why s
 	lowest := c.LowestIPv6MTU
 	if lowest == 0 {
 		lowest = 1280 // siit's default
+	}
+	if c.Mapping.Hosts != nil {
+		denied := c.DenyIPv4
+		if c.PoolIPv4.IsValid() {
+			denied = append(slices.Clone(denied), c.PoolIPv4)
+		}
+		return &steer.Translation{
+			PREF64: c.Mapping.PREF64, DeniedIPv4: denied,
+			MTU6: c.MTU6, MTU4: c.MTU4, LowestIPv6MTU: lowest, DropWKPPrivate: c.DropWKPPrivate,
+		}, ""
 	}
 	return &steer.Translation{
 		IPv4: c.Mapping.CLAT.IPv4, IPv6: c.Mapping.CLAT.IPv6, EAM: c.Mapping.EAM, PREF64: c.Mapping.PREF64,
@@ -85,7 +113,7 @@ func (p *Path) SetTrace(see func(engine.Seen)) error {
 func (p *Path) FollowCaptures() (changed, captured bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.steering == nil || p.steering.kernel == nil || p.steering.kernel.KernelEngine() != nil {
+	if k := p.kernelEngine(); k == nil || k.KernelEngine() != nil {
 		return false, false, nil
 	}
 	captured, err = steer.Captured(p.options.Netlink, p.device.Index)

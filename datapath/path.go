@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -57,6 +58,8 @@ type Path struct {
 	mu         sync.Mutex
 	user       *userEngine // nil before the first SetMapping
 	steering   *Steering   // nil: there is none
+	gateway    *Gateway    // nil: there is none
+	broken     error       // why the gateway's kernel engine must not go on
 	mapping    siit.Config // what the kernel engine may translate by; zero: nothing
 	translator *siit.Translator
 	routes     followedRoutes
@@ -102,7 +105,7 @@ func (p *Path) SetMapping(c siit.Config) error {
 // addresses and routes. Nothing of the Path is left, whatever the error.
 func (p *Path) Close() error {
 	p.mu.Lock()
-	user, s := p.user, p.steering
+	user, s, g := p.user, p.steering, p.gateway
 	p.mu.Unlock()
 	if user != nil {
 		user.stop()
@@ -110,6 +113,9 @@ func (p *Path) Close() error {
 	var first error
 	if s != nil {
 		first = s.Close()
+	}
+	if g != nil {
+		first = errors.Join(first, g.Close())
 	}
 	if err := p.device.Close(); first == nil {
 		first = err

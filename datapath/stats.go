@@ -36,6 +36,9 @@ func (p *Path) Stats() Stats {
 	if p.steering != nil {
 		s = s.Add(p.steering.by.stats())
 	}
+	if p.gateway != nil {
+		s = s.Add(bpfStats(&p.gateway.kernel.Engine))
+	}
 	return s
 }
 

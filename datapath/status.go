@@ -28,5 +28,8 @@ func (p *Path) Status() Status {
 	if p.steering != nil {
 		s.Steering = p.steering.by.Attached()
 	}
+	if p.gateway != nil {
+		s.Steering = p.gateway.kernel.Attached()
+	}
 	return s
 }

@@ -113,7 +113,7 @@ func (s *Steering) byBPF(c SteeringConfig) error {
 		k.Close()
 		return &EngineRefused{refused}
 	}
-	if err := p.keepOrder(k); err != nil {
+	if err := p.keepOrder(&k.Engine); err != nil {
 		k.Close()
 		return err
 	}
@@ -123,7 +123,7 @@ func (s *Steering) byBPF(c SteeringConfig) error {
 
 // keepOrder sends packets of one flow through one queue of the TUN, and tells
 // the kernel engine how far user space is with them.
-func (p *Path) keepOrder(k *steer.Steering) error {
+func (p *Path) keepOrder(k *steer.Engine) error {
 	if err := p.device.SetQueueProgram(k.QueueProgram()); err != nil {
 		return err
 	}

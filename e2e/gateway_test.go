@@ -311,10 +311,22 @@ print("came back:", len(u.recv(65536)))
 END`
 
 // TestGateway is a NAT64 with masquerading, by the programs of its clients.
-func TestGateway(t *testing.T) {
+func TestGateway(t *testing.T) { eachGatewayEngine(t, testGateway) }
+
+// eachGatewayEngine runs a test with either engine of tnat64-gateway.
+func eachGatewayEngine(t *testing.T, test func(t *testing.T, config string)) {
 	t.Parallel()
+	for _, engine := range []string{"kernel", "user"} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			test(t, fmt.Sprintf("engine = %q\n", engine))
+		})
+	}
+}
+
+func testGateway(t *testing.T, engine string) {
 	needProgram(t, "traceroute")
-	n := newGatewayNet(t, "deny = [\"203.0.113.2/32\"]\n")
+	n := newGatewayNet(t, engine+"deny = [\"203.0.113.2/32\"]\n")
 	const server = "198.51.100.7"
 	wants(t, n.in("c1", curl(server, "")), "you are 203.0.113.1 port")
 	wants(t, n.in("c2", curl(server, "")), "you are 203.0.113.1 port")
@@ -447,7 +459,7 @@ ask(); print("second")'`)
 		})
 		wants(t, n.in("c1", curl(server, "")), "you are 203.0.113.1 port")
 		ups := strings.Count(n.log.String(), "NAT64 is up")
-		n.write("deny = [\"198.51.100.7/32\"]\n")
+		n.write(engine + "deny = [\"198.51.100.7/32\"]\n")
 		n.daemon.Process.Signal(syscall.SIGHUP)
 		n.isUp(ups + 1)
 		if out, err := n.try("c1", curl(server, "-m 5")); err == nil {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"tnat64d/datapath"
 	"tnat64d/plat/nat44"
 	"tnat64d/siit"
 )
@@ -20,6 +21,7 @@ type Config struct {
 	Static          []siit.Pair
 	Forwards        []Forward
 	TUN             string
+	Engine          datapath.Engine
 
 	NAT44                nat44.Mode
 	Addresses            []nat44.Range
@@ -64,5 +66,5 @@ func (c Config) nat44(outside []string, table *Table) (nat44.Config, error) {
 // table makes the table of maps.
 func (c Config) table() (*Table, error) {
 	limit := nat44.Config{Mode: c.NAT44, Addresses: c.Addresses, PortsPerClient: c.PortsPerClient}.Clients()
-	return NewTable(TableConfig{Pool: c.Pool.Masked(), Static: c.Static, MaxPer64: c.MaxPer64, Idle: c.Idle, Clients: c.Clients, Limit: limit})
+	return NewTable(TableConfig{Pool: c.Pool.Masked(), Static: c.Static, MaxPer64: c.MaxPer64, Idle: c.Idle, Clients: c.Clients, Limit: limit, PREF64: c.Prefix.Masked()})
 }

@@ -5,6 +5,7 @@
 //
 //	Table      which host has which address: static maps, and dynamic ones given
 //	           with the first packet, kept in a file, taken back when idle
+//	Mirror     has the maps too: the kernel engine, for simple packets
 //	NAT64      TUN, translator, routes and NAT44 on a router
 //
 // The kernel forwards between the interfaces and the TUN, so the gateway is a

@@ -29,11 +29,13 @@ type NAT64 struct {
 	log    *slog.Logger
 	table  *Table
 
-	mu    sync.Mutex
-	path  *datapath.Path // nil: not running
-	rules *nat44.Ruleset
-	host  observed
-	see   func(engine.Seen)
+	mu       sync.Mutex
+	path     *datapath.Path    // nil: not running
+	gateway  *datapath.Gateway // nil: user space translates all packets
+	attached time.Time         // of gateway
+	rules    *nat44.Ruleset
+	host     observed
+	see      func(engine.Seen)
 }
 
 // New returns a NAT64 that has touched nothing yet.
@@ -120,6 +122,8 @@ func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
 	defer sweep.Stop()
 	save := time.NewTicker(time.Second)
 	defer save.Stop()
+	watch := time.NewTicker(time.Second)
+	defer watch.Stop()
 	file := saving{changes: n.table.Stats().Changes}
 	for {
 		select {
@@ -132,6 +136,8 @@ func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
 				n.log.Error("cannot follow a change of the network; retrying", "reason", err)
 				time.AfterFunc(followRetry, look)
 			}
+		case <-watch.C:
+			n.watchEngine()
 		case now := <-sweep.C:
 			if removed := n.table.Sweep(now); removed > 0 {
 				n.log.Info("took addresses back from silent hosts", "hosts", removed)
@@ -183,11 +189,14 @@ func (n *NAT64) start(h *netlink.Handle, failed chan<- error) error {
 		n.log.Warn("the kernel keeps nftables tables of a killed process (Linux before 5.12); the next start removes them")
 	}
 	n.path, err = datapath.Open(datapath.Options{
-		TUN: n.config.TUN, Queues: min(runtime.NumCPU(), 4), Engine: datapath.EngineUser, Netlink: h, Log: n.log,
+		TUN: n.config.TUN, Queues: min(runtime.NumCPU(), 4), Engine: n.config.Engine, Netlink: h, Log: n.log,
 		ICMPErrorsPerSecond: n.config.ICMPErrorsPerSecond, OnRefused: n.admit,
 		OnFailed: func(err error) { failed <- err },
 	})
 	if err != nil {
+		return err
+	}
+	if err := n.attachEngine(); err != nil {
 		return err
 	}
 	if err := n.path.SetMapping(n.config.translation(n.table, o)); err != nil {
@@ -248,7 +257,7 @@ func (n *NAT64) stop() error {
 	defer n.mu.Unlock()
 	var errs []error
 	if n.path != nil {
-		errs = append(errs, n.path.Close())
+		errs = append(errs, n.detachEngine(), n.path.Close())
 		n.path = nil
 	}
 	if n.rules != nil {

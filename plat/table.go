@@ -20,6 +20,7 @@ type TableConfig struct {
 	Idle     time.Duration         // a dynamic map that is silent that long may be given back
 	Limit    int                   // of dynamic maps, which then have the pool's first addresses; 0: none
 	Clients  func(netip.Addr) bool // who gets a dynamic map
+	PREF64   netip.Prefix          // no host is in it
 }
 
 // maxMaps bounds the dynamic maps of a table, whatever the pool.
@@ -40,6 +41,7 @@ type Table struct {
 	removed map[uint32]bool // addresses that wait for Reuse
 	changes uint64          // of the dynamic maps
 	refused [siit.NumReasons]uint64
+	mirror  Mirror // nil: there is none
 }
 
 // shards is how many parts each direction has: a change copies one of them.
@@ -53,6 +55,7 @@ type entry struct {
 	kept   bool        // from the file of maps
 	used   atomic.Bool // since the last sweep
 	last   time.Time   // of the sweep that has seen it used
+	seen   uint64      // of the mirror, at the last sweep
 }
 
 // NewTable returns a table with the static maps. They must not contradict each
@@ -66,6 +69,9 @@ func NewTable(c TableConfig) (*Table, error) {
 	for _, p := range c.Static {
 		if !p.IPv4.Is4() || !p.IPv6.Is6() || p.IPv6.Is4In6() {
 			return nil, fmt.Errorf("static map %s to %s: not an IPv4 and an IPv6 address", p.IPv4, p.IPv6)
+		}
+		if c.PREF64.Contains(p.IPv6) {
+			return nil, fmt.Errorf("static map %s to %s: the IPv6 address lies in the NAT64 prefix %s", p.IPv4, p.IPv6, c.PREF64)
 		}
 		e := &entry{ipv4: number(p.IPv4), ipv6: p.IPv6.As16(), static: true}
 		if t.at4(e.ipv4) != nil || t.at6(e.ipv6) != nil {
@@ -165,6 +171,8 @@ func (t *Table) add(a [16]byte, n uint32, now time.Time) siit.Reason {
 	net64 := [8]byte(a[:8])
 	size, base := t.size(), number(t.config.Pool.Addr())
 	switch {
+	case t.config.PREF64.Contains(netip.AddrFrom16(a)):
+		return siit.SourceIllegal
 	case t.per64[net64] >= t.config.MaxPer64:
 		return siit.TooManyMaps
 	case t.dynamic >= maxMaps || uint32(t.taken) >= size:
@@ -243,6 +251,9 @@ func (t *Table) put(e *entry) {
 	}
 	replace(&t.by6[shard6(e.ipv6)], e.ipv6, e)
 	replace(&t.by4[e.ipv4%shards], e.ipv4, e)
+	if t.mirror != nil {
+		t.mirror.Put(address4(e.ipv4), netip.AddrFrom16(e.ipv6))
+	}
 }
 
 // replace sets m[k] in a copy, or deletes it if e is nil.
@@ -261,28 +272,38 @@ func replace[K comparable](p *atomic.Pointer[map[K]*entry], k K, e *entry) {
 // Sweep takes back the dynamic maps of hosts that have been silent for the idle
 // time, and of those that are no clients any more.
 func (t *Table) Sweep(now time.Time) (removed int) {
+	for i := range t.by6 {
+		removed += t.sweep(i, now)
+	}
+	return removed
+}
+
+// sweep is Sweep for one part, so that packets of new hosts need not wait for long.
+func (t *Table) sweep(part int, now time.Time) (removed int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i := range t.by6 {
-		for _, e := range *t.by6[i].Load() {
-			switch {
-			case e.static:
-			case !t.config.Clients(netip.AddrFrom16(e.ipv6)):
-				t.remove(e)
-				removed++
-			case e.used.Swap(false):
-				e.last = now
-			case now.Sub(e.last) >= t.config.Idle:
-				t.remove(e)
-				removed++
-			}
+	for _, e := range *t.by6[part].Load() {
+		switch {
+		case e.static:
+		case !t.config.Clients(netip.AddrFrom16(e.ipv6)):
+			t.remove(e)
+			removed++
+		case t.hasSent(e):
+			e.last = now
+		case now.Sub(e.last) >= t.config.Idle:
+			t.remove(e)
+			removed++
 		}
 	}
 	return removed
 }
 
-// remove is called with t.mu held, for a dynamic map. Its address waits for Reuse.
+// remove is called with t.mu held, for a dynamic map. The mirror forgets it at once.
+// Its address waits for Reuse.
 func (t *Table) remove(e *entry) {
+	if t.mirror != nil {
+		t.mirror.Remove(address4(e.ipv4), netip.AddrFrom16(e.ipv6))
+	}
 	replace(&t.by4[e.ipv4%shards], e.ipv4, nil)
 	replace(&t.by6[shard6(e.ipv6)], e.ipv6, nil)
 	net64 := [8]byte(e.ipv6[:8])
@@ -309,7 +330,7 @@ func (t *Table) Maps(now time.Time) []Map {
 	for i := range t.by6 {
 		for _, e := range *t.by6[i].Load() {
 			m := Map{siit.Pair{IPv4: address4(e.ipv4), IPv6: netip.AddrFrom16(e.ipv6)}, e.static, e.last}
-			if e.used.Load() {
+			if e.used.Load() || t.seen(e) != e.seen {
 				m.Last = now
 			}
 			all = append(all, m)

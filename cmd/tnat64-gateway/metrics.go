@@ -3,7 +3,9 @@ package main
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"tnat64d/datapath"
 	"tnat64d/datapath/engine"
+	"tnat64d/datapath/steer"
 	"tnat64d/plat/dns64"
 	"tnat64d/siit"
 )
@@ -17,6 +19,7 @@ var (
 	buildInfo         = desc("tnat64_build_info", "Always 1; the version is a label.", "version")
 	packetsTranslated = desc("tnat64_packets_translated_total", "Packets translated; a super-packet counts once.", "direction", "engine", "protocol")
 	bytesTranslated   = desc("tnat64_bytes_translated_total", "Bytes translated, IP headers included, as they came in.", "direction", "engine", "protocol")
+	packetsDeclined   = desc("tnat64_kernel_declined_total", "Packets that the kernel engine left to user space, by roughly why.", "direction", "reason")
 	packetsDropped    = desc("tnat64_packets_dropped_total", "Packets not translated, answered with an ICMP error or not.", "reason")
 	errorsSent        = desc("tnat64_icmp_errors_sent_total", "ICMP errors of the translator's own.", "family")
 	errorsLimited     = desc("tnat64_icmp_errors_limited_total", "ICMP errors not sent because of the rate limit.", "family")
@@ -31,7 +34,7 @@ var (
 type collector struct{ d *gateway }
 
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildInfo, packetsTranslated, bytesTranslated, packetsDropped, errorsSent, errorsLimited, poolSize, maps, dnsQueries, dnsCached, advertisements} {
+	for _, d := range []*prometheus.Desc{buildInfo, packetsTranslated, bytesTranslated, packetsDeclined, packetsDropped, errorsSent, errorsLimited, poolSize, maps, dnsQueries, dnsCached, advertisements} {
 		ch <- d
 	}
 }
@@ -70,8 +73,15 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	u := s.Traffic.User
 	translated("4to6", "user", u.To6)
 	translated("6to4", "user", u.To4)
-	translated("4to6", "kernel", s.Traffic.Kernel.To6.Translated)
-	translated("6to4", "kernel", s.Traffic.Kernel.To4.Translated)
+	for direction, k := range map[string]datapath.KernelDirection{"4to6": s.Traffic.Kernel.To6, "6to4": s.Traffic.Kernel.To4} {
+		translated(direction, "kernel", k.Translated)
+		for r, n := range k.Declined {
+			count(packetsDeclined, n, direction, steer.Declined(r).String())
+		}
+	}
+	for r, n := range s.Traffic.Dropped {
+		count(packetsDropped, n, steer.Drop(r).String())
+	}
 	for r, n := range u.Drops {
 		if siit.Reason(r) != siit.None {
 			count(packetsDropped, n, siit.Reason(r).String())

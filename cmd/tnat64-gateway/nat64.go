@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"tnat64d/datapath"
 	"tnat64d/internal/config"
 	"tnat64d/internal/say"
 	"tnat64d/plat"
@@ -38,7 +39,14 @@ func (d *gateway) newNAT64(c config.Gateway) (*nat64Part, error) {
 func (p *nat64Part) Run(ctx context.Context) error {
 	err := p.NAT64.Run(ctx, p.ready)
 	var off *plat.ErrNoForwarding
+	var refused *datapath.EngineRefused
 	switch {
+	case errors.As(err, &refused):
+		return &say.Failure{
+			What: `nat64.engine is "kernel", and the kernel refuses that engine`,
+			Hint: `engine = "auto" goes on in user space where the kernel cannot`,
+			Err:  refused.Err,
+		}
 	case errors.As(err, &off):
 		return say.Hint(err, "start it with -setup, or set it: sysctl -w %s=1", off.Sysctls[0])
 	case errors.Is(err, fs.ErrExist):
@@ -47,6 +55,11 @@ func (p *nat64Part) Run(ctx context.Context) error {
 		return say.Hint(err, "run it as root, or by its systemd unit")
 	}
 	return err
+}
+
+// engines are the words of both packages.
+var engines = map[config.Engine]datapath.Engine{
+	config.EngineAuto: datapath.EngineAuto, config.EngineKernel: datapath.EngineKernel, config.EngineUser: datapath.EngineUser,
 }
 
 // modes are the words of both packages.
@@ -60,7 +73,7 @@ func (d *gateway) nat64Config(g config.Gateway) plat.Config {
 	p := plat.Config{
 		Prefix: c.Prefix, Inside: c.Inside, Outside: c.Outside, Pool: c.Pool, Deny: c.Deny,
 		Clients:  func(a netip.Addr) bool { return !a.IsLinkLocalUnicast() && clients.mayAsk(a) },
-		MaxPer64: c.MapsPer64, Idle: c.MapIdle, TUN: c.TUN, NAT44: modes[c.NAT44],
+		MaxPer64: c.MapsPer64, Idle: c.MapIdle, TUN: c.TUN, Engine: engines[c.Engine], NAT44: modes[c.NAT44],
 		PortsPerClient: c.PortsPerClient, ConnectionsPerClient: c.ConnectionsPerClient,
 		ICMPErrorsPerSecond: errorsPerSecond, StateFile: stateFile(d.log), LogSessions: g.Log.Sessions,
 	}

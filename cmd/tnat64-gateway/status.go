@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"tnat64d/datapath/engine"
+	"tnat64d/datapath/steer"
 	"tnat64d/internal/control"
 	"tnat64d/plat"
 	"tnat64d/plat/dns64"
@@ -19,7 +20,7 @@ func gatewayStatus(s plat.Status) control.Gateway {
 	g := control.Gateway{
 		Up: s.Path.Engine != "", TUN: c.TUN, Prefix: c.Prefix, Pool: c.Pool, NAT44: nat44Words[c.NAT44],
 		Inside: c.Inside, Outside: s.Outside, MTU6: s.MTU6, MTU4: s.MTU4,
-		Engine: s.Path.Engine, Queues: s.Path.Queues, Offloads: s.Path.Offloads,
+		Engine: s.Path.Engine, EngineWhy: s.Path.EngineWhy, Attached: s.Path.Steering, Queues: s.Path.Queues, Offloads: s.Path.Offloads,
 		Maps:    control.Maps{Static: s.Table.Static, Dynamic: s.Table.Dynamic, Size: s.Table.Size},
 		Traffic: []control.Traffic{},
 	}
@@ -43,14 +44,26 @@ func gatewayStatus(s plat.Status) control.Gateway {
 			g.Drops = append(g.Drops, control.Dropped{Reason: siit.Reason(r).String(), Explanation: siit.Reason(r).Explanation(), Packets: n})
 		}
 	}
+	for r, n := range s.Traffic.Dropped {
+		if why := steer.Drop(r); n > 0 {
+			g.Drops = append(g.Drops, control.Dropped{Reason: why.String(), Explanation: why.Explanation(), Packets: n})
+		}
+	}
+	for r := range steer.NumDeclined {
+		if n := s.Traffic.Kernel.To6.Declined[r] + s.Traffic.Kernel.To4.Declined[r]; n > 0 {
+			g.Decline = append(g.Decline, control.Dropped{Reason: r.String(), Explanation: r.Explanation(), Packets: n})
+		}
+	}
 	for c, n := range s.NAT44 {
 		if n > 0 {
 			g.Drops = append(g.Drops, control.Dropped{Reason: string(c), Explanation: c.Explanation(), Packets: n})
 		}
 	}
-	slices.SortFunc(g.Drops, func(a, b control.Dropped) int {
-		return cmp.Or(cmp.Compare(b.Packets, a.Packets), cmp.Compare(a.Reason, b.Reason))
-	})
+	for _, list := range [][]control.Dropped{g.Drops, g.Decline} {
+		slices.SortFunc(list, func(a, b control.Dropped) int {
+			return cmp.Or(cmp.Compare(b.Packets, a.Packets), cmp.Compare(a.Reason, b.Reason))
+		})
+	}
 	u := s.Traffic.User
 	both := u.Errors4.Add(u.Errors6)
 	g.Errors = control.ICMPErrors{

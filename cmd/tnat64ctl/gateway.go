@@ -23,16 +23,27 @@ func gatewayText(s control.Status, now time.Time) string {
 	t.row("outside", fmt.Sprintf("%s, MTU %d", either(strings.Join(g.Outside, ", "), "no IPv4 default route"), g.MTU4))
 	t.row("pool", fmt.Sprintf("%s: %s", g.Pool, mapsWords(g.Maps)))
 	t.row("NAT44", g.NAT44)
-	t.row("translated by", fmt.Sprintf("%s engine, %d queues, offloads %s", g.Engine, g.Queues, g.Offloads))
+	t.row("engine", engineWords(g.Engine, g.EngineWhy))
+	how := []string{count(uint64(g.Queues), "queue")}
+	if g.Attached != "" {
+		how = append([]string{"kernel engine attached by " + g.Attached}, how...)
+	}
+	if g.Offloads != "" {
+		how = append(how, "offloads "+g.Offloads)
+	}
+	t.row("TUN", strings.Join(how, ", "))
 	var traffic []string
 	for _, d := range []struct{ direction, words string }{{"6to4", "out"}, {"4to6", "in"}} {
-		var packets, bytes uint64
+		var packets, bytes, kernel uint64
 		for _, n := range g.Traffic {
 			if n.Direction == d.direction {
 				packets, bytes = packets+n.Packets, bytes+n.Bytes
 			}
+			if n.Direction == d.direction && n.Engine == "kernel" {
+				kernel += n.Packets
+			}
 		}
-		traffic = append(traffic, fmt.Sprintf("%s: %d packets, %d bytes", d.words, packets, bytes))
+		traffic = append(traffic, fmt.Sprintf("%s: %d packets, %d bytes; %d packets by the kernel engine", d.words, packets, bytes, kernel))
 	}
 	t.row("traffic", traffic...)
 	var drops []string
@@ -40,6 +51,10 @@ func gatewayText(s control.Status, now time.Time) string {
 		drops = append(drops, fmt.Sprintf("%d %s: %s", d.Packets, d.Reason, d.Explanation))
 	}
 	t.row("not translated", drops...)
+	if len(g.Decline) > 0 {
+		t.row("slow path", "translated or refused in user space, by reason")
+		t.drops("", g.Decline)
+	}
 	t.row("ICMP errors", fmt.Sprintf("%d sent, %d withheld by the rate limit", g.Errors.Sent, g.Errors.Limited))
 	dns64Text(&t, g.DNS64)
 	advertiseText(&t, g.Advertise)
@@ -79,6 +94,9 @@ func gatewayChanges(old, s *control.Status, now time.Time) (lines []string) {
 	}
 	if s.Gateway.Up && (old == nil || old.Gateway == nil || strings.Join(old.Gateway.Outside, ",") != strings.Join(s.Gateway.Outside, ",")) {
 		lines = append(lines, "outside: "+either(strings.Join(s.Gateway.Outside, ", "), "none"))
+	}
+	if e := engineWords(s.Gateway.Engine, s.Gateway.EngineWhy); s.Gateway.Up && (old == nil || old.Gateway == nil || engineWords(old.Gateway.Engine, old.Gateway.EngineWhy) != e) {
+		lines = append(lines, "engine: "+e)
 	}
 	return lines
 }

@@ -106,6 +106,14 @@ func ignoredWords(i control.Ignored, now time.Time) string {
 	return fmt.Sprintf("%s(%s, last %s ago): %s", s, count(i.Count, "time"), ago(now.Sub(i.Last)), either(i.Explanation, i.Reason))
 }
 
+// engineWords says which engine translates, and why not the kernel's.
+func engineWords(engine, why string) string {
+	if engine == "kernel" {
+		return "kernel for simple packets, user space for the rest"
+	}
+	return "user space" + colon(why)
+}
+
 func (t *statusLines) clat(u *control.Uplink, now time.Time) {
 	c := u.CLAT
 	t.row("NAT64 answers", platWords(c.PLAT, now))
@@ -116,11 +124,7 @@ func (t *statusLines) clat(u *control.Uplink, now time.Time) {
 		t.row("IPv6 address", fmt.Sprintf("%s on %s", c.IPv6, u.Name))
 	}
 	t.row("MTU", fmt.Sprintf("IPv4 %s, IPv6 %s", count(uint64(c.MTU4), "byte"), count(uint64(c.MTU6), "byte")))
-	engine := "user space" + colon(c.EngineWhy)
-	if c.Engine == "kernel" {
-		engine = "kernel for simple packets, user space for the rest"
-	}
-	t.row("engine", engine)
+	t.row("engine", engineWords(c.Engine, c.EngineWhy))
 	how := []string{c.Steering, count(uint64(c.Queues), "queue")}
 	if c.Offloads != "" {
 		how = append(how, "offloads "+c.Offloads)

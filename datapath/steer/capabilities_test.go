@@ -37,6 +37,15 @@ func TestLoadsWithoutPerfmon(t *testing.T) {
 		}
 		defer o.Close()
 	}
+	gw := &Gateway{}
+	if err := gw.load(c); err != nil {
+		var why *ebpf.VerifierError
+		if errors.As(err, &why) {
+			t.Logf("%+v", why)
+		}
+		t.Fatal(err)
+	}
+	gw.Close()
 	g := &Guard{}
 	if err := g.load(c); err != nil {
 		t.Fatalf("%+v", err)

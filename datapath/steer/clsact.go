@@ -16,6 +16,7 @@ import (
 const (
 	filterPrefix    = "tnat64d_"
 	madeQdiscSuffix = "_made_qdisc"
+	gatewayNames    = "gateway_" // begins the names of a gateway's programs
 )
 
 // filterPriority comes before the priorities that the kernel gives out itself
@@ -119,7 +120,9 @@ func CleanUp(h *netlink.Handle) error {
 			continue
 		}
 		ifindex := q.Attrs().LinkIndex
-		if err := removeFilters(h, ifindex, func(*netlink.BpfFilter) bool { return true }); err != nil {
+		// Those of a gateway go with its TUN.
+		match := func(b *netlink.BpfFilter) bool { return !strings.HasPrefix(b.Name, filterPrefix+gatewayNames) }
+		if err := removeFilters(h, ifindex, match); err != nil {
 			errs = append(errs, &Error{fmt.Sprintf("clean up interface %d", ifindex), err})
 		}
 	}

@@ -203,7 +203,9 @@ func (d *differential) remote() [4]byte {
 	odd := [][4]byte{
 		{127, 0, 0, 1}, {0, 1, 2, 3}, {224, 0, 0, 1}, {255, 255, 255, 255}, {240, 0, 0, 1}, {169, 254, 1, 1}, {192, 0, 0, 2},
 		{192, 0, 0, 8}, {10, 0, 0, 1}, {192, 168, 1, 1}, {100, 64, 0, 1}, {172, 16, 3, 4}, {198, 18, 0, 1}, {192, 0, 0, 170},
-		d.cfg.Mapping.CLAT.IPv4.As4(),
+	}
+	if clat := d.cfg.Mapping.CLAT.IPv4; clat.IsValid() { // not in a gateway
+		odd = append(odd, clat.As4())
 	}
 	if d.rand.IntN(20) == 0 {
 		return odd[d.rand.IntN(len(odd))]

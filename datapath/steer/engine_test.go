@@ -1,6 +1,7 @@
 package steer
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"testing"
 
@@ -19,6 +20,7 @@ var plainConfig = siit.Config{Mapping: siit.Mapping{
 // attaching them, and through siit.
 type engineBench struct {
 	s       *Steering
+	gateway *Gateway // in the place of s
 	queues  *queueStates
 	scratch *siit.Scratch
 	seed    uint64 // of the programs
@@ -104,12 +106,21 @@ func (b *engineBench) run(t testing.TB, packet []byte, g gso) (translated []byte
 	t.Helper()
 	b.buf = append(b.buf[:0], make([]byte, ethernetLen)...)
 	b.buf = append(b.buf, packet...)
-	program, strip := b.s.objects.TunEgress, ethernetLen
+	binary.BigEndian.PutUint16(b.buf[12:], etherIPv4)
 	if packet[0]>>4 == 6 {
-		b.buf[12], b.buf[13] = 0x86, 0xdd
+		binary.BigEndian.PutUint16(b.buf[12:], etherIPv6)
+	}
+	// A translated packet goes on to the stack, or by the neighbour table, for
+	// which one more link header is put in front.
+	var program *ebpf.Program
+	translatedTo, strip := uint32(pass), ethernetLen
+	switch {
+	case b.gateway != nil:
+		program = b.gateway.objects.GatewayIngress
+	case packet[0]>>4 == 6:
 		program = b.s.objects.TunTranslate
-	} else {
-		b.buf[12], b.buf[13] = 0x08, 0x00
+	default:
+		program, translatedTo, strip = b.s.objects.TunEgress, redirect, 2*ethernetLen
 	}
 	// As redirected by the programs themselves: see bpf/stage.h.
 	context := skBuff{CB: [5]uint32{2: uint32(b.seed) + stageFresh, 3: uint32(b.seed >> 32)}}
@@ -130,11 +141,8 @@ func (b *engineBench) run(t testing.TB, packet []byte, g gso) (translated []byte
 			t.Fatalf("verdict %#x for an untouched packet: %x", verdict, packet)
 		}
 		return nil
-	case packet[0]>>4 == 4 && verdict != redirect || packet[0]>>4 == 6 && verdict != pass:
+	case verdict != translatedTo:
 		t.Fatalf("verdict %#x for a packet that was changed: %x", verdict, packet)
-	}
-	if packet[0]>>4 == 4 {
-		strip = 2 * ethernetLen // one more was put in front for the neighbour table
 	}
 	return out[strip:]
 }

@@ -77,7 +77,7 @@ func (e *Engine) EngineCounters() (EngineCounters, error) {
 func (d Declined) Explanation() string {
 	return [NumDeclined]string{
 		"the packet is malformed",
-		"the addresses are not those of the CLAT and of a host behind the PLAT",
+		"the kernel engine has no mapping for the addresses, or they are denied or illegal",
 		"the TTL or hop limit expires here",
 		"fragment, IPv4 options, IPv6 extension headers or a VLAN tag",
 		"the protocol is neither TCP nor UDP nor ICMP",

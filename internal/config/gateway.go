@@ -52,6 +52,8 @@ type NAT64 struct {
 	MapIdle time.Duration
 	// Deny are IPv4 networks, masked, that nobody reaches through the gateway.
 	Deny []netip.Prefix
+	// Engine translates simple packets; user space translates the others.
+	Engine Engine
 	// TUN is the name of the TUN interface.
 	TUN string
 	// Maps are static.

@@ -43,6 +43,7 @@ func nat64Keys(r *gatewayReading) []key {
 		integer("maps-per-64", &n.MapsPer64, 1, 1<<24, "1 to 16777216"),
 		text("map-idle", &n.MapIdle, idleTime),
 		list("deny", &n.Deny, ipv4Network),
+		text("engine", &n.Engine, oneOf[Engine](engineWords)),
 		text("tun", &n.TUN, interfaceName),
 		entries("map", &n.Maps, &r.maps, staticMapKeys, nil),
 		entries("forward", &n.Forwards, &r.forwards, forwardKeys, nil),

@@ -14,13 +14,16 @@ type Gateway struct {
 	MTU6    int          `json:"mtu6"` // bytes, of the inside
 	MTU4    int          `json:"mtu4"` // of the outside
 
-	Engine   string `json:"engine"` // user, kernel
-	Queues   int    `json:"queues"`
-	Offloads string `json:"offloads"`
+	Engine    string `json:"engine"`               // kernel (with user space behind it) or user
+	EngineWhy string `json:"engine_why,omitempty"` // why not kernel
+	Attached  string `json:"attached,omitempty"`   // by what the kernel engine is: tcx, or clsact and why
+	Queues    int    `json:"queues"`
+	Offloads  string `json:"offloads"`
 
 	Maps    Maps       `json:"maps"`
 	Traffic []Traffic  `json:"traffic"`
 	Drops   []Dropped  `json:"drops,omitempty"`
+	Decline []Dropped  `json:"declined,omitempty"` // left by the kernel engine to user space; not lost
 	Errors  ICMPErrors `json:"icmp_errors"`
 
 	DNS64     *DNS64        `json:"dns64,omitempty"`     // nil: there is none
