@@ -149,11 +149,24 @@ func (s *Steering) byNFTables(c SteeringConfig, bpf error) error {
 		return &Refused{Why: fmt.Sprintf("%s; %v", s.why, err), Err: errors.Join(err, bpf)}
 	}
 	s.by = nftSteering{n}
-	if err := s.by.SetGuarded(c.Guarded); err != nil {
+	if err := errors.Join(s.by.SetGuarded(c.Guarded), s.path.keepOneQueue()); err != nil {
 		n.Close()
 		return err
 	}
 	return nil
+}
+
+// keepOneQueue closes the other queues of the TUN if nothing uses them yet.
+// Without a steering program, which is BPF, the kernel changes the queue of a
+// flow: it sends fragments, and what comes before the first answer, to other
+// queues than the rest, and the packets overtake each other.
+func (p *Path) keepOneQueue() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.user != nil {
+		return nil
+	}
+	return p.device.KeepQueues(1)
 }
 
 // Intact reports whether no other program has removed a part of the steering.

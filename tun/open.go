@@ -99,6 +99,17 @@ func (d *Device) SetQueueProgram(program int) error {
 	return nil
 }
 
+// KeepQueues closes all queues but the first n. What waits in the others is
+// lost, so call it before anything is sent.
+func (d *Device) KeepQueues(n int) error {
+	var errs []error
+	for _, q := range d.Queues[min(n, len(d.Queues)):] {
+		errs = append(errs, q.Close())
+	}
+	d.Queues = d.Queues[:min(n, len(d.Queues))]
+	return errors.Join(errs...)
+}
+
 // Close closes all queues, and with the last of them the interface vanishes. A
 // program with CAP_NET_ADMIN that keeps it alive loses it.
 func (d *Device) Close() error {

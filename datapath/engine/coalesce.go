@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"tnat64d/siit"
+	"tnat64d/tun"
 )
 
 const (
@@ -31,19 +32,28 @@ type coalescer struct {
 	held []*train // oldest first
 	free [][]byte // buffers of bufferLen bytes
 
-	fragments fragments // of IPv4
+	fragments fragments  // of IPv4
+	memory    tun.Memory // of the buffers
 }
 
 func newCoalescer(udp bool, ids *siit.Scratch, put func(p siit.Packet, segments int)) *coalescer {
 	const trains = trainSets * trainWays
 	c := &coalescer{put: put, ids: ids, udp: udp, seed: maphash.MakeSeed(), held: make([]*train, 0, trains)}
-	c.fragments.buf = make([]byte, bufferLen)
-	// Pages that no packet has touched take no memory.
-	all := make([]byte, trains*bufferLen)
+	// The last buffer is that of the fragments.
+	c.memory = tun.NewMemory((trains + 1) * bufferLen)
+	all := c.memory.Bytes
+	c.fragments.buf = all[trains*bufferLen:]
 	for i := range trains {
 		c.free = append(c.free, all[i*bufferLen:(i+1)*bufferLen:(i+1)*bufferLen])
 	}
 	return c
+}
+
+// release gives the buffers back. Nothing may be added afterwards, and what add
+// has returned must not be used.
+func (c *coalescer) release() {
+	c.memory.Free()
+	c.held, c.free, c.fragments.buf = nil, nil, nil
 }
 
 // add takes what one packet became. If it is a single packet in buf, of

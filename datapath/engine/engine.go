@@ -121,6 +121,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	for range len(e.workers) - 1 {
 		<-failures
 	}
+	for _, w := range e.workers {
+		w.out.release()
+	}
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -114,6 +114,11 @@ func removeStale(path string) error {
 
 // giveToGroup lets the members of Group in, if there is such a group.
 func giveToGroup(path string) error {
+	// A daemon with a group of its own, which systemd's Group= gives it, has made
+	// the socket for that one, and may not give it to another.
+	if os.Getegid() != 0 {
+		return nil
+	}
 	g, err := user.LookupGroup(Group)
 	if err != nil {
 		return nil

@@ -136,7 +136,7 @@ var story = []scene{
 	{title: "the gateway: the package waits for a configuration", scripts: []string{
 		`ip netns add phone; ip link add lan0 type veth peer name eth0 netns phone; ip link set lan0 up; ip addr add 2001:db8:2::1/64 dev lan0 nodad; ip -n phone link set lo up; ip -n phone link set eth0 up
 		ip netns add web; ip link add wan0 type veth peer name eth0 netns web; ip link set wan0 up; ip addr add 203.0.113.1/24 dev wan0; ip -n web link set eth0 up; ip -n web addr add 203.0.113.80/24 dev eth0
-		(ip netns exec web systemd-socket-activate -l 203.0.113.80:80 --inetd -a printf 'HTTP/1.0 200 OK\r\n\r\nhello from the web\n' >/dev/null 2>&1 &)
+		(ip netns exec web systemd-socket-activate -l 203.0.113.80:80 --inetd -a sh -c 'for i in 1 2 3 4 5; do read -r line; done; printf "HTTP/1.0 200 OK\r\n\r\nhello from the web\n"' >/dev/null 2>&1 &)
 		mark; dpkg -i /root/tnat64-gateway.deb; systemctl show -p ActiveState,ConditionResult,NRestarts tnat64-gateway`,
 	}},
 	{title: "and runs as its own user, beside a host that has only IPv6", scripts: []string{
