@@ -109,7 +109,7 @@ func TestOtherCLAT(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			sh := func(w *world, script string) { t.Helper(); w.laptop(t, "sh", "-c", script) }
-			var stop func()
+			stop := func() {}
 			t.Cleanup(func() { stop() }) // after the laptop was looked at
 			w := newWorldOn(t, stage{nobody: true, prepare: func(l *lab.Lab) error {
 				out, err := l.Laptop.Command(t.Context(), "sh", "-c", other.up).CombinedOutput()
