@@ -1,10 +1,13 @@
 package e2e
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"tnat64d/internal/control"
 	"tnat64d/internal/lab"
@@ -47,19 +50,21 @@ func TestCLATAddressIsNoSource(t *testing.T) {
 	if err := w.SetAdvert(deprecated); err != nil {
 		t.Fatal(err)
 	}
-	w.wantState(t, lab.Uplink, control.Held)
+	eventually(t, startTimeout, w.allDeprecated)
 	time.Sleep(time.Second) // for the sources that the kernel chooses meanwhile
-	again(t)
+	w.wantState(t, lab.Uplink, control.Up)
+	w.firstAnswer(t, "", startTimeout)
 
-	// Another prefix takes the place of this one.
-	other := deprecated
-	other.MorePrefixes = []lab.AdvertPrefix{{Prefix: netip.MustParsePrefix("2001:db8:7::/64"), Valid: time.Hour, Preferred: time.Hour}}
+	// Another prefix takes the place of this one (RFC 9096 section 3.5).
+	other := advert
+	other.Prefix = netip.MustParsePrefix("2001:db8:7::/64")
+	other.MorePrefixes = []lab.AdvertPrefix{{Prefix: advert.Prefix}}
 	if err := w.SetAdvert(other); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, startTimeout, func() error {
 		c, err := w.FindCLAT()
-		if err == nil && !other.MorePrefixes[0].Prefix.Contains(c.IPv6) {
+		if err == nil && !other.Prefix.Contains(c.IPv6) {
 			err = net.InvalidAddrError("the CLAT address is still " + c.IPv6.String())
 		}
 		return err
@@ -123,13 +128,31 @@ func neighbourOf(a netip.Addr) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
+// allDeprecated returns an error while the laptop has a preferred address of its own.
+func (w *world) allDeprecated() error {
+	link, err := w.Laptop.Netlink.LinkByName(lab.Uplink)
+	if err != nil {
+		return err
+	}
+	addrs, err := w.Laptop.Netlink.AddrList(link, netlink.FAMILY_V6)
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		if a.IP.IsGlobalUnicast() && a.PreferedLft != 0 {
+			return fmt.Errorf("%s is preferred", a.IPNet)
+		}
+	}
+	return nil
+}
+
 // clatAddrs lists the addresses that the laptop's kernel knows as a CLAT's.
 func (w *world) clatAddrs() (as []netip.Addr) {
 	link, err := w.Laptop.Netlink.LinkByName(lab.Uplink)
 	if err != nil {
 		return nil
 	}
-	addrs, err := w.Laptop.Netlink.AddrList(link, 10)
+	addrs, err := w.Laptop.Netlink.AddrList(link, netlink.FAMILY_V6)
 	if err != nil {
 		return nil
 	}

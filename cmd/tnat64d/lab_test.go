@@ -495,19 +495,23 @@ func TestLabDADConflicts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	upWith := regexp.MustCompile(`msg="CLAT is up".* ipv6=(\S+)`)
 	seen := map[netip.Addr]bool{}
 	for range 3 {
+		n.log = new(output)
 		n.start("")
 		// One that has just left serves until DAD finds its owner.
-		var c lab.CLAT
+		var serves netip.Addr
 		n.eventually("a CLAT address that no other host has", func() bool {
-			c = n.up()
-			return !seen[c.IPv6]
+			for _, up := range upWith.FindAllStringSubmatch(n.log.String(), -1) {
+				serves = netip.MustParseAddr(up[1])
+			}
+			return serves.IsValid() && !seen[serves]
 		})
 		n.mustGet()
 		n.stop()
-		seen[c.IPv6] = true
-		if err := n.Router.Netlink.AddrAdd(router, &netlink.Addr{IPNet: &net.IPNet{IP: c.IPv6.AsSlice(), Mask: net.CIDRMask(128, 128)}, Flags: unix.IFA_F_NODAD}); err != nil {
+		seen[serves] = true
+		if err := n.Router.Netlink.AddrAdd(router, &netlink.Addr{IPNet: &net.IPNet{IP: serves.AsSlice(), Mask: net.CIDRMask(128, 128)}, Flags: unix.IFA_F_NODAD}); err != nil {
 			t.Fatal(err)
 		}
 	}
