@@ -28,6 +28,10 @@ func (c *checker) read(name string, data []byte, keys []key) error {
 	if len(data) > maxSize {
 		return &Error{[]Problem{{File: name, What: "the file is too large", Allowed: fmt.Sprintf("up to %d bytes", maxSize)}}}
 	}
+	if p, ok := tooManyNames(c.data); ok {
+		c.add(&c.problems, "", p, fmt.Sprintf("more than %d names in one table or key, or of tables", maxNames), "")
+		return c.err()
+	}
 	// The decoder knows all of TOML's rules, also those that need memory, such
 	// as no key twice. What fits which key is looked at below.
 	if err := toml.Unmarshal(data, new(map[string]any)); err != nil {

@@ -41,14 +41,44 @@ func FuzzParse(f *testing.F) {
 
 // A file of the largest size comes to an end, whatever it is full of.
 func TestLargestFiles(t *testing.T) {
-	for _, line := range []string{"[k%[1]d]\n", "k%[1]d.x = 1\n", "[[translation.eam]]\nipv4='%[2]s'\nipv6='2001:db8::%[1]x'\n"} {
+	for _, line := range []string{"[k%[1]d]\n", "[[k%[1]d]]\n", "[k.k%[1]d]\n", "k%[1]d.x = 1\n", "k%[1]d = {a = {b = 1}}\n", "[[translation.eam]]\nipv4='%[2]s'\nipv6='2001:db8::%[1]x'\n"} {
 		var b strings.Builder
 		for i := 0; b.Len() < maxSize-100; i++ {
 			fmt.Fprintf(&b, line, i, netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
 		}
 		c, _, err := Parse("t.toml", []byte(b.String()))
-		if eam := strings.Contains(line, "eam"); eam != (err == nil) || eam && len(c.Translation.EAM) < 1000 {
+		if eam := strings.Contains(line, "eam"); eam != (err == nil) || eam && len(c.Translation.EAM) < 10000 {
 			t.Errorf("%q: %d mappings, %.200v", line, len(c.Translation.EAM), err)
+		}
+	}
+}
+
+// TestManyNames has the names that make go-toml slow refused, with their place,
+// and mappings beside them accepted.
+func TestManyNames(t *testing.T) {
+	many := func(line string, n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, line, i)
+		}
+		return b.String()
+	}
+	for _, c := range []struct {
+		text         string
+		line, column int
+	}{
+		{many("a%d = 1\n", maxNames+1), maxNames + 1, 1},
+		{"[clat]\n" + many("a%d.x = 1\n", maxNames+1), maxNames + 2, 1},
+		{many("[a%d]\n", maxNames+1), maxNames + 1, 2},
+		{many("[[a%d]]\n", maxNames+1), maxNames + 1, 3},
+		{strings.Repeat("a.", maxNames) + "a = 1", 1, 1},
+		{"a = {" + strings.TrimSuffix(many("a%d = 1, ", maxNames+1), ", ") + "}\n", 1, 1},
+		{"a = [[{" + strings.TrimSuffix(many("a%d = 1, ", maxNames+1), ", ") + "}]]\n", 1, 1},
+	} {
+		_, _, err := Parse("t.toml", []byte(c.text))
+		var e *Error
+		if !errors.As(err, &e) || len(e.Problems) != 1 || !strings.Contains(e.Problems[0].What, "more than") || e.Problems[0].Line != c.line || e.Problems[0].Column != c.column {
+			t.Errorf("%.30q...: %v", c.text, err)
 		}
 	}
 }

@@ -13,11 +13,6 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// maxSize bounds what a file may cost: go-toml's time grows with the square of
-// the keys in a table, and this much is half a second at worst. An EAM table of
-// a thousand entries fits.
-const maxSize = 128 << 10
-
 // Load reads a configuration file. The empty path means [DefaultPath], which
 // may be absent: then everything has its default. A file that was named must
 // exist.
