@@ -27,10 +27,6 @@ func bind(ctx context.Context, addr netip.AddrPort) (net.PacketConn, net.Listene
 	if err != nil {
 		return nil, nil, err
 	}
-	// With port 0, as in tests, TCP gets the same one.
-	if addr.Port() == 0 {
-		addr = netip.AddrPortFrom(addr.Addr(), udp.LocalAddr().(*net.UDPAddr).AddrPort().Port())
-	}
 	tcp, err := c.Listen(ctx, "tcp", addr.String())
 	if err != nil {
 		udp.Close()

@@ -202,10 +202,7 @@ func write(t *testing.T, path, text string) {
 // freePort returns a port of loopback that is free for UDP and TCP.
 func freePort(t *testing.T) int {
 	t.Helper()
-	udp, tcp, err := bind(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	udp, tcp := bindFree(t)
 	defer udp.Close()
 	defer tcp.Close()
 	return udp.LocalAddr().(*net.UDPAddr).Port

@@ -28,10 +28,7 @@ type fakeUpstream struct {
 // newUpstream starts one. answer may return nil, which is silence.
 func newUpstream(t testing.TB, answer func(q *dns.Msg, tcp bool) *dns.Msg) *fakeUpstream {
 	t.Helper()
-	udp, tcp, err := bind(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	udp, tcp := bindFree(t)
 	u := &fakeUpstream{addr: udp.LocalAddr().(*net.UDPAddr).AddrPort()}
 	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		u.queries.Add(1)
@@ -48,6 +45,25 @@ func newUpstream(t testing.TB, answer func(q *dns.Msg, tcp bool) *dns.Msg) *fake
 		t.Cleanup(func() { s.Shutdown() })
 	}
 	return u
+}
+
+// bindFree opens the sockets of a port of loopback that is free for both: a port
+// that the kernel chooses for UDP may be in use by TCP.
+func bindFree(t testing.TB) (udp net.PacketConn, tcp net.Listener) {
+	t.Helper()
+	for range 100 {
+		free, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := netip.MustParseAddrPort(free.Addr().String())
+		free.Close()
+		if udp, tcp, err = bind(t.Context(), addr); err == nil {
+			return udp, tcp
+		}
+	}
+	t.Fatal("no port of 127.0.0.1 is free for UDP and TCP")
+	return nil, nil
 }
 
 // zoneAnswer makes the answer function of a resolver that knows a script.
@@ -90,10 +106,7 @@ func start(t testing.TB, o Options, upstreams ...*fakeUpstream) testServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	udp, tcp, err := bind(context.Background(), netip.MustParseAddrPort("127.0.0.1:0"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	udp, tcp := bindFree(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.serve(ctx, []*dns.Server{s.serverUDP(udp), s.serverTCP(tcp)}) }()
@@ -444,10 +457,7 @@ func TestStopDuringLookups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	udp, tcp, err := bind(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	udp, tcp := bindFree(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.serve(ctx, []*dns.Server{s.serverUDP(udp), s.serverTCP(tcp)}) }()
