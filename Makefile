@@ -68,9 +68,11 @@ check:
 vulncheck:
 	$(GO) run ./packaging/vulncheck $(VULNCHECK_FLAGS)
 
-# The manifests for clouds and clusters, against the types of their APIs.
+# What has libraries of its own, in modules of its own: the manifests for clouds
+# and clusters against the types of their APIs, and the SBOM.
 test-manifests:
 	$(GO) test -C packaging/manifests ./...
+	$(GO) test -C packaging/sbom ./...
 
 # The race detector needs cgo. The lab's end-to-end tests run without it, as
 # they test other processes.
@@ -115,7 +117,7 @@ test-rpm-arch:
 	@VERSION=v0.0.2 DIST=$(CURDIR)/dist/new packaging/packages.sh amd64
 	@packaging/test-rpm-arch.sh dist/old dist/new
 
-## release  packages, their checksums, SBOMs and what is new, into dist/
+## release  packages, SBOMs, the changes and checksums into dist/, signed with RELEASE_KEY=PATH
 release:
 	@packaging/release.sh
 

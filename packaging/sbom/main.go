@@ -1,7 +1,6 @@
-// Command sbom says what is in a Go program: it reads the build information
-// that the go command puts into every binary (`go version -m`) and writes it as
-// an SPDX 2.3 document in JSON. Nothing is fetched, and the same programs give
-// the same document.
+// Command sbom lists what is in Go programs: it reads the build information that
+// the go command puts into every binary (`go version -m`) and writes it as an
+// SPDX 2.3 document in JSON. The same programs give the same document.
 //
 //	sbom -name tnat64d -version 1.2.3 -time 1700000000 PROGRAM...
 package main
@@ -10,7 +9,6 @@ import (
 	"crypto/sha256"
 	"debug/buildinfo"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -20,6 +18,11 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/spdx/tools-golang/json"
+	"github.com/spdx/tools-golang/spdx/v2/common"
+	spdx "github.com/spdx/tools-golang/spdx/v2/v2_3"
+	"github.com/spdx/tools-golang/spdxlib"
 )
 
 func main() {
@@ -30,9 +33,9 @@ func main() {
 }
 
 func run() error {
-	name := flag.String("name", "", "of the product")
-	version := flag.String("version", "", "of the product")
-	seconds := flag.Int64("time", 0, "of the document, in seconds since 1970")
+	name := flag.String("name", "", "`name` of the product")
+	version := flag.String("version", "", "`version` of the product")
+	seconds := flag.Int64("time", 0, "when the document was made, in `seconds` since 1970")
 	flag.Parse()
 	if *name == "" || *version == "" || flag.NArg() == 0 {
 		return errors.New("want -name NAME -version VERSION -time SECONDS PROGRAM and perhaps more programs")
@@ -45,12 +48,14 @@ func run() error {
 		}
 		programs = append(programs, p)
 	}
-	out := json.NewEncoder(os.Stdout)
-	out.SetIndent("", "  ")
-	return out.Encode(describe(*name, *version, time.Unix(*seconds, 0).UTC(), programs))
+	d := describe(*name, *version, time.Unix(*seconds, 0).UTC(), programs)
+	if err := spdxlib.ValidateDocument(d); err != nil {
+		return err
+	}
+	return json.Write(d, os.Stdout, json.Indent("  "), json.EscapeHTML(false))
 }
 
-// program is a binary and what it says of itself.
+// program is a binary and its build information.
 type program struct {
 	name   string
 	sha256 string
@@ -70,44 +75,46 @@ func read(path string) (program, error) {
 	return program{filepath.Base(path), hex.EncodeToString(sum[:]), info}, nil
 }
 
-// license is the product's: its BPF programs may be had by other terms as well,
-// as the kernel wants them to.
+// license is the product's. Its BPF programs are also under the GPL, which the
+// kernel requires of programs that call its helpers.
 const license = "Apache-2.0 AND (MIT OR GPL-2.0-only)"
 
-// describe makes the document: the product contains the programs, and each of
+// describe returns the document: the product contains the programs, and each of
 // these the modules that it is built from, and Go's standard library.
-func describe(name, version string, created time.Time, programs []program) document {
-	d := document{
-		SPDXVersion: "SPDX-2.3", DataLicense: "CC0-1.0", SPDXID: "SPDXRef-DOCUMENT",
-		Name: name + "-" + version,
-		CreationInfo: creationInfo{
-			Created: created.Format(time.RFC3339), Creators: []string{"Organization: tnat64d maintainers", "Tool: tnat64d packaging/sbom"},
+func describe(name, version string, created time.Time, programs []program) *spdx.Document {
+	d := document{&spdx.Document{
+		SPDXVersion: spdx.Version, DataLicense: spdx.DataLicense, SPDXIdentifier: "DOCUMENT",
+		DocumentName: name + "-" + version,
+		CreationInfo: &spdx.CreationInfo{
+			Created:  created.Format(time.RFC3339),
+			Creators: []common.Creator{{CreatorType: "Organization", Creator: "tnat64d maintainers"}, {CreatorType: "Tool", Creator: "tnat64d packaging/sbom"}},
 		},
-	}
+	}}
 	hash := sha256.New()
-	product := pkg{SPDXID: "SPDXRef-product", Name: name, VersionInfo: version, License: license}
-	d.Packages = append(d.Packages, product.complete())
-	d.relate(d.SPDXID, "DESCRIBES", product.SPDXID)
+	const product = "product"
+	d.add(&spdx.Package{PackageSPDXIdentifier: product, PackageName: name, PackageVersion: version}, license)
+	d.relate(d.SPDXIdentifier, common.TypeRelationshipDescribe, product)
 	for _, p := range programs {
 		fmt.Fprintln(hash, p.name, p.sha256)
-		binary := pkg{
-			SPDXID: id("program", p.name), Name: p.name, VersionInfo: version, License: license,
-			Checksums: []checksum{{"SHA256", p.sha256}}, Purpose: "APPLICATION",
-			Comment: p.setting("GOOS") + "/" + p.setting("GOARCH"),
-		}
-		d.Packages = append(d.Packages, binary.complete())
-		d.relate(product.SPDXID, "CONTAINS", binary.SPDXID)
-		d.module(binary.SPDXID, "std", strings.TrimPrefix(p.info.GoVersion, "go"), "BSD-3-Clause")
+		binary := id("program", p.name)
+		d.add(&spdx.Package{
+			PackageSPDXIdentifier: binary, PackageName: p.name, PackageVersion: version,
+			PackageChecksums:      []common.Checksum{{Algorithm: common.SHA256, Value: p.sha256}},
+			PrimaryPackagePurpose: "APPLICATION",
+			PackageComment:        p.setting("GOOS") + "/" + p.setting("GOARCH"),
+		}, license)
+		d.relate(product, common.TypeRelationshipContains, binary)
+		d.module(binary, "std", strings.TrimPrefix(p.info.GoVersion, "go"), "BSD-3-Clause")
 		for _, m := range p.info.Deps {
 			if m.Replace != nil {
 				m = m.Replace
 			}
-			d.module(binary.SPDXID, m.Path, m.Version, "")
+			d.module(binary, m.Path, m.Version, noAssertion)
 		}
 	}
 	// Unique by its content (SPDX 2.3 clause 6.5), and no place to look for it.
-	d.Namespace = fmt.Sprintf("urn:tnat64d:sbom:%s:%x", version, hash.Sum(nil)[:16])
-	return d
+	d.DocumentNamespace = fmt.Sprintf("urn:tnat64d:sbom:%s:%x", version, hash.Sum(nil)[:16])
+	return d.Document
 }
 
 func (p program) setting(key string) string {
@@ -119,28 +126,51 @@ func (p program) setting(key string) string {
 	return ""
 }
 
-// module adds a Go module, once, and that the program is built from it.
-func (d *document) module(program, path, version, terms string) {
-	m := pkg{SPDXID: id("module", path+"-"+version), Name: path, VersionInfo: version, License: terms, Purpose: "LIBRARY"}
-	locator := fmt.Sprintf("pkg:golang/%s@%s", path, version)
-	m.References = []reference{{"PACKAGE-MANAGER", "purl", locator}}
-	if !slices.ContainsFunc(d.Packages, func(p pkg) bool { return p.SPDXID == m.SPDXID }) {
-		d.Packages = append(d.Packages, m.complete())
+// noAssertion stands where SPDX requires a value and the build information has
+// none.
+const noAssertion = "NOASSERTION"
+
+// document is a document that grows.
+type document struct{ *spdx.Document }
+
+// add appends a package and completes the fields that SPDX 2.3 requires.
+func (d document) add(p *spdx.Package, terms string) {
+	p.PackageDownloadLocation, p.PackageCopyrightText = noAssertion, noAssertion
+	p.PackageLicenseConcluded, p.PackageLicenseDeclared = terms, terms
+	d.Packages = append(d.Packages, p)
+}
+
+// module adds a Go module unless it is listed already, and the relationship that
+// the program is linked with it.
+func (d document) module(program common.ElementID, path, version, terms string) {
+	module := id("module", path+"-"+version)
+	if !slices.ContainsFunc(d.Packages, func(p *spdx.Package) bool { return p.PackageSPDXIdentifier == module }) {
+		d.add(&spdx.Package{
+			PackageSPDXIdentifier: module, PackageName: path, PackageVersion: version,
+			PackageExternalReferences: []*spdx.PackageExternalReference{{
+				Category: common.CategoryPackageManager, RefType: common.TypePackageManagerPURL,
+				Locator: fmt.Sprintf("pkg:golang/%s@%s", path, version),
+			}},
+			PrimaryPackagePurpose: "LIBRARY",
+		}, terms)
 	}
-	d.relate(program, "STATIC_LINK", m.SPDXID)
+	d.relate(program, common.TypeRelationshipStaticLink, module)
 }
 
-func (d *document) relate(from, how, to string) {
-	d.Relationships = append(d.Relationships, relationship{from, how, to})
+func (d document) relate(from common.ElementID, how string, to common.ElementID) {
+	d.Relationships = append(d.Relationships, &spdx.Relationship{
+		RefA: common.DocElementID{ElementRefID: from}, RefB: common.DocElementID{ElementRefID: to}, Relationship: how,
+	})
 }
 
-// id makes an identifier, which may have letters, digits, dots and hyphens.
-func id(kind, name string) string {
-	return "SPDXRef-" + kind + "-" + strings.Map(func(r rune) rune {
+// id returns an identifier, which has letters, digits, dots and hyphens only
+// (SPDX 2.3 clause 7.2).
+func id(kind, name string) common.ElementID {
+	return common.ElementID(kind + "-" + strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '-':
 			return r
 		}
 		return '-'
-	}, name)
+	}, name))
 }
