@@ -15,6 +15,10 @@ func freshSocket(t *trapped, old int, k kind) (s int, local netip.Addr, err erro
 	if err != nil {
 		return -1, local, err
 	}
+	if err := giveTo(t.tid, s); err != nil {
+		unix.Close(s)
+		return -1, local, err
+	}
 	copyOptions(old, s, k.typ, false)
 	if was, err := localName(old); err == nil && was.IsValid() {
 		if a := was.Addr().Unmap(); a.Is4() && !a.IsUnspecified() {

@@ -77,6 +77,10 @@ func outward(t *trapped, to name) (fd int, dest netip.AddrPort, errno unix.Errno
 	if err != nil {
 		return -1, dest, 0, false
 	}
+	if giveTo(t.tid, s) != nil {
+		unix.Close(s)
+		return -1, dest, 0, false
+	}
 	cookie, err := cookieOf(s)
 	if err == nil {
 		t.sockets.set(cookie, rep)

@@ -17,6 +17,9 @@ func handEarly(t *trapped, typ, proto int) reply {
 		return proceed
 	}
 	defer unix.Close(s)
+	if giveTo(t.tid, s) != nil {
+		return proceed
+	}
 	cookie, err := cookieOf(s)
 	if err != nil {
 		return proceed

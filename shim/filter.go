@@ -71,6 +71,7 @@ var commonRules = []rule{
 	// TCP Fast Open names the server when it sends.
 	{callSendto, []condition{has(3, msgFastOpen)}, retNotify},
 	{callSendmsg, []condition{has(2, msgFastOpen)}, retNotify},
+	{callSendmmsg, []condition{has(3, msgFastOpen)}, retNotify},
 
 	// glibc asks the host for its addresses (AI_ADDRCONFIG).
 	{callSendto, []condition{is(5, sizeofNetlink)}, retNotify},

@@ -15,7 +15,7 @@ func answerConnect(t *trapped) (reply, func() reply) {
 		if t.args[2]&0xffffffff == sizeofInet4 {
 			t.closed()
 		}
-		return proceed, nil
+		return connectOther(t), nil
 	}
 	old, p, err := t.own()
 	if err != nil {

@@ -51,6 +51,64 @@ func onAnotherThread(f func() error) error {
 
 func TestConnect(t *testing.T) { underShim(t, "connect") }
 
+// A program may have given up IPv6, by a seccomp filter for example: its AF_INET
+// sockets refuse IPv6 names although they are AF_INET6 sockets.
+var _ = act("other-names", func() error {
+	six := &unix.SockaddrInet6{Port: 7, Addr: testPREF64.Addr().As16()}
+	v4 := testServer.As4()
+	copy(six.Addr[12:], v4[:]) // the server, by IPv6
+	fresh, connected, unusable, bound := tcp(), tcp(), tcp(), tcp()
+	refused := connectTo(unusable, netip.AddrPortFrom(testServer, 9))
+	if err := first(failed("connect", dial(connected)), expect("refused", refused, error(unix.ECONNREFUSED))); err != nil {
+		return err
+	}
+	_, fastOpen := unix.SendmsgN(tcp(), []byte("x"), nil, six, msgFastOpen)
+	out, _, _ := messages(1, netip.AddrPortFrom(netip.AddrFrom16(six.Addr), 7))
+	_, _, several := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(tcp()), uintptr(unsafe.Pointer(&out[0])), 1, msgFastOpen, 0, 0)
+	u := udp()
+	if err := unix.Sendto(u, []byte("x"), 0, sockaddr(echoPort)); err != nil {
+		return failed("sendto", err)
+	}
+	var unspecified unix.RawSockaddr
+	_, _, disconnect := unix.RawSyscall(unix.SYS_CONNECT, uintptr(connected), uintptr(unsafe.Pointer(&unspecified)), unsafe.Sizeof(unspecified))
+	_, _, wild := unix.RawSyscall(unix.SYS_CONNECT, uintptr(tcp()), 1, unix.SizeofSockaddrInet6)
+	mapped, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	return first(err, expect("connect", unix.Connect(fresh, six), error(unix.EAFNOSUPPORT)),
+		expect("connect after a failure", unix.Connect(unusable, six), error(unix.EAFNOSUPPORT)),
+		expect("bind", unix.Bind(bound, &unix.SockaddrInet6{}), error(unix.EAFNOSUPPORT)),
+		expect("bind to a port", unix.Bind(fresh, &unix.SockaddrInet6{Port: 4711}), error(unix.EAFNOSUPPORT)),
+		expect("bind after a failure", unix.Bind(unusable, &unix.SockaddrInet6{Port: 4711}), error(unix.EAFNOSUPPORT)),
+		expect("TCP Fast Open", fastOpen, error(unix.EAFNOSUPPORT)), expect("TCP Fast Open by sendmmsg", several, unix.EAFNOSUPPORT),
+		expect("sendto", unix.Sendto(u, []byte("x"), 0, six), error(unix.EAFNOSUPPORT)), expect("a wild name", wild, unix.EFAULT),
+		expect("disconnect", disconnect, 0), failed("connect again", dial(connected)), failed("echo", echo(connected)),
+		failed("connect of an AF_INET6 socket", unix.Connect(mapped, six)), failed("echo", echo(mapped)))
+})
+
+func TestIPv6NamesOnIPv4Sockets(t *testing.T) { underShim(t, "other-names") }
+
+// What the supervisor of root opens belongs to whoever the program is by then.
+var _ = act("owner", func() error {
+	if unix.Getuid() != 0 {
+		return nil
+	}
+	runtime.LockOSThread()
+	// Of this thread alone, as in file servers.
+	if err := unix.Setfsuid(4711); err != nil {
+		return err
+	}
+	if got, _ := unix.SetfsuidRetUid(4711); got != 4711 {
+		return nil // a user namespace that has no other user
+	}
+	s := tcp()
+	var st unix.Stat_t
+	if err := first(failed("connect", dial(s)), unix.Fstat(s, &st)); err != nil {
+		return err
+	}
+	return first(failed("echo", echo(s)), expect("owner", st.Uid, 4711))
+})
+
+func TestSocketsBelongToTheProgramsUser(t *testing.T) { underShim(t, "owner") }
+
 var _ = act("listen", func() error {
 	l, c := tcp(), tcp()
 	if err := first(unix.Bind(l, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(l, 5)); err != nil {

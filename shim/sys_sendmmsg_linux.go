@@ -7,14 +7,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// answerSendmmsg sends the messages one by one.
+// answerSendmmsg sends the messages one by one, where datagrams are trapped.
 func answerSendmmsg(t *trapped) (reply, func() reply) {
+	if t.number(3)&msgFastOpen != 0 {
+		if r := sendOther(t); !r.proceed {
+			if m, err := t.mem.header(t.args[1]); err == nil {
+				if _, ok := parseName(m.name); ok {
+					r = fail(unix.EOPNOTSUPP) // no program is known that connects so
+				}
+			}
+			return r, nil
+		}
+	}
+	if t.hidden != nil {
+		return proceed, nil
+	}
 	size := t.mem.mmsgSize()
 	var first name
 	if m, err := t.mem.header(t.args[1]); err != nil || len(m.name) == 0 {
 		return proceed, nil
 	} else if to, ok := parseName(m.name); !ok {
-		return proceed, nil
+		return sendOther(t), nil
 	} else {
 		first = to
 	}

@@ -18,7 +18,7 @@ func answerSendmsg(t *trapped) (reply, func() reply) {
 	}
 	to, ok := parseName(h.name)
 	if !ok {
-		return proceed, nil
+		return sendOther(t), nil
 	}
 	return fastOpen(t, to, t.number(2), func() ([]byte, error) { return t.mem.gather(h) }), nil
 }
@@ -31,7 +31,7 @@ func sendmsgByHand(t *trapped) (reply, func() reply) {
 	}
 	to, ok := parseName(m.name)
 	if !ok {
-		return proceed, nil
+		return sendOther(t), nil
 	}
 	fd, dest, errno, ok := outward(t, to)
 	if !ok || errno != 0 {

@@ -10,7 +10,7 @@ func answerSendto(t *trapped) (reply, func() reply) {
 	if t.number(3)&msgFastOpen != 0 && size >= sizeofInet4 {
 		to, ok := t.mem.socketName(t.args[4], t.args[5])
 		if !ok {
-			return proceed, nil
+			return sendOther(t), nil
 		}
 		return fastOpen(t, to, t.number(3), func() ([]byte, error) { return t.mem.data(t.args[1], t.args[2]) }), nil
 	}
@@ -54,7 +54,7 @@ func mappedDatagram(t *trapped) {
 func sendtoByHand(t *trapped) (reply, func() reply) {
 	to, ok := t.mem.socketName(t.args[4], t.args[5])
 	if !ok {
-		return proceed, nil
+		return sendOther(t), nil
 	}
 	fd, dest, errno, ok := outward(t, to)
 	if !ok || errno != 0 {
