@@ -135,8 +135,8 @@ fuzz:
 soak:
 	@packaging/soak.sh $(SOAK)
 
-## bench    what reaching IPv4 costs, every contestant, in under 15 minutes (root)
-## bench-quick  the same in under 3, or make bench QUICK=1
+## bench    what reaching IPv4 costs, every contestant, in under 17 minutes (root)
+## bench-quick  the same in under 4, or make bench QUICK=1
 bench:
 	@packaging/install-packages.sh $(BENCH_PACKAGES)
 	$(GO) run ./benchmarks -install $(if $(QUICK),-quick) -out $(BENCH_RESULTS)

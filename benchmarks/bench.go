@@ -114,8 +114,8 @@ func (b *session) prepare(ctx context.Context) error {
 	} else if b.tnat64d, err = filepath.Abs(b.tnat64d); err != nil {
 		return err
 	}
-	tnat64 := filepath.Join(b.dir, "tnat64")
-	if err := build(ctx, tnat64); err != nil {
+	tnat64, gatewayPath := filepath.Join(b.dir, "tnat64"), filepath.Join(b.dir, "tnat64-gateway")
+	if err := errors.Join(build(ctx, tnat64), build(ctx, gatewayPath)); err != nil {
 		return err
 	}
 	b.results.Machine = describe(ctx)
@@ -133,7 +133,10 @@ func (b *session) prepare(ctx context.Context) error {
 		if s, ok := c.(*command); ok {
 			s.path = tnat64
 		}
-		r := contestantResult{ID: c.id(), Title: c.title(), About: c.about()}
+		if g, ok := c.(*gateway); ok {
+			g.path = gatewayPath
+		}
+		r := contestantResult{ID: c.id(), Title: c.title(), About: c.about(), Router: isRouter(c)}
 		if r.Version, err = b.find(ctx, c); err != nil {
 			r.Absent = err.Error()
 			b.say("%s is absent: %v", c.title(), err)

@@ -42,6 +42,7 @@ type setup struct {
 	MTU    int `json:"mtu"`              // of all links
 	Queues int `json:"queues,omitempty"` // of the translator; 0: its default
 	EAM    int `json:"eam,omitempty"`    // entries of the table of explicit address mappings
+	Maps   int `json:"maps,omitempty"`   // of a gateway, besides the laptop's
 }
 
 func (s setup) String() string {
@@ -52,12 +53,16 @@ func (s setup) String() string {
 	if s.EAM > 0 {
 		text += fmt.Sprintf(", %d EAM entries", s.EAM)
 	}
+	if s.Maps > 0 {
+		text += fmt.Sprintf(", %d maps", s.Maps)
+	}
 	return text
 }
 
 // service is a contestant at work.
 type service struct {
 	target  netip.Addr      // of the server, as a program on the laptop connects to it
+	ipv4    bool            // packets reach the server by IPv4
 	wrapper []string        // what a user types before the command: "tnat64"
 	env     []string        // and sets in the environment
 	pid     int             // of the translator; 0: there is no such process
@@ -66,9 +71,10 @@ type service struct {
 	stop    func() error    // takes back what start did
 }
 
-// contestants are all there are, the baseline first.
+// contestants are all there are, the baseline first, those on the router last.
 func contestants() []contestant {
-	return []contestant{native{}, shim{}, &command{}, tayga{}, &daemon{engine: "user"}, &daemon{engine: "kernel"}}
+	return []contestant{native{}, shim{}, &command{}, tayga{}, &daemon{engine: "user"}, &daemon{engine: "kernel"},
+		forwarded{}, taygaRouter{}, &gateway{engine: "user"}, &gateway{engine: "kernel"}}
 }
 
 // choose returns the contestants that were asked for. The first is the

@@ -182,6 +182,9 @@ func (b *session) cover(ctx context.Context) (err error) {
 	}
 	var stages []*stage
 	for _, c := range b.contestants {
+		if isRouter(c) {
+			continue
+		}
 		stages = append(stages, &stage{contestant: c, setup: setup{MTU: ethernet}, plat: true})
 	}
 	defer func() { err = errors.Join(err, cleanUp(closeAll(stages))) }()

@@ -180,7 +180,7 @@ func (g *generator) measure(ctx context.Context, st *stage, ld load) (sample, er
 	g.port = 7100 + (g.port-7100+1)%20000
 	common := append(append([]string(nil), ld.Args...), "port="+strconv.Itoa(g.port))
 	serverArgs := append([]string{"server"}, common...)
-	if !st.plat { // else it is reached by IPv4
+	if !st.plat && !s.ipv4 { // else it is reached by IPv4
 		serverArgs = append(serverArgs, "bind="+lab.Synthesize(l.PREF64(), lab.ServerIPv4).String())
 	}
 	server, err := g.start(ctx, l.Server, nil, nil, serverArgs...)

@@ -18,7 +18,8 @@ type load struct {
 	Setup  setup    `json:"setup"`
 	Args   []string `json:"args"` // of programs/load.c, for both ends: first the kind
 	Down   bool     `json:"down,omitempty"`
-	Fixed  bool     `json:"fixed,omitempty"` // offered at a fixed rate, so that loss and CPU tell, not throughput
+	Router bool     `json:"router,omitempty"` // for contestants on the router
+	Fixed  bool     `json:"fixed,omitempty"`  // offered at a fixed rate, so that loss and CPU tell, not throughput
 
 	only []string // contestants, by id; nil: all
 }
@@ -160,7 +161,7 @@ func loads(rate int, quick bool) []load {
 		grow(queues, "queues", n, load{Title: "TCP, 4 streams up", Unit: bits, Args: []string{"stream", arg("streams", 4)},
 			Setup: setup{MTU: ethernet, Queues: n}, only: []string{"native", "user"}})
 	}
-	return all
+	return append(all, gatewayLoads(rate, quick)...)
 }
 
 // fewer returns the ends of a series if it has to be quick.
@@ -191,6 +192,9 @@ func thousands(n int) string {
 func (l load) audience(all []contestant) (who []contestant, why map[string]string) {
 	why = make(map[string]string)
 	for _, c := range all {
+		if _, base := c.(native); !base && isRouter(c) != l.Router {
+			continue
+		}
 		if l.only != nil && !slices.Contains(l.only, c.id()) {
 			continue
 		}

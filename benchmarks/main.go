@@ -24,7 +24,7 @@ const usage = `Usage: benchmarks [flags]    (root; from the top of the repositor
 Measures untranslated IPv6, TNAT64's shim, tayga and tnat64d in network
 namespaces of this machine, and writes results.json and report.md.
 
-  -quick             two short rounds instead of five, fewer points: under 3 minutes
+  -quick             two short rounds instead of five, fewer points: under 4 minutes
   -only LIST         only these loads, by name or pattern ("tcp/*,udp/64-up"), and of
                      the other parts only those named: coverage, siit, instructions
   -contestants LIST  only these (and native, which the ratios need)

@@ -18,7 +18,7 @@ func (r *results) report() []byte {
 	}
 	sections := []func(*results, *markdown){machineSection, contestantsSection}
 	if len(r.Summaries) > 0 {
-		sections = append(sections, shortSection, ratiosSection, valuesSection, latencySection, cpuSection, memorySection, lossSection, growthSection)
+		sections = append(sections, shortSection, ratiosSection, valuesSection, latencySection, cpuSection, memorySection, lossSection, growthSection, gatewaySection)
 	}
 	sections = append(sections, instructionsSection, translatorSection, coverageSection, missingSection)
 	for _, section := range sections {
@@ -78,10 +78,11 @@ func contestantsSection(r *results, w *markdown) {
 	}
 }
 
-// present are the contestants that took part, and their titles.
-func (r *results) present() (cs []contestantResult, titles []string) {
-	for _, c := range r.Contestants {
-		if c.Absent == "" {
+// present are the contestants on the laptop that took part, or those on the router,
+// after untranslated IPv6, and their titles.
+func (r *results) present(router bool) (cs []contestantResult, titles []string) {
+	for i, c := range r.Contestants {
+		if c.Absent == "" && (i == 0 || c.Router == router) {
 			cs = append(cs, c)
 			titles = append(titles, c.Title)
 		}
@@ -91,13 +92,13 @@ func (r *results) present() (cs []contestantResult, titles []string) {
 
 // main are the loads of the main tables.
 func (r *results) main() []load {
-	return slices.DeleteFunc(slices.Clone(r.Loads), load.growth)
+	return slices.DeleteFunc(slices.Clone(r.Loads), func(l load) bool { return l.growth() || l.Router })
 }
 
 // table writes a table of loads by contestants. head and lead are about the
 // columns in front.
 func (r *results) table(w *markdown, loads []load, skipBase bool, head []string, lead func(load) []string, cell func(load, summary) string) {
-	cs, titles := r.present()
+	cs, titles := r.present(len(loads) > 0 && loads[0].Router)
 	if skipBase {
 		cs, titles = cs[1:], titles[1:]
 	}
@@ -150,7 +151,7 @@ var shortRows = []struct {
 }
 
 func shortSection(r *results, w *markdown) {
-	cs, titles := r.present()
+	cs, titles := r.present(false)
 	w.text("\n## In short\n\n")
 	w.header(append([]string{"share of untranslated IPv6"}, titles[1:]...)...)
 	for _, row := range shortRows {
@@ -252,12 +253,7 @@ func memorySection(r *results, w *markdown) {
 		return
 	}
 	w.text("\n## Memory\n\nResident memory of the translator's process at the end of the load, in MB. Without a process there is none but the kernel's.\n\n")
-	r.table(w, loads, false, []string{"load"}, title, func(_ load, s summary) string {
-		if s.RSS == 0 {
-			return "–"
-		}
-		return fmt.Sprintf("%.1f", s.RSS/1e6)
-	})
+	r.table(w, loads, false, []string{"load"}, title, residentMB)
 }
 
 func lossSection(r *results, w *markdown) {
@@ -273,7 +269,7 @@ func lossSection(r *results, w *markdown) {
 func growthSection(r *results, w *markdown) {
 	var all []string
 	for _, l := range r.Loads {
-		if l.Series != "" && !slices.Contains(all, l.Series) {
+		if l.Series != "" && !l.Router && !slices.Contains(all, l.Series) {
 			all = append(all, l.Series)
 		}
 	}
@@ -342,7 +338,7 @@ func coverageSection(r *results, w *markdown) {
 		return
 	}
 	w.text("\n## Which programs work\n\nUnmodified programs on the laptop of a whole 464XLAT network with a NAT64 and an IPv4-only server, each really run.\n\n")
-	cs, titles := r.present()
+	cs, titles := r.present(false)
 	titles[0] = "no help"
 	w.row(append([]string{"program"}, titles...)...)
 	w.text("|---|%s\n", strings.Repeat("---|", len(titles)))

@@ -42,7 +42,8 @@ type contestantResult struct {
 	Version string `json:"version,omitempty"`
 	Absent  string `json:"absent,omitempty"` // why it did not take part
 	PeakRSS int64  `json:"peak_rss,omitempty"`
-	Process bool   `json:"process"` // it has a process, the CPU time of which can be read
+	Router  bool   `json:"router,omitempty"` // it runs on the router
+	Process bool   `json:"process"`          // it has a process, the CPU time of which can be read
 }
 
 // missing is a measurement that did not come about.

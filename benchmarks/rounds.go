@@ -10,17 +10,23 @@ import (
 // The limits after which no further round is begun, so that a slow machine
 // gets fewer rounds instead of a run without end.
 const (
-	limit      = 11 * time.Minute
-	limitQuick = 2 * time.Minute
+	limit      = 13 * time.Minute
+	limitQuick = 150 * time.Second
 )
 
 // growthRounds is how many rounds the loads of a series take part in: a curve
 // needs fewer than a table.
 const growthRounds = 3
 
+// gatewayRounds is the same for the loads of contestants on the router.
+const gatewayRounds = 3
+
 // roundsOf returns how many rounds the load takes part in.
 func (s settings) roundsOf(l load) int {
-	if l.growth() {
+	if l.Router && l.Series == "" {
+		return min(gatewayRounds, s.rounds)
+	}
+	if l.growth() || l.Router {
 		return max(1, min(growthRounds, s.rounds/2))
 	}
 	return s.rounds
@@ -95,7 +101,9 @@ func (b *session) measure(ctx context.Context) (err error) {
 	}
 	if b.wants("instructions") {
 		for _, c := range b.contestants {
-			find(c, setup{MTU: ethernet})
+			if !isRouter(c) {
+				find(c, setup{MTU: ethernet})
+			}
 		}
 	}
 	b.say("%d labs for %d loads and %d contestants", len(stages), len(b.results.Loads), len(b.contestants))

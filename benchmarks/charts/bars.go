@@ -112,7 +112,7 @@ func (b *barPlotter) Thumbnail(c *draw.Canvas) {
 func ratios(r *results) ([][]*plot.Plot, float64, float64) {
 	var loads []load
 	for _, l := range r.Loads {
-		if !l.Fixed && !isGrowth(l) {
+		if !l.Fixed && !l.Router && !isGrowth(l) {
 			loads = append(loads, l)
 		}
 	}

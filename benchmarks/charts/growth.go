@@ -24,7 +24,7 @@ func growth(r *results) ([][]*plot.Plot, float64, float64) {
 	var all []*plot.Plot
 	var series []string
 	for _, l := range r.Loads {
-		if l.Series != "" && !slices.Contains(series, l.Series) {
+		if l.Series != "" && !l.Router && !slices.Contains(series, l.Series) {
 			series = append(series, l.Series)
 		}
 	}

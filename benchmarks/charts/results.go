@@ -24,12 +24,15 @@ type results struct {
 	}
 }
 
-type contestant struct{ ID, Title, Absent string }
+type contestant struct {
+	ID, Title, Absent string
+	Router            bool // it runs on the router, and is not drawn
+}
 
 type load struct {
 	ID, Title, Series string
 	X                 float64
-	Fixed             bool
+	Fixed, Router     bool
 	Unit              struct{ Cost string }
 }
 
@@ -74,9 +77,9 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// present are the contestants that took part.
+// present are the contestants on the laptop that took part.
 func (r *results) present() []contestant {
-	return slices.DeleteFunc(slices.Clone(r.Contestants), func(c contestant) bool { return c.Absent != "" })
+	return slices.DeleteFunc(slices.Clone(r.Contestants), func(c contestant) bool { return c.Absent != "" || c.Router })
 }
 
 // translators are the contestants that took part, without untranslated IPv6,

@@ -48,6 +48,9 @@ const (
 	ispWest = "eth0"  // isp, towards the router
 	ispEast = "eth1"  // isp, towards the server
 	eth     = "eth0"  // server
+
+	RouterInside  = lan // for who configures the router
+	RouterOutside = wan
 )
 
 // hardwareAddr returns the fixed Ethernet address of the lab's interface n, so
