@@ -87,6 +87,9 @@ func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules bool) (P
 		}
 	}
 	p := pass{o: o, want: want, next: want.IPv6, sourceRules: sourceRules}
+	if opened, err := c.steerFirst(p); err != nil || opened {
+		return Replan, err // the observation does not have the TUN
+	}
 	progress, err := c.address.Ensure(p)
 	switch {
 	case err != nil:
@@ -133,17 +136,29 @@ func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules bool) (P
 	return progress, nil
 }
 
+// steerFirst steers packets for the next address before the uplink has it, where
+// connections may have survived that began with it: after a restart, or on the way
+// back to a network. Once DAD is over (at once where the link does none) the kernel
+// takes the address for its own and answers what arrives with a reset. It reports
+// whether it has opened the path for that.
+func (c *instance) steerFirst(p pass) (opened bool, err error) {
+	switch {
+	case c.address.active.IsValid() || p.want.Shared:
+		return false, nil
+	case c.path.steering != nil:
+		return false, c.path.await(p.want)
+	case !c.left.has(c.uplink.Name, p.next) && !c.host.Connected(p.want.IPv4):
+		return false, nil
+	}
+	_, err = c.path.Ensure(p)
+	return true, err
+}
+
 // awaitAddress does what can be done while no address serves.
 func (c *instance) awaitAddress(p pass) (Progress, error) {
 	if c.path.changes(p.want.Translation.Mapping) {
 		// What cannot survive need not wait for DAD to hear of it.
 		c.path.breakFlows()
-	}
-	if c.path.steering == nil && c.host.Connected(p.want.IPv4) {
-		// We have been restarted, and they have not noticed yet: they survive if
-		// nothing answers for us, see datapath.await.
-		_, err := c.path.Ensure(p)
-		return Pending, err
 	}
 	return Pending, c.path.await(p.want)
 }

@@ -66,7 +66,7 @@ func TestAddressThatHasJustLeftNeedNotWait(t *testing.T) {
 				b.rec = NewReconciler(b.host, b.host, j, b.rec.log)
 				b.rec.LoadLeft(left)
 				b.rec.Resume(removed)
-				if p, err := b.pass(); p != c.want || err != nil {
+				if p, err := b.settled(); p != c.want || err != nil {
 					t.Errorf("progress %d, %v, want %d\n%s", p, err, c.want, b.host.text())
 				}
 				must(t, b.rec.Down())
@@ -81,13 +81,13 @@ func TestAddressThatHasJustLeftNeedNotWait(t *testing.T) {
 func TestOptimisticAddressIsRefused(t *testing.T) {
 	b := newBench(t, wlan)
 	b.rec.Resume([]Leftover{{"wlan0", netip.MustParseAddr(first), true}})
-	if p, err := b.pass(); p != Up || err != nil {
+	if p, err := b.settled(); p != Up || err != nil {
 		t.Fatalf("progress %d, %v", p, err)
 	}
 	b.host.text()
 	b.host.dad(false)
 	b.expect(Replan, "ss -K src 192.0.0.1\n"+noRoute+"\n"+delFirst+"\nsteer suspend")
-	b.expect(Pending, "ip -6 addr add "+second+"/128 dev wlan0 preferred_lft 0 noprefixroute proto 64\nsteer ours ["+second+"/128]")
+	b.expect(Pending, "steer ours ["+second+"/128]\nip -6 addr add "+second+"/128 dev wlan0 preferred_lft 0 noprefixroute proto 64")
 }
 
 func TestLeftAddressesOverRestart(t *testing.T) {
