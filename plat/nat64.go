@@ -29,13 +29,12 @@ type NAT64 struct {
 	log    *slog.Logger
 	table  *Table
 
-	mu       sync.Mutex
-	path     *datapath.Path    // nil: not running
-	gateway  *datapath.Gateway // nil: user space translates all packets
-	attached time.Time         // of gateway
-	rules    *nat44.Ruleset
-	host     observed
-	see      func(engine.Seen)
+	mu     sync.Mutex
+	path   *datapath.Path // nil: not running
+	kernel kernelEngine   // of path
+	rules  *nat44.Ruleset
+	host   observed
+	see    func(engine.Seen)
 }
 
 // New returns a NAT64 that has touched nothing yet.
@@ -90,18 +89,27 @@ func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
 	if err := nat44.CleanUp(); err != nil {
 		return err
 	}
-	n.load()
-	n.forgetOthers()
+	file := mapsFile{path: n.config.StateFile, table: n.table, log: n.log}
+	file.read()
+	former := formerHosts{n.table, n.log}
+	former.forgetOthers()
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("open a netlink socket: %w", err)
 	}
 	defer h.Close()
 	failed := make(chan error, 1)
-	if err := n.start(h, failed); err != nil {
-		return errors.Join(err, n.stop())
+	stop := func() error {
+		err := n.stop()
+		if err := file.write(time.Now()); err != nil {
+			n.log.Warn("cannot write the file of maps", "file", file.path, "reason", err)
+		}
+		return err
 	}
-	defer func() { err = errors.Join(err, n.stop()) }()
+	if err := n.start(h, failed); err != nil {
+		return errors.Join(err, stop())
+	}
+	defer func() { err = errors.Join(err, stop()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	changed := make(chan struct{}, 1)
@@ -124,7 +132,6 @@ func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
 	defer save.Stop()
 	watch := time.NewTicker(time.Second)
 	defer watch.Stop()
-	file := saving{changes: n.table.Stats().Changes}
 	for {
 		select {
 		case <-ctx.Done():
@@ -137,15 +144,17 @@ func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
 				time.AfterFunc(followRetry, look)
 			}
 		case <-watch.C:
-			n.watchEngine()
+			n.mu.Lock()
+			n.kernel.watch()
+			n.mu.Unlock()
 		case now := <-sweep.C:
 			if removed := n.table.Sweep(now); removed > 0 {
 				n.log.Info("took addresses back from silent hosts", "hosts", removed)
 			}
-			n.reuse()
+			former.reuse()
 			file.stale = true // when hosts were last known to send
 		case <-save.C:
-			save.Reset(n.saveIf(&file))
+			save.Reset(file.writeIf())
 		}
 	}
 }
@@ -196,7 +205,8 @@ func (n *NAT64) start(h *netlink.Handle, failed chan<- error) error {
 	if err != nil {
 		return err
 	}
-	if err := n.attachEngine(); err != nil {
+	n.kernel = kernelEngine{path: n.path, table: n.table, tun: n.config.TUN, log: n.log}
+	if err := n.kernel.attach(); err != nil {
 		return err
 	}
 	if err := n.path.SetMapping(n.config.translation(n.table, o)); err != nil {
@@ -257,67 +267,14 @@ func (n *NAT64) stop() error {
 	defer n.mu.Unlock()
 	var errs []error
 	if n.path != nil {
-		errs = append(errs, n.detachEngine(), n.path.Close())
+		errs = append(errs, n.kernel.detach(), n.path.Close())
 		n.path = nil
 	}
 	if n.rules != nil {
 		errs = append(errs, n.rules.Close())
 		n.rules = nil
 	}
-	if err := n.save(); err != nil {
-		n.log.Warn("cannot write the file of maps", "file", n.config.StateFile, "reason", err)
-	}
 	return errors.Join(errs...)
-}
-
-func (n *NAT64) load() {
-	if n.config.StateFile == "" {
-		return
-	}
-	switch loaded, left, err := n.table.Load(n.config.StateFile, time.Now()); {
-	case err != nil:
-		n.log.Warn("cannot read the file of maps; hosts may get other addresses", "file", n.config.StateFile, "reason", err)
-	case left > 0:
-		n.log.Info("read the file of maps", "maps", loaded, "left_out", left)
-	}
-}
-
-// saving is what the file of maps lacks.
-type saving struct {
-	changes uint64 // of the table when it was last written
-	stale   bool
-	wait    time.Duration // after a failure
-}
-
-// saveIf writes the file of maps if it lacks something, and returns when to look
-// again. One change is enough, so that a SIGKILL loses a second's maps at most,
-// but writing takes a share of the time only.
-func (n *NAT64) saveIf(s *saving) time.Duration {
-	now := n.table.Stats().Changes
-	if now == s.changes && !s.stale {
-		return time.Second
-	}
-	begun := time.Now()
-	if err := n.save(); err != nil {
-		if s.wait == 0 {
-			n.log.Warn("cannot write the file of maps; retrying", "file", n.config.StateFile, "reason", err)
-		}
-		s.wait = min(max(time.Second, 2*s.wait), time.Minute)
-		return s.wait
-	}
-	if s.wait > 0 {
-		n.log.Info("wrote the file of maps again", "file", n.config.StateFile)
-	}
-	*s = saving{changes: now}
-	return max(time.Second, 20*time.Since(begun))
-}
-
-// save writes the file of maps.
-func (n *NAT64) save() error {
-	if n.config.StateFile == "" {
-		return nil
-	}
-	return n.table.Save(n.config.StateFile, time.Now())
 }
 
 // SetTrace shows every packet to see from now on; nil ends that.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -24,27 +25,72 @@ const storeHeader = "tnat64-gateway maps 1"
 // maxLine bounds a line of the file.
 const maxLine = 128
 
-// Load enters the dynamic maps of a file that Save has written, and notes which
-// static ones it has. Lines that do not fit the configuration (any more) are left out and counted; a file that is
-// not there has none.
-func (t *Table) Load(path string, now time.Time) (loaded, left int, err error) {
-	f, err := os.Open(path)
+// mapsFile is the file of a table's maps.
+type mapsFile struct {
+	path    string // empty: there is none, and maps are forgotten
+	table   *Table
+	log     *slog.Logger
+	changes uint64 // of the table when it was last written
+	stale   bool
+	wait    time.Duration // after a failure
+}
+
+// read enters the maps of the file into the table. What cannot be read is logged.
+func (f *mapsFile) read() {
+	if f.path == "" {
+		return
+	}
+	switch loaded, left, err := f.load(time.Now()); {
+	case err != nil:
+		f.log.Warn("cannot read the file of maps; hosts may get other addresses", "file", f.path, "reason", err)
+	case left > 0:
+		f.log.Info("read the file of maps", "maps", loaded, "left_out", left)
+	}
+	f.changes = f.table.Stats().Changes
+}
+
+// writeIf writes the file if it lacks something, and returns when to look
+// again. One change is enough, so that a SIGKILL loses a second's maps at most,
+// but writing takes a share of the time only.
+func (f *mapsFile) writeIf() time.Duration {
+	now := f.table.Stats().Changes
+	if now == f.changes && !f.stale {
+		return time.Second
+	}
+	begun := time.Now()
+	if err := f.write(begun); err != nil {
+		if f.wait == 0 {
+			f.log.Warn("cannot write the file of maps; retrying", "file", f.path, "reason", err)
+		}
+		f.wait = min(max(time.Second, 2*f.wait), time.Minute)
+		return f.wait
+	}
+	if f.wait > 0 {
+		f.log.Info("wrote the file of maps again", "file", f.path)
+	}
+	f.changes, f.stale, f.wait = now, false, 0
+	return max(time.Second, 20*time.Since(begun))
+}
+
+// load enters the dynamic maps of the file, and notes which static ones it has.
+// Lines that do not fit the configuration (any more) are left out and counted; a
+// file that is not there has none.
+func (f *mapsFile) load(now time.Time) (loaded, left int, err error) {
+	file, err := os.Open(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, 0, nil
 	}
 	if err != nil {
 		return 0, 0, err
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(io.LimitReader(f, maxMaps*maxLine))
+	defer file.Close()
+	lines := bufio.NewScanner(io.LimitReader(file, maxMaps*maxLine))
 	lines.Buffer(make([]byte, maxLine), maxLine)
 	if !lines.Scan() || lines.Text() != storeHeader {
-		return 0, 0, fmt.Errorf("%s is not a file of maps", path)
+		return 0, 0, fmt.Errorf("%s is not a file of maps", f.path)
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	for lines.Scan() && loaded+left < maxMaps {
-		if t.enter(lines.Text(), now) {
+		if m, ok := parseMap(lines.Text(), now); ok && f.table.restore(m, now) {
 			loaded++
 		} else {
 			left++
@@ -53,46 +99,39 @@ func (t *Table) Load(path string, now time.Time) (loaded, left int, err error) {
 	return loaded, left, lines.Err()
 }
 
-// enter adds the map of a line of the file. The caller holds t.mu.
-func (t *Table) enter(line string, now time.Time) bool {
+// parseMap reads a line of the file. ok is false if it is none.
+func parseMap(line string, now time.Time) (m Map, ok bool) {
 	f := strings.Split(line, " ")
 	if len(f) != 3 {
-		return false
+		return m, false
 	}
 	v4, err4 := netip.ParseAddr(f[0])
 	v6, err6 := netip.ParseAddr(f[1])
 	seconds, err := strconv.ParseInt(f[2], 10, 64)
-	if err4 != nil || err6 != nil || err != nil || !v4.Is4() || !v6.Is6() || v6.Is4In6() || v6.Zone() != "" || !t.config.Pool.Contains(v4) {
-		return false
+	if err4 != nil || err6 != nil || err != nil || !v4.Is4() || !v6.Is6() || v6.Is4In6() || v6.Zone() != "" {
+		return m, false
 	}
-	last := time.Unix(seconds, 0)
-	if last.After(now) {
-		last = now // somebody has set the clock
+	m = Map{Pair: siit.Pair{IPv4: v4, IPv6: v6}, Last: time.Unix(seconds, 0)}
+	if m.Last.After(now) {
+		m.Last = now // somebody has set the clock
 	}
-	if e := t.at4(number(v4)); e != nil && e.static && e.ipv6 == v6.As16() {
-		e.kept = true
-		return true
-	}
-	if !t.givable(number(v4)) || t.at4(number(v4)) != nil || t.at6(v6.As16()) != nil || now.Sub(last) >= t.config.Idle {
-		return false
-	}
-	if t.add(v6.As16(), number(v4)-number(t.config.Pool.Addr())-2, last) != siit.None {
-		return false
-	}
-	t.at6(v6.As16()).kept = true
-	return true
+	return m, true
 }
 
-// Save writes the maps at the time now to a file that replaces path at once.
-func (t *Table) Save(path string, now time.Time) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".maps-")
+// write writes the maps at the time now to a file that replaces the old one at
+// once.
+func (f *mapsFile) write(now time.Time) error {
+	if f.path == "" {
+		return nil
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(f.path), ".maps-")
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // nothing once it has its name
-	w := bufio.NewWriter(f)
+	defer os.Remove(tmp.Name()) // nothing once it has its name
+	w := bufio.NewWriter(tmp)
 	fmt.Fprintln(w, storeHeader)
-	for _, m := range t.Maps(now) {
+	for _, m := range f.table.Maps(now) {
 		if m.Static {
 			m.Last = now // whoever reads it as a dynamic one later begins here
 		}
@@ -100,10 +139,10 @@ func (t *Table) Save(path string, now time.Time) error {
 	}
 	err = w.Flush()
 	if err == nil {
-		err = f.Sync()
+		err = tmp.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(err, tmp.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	return os.Rename(tmp.Name(), f.path)
 }

@@ -74,8 +74,8 @@ func TestTableGivesEveryAddressOnce(t *testing.T) {
 	if r := table.Admit(host(99)); r != siit.PoolExhausted {
 		t.Errorf("one more host: %s", r)
 	}
-	if table.taken != 13 {
-		t.Errorf("%d of 13 addresses are taken, so that every other host costs a search", table.taken)
+	if table.pool.taken != 13 {
+		t.Errorf("%d of 13 addresses are taken, so that every other host costs a search", table.pool.taken)
 	}
 	if s := table.Stats(); s.Dynamic != 12 || s.Static != 1 || s.Refused[siit.PoolExhausted] != 1 {
 		t.Errorf("%+v", s)
@@ -156,14 +156,14 @@ func TestReuse(t *testing.T) {
 			t.Errorf("the address is given at once: %v", r)
 		}
 	}
-	removed := table.Removed()
+	removed := table.pool.lost()
 	if len(removed) != 1 || removed[0].String() != "10.0.0.2" {
 		t.Fatalf("removed are %v", removed)
 	}
-	table.Reuse(removed)
-	table.Reuse(removed)
-	if r := table.Admit(host(2)); r != siit.None || len(table.Removed()) != 0 || table.taken != 1 {
-		t.Errorf("the address is not given again: %v, %d taken", r, table.taken)
+	table.pool.reuse(removed)
+	table.pool.reuse(removed)
+	if r := table.Admit(host(2)); r != siit.None || len(table.pool.lost()) != 0 || table.pool.taken != 1 {
+		t.Errorf("the address is not given again: %v, %d taken", r, table.pool.taken)
 	}
 }
 
@@ -172,28 +172,32 @@ func TestReuse(t *testing.T) {
 func TestSaving(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	table := newTable(t, TableConfig{Pool: netip.MustParsePrefix("10.0.0.0/24")})
-	n := &NAT64{config: Config{StateFile: filepath.Join(dir, "maps")}, table: table, log: slog.New(slog.DiscardHandler)}
+	file := mapsFile{path: filepath.Join(dir, "maps"), table: table, log: slog.New(slog.DiscardHandler)}
 	table.Admit(host(1))
-	var s saving
-	if first, second := n.saveIf(&s), n.saveIf(&s); first != time.Second || second != 2*time.Second {
+	if first, second := file.writeIf(), file.writeIf(); first != time.Second || second != 2*time.Second {
 		t.Errorf("retries come after %v and %v", first, second)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	n.saveIf(&s)
-	if loaded, _, err := newTable(t, TableConfig{Pool: netip.MustParsePrefix("10.0.0.0/24")}).Load(n.config.StateFile, time.Now()); loaded != 1 || err != nil {
+	file.writeIf()
+	if loaded, _, err := load(newTable(t, TableConfig{Pool: netip.MustParsePrefix("10.0.0.0/24")}), file.path, time.Now()); loaded != 1 || err != nil {
 		t.Errorf("%d maps after the retry, %v", loaded, err)
 	}
 	// A map that is there for long is not idle while its host sends.
 	later := time.Now().Add(10 * time.Hour)
 	table.ipv4(host(1)) // a packet
-	if err := table.Save(n.config.StateFile, later); err != nil {
+	if err := file.write(later); err != nil {
 		t.Fatal(err)
 	}
-	if loaded, _, _ := newTable(t, TableConfig{Pool: netip.MustParsePrefix("10.0.0.0/24")}).Load(n.config.StateFile, later.Add(time.Minute)); loaded != 1 {
+	if loaded, _, _ := load(newTable(t, TableConfig{Pool: netip.MustParsePrefix("10.0.0.0/24")}), file.path, later.Add(time.Minute)); loaded != 1 {
 		t.Error("the host has lost its map")
 	}
+}
+
+// load reads a file of maps into a table.
+func load(table *Table, path string, now time.Time) (loaded, left int, err error) {
+	return (&mapsFile{path: path, table: table}).load(now)
 }
 
 func TestStore(t *testing.T) {
@@ -203,11 +207,11 @@ func TestStore(t *testing.T) {
 	for n := range 20 {
 		table.Admit(host(n))
 	}
-	if err := table.Save(path, time.Now()); err != nil {
+	if err := (&mapsFile{path: path, table: table}).write(time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	again := newTable(t, c)
-	if loaded, left, err := again.Load(path, time.Now()); loaded != 20 || left != 0 || err != nil {
+	if loaded, left, err := load(again, path, time.Now()); loaded != 20 || left != 0 || err != nil {
 		t.Errorf("%d loaded, %d left, %v", loaded, left, err)
 	}
 	for n := range 20 {
@@ -218,10 +222,10 @@ func TestStore(t *testing.T) {
 	if names, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".*")); len(names) > 0 {
 		t.Errorf("left behind: %v", names)
 	}
-	if loaded, left, _ := newTable(t, c).Load(path, time.Now().Add(2*time.Hour)); loaded != 0 || left != 20 {
+	if loaded, left, _ := load(newTable(t, c), path, time.Now().Add(2*time.Hour)); loaded != 0 || left != 20 {
 		t.Errorf("after the idle time %d are loaded and %d left", loaded, left)
 	}
-	if loaded, _, err := newTable(t, c).Load(path+"-none", time.Now()); loaded != 0 || err != nil {
+	if loaded, _, err := load(newTable(t, c), path+"-none", time.Now()); loaded != 0 || err != nil {
 		t.Errorf("without a file: %d, %v", loaded, err)
 	}
 }
@@ -255,7 +259,7 @@ func TestStoreDamaged(t *testing.T) {
 				t.Fatal(err)
 			}
 			table := newTable(t, TableConfig{Pool: netip.MustParsePrefix("10.0.0.0/24")})
-			loaded, _, err := table.Load(path, now)
+			loaded, _, err := load(table, path, now)
 			if loaded != c.loaded || (err != nil) != c.failed {
 				t.Errorf("%d loaded, %v", loaded, err)
 			}
