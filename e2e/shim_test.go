@@ -383,7 +383,7 @@ func TestShimCalls(t *testing.T) {
 		}
 	}
 	c := calls(t)
-	for _, name := range []string{"names", "epoll", "nonblocking", "dup", "options", "bound-port", "fast-open", "mmsg", "mapped", "io_uring", "device", "storm", "wild", "forks", "others"} {
+	for _, name := range []string{"names", "epoll", "nonblocking", "dup", "options", "bound-port", "fast-open", "mmsg", "mapped", "io_uring", "device", "storm", "wild", "forks", "others", "landlock"} {
 		t.Run(name, func(t *testing.T) { wants(t, w.run(t, c, name, server), name+" right") })
 	}
 	for _, name := range []string{"refused", "udp-refused"} {

@@ -30,6 +30,7 @@ const (
 	callIOUringSetup
 	callUnshare
 	callSetns
+	callLandlock // landlock_restrict_self
 	callSocketcall
 	numCalls
 )

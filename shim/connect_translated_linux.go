@@ -92,7 +92,7 @@ func connectTranslated(t *trapped, tab *table, old int, p *process, k kind, to n
 	case status&unix.O_NONBLOCK != 0:
 		return remember(t, fail(c.errno), c.cookie)
 	}
-	return proceed
+	return reply{proceed: true, waits: true}
 }
 
 // start begins a connection on a fresh socket in the place of old. Whether that

@@ -95,6 +95,9 @@ var commonRules = []rule{
 	{callUnshare, nil, retNotify},
 	{callSetns, nil, retNotify},
 
+	// It does not bind us, who connect in the program's name.
+	{callLandlock, nil, retNotify},
+
 	{callSocketcall, nil, retNotify},
 }
 

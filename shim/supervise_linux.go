@@ -45,6 +45,9 @@ func runSupervise(c *channel) error {
 	}
 	s := &supervisor{net: netNamespace(0)}
 	s.policy.Store(t)
+	if m, err := markOf(0); err == nil {
+		s.limits.begin(m)
+	}
 	voice := &voice{channel: c}
 	s.say = voice.say
 	s.stale = func() {}

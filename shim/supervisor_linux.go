@@ -31,6 +31,7 @@ type supervisor struct {
 	unfinished unfinishedSwaps
 	started    startedConnects
 	turns      turns
+	limits     limits
 	net        uint64         // our network namespace
 	connecting [64]sync.Mutex // held while connect is answered, by cookie
 	late       atomic.Bool    // sockets cannot be handed out: Linux before 5.14
@@ -66,6 +67,7 @@ type reply struct {
 	val     int64
 	errno   unix.Errno
 	proceed bool // the kernel executes the call as if nothing had been
+	waits   bool // proceed: its own call waits for a connection that has been started
 	given   bool // it has been answered already
 
 	undelivered func() // called if the program is not there any more to get it
@@ -187,6 +189,7 @@ var handlers = [numCalls]handler{
 	callDup3:         atOnce(answerDup),
 	callFcntl:        atOnce(answerDup),
 	callFcntl64:      atOnce(answerDup),
+	callLandlock:     answerLandlock,
 	callUnshare:      answerNamespace,
 	callSetns:        answerNamespace,
 	callEpollCreate:  atOnce(answerEpollCreate),

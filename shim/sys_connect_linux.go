@@ -36,6 +36,9 @@ func answerConnect(t *trapped) (reply, func() reply) {
 	lock.Lock()
 	defer lock.Unlock()
 	r, is := t.sockets.get(cookie)
+	if is && !r.datagram && !t.permitted(to.Port()) {
+		return fail(unix.EACCES), nil
+	}
 	if is && r.early && !to.mapped {
 		if answer, done := connectEarly(t, old, p, cookie, to); done {
 			return patiently(t, old, cookie, answer)
@@ -57,6 +60,8 @@ func answerConnect(t *trapped) (reply, func() reply) {
 	switch {
 	case t.elsewhere(p):
 		return proceed, nil
+	case k.typ == unix.SOCK_STREAM && !t.permitted(to.Port()):
+		return fail(unix.EACCES), nil
 	case k.hidden:
 		// The relay takes it anywhere. It cannot say at once that there is no way.
 		if _, d, _ := t.decide(to.Addr()); d == NoPrefix {
@@ -116,19 +121,26 @@ func connectEarly(t *trapped, fd int, p *process, cookie uint64, to name) (answe
 	return remember(t, answer, cookie), true
 }
 
-// patiently waits in the place of a program that has set a timeout
-// (SO_SNDTIMEO). Its own call would return EALREADY when that has passed.
+// patiently waits in the place of a program whose own call would not: one that has
+// set a timeout (SO_SNDTIMEO), when that has passed, or is restricted.
 func patiently(t *trapped, old int, cookie uint64, r reply) (reply, func() reply) {
-	if !r.proceed || !t.timed.contains(cookie) {
+	timed, restricted := t.timed.contains(cookie), t.restricted()
+	if !r.waits || !timed && !restricted {
 		return r, nil
 	}
 	v, err := sendTimeout(old)
-	if err != nil || v.Sec == 0 && v.Usec == 0 {
+	if err != nil || !restricted && v.Sec == 0 && v.Usec == 0 {
 		return r, nil
 	}
 	fd, _, err := t.own() // by now the socket that connects
 	if err != nil {
 		return r, nil
+	}
+	if restricted {
+		return r, func() reply {
+			defer unix.Close(fd)
+			return waitForConnection(t, fd, time.Duration(v.Nano()))
+		}
 	}
 	if connecting, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO); err != nil || connecting.State != unix.BPF_TCP_SYN_SENT {
 		unix.Close(fd)
@@ -141,6 +153,23 @@ func patiently(t *trapped, old int, cookie uint64, r reply) (reply, func() reply
 		}
 		return proceed // the kernel says how it has ended
 	}
+}
+
+// waitForConnection answers connect when a connection is made or has failed, or
+// after limit unless that is 0.
+func waitForConnection(t *trapped, fd int, limit time.Duration) reply {
+	var end time.Time
+	if limit > 0 {
+		end = time.Now().Add(limit)
+	}
+	if !await(t, fd, unix.POLLOUT, end) {
+		return fail(unix.EINPROGRESS)
+	}
+	e, err := getInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return fail(err)
+	}
+	return reply{errno: unix.Errno(e)}
 }
 
 // connectAgain is connect on a socket that has been replaced: the program continues,
@@ -207,7 +236,7 @@ func startConnect(t *trapped, fd int, to netip.AddrPort) reply {
 	case err == nil:
 		return reply{}
 	case blocking && (err == unix.EINPROGRESS || err == unix.EALREADY):
-		return proceed
+		return reply{proceed: true, waits: true}
 	}
 	return fail(err)
 }

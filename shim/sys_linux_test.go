@@ -3,6 +3,8 @@ package shim
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	osexec "os/exec"
 	"runtime"
 	"strings"
 	"testing"
@@ -407,6 +409,107 @@ var _ = act("unshare", func() error {
 })
 
 func TestUnshare(t *testing.T) { underShim(t, "unshare") }
+
+const landlockRuleNetPort = 2 // LANDLOCK_RULE_NET_PORT
+
+// restrictTo applies a Landlock ruleset to the calling thread: which TCP ports it
+// may connect to, or with files something that is not about ports.
+func restrictTo(files bool, ports ...uint16) error {
+	attr := struct{ fs, net uint64 }{net: unix.LANDLOCK_ACCESS_NET_CONNECT_TCP}
+	if files {
+		attr.fs, attr.net = unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK, 0
+	}
+	fd, _, e := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
+	if e != 0 {
+		return failed("landlock_create_ruleset", e)
+	}
+	for _, p := range ports {
+		rule := struct{ access, port uint64 }{unix.LANDLOCK_ACCESS_NET_CONNECT_TCP, uint64(p)}
+		if _, _, e := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, fd, landlockRuleNetPort, uintptr(unsafe.Pointer(&rule)), 0, 0, 0); e != 0 {
+			return failed("landlock_add_rule", e)
+		}
+	}
+	if _, _, e := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, fd, 0, 0); e != 0 {
+		return failed("landlock_restrict_self", e)
+	}
+	// It has taken effect: what is added now does not count.
+	rule := struct{ access, port uint64 }{unix.LANDLOCK_ACCESS_NET_CONNECT_TCP, 9}
+	unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, fd, landlockRuleNetPort, uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
+	return nil
+}
+
+// landlockDenies checks that nothing reaches port 9, in whatever way it connects.
+func landlockDenies() error {
+	nine := netip.AddrPortFrom(testServer, 9)
+	quick, bound := open(unix.SOCK_STREAM|unix.SOCK_NONBLOCK), tcp()
+	_, fastOpen := unix.SendmsgN(tcp(), []byte("x"), nil, sockaddr(nine), msgFastOpen)
+	return first(expect("connect", connectTo(tcp(), nine), error(unix.EACCES)), expect("without waiting", connectTo(quick, nine), error(unix.EACCES)),
+		expect("TCP Fast Open", fastOpen, error(unix.EACCES)),
+		failed("bind", unix.Bind(bound, &unix.SockaddrInet4{})), expect("bound", connectTo(bound, nine), error(unix.EACCES)))
+}
+
+var _ = act("landlock", func() error {
+	runtime.LockOSThread()
+	if version, _, _ := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION); version < 4 || version > 1000 {
+		fmt.Println("no Landlock for TCP")
+		return nil
+	}
+	if err := first(restrictTo(true), failed("connect without rules for ports", dial(tcp()))); err != nil {
+		return err
+	}
+	if err := restrictTo(false, 7, 8); err != nil {
+		return err
+	}
+	s, timed, quick := tcp(), tcp(), open(unix.SOCK_STREAM|unix.SOCK_NONBLOCK)
+	unix.SetsockoptTimeval(timed, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 20})
+	err := dial(quick)
+	if err == unix.EINPROGRESS {
+		err = nil
+	}
+	fastOpen := tcp()
+	_, fastOpenErr := unix.SendmsgN(fastOpen, []byte("x"), nil, sockaddr(echoPort), msgFastOpen)
+	u := udp()
+	err = first(failed("without waiting", err), failed("connect", dial(s)), echo(s), failed("with a timeout", dial(timed)), echo(timed),
+		failed("TCP Fast Open", fastOpenErr), expect("refused", connectTo(tcp(), netip.AddrPortFrom(testServer, 8)), error(unix.ECONNREFUSED)),
+		failed("UDP", unix.Sendto(u, []byte("x"), 0, sockaddr(echoPort))), landlockDenies())
+	if err != nil {
+		return err
+	}
+	child := osexec.Command("/proc/self/exe")
+	child.Env = append(os.Environ(), actVar+"=landlock-child")
+	if out, err := child.CombinedOutput(); err != nil {
+		return fmt.Errorf("child: %w: %s", err, out)
+	}
+	if err := restrictTo(false, 8, 9); err != nil {
+		return err
+	}
+	return first(expect("connect after a second ruleset", dial(tcp()), error(unix.EACCES)), failed("second ruleset", landlockDenies()))
+})
+
+var _ = act("landlock-child", func() error {
+	s := tcp()
+	// What it does to its own mark gives it no right.
+	own, err := markOf(0)
+	if err := first(err, failed("connect", dial(s)), echo(s), landlockDenies()); err != nil {
+		return err
+	}
+	if err := mark(0, own-1); err != nil {
+		return failed("mark", err)
+	}
+	return first(failed("after a change of the mark", landlockDenies()), expect("connect with an unknown mark", dial(tcp()), error(unix.EACCES)))
+})
+
+// TestLandlock needs Linux 6.7.
+func TestLandlock(t *testing.T) {
+	out, err := inWorld(t, "all", "landlock")
+	if strings.Contains(out, "no Landlock for TCP") {
+		t.Skip("the kernel has no Landlock rules for TCP")
+	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	underShim(t, "landlock")
+}
 
 var _ = act("addresses", func() error {
 	// As glibc's getaddrinfo asks, for AI_ADDRCONFIG.

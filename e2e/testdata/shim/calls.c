@@ -322,6 +322,34 @@ static void device(void)
 	expect(dial(fd) == -1 && errno == ENETUNREACH, "connect over the wrong device");
 }
 
+/* landlock: what a process forbids itself, nobody does in its name. */
+static void landlock(void)
+{
+	struct { unsigned long long fs, net; } attr = {0, 2 /* LANDLOCK_ACCESS_NET_CONNECT_TCP */};
+	struct { unsigned long long access, port; } rule = {2, ntohs(to.sin_port)};
+	int i, fd, ruleset = syscall(444, &attr, sizeof attr, 0);
+	if (ruleset < 0) {
+		printf("this kernel has no Landlock rules for TCP: %s\n", strerror(errno));
+		return;
+	}
+	expect(!syscall(445, ruleset, 2 /* LANDLOCK_RULE_NET_PORT */, &rule, 0), "landlock_add_rule");
+	expect(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
+	expect(!syscall(446, ruleset, 0), "landlock_restrict_self");
+	pid_t child = fork();
+	fd = tcp(0);
+	expect(!dial(fd), "connect to the permitted port");
+	echo(fd);
+	to.sin_port = htons(80);
+	for (i = 0; i < 2; i++) {
+		errno = 0;
+		expect(dial(tcp(i ? SOCK_NONBLOCK : 0)) == -1 && errno == EACCES, "connect to another port");
+	}
+	if (!child)
+		exit(0);
+	int status;
+	expect(waitpid(child, &status, 0) == child && !status, "child");
+}
+
 static void *connecting(void *n)
 {
 	long i;
@@ -483,7 +511,7 @@ int main(int argc, char **argv)
 		{"names", names}, {"epoll", epoll_before}, {"nonblocking", nonblocking}, {"dup", duplicates}, {"options", options},
 		{"bound-port", bound_port}, {"fast-open", fast_open}, {"refused", refused}, {"udp-refused", udp_refused},
 		{"timed-out", timed_out}, {"interrupted", interrupted}, {"storm", storm}, {"mmsg", mmsg}, {"mapped", mapped},
-		{"io_uring", uring}, {"device", device}, {"forks", forks}, {"many", many}, {"daemon", daemonize}, {"wild", wild}, {"slow", slow}, {"others", others}, {"closed", closed},
+		{"io_uring", uring}, {"device", device}, {"forks", forks}, {"many", many}, {"daemon", daemonize}, {"wild", wild}, {"slow", slow}, {"others", others}, {"closed", closed}, {"landlock", landlock},
 	};
 	unsigned i;
 	if (argc < 3)
