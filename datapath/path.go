@@ -67,6 +67,7 @@ type Path struct {
 	captured   bool              // a program captures packets on the TUN
 	chosen     choice
 	past       Stats // of the steerings that were closed
+	pastFlows  steer.Flows
 }
 
 // Open creates the TUN. It is down, and packets wait for Steer and SetMapping.

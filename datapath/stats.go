@@ -42,6 +42,26 @@ func (p *Path) Stats() Stats {
 	return s
 }
 
+// Flows counts the flows on an address that is shared with the host, and what
+// became of those since Open. What cannot be read counts as nothing.
+func (p *Path) Flows() steer.Flows {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pastFlows.Add(p.steering.flows())
+}
+
+// flows is Flows for one steering, which may be nil.
+func (s *Steering) flows() steer.Flows {
+	if s == nil || s.kernel == nil {
+		return steer.Flows{}
+	}
+	f, err := s.kernel.Flows()
+	if err != nil {
+		return steer.Flows{}
+	}
+	return f
+}
+
 // Add returns the sum of both.
 func (s Stats) Add(o Stats) Stats {
 	return Stats{User: s.User.Add(o.User), Kernel: s.Kernel.add(o.Kernel), Dropped: s.Dropped.Add(o.Dropped)}

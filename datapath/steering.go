@@ -210,6 +210,7 @@ func (s *Steering) Close() error {
 		return nil
 	}
 	p.past = p.past.Add(s.by.stats())
+	p.pastFlows = p.pastFlows.Add(s.flows().Ended())
 	p.steering, p.chosen = nil, choice{by: "user"}
 	if p.user != nil {
 		p.user.SetTakesHop(false)

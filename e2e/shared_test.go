@@ -128,6 +128,10 @@ func TestSharedPorts(t *testing.T) {
 				wants(t, w.laptop(t, "ping", "-e", "4711", "-c", "1", "-W", "20", to), "1 received")
 			}
 		})
+		flows, _ := w.flows(t)
+		if clat, host := flows["established"].OtherPort+flows["new"].OtherPort, flows["host"].OtherPort; clat < 2 || host < 2 {
+			t.Errorf("%d flows of the CLAT and %d of the host have another port on the wire, want 2 or more of each", clat, host)
+		}
 	})
 }
 

@@ -63,7 +63,7 @@ type realTUN struct {
 func (t *realTUN) Index() int { return t.Device.Index }
 
 func (t *realTUN) Steer(uplink int, ours []netip.Prefix, share clat.Share, _ clat.Begun, g clat.Guarded) (clat.Steering, error) {
-	s, err := steer.New(steer.Config{Uplink: uplink, TUN: t.Index(), Ours: ours, Guarded: steer.Guarded(g), Share: steer.Share{Addr: share.Addr, PREF64: share.PREF64}})
+	s, err := steer.New(steer.Config{Uplink: uplink, TUN: t.Index(), Ours: ours, Guarded: steer.Guarded(g), Share: steer.Share(share)})
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (r realSteering) SetGuarded(g clat.Guarded) error {
 }
 
 func (r realSteering) SetShared(to clat.Share) error {
-	return r.Steering.SetShared(steer.Share{Addr: to.Addr, PREF64: to.PREF64})
+	return r.Steering.SetShared(steer.Share(to))
 }
 
 func (r realSteering) Close() error {

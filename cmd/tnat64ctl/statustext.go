@@ -123,6 +123,9 @@ func (t *statusLines) clat(u *control.Uplink, now time.Time) {
 	} else {
 		t.row("IPv6 address", fmt.Sprintf("%s on %s", c.IPv6, u.Name))
 	}
+	if c.Flows != nil {
+		t.row("flows", flowsWords(c.Flows))
+	}
 	t.row("MTU", fmt.Sprintf("IPv4 %s, IPv6 %s", count(uint64(c.MTU4), "byte"), count(uint64(c.MTU6), "byte")))
 	t.row("engine", engineWords(c.Engine, c.EngineWhy))
 	how := []string{c.Steering, count(uint64(c.Queues), "queue")}
@@ -153,6 +156,31 @@ func (t *statusLines) clat(u *control.Uplink, now time.Time) {
 		t.row("slow path", "translated in user space (not dropped), by reason:")
 		t.drops("", c.Decline)
 	}
+}
+
+// flowsWords says how many flows of both sides share an address.
+func flowsWords(f *control.Flows) string {
+	clat, host, other := 0, 0, 0
+	var evicted []string
+	for _, t := range f.Tables {
+		if t.Table == "host" {
+			host += t.Flows
+		} else {
+			clat += t.Flows
+		}
+		other += t.OtherPort
+		if t.Evicted > 0 {
+			evicted = append(evicted, number(t.Evicted)+" "+t.Table)
+		}
+	}
+	s := fmt.Sprintf("%s of the CLAT, %s of this host, %s with another port on the wire", number(uint64(clat)), number(uint64(host)), number(uint64(other)))
+	if evicted != nil {
+		s += "; evicted from full tables: " + strings.Join(evicted, ", ")
+	}
+	if f.Recovered > 0 {
+		s += fmt.Sprintf("; %s found again by their sockets", number(f.Recovered))
+	}
+	return s
 }
 
 func platWords(p control.PLAT, now time.Time) string {

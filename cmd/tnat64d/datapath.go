@@ -41,6 +41,7 @@ type datapaths struct {
 type packetPath interface {
 	Status() datapath.Status
 	Stats() datapath.Stats
+	Flows() steer.Flows
 	SetTrace(func(engine.Seen)) error
 	FollowCaptures() (changed, captured bool, err error)
 }
@@ -133,7 +134,7 @@ func steerFlows(cs []plan.Connection) (fs []steer.Flow) {
 	return fs
 }
 
-func steerShare(s clat.Share) steer.Share { return steer.Share{Addr: s.Addr, PREF64: s.PREF64} }
+func steerShare(s clat.Share) steer.Share { return steer.Share(s) }
 
 // guard is a guard as package clat wants it.
 type guard struct {

@@ -39,6 +39,10 @@ var (
 	uplinkState       = describe("uplink_state", "1 for the state that the uplink is in, 0 for the others.", "uplink", "state")
 	uplinkSince       = describe("uplink_state_since_timestamp_seconds", "When the uplink entered its state.", "uplink")
 	platState         = describe("plat_state", "1 for what is known of the PLAT behind the uplink, 0 for the others.", "uplink", "state")
+	flowsKnown        = describe("shared_address_flows", "Flows remembered on an IPv6 address that the CLAT shares with the host, by table: established, new (not answered, or closing), host (the host's own).", "uplink", "table")
+	flowsOtherPort    = describe("shared_address_flows_other_port", "Of these, flows whose port on the wire is not that of their socket.", "uplink", "table")
+	flowsEvicted      = describe("shared_address_flows_evicted_total", "Flows that a full table gave up for newer ones.", "uplink", "table")
+	flowsRecovered    = describe("shared_address_flows_recovered_total", "Flows in no table that were found again by their IPv4 socket.", "uplink")
 	prefixInfo        = describe("pref64_info", "1 for each PREF64 that is known; in_use tells which one translates.", "uplink", "pref64", "source", "in_use")
 	prefixExpiry      = describe("pref64_expiry_timestamp_seconds", "When a PREF64 expires unless it is refreshed; absent for one that does not.", "uplink", "pref64", "source")
 	prefixIgnored     = describe("pref64_ignored_total", "What was heard while looking for PREF64 and not used, by reason.", "uplink", "reason")
@@ -47,7 +51,7 @@ var (
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		buildInfo, packetsTranslated, bytesTranslated, packetsDeclined, packetsDropped, icmpFragments, icmpEvicted, errorsSent, errorsLimited,
-		ioErrors, leakedIPv4, reconcileErrors, uplinkState, uplinkSince, platState, prefixInfo, prefixExpiry, prefixIgnored,
+		ioErrors, leakedIPv4, reconcileErrors, uplinkState, uplinkSince, platState, flowsKnown, flowsOtherPort, flowsEvicted, flowsRecovered, prefixInfo, prefixExpiry, prefixIgnored,
 	} {
 		ch <- d
 	}
@@ -119,6 +123,14 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		if u.CLAT != nil {
 			for _, state := range []control.PLATState{control.PLATUnknown, control.PLATAnswering, control.PLATSilent} {
 				gauge(platState, one(u.CLAT.PLAT.State == state), u.Name, string(state))
+			}
+			if f := u.CLAT.Flows; f != nil {
+				for _, t := range f.Tables {
+					gauge(flowsKnown, float64(t.Flows), u.Name, t.Table)
+					gauge(flowsOtherPort, float64(t.OtherPort), u.Name, t.Table)
+					count(flowsEvicted, t.Evicted, u.Name, t.Table)
+				}
+				count(flowsRecovered, f.Recovered, u.Name)
 			}
 		}
 		prefixes := map[string]bool{} // two routers may advertise the same one

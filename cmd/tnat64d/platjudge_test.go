@@ -13,6 +13,7 @@ import (
 	"tnat64d/clat/plan"
 	"tnat64d/datapath"
 	"tnat64d/datapath/engine"
+	"tnat64d/datapath/steer"
 	"tnat64d/internal/bus"
 	"tnat64d/internal/control"
 	"tnat64d/pref64"
@@ -105,6 +106,7 @@ type fakePath struct{ stats datapath.Stats }
 
 func (*fakePath) Status() datapath.Status                     { return datapath.Status{} }
 func (p *fakePath) Stats() datapath.Stats                     { return p.stats }
+func (*fakePath) Flows() steer.Flows                          { return steer.Flows{} }
 func (*fakePath) SetTrace(func(engine.Seen)) error            { return nil }
 func (*fakePath) FollowCaptures() (_, captured bool, _ error) { return false, false, nil }
 

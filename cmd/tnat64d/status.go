@@ -89,6 +89,16 @@ func address(a netip.Addr) *netip.Addr {
 	return &a
 }
 
+func flowsStatus(f steer.Flows) *control.Flows {
+	s := &control.Flows{Recovered: f.Recovered}
+	for t, n := range f.Tables {
+		s.Tables = append(s.Tables, control.FlowTable{
+			Table: steer.FlowTable(t).String(), Flows: n.Now, OtherPort: n.OtherPort, Evicted: n.Evicted,
+		})
+	}
+	return s
+}
+
 // clatStatus returns nil if the CLAT is on its way down.
 func clatStatus(u *uplink, paths *datapaths) *control.CLAT {
 	c := u.running
@@ -112,6 +122,9 @@ func clatStatus(u *uplink, paths *datapaths) *control.CLAT {
 		s.PLAT.Reason, s.PLAT.Why = platSilent.String(), platSilent.explanation()
 	case u.plat.unsure:
 		s.PLAT.Reason, s.PLAT.Why = platUnsure.String(), platUnsure.explanation()
+	}
+	if c.Shared {
+		s.Flows = flowsStatus(p.Flows())
 	}
 	s.Routes, s.RoutesFollowed = routesStatus(paths.handle, now.Routes), len(now.Routes)
 	for _, t := range []struct {

@@ -26,19 +26,25 @@ type bpfAmount struct {
 }
 
 type bpfCounters struct {
-	_                structs.HostLayout
-	SteeredIn        uint64
-	LeftToKernel     uint64
-	SteeredOut       uint64
-	ForeignSource    uint64
-	UntranslatedIpv4 uint64
-	BoundSource      uint64
-	StrayIpv4        uint64
-	UnicastToMany    uint64
-	Failed           uint64
-	Rejected         uint64
-	NoPort           uint64
-	OtherPort        uint64
+	_                       structs.HostLayout
+	SteeredIn               uint64
+	LeftToKernel            uint64
+	SteeredOut              uint64
+	ForeignSource           uint64
+	UntranslatedIpv4        uint64
+	BoundSource             uint64
+	StrayIpv4               uint64
+	UnicastToMany           uint64
+	Failed                  uint64
+	Rejected                uint64
+	NoPort                  uint64
+	OtherPort               uint64
+	EstablishedFlowsAdded   uint64
+	EstablishedFlowsDeleted uint64
+	NewFlowsAdded           uint64
+	NewFlowsDeleted         uint64
+	HostFlowsAdded          uint64
+	Recovered               uint64
 }
 
 type bpfEam struct {
@@ -116,10 +122,12 @@ type bpfRoute struct {
 }
 
 type bpfShare struct {
-	_    structs.HostLayout
-	Host [2]uint64
-	Pref [2]uint64
-	Mask [2]uint64
+	_       structs.HostLayout
+	Host    [2]uint64
+	Pref    [2]uint64
+	Mask    [2]uint64
+	Clat4   uint32
+	PrefLen uint32
 }
 
 type bpfTranslation struct {

@@ -15,6 +15,7 @@ import (
 type Share struct {
 	Addr   netip.Addr   // of the host, on the uplink
 	PREF64 netip.Prefix // with whom the translator talks from there; ::/0: with everybody
+	IPv4   netip.Addr   // of the CLAT
 }
 
 // check refuses what the programs have no rule for.
@@ -24,6 +25,8 @@ func (s Share) check() error {
 		return fmt.Errorf("%q is not an IPv6 address", s.Addr)
 	case !s.PREF64.IsValid() || !s.PREF64.Addr().Is6():
 		return fmt.Errorf("%q is not an IPv6 prefix", s.PREF64)
+	case !s.IPv4.Is4():
+		return fmt.Errorf("%q is not an IPv4 address", s.IPv4)
 	}
 	return nil
 }
@@ -33,7 +36,11 @@ func (s Share) value() bpfShare {
 	for i := range s.PREF64.Bits() {
 		mask[i/8] |= 0x80 >> (i % 8)
 	}
-	return bpfShare{Host: halves(s.Addr.As16()), Pref: halves(s.PREF64.Masked().Addr().As16()), Mask: halves(mask)}
+	ipv4 := s.IPv4.As4()
+	return bpfShare{
+		Host: halves(s.Addr.As16()), Pref: halves(s.PREF64.Masked().Addr().As16()), Mask: halves(mask),
+		Clat4: binary.NativeEndian.Uint32(ipv4[:]), PrefLen: uint32(s.PREF64.Bits()),
+	}
 }
 
 // halves returns the halves of an address as the programs load them.
@@ -101,15 +108,20 @@ func (s *Steering) remember(translators, hosts []Flow) error {
 	for _, of := range []struct {
 		flows []Flow
 		table *ebpf.Map
-	}{{hosts, s.objects.HostFlows}, {translators, s.objects.EstablishedFlows}} {
+		is    FlowTable
+	}{{hosts, s.objects.HostFlows, HostFlows}, {translators, s.objects.EstablishedFlows, EstablishedFlows}} {
 		for _, f := range of.flows[:min(len(of.flows), int(of.table.MaxEntries()))] {
 			key := bpfFlowKey{
 				Remote: halves(f.Remote.Addr().As16()),
 				Ports:  uint64(f.Port)<<32 | uint64(f.Remote.Port())<<16 | uint64(f.Protocol), // flow_ports
 			}
 			value := bpfFlow{Seen: uint64(now.Nano()), Port: uint64(f.Port), State: flowReplied}
-			if err := of.table.Put(key, value); err != nil {
+			switch err := of.table.Update(key, value, ebpf.UpdateNoExist); {
+			case errors.Is(err, ebpf.ErrKeyExist):
+			case err != nil:
 				return &Error{"remember a flow", err}
+			default:
+				s.evicted.put[of.is]++ // nobody reads the tables yet
 			}
 		}
 	}

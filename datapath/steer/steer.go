@@ -49,6 +49,8 @@ type Steering struct {
 	ours    map[netip.Prefix]bool // what the kernel's map holds
 	guarded guardMaps
 	share   Share
+	sharing bool // the tables of flows are there
+	evicted evictions
 	routes  map[netip.Prefix]Route
 }
 
@@ -85,6 +87,7 @@ func New(cfg Config) (_ *Steering, err error) {
 	c := newConstants(cfg.Uplink, ethernet, cfg.TUN)
 	c.queues, c.token, c.explicit, c.sharing = max(cfg.Queues, 1), cfg.Token, MaxEAM, cfg.Share != (Share{})
 	c.jumboKept = tun.Attrs().GSOIPv4MaxSize > 0 // the attribute came with what uses it
+	s.sharing = c.sharing
 	if err := s.load(c, cfg.KernelEngine); err != nil {
 		return nil, err
 	}

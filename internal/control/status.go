@@ -110,9 +110,11 @@ type CLAT struct {
 	// Shared says that IPv6 is an address of the host's, which its own connections
 	// use as well.
 	Shared bool `json:"shared,omitempty"`
-	MTU4   int  `json:"mtu4"` // largest IPv4 packet, bytes
-	MTU6   int  `json:"mtu6"`
-	Metric int  `json:"metric"` // of the IPv4 default route
+	// Flows are those on a shared address.
+	Flows  *Flows `json:"flows,omitempty"`
+	MTU4   int    `json:"mtu4"` // largest IPv4 packet, bytes
+	MTU6   int    `json:"mtu6"`
+	Metric int    `json:"metric"` // of the IPv4 default route
 
 	Engine    string `json:"engine"`               // kernel (with user space behind it) or user
 	EngineWhy string `json:"engine_why,omitempty"` // why not kernel
@@ -167,6 +169,24 @@ type Traffic struct {
 	Protocol  string `json:"protocol"`  // tcp, udp, icmp, other
 	Packets   uint64 `json:"packets"`
 	Bytes     uint64 `json:"bytes"`
+}
+
+// Flows counts the flows on an address that the CLAT shares with the host.
+type Flows struct {
+	Tables []FlowTable `json:"tables"`
+	// Recovered counts flows that were in no table when an answer came, and belong
+	// to an IPv4 socket of this host.
+	Recovered uint64 `json:"recovered"`
+}
+
+// FlowTable counts the flows of one table.
+type FlowTable struct {
+	Table string `json:"table"` // established, new (not answered, or closing), host (the host's own)
+	Flows int    `json:"flows"`
+	// OtherPort counts those whose port on the wire is not that of their socket.
+	OtherPort int `json:"other_port"`
+	// Evicted counts, since the CLAT began, flows that the full table gave up for newer ones.
+	Evicted uint64 `json:"evicted"`
 }
 
 // Dropped counts packets with one reason.

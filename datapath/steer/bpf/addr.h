@@ -60,18 +60,24 @@ static __always_inline struct addr6 embed(const struct translation *t, __u32 v4)
 	return a;
 }
 
-// extract returns the IPv4 address behind PREF64. The octet u and the suffix
-// are not looked at.
-static __always_inline __u32 extract(const struct translation *t, struct addr6 a)
+// extract_at returns the IPv4 address behind a prefix of so many bits. The octet u
+// and the suffix are ignored.
+static __always_inline __u32 extract_at(__u32 bits, struct addr6 a)
 {
 	__u32 behind;
 
-	if (t->pref_len == 96)
+	if (bits == 96)
 		return a.lo;
-	if (t->pref_len == 32)
+	if (bits == 32)
 		return a.hi;
-	behind = t->pref_len - 32;
-	return a.hi << behind | a.lo << 8 >> (64 - behind);
+	behind = bits - 32;
+	return a.hi << (behind & 63) | a.lo << 8 >> (64 - behind & 63);
+}
+
+// extract returns the IPv4 address behind PREF64.
+static __always_inline __u32 extract(const struct translation *t, struct addr6 a)
+{
+	return extract_at(t->pref_len, a);
 }
 
 // is_illegal_source says whether no packet may come from an IPv4 address:

@@ -6,7 +6,8 @@
 // A flow is what passes between two ports (TCP, UDP and their like), by one
 // identifier (ICMP echo), or between two addresses (other protocols). Only packets
 // that leave the host begin one, so that nobody outside fills the tables. A table
-// that is full forgets the flow that was silent for longest.
+// that is full evicts the flow that was silent for longest. A connection of a socket
+// of this host survives that: see socket_flow in share.h.
 
 #pragma once
 
@@ -29,6 +30,8 @@ struct share {
 	__be64 host[2];
 	__be64 pref[2];
 	__be64 mask[2]; // of PREF64; zero: everybody
+	__be32 clat4;   // the CLAT IPv4 address
+	__u32 pref_len; // bits of PREF64; 0: everybody
 };
 
 // At most one entry, key 0; replaced as a whole.
@@ -138,13 +141,38 @@ static __always_inline void touch(struct flow *f, __u64 now, __u32 state)
 		f->state |= state;
 }
 
-// move_flow puts a flow of the translator from one table into another.
-static __always_inline void move_flow(void *from, void *to, const struct flow_key *key, const struct flow *f, __u64 now)
+// ADD_FLOW enters a flow into a table, in the place of one that has expired.
+#define ADD_FLOW(table, key, flow)                                             \
+	do {                                                                   \
+		if (!bpf_map_update_elem(&table, key, flow, BPF_NOEXIST))      \
+			COUNT(table##_added);                                  \
+		else                                                           \
+			bpf_map_update_elem(&table, key, flow, BPF_ANY);       \
+	} while (0)
+
+#define DELETE_FLOW(table, key)                                                \
+	do {                                                                   \
+		if (!bpf_map_delete_elem(&table, key))                         \
+			COUNT(table##_deleted);                                \
+	} while (0)
+
+// establish moves a flow of the translator to those that a flood of new ones does
+// not evict.
+static __always_inline void establish(const struct flow_key *key, const struct flow *f, __u64 now)
 {
 	struct flow copy = { .seen = now, .port = f->port, .state = f->state };
 
-	if (!bpf_map_update_elem(to, key, &copy, BPF_ANY))
-		bpf_map_delete_elem(from, key);
+	ADD_FLOW(established_flows, key, &copy);
+	DELETE_FLOW(new_flows, key);
+}
+
+// disestablish is the reverse.
+static __always_inline void disestablish(const struct flow_key *key, const struct flow *f, __u64 now)
+{
+	struct flow copy = { .seen = now, .port = f->port, .state = f->state };
+
+	ADD_FLOW(new_flows, key, &copy);
+	DELETE_FLOW(established_flows, key);
 }
 
 // Where the ports are tried that a flow gets instead of its own: beyond those that
@@ -184,7 +212,7 @@ static __always_inline __s32 translator_port(struct flow_key *key, enum claim ho
 	if (f && f->port == own) {
 		touch(f, now, closing);
 		if (closing)
-			move_flow(&established_flows, &new_flows, key, f, now);
+			disestablish(key, f, now);
 		return own;
 	}
 	if (!f) {
@@ -192,7 +220,7 @@ static __always_inline __s32 translator_port(struct flow_key *key, enum claim ho
 		if (f && f->port == own) {
 			touch(f, now, closing);
 			if (f->state == REPLIED)
-				move_flow(&new_flows, &established_flows, key, f, now);
+				establish(key, f, now);
 			return own;
 		}
 	}
@@ -214,17 +242,17 @@ static __always_inline __s32 translator_port(struct flow_key *key, enum claim ho
 		if (f && f->port == own) {
 			touch(f, now, closing);
 			if (f->state == REPLIED) {
-				move_flow(&new_flows, &established_flows, key, f, now);
+				establish(key, f, now);
 				f = find_flow(&new_flows, &socket, now);
 				if (f)
-					move_flow(&new_flows, &established_flows, &socket, f, now);
+					establish(&socket, f, now);
 			}
 			return port;
 		}
 	}
 	key->ports = base | (__u64)own << 32;
 	if (!is_taken(key, now)) {
-		bpf_map_update_elem(&new_flows, key, &begin, BPF_ANY);
+		ADD_FLOW(new_flows, key, &begin);
 		return own;
 	}
 	if (how == CLAIM_FIXED)
@@ -235,9 +263,9 @@ static __always_inline __s32 translator_port(struct flow_key *key, enum claim ho
 		key->ports = base | (__u64)port << 32;
 		if (is_taken(key, now))
 			continue;
-		bpf_map_update_elem(&new_flows, key, &begin, BPF_ANY);
+		ADD_FLOW(new_flows, key, &begin);
 		begin.port = port;
-		bpf_map_update_elem(&new_flows, &socket, &begin, BPF_ANY);
+		ADD_FLOW(new_flows, &socket, &begin);
 		COUNT(other_port);
 		return port;
 	}
@@ -275,7 +303,7 @@ static __always_inline __s32 host_port(struct flow_key *key, enum claim how, __u
 	key->ports = base | (__u64)own << 32;
 	if (!is_taken(key, now)) {
 		if (how != CLAIM_NOT)
-			bpf_map_update_elem(&host_flows, key, &begin, BPF_ANY);
+			ADD_FLOW(host_flows, key, &begin);
 		return own;
 	}
 	if (how != CLAIM)
@@ -286,9 +314,9 @@ static __always_inline __s32 host_port(struct flow_key *key, enum claim how, __u
 		key->ports = base | (__u64)port << 32;
 		if (is_taken(key, now))
 			continue;
-		bpf_map_update_elem(&host_flows, key, &begin, BPF_ANY);
+		ADD_FLOW(host_flows, key, &begin);
 		begin.port = port;
-		bpf_map_update_elem(&host_flows, &socket, &begin, BPF_ANY);
+		ADD_FLOW(host_flows, &socket, &begin);
 		COUNT(other_port);
 		return port;
 	}

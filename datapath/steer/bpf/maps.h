@@ -60,6 +60,12 @@ struct counters {
 	__u64 rejected;       // dropped: user space sent IPv6 to what a route rejects
 	__u64 no_port;        // dropped: no port is free on the shared address, or it cannot be changed
 	__u64 other_port;     // flows on the shared address that were given another port
+	// Entries of the tables of flows that programs have added and deleted. What is
+	// neither deleted nor there any more has been evicted.
+	__u64 established_flows_added, established_flows_deleted;
+	__u64 new_flows_added, new_flows_deleted;
+	__u64 host_flows_added;
+	__u64 recovered; // flows that were evicted, or never known, and found again by their IPv4 socket
 };
 
 struct {

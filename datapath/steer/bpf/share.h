@@ -13,6 +13,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "addr.h"
 #include "flow.h"
 #include "maps.h"
 #include "packet.h"
@@ -213,10 +214,64 @@ static __always_inline bool claim_port(struct __sk_buff *skb, __u32 l3, bool tra
 	return false;
 }
 
+#define TCP_LISTENS 10
+#define TCP_SYN_RECEIVED 12
+#define TCP_CONNECTED 1 // of UDP too
+
+// has_connection says whether a socket of the host is connected by these addresses
+// and ports: a tuple's source is the remote. A socket that listens does not count.
+static __always_inline bool has_connection(struct __sk_buff *skb, __u32 protocol, struct bpf_sock_tuple *tuple, __u32 len)
+{
+	struct bpf_sock *sk;
+	bool connected;
+
+	if (protocol == IPPROTO_TCP) {
+		sk = bpf_skc_lookup_tcp(skb, tuple, len, BPF_F_CURRENT_NETNS, 0);
+		if (!sk)
+			return false;
+		connected = sk->state != TCP_LISTENS && sk->state != TCP_SYN_RECEIVED;
+	} else {
+		sk = bpf_sk_lookup_udp(skb, tuple, len, BPF_F_CURRENT_NETNS, 0);
+		if (!sk)
+			return false;
+		connected = sk->state == TCP_CONNECTED;
+	}
+	bpf_sk_release(sk);
+	return connected;
+}
+
+// socket_flow says whether a connected IPv4 socket of the host has a flow that is in
+// no table, and the host no IPv6 socket. The flow was evicted, or began before
+// the tables did.
+static __always_inline bool socket_flow(struct __sk_buff *skb, const struct share *s, const struct flow_key *key)
+{
+	const __u32 protocol = key->ports & 0xff;
+	const __be16 own = bpf_htons(key->ports >> 32), remote = bpf_htons(key->ports >> 16 & 0xffff);
+	struct addr6 behind = { bpf_be64_to_cpu(key->remote[0]), bpf_be64_to_cpu(key->remote[1]) };
+	struct bpf_sock_tuple tuple __attribute__((aligned(8)));
+
+	if (!s->pref_len || (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
+		return false;
+	__builtin_memset(&tuple, 0, sizeof(tuple));
+	tuple.ipv4.saddr = bpf_htonl(extract_at(s->pref_len, behind));
+	tuple.ipv4.daddr = s->clat4;
+	tuple.ipv4.sport = remote;
+	tuple.ipv4.dport = own;
+	if (!has_connection(skb, protocol, &tuple, sizeof(tuple.ipv4)))
+		return false;
+	__builtin_memcpy(tuple.ipv6.saddr, key->remote, sizeof(tuple.ipv6.saddr));
+	__builtin_memcpy(tuple.ipv6.daddr, s->host, sizeof(tuple.ipv6.daddr));
+	tuple.ipv6.sport = remote;
+	tuple.ipv6.dport = own;
+	return !has_connection(skb, protocol, &tuple, sizeof(tuple.ipv6));
+}
+
 // own_flow looks for the flow that has a port on the wire, and says whose it is.
 // port becomes that of the socket.
-static __always_inline enum owner own_flow(const struct flow_key *key, __u32 *port)
+static __always_inline enum owner own_flow(struct __sk_buff *skb, const struct flow_key *key, __u32 *port)
 {
+	struct flow found = { .state = REPLIED };
+	const struct share *s;
 	__u64 now = bpf_ktime_get_ns();
 	struct flow *f = find_flow(&established_flows, key, now);
 
@@ -231,8 +286,16 @@ static __always_inline enum owner own_flow(const struct flow_key *key, __u32 *po
 	if (f) {
 		touch(f, now, REPLIED);
 		*port = f->port;
+		return HOST;
 	}
-	return HOST;
+	s = shared(); // see steer_shared
+	if (!s || !socket_flow(skb, s, key))
+		return HOST;
+	found.seen = now;
+	found.port = key->ports >> 32;
+	ADD_FLOW(established_flows, key, &found);
+	COUNT(recovered);
+	return TRANSLATOR;
 }
 
 // quoted_owner says who an ICMPv6 error is for, by the packet that it quotes, and
@@ -274,7 +337,7 @@ static __always_inline enum owner quoted_owner(struct __sk_buff *skb, const stru
 	key.remote[1] = addrs[3];
 	key.ports = flow_ports(p.next, ON_WIRE, remote, own);
 	port = own;
-	owner = own_flow(&key, &port);
+	owner = own_flow(skb, &key, &port);
 	if (port != own && !change_port(skb, l3 + at, l3 + message + ICMP_CHECK, IPPROTO_ICMPV6, own, port))
 		return NOBODY;
 	return owner;
@@ -329,7 +392,7 @@ static __always_inline enum owner packet_owner(struct __sk_buff *skb, const stru
 	key.remote[1] = addrs[1];
 	key.ports = flow_ports(p.next, ON_WIRE, remote, own);
 	port = own;
-	owner = own_flow(&key, &port);
+	owner = own_flow(skb, &key, &port);
 	if (port != own && !change_port(skb, l3 + at, l3 + p.at + checksum_offset(p.next), p.next, own, port))
 		return NOBODY;
 	if (p.fragment == FIRST_FRAGMENT)

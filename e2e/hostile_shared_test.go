@@ -1,0 +1,327 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+
+	"tnat64d/internal/control"
+	"tnat64d/internal/lab"
+)
+
+// flows returns what status says of the flows on the shared address, by table.
+func (w *world) flows(t *testing.T) (by map[string]control.FlowTable, recovered uint64) {
+	t.Helper()
+	u, err := w.status(lab.Uplink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u.CLAT == nil || u.CLAT.Flows == nil {
+		t.Fatalf("status has no flows: %+v", u.CLAT)
+	}
+	by = map[string]control.FlowTable{}
+	for _, table := range u.CLAT.Flows.Tables {
+		by[table.Table] = table
+	}
+	return by, u.CLAT.Flows.Recovered
+}
+
+// pushed are connections to the lab's server by which the server sends first.
+type pushed []struct {
+	name         string
+	here, beyond net.Conn
+}
+
+// udpPeer is the server's end of a UDP "connection".
+type udpPeer struct {
+	*net.UDPConn
+	to net.Addr
+}
+
+func (u udpPeer) Write(b []byte) (int, error) { return u.WriteTo(b, u.to) }
+
+// pushes connects the laptop by TCP and UDP over IPv4, and by TCP over IPv6.
+func (w *world) pushes(t *testing.T) (all pushed) {
+	t.Helper()
+	const port = 4000
+	var ln net.Listener
+	var udp *net.UDPConn
+	if err := w.Server.Do(func() (err error) {
+		if ln, err = net.Listen("tcp4", fmt.Sprintf(":%d", port)); err != nil {
+			return err
+		}
+		udp, err = net.ListenUDP("udp4", &net.UDPAddr{Port: port})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close(); udp.Close() })
+	for _, network := range []string{"tcp4", "tcp6", "udp4"} {
+		to := service(port)
+		if network == "tcp6" {
+			to = native(port)
+		}
+		here, err := w.dialFrom(network, 0, to)
+		if err != nil {
+			t.Fatalf("%s: %v", network, err)
+		}
+		t.Cleanup(func() { here.Close() })
+		var beyond net.Conn
+		buf := make([]byte, 16)
+		if network == "udp4" {
+			if _, err := here.Write([]byte("hello")); err != nil {
+				t.Fatal(err)
+			}
+			udp.SetDeadline(time.Now().Add(patience))
+			_, from, err := udp.ReadFrom(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			beyond = udpPeer{udp, from}
+		} else if beyond, err = ln.Accept(); err != nil {
+			t.Fatal(err)
+		}
+		beyond.SetDeadline(time.Now().Add(patience))
+		t.Cleanup(func() { beyond.Close() })
+		all = append(all, struct {
+			name         string
+			here, beyond net.Conn
+		}{network, here, beyond})
+	}
+	// Both sides have sent, and the laptop after the server.
+	all.push(t, "first")
+	all.push(t, "second")
+	return all
+}
+
+// push has the server send first, and the laptop answer.
+func (p pushed) push(t *testing.T, text string) {
+	t.Helper()
+	for _, c := range p {
+		buf := make([]byte, 64)
+		for _, way := range [][2]net.Conn{{c.beyond, c.here}, {c.here, c.beyond}} {
+			way[0].SetDeadline(time.Now().Add(patience))
+			way[1].SetDeadline(time.Now().Add(patience))
+			if _, err := way[0].Write([]byte(text)); err != nil {
+				t.Fatalf("%s, %s: %v", c.name, text, err)
+			}
+			n, err := way[1].Read(buf)
+			if err != nil || string(buf[:n]) != text {
+				t.Fatalf("%s: %q, %v, want %q", c.name, buf[:n], err, text)
+			}
+		}
+	}
+}
+
+var _ = addAct("scatter", func(args []string) (string, error) {
+	to, err := netip.ParseAddr(args[0])
+	if err != nil {
+		return "", err
+	}
+	for range 2 {
+		c, err := net.ListenUDP("udp", nil)
+		if err != nil {
+			return "", err
+		}
+		defer c.Close()
+		for port := uint16(5000); port != 0; port++ {
+			for try := 0; ; try++ {
+				_, err := c.WriteToUDPAddrPort([]byte{1}, netip.AddrPortFrom(to, port))
+				if err == nil || try == 1000 {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+	}
+	return "", nil
+})
+
+// TestHostileSharedFlood has a local user begin more flows than are remembered. It
+// evicts no flow that is established, of either family.
+func TestHostileSharedFlood(t *testing.T) {
+	t.Parallel()
+	w := newSharedWorld(t, "", nil)
+	conns := w.pushes(t)
+	for _, to := range []string{server, lab.Synthesize(lab.WellKnownPrefix, lab.ServerIPv4).String()} {
+		if out, err := w.asUser(t, "scatter", to); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	conns.push(t, "after the flood")
+	flows, _ := w.flows(t)
+	if flows["established"].Evicted != 0 || flows["new"].Evicted == 0 || flows["host"].Evicted == 0 {
+		t.Errorf("evicted: %+v", flows)
+	}
+	wants(t, w.ctl(t, "status"), "evicted from full tables")
+	m, err := w.daemon.Metrics(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name := fmt.Sprintf("tnat64_shared_address_flows_evicted_total{table=\"new\",uplink=%q}", lab.Uplink); m[name] == 0 {
+		t.Errorf("metric %s is %v", name, m[name])
+	}
+}
+
+// daemonMap opens the daemon's BPF map of that name.
+func (w *world) daemonMap(t *testing.T, name string) *ebpf.Map {
+	t.Helper()
+	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", w.daemon.PID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range infos {
+		text, _ := os.ReadFile(path)
+		for line := range strings.Lines(string(text)) {
+			id, ok := strings.CutPrefix(strings.TrimSpace(line), "map_id:")
+			if !ok {
+				continue
+			}
+			n, err := strconv.ParseUint(strings.TrimSpace(id), 10, 32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := ebpf.NewMapFromID(ebpf.MapID(n))
+			if err != nil {
+				continue
+			}
+			if info, err := m.Info(); err == nil && info.Name == name {
+				t.Cleanup(func() { m.Close() })
+				return m
+			}
+			m.Close()
+		}
+	}
+	t.Fatalf("the daemon has no map %q", name)
+	return nil
+}
+
+// TestHostileSharedEviction evicts all flows of the CLAT, as a local user could who
+// has a server of his own outside and more flows to it than are remembered.
+// Connections of the host's sockets go on, though it is the server that sends next.
+func TestHostileSharedEviction(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, config string) {
+		t.Parallel()
+		w := newSharedWorld(t, config, nil)
+		conns := w.pushes(t)
+		for _, name := range []string{"established_flo", "new_flows"} {
+			m := w.daemonMap(t, name)
+			var keys [][]uint64
+			key, value := make([]uint64, 3), make([]uint64, 3)
+			for all := m.Iterate(); all.Next(&key, &value); {
+				keys = append(keys, slices.Clone(key))
+			}
+			for _, k := range keys {
+				if err := m.Delete(k); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		conns.push(t, "after the eviction")
+		flows, recovered := w.flows(t)
+		if recovered != 2 { // by IPv4: TCP and UDP
+			t.Errorf("%d flows were recovered, want 2", recovered)
+		}
+		if flows["established"].Evicted < 2 || flows["established"].Flows != 2 {
+			t.Errorf("established: %+v", flows["established"])
+		}
+	})
+}
+
+// TestHostileSharedNeighbour has a neighbour scan the shared address, with sources
+// behind PREF64. It begins no flow, and reaches no IPv4 socket, not even by a right
+// guess of one end of a flow.
+func TestHostileSharedNeighbour(t *testing.T) {
+	t.Parallel()
+	w := newSharedWorld(t, "", nil)
+	conns := w.pushes(t)
+	own, err := w.LaptopAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, next := w.datagramsTo(t, "udp4", "0.0.0.0:0")
+	var ln net.Listener
+	if err := w.Laptop.Do(func() (err error) {
+		ln, err = net.Listen("tcp4", "0.0.0.0:0")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	before, _ := w.flows(t)
+	b := w.neighbour(t)
+	remote := lab.Synthesize(lab.WellKnownPrefix, lab.ServerIPv4)
+	send := func(from, to uint16, tcp bool) {
+		t.Helper()
+		ip := &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolUDP, SrcIP: remote.AsSlice(), DstIP: own.AsSlice()}
+		var l4 gopacket.SerializableLayer
+		if tcp {
+			ip.NextHeader = layers.IPProtocolTCP
+			syn := &layers.TCP{SrcPort: layers.TCPPort(from), DstPort: layers.TCPPort(to), SYN: true, Window: 1000}
+			syn.SetNetworkLayerForChecksum(ip)
+			l4 = syn
+		} else {
+			datagram := &layers.UDP{SrcPort: layers.UDPPort(from), DstPort: layers.UDPPort(to)}
+			datagram.SetNetworkLayerForChecksum(ip)
+			l4 = datagram
+		}
+		buf := gopacket.NewSerializeBuffer()
+		err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
+			&layers.Ethernet{SrcMAC: b.MAC, DstMAC: w.uplinkMAC(t), EthernetType: layers.EthernetTypeIPv6}, ip, l4, gopacket.Payload("scan"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Send(buf.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The scan hits both sockets, and the ports of the flows from a wrong one.
+	targets := []uint16{port, uint16(ln.Addr().(*net.TCPAddr).Port)}
+	for _, c := range conns {
+		switch a := c.here.LocalAddr().(type) {
+		case *net.TCPAddr:
+			targets = append(targets, uint16(a.Port))
+		case *net.UDPAddr:
+			targets = append(targets, uint16(a.Port))
+		}
+	}
+	for _, to := range targets {
+		for from := range uint16(200) {
+			send(3000+from, to, false)
+			send(3000+from, to, true)
+		}
+	}
+	for to := range uint16(1000) {
+		send(4000, 10000+to, true)
+		send(4000, 10000+to, false)
+	}
+	conns.push(t, "after the scan")
+	if got := next(time.Second); got != "" {
+		t.Errorf("the IPv4 socket received %q", got)
+	}
+	ln.(*net.TCPListener).SetDeadline(time.Now().Add(100 * time.Millisecond))
+	if c, err := ln.Accept(); err == nil {
+		t.Errorf("the IPv4 socket was connected to from %s", c.RemoteAddr())
+	}
+	after, recovered := w.flows(t)
+	for table := range before {
+		if after[table].Flows > before[table].Flows+1 || after[table].Evicted != 0 {
+			t.Errorf("%s: %+v before the scan, %+v after it", table, before[table], after[table])
+		}
+	}
+	if recovered != 0 {
+		t.Errorf("the scan recovered %d flows", recovered)
+	}
+}
