@@ -396,6 +396,14 @@ func TestRealTCP(t *testing.T) {
 			if mean := (s.To4[TCP].Bytes - up.To4[TCP].Bytes) / (s.To4[TCP].Packets - up.To4[TCP].Packets); mean <= 1500 {
 				t.Errorf("download: %d bytes per packet on average: no super-packets", mean)
 			}
+			// The interface counts what the engine has written: no super-packet was
+			// split.
+			clat0, err := l.net.LinkByIndex(l.clat0.Attrs().Index)
+			must(t, err)
+			written, translated := clat0.Attrs().Statistics.RxPackets, s.To6[TCP].Packets+s.To4[TCP].Packets
+			if written > translated {
+				t.Errorf("%d packets were written for %d that were translated", written, translated)
+			}
 			l.end(t)
 		})
 	}
