@@ -147,6 +147,8 @@ type bpfTranslation struct {
 	DropPrivate uint32
 	HasLocal    uint32
 	HasEam      uint32
+	HasRoutes   uint32
+	Router      bpfNextHop
 	Pad         uint32
 }
 

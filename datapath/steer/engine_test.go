@@ -86,6 +86,12 @@ func translationOf(cfg siit.Config) *Translation {
 
 const stageFresh = 1 // STAGE_FRESH of bpf/stage.h
 
+// fresh is the context of what the programs have redirected to the TUN: see
+// bpf/stage.h.
+func (b *engineBench) fresh() [5]uint32 {
+	return [5]uint32{2: uint32(b.seed) + stageFresh, 3: uint32(b.seed >> 32)}
+}
+
 // gso is how a super-packet falls into segments.
 type gso struct{ size, segs int }
 
@@ -122,8 +128,7 @@ func (b *engineBench) run(t testing.TB, packet []byte, g gso) (translated []byte
 	default:
 		program, translatedTo, strip = b.s.objects.TunEgress, redirect, 2*ethernetLen
 	}
-	// As redirected by the programs themselves: see bpf/stage.h.
-	context := skBuff{CB: [5]uint32{2: uint32(b.seed) + stageFresh, 3: uint32(b.seed >> 32)}}
+	context := skBuff{CB: b.fresh()}
 	if g.size > 0 {
 		context.GSOSize, context.GSOSegs = uint32(g.size), uint32(g.segs)
 	}

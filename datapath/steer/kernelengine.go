@@ -17,6 +17,17 @@ type Engine struct {
 	// What the maps in the kernel hold.
 	local, denied map[netip.Prefix]bool
 	eam           []siit.EAM
+
+	// What is in force.
+	translation *Translation // nil: user space does it all
+	exits       exits
+}
+
+// exits are the ways out of the host that the programs find beside the
+// translation, so that they need not look into other maps.
+type exits struct {
+	router bpfNextHop // family 0: none
+	routes bool       // there are routes inside PREF64
 }
 
 // KernelEngine returns nil if the kernel engine can be used, or an [*Error]

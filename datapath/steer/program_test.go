@@ -187,7 +187,7 @@ func TestTUNIngress(t *testing.T) {
 			frame := ethernet(nil, nil, tt.ethertype, tt.packet)
 			want := frame
 			if linkHeader && tt.verdict == redirect {
-				want = ethernet(nil, nil, etherIPv6, frame)
+				want = ethernet(nil, nil, 0, frame) // bpf_redirect_neigh fills it in
 			}
 			before := counters(t, s)
 			verdict, out := run(t, s.objects.TunIngress, frame)

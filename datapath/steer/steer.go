@@ -230,11 +230,13 @@ func (s *Steering) steerNot(p netip.Prefix) error {
 // without link header there is nothing to choose and SetRouter has no effect.
 func (s *Steering) SetRouter(router netip.Addr) error {
 	const key = uint32(0)
+	x := s.exits
 	if !router.IsValid() {
 		if err := s.objects.Router.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return &Error{"leave the router to the routes", err}
 		}
-		return nil
+		x.router = bpfNextHop{}
+		return s.setExits(x)
 	}
 	if !router.Is6() || router.Is4In6() || router.IsMulticast() || router.IsUnspecified() {
 		return &Error{"set the router", fmt.Errorf("%q is not the IPv6 address of a router", router)}
@@ -243,7 +245,8 @@ func (s *Steering) SetRouter(router netip.Addr) error {
 	if err := s.objects.Router.Put(key, hop); err != nil {
 		return &Error{fmt.Sprintf("set the router %s", router), err}
 	}
-	return nil
+	x.router = hop
+	return s.setExits(x)
 }
 
 // Suspend leaves nothing to the kernel engine and drops what user space sends,

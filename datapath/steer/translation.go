@@ -109,7 +109,6 @@ func (t *Translation) value() bpfTranslation {
 // sees one translation or the other and none is lost. When it returns, no
 // packet sees the old one any more.
 func (e *Engine) SetTranslation(t *Translation) error {
-	const key = uint32(0)
 	if t == nil {
 		return e.switchOff()
 	}
@@ -118,9 +117,6 @@ func (e *Engine) SetTranslation(t *Translation) error {
 	}
 	if err := t.check(e.objects.GatewayIngress != nil); err != nil {
 		return &Error{"switch the kernel engine on", err}
-	}
-	if err := cause.Descriptors(3); err != nil {
-		return &Error{"make the kernel engine's parameters", err}
 	}
 	if err := addNetworks(e.objects.Local4, &e.local, t.LocalIPv4); err != nil {
 		return err
@@ -137,8 +133,25 @@ func (e *Engine) SetTranslation(t *Translation) error {
 			return err
 		}
 	}
+	if err := e.put(t, e.exits); err != nil {
+		return err
+	}
+	if err := removeNetworks(e.objects.Local4, e.local, t.LocalIPv4); err != nil {
+		return err
+	}
+	return removeNetworks(e.objects.Denied4, e.denied, t.DeniedIPv4)
+}
+
+// put brings a translation into force, with the ways out of the host.
+func (e *Engine) put(t *Translation, x exits) error {
+	const key = uint32(0)
+	if err := cause.Descriptors(3); err != nil {
+		return &Error{"make the kernel engine's parameters", err}
+	}
+	value := t.value()
+	value.Router, value.HasRoutes = x.router, flag(x.routes)
 	spec := e.objects.translation.Copy()
-	spec.Contents = []ebpf.MapKV{{Key: key, Value: t.value()}}
+	spec.Contents = []ebpf.MapKV{{Key: key, Value: value}}
 	array, err := ebpf.NewMap(spec)
 	if err != nil {
 		return &Error{"make the kernel engine's parameters", err}
@@ -148,14 +161,26 @@ func (e *Engine) SetTranslation(t *Translation) error {
 	if err := e.objects.Translations.Put(key, array); err != nil {
 		return &Error{"switch the kernel engine on", err}
 	}
-	if err := removeNetworks(e.objects.Local4, e.local, t.LocalIPv4); err != nil {
-		return err
+	e.translation, e.exits = t, x
+	return nil
+}
+
+// setExits says which ways out of the host there are, also for the translations
+// that come.
+func (e *Engine) setExits(x exits) error {
+	if e.exits == x {
+		return nil
 	}
-	return removeNetworks(e.objects.Denied4, e.denied, t.DeniedIPv4)
+	if e.translation == nil {
+		e.exits = x
+		return nil
+	}
+	return e.put(e.translation, x)
 }
 
 // switchOff leaves all packets to user space.
 func (e *Engine) switchOff() error {
+	e.translation = nil
 	if err := e.objects.Translations.Delete(uint32(0)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return &Error{"switch the kernel engine off", err}
 	}

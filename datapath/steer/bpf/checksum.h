@@ -38,12 +38,15 @@ static __always_inline __u64 sum_addr4(__u32 a)
 	return bpf_htonl(a);
 }
 
+// A large multiple of 0xffff, which is zero in one's complement.
+#define LARGE_ZERO (0xffffULL << 40)
+
 // delta returns what has to be added to a sum when words that sum up to from
-// are replaced by words that sum up to to (RFC 1624). It is never 0 unless
-// everything is.
+// are replaced by words that sum up to to (RFC 1624). Both are less than
+// LARGE_ZERO. It is never 0.
 static __always_inline __u32 delta(__u64 from, __u64 to)
 {
-	return fold((__u64)(__u16)~fold(from) + fold(to));
+	return fold(LARGE_ZERO - from + to);
 }
 
 // The largest message whose checksum is computed here.

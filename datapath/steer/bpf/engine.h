@@ -7,6 +7,8 @@
 
 #include <bpf/bpf_helpers.h>
 
+#include "maps.h"
+
 // Set by the loader like the variables in maps.h.
 volatile const __u32 gso_kept;          // bpf_skb_change_proto leaves the size of segments alone (kernel 5.14)
 volatile const __u32 jumbo_kept;        // IPv4 super-packets may be longer than 64 KiB (kernel 6.3)
@@ -44,6 +46,10 @@ struct translation {
 	__u32 drop_private; // 1: decline private IPv4 addresses behind PREF64
 	__u32 has_local; // 1: decline sources in local4
 	__u32 has_eam;   // 1: a CLAT with explicit mappings
+	// The router of the map "router", family 0 if it has none, and whether the
+	// map "routes" has any. Here they share the cache lines of the rest.
+	__u32 has_routes;
+	struct next_hop router;
 	__u32 pad;
 };
 

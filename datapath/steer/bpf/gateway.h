@@ -45,14 +45,14 @@ SEC("tc")
 int gateway_ingress(struct __sk_buff *skb)
 {
 	enum outcome outcome = DECLINED;
-	__u64 dst[2];
+	struct departure unused;
 
 	if (stage(skb) != STAGE_FRESH)
 		return TC_ACT_UNSPEC;
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
 		outcome = to4(skb, GATEWAY);
 	else if (skb->protocol == bpf_htons(ETH_P_IP))
-		outcome = to6(skb, GATEWAY, dst);
+		outcome = to6(skb, GATEWAY, &unused);
 	switch (outcome) {
 	case TRANSLATED:
 		// As what user space writes: nobody's mark on the packet before it

@@ -76,15 +76,12 @@ static __always_inline int steer_in(struct __sk_buff *skb, __u64 flags)
 	return bpf_redirect(tun_ifindex, flags);
 }
 
-// The link header of what goes out; the neighbour table fills in the addresses.
-static const struct ethhdr ipv6_frame = { .h_proto = bpf_htons(ETH_P_IPV6) };
-
-// add_link_header puts an Ethernet header in front of an IPv6 packet that has
-// none. bpf_redirect_neigh silently drops what has no link header to replace.
+// add_link_header puts an Ethernet header of zeros in front of an IPv6 packet that
+// has none. bpf_redirect_neigh replaces all of it, and silently drops what has no
+// link header to replace.
 static __always_inline bool add_link_header(struct __sk_buff *skb)
 {
-	if (!bpf_skb_change_head(skb, sizeof(ipv6_frame), 0) &&
-	    !bpf_skb_store_bytes(skb, 0, &ipv6_frame, sizeof(ipv6_frame), 0))
+	if (!bpf_skb_change_head(skb, ETH_HLEN, 0))
 		return true;
 	COUNT(failed);
 	return false;
@@ -246,20 +243,29 @@ int sharing_translate(struct __sk_buff *skb)
 	return from_uplink(skb, true, true);
 }
 
+// send_translated is send_out for what the kernel engine has translated.
+static __always_inline int send_translated(struct __sk_buff *skb, struct departure *to)
+{
+	if (!uplink_link_header || to->has_routes || to->router.family != AF_INET6)
+		return send_out(skb, to->has_routes ? find_route(to->dst) : NULL, to->dst);
+	mark_translated(skb);
+	if (!add_link_header(skb))
+		return TC_ACT_SHOT;
+	return bpf_redirect_neigh(uplink_ifindex, (struct bpf_redir_neigh *)&to->router, sizeof(to->router), 0);
+}
+
 // to_tun translates what the kernel engine can.
 static __always_inline int to_tun(struct __sk_buff *skb, bool sharing)
 {
-	__u64 dst[2];
+	struct departure to;
 
 	// IPv6 comes from steer_in: user space is to read it.
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		switch (to6(skb, CLAT, dst)) {
+		switch (to6(skb, CLAT, &to)) {
 		case TRANSLATED:
 			if (sharing && !claim_port(skb, tun_header_len, true))
 				return TC_ACT_SHOT;
-			// Not by to6's pointer: without CAP_PERFMON the verifier
-			// of 6.1 does not believe that it was compared with NULL.
-			return send_out(skb, find_route(dst), dst);
+			return send_translated(skb, &to);
 		case BROKEN:
 			COUNT(failed);
 			return TC_ACT_SHOT;

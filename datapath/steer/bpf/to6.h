@@ -74,9 +74,17 @@ static __always_inline bool gateway_addresses6(const struct translation *t, __u3
 	return true;
 }
 
-// to6 translates an IPv4 packet. to becomes the IPv6 destination, in network byte
-// order.
-static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, __u64 *to)
+// Where a translated packet of a CLAT goes. Only what to6 knows anyway is copied:
+// without CAP_PERFMON the verifier of 6.1 does not believe that its pointers were
+// compared with NULL.
+struct departure {
+	__be64 dst[2];
+	struct next_hop router; // family 0: there is none
+	__u32 has_routes;       // there may be a route for dst
+};
+
+// to6 translates an IPv4 packet. Of a CLAT's it says in to where it goes.
+static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, struct departure *to)
 {
 	const struct translation *t = current();
 	const __u32 l3 = tun_header_len, l4 = l3 + IPV4_LEN;
@@ -201,10 +209,12 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, _
 	barrier_var(mtu6); // or clang chooses between their addresses, see engine.h
 	if (segment + IPV6_LEN > (frag & IPV4_DF ? mtu6 : limit6))
 		decline6(SIZE);
-	to[0] = header[3];
-	to[1] = header[4];
 	if (role == CLAT) { // what a gateway sends is forwarded by the kernel
-		route = find_route(to);
+		to->dst[0] = header[3];
+		to->dst[1] = header[4];
+		to->router = t->router;
+		to->has_routes = t->has_routes;
+		route = to->has_routes ? find_route(to->dst) : NULL;
 		if (route && route->action == ROUTE_REJECT)
 			decline6(ROUTE);
 	}
