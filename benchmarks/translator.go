@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// translation is a benchmark of package siit alone, without a network.
+// translation is a benchmark of package siit or of the kernel engine alone, without
+// a network.
 type translation struct {
 	Name   string    `json:"name"`      // "4to6/TCP64"
 	NS     []float64 `json:"ns_per_op"` // of each repetition
@@ -20,7 +21,7 @@ type translation struct {
 }
 
 const (
-	microTimes      = 25 // benchmarks of siit and of its EAM table
+	microTimes      = 53 // benchmarks of siit, of its EAM table and of the kernel engine
 	repetitions     = 6  // what benchstat wants for an interval
 	repetitionTime  = 50 * time.Millisecond
 	repetitionQuick = 10 * time.Millisecond
@@ -40,25 +41,30 @@ func (s settings) microTime() time.Duration {
 	return 6*time.Second + microTimes*time.Duration(n)*(d+d/2)
 }
 
-// translatorAlone runs the benchmarks of package siit and of its EAM table, and
-// keeps what they print for benchstat.
+// translatorAlone runs the benchmarks of package siit, of its EAM table and of the
+// BPF programs, and keeps what they print for benchstat.
 func (b *session) translatorAlone(ctx context.Context) error {
 	if !b.wants("siit") {
 		return nil
 	}
 	n, d := b.repeat()
 	b.say("the translator alone: %d repetitions of %s", n, d)
-	out, err := tool(ctx, b.dir, "go", "test", "-vet=off", "-run", "^$", "-bench", "4to6|6to4|EAM",
-		"-count", strconv.Itoa(n), "-benchtime", d.String(), "tnat64d/siit", "tnat64d/benchmarks").CombinedOutput()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	for _, args := range [][]string{
+		{"-bench", "4to6|6to4|EAM", "-benchtime", d.String(), "tnat64d/siit", "tnat64d/benchmarks"},
+		// A program runs much shorter than the system call that makes it run.
+		{"-bench", "Kernel", "-benchtime", "2000x", "tnat64d/datapath/steer"},
+	} {
+		out, err := tool(ctx, b.dir, "go", append([]string{"test", "-vet=off", "-run", "^$", "-count", strconv.Itoa(n)}, args...)...).CombinedOutput()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			b.note("The benchmarks of the translator alone failed: %v; the last they said: %s", err, lastLines(string(out), 3))
+			continue
+		}
+		b.results.Translator = append(b.results.Translator, parseBench(string(out))...)
+		b.results.benchstat = append(b.results.benchstat, out...)
 	}
-	if err != nil {
-		b.note("The benchmarks of the translator alone failed: %v; the last they said: %s", err, lastLines(string(out), 3))
-		return nil
-	}
-	b.results.Translator = parseBench(string(out))
-	b.results.benchstat = out
 	return nil
 }
 

@@ -85,29 +85,32 @@ func (r *results) grows(series string) *plot.Plot {
 	return p
 }
 
-// eam draws nanoseconds per packet of the translator alone.
+// eam draws nanoseconds per packet of the translators alone.
 func (r *results) eam() *plot.Plot {
-	p := light.newPlot("Translator alone (package siit)")
-	p.X.Label.Text, p.Y.Label.Text = "EAM entries", "ns for a packet"
+	p := light.newPlot("Translators alone, 64 bytes of UDP")
+	p.X.Label.Text, p.Y.Label.Text = "maps of single addresses", "ns for a packet"
 	lines := map[string]plotter.XYs{}
 	var ticks []plot.Tick
 	for _, t := range r.Translator {
 		parts := strings.Split(t.Name, "/")
-		if parts[0] != "EAM" || len(parts) != 3 || len(t.NS) == 0 {
+		if !slices.Contains([]string{"EAM", "KernelEAM", "KernelHosts"}, parts[0]) || len(parts) != 3 || len(t.NS) == 0 {
 			continue
 		}
+		name := parts[0] + "/" + parts[1]
 		n, err := strconv.Atoi(parts[2])
 		if err != nil {
 			continue
 		}
-		lines[parts[1]] = append(lines[parts[1]], plotter.XY{X: logarithmic(float64(n)), Y: median(t.NS)})
+		lines[name] = append(lines[name], plotter.XY{X: logarithmic(float64(n)), Y: median(t.NS)})
 		ticks = append(ticks, plot.Tick{Value: logarithmic(float64(n)), Label: strconv.Itoa(n)})
 	}
 	if len(lines) == 0 {
 		return nil
 	}
-	addLine(p, lines["miss"], "address in no entry", "user")
-	addLine(p, lines["hit"], "address in an entry", "kernel")
+	addLine(p, lines["EAM/hit"], "package siit, mapped address", "user")
+	addLine(p, lines["EAM/miss"], "package siit, other address", "tayga")
+	addLine(p, lines["KernelEAM/hit"], "kernel engine, mapped address", "kernel")
+	addLine(p, lines["KernelHosts/up"], "kernel engine of a gateway", "tnat64")
 	p.X.Tick.Marker = plot.ConstantTicks(ticks)
 	p.Y.Min = 0
 	p.Y.Max *= 1.35
