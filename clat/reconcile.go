@@ -14,7 +14,8 @@ import (
 type Progress uint8
 
 const (
-	// Down: nothing of ours is on the host, as desired.
+	// Down: no CLAT is on the host, as desired. There may be a reserve: see
+	// [plan.Desired].
 	Down Progress = iota
 	// Pending: waiting for the kernel, which will report a change (DAD).
 	Pending
@@ -59,6 +60,7 @@ type Reconciler struct {
 	guards    *guards
 	refusals  *refusals
 	unremoved *unremoved
+	reserves  reserves
 	saved     *savedRoutes
 
 	warnedNoRules bool
@@ -106,6 +108,9 @@ func (r *Reconciler) Memory() plan.Memory {
 		m.Own = append(m.Own, c.address.added...)
 		m.CLATs = append(m.CLATs, c.remembered())
 	}
+	for _, a := range r.reserves.all {
+		m.Own = append(m.Own, a.added...)
+	}
 	m.Left = r.left.recent()
 	for _, s := range r.unremoved.all {
 		m.Own = append(m.Own, s.addr)
@@ -131,6 +136,9 @@ func (r *Reconciler) Reconcile(o plan.Observed, p plan.Plan) []Outcome {
 		return slices.ContainsFunc(r.clats(), func(c *instance) bool { return c.path.name == tun && c.foreign.restored })
 	})
 	r.unremoved.retry(o, p)
+	if err := r.reserves.removeUnwanted(p); err != nil {
+		r.log.Error("cannot remove the CLAT address that was in reserve", "reason", err)
+	}
 	outcomes := make([]Outcome, len(p.Uplinks))
 	r.removeUnwanted(p, outcomes) // first: it makes room
 	for i, d := range p.Uplinks {
@@ -150,7 +158,7 @@ func (r *Reconciler) removeUnwanted(p plan.Plan, outcomes []Outcome) {
 			continue
 		}
 		err := c.remove(true)
-		if i >= 0 && p.Uplinks[i].CLAT == nil {
+		if i >= 0 && p.Uplinks[i].CLAT == nil && !p.Uplinks[i].Reserve.IsValid() {
 			outcomes[i].Err = err
 			continue
 		}
@@ -168,6 +176,8 @@ func (r *Reconciler) removeUnwanted(p plan.Plan, outcomes []Outcome) {
 func (r *Reconciler) reconcile(o plan.Observed, d plan.Desired, sourceRules bool) Outcome {
 	c := r.on(d.Uplink)
 	switch {
+	case d.CLAT == nil && c == nil && d.Reserve.IsValid():
+		return r.reserve(o, d)
 	case d.CLAT == nil && c == nil:
 		return Outcome{Progress: Down}
 	case d.CLAT == nil:
@@ -178,14 +188,34 @@ func (r *Reconciler) reconcile(o plan.Observed, d plan.Desired, sourceRules bool
 	return c.reconcile(o, d.CLAT, sourceRules)
 }
 
-// start adds a CLAT of which nothing is on the host yet.
+// reserve puts the address on the uplink that a CLAT will have.
+func (r *Reconciler) reserve(o plan.Observed, d plan.Desired) Outcome {
+	a := r.reserves.on(d.Uplink)
+	if a == nil {
+		a = r.newAddress(d.Uplink)
+		r.reserves.all = append(r.reserves.all, a)
+	}
+	progress, err := a.reserve(o, d.Reserve)
+	return Outcome{Progress: progress, Err: err}
+}
+
+func (r *Reconciler) newAddress(u plan.Uplink) *address {
+	return &address{tools: r.tools, uplink: u, refusals: r.refusals, unremoved: r.unremoved, drift: map[netip.Addr]*driftLimit{}}
+}
+
+// start adds a CLAT. Nothing of it is on the host yet but its address, if that was
+// in reserve.
 func (r *Reconciler) start(want *plan.CLAT) *instance {
 	u := want.Uplink
 	path := &datapath{tools: r.tools, opener: r.opener, guarded: r.guards.addresses, uplink: u, name: want.TUN, ipv4: want.IPv4}
 	main := routes{tools: r.tools, uplink: u, tun: want.TUN, path: path}
+	reserved := r.reserves.take(u)
+	if reserved == nil {
+		reserved = r.newAddress(u)
+	}
 	c := &instance{
 		tools: r.tools, uplink: u, queues: want.Queues,
-		address: &address{tools: r.tools, uplink: u, refusals: r.refusals, unremoved: r.unremoved, drift: map[netip.Addr]*driftLimit{}},
+		address: reserved,
 		path:    path, guards: r.guards,
 		rule:    &rule{routes: main, warned: &r.warnedNoRules},
 		routes:  &main,
@@ -199,7 +229,10 @@ func (r *Reconciler) start(want *plan.CLAT) *instance {
 // after a step that fails. Connections are not aborted: a restart may find
 // them alive.
 func (r *Reconciler) Down() error {
-	errs := []error{r.unremoved.remove(func(unremovedAddr) bool { return true })}
+	errs := []error{
+		r.unremoved.remove(func(unremovedAddr) bool { return true }),
+		r.reserves.removeIf(func(*address) bool { return true }),
+	}
 	for _, c := range slices.Backward(slices.Clone(r.clats())) {
 		errs = append(errs, c.remove(false))
 	}

@@ -157,16 +157,108 @@ func TestUpAndDown(t *testing.T) {
 	}
 }
 
+// While there is native IPv4 the address of the CLAT is in reserve, past DAD, and
+// the CLAT is up in one pass when native IPv4 goes.
 func TestNativeIPv4ComesAndGoes(t *testing.T) {
+	const bringUp = `
+		tun open clat0 queues 1
+		ip link set clat0 mtu 1500 alias "tnat64d: CLAT on wlan0" up; ip addr add 192.0.0.1/32 dev clat0
+		steer wlan0 and clat0 ours [` + first + `/128]
+		engine start on clat0
+		ip route append ` + mainRoute
 	b := newBench(t, wlan)
-	b.up()
 	b.host.addNative(2, 0)
-	b.expect(Down, gone)
-	b.host.dropNative()
-	b.settled()
+	b.expect(Down, addFirst)
+	b.expect(Down, ``)
 	b.host.dad(true)
-	b.host.text()
+	b.expect(Down, ``)
+	b.host.dropNative()
+	b.expect(Up, bringUp)
 	b.expect(Up, ``)
+	b.host.addNative(2, 0)
+	b.expect(Replan, gone)
+	b.expect(Down, addFirst)
+	b.expect(Down, ``)
+	b.host.dad(true)
+	b.host.dropNative()
+	if p, err := b.settled(); p != Up || err != nil {
+		t.Errorf("progress %d, %v", p, err)
+	}
+}
+
+// What ends the reserve, and what becomes of an address in it.
+func TestReserve(t *testing.T) {
+	reserved := func(t *testing.T) *bench {
+		b := newBench(t, wlan)
+		b.host.addNative(2, 0)
+		b.expect(Down, addFirst)
+		b.host.dad(true)
+		b.expect(Down, ``)
+		if own := b.rec.Memory().Own; len(own) != 1 {
+			t.Fatalf("own addresses %v", own)
+		}
+		return b
+	}
+	for name, end := range map[string]func(*bench){
+		"stop":                      func(b *bench) { must(b.t, b.rec.Down()) },
+		"never":                     func(b *bench) { b.conf.Enable = plan.Never },
+		"no PREF64":                 func(b *bench) { b.host.o.PREF64 = nil },
+		"no IPv6 default route":     func(b *bench) { b.host.o.Routes = b.host.o.Routes[1:] },
+		"no source for native IPv6": func(b *bench) { b.host.dropAddr(b.host.o.Addrs[0].Prefix.Addr()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := reserved(t)
+			end(b)
+			if name == "stop" {
+				b.expectDone(delFirst)
+				return
+			}
+			b.expect(Down, delFirst)
+			b.expect(Down, ``)
+			if own := b.rec.Memory().Own; len(own) != 0 {
+				t.Errorf("own addresses %v", own)
+			}
+		})
+	}
+	t.Run("another host has it", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, wlan)
+			b.host.addNative(2, 0)
+			b.expect(Down, addFirst)
+			b.host.dad(false)
+			b.expect(Replan, delFirst)
+			b.expect(Down, strings.ReplaceAll(addFirst, first, second))
+			b.host.dad(true)
+			time.Sleep(2 * tryAgain)
+			b.expect(Down, ``)
+		})
+	})
+	t.Run("another program removes it", func(t *testing.T) {
+		b := reserved(t)
+		b.host.dropAddr(netip.MustParseAddr(first))
+		b.expect(Down, addFirst)
+	})
+	t.Run("it cannot be removed", func(t *testing.T) {
+		b := reserved(t)
+		b.host.failAt = "addr del " + first
+		b.host.o.PREF64 = nil
+		b.pass()
+		if own := b.rec.Memory().Own; len(own) != 1 || b.rec.RetryAfter() != tryAgain {
+			t.Errorf("own addresses %v, retry after %s", own, b.rec.RetryAfter())
+		}
+	})
+	t.Run("another prefix", func(t *testing.T) {
+		b := reserved(t)
+		b.host.o.Addrs[0].Prefix = netip.MustParsePrefix("2001:db8:3::10/64")
+		b.expect(Down, delFirst+"\nip -6 addr add 2001:db8:3:0:b03c:9d87:e76:360b/128 dev wlan0 preferred_lft 0 noprefixroute proto 64")
+	})
+	t.Run("clat.enable becomes always", func(t *testing.T) {
+		b := reserved(t)
+		b.conf.Enable = plan.Always
+		if p, err := b.pass(); p != Up || err != nil {
+			t.Errorf("progress %d, %v", p, err)
+		}
+	})
 }
 
 // A default route by which nothing is reached goes before ours, and ours before

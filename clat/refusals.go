@@ -30,8 +30,8 @@ func (r *refusals) add(link int, a netip.Addr) {
 }
 
 // expire forgets refusals that may no longer be true. Those of a link on which an
-// address serves are remembered as long as the link has its network: that address
-// would only be given up for one that is refused again.
+// address serves or is in reserve are remembered as long as the link has its
+// network: that address would only be given up for one that is refused again.
 func (r *refusals) expire(o plan.Observed, p plan.Plan, serves func(plan.Uplink) bool) {
 	now := time.Now()
 	r.all = slices.DeleteFunc(r.all, func(f refusal) bool {
@@ -40,7 +40,7 @@ func (r *refusals) expire(o plan.Observed, p plan.Plan, serves func(plan.Uplink)
 		if i < 0 || p.Uplinks[i].Hold || !ok || !l.Carrier {
 			return true
 		}
-		if p.Uplinks[i].CLAT != nil || serves(p.Uplinks[i].Uplink) {
+		if p.Uplinks[i].CLAT != nil || p.Uplinks[i].Reserve.IsValid() || serves(p.Uplinks[i].Uplink) {
 			return false
 		}
 		left := tryAgain - now.Sub(f.at)

@@ -43,7 +43,7 @@ func (u *unremoved) adopt(on plan.Uplink, a netip.Addr) bool {
 func (u *unremoved) retry(o plan.Observed, p plan.Plan) {
 	wanted := func(s unremovedAddr) bool {
 		return slices.ContainsFunc(p.Uplinks, func(d plan.Desired) bool {
-			return d.Uplink == s.uplink && d.CLAT != nil && d.CLAT.IPv6 == s.addr
+			return d.Uplink == s.uplink && (d.CLAT != nil && d.CLAT.IPv6 == s.addr || d.Reserve == s.addr)
 		})
 	}
 	err := u.remove(func(s unremovedAddr) bool {

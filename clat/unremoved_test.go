@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"tnat64d/clat/plan"
 )
 
 // stuckBench is a host whose CLAT has ended, with its address still there.
@@ -15,7 +17,7 @@ func stuckBench(t *testing.T) *bench {
 	b := newBench(t, wlan)
 	b.up()
 	b.host.failAt = "addr del " + first
-	b.host.addNative(2, 100)
+	b.host.o.Links[0].MTU6 = plan.MinMTU6 - 1
 	if p, err := b.pass(); p != Down || err == nil {
 		t.Fatalf("progress %v, %v", p, err)
 	}
@@ -52,7 +54,7 @@ func TestStuckAddress(t *testing.T) {
 // The next CLAT that wants the address removes it at its end.
 func TestStuckAddressAdopted(t *testing.T) {
 	b := stuckBench(t)
-	b.host.dropNative()
+	b.host.o.Links[0].MTU6 = 0
 	if p, err := b.pass(); p != Up || err != nil {
 		t.Fatalf("progress %v, %v", p, err)
 	}

@@ -10,14 +10,17 @@ import (
 	"testing"
 	"time"
 
+	"tnat64d/internal/control"
 	"tnat64d/internal/lab"
 )
 
 // TestNativeIPv4 gives the laptop native IPv4 while tnat64d runs, and takes it
-// away: the CLAT goes and comes back.
+// away: the CLAT goes and comes back. Its address waits past DAD: the kernel takes
+// minutes for DAD when native IPv4 goes, and the CLAT is up all the same.
 func TestNativeIPv4(t *testing.T) {
 	w := newWorld(t, lab.Options{}, "")
 	w.nativeMayLeave(w.Network)
+	was := w.clat.IPv6
 	if err := w.SetNativeIPv4(true); err != nil {
 		t.Fatal(err)
 	}
@@ -29,13 +32,30 @@ func TestNativeIPv4(t *testing.T) {
 		return err
 	})
 	wants(t, w.laptop(t, "curl", "-sS", url("/")), lab.Greeting, "you are "+lab.NativeLaptop.String())
+	u := w.wantState(t, lab.Uplink, control.Standby, "native IPv4")
+	if u.StandbyIPv6 == nil || *u.StandbyIPv6 != was {
+		t.Fatalf("the address in standby is %v, and was %s while it served", u.StandbyIPv6, was)
+	}
+	eventually(t, soon, func() error {
+		if w.tentative(t, was) {
+			return fmt.Errorf("%s is in DAD", was)
+		}
+		return nil
+	})
+	server := lab.Synthesize(w.PREF64(), lab.ServerIPv4)
+	if out := w.laptop(t, "ip", "-6", "route", "get", server.String()); strings.Contains(out, was.String()) {
+		t.Errorf("the kernel chooses the address in standby: %s", out)
+	}
+	const transmits = "net.ipv6.conf." + lab.Uplink + ".dad_transmits"
+	w.laptop(t, "sysctl", "-qw", transmits+"=600")
+	defer w.laptop(t, "sysctl", "-qw", transmits+"=1")
 	if err := w.SetNativeIPv4(false); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
-	if _, err := w.WaitCLAT(ctx); err != nil {
-		t.Fatal(err)
+	if c, err := w.WaitCLAT(ctx); err != nil || c.IPv6 != was || w.tentative(t, was) {
+		t.Fatalf("CLAT is %+v, %v, want the address %s past DAD", c, err, was)
 	}
 	t.Run("page", w.page)
 }

@@ -36,6 +36,9 @@ type Desired struct {
 	// Standby says that there is no need for a CLAT: native IPv4, or another
 	// CLAT on this host.
 	Standby bool
+	// Reserve is the address that a CLAT will have when native IPv4 goes. The
+	// uplink has it in the meantime, past DAD and used by nobody; invalid: none.
+	Reserve netip.Addr
 	// Backoff says that there would be a CLAT had its bring-up not just failed.
 	Backoff bool
 	// MoveIn is when to plan again, because the address that serves has to be left
@@ -114,7 +117,7 @@ func Make(o Observed, c Config) Plan {
 		return Plan{Why: because(Disabled, `clat.enable is "never"`)}
 	}
 	chosen, why := chooseUplinks(o, c)
-	p := planner{o: o, c: c, given: map[netip.Addr]string{}, metric: firstMetric(o, c, len(chosen))}
+	p := planner{o: o, c: c, given: map[netip.Addr]string{}, metric: firstMetric(o, c, len(chosen)), uplinks: len(chosen)}
 	plans := Plan{Why: why}
 	for i, l := range chosen {
 		plans.Uplinks = append(plans.Uplinks, p.desired(l, i))
@@ -149,12 +152,13 @@ func mayAskDNS(o Observed, d Desired) bool {
 
 // planner is what the plans for several uplinks have to agree on.
 type planner struct {
-	o      Observed
-	c      Config
-	given  map[netip.Addr]string // IPv4 addresses of CLATs, and whose they are
-	tuns   []string              // names given so far
-	fixed  bool                  // the configured addresses are given away
-	metric int
+	o       Observed
+	c       Config
+	given   map[netip.Addr]string // IPv4 addresses of CLATs, and whose they are
+	tuns    []string              // names given so far
+	fixed   bool                  // the configured addresses are given away
+	metric  int
+	uplinks int // number of them
 }
 
 // desired decides for one uplink, the nth of them.
@@ -162,7 +166,7 @@ func (p *planner) desired(l Link, n int) Desired {
 	o, c := p.o, p.c
 	d := Desired{Uplink: Uplink{Name: l.Name, Index: l.Index}}
 	if why := whyStandby(o, l); why.is() && c.Enable == Auto {
-		d.Standby, d.Why = true, why
+		d.Standby, d.Why, d.Reserve = true, why, p.reserve(l, why)
 		return d
 	}
 	running := o.Memory.CLAT(l.Index)

@@ -107,6 +107,9 @@ func desiredText(b *strings.Builder, d plan.Desired) {
 		fmt.Fprintln(b, "hold:", d.Why)
 	case d.Standby:
 		fmt.Fprintln(b, "standby:", d.Why)
+		if d.Reserve.IsValid() {
+			fmt.Fprintln(b, "reserve:", d.Reserve)
+		}
 	default:
 		fmt.Fprintln(b, "why:", d.Why)
 	}

@@ -43,6 +43,9 @@ func (t *statusLines) uplink(u *control.Uplink, now time.Time) {
 	if u.CLAT != nil {
 		t.clat(u, now)
 	}
+	if u.StandbyIPv6 != nil {
+		t.row("standby address", u.StandbyIPv6.String()+", for a CLAT when native IPv4 goes")
+	}
 	var resolvers []string
 	for _, a := range u.Resolvers {
 		resolvers = append(resolvers, a.String())

@@ -557,15 +557,23 @@ func TestLabNativeIPv4(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.said(`reason="native IPv4 on wlan0: standing aside"`, 1)
-	if as := n.clatAddrs(); len(as) > 0 {
-		t.Errorf("it stands aside with %v", as)
-	}
 	if err := n.SetNativeIPv4(false); err != nil {
 		t.Fatal(err)
 	}
 	n.up()
 	n.mustGet()
-	n.stop()
+	if err := n.SetNativeIPv4(true); err != nil {
+		t.Fatal(err)
+	}
+	n.said(`reason="native IPv4 on wlan0: standing aside"`, 2)
+	n.eventually("the address in standby", func() bool { return len(n.clatAddrs()) == 1 })
+	if err := n.daemon.Stop(); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	if err := n.SetNativeIPv4(false); err != nil {
+		t.Fatal(err)
+	}
+	n.clean()
 }
 
 // What other programs remove is restored.

@@ -55,6 +55,8 @@ func uplinkStatus(u *uplink, l *discovery, paths *datapaths) control.Uplink {
 	switch u.state {
 	case control.Up, control.Moving, control.Held:
 		s.CLAT = clatStatus(u, paths)
+	case control.Standby:
+		s.StandbyIPv6 = address(u.want.Reserve)
 	}
 	return s
 }
