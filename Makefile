@@ -74,17 +74,20 @@ test-manifests:
 	$(GO) test -C packaging/manifests ./...
 	$(GO) test -C packaging/sbom ./...
 
+# "make check" has vetted all packages with their tests; -vet=off does not do it
+# again for each of the following.
+
 # The race detector needs cgo. The lab's end-to-end tests run without it, as
 # they test other processes.
 test-race:
-	CGO_ENABLED=1 $(GO) test -race -short -timeout 60m ./shim ./siit ./tun/... ./pref64 ./clat ./plat/advertise ./plat/dns64 ./datapath/engine ./internal/bus ./internal/config ./internal/control ./internal/journal ./internal/resolvconf ./internal/resume ./internal/say
+	CGO_ENABLED=1 $(GO) test -vet=off -race -short -timeout 60m ./shim ./siit ./tun/... ./pref64 ./clat ./plat/advertise ./plat/dns64 ./datapath/engine ./internal/bus ./internal/config ./internal/control ./internal/journal ./internal/resolvconf ./internal/resume ./internal/say
 
 # As an ordinary user privileged tests skip with a reason and the rest passes.
 test-unprivileged:
-	$(GO) test -short -timeout 60m -exec $(CURDIR)/packaging/as-nobody.sh ./...
+	$(GO) test -vet=off -short -timeout 60m -exec $(CURDIR)/packaging/as-nobody.sh ./...
 
 test-all:
-	TNAT64_REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -timeout 60m ./...
+	TNAT64_REQUIRE_PRIVILEGED=1 $(GO) test -vet=off -count=1 -timeout 60m ./...
 
 ## test-hostile  the tests that attack the daemon: local user, neighbour, exhaustion (root)
 test-hostile: test-packages

@@ -333,7 +333,7 @@ func static386(t *testing.T) string {
 		t.Skipf("the kernel runs no 32-bit programs: %v", err)
 	}
 	path := filepath.Join(binaries.dir, "static386")
-	cmd := exec.Command("go", "build", "-o", path, "./testdata/shim/static386")
+	cmd := exec.Command(goProgram, "build", "-o", path, "./testdata/shim/static386")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=386")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -7,15 +7,23 @@
 set -eu
 export GODEBUG="${GODEBUG:+$GODEBUG,}fuzzseed=${TNAT64_SEED:-1}"
 time=${1:-20000x}
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-for dir in $(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' ./...); do
-	for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$dir"/*_test.go); do
-		if go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 5x "$dir" >"$log" 2>&1; then
-			echo "fuzz $(basename "$dir") $target: $(grep -o 'execs: [0-9]*' "$log" | tail -1)"
+temp=$(mktemp -d)
+trap 'rm -rf "$temp"' EXIT
+cache=$(go env GOCACHE)/fuzz
+go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}} {{.ImportPath}}{{end}}' ./... >"$temp/packages"
+while read -r dir import; do
+	targets=$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$dir"/*_test.go)
+	[ -n "$targets" ] || continue
+	# One test binary for all targets of a package; -fuzz adds the coverage
+	# counters that guide the fuzzer.
+	go test -c -vet=off -fuzz . -o "$temp/test" "$dir"
+	for target in $targets; do
+		if (cd "$dir" && "$temp/test" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "$time" \
+			-test.fuzzminimizetime 5x -test.fuzzcachedir "$cache/$import") >"$temp/log" 2>&1; then
+			echo "fuzz $(basename "$dir") $target: $(grep -o 'execs: [0-9]*' "$temp/log" | tail -1)"
 		else
-			cat "$log"
+			cat "$temp/log"
 			exit 1
 		fi
 	done
-done
+done <"$temp/packages"

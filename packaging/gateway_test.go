@@ -100,9 +100,9 @@ func TestGatewayLintian(t *testing.T) {
 
 // The manual has every flag of the command, and so have the completions.
 func TestGatewayManualHasEveryFlag(t *testing.T) {
-	need(t, "go")
+	text := output(t, program(t, gatewayBeside(build(t).deb), "tnat64-gateway"), "-h")
 	manual := readFile(t, "man/tnat64-gateway.8.md")
-	for _, f := range flags(output(t, "go", "run", "../cmd/tnat64-gateway", "-h")) {
+	for _, f := range flags(text) {
 		if !strings.Contains(manual, "\n**"+f+"**") {
 			t.Errorf("the manual does not explain %s", f)
 		}

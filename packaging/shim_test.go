@@ -71,11 +71,10 @@ func TestShimLintian(t *testing.T) {
 
 // The manual has every flag of the command, and every key of its configuration.
 func TestShimManual(t *testing.T) {
-	need(t, "go")
-	help := output(t, "go", "run", "../cmd/tnat64", "-h")
+	text := output(t, program(t, beside(build(t).deb), "tnat64"), "-h")
 	manual := readFile(t, "man/tnat64.1.md")
 	completions := readFile(t, "completions/tnat64-command.bash")
-	for _, f := range flags(help) {
+	for _, f := range flags(text) {
 		if !strings.Contains(manual, "**"+f+"**") {
 			t.Errorf("the manual does not explain %s", f)
 		}

@@ -3,6 +3,7 @@ package packaging
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -42,4 +43,12 @@ func readFile(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(data)
+}
+
+// program unpacks a Debian package and returns the path of the program in it.
+func program(t *testing.T, deb, name string) string {
+	t.Helper()
+	root := t.TempDir()
+	output(t, "dpkg-deb", "-x", deb, root)
+	return filepath.Join(root, "usr/bin", name)
 }

@@ -33,6 +33,7 @@ type linked map[module]*source
 // listedPackage is what we want to know from `go list`.
 type listedPackage struct {
 	Dir      string
+	Root     string // of the standard library: Go's own directory
 	Standard bool
 	Module   *struct {
 		Path, Version, Dir string
@@ -55,12 +56,9 @@ func (l linked) add(program string) error {
 	}
 	found := make(map[module]bool)
 	for _, p := range packages {
-		m, root := module{"Go's standard library", info.GoVersion}, ""
+		m, root := module{"Go's standard library", info.GoVersion}, p.Root
 		switch {
 		case p.Standard:
-			if root, err = goroot(); err != nil {
-				return err
-			}
 		case p.Module == nil:
 			return fmt.Errorf("%s belongs to no module", p.Dir)
 		case p.Module.Main:
@@ -96,7 +94,7 @@ func (l linked) add(program string) error {
 // list returns the packages of a program, for the platform and with the tags
 // that it was built for.
 func list(info *debug.BuildInfo) ([]listedPackage, error) {
-	cmd := exec.Command(goCommand(), "list", "-deps", "-json=Dir,Standard,Module")
+	cmd := exec.Command(goCommand(), "list", "-deps", "-json=Dir,Root,Standard,Module")
 	cmd.Env = os.Environ()
 	for _, s := range info.Settings {
 		switch s.Key {
@@ -125,15 +123,6 @@ func list(info *debug.BuildInfo) ([]listedPackage, error) {
 		}
 		all = append(all, p)
 	}
-}
-
-// goroot is where the standard library is.
-func goroot() (string, error) {
-	out, err := exec.Command(goCommand(), "env", "GOROOT").Output()
-	if err != nil {
-		return "", fmt.Errorf("go env GOROOT: %w", err)
-	}
-	return strings.TrimSpace(string(out)), nil
 }
 
 // goCommand is the go command, as packages.sh has it.
