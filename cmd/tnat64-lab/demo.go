@@ -24,7 +24,7 @@ const (
 type story struct {
 	invocation
 	*lab.Lab
-	out    io.Writer
+	out    printer
 	log    lab.Tail
 	before lab.Snapshot
 	sysctl lab.Snapshot
@@ -35,7 +35,7 @@ type story struct {
 
 // demo tells the story. Whatever happens, nothing is left behind.
 func demo(ctx context.Context, inv invocation, out io.Writer) (err error) {
-	s := &story{invocation: inv, out: out}
+	s := &story{invocation: inv, out: printer{out}}
 	if s.Lab, err = newLab(ctx, inv.options); err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func demo(ctx context.Context, inv invocation, out io.Writer) (err error) {
 			if ctx.Err() != nil {
 				return err
 			}
-			return s.explain(err)
+			return explain(err, s.log.String())
 		}
 	}
 	return nil
@@ -66,21 +66,24 @@ func newLab(ctx context.Context, o lab.Options) (*lab.Lab, error) {
 	return lab.New(ctx, o)
 }
 
-// explain adds the last words of tnat64d to a failure.
-func (s *story) explain(err error) error {
-	if words := s.log.String(); words != "" {
-		err = fmt.Errorf("%w\nlast lines of tnat64d's log:\n%s", err, strings.TrimRight(words, "\n"))
+// explain adds the last lines of tnat64d's log to a failure.
+func explain(err error, log string) error {
+	if log == "" {
+		return err
 	}
+	return fmt.Errorf("%w\nlast lines of tnat64d's log:\n%s", err, strings.TrimRight(log, "\n"))
+}
+
+// printer prints the demo line by line.
+type printer struct{ w io.Writer }
+
+func (p printer) say(format string, args ...any) error {
+	_, err := fmt.Fprintf(p.w, format+"\n", args...)
 	return err
 }
 
-func (s *story) say(format string, args ...any) error {
-	_, err := fmt.Fprintf(s.out, format+"\n", args...)
-	return err
-}
-
-// line prints what was done and what came of it, side by side.
-func (s *story) line(what, result string) error { return s.say("  %-29s %s", what, result) }
+// line prints a step and its result side by side.
+func (p printer) line(what, result string) error { return p.say("  %-29s %s", what, result) }
 
 // tell runs a program on the laptop and prints what part makes of its output.
 func (s *story) tell(ctx context.Context, p program, part func(output string) (string, error)) error {
@@ -94,7 +97,7 @@ func (s *story) tell(ctx context.Context, p program, part func(output string) (s
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.shown, err)
 	}
-	return s.line(p.shown, result)
+	return s.out.line(p.shown, result)
 }
 
 // containing returns the line of a program's output that has the given words.
@@ -125,7 +128,7 @@ func (s *story) introduce(context.Context) error {
 	if s.watch, err = s.Laptop.Watch(lab.Uplink); err != nil {
 		return err
 	}
-	return s.say("laptop (%s, %s) - router (NAT64 prefix %s) - isp - server (IPv4-only, %s)",
+	return s.out.say("laptop (%s, %s) - router (NAT64 prefix %s) - isp - server (IPv4-only, %s)",
 		family, addr, s.PREF64(), lab.ServerIPv4)
 }
 
@@ -133,7 +136,7 @@ func (s *story) introduce(context.Context) error {
 func url(path string) string { return "http://" + lab.ServerIPv4.String() + path }
 
 func (s *story) withoutCLAT(ctx context.Context) error {
-	if err := s.say("without tnat64d, on the laptop:"); err != nil {
+	if err := s.out.say("without tnat64d, on the laptop:"); err != nil {
 		return err
 	}
 	p, err := s.find("curl "+url("/"), []string{"curl", "-sSv", url("/")}, "get", url("/"))
@@ -152,11 +155,11 @@ func (s *story) withoutCLAT(ctx context.Context) error {
 	if !ok {
 		return fmt.Errorf("%w, but not because the network is unreachable: %s", err, strings.TrimSpace(output))
 	}
-	return s.line(p.shown, result)
+	return s.out.line(p.shown, result)
 }
 
 func (s *story) start(ctx context.Context) (err error) {
-	if err := s.say("with tnat64d:"); err != nil {
+	if err := s.out.say("with tnat64d:"); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
@@ -171,7 +174,7 @@ func (s *story) comesUp(ctx context.Context) (err error) {
 	if s.clat, err = s.WaitCLAT(ctx); err != nil {
 		return err
 	}
-	return s.line("tnat64d", fmt.Sprintf("IPv4 goes through interface %s as %s, and over %s as %s", s.clat.TUN, s.clat.IPv4, lab.Uplink, s.clat.IPv6))
+	return s.out.line("tnat64d", fmt.Sprintf("IPv4 goes through interface %s as %s, and over %s as %s", s.clat.TUN, s.clat.IPv4, lab.Uplink, s.clat.IPv6))
 }
 
 // standsAside is what tnat64d does where there is native IPv4.
@@ -190,7 +193,7 @@ func (s *story) standsAside(ctx context.Context) error {
 	if found.TUN != "" {
 		return fmt.Errorf("tnat64d took the IPv4 default route to %s although there is native IPv4", found.TUN)
 	}
-	if err := s.line("tnat64d", "stands aside: the laptop's native IPv4 is left alone"); err != nil {
+	if err := s.out.line("tnat64d", "stands aside: the laptop's native IPv4 is left alone"); err != nil {
 		return err
 	}
 	return s.web(ctx)
@@ -269,8 +272,8 @@ func (s *story) translated(ctx context.Context) error {
 	for _, sent := range s.watch.Sent() {
 		if s.PREF64().Contains(sent.Destination) {
 			return errors.Join(
-				s.line(fmt.Sprintf("%s -> %s", s.clat.IPv4, lab.ServerIPv4), fmt.Sprintf("left %s as %s", lab.Uplink, sent)),
-				s.line("translated", fmt.Sprintf("%.0f packets out and %.0f back in the kernel, %.0f and %.0f in user space; up to 64 KiB each",
+				s.out.line(fmt.Sprintf("%s -> %s", s.clat.IPv4, lab.ServerIPv4), fmt.Sprintf("left %s as %s", lab.Uplink, sent)),
+				s.out.line("translated", fmt.Sprintf("%.0f packets out and %.0f back in the kernel, %.0f and %.0f in user space; up to 64 KiB each",
 					count("4to6", "kernel"), count("6to4", "kernel"), count("4to6", "user"), count("6to4", "user"))),
 			)
 		}
@@ -303,7 +306,7 @@ func (s *story) end(context.Context) error {
 	if diff := append(s.before.Diff(after), s.sysctl.Diff(sysctl)...); len(diff) > 0 {
 		return fmt.Errorf("tnat64d left the laptop changed:\n%s", strings.Join(diff, "\n"))
 	}
-	return s.say("after tnat64d has stopped: the laptop's interfaces, addresses, routes and sysctls are as they were")
+	return s.out.say("after tnat64d has stopped: the laptop's interfaces, addresses, routes and sysctls are as they were")
 }
 
 // onlyOwn checks that what left the laptop was IPv6 and from itself.

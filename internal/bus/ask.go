@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -26,10 +25,7 @@ func (b *Bus) ask(ctx context.Context, service string, f func(question) error) e
 	if !s.runs(service) {
 		return fmt.Errorf("%s is %w", programs[service], ErrNotRunning)
 	}
-	b.mu.Lock()
-	rest := b.resting(service)
-	b.mu.Unlock()
-	if rest > 0 {
+	if rest := b.silence.left(service); rest > 0 {
 		return fmt.Errorf("%s %w; asked again in %s", programs[service], ErrSilent, rest)
 	}
 
@@ -40,9 +36,7 @@ func (b *Bus) ask(ctx context.Context, service string, f func(question) error) e
 	case err == nil:
 		return nil
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
-		b.mu.Lock()
-		b.silent[service] = time.Now()
-		b.mu.Unlock()
+		b.silence.note(service)
 		return fmt.Errorf("%s %w within %s", programs[service], ErrSilent, b.timeout)
 	case s.conn.Context().Err() != nil:
 		return fmt.Errorf("%w: the connection has been closed", ErrNoBus)

@@ -51,16 +51,15 @@ type Bus struct {
 	address string
 	timeout time.Duration
 
-	dns   chan struct{}
-	sleep chan bool
+	signals signals
+	silence silence
 
 	ctx   context.Context // ends with Close
 	close context.CancelFunc
 
 	mu      sync.Mutex
-	session *session             // nil: not connected
-	dialing *dialing             // the attempt under way; nil: none
-	silent  map[string]time.Time // services that have not answered, since when; "": the bus
+	session *session // nil: not connected
+	dialing *dialing // the attempt under way; nil: none
 }
 
 // New returns a Bus that is not connected: the first question connects it.
@@ -68,9 +67,7 @@ func New(o Options) *Bus {
 	b := &Bus{
 		address: cmp.Or(o.Address, os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), usualAddress),
 		timeout: cmp.Or(o.Timeout, time.Second),
-		dns:     make(chan struct{}, 1),
-		sleep:   make(chan bool, 1),
-		silent:  make(map[string]time.Time),
+		signals: newSignals(),
 	}
 	b.ctx, b.close = context.WithCancel(context.Background())
 	return b
@@ -82,10 +79,10 @@ func (b *Bus) Close() { b.close() }
 // DNSChanged yields a value when the DNS servers of some link may have changed:
 // LinkDNS tells which. Changes that nobody has picked up yet are one value. It
 // is silent until a question has connected the bus.
-func (b *Bus) DNSChanged() <-chan struct{} { return b.dns }
+func (b *Bus) DNSChanged() <-chan struct{} { return b.signals.dns }
 
 // Sleep yields true before the machine sleeps and false after it has woken up.
 // Only the latest value is kept for a reader that is slow; as sleep is not
 // delayed for us, true may come late or not at all. It is silent until a
 // question has connected the bus.
-func (b *Bus) Sleep() <-chan bool { return b.sleep }
+func (b *Bus) Sleep() <-chan bool { return b.signals.sleep }

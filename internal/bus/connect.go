@@ -47,7 +47,7 @@ func (b *Bus) attempt() (*dialing, *session, error) {
 	case b.dialing != nil:
 		return b.dialing, nil, nil
 	}
-	if rest := b.resting(""); rest > 0 {
+	if rest := b.silence.left(""); rest > 0 {
 		return nil, nil, fmt.Errorf("%w: %q %w; next attempt in %s", ErrNoBus, b.address, ErrSilent, rest)
 	}
 	b.dialing = &dialing{over: make(chan struct{})}
@@ -69,8 +69,8 @@ func (b *Bus) dial(d *dialing) {
 		d.err = err
 	default:
 		b.session = s
-		clear(b.silent)
-		b.tellDNS() // nobody has told of changes until now
+		b.silence.forgetAll()
+		b.signals.tellDNS() // nobody has told of changes until now
 		go b.keep(s)
 	}
 }
@@ -93,40 +93,5 @@ func (b *Bus) keep(s *session) {
 			return // and has a keeper of its own
 		}
 		pause = min(2*pause, lastPause)
-	}
-}
-
-// resting returns for how long the service (the bus, if empty) is to be left
-// alone. The caller holds b.mu.
-func (b *Bus) resting(service string) time.Duration {
-	since, ok := b.silent[service]
-	if !ok {
-		return 0
-	}
-	if rest := restPause - time.Since(since); rest > 0 {
-		return max(rest.Round(time.Second), time.Second)
-	}
-	delete(b.silent, service)
-	return 0
-}
-
-// tellDNS makes DNSChanged yield.
-func (b *Bus) tellDNS() {
-	select {
-	case b.dns <- struct{}{}:
-	default:
-	}
-}
-
-// tellSleep makes Sleep yield, instead of what it has not yet yielded. Only
-// one goroutine at a time calls it: the reader of the connection.
-func (b *Bus) tellSleep(sleeps bool) {
-	select {
-	case <-b.sleep:
-	default:
-	}
-	select {
-	case b.sleep <- sleeps:
-	default:
 	}
 }

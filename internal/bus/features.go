@@ -19,10 +19,7 @@ func (b *Bus) Features(ctx context.Context) []control.Feature {
 		case !s.runs(service):
 			f.Why = fmt.Sprintf("%s is not running: %s", programs[service], without)
 		default:
-			b.mu.Lock()
-			rest := b.resting(service)
-			b.mu.Unlock()
-			if rest > 0 {
+			if rest := b.silence.left(service); rest > 0 {
 				f.Why = fmt.Sprintf("%s does not answer; asked again in %s", programs[service], rest)
 			} else {
 				f.Available = true

@@ -65,9 +65,7 @@ func open(b *Bus) (*session, error) {
 	if inTime := timer.Stop(); err == nil && inTime {
 		return s, nil
 	} else if !inTime && b.ctx.Err() == nil {
-		b.mu.Lock()
-		b.silent[""] = time.Now()
-		b.mu.Unlock()
+		b.silence.note("")
 		err = fmt.Errorf("%q %w within %s", b.address, ErrSilent, b.timeout)
 	}
 	cancel()
@@ -150,11 +148,11 @@ func (s *session) DeliverSignal(iface, member string, sig *dbus.Signal) {
 	case logindName + ".Manager.PrepareForSleep":
 		var sleeps bool
 		if s.sentBy(sig.Sender, logindName) && dbus.Store(sig.Body, &sleeps) == nil {
-			s.bus.tellSleep(sleeps)
+			s.bus.signals.tellSleep(sleeps)
 		}
 	case properties + ".PropertiesChanged":
 		if (s.sentBy(sig.Sender, resolvedName) || s.sentBy(sig.Sender, managerName)) && concernsDNS(sig.Body) {
-			s.bus.tellDNS()
+			s.bus.signals.tellDNS()
 		}
 	}
 }
@@ -167,11 +165,9 @@ func (s *session) ownerChanged(name, owner string) {
 	s.owners[name] = owner
 	s.mu.Unlock()
 
-	s.bus.mu.Lock()
-	delete(s.bus.silent, name)
-	s.bus.mu.Unlock()
+	s.bus.silence.forget(name)
 	if name == resolvedName || name == managerName {
-		s.bus.tellDNS()
+		s.bus.signals.tellDNS()
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -77,10 +76,8 @@ type Server struct {
 	requests, streams slots
 	stopping          atomic.Bool
 
-	mu       sync.Mutex
-	watchers map[*watcher]struct{}
-	ended    bool
-	handlers sync.WaitGroup // Add with mu held and not ended
+	watchers watchers
+	handling handling
 }
 
 // NewServer creates the control socket at path. Run answers on it; call it in
@@ -100,14 +97,13 @@ func newServer(path string, b Backend, log *slog.Logger, l limits, admins ...uin
 		tracing:  tracing{backend: b, max: l.traces},
 		complain: &complaints{log: log, kinds: make(map[string]*complaint)},
 		requests: make(slots, l.requests), streams: make(slots, l.streams),
-		watchers: make(map[*watcher]struct{}),
 	}, nil
 }
 
 // Run answers until ctx ends, and returns nil then. In any case it removes the
 // socket, and does not call the backend any more when it has returned.
 func (s *Server) Run(ctx context.Context) error {
-	defer s.end()
+	defer s.handling.end()
 	defer s.socket.Close()
 	requests, endRequests := context.WithCancel(context.WithoutCancel(ctx))
 	defer endRequests()
@@ -151,10 +147,10 @@ func (s *Server) handler() http.Handler {
 		refuse(w, http.StatusNotFound, fmt.Errorf("there is no %s %s", r.Method, r.URL.Path))
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !s.begin() {
+		if !s.handling.begin() {
 			return
 		}
-		defer s.handlers.Done()
+		defer s.handling.done()
 		if c, ok := r.Context().Value(connKey{}).(*conn); ok {
 			c.understood.Store(true)
 		}
@@ -177,24 +173,6 @@ func (s *Server) handler() http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
-}
-
-// begin notes that a request is handled, unless it is too late for that.
-func (s *Server) begin() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.ended {
-		s.handlers.Add(1)
-	}
-	return !s.ended
-}
-
-// end waits for the requests that are handled.
-func (s *Server) end() {
-	s.mu.Lock()
-	s.ended = true
-	s.mu.Unlock()
-	s.handlers.Wait()
 }
 
 // problem is the body of every answer that is no success.

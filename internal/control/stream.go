@@ -7,24 +7,11 @@ import (
 	"time"
 )
 
-// watcher is somebody who wants to know of changes.
-type watcher struct {
-	changed chan struct{} // cap 1
-}
-
 // Changed tells the server that the state is another one. It never blocks, and
 // may be called on the nil Server.
 func (s *Server) Changed() {
-	if s == nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for w := range s.watchers {
-		select {
-		case w.changed <- struct{}{}:
-		default: // it will be told the latest state anyway
-		}
+	if s != nil {
+		s.watchers.tell()
 	}
 }
 
@@ -36,15 +23,8 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.streams.free()
-	me := &watcher{changed: make(chan struct{}, 1)}
-	s.mu.Lock()
-	s.watchers[me] = struct{}{}
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.watchers, me)
-	}()
+	me := s.watchers.add()
+	defer s.watchers.remove(me)
 	beat := time.NewTicker(s.limits.beat)
 	defer beat.Stop()
 	pause := time.NewTimer(0)
