@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -92,6 +93,64 @@ func actAttackShim(args []string) (string, error) {
 		got = append(got, errors.New("a Unix socket with a name"))
 	}
 	return fmt.Sprintf("%d processes are safe", tried), errors.Join(got...)
+}
+
+// TestHostileShimDescriptors leaves the shim's processes few descriptors, and makes
+// as many processes connect and as many sockets send at once as would need all of them.
+// Calls work or fail with an error that says why; nothing hangs.
+func TestHostileShimDescriptors(t *testing.T) {
+	t.Parallel()
+	w := newShimWorld(t, lab.Options{})
+	program := `
+import socket,os,errno,sys,time,signal
+S='` + server + `'
+honest={errno.ENOBUFS,errno.ENFILE,errno.EMFILE}
+def connect():
+    try:
+        s=socket.socket();s.settimeout(60);s.connect((S,7));s.sendall(b'x');assert s.recv(9)==b'x';return 0
+    except OSError as e:
+        if e.errno in honest: return 1
+        print('connect:',e,flush=True);return 2
+r,w=os.pipe()
+kids=[]
+for i in range(60):
+    pid=os.fork()
+    if not pid:
+        os.close(w);signal.alarm(120);c=connect();os.read(r,1);os._exit(c) # all stay until the last
+    kids.append(pid)
+keep=[]
+for i in range(60): # each a socket of the relay
+    try:
+        u=socket.socket(2,2);u.sendto(b'y',(S,7));keep.append(u)
+    except OSError as e:
+        if e.errno not in honest: print('wrong datagram:',e)
+        keep=keep[20:]
+time.sleep(1);os.close(w)
+got=[os.waitstatus_to_exitcode(os.waitpid(p,0)[1]) for p in kids]
+print('connected',got.count(0),'refused',got.count(1),'wrong',len(got)-got.count(0)-got.count(1))
+keep=[]
+last=None
+for i in range(12):
+    try:
+        u=socket.socket(2,2);u.settimeout(5);u.sendto(b'z',(S,7));print('datagram',u.recvfrom(9));break
+    except OSError as e: last=e;time.sleep(.5)
+else: print('datagram',last)
+print('afterwards',connect())`
+	cmd := w.shim(t.Context(), "python3", "-c", program)
+	cmd.Args = append([]string{"prlimit", "--nofile=40:40"}, cmd.Args...)
+	path, err := exec.LookPath("prlimit")
+	if err != nil {
+		t.Skipf("needs the program %q", "prlimit")
+	}
+	cmd.Path = path
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	wants(t, string(out), " wrong 0", "datagram (b'z', ('198.51.100.7', 7))", "afterwards 0")
+	if strings.Contains(string(out), "wrong datagram") {
+		t.Errorf("%s", out)
+	}
 }
 
 // TestHostileShim lets another user, without capabilities, try to get at the

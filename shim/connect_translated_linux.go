@@ -66,7 +66,11 @@ func connectTranslated(t *trapped, tab *table, old int, p *process, k kind, to n
 	}
 	c, begun := t.started.take(k.cookie, to.AddrPort)
 	if !begun {
-		if c, err = start(t, old, k, status, dest); err != nil {
+		if c, err = start(t, old, k, status, dest); exhausted(err) {
+			t.runOut(err)
+			return proceed
+		}
+		if err != nil {
 			return fail(err)
 		}
 		if fallsBack(t.supervisor, c.errno, to.Addr(), tab) {

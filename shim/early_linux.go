@@ -13,7 +13,12 @@ func handEarly(t *trapped, typ, proto int) reply {
 		return proceed
 	}
 	s, err := unix.Socket(unix.AF_INET6, typ|unix.SOCK_CLOEXEC, proto)
+	if exhausted(err) {
+		t.processes.release()
+		s, err = unix.Socket(unix.AF_INET6, typ|unix.SOCK_CLOEXEC, proto)
+	}
 	if err != nil {
+		t.runOut(err)
 		return proceed
 	}
 	defer unix.Close(s)

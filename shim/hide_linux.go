@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -130,6 +131,11 @@ func keepStock(r *relay, which, to int) {
 	}
 	for {
 		s, err := stockSocket(which)
+		if exhausted(err) {
+			r.flows.release()
+			time.Sleep(maxWait * time.Millisecond / 10)
+			continue
+		}
 		if err != nil {
 			unix.Close(to)
 			return

@@ -41,6 +41,8 @@ type processes struct {
 	by     map[int]*process
 	groups map[int]*group
 	clock  uint64
+
+	wander bool // some process has called setns or unshare
 }
 
 const maxProcesses = 256
@@ -64,6 +66,11 @@ func (ps *processes) descriptor(tid, fd int) (dup int, p *process, err error) {
 		dup, err = int(r), nil
 		if e != 0 {
 			dup, err = -1, e
+		}
+		if exhausted(err) && len(ps.by) > 1 {
+			ps.keepOnly(p)
+			ps.mu.Unlock()
+			continue
 		}
 		ps.mu.Unlock()
 		if p.whole && tid != p.group.tgid && unix.Tgkill(p.group.tgid, tid, 0) == unix.ESRCH {
@@ -90,14 +97,10 @@ func (ps *processes) of(tid int) (*process, error) {
 		p.used = ps.clock
 		return p, nil
 	}
-	tgid, err := threadGroup(tid)
-	if err != nil {
-		return nil, err
-	}
-	pidfd, err := unix.PidfdOpen(tid, unix.PIDFD_THREAD)
-	whole := err == unix.EINVAL
-	if whole {
-		pidfd, err = unix.PidfdOpen(tgid, 0)
+	tgid, pidfd, whole, err := openProcess(tid)
+	if exhausted(err) && len(ps.by) > 0 {
+		ps.keepOnly(nil)
+		tgid, pidfd, whole, err = openProcess(tid)
 	}
 	if err != nil {
 		return nil, err
@@ -110,12 +113,42 @@ func (ps *processes) of(tid int) (*process, error) {
 	}
 	g := ps.groups[tgid]
 	if g == nil || tid == tgid {
-		g = &group{tgid: tgid, stale: true, netStale: true}
+		g = &group{tgid: tgid, stale: true, netStale: true, wanders: ps.wander}
 		ps.groups[tgid] = g
 	}
 	p := &process{tid: tid, pidfd: pidfd, whole: whole, group: g, used: ps.clock}
 	ps.by[tid] = p
 	return p, nil
+}
+
+// openProcess opens a pidfd of a thread, or of its process where the kernel has
+// none for threads.
+func openProcess(tid int) (tgid, pidfd int, whole bool, err error) {
+	if tgid, err = threadGroup(tid); err != nil {
+		return 0, -1, false, err
+	}
+	pidfd, err = unix.PidfdOpen(tid, unix.PIDFD_THREAD)
+	if whole = err == unix.EINVAL; whole {
+		pidfd, err = unix.PidfdOpen(tgid, 0)
+	}
+	return tgid, pidfd, whole, err
+}
+
+// release closes the descriptors of all processes. They are opened again when needed.
+func (ps *processes) release() {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.keepOnly(nil)
+}
+
+// keepOnly forgets all processes but one, to have their descriptors. It is called
+// with the lock held.
+func (ps *processes) keepOnly(one *process) {
+	for _, p := range ps.by {
+		if p != one {
+			ps.remove(p)
+		}
+	}
 }
 
 func (ps *processes) evict() {
@@ -176,6 +209,9 @@ func (ps *processes) namespaceOf(p *process) uint64 {
 // namespaceChanges notes that the thread may leave its network namespace. From
 // then on its process is asked about each time, as the call is still to come.
 func (ps *processes) namespaceChanges(tid int) {
+	ps.mu.Lock()
+	ps.wander = true // also for what is forgotten and seen again before the call
+	ps.mu.Unlock()
 	if p, err := ps.of(tid); err == nil {
 		p.group.mu.Lock()
 		p.group.wanders = true
@@ -186,6 +222,9 @@ func (ps *processes) namespaceChanges(tid int) {
 // threadGroup returns the process to which a thread belongs.
 func threadGroup(tid int) (int, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
+	if exhausted(err) {
+		return 0, err
+	}
 	if err != nil {
 		return 0, errGone
 	}

@@ -3,6 +3,7 @@ package shim
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"os"
 	"runtime"
@@ -120,7 +121,7 @@ func (r *relay) look() {
 		r.thread.do(func() {
 			for _, file := range []string{"udp", "udp6", "icmp"} {
 				b, err := os.ReadFile("/proc/thread-self/net/" + file)
-				if err != nil && file != "udp6" {
+				if err != nil && !(file == "udp6" && errors.Is(err, os.ErrNotExist)) {
 					live = nil
 					return
 				}

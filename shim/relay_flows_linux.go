@@ -58,11 +58,13 @@ type flow struct {
 	fd int          // -1: closed
 }
 
-// maxFlows bounds outer sockets. The one that has been idle for longest goes.
+// maxFlows bounds outer sockets, as does half of the descriptors that the process may
+// have. The one that has been idle for longest goes.
 const maxFlows = 1024
 
 // flows are the outer sockets of a relay, by what they belong to.
 type flows struct {
+	most  int // of them
 	ready int // epoll instance with all of them; -1: none, nothing comes back
 
 	mu   sync.Mutex
@@ -74,7 +76,11 @@ type flows struct {
 }
 
 func newFlows() *flows {
-	fs := &flows{by: map[flowKey]*flow{}, ids: map[uint64]*flow{}}
+	fs := &flows{most: maxFlows, by: map[flowKey]*flow{}, ids: map[uint64]*flow{}}
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) == nil {
+		fs.most = int(min(maxFlows, max(1, l.Cur/2)))
+	}
 	var err error
 	if fs.ready, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		fs.ready = -1
@@ -89,10 +95,14 @@ func (fs *flows) get(key flowKey) *flow {
 	if f, ok := fs.by[key]; ok {
 		return f
 	}
-	if len(fs.by) >= maxFlows {
+	if len(fs.by) >= fs.most {
 		fs.evict()
 	}
 	f, err := openFlow(key)
+	if exhausted(err) && len(fs.by) > 0 {
+		fs.evict()
+		f, err = openFlow(key)
+	}
 	if err != nil {
 		fs.drops[dropNoSocket].Add(1)
 		return nil
@@ -114,6 +124,15 @@ func (fs *flows) of(ev *unix.EpollEvent) *flow {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	return fs.ids[uint64(uint32(ev.Fd))|uint64(uint32(ev.Pad))<<32]
+}
+
+// release drops a flow, as its descriptor is needed for something else.
+func (fs *flows) release() {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if len(fs.by) > 0 {
+		fs.evict()
+	}
 }
 
 // evict drops the flow that has been idle for longest. It is called with the

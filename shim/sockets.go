@@ -132,6 +132,14 @@ func (r *recent) add(cookie uint64) bool {
 	return false
 }
 
+// forget makes mayContain true for all cookies: some that belong to the set are not
+// in it.
+func (r *recent) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forgot = true
+}
+
 // mayContain reports whether the cookie is in the set, or may have been forgotten.
 func (r *recent) mayContain(cookie uint64) bool {
 	r.mu.Lock()

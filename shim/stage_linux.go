@@ -74,6 +74,9 @@ func stage(what string, c *channel, attr *syscall.SysProcAttr, files []uintptr) 
 	// Without close-on-exec under a number of its own; other descriptors that
 	// the program is to inherit keep theirs.
 	fd, err := unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD, channelAt)
+	if err == unix.EINVAL { // RLIMIT_NOFILE is lower
+		fd, err = unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD, 3)
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -47,6 +47,8 @@ type trapped struct {
 	abi  *abi
 	args [6]uint64
 
+	lacking bool // the supervisor lacks descriptors: see runOut
+
 	short *emptyStock // the call is to be handled again when there is a socket in stock
 }
 
@@ -98,7 +100,7 @@ func (s *supervisor) handle(t *trapped, nr int32) (later func() reply) {
 		}
 	}
 	if later == nil {
-		t.answer(r)
+		t.answer(t.whenExhausted(r))
 	}
 	return later
 }
@@ -132,8 +134,8 @@ func (t *trapped) whenStocked(h handler) reply {
 		}
 		return r
 	}
-	t.say("hidden", "datagrams are not translated any more: the relay is silent")
-	return proceed
+	t.say("hidden", "the relay has no socket for a program, which gets ENOBUFS")
+	return fail(unix.ENOBUFS)
 }
 
 // lacks notes that a call can be handled only when the stock has been filled.
@@ -215,6 +217,7 @@ func (t *trapped) own() (int, *process, error) {
 		}
 		p.known.Store(true)
 	}
+	t.runOut(err)
 	return fd, p, err
 }
 
@@ -243,6 +246,7 @@ func (t *trapped) elsewhere(p *process) bool {
 	if p == nil {
 		var err error
 		if p, err = t.processes.of(t.tid); err != nil {
+			t.runOut(err)
 			return true
 		}
 	}

@@ -511,6 +511,35 @@ func TestLandlock(t *testing.T) {
 	underShim(t, "landlock")
 }
 
+// A supervisor without descriptors makes calls fail, and works again afterwards.
+var _ = act("exhausted", func() error {
+	connected, fresh := tcp(), tcp()
+	if err := failed("connect", dial(connected)); err != nil {
+		return err
+	}
+	var before unix.Rlimit
+	err := unix.Prlimit(unix.Getppid(), unix.RLIMIT_NOFILE, nil, &before)
+	if err = first(err, unix.Prlimit(unix.Getppid(), unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: before.Max}, nil)); err != nil {
+		return failed("prlimit", err)
+	}
+	made, socket := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	connect := dial(fresh)
+	_, name := unix.Getpeername(connected)
+	sent, data := unix.Write(connected, []byte("x"))
+	if err := unix.Prlimit(unix.Getppid(), unix.RLIMIT_NOFILE, &before, nil); err != nil {
+		return failed("prlimit", err)
+	}
+	if socket == nil { // before Linux 5.14 it is the kernel's
+		socket = failed("connect of a socket made meanwhile", dial(made))
+	} else if socket == unix.ENOBUFS {
+		socket = nil
+	}
+	return first(failed("socket", socket), expect("connect", connect, error(unix.ENOBUFS)), expect("getpeername", name, error(unix.ENOBUFS)), expect("sent", sent, 1), data,
+		failed("connect afterwards", dial(fresh)), failed("echo", echo(fresh)), expect("peer", peer(connected), echoPort))
+})
+
+func TestExhaustedSupervisor(t *testing.T) { underShim(t, "exhausted") }
+
 var _ = act("addresses", func() error {
 	// As glibc's getaddrinfo asks, for AI_ADDRCONFIG.
 	request := make([]byte, sizeofAddressRequest)
