@@ -43,6 +43,32 @@ func TestGatewayStopDuringReload(t *testing.T) {
 	}
 }
 
+// A prefix that was advertised before a restart and is no longer configured is
+// withdrawn: hosts deprecate their addresses in it (RFC 9096 section 3.5).
+func TestGatewayRenumbering(t *testing.T) {
+	t.Parallel()
+	advertised := func(prefix string) string {
+		return "[advertise]\ninterfaces = [\"lan0\"]\nprefix = \"" + prefix + "\"\n"
+	}
+	n := newGatewayNet(t, advertised("2001:db8:a::/64"))
+	n.in("c1", "sysctl -qw net.ipv6.conf.eth0.accept_ra=1")
+	has := func(kind, prefix string) {
+		t.Helper()
+		eventually(t, soon, func() error {
+			if out := n.in("c1", "ip -6 -o addr show dev eth0 scope global "+kind); !strings.Contains(out, " "+prefix) {
+				return fmt.Errorf("no %s address in %s: %s", kind, prefix, out)
+			}
+			return nil
+		})
+	}
+	has("-deprecated", "2001:db8:a:")
+	n.end(syscall.SIGKILL)
+	n.write(advertised("2001:db8:b::/64"))
+	n.start()
+	has("-deprecated", "2001:db8:b:")
+	has("deprecated", "2001:db8:a:")
+}
+
 // -setup makes the host forward and keeps its own default route, which it has by
 // router advertisements.
 func TestGatewaySetup(t *testing.T) {

@@ -14,7 +14,11 @@ import (
 func (d *gateway) newAdvertise(c config.Gateway) (part, error) {
 	p := &advertisePart{d: d}
 	for _, name := range c.Advertise.Interfaces {
-		p.links = append(p.links, advertise.New(name, advertise.NewLink(name), announcement(c), d.log))
+		var store advertise.Store
+		if file := stateFile(d.log, "advertised-"+name); file != "" {
+			store = advertisedFile(file)
+		}
+		p.links = append(p.links, advertise.New(name, advertise.NewLink(name), announcement(c), store, d.log))
 	}
 	if len(p.links) == 0 {
 		return nil, nil

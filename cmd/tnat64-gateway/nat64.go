@@ -75,7 +75,7 @@ func (d *gateway) nat64Config(g config.Gateway) plat.Config {
 		Clients:  func(a netip.Addr) bool { return !a.IsLinkLocalUnicast() && clients.mayAsk(a) },
 		MaxPer64: c.MapsPer64, Idle: c.MapIdle, TUN: c.TUN, Engine: engines[c.Engine], NAT44: modes[c.NAT44],
 		PortsPerClient: c.PortsPerClient, ConnectionsPerClient: c.ConnectionsPerClient,
-		ICMPErrorsPerSecond: errorsPerSecond, StateFile: stateFile(d.log), LogSessions: g.Log.Sessions,
+		ICMPErrorsPerSecond: errorsPerSecond, StateFile: stateFile(d.log, "maps"), LogSessions: g.Log.Sessions,
 	}
 	for _, r := range c.Addresses {
 		p.Addresses = append(p.Addresses, nat44.Range(r))
@@ -89,16 +89,16 @@ func (d *gateway) nat64Config(g config.Gateway) plat.Config {
 	return p
 }
 
-// stateFile returns the file of the dynamic maps, or nothing if there is no place
-// for one.
-func stateFile(log *slog.Logger) string {
+// stateFile returns the file of that name for what is kept over restarts, or
+// nothing if there is no place for one.
+func stateFile(log *slog.Logger, name string) string {
 	dir := "/var/lib/tnat64-gateway"
 	if dirs := filepath.SplitList(os.Getenv("STATE_DIRECTORY")); len(dirs) > 0 {
 		dir = dirs[0]
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		log.Warn("maps are not kept over restarts", "reason", err)
+		log.Warn("nothing is kept over restarts", "file", name, "reason", err)
 		return ""
 	}
-	return filepath.Join(dir, "maps")
+	return filepath.Join(dir, name)
 }

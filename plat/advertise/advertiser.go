@@ -47,14 +47,17 @@ type Advertiser struct {
 	name   string
 	link   Link
 	params Parameters
+	store  Store
 	log    *slog.Logger
+	past   history // Run alone uses it
 
 	sent, solicitations, others, disagreements, failed atomic.Uint64
 }
 
-// New prepares an advertiser for the link of that name.
-func New(name string, link Link, p Parameters, log *slog.Logger) *Advertiser {
-	return &Advertiser{name: name, link: link, params: p, log: log.With("interface", name)}
+// New prepares an advertiser for the link of that name. Without a store it knows
+// only what it has advertised itself.
+func New(name string, link Link, p Parameters, store Store, log *slog.Logger) *Advertiser {
+	return &Advertiser{name: name, link: link, params: p, store: store, log: log.With("interface", name)}
 }
 
 // Counters returns what has been counted since the start.
@@ -86,6 +89,7 @@ func (s *Successor) Error() string { return "another advertiser goes on" }
 // Run advertises until ctx ends, and then withdraws this router, unless a
 // [Successor] goes on. A link that is down or not there is waited for.
 func (a *Advertiser) Run(ctx context.Context) error {
+	a.restore()
 	failed := 0
 	for ctx.Err() == nil {
 		begun := a.sent.Load()
@@ -113,6 +117,38 @@ func (a *Advertiser) Run(ctx context.Context) error {
 	return nil
 }
 
+// restore reads which prefixes were advertised before the start.
+func (a *Advertiser) restore() {
+	if a.store == nil {
+		return
+	}
+	all, err := a.store.Load()
+	if err != nil {
+		a.log.Warn("cannot tell which prefixes were advertised before; hosts keep addresses in them until they expire", "reason", err)
+	}
+	now := time.Now()
+	a.past.restore(all, now)
+	a.past.saved = now
+}
+
+// message builds the present advertisement.
+func (a *Advertiser) message(s State, final bool) *ndp.RouterAdvertisement {
+	return Message(a.params, s, final, a.past.stale(a.params.announced(s), time.Now())...)
+}
+
+// record notes what has been advertised, before hosts can have heard of it.
+func (a *Advertiser) record(s State) {
+	now := time.Now()
+	a.past.advertised(a.params.announced(s), now)
+	if a.store == nil || !a.past.due(now) {
+		return
+	}
+	if err := a.store.Save(a.past.last); err != nil {
+		a.log.Warn("cannot record which prefixes are advertised", "reason", err)
+	}
+	a.past.saved = now
+}
+
 // withdraw sends a last advertisement by a socket of its own.
 func (a *Advertiser) withdraw(ctx context.Context) error {
 	if a.succeeded(ctx) {
@@ -127,7 +163,7 @@ func (a *Advertiser) withdraw(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	return conn.Send(Message(a.params, state, true))
+	return conn.Send(a.message(state, true))
 }
 
 // succeeded reports whether another advertiser goes on on this link after ctx.
@@ -169,7 +205,7 @@ func (a *Advertiser) session(ctx context.Context) error {
 		<-ended
 	}()
 
-	ours := Message(a.params, state, false)
+	ours := a.message(state, false)
 	plan := schedule{interval: interval(a.params.Lifetime), random: rand.N[time.Duration]}
 	plan.begin(time.Now())
 	var known others
@@ -185,11 +221,12 @@ func (a *Advertiser) session(ctx context.Context) error {
 				return nil
 			}
 			// RFC 4861 section 6.2.5: the last ones have a lifetime of 0.
-			return conn.Send(Message(a.params, state, true))
+			return conn.Send(a.message(state, true))
 		case err := <-ended:
 			ended <- err // for the deferred function
 			return err
 		case <-due.C:
+			a.record(state)
 			if err := conn.Send(ours); err != nil {
 				a.failed.Add(1)
 				return err
@@ -202,7 +239,7 @@ func (a *Advertiser) session(ctx context.Context) error {
 			if state, err = a.link.State(); err != nil {
 				return err
 			}
-			if now := Message(a.params, state, false); !reflect.DeepEqual(now, ours) {
+			if now := a.message(state, false); !reflect.DeepEqual(now, ours) {
 				ours = now
 				plan.solicited(time.Now())
 			}

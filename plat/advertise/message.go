@@ -32,8 +32,8 @@ type State struct {
 	Addresses []netip.Prefix // IPv6, with their prefix lengths
 }
 
-// Lifetimes of prefixes at least: RFC 9096 section 3.2. A network whose prefix
-// changes without notice recovers in that time.
+// Lifetimes of prefixes: ND_PREFERRED_LIMIT and ND_VALID_LIMIT of RFC 9096 section
+// 4. A network whose prefix changes without notice recovers in that time.
 const (
 	preferredLifetime = 45 * time.Minute
 	validLifetime     = 90 * time.Minute
@@ -48,8 +48,9 @@ const (
 
 // Message builds the advertisement of p on a link. A final one withdraws what
 // depends on this router: its lifetimes are 0 (RFC 4861 section 6.2.5, RFC 8781
-// section 4.1, RFC 8106 section 5.1).
-func Message(p Parameters, s State, final bool) *ndp.RouterAdvertisement {
+// section 4.1, RFC 8106 section 5.1). Stale prefixes were advertised before: hosts
+// stop using them (RFC 9096 section 3.5).
+func Message(p Parameters, s State, final bool, stale ...netip.Prefix) *ndp.RouterAdvertisement {
 	lifetime := p.Lifetime
 	if final {
 		lifetime = 0
@@ -65,17 +66,12 @@ func Message(p Parameters, s State, final bool) *ndp.RouterAdvertisement {
 	if mtu >= minMTU {
 		m.Options = append(m.Options, ndp.NewMTU(uint32(mtu)))
 	}
-	prefixes := p.Prefixes
-	if len(prefixes) == 0 {
-		prefixes = s.prefixes()
+	// The prefixes are the link's and outlive this router.
+	for _, prefix := range p.announced(s) {
+		m.Options = append(m.Options, information(prefix, preferredLifetime, validLifetime))
 	}
-	for _, prefix := range prefixes[:min(len(prefixes), maxPrefixes)] {
-		// The prefix is the link's and outlives this router.
-		preferred := max(preferredLifetime, p.Lifetime)
-		m.Options = append(m.Options, &ndp.PrefixInformation{
-			PrefixLength: uint8(prefix.Bits()), OnLink: true, AutonomousAddressConfiguration: true,
-			PreferredLifetime: preferred, ValidLifetime: max(validLifetime, 2*preferred), Prefix: prefix.Addr(),
-		})
+	for _, prefix := range stale {
+		m.Options = append(m.Options, information(prefix, 0, 0))
 	}
 	for _, prefix := range p.PREF64 {
 		m.Options = append(m.Options, &ndp.PREF64{Prefix: prefix, Lifetime: scaled(lifetime)})
@@ -84,6 +80,22 @@ func Message(p Parameters, s State, final bool) *ndp.RouterAdvertisement {
 		m.Options = append(m.Options, &ndp.RecursiveDNSServer{Lifetime: lifetime, Servers: servers})
 	}
 	return m
+}
+
+// announced returns the prefixes for address configuration.
+func (p Parameters) announced(s State) []netip.Prefix {
+	all := p.Prefixes
+	if len(all) == 0 {
+		all = s.prefixes()
+	}
+	return all[:min(len(all), maxPrefixes)]
+}
+
+func information(p netip.Prefix, preferred, valid time.Duration) *ndp.PrefixInformation {
+	return &ndp.PrefixInformation{
+		PrefixLength: uint8(p.Bits()), OnLink: true, AutonomousAddressConfiguration: true,
+		PreferredLifetime: preferred, ValidLifetime: valid, Prefix: p.Addr(),
+	}
 }
 
 // scaled rounds a lifetime up to the units of 8 seconds that the PREF64 option

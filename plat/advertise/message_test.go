@@ -105,7 +105,7 @@ func TestLargestMessageFits(t *testing.T) {
 	for range 8 {
 		p.PREF64 = append(p.PREF64, netip.MustParsePrefix("64:ff9b::/96"))
 	}
-	if n := len(packed(t, Message(p, testState, false))) / 2; n > minMTU-40 {
+	if n := len(packed(t, Message(p, testState, false, p.Prefixes[50:50+maxStale]...))) / 2; n > minMTU-40 {
 		t.Errorf("%d bytes", n)
 	}
 }
