@@ -60,6 +60,29 @@ inside  = "[2001:db8:1::12]:80"
 		wants(t, n.in("s", "curl -sS -m 20 http://100.64.0.9/"), "you are "+to("203.0.113.2"))
 		wants(t, n.in("s", "curl -sS -m 20 http://203.0.113.3:8443/"), "you are "+to("203.0.113.2"))
 	})
+	t.Run("port forward is reached from inside, and no other port", func(t *testing.T) {
+		web := n.command(t.Context(), "g", "exec python3 -m http.server 8444")
+		if err := web.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { web.Process.Kill(); web.Wait() })
+		eventually(t, soon, func() error {
+			_, err := n.try("g", "curl -sS -m 5 -o /dev/null http://203.0.113.3:8444/")
+			return err
+		})
+		forwarded := strings.Replace(curl("203.0.113.3", ""), "]", "]:8443", 1)
+		wants(t, n.in("c1", forwarded), "you are "+to("203.0.113.3"))
+		wants(t, n.in("c2", forwarded), "you are "+to("203.0.113.3")) // its own forward
+		refused := n.dropped("to-gateway")
+		for _, address := range []string{"203.0.113.3", "203.0.113.1"} {
+			if out, err := n.try("c1", "curl -sSg -m 5 'http://["+to(address)+"]:8444/'"); err == nil {
+				t.Errorf("a client reaches a port of the gateway: %s", out)
+			}
+		}
+		if n.dropped("to-gateway") == refused {
+			t.Errorf("nothing is counted as to-gateway: %+v", n.status().Drops)
+		}
+	})
 	t.Run("source of the pool is not taken from outside", func(t *testing.T) {
 		n.in("s", raw4("100.64.0.77", "203.0.113.3", `tcp(4445, 8443, 2)`)+"\n"+raw4("100.64.0.77", "100.64.0.9", `tcp(4445, 80, 2)`))
 		if n.dropped("forged-pool-source") != 2 {

@@ -65,10 +65,21 @@ func (c Config) translation(table *Table, o observed) siit.Config {
 		MTU4:        o.mtu4,
 		ICMPSource4: own,
 		ICMPSource6: own6,
-		DenyIPv4:    append(slices.Clone(o.own), c.Deny...),
+		DenyIPv4:    append(c.unforwarded(o.own), c.Deny...),
 		PoolIPv4:    c.Pool.Masked(),
 		NodeID:      true,
 	}
+}
+
+// unforwarded returns those of the host's addresses that have no forwarded port.
+// The others are reached from inside too; nftables refuses the rest of their ports.
+func (c Config) unforwarded(own []netip.Prefix) []netip.Prefix {
+	if c.NAT44 == nat44.None {
+		return slices.Clone(own)
+	}
+	return slices.DeleteFunc(slices.Clone(own), func(p netip.Prefix) bool {
+		return slices.ContainsFunc(c.Forwards, func(f Forward) bool { return f.Outside.Addr() == p.Addr() })
+	})
 }
 
 // followRetry is when a change of the host that could not be followed is looked

@@ -51,6 +51,7 @@ func (r *rules) forwards(chain *nftables.Chain) {
 // see each other by the addresses of the pool.
 func (r *rules) sourceNAT(chain *nftables.Chain) {
 	c := r.config
+	r.hairpin(chain)
 	out := append(append(leavesNotBy(c.TUN), source4()...), within(c.Pool)...)
 	switch {
 	case c.Mode == Masquerade:
@@ -61,6 +62,23 @@ func (r *rules) sourceNAT(chain *nftables.Chain) {
 		r.shared(chain, out)
 	}
 }
+
+// hairpin gives a connection from one host inside to a forwarded port of another
+// the outside address as source, by which it would have come from elsewhere (RFC
+// 4787 section 6, RFC 5382 section 7.2).
+func (r *rules) hairpin(chain *nftables.Chain) {
+	if len(r.config.Forwards) == 0 {
+		return
+	}
+	tun := r.config.TUN
+	r.rule(chain, comesBy(tun), leavesBy(tun), bits(expr.CtKeySTATUS, statusDestinationNAT, expr.CmpOpNeq), []expr.Any{
+		&expr.Ct{Key: expr.CtKeyDST, Direction: ctOriginal, Register: 1},
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1},
+	})
+}
+
+// ctOriginal is the direction of who began a connection (IP_CT_DIR_ORIGINAL).
+const ctOriginal = 0
 
 // shared spreads the clients over the addresses: one client always has the same
 // (RFC 6888 REQ-2).

@@ -83,6 +83,7 @@ func (b *batch) chains(t *nftables.Table) map[string]*nftables.Chain {
 	add("arrival", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
 	add("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
 	if t.Family == nftables.TableFamilyIPv4 {
+		add("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
 		add("destination", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
 		add("source", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 		add("departure", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, behindNAT)

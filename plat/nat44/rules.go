@@ -69,10 +69,17 @@ func (r *rules) table4(t *nftables.Table) {
 		r.unsolicited(all["forward"], static)
 		r.untranslated(all["departure"], static)
 	}
+	r.toGateway(all["input"])
 	r.connections(all["forward"])
 	r.timeouts(all["forward"])
 	r.forwards(all["destination"])
 	r.sourceNAT(all["source"])
+}
+
+// toGateway refuses what clients send to the host itself: only forwarded ports of
+// its addresses are reached through the translator.
+func (r *rules) toGateway(chain *nftables.Chain) {
+	r.rule(chain, comesBy(r.config.TUN), r.count(chain.Table, ToGateway), prohibited())
 }
 
 // unsolicited drops what comes to an address of the pool but by a static map, a

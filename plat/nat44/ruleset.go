@@ -139,6 +139,7 @@ const (
 	ForgedPoolSource Count = "forged-pool-source"   // dropped: IPv4 from the pool that did not come from the translator
 	Unsolicited      Count = "unsolicited"          // dropped: IPv4 to the pool that no client asked for
 	Untranslated     Count = "untranslated-source"  // dropped: IPv4 that would leave with an address of the pool
+	ToGateway        Count = "to-gateway"           // refused: IPv4 from a client to an address of the gateway, not to a forwarded port
 	Connections      Count = "too-many-connections" // refused: a client has connections-per-client
 )
 
@@ -153,6 +154,7 @@ var counts = map[Count]string{
 	ForgedPoolSource: "IPv4 with a source address of the pool arrived on an interface.",
 	Unsolicited:      "IPv4 to an address of the pool belonged to no connection, static map or port forward.",
 	Untranslated:     "IPv4 would have left with a source address of the pool; connection tracking could not assign it to a connection.",
+	ToGateway:        "A client sent to an outside address that has port forwards, but not to one of the forwarded ports.",
 	Connections:      "A client has as many connections as nat64.connections-per-client allows.",
 }
 
