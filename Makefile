@@ -98,6 +98,13 @@ test-kernel:
 	@packaging/install-packages.sh $(TESTKERNEL_PACKAGES)
 	$(GO) run ./packaging/test-kernel $(TESTKERNEL_FLAGS)
 
+## test-matrix  Debian 12, 13 and forky, each network manager, in qemu: hours (root)
+.PHONY: test-matrix
+test-matrix:
+	@packaging/install-packages.sh $(TESTKERNEL_PACKAGES) $(TESTVM_PACKAGES)
+	@packaging/packages.sh amd64
+	@packaging/test-matrix.sh
+
 ## packages deb, rpm and Arch Linux packages for amd64 and arm64, into dist/
 packages:
 	@packaging/packages.sh
@@ -124,7 +131,7 @@ test-rpm-arch:
 release:
 	@packaging/release.sh
 
-## test-vm  the package on a booted Debian 12 with NetworkManager, in qemu (root)
+## test-vm  the package on a booted Debian, in qemu (root); TESTVM_FLAGS="-release trixie -manager networkd"
 test-vm:
 	@packaging/install-packages.sh $(TESTVM_PACKAGES)
 	@packaging/packages.sh amd64

@@ -53,7 +53,7 @@ var layers = map[string][]string{
 	"internal/lab":          nil,
 	"packaging":             {},
 	"packaging/test-kernel": {"golang.org/x/sys"},
-	"packaging/test-vm":     {"tnat64d/internal/lab", "github.com/gopacket/gopacket"},
+	"packaging/test-vm":     {"tnat64d/internal/lab", "tnat64d/packaging/apt", "github.com/gopacket/gopacket"},
 	"benchmarks":            nil,
 }
 

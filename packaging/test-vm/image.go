@@ -11,20 +11,13 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"tnat64d/packaging/apt"
 )
 
 // image is a root file system (ext4) and the kernel that belongs to it.
 type image struct {
 	disk, kernel, initrd string
-}
-
-const release = "bookworm"
-
-// packages of the machine besides those of debootstrap's smallest variant.
-var packages = []string{
-	"systemd", "systemd-sysv", "libpam-systemd", "udev", "dbus", "network-manager",
-	"linux-image-cloud-amd64", "initramfs-tools", "kmod",
-	"curl", "iproute2", "iputils-ping", "procps",
 }
 
 //go:embed agent.sh
@@ -47,18 +40,14 @@ WantedBy=multi-user.target
 `,
 	"/etc/hostname": "laptop\n",
 	"/etc/hosts":    "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 laptop\n",
-	// As an IPv4-only server at home would have it. NetworkManager asks for
-	// DHCPv4 for 45 seconds and then once in minutes; the test has no time for
-	// that and wants it to go on asking.
-	"/etc/NetworkManager/conf.d/test.conf": "[connection]\nipv4.dhcp-timeout=2147483647\n",
 }
 
-// prepareImage returns the image of the cache, or makes it, which takes a
-// minute or two.
-func prepareImage(ctx context.Context, cache string) (image, error) {
+// prepareImage returns the system's image of the cache, or makes it, which takes
+// a minute or two.
+func prepareImage(ctx context.Context, cache string, s system) (image, error) {
 	hash := sha256.New()
-	fmt.Fprint(hash, release, packages, files)
-	dir := filepath.Join(cache, fmt.Sprintf("%s-%x", release, hash.Sum(nil)[:6]))
+	fmt.Fprint(hash, s, s.packages(), s.files(), s.units())
+	dir := filepath.Join(cache, fmt.Sprintf("%s-%s-%x", s.release, s.manager, hash.Sum(nil)[:6]))
 	img := image{filepath.Join(dir, "disk"), filepath.Join(dir, "vmlinuz"), filepath.Join(dir, "initrd")}
 	if _, err := os.Stat(dir); err == nil {
 		return img, nil
@@ -74,26 +63,48 @@ func prepareImage(ctx context.Context, cache string) (image, error) {
 		return img, err
 	}
 	defer os.RemoveAll(work)
-	if err := makeImage(ctx, work); err != nil {
+	if err := makeImage(ctx, work, s); err != nil {
 		return img, err
 	}
 	if err := errors.Join(os.RemoveAll(filepath.Join(work, "root")), os.Chmod(work, 0o755), os.Rename(work, dir)); err != nil {
 		return img, err
 	}
-	fmt.Printf("made a root file system of Debian %s in %s\n", release, time.Since(start).Round(time.Second))
+	fmt.Printf("made a root file system of Debian %s in %s\n", s.release, time.Since(start).Round(time.Second))
 	return img, nil
 }
 
-func makeImage(ctx context.Context, work string) error {
-	site, err := mirror(ctx)
+func makeImage(ctx context.Context, work string, s system) error {
+	site, err := apt.Site(ctx)
 	if err != nil {
 		return err
 	}
 	root := filepath.Join(work, "root")
-	if err := command(ctx, "debootstrap", "--variant=minbase", "--include="+strings.Join(packages, ","), release, root, site); err != nil {
+	if err := command(ctx, "debootstrap", "--variant=minbase", s.release, root, site, debootstrapScript); err != nil {
 		return err
 	}
-	for name, content := range files {
+	// By the release's own apt, which knows its dependencies better than
+	// debootstrap of another one.
+	if err := command(ctx, "cp", "/etc/resolv.conf", filepath.Join(root, "etc/resolv.conf")); err != nil {
+		return err
+	}
+	for _, args := range [][]string{{"update"}, append([]string{"install", "-y", "--no-install-recommends"}, s.packages()...), {"clean"}} {
+		args = append([]string{root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq",
+			"-o", "Dpkg::Options::=--force-unsafe-io", "-o", apt.AnyDate}, args...)
+		if err := command(ctx, "chroot", args...); err != nil {
+			return err
+		}
+	}
+	// This machine's resolvers are of no use there. A link is systemd-resolved's,
+	// and leads out of root.
+	resolvers := filepath.Join(root, "etc/resolv.conf")
+	if info, err := os.Lstat(resolvers); err != nil {
+		return err
+	} else if info.Mode().IsRegular() {
+		if err := os.Truncate(resolvers, 0); err != nil {
+			return err
+		}
+	}
+	for name, content := range s.files() {
 		path := filepath.Join(root, name)
 		mode := os.FileMode(0o644)
 		if strings.HasPrefix(content, "#!") {
@@ -103,11 +114,7 @@ func makeImage(ctx context.Context, work string) error {
 			return err
 		}
 	}
-	debs, _ := filepath.Glob(filepath.Join(root, "var/cache/apt/archives/*.deb"))
-	for _, d := range debs {
-		os.Remove(d)
-	}
-	if err := command(ctx, "systemctl", "--root="+root, "enable", "agent.service"); err != nil {
+	if err := command(ctx, "systemctl", append([]string{"--root=" + root, "enable"}, s.units()...)...); err != nil {
 		return err
 	}
 	for name, pattern := range map[string]string{"vmlinuz": "vmlinuz-*", "initrd": "initrd.img-*"} {
@@ -119,22 +126,12 @@ func makeImage(ctx context.Context, work string) error {
 			return err
 		}
 	}
-	return command(ctx, "mkfs.ext4", "-q", "-L", "root", "-d", root, filepath.Join(work, "disk"), "1500M")
+	return command(ctx, "mkfs.ext4", "-q", "-L", "root", "-d", root, filepath.Join(work, "disk"), "2500M")
 }
 
-// mirror asks apt where it gets Debian from.
-func mirror(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)", "Created-By: Packages").Output()
-	if err != nil {
-		return "", fmt.Errorf("apt-get indextargets: %w", err)
-	}
-	for line := range strings.Lines(string(out)) {
-		if site, name, _ := strings.Cut(strings.TrimSpace(line), " "); name == release {
-			return site, nil
-		}
-	}
-	return "", fmt.Errorf("apt is not set up for Debian %s, which is what the machine is to be", release)
-}
+// debootstrapScript is the script of every release since Debian 12; debootstrap
+// of one release does not know the names of later ones.
+const debootstrapScript = "/usr/share/debootstrap/scripts/sid"
 
 // command runs a program; what it says is only of interest if it fails.
 func command(ctx context.Context, name string, args ...string) error {

@@ -1,7 +1,7 @@
-// Command test-vm installs the Debian package on a booted Debian 12 with
-// NetworkManager and looks what becomes of it: after the installation, when the
-// configuration is broken, without D-Bus, while the network offers IPv4, after a
-// reboot, and when it is purged.
+// Command test-vm installs the Debian package on a booted Debian and looks what
+// becomes of it: after the installation, when the configuration is broken,
+// without D-Bus, while the network offers IPv4, after a reboot, and when it is
+// purged. Flags choose the release, the network manager and the story.
 //
 // The machine runs under qemu with software emulation; its network card is on
 // the laptop's link of the lab (package lab), so that its network is IPv6-only,
@@ -14,12 +14,17 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
+
+	"tnat64d/packaging/apt"
 )
 
 func main() {
@@ -34,6 +39,11 @@ func run() error {
 	gateway := flag.String("gateway", "", "package of tnat64-gateway to install (default: the newest in dist/)")
 	cache := flag.String("cache", "/var/cache/tnat64-test-vm", "directory for the root file system")
 	limit := flag.Duration("timeout", 60*time.Minute, "for all of it")
+	release := flag.String("release", "bookworm", "Debian `release`: "+strings.Join(apt.Releases, ", "))
+	manager := flag.String("manager", "networkmanager", "what configures the network: "+strings.Join(slices.Sorted(maps.Keys(managers)), ", "))
+	name := flag.String("story", "", "what is played: "+strings.Join(slices.Sorted(maps.Keys(stories)), ", ")+" (default: whole with NetworkManager, else short)")
+	prepare := flag.Bool("prepare", false, "only make the root file system")
+	from := flag.String("from", "", "install the package and play the story from the first scene on whose title contains this `text`")
 	script := flag.String("script", "", "install the package and run this script on the machine, instead of the story")
 	verbose := flag.Bool("v", false, "print the machine's console")
 	flag.Parse()
@@ -45,10 +55,23 @@ func run() error {
 	case os.Getuid() != 0:
 		return fmt.Errorf("needs root, for network namespaces and debootstrap: %w", os.ErrPermission)
 	}
+	sys, err := newSystem(*release, *manager)
+	if err != nil {
+		return err
+	}
+	if *name == "" {
+		*name = "short"
+		if *manager == "networkmanager" {
+			*name = "whole"
+		}
+	}
+	told, ok := stories[*name]
+	if !ok {
+		return fmt.Errorf("no story %q: want one of %s", *name, strings.Join(slices.Sorted(maps.Keys(stories)), ", "))
+	}
 	packages := map[string]string{"tnat64d": *deb, "tnat64-gateway": *gateway}
 	for name, file := range packages {
 		if file == "" {
-			var err error
 			if packages[name], err = newest("dist/" + name + "_*_amd64.deb"); err != nil {
 				return err
 			}
@@ -60,9 +83,12 @@ func run() error {
 	defer cancel()
 
 	start := time.Now()
-	img, err := prepareImage(ctx, *cache)
+	img, err := prepareImage(ctx, *cache, sys)
 	if err != nil {
 		return fmt.Errorf("root file system: %w", err)
+	}
+	if *prepare {
+		return nil
 	}
 	net, err := newNetwork(ctx)
 	if err != nil {
@@ -74,7 +100,14 @@ func run() error {
 		return err
 	}
 	defer m.Close()
-	told := story
+	ready := scene{title: "the package", scripts: []string{"sysctl -a 2>/dev/null | grep -E '^net.*(forward|accept_ra |proxy_ndp)' | sort >/root/sysctls", install, "waits via clat0; waits fetch"}}
+	if *from != "" {
+		first := slices.IndexFunc(told, func(s scene) bool { return strings.Contains(s.title, *from) })
+		if first < 0 {
+			return fmt.Errorf("no scene of story %s has %q in its title", *name, *from)
+		}
+		told = append([]scene{ready}, told[first:]...)
+	}
 	if *script != "" {
 		told = []scene{{title: "the package", scripts: []string{install}}, {title: "the script", scripts: []string{*script}}}
 	}
