@@ -28,36 +28,40 @@ type Gateway struct {
 // an [*EngineRefused] with [EngineKernel]. A Path has either a Gateway or a
 // [Steering].
 func (p *Path) AttachGateway(hosts int) (*Gateway, error) {
-	if p.options.Engine == EngineUser {
-		p.choose(choice{by: "user", why: "as configured"})
-		return nil, nil
-	}
-	k, err := steer.NewGateway(steer.GatewayConfig{TUN: p.device.Index, Queues: len(p.device.Queues), Hosts: hosts})
-	if refused := (*steer.Error)(nil); errors.As(err, &refused) && refused.Refused() {
-		if p.options.Engine == EngineKernel {
-			return nil, &EngineRefused{err}
-		}
-		p.choose(choice{by: "user", why: "BPF is refused: " + strings.TrimPrefix(err.Error(), "steer: ")})
-		return nil, nil
-	}
+	k, why, err := p.options.newGateway(steer.GatewayConfig{TUN: p.device.Index, Queues: len(p.device.Queues), Hosts: hosts})
 	if err != nil {
 		return nil, err
 	}
-	if err := p.keepOrder(&k.Engine); err != nil {
+	if k == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.chosen = choice{by: "user", why: why}
+		return nil, nil
+	}
+	if err := p.order.keep(&k.Engine); err != nil {
 		return nil, errors.Join(err, k.Close())
 	}
 	g := &Gateway{path: p, kernel: k}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.gateway, p.broken = g, nil
-	return g, p.reconsider()
+	p.gateway, p.pauses.broken = g, nil
+	return g, p.applyMapping()
 }
 
-// choose notes who translates.
-func (p *Path) choose(c choice) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.chosen = c
+// newGateway returns the kernel engine of a gateway, or nil and why user space
+// translates.
+func (o Options) newGateway(c steer.GatewayConfig) (k *steer.Gateway, why string, err error) {
+	if o.Engine == EngineUser {
+		return nil, "as configured", nil
+	}
+	k, err = steer.NewGateway(c)
+	if refused := (*steer.Error)(nil); errors.As(err, &refused) && refused.Refused() {
+		if o.Engine == EngineKernel {
+			return nil, "", &EngineRefused{err}
+		}
+		return nil, "BPF is refused: " + strings.TrimPrefix(err.Error(), "steer: "), nil
+	}
+	return k, "", err
 }
 
 // Put enters a host. If that fails, user space translates for it.
@@ -82,8 +86,8 @@ func (g *Gateway) Remove(ipv4, ipv6 netip.Addr) {
 	p := g.path
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.broken = err
-	err = errors.Join(err, p.reconsider())
+	p.pauses.broken = err
+	err = errors.Join(err, p.applyMapping())
 	p.options.Log.Error("the kernel engine is off: it cannot be told that a host has no address any more", "client", ipv6, "reason", err)
 }
 

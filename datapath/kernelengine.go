@@ -27,44 +27,60 @@ func (p *Path) kernelEngine() *steer.Engine {
 	return nil
 }
 
-// applyMapping tells the kernel engine what to translate at present. The caller
-// holds p.mu.
-func (p *Path) applyMapping() error {
-	k := p.kernelEngine()
-	if k == nil {
-		return nil
-	}
-	t, why := p.kernelTranslation(k)
-	p.chosen = choice{by: "kernel"}
-	if t == nil {
-		p.chosen = choice{by: "user", why: why}
-		if k.KernelEngine() != nil {
-			return nil
-		}
-	}
-	return k.SetTranslation(t)
+// pauses are why the kernel engine must leave to user space what it could
+// translate.
+type pauses struct {
+	broken   error             // a gateway's: it cannot go on
+	trace    func(engine.Seen) // somebody traces packets; nil: nobody
+	captured bool              // a program captures packets on the TUN
 }
 
-// kernelTranslation returns what the kernel engine should do, or nil and why
-// user space does everything.
-func (p *Path) kernelTranslation(k *steer.Engine) (t *steer.Translation, why string) {
-	c := p.mapping
-	switch refused := k.KernelEngine(); {
-	case p.options.Engine == EngineUser:
-		return nil, "as configured"
-	case refused != nil:
-		return nil, refused.Error()
-	case len(c.Mapping.EAM) > steer.MaxEAM:
-		return nil, fmt.Sprintf("more than %d explicit address mappings are configured", steer.MaxEAM)
+// why says why user space translates what is mapped by c on the TUN; empty: the
+// kernel engine may.
+func (p pauses) why(c siit.Mapping, tun string) string {
+	switch {
+	case len(c.EAM) > steer.MaxEAM:
+		return fmt.Sprintf("more than %d explicit address mappings are configured", steer.MaxEAM)
 	case p.broken != nil:
-		return nil, p.broken.Error()
-	case c.Mapping.Hosts != nil && (len(c.Mapping.EAM) > 0 || c.Mapping.Hairpin != siit.HairpinSimple):
-		return nil, "explicit address mappings are configured beside the hosts"
-	case p.see != nil:
-		return nil, "while packets are traced"
+		return p.broken.Error()
+	case c.Hosts != nil && (len(c.EAM) > 0 || c.Hairpin != siit.HairpinSimple):
+		return "explicit address mappings are configured beside the hosts"
+	case p.trace != nil:
+		return "while packets are traced"
 	case p.captured:
-		return nil, "while a program captures packets on " + p.options.TUN
+		return "while a program captures packets on " + tun
 	}
+	return ""
+}
+
+// applyMapping tells the kernel engine what to translate at present, if there is
+// a mapping. The caller holds p.mu.
+func (p *Path) applyMapping() error {
+	k := p.kernelEngine()
+	if k == nil || !p.mapping.Mapping.PREF64.IsValid() {
+		return nil
+	}
+	refused := k.KernelEngine()
+	why := p.pauses.why(p.mapping.Mapping, p.options.TUN)
+	switch {
+	case p.options.Engine == EngineUser:
+		why = "as configured"
+	case refused != nil:
+		why = refused.Error()
+	}
+	if why == "" {
+		p.chosen = choice{by: "kernel"}
+		return k.SetTranslation(kernelTranslation(p.mapping))
+	}
+	p.chosen = choice{by: "user", why: why}
+	if refused != nil {
+		return nil
+	}
+	return k.SetTranslation(nil)
+}
+
+// kernelTranslation returns what the kernel engine does of c.
+func kernelTranslation(c siit.Config) *steer.Translation {
 	lowest := c.LowestIPv6MTU
 	if lowest == 0 {
 		lowest = 1280 // siit's default
@@ -77,21 +93,12 @@ func (p *Path) kernelTranslation(k *steer.Engine) (t *steer.Translation, why str
 		return &steer.Translation{
 			PREF64: c.Mapping.PREF64, DeniedIPv4: denied,
 			MTU6: c.MTU6, MTU4: c.MTU4, LowestIPv6MTU: lowest, DropWKPPrivate: c.DropWKPPrivate,
-		}, ""
+		}
 	}
 	return &steer.Translation{
 		IPv4: c.Mapping.CLAT.IPv4, IPv6: c.Mapping.CLAT.IPv6, EAM: c.Mapping.EAM, PREF64: c.Mapping.PREF64,
 		MTU6: c.MTU6, MTU4: c.MTU4, LowestIPv6MTU: lowest, DropWKPPrivate: c.DropWKPPrivate, LocalIPv4: c.LocalIPv4,
-	}, ""
-}
-
-// reconsider lets the kernel engine pause or resume, if there is a mapping. The
-// caller holds p.mu.
-func (p *Path) reconsider() error {
-	if !p.mapping.Mapping.PREF64.IsValid() {
-		return nil
 	}
-	return p.applyMapping()
 }
 
 // SetTrace shows every packet to see from now on, for which the kernel engine
@@ -99,11 +106,11 @@ func (p *Path) reconsider() error {
 func (p *Path) SetTrace(see func(engine.Seen)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.see = see
+	p.pauses.trace = see
 	if p.user != nil {
 		p.user.SetTrace(see)
 	}
-	return p.reconsider()
+	return p.applyMapping()
 }
 
 // FollowCaptures pauses the kernel engine while a program captures packets on
@@ -117,10 +124,10 @@ func (p *Path) FollowCaptures() (changed, captured bool, err error) {
 		return false, false, nil
 	}
 	captured, err = steer.Captured(p.options.Netlink, p.device.Index)
-	if err != nil || captured == p.captured {
+	if err != nil || captured == p.pauses.captured {
 		return false, captured, nil // the interface may just have gone
 	}
-	p.captured = captured
+	p.pauses.captured = captured
 	if !p.mapping.Mapping.PREF64.IsValid() {
 		return false, captured, nil
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 
@@ -52,19 +51,16 @@ type Path struct {
 	options Options
 	device  *tun.Device
 
-	// progress is how far user space is, by queue; nil: nobody asks.
-	progress atomic.Pointer[[]*steer.Progress]
+	order queueOrder
 
 	mu         sync.Mutex
 	user       *userEngine // nil before the first SetMapping
 	steering   *Steering   // nil: there is none
 	gateway    *Gateway    // nil: there is none
-	broken     error       // why the gateway's kernel engine must not go on
 	mapping    siit.Config // what the kernel engine may translate by; zero: nothing
 	translator *siit.Translator
 	routes     followedRoutes
-	see        func(engine.Seen) // nil: nobody traces
-	captured   bool              // a program captures packets on the TUN
+	pauses     pauses
 	chosen     choice
 	past       Stats // of the steerings that were closed
 	pastFlows  steer.Flows
@@ -76,7 +72,7 @@ func Open(o Options) (*Path, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Path{options: o, device: device, chosen: choice{by: "user"}}, nil
+	return &Path{options: o, device: device, order: queueOrder{device: device}, chosen: choice{by: "user"}}, nil
 }
 
 // Index returns the interface index of the TUN.
@@ -93,10 +89,21 @@ func (p *Path) SetMapping(c siit.Config) error {
 	defer p.mu.Unlock()
 	p.translator = t
 	// What the kernel engine declines goes to the user engine, so that is told first.
+	routed := p.routes.apply(t)
 	if p.user == nil {
-		p.startEngine()
+		o := engine.Options{
+			Translator: routed, ICMPErrorsPerSecond: p.options.ICMPErrorsPerSecond,
+			OnRefused: p.options.OnRefused, OnFinished: p.order.finished, UDPSegments: p.device.Offloads.USO,
+		}
+		for _, q := range p.device.Queues {
+			o.Queues = append(o.Queues, q)
+		}
+		p.user = &userEngine{Engine: engine.New(o)}
+		p.user.SetTakesHop(p.steering != nil && p.steering.by.takesHop())
+		p.user.SetTrace(p.pauses.trace)
+		p.user.start(p.options.OnFailed)
 	} else {
-		p.user.SetTranslator(p.routed())
+		p.user.SetTranslator(routed)
 	}
 	p.mapping = c
 	return p.applyMapping()
@@ -138,35 +145,14 @@ func (u *userEngine) stop() {
 	<-u.ended
 }
 
-// startEngine starts the user engine. The caller holds p.mu.
-func (p *Path) startEngine() {
-	queues := make([]engine.Queue, len(p.device.Queues))
-	for i, q := range p.device.Queues {
-		queues[i] = q
-	}
+// start runs the engine. onFailed may be nil: see [Options].
+func (u *userEngine) start(onFailed func(error)) {
 	ctx, cancel := context.WithCancel(context.Background())
-	u := &userEngine{
-		Engine: engine.New(engine.Options{
-			Queues: queues, Translator: p.routed(), ICMPErrorsPerSecond: p.options.ICMPErrorsPerSecond,
-			OnRefused: p.options.OnRefused, OnFinished: p.finished, UDPSegments: p.device.Offloads.USO,
-		}),
-		cancel: cancel, ended: make(chan struct{}),
-	}
-	u.SetTakesHop(p.steering != nil && p.steering.by.takesHop())
-	u.SetTrace(p.see)
-	p.user = u
+	u.cancel, u.ended = cancel, make(chan struct{})
 	go func() {
 		defer close(u.ended)
-		if err := u.Run(ctx); err != nil && p.options.OnFailed != nil {
-			p.options.OnFailed(err)
+		if err := u.Run(ctx); err != nil && onFailed != nil {
+			onFailed(err)
 		}
 	}()
-}
-
-// finished is called when the user engine is done with so many more packets of a
-// queue.
-func (p *Path) finished(queue, packets int) {
-	if all := p.progress.Load(); all != nil {
-		(*all)[queue].Finished(packets, p.device.Queues[queue].Empty)
-	}
 }

@@ -180,7 +180,7 @@ func TestProgressOnlyForKernelEngine(t *testing.T) {
 		if _, err := p.Steer(SteeringConfig{Uplink: up.Attrs().Index, Ours: ours}); err != nil {
 			t.Fatal(err)
 		}
-		if has := p.progress.Load() != nil; has != (e == EngineKernel) {
+		if has := p.order.progress.Load() != nil; has != (e == EngineKernel) {
 			t.Errorf("engine %d: progress is kept: %v", e, has)
 		}
 		if err := p.Close(); err != nil {

@@ -36,7 +36,7 @@ func (s *Steering) Follow(src netip.Addr, pref64 netip.Prefix, via netip.Addr) e
 	changed := !slices.Equal(inside, p.routes.all)
 	p.routes = followedRoutes{inside, left}
 	if changed && p.user != nil {
-		p.user.SetTranslator(p.routed())
+		p.user.SetTranslator(p.routes.apply(p.translator))
 	}
 	p.mu.Unlock()
 	// For the rest of PREF64 any address in it will do.
@@ -45,14 +45,13 @@ func (s *Steering) Follow(src netip.Addr, pref64 netip.Prefix, via netip.Addr) e
 	})
 }
 
-// routed returns the translator with the routes that user space answers for. The
-// caller holds p.mu.
-func (p *Path) routed() *siit.Translator {
-	rs := make([]siit.Route, 0, len(p.routes.all))
-	for _, r := range p.routes.all {
+// apply returns a translator with the routes that user space answers for.
+func (f followedRoutes) apply(t *siit.Translator) *siit.Translator {
+	rs := make([]siit.Route, 0, len(f.all))
+	for _, r := range f.all {
 		rs = append(rs, siit.Route{Prefix: r.Prefix, Action: rejections[r.Action]})
 	}
-	return p.translator.WithRoutes(rs)
+	return t.WithRoutes(rs)
 }
 
 // rejections are the actions that user space answers for.

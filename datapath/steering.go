@@ -113,29 +113,11 @@ func (s *Steering) byBPF(c SteeringConfig) error {
 		k.Close()
 		return &EngineRefused{refused}
 	}
-	if err := p.keepOrder(&k.Engine); err != nil {
+	if err := p.order.keep(&k.Engine); err != nil {
 		k.Close()
 		return err
 	}
 	s.by, s.kernel = &bpfSteering{Steering: k}, k
-	return nil
-}
-
-// keepOrder sends packets of one flow through one queue of the TUN, and tells
-// the kernel engine how far user space is with them.
-func (p *Path) keepOrder(k *steer.Engine) error {
-	if err := p.device.SetQueueProgram(k.QueueProgram()); err != nil {
-		return err
-	}
-	p.progress.Store(nil)
-	if k.KernelEngine() != nil { // nobody asks
-		return nil
-	}
-	progress, err := k.Progress()
-	if err != nil {
-		return err
-	}
-	p.progress.Store(&progress)
 	return nil
 }
 
@@ -149,24 +131,19 @@ func (s *Steering) byNFTables(c SteeringConfig, bpf error) error {
 		return &Refused{Why: fmt.Sprintf("%s; %v", s.why, err), Err: errors.Join(err, bpf)}
 	}
 	s.by = nftSteering{n}
-	if err := errors.Join(s.by.SetGuarded(c.Guarded), s.path.keepOneQueue()); err != nil {
-		n.Close()
-		return err
-	}
-	return nil
-}
-
-// keepOneQueue closes the other queues of the TUN if nothing uses them yet.
-// Without a steering program, which is BPF, the kernel changes the queue of a
-// flow: it sends fragments, and what comes before the first answer, to other
-// queues than the rest, and the packets overtake each other.
-func (p *Path) keepOneQueue() error {
+	p := s.path
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.user != nil {
-		return nil
+	if err = s.by.SetGuarded(c.Guarded); err == nil && p.user == nil {
+		// Without a steering program, which is BPF, the kernel changes the queue
+		// of a flow: it sends fragments, and what comes before the first answer,
+		// to other queues than the rest, and the packets overtake each other.
+		err = p.device.KeepQueues(1)
 	}
-	return p.device.KeepQueues(1)
+	if err != nil {
+		n.Close()
+	}
+	return err
 }
 
 // Intact reports whether no other program has removed a part of the steering.
