@@ -6,8 +6,6 @@ import (
 	"net/netip"
 
 	"github.com/cilium/ebpf"
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // GatewayConfig says where the kernel engine of a gateway translates. The
@@ -29,9 +27,7 @@ type GatewayConfig struct {
 // time, by one goroutine; Counters and EngineCounters at any time; the other
 // methods by one goroutine at a time.
 type Gateway struct {
-	Engine
-	netlink *netlink.Handle // of the namespace that NewGateway was called in
-	hooks   attachment
+	installed
 }
 
 // NewGateway loads the programs and attaches them. The caller's goroutine must be
@@ -44,12 +40,9 @@ func NewGateway(cfg GatewayConfig) (_ *Gateway, err error) {
 			g.Close()
 		}
 	}()
-	if g.netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
-		return nil, &Error{"open a netlink socket", err}
-	}
-	tun, err := g.netlink.LinkByIndex(cfg.TUN)
+	tun, err := g.open(cfg.TUN)
 	if err != nil {
-		return nil, &Error{fmt.Sprintf("find the TUN, interface %d", cfg.TUN), err}
+		return nil, err
 	}
 	c := newConstants(0, false, cfg.TUN)
 	c.queues, c.explicit = max(cfg.Queues, 1), cfg.Hosts
@@ -75,12 +68,6 @@ func (g *Gateway) load(c constants) (err error) {
 	}
 	return nil
 }
-
-// Attached says by what the programs are attached: see [Steering.Attached].
-func (g *Gateway) Attached() string { return g.hooks.by }
-
-// Intact reports whether every program is where NewGateway has attached it.
-func (g *Gateway) Intact() bool { return g.hooks.intact() }
 
 // Put maps an IPv4 address to an IPv6 address and back. It is no error that both
 // are mapped to each other already.
@@ -128,19 +115,4 @@ func (g *Gateway) Seen(ipv6 netip.Addr) (uint64, error) {
 		return 0, &Error{fmt.Sprintf("ask when %s has sent", ipv6), err}
 	}
 	return host.Seen, nil
-}
-
-// Close detaches the programs and frees them. It may be called twice, and after
-// the TUN has gone.
-func (g *Gateway) Close() error {
-	errs := []error{g.hooks.Close()}
-	if g.objects != nil {
-		errs = append(errs, g.objects.Close())
-		g.objects = nil
-	}
-	if g.netlink != nil {
-		g.netlink.Close()
-		g.netlink = nil
-	}
-	return errors.Join(errs...)
 }

@@ -16,6 +16,11 @@ const (
 // Programs that are not needed must not be loaded: the verifier may look into
 // branches that are never taken, and refuse them.
 type (
+	// engineSupport is what each set with the kernel engine has.
+	engineSupport struct {
+		SelectQueue *ebpf.Program `ebpf:"select_queue"`
+		GsoProbe    *ebpf.Program `ebpf:"gso_probe"`
+	}
 	steeringSet struct {
 		TunIngress    *ebpf.Program `ebpf:"tun_ingress"`
 		UplinkEgress  *ebpf.Program `ebpf:"uplink_egress"`
@@ -23,18 +28,16 @@ type (
 		SelectQueue   *ebpf.Program `ebpf:"spread_flows"`
 	}
 	engineSet struct {
+		engineSupport
 		TunTranslate    *ebpf.Program `ebpf:"tun_translate"`
 		TunEgress       *ebpf.Program `ebpf:"tun_egress"`
 		UplinkEgress    *ebpf.Program `ebpf:"uplink_egress"`
 		UplinkTranslate *ebpf.Program `ebpf:"uplink_translate"`
-		SelectQueue     *ebpf.Program `ebpf:"select_queue"`
-		GsoProbe        *ebpf.Program `ebpf:"gso_probe"`
 	}
 	gatewaySet struct {
+		engineSupport
 		GatewayEgress  *ebpf.Program `ebpf:"gateway_egress"`
 		GatewayIngress *ebpf.Program `ebpf:"gateway_ingress"`
-		SelectQueue    *ebpf.Program `ebpf:"select_queue"`
-		GsoProbe       *ebpf.Program `ebpf:"gso_probe"`
 	}
 	sharingSet struct {
 		SharingTunIngress *ebpf.Program `ebpf:"sharing_tun_ingress"`
@@ -43,12 +46,11 @@ type (
 		SelectQueue       *ebpf.Program `ebpf:"spread_flows"`
 	}
 	sharingEngineSet struct {
+		engineSupport
 		SharingTunTranslate *ebpf.Program `ebpf:"sharing_tun_translate"`
 		SharingTunEgress    *ebpf.Program `ebpf:"sharing_tun_egress"`
 		SharingEgress       *ebpf.Program `ebpf:"sharing_egress"`
 		SharingTranslate    *ebpf.Program `ebpf:"sharing_translate"`
-		SelectQueue         *ebpf.Program `ebpf:"select_queue"`
-		GsoProbe            *ebpf.Program `ebpf:"gso_probe"`
 	}
 )
 

@@ -219,7 +219,7 @@ func (s *Steering) SetRoutes(rs []Route) error {
 		}
 		want[r.Prefix.Masked()] = r
 	}
-	if err := s.look(len(want)+len(s.routes) > 0); err != nil {
+	if err := s.lookForRoutes(len(want)+len(s.routes) > 0); err != nil {
 		return err
 	}
 	for p := range s.routes {
@@ -243,12 +243,5 @@ func (s *Steering) SetRoutes(rs []Route) error {
 		}
 		s.routes[p] = r
 	}
-	return s.look(len(want) > 0)
-}
-
-// look says whether the kernel engine looks for routes inside PREF64.
-func (s *Steering) look(routes bool) error {
-	x := s.exits
-	x.routes = routes
-	return s.setExits(x)
+	return s.lookForRoutes(len(want) > 0)
 }

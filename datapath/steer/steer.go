@@ -43,9 +43,7 @@ type Config struct {
 // Steering is a set of programs at work. Counters may be called at any time;
 // the other methods by one goroutine at a time.
 type Steering struct {
-	Engine
-	netlink *netlink.Handle // of the namespace that New was called in
-	hooks   attachment
+	installed
 	ours    map[netip.Prefix]bool // what the kernel's map holds
 	guarded guardMaps
 	share   Share
@@ -58,23 +56,20 @@ type Steering struct {
 // locked to its thread if that thread has a network namespace of its own. When
 // New fails, everything it did is undone; the error is an [*Error].
 func New(cfg Config) (_ *Steering, err error) {
-	s := &Steering{ours: make(map[netip.Prefix]bool), hooks: attachment{known: cfg.Programs}}
+	s := &Steering{ours: make(map[netip.Prefix]bool), installed: installed{hooks: attachment{known: cfg.Programs}}}
 	defer func() {
 		if err != nil {
 			s.Close()
 		}
 	}()
 
-	if s.netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
-		return nil, &Error{"open a netlink socket", err}
-	}
-	uplink, err := s.netlink.LinkByIndex(cfg.Uplink)
+	tun, err := s.open(cfg.TUN)
 	if err != nil {
-		return nil, &Error{fmt.Sprintf("find the uplink, interface %d", cfg.Uplink), err}
+		return nil, err
 	}
-	tun, err := s.netlink.LinkByIndex(cfg.TUN)
+	uplink, err := s.find("the uplink", cfg.Uplink)
 	if err != nil {
-		return nil, &Error{fmt.Sprintf("find the TUN, interface %d", cfg.TUN), err}
+		return nil, err
 	}
 	ethernet, err := steerable.LinkHeader(uplink)
 	if err != nil {
@@ -104,18 +99,18 @@ func New(cfg Config) (_ *Steering, err error) {
 		return nil, err
 	}
 	// Packets are taken from the uplink only when they have a way back.
-	hooks := s.programs(c.sharing, uplink, tun)
+	hooks := steeringHooks(s.objects, c.sharing, s.refused == nil, uplink, tun)
 	if err = s.hooks.attach(s.netlink, cfg.Attach, hooks, attachTCX); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// programs lists what is attached where.
-func (s *Steering) programs(sharing bool, uplink, tun netlink.Link) []hook {
-	o := s.objects
+// steeringHooks lists which of the programs are attached where; engine says
+// whether the kernel engine is among them.
+func steeringHooks(o *objects, sharing, engine bool, uplink, tun netlink.Link) []hook {
 	switch {
-	case sharing && s.refused == nil:
+	case sharing && engine:
 		return []hook{
 			{uplink, egress, o.SharingEgress, "uplink_egress"},
 			{tun, ingress, o.SharingTunTranslate, "tun_translate"},
@@ -128,7 +123,7 @@ func (s *Steering) programs(sharing bool, uplink, tun netlink.Link) []hook {
 			{tun, ingress, o.SharingTunIngress, "tun_ingress"},
 			{uplink, ingress, o.SharingIngress, "uplink_ingress"},
 		}
-	case s.refused == nil:
+	case engine:
 		return []hook{
 			{uplink, egress, o.UplinkEgress, "uplink_egress"},
 			{tun, ingress, o.TunTranslate, "tun_translate"},
@@ -166,14 +161,6 @@ func (s *Steering) load(c constants, kernelEngine bool) (err error) {
 	}
 	return nil
 }
-
-// Attached says by what the programs are attached: "tcx", or "clsact" and in
-// brackets why not tcx.
-func (s *Steering) Attached() string { return s.hooks.by }
-
-// Intact reports whether every program is where New has attached it. Others who
-// may attach programs may also detach them, which nothing reports.
-func (s *Steering) Intact() bool { return s.hooks.intact() }
 
 // SetOurs makes the IPv6 prefixes that are steered equal to ours; calling it
 // again with the same is harmless. New prefixes are added before old ones are
@@ -254,19 +241,4 @@ func (s *Steering) SetRouter(router netip.Addr) error {
 // that were ours is left to the kernel, which should not have them any more.
 func (s *Steering) Suspend() error {
 	return errors.Join(s.SetTranslation(nil), s.SetOurs(nil), s.SetShared(Share{}))
-}
-
-// Close detaches the programs, last attached first, and frees them. It may be
-// called twice, and after the interfaces have gone.
-func (s *Steering) Close() error {
-	errs := []error{s.hooks.Close()}
-	if s.objects != nil {
-		errs = append(errs, s.objects.Close())
-		s.objects = nil
-	}
-	if s.netlink != nil {
-		s.netlink.Close()
-		s.netlink = nil
-	}
-	return errors.Join(errs...)
 }

@@ -178,6 +178,13 @@ func (e *Engine) setExits(x exits) error {
 	return e.put(e.translation, x)
 }
 
+// lookForRoutes says whether the programs look for routes inside PREF64.
+func (e *Engine) lookForRoutes(are bool) error {
+	x := e.exits
+	x.routes = are
+	return e.setExits(x)
+}
+
 // switchOff leaves all packets to user space.
 func (e *Engine) switchOff() error {
 	e.translation = nil
