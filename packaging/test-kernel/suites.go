@@ -39,7 +39,6 @@ var suites = []suite{
 
 	{"cmd/tnat64d", "cmd/tnat64d", 2, "", ""},
 	{"internal/lab", "internal/lab", 2, "", ""},
-	{"clat", "clat", 2, "", ""},
 	{"datapath/engine", "datapath/engine", 2, "", ""},
 }
 
