@@ -6,23 +6,23 @@ import (
 	"strings"
 )
 
-// ForeignCLAT is the CLAT of another program, or what is left of one.
+// ForeignCLAT is the CLAT of another program, or the remains of one.
 type ForeignCLAT struct {
-	Link Link       // that has the address or the programs
+	Link Link       // with the address or the BPF programs
 	IPv4 netip.Addr // of 192.0.0.0/29; invalid: none
-	// Lacks says what it lacks, in words. A CLAT needs an IPv4 address, an IPv4
-	// default route and a translator. Empty: it is alive.
+	// Lacks describes what is missing: a CLAT needs an IPv4 address, an IPv4
+	// default route and a translator. It is empty if the CLAT is alive.
 	Lacks string
 }
 
 // Alive reports whether the CLAT can carry packets.
 func (f ForeignCLAT) Alive() bool { return f.Lacks == "" }
 
-// managerPrograms begins the names of NetworkManager's BPF programs.
+// managerPrograms is the prefix of the names of NetworkManager's BPF programs.
 const managerPrograms = "nm_"
 
-// Manager reports whether the CLAT is NetworkManager's, as far as the names of
-// its BPF programs tell.
+// Manager reports whether the CLAT is NetworkManager's, judged by the names of its
+// BPF programs.
 func (f ForeignCLAT) Manager() bool {
 	for _, p := range f.Link.Programs {
 		if strings.HasPrefix(p, managerPrograms) {
@@ -32,7 +32,7 @@ func (f ForeignCLAT) Manager() bool {
 	return false
 }
 
-// Evidence says in words by what the CLAT was recognised.
+// Evidence describes how the CLAT was recognised.
 func (f ForeignCLAT) Evidence() string {
 	var has []string
 	if f.IPv4.IsValid() {
@@ -48,7 +48,7 @@ func (f ForeignCLAT) Evidence() string {
 	return s
 }
 
-// String describes the CLAT in a sentence without full stop.
+// String describes the CLAT in a clause without a full stop.
 func (f ForeignCLAT) String() string {
 	name := "another CLAT"
 	if f.Manager() {
@@ -60,10 +60,10 @@ func (f ForeignCLAT) String() string {
 	return fmt.Sprintf("%s does not work: %s", name, f.Evidence())
 }
 
-// ForeignCLATs lists the CLATs of other programs that serve an uplink: an address
-// of 192.0.0.0/29 on the link itself, where NetworkManager has it, or on one
-// that is no uplink, where clatd has it; or BPF programs at the link's packets.
-// Those that are alive come first.
+// ForeignCLATs lists the CLATs of other programs that serve an uplink; those that
+// are alive come first. It recognises them by an address of 192.0.0.0/29, which
+// NetworkManager adds to the uplink and clatd to an interface of its own, or by
+// BPF programs attached to the uplink.
 func ForeignCLATs(o Observed, uplink int) []ForeignCLAT {
 	var alive, dead []ForeignCLAT
 	add := func(f ForeignCLAT) {
@@ -89,13 +89,14 @@ func ForeignCLATs(o Observed, uplink int) []ForeignCLAT {
 	return append(alive, dead...)
 }
 
-// leadsToOther reports whether a link is an uplink of its own: what is on it
-// serves that one.
+// leadsToOther reports whether a link is an uplink itself, so that a CLAT on it
+// serves that link and no other.
 func (o Observed) leadsToOther(l Link) bool {
 	return !l.Loopback && l.MayBeUplink() && o.HasIPv6Default(l.Index)
 }
 
-// lacks returns what the CLAT lacks that has the address a on a link.
+// lacks describes what is missing for the CLAT with address a on a link; empty:
+// nothing.
 func lacks(o Observed, l Link, a netip.Addr) string {
 	if !l.Up {
 		return "it is down"
@@ -117,7 +118,8 @@ func lacks(o Observed, l Link, a netip.Addr) string {
 }
 
 // noTranslator returns why nothing translates packets that leave by the default
-// route r, on link l. A TUN has a carrier while a process holds it.
+// route r on link l; empty: something does. A TUN has a carrier while a process
+// has it open.
 func noTranslator(o Observed, l Link, r Route) string {
 	switch {
 	case o.leadsToOther(l) && len(l.Programs) == 0 && !l.ProgramsHidden:
@@ -131,7 +133,7 @@ func noTranslator(o Observed, l Link, r Route) string {
 }
 
 // deadCLAT reports whether a link has the address of another program's CLAT that
-// no longer translates.
+// does not work.
 func deadCLAT(o Observed, l Link) bool { return hasCLAT(o, l, false) }
 
 // aliveCLAT reports whether a link has the address of another program's CLAT that

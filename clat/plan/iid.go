@@ -9,8 +9,8 @@ import (
 	"tnat64d/siit"
 )
 
-// identity is what a CLAT IPv6 address is derived from, and what it has to be
-// checksum-neutral with.
+// identity holds the inputs from which a CLAT IPv6 address is derived, and the
+// addresses with which it has to be checksum-neutral.
 type identity struct {
 	secret []byte
 	prefix netip.Prefix // of the uplink, /64 to /120
@@ -20,15 +20,16 @@ type identity struct {
 }
 
 // address returns candidate n (0, 1, ...) for the CLAT address: bits of a keyed
-// hash as in RFC 7217, so that it is stable on one network and cannot be followed
-// across networks, and at the end 16 bits that make it checksum-neutral.
+// hash as in RFC 7217, followed by 16 bits that make the address checksum-neutral.
+// The address is stable on one network and cannot be tracked across networks.
 //
-// In a /64 the universal and group bits are clear: the identifier can then be
-// taken neither for one made from a MAC address nor for a reserved one of RFC
-// 5453 (fdff:ffff:ffff:ff80 and up, 0200:5eff:fe00::/40).
+// In a /64 the universal and group bits are clear, so that the identifier is
+// neither like one made from a MAC address nor one of those that RFC 5453
+// reserves (fdff:ffff:ffff:ff80 and up, 0200:5eff:fe00::/40).
 //
-// In a prefix longer than /112 no word is free, and the address is not neutral.
-// In one longer than /104 few addresses are neutral, and only candidate 0 is.
+// Candidates in a prefix longer than /112 are not neutral, because no 16 bits are
+// free. In one longer than /104 few neutral addresses exist: only candidate 0 is
+// neutral.
 func (id identity) address(n int) netip.Addr {
 	for salt := 0; ; salt++ {
 		a := id.hashed(byte(n), byte(salt))
@@ -42,8 +43,8 @@ func (id identity) address(n int) netip.Addr {
 	}
 }
 
-// derives reports whether a is one of the candidates but for its last word, which
-// depends on PREF64.
+// derives reports whether a is one of the candidates, ignoring its last 16 bits,
+// which depend on the PREF64.
 func (id identity) derives(a netip.Addr) bool {
 	if !id.prefix.Contains(a) {
 		return false
@@ -57,7 +58,8 @@ func (id identity) derives(a netip.Addr) bool {
 	return false
 }
 
-// tries is how many candidates there are. In a small prefix DAD refuses more.
+// tries returns the number of candidates. It is higher in a small prefix, where
+// addresses collide more often.
 func (id identity) tries() int {
 	if id.prefix.Bits() > 112 {
 		return 10
@@ -97,9 +99,9 @@ func (id identity) hashed(n, salt byte) netip.Addr {
 	return netip.AddrFrom16(a)
 }
 
-// neutral returns the last word with which address a leaves the checksum of
-// every transport protocol unchanged by translation, or with a PREF64 of 40, 48,
-// 56 or 64 bits has the sum of the IPv4 address (RFC 6052 section 4.1).
+// neutral returns the last 16 bits with which translation leaves the checksum of
+// every transport protocol unchanged (RFC 6052 section 4.1). With a PREF64 of 40,
+// 48, 56 or 64 bits it gives address a the sum of the IPv4 address.
 func (id identity) neutral(a [16]byte) uint16 {
 	p, err := siit.NewPrefix(id.pref64)
 	if err != nil {
@@ -110,8 +112,8 @@ func (id identity) neutral(a [16]byte) uint16 {
 
 // reserved reports whether a is the subnet-router anycast address (RFC 4291
 // section 2.6.1) or, in a prefix longer than /64, one of the subnet anycast
-// addresses of RFC 2526. Of these a prefix longer than /112 has only the one that
-// is assigned, or half of it would be lost.
+// addresses of RFC 2526. In a prefix longer than /112 it reserves only the anycast
+// address that RFC 2526 assigns, because all of them would be half of the prefix.
 func (id identity) reserved(a netip.Addr) bool {
 	if a == id.prefix.Masked().Addr() {
 		return true

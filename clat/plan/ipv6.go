@@ -18,9 +18,10 @@ func whyNotFixed(o Observed, l Link, a netip.Addr, pref64 netip.Prefix) Why {
 	return Why{}
 }
 
-// servedIPv6 returns the address that served last in the prefix of id, if it was
-// derived as id is; invalid: none. It need not be checksum-neutral any more: with
-// another PREF64 it is not, and another address would be one cut more.
+// servedIPv6 returns the address that served last in the prefix of id and was
+// derived in the same way, or an invalid address. After a change of the PREF64 it
+// is no longer checksum-neutral, but a new address would abort connections once
+// more.
 func servedIPv6(o Observed, l Link, id identity) netip.Addr {
 	for _, a := range o.Memory.served(l) {
 		if id.derives(a) && !isRefused(o, l, a) && !isForeign(o, a) {
@@ -30,8 +31,8 @@ func servedIPv6(o Observed, l Link, id identity) netip.Addr {
 	return netip.Addr{}
 }
 
-// derivedIPv6 returns the first of the candidates in the uplink's prefix that DAD
-// has not refused.
+// derivedIPv6 returns the first candidate in the uplink's prefix that DAD has not
+// refused and that the host does not use otherwise.
 func derivedIPv6(o Observed, l Link, id identity) (netip.Addr, Why) {
 	tries := id.tries()
 	for n := range tries {
@@ -42,10 +43,10 @@ func derivedIPv6(o Observed, l Link, id identity) (netip.Addr, Why) {
 	return netip.Addr{}, because(CandidatesRefused, "%d addresses in %s on %s are in use by other hosts: clat.ipv6 can name one that is free", tries, id.prefix, l.Name)
 }
 
-// owns reports whether a CLAT address on the host is ours.
+// owns reports whether a is a CLAT address that we put on an uplink.
 func owns(o Observed, a netip.Addr) bool { return slices.Contains(o.Memory.Own, a) }
 
-// isForeign reports whether the host has the address for another purpose.
+// isForeign reports whether the host uses the address a for something else.
 func isForeign(o Observed, a netip.Addr) bool {
 	return !owns(o, a) && slices.ContainsFunc(o.Addrs, func(e Addr) bool { return e.Prefix.Addr() == a })
 }

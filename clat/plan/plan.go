@@ -15,18 +15,18 @@ type Plan struct {
 	Why Why
 	// Uplinks has one entry per link that matters, as [Uplinks] lists them.
 	Uplinks []Desired
-	// Guard lists the links by which IPv4 of a CLAT might leave untranslated
-	// if the routes led there: all with a default route, while there is a CLAT.
+	// Guard lists the links on which IPv4 packets of a CLAT could leave
+	// untranslated: all with a default route while there is a CLAT.
 	Guard []Uplink
-	// SourceRules says that a CLAT's default route is not the only one, so
-	// that packets with its source need a rule to find it.
+	// SourceRules is set if there are other default routes than a CLAT's, so
+	// that packets from its address need a routing rule to find its route.
 	SourceRules bool
 }
 
 // Desired is what should run for one link. No CLAT, Hold and Standby exclude
 // each other; none of them means: nothing yet, or no more.
 type Desired struct {
-	// Uplink is the link whose PREF64 matters, also before one is known.
+	// Uplink is the link, even before a PREF64 is known.
 	Uplink
 	// CLAT is nil if none should run.
 	CLAT *CLAT
@@ -39,18 +39,18 @@ type Desired struct {
 	// Reserve is the address that a CLAT will have when native IPv4 goes. The
 	// uplink has it in the meantime, past DAD and used by nobody; invalid: none.
 	Reserve netip.Addr
-	// Backoff says that there would be a CLAT had its bring-up not just failed.
+	// Backoff is set while the CLAT waits because its bring-up just failed.
 	Backoff bool
-	// MoveIn is when to plan again, because the address that serves has to be left
-	// before its prefix ends; 0: no need to.
+	// MoveIn is the time until the CLAT has to leave its address, whose prefix
+	// expires, and the host is to be planned again; 0: it can stay.
 	MoveIn time.Duration
-	// AskDNS says that there is use for a PREF64 from the link's resolvers, and
-	// that they may be reached.
+	// AskDNS is set if a PREF64 from the link's resolvers is useful, and they may
+	// be reachable.
 	AskDNS bool
-	// Why says why there is a CLAT, or why not.
+	// Why is the reason for having a CLAT or none.
 	Why Why
-	// Warnings are circumstances that the user may want to change. The CLAT
-	// runs nevertheless.
+	// Warnings are conditions that the user may want to change. The CLAT runs
+	// regardless.
 	Warnings []Warning
 }
 
@@ -75,13 +75,13 @@ type CLAT struct {
 
 	// Translation is complete, ready for siit.New.
 	Translation siit.Config
-	// EAMAddrs are addresses of explicit mappings that the uplink has to have,
-	// besides IPv6, so that its neighbours find them.
+	// EAMAddrs are addresses of explicit mappings that the uplink needs besides
+	// IPv6, so that neighbours can resolve them.
 	EAMAddrs []netip.Addr
 }
 
-// Ours lists the IPv6 destinations that belong to the translator and not to
-// the host's own IPv6 stack. A shared address is none of them.
+// Ours lists the IPv6 destinations that belong to the translator instead of the
+// host's own IPv6 stack. It does not contain a shared address.
 func (c CLAT) Ours() []netip.Prefix {
 	ours := c.Translation.Mapping.Ours()
 	if c.Shared {
@@ -93,10 +93,9 @@ func (c CLAT) Ours() []netip.Prefix {
 // maxTries is how many addresses DAD may refuse before we give up.
 const maxTries = 3
 
-// Uplinks lists the links that matter, in the order of preference: those that
-// lead to an IPv6-only network or might, and behind them those of CLATs whose
-// network is gone for the moment. It does not depend on PREF64: each of them
-// needs somebody who looks for it.
+// Uplinks lists the links on which to look for a PREF64, in order of preference:
+// those that may lead to an IPv6-only network, followed by those of CLATs whose
+// network is gone for the moment.
 func Uplinks(o Observed, c Config) []Uplink {
 	var us []Uplink
 	if c.Enable == Never {
@@ -110,7 +109,7 @@ func Uplinks(o Observed, c Config) []Uplink {
 }
 
 // Make decides what should run. It is pure and total: the same observation and
-// configuration always give the same answer, and every answer has its Why.
+// configuration always give the same plan, and every entry has its Why.
 func Make(o Observed, c Config) Plan {
 	c = c.withDefaults()
 	if c.Enable == Never {
@@ -142,8 +141,8 @@ func Make(o Observed, c Config) Plan {
 	return plans
 }
 
-// mayAskDNS reports whether resolvers on the link of d are to be asked. A network
-// that has withdrawn its PREF64 may give it again by DNS; one that is away does not
+// mayAskDNS reports whether to ask resolvers on the link of d. A network that has
+// withdrawn its PREF64 may announce it again by DNS; one without carrier does not
 // answer.
 func mayAskDNS(o Observed, d Desired) bool {
 	l, _ := o.LinkByIndex(d.Uplink.Index)
@@ -170,7 +169,7 @@ func (p *planner) desired(l Link, n int) Desired {
 		return d
 	}
 	running := o.Memory.CLAT(l.Index)
-	// hold is for what the network no longer has, and may have again.
+	// hold keeps a running CLAT whose network may return.
 	hold := func(why Why) Desired {
 		d.Why, d.Hold = why, running.TUN != ""
 		return d
@@ -231,8 +230,8 @@ func (p *planner) translation(v4, v6 netip.Addr, pref64 netip.Prefix, mtu MTU6) 
 	return t
 }
 
-// tun returns the name of the TUN: that of the CLAT that runs, the configured
-// one, or of its stem the next number.
+// tun returns the name of the TUN: that of the running CLAT, else the configured
+// one, else the configured name with the next free number.
 func (p *planner) tun(running Remembered) string {
 	name := running.TUN
 	if name == "" || stem(name) != stem(p.c.TUN) {
@@ -245,8 +244,8 @@ func (p *planner) tun(running Remembered) string {
 	return name
 }
 
-// tunTaken reports whether another CLAT of ours has the name, or, unless it is
-// the configured one, anybody else.
+// tunTaken reports whether another CLAT of ours uses the name. A name that is not
+// the configured one is also taken if any other interface has it.
 func (p *planner) tunTaken(name string, running Remembered) bool {
 	if slices.Contains(p.tuns, name) {
 		return true
@@ -261,9 +260,9 @@ func (p *planner) tunTaken(name string, running Remembered) bool {
 	return exists && !p.o.IsOurs(l) && name != p.c.TUN
 }
 
-// pref64For returns the first usable prefix of a link. One that contains an
-// address of the link is none: translated destinations and neighbours could not
-// be told apart.
+// pref64For returns the first usable prefix of a link. It refuses one that contains
+// an address of the link, because translated destinations and neighbours would be
+// indistinguishable.
 func pref64For(o Observed, l Link) (PREF64, Why) {
 	why := because(NoPREF64, "waiting for a PREF64 on %s", l.Name)
 	for _, p := range o.PREF64 {
@@ -281,8 +280,8 @@ func pref64For(o Observed, l Link) (PREF64, Why) {
 	return PREF64{}, why
 }
 
-// mtuFor returns the MTU of the IPv6 side. A configured one may exceed what the
-// router advertises, but not what the device can send.
+// mtuFor returns the MTU of the IPv6 side. A configured MTU may exceed the one that
+// the router advertises, but not that of the device.
 func mtuFor(o Observed, l Link, c Config) (MTU6, Why) {
 	m := o.UplinkMTU(l)
 	if c.MTU != 0 {
@@ -294,8 +293,9 @@ func mtuFor(o Observed, l Link, c Config) (MTU6, Why) {
 	return m, Why{}
 }
 
-// warningsFor tells what may keep packets from a CLAT that runs. A rule for its
-// source counts when the kernel asks for the reverse path as well.
+// warningsFor returns conditions that may keep packets from a running CLAT. The
+// kernel's reverse path check follows source rules, so that with them strict
+// rp_filter does no harm.
 func warningsFor(o Observed, c *CLAT, sourceRules bool) (ws []Warning) {
 	t, ok := o.LinkByName(c.TUN)
 	if ok && t.RPFilter == 1 && !sourceRules {

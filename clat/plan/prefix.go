@@ -9,18 +9,24 @@ import (
 )
 
 // formingPrefix chooses the prefix of the uplink, a /64 or longer, in which the
-// CLAT address is formed. What routers advertise on this network decides, if they have been
-// heard: source prefix and PREF64 of one router belong together (RFC 8028), and
-// what no default router says counts for nothing. Then the prefix stays in which an
-// address served last, also while it is deprecated, until it is about to end. Then
-// another prefix in which we have an address stays.
-// Then the choice is that of RFC 6724 section 5 of a source address towards
-// PREF64: same label (rule 6: global with global, ULA with ULA), then longest
-// match (rule 8). Of equals the one is chosen that lives longest. Without one
-// the Why says what is missing.
+// CLAT address is formed. If there is none, Why says what is missing. Candidates
+// are compared in this order:
 //
-// A network that advertises none, and that nobody numbered by hand, gives addresses by DHCPv6 only, and would
-// drop what comes from an invented one.
+//   - The prefix of the address that served last, even a deprecated one, until
+//     it is about to expire.
+//   - Prefixes that are not deprecated.
+//   - Who advertises them. A source prefix and a PREF64 from the same router
+//     belong together (RFC 8028). Advertisements of routers that are not default
+//     routers do not count.
+//   - Prefixes in which the CLAT has an address already.
+//   - As RFC 6724 section 5 selects a source address towards the PREF64: same
+//     label (rule 6: global with global, ULA with ULA), then longest match
+//     (rule 8).
+//   - The longest lifetime.
+//
+// A network whose routers advertise no prefix for addresses assigns them by
+// DHCPv6 only, unless an administrator numbered the link. It would drop packets
+// from any other address.
 func formingPrefix(o Observed, l Link, pref64 PREF64) (netip.Prefix, Why) {
 	type candidate struct {
 		prefix     netip.Prefix
@@ -50,8 +56,8 @@ func formingPrefix(o Observed, l Link, pref64 PREF64) (netip.Prefix, Why) {
 		w, preferred := wordFor(o, l.Index, p, pref64.Routers)
 		// The kernel lets any station deprecate an address.
 		deprecated := a.Deprecated && (w > byDefaultRouter || !preferred)
-		// One that is no longer advertised, and was never deprecated, is left at
-		// once (RFC 8978).
+		// A prefix that is no longer advertised and was never deprecated is
+		// abandoned at once (RFC 8978).
 		serves := ok && slices.ContainsFunc(served, p.Contains) && a.Valid > moveBefore &&
 			(w == byNobody || w <= byDefaultRouter && (preferred || a.Deprecated))
 		if !ok || dhcpOnly && !a.byHand() {
@@ -91,14 +97,14 @@ func formingPrefix(o Observed, l Link, pref64 PREF64) (netip.Prefix, Why) {
 	return best[0].prefix, Why{}
 }
 
-// moveBefore is how long before the end of a deprecated address of the host the
-// CLAT leaves its prefix: time enough for duplicate address detection of the next
-// address, while the old one serves.
+// moveBefore is how long before a deprecated address of the host expires the
+// CLAT moves to another prefix: enough time for duplicate address detection of
+// the next address while the old one serves.
 const moveBefore = 30 * time.Second
 
-// moveIn returns in what time the CLAT leaves the prefix of a, an address that
-// serves, because the host's own address in it is deprecated and ends; 0: it does
-// not.
+// moveIn returns the time until the CLAT has to leave the prefix of its address a,
+// because the host's own address in that prefix is deprecated and expires. It
+// returns 0 if the CLAT can stay.
 func moveIn(o Observed, link int, a netip.Addr) time.Duration {
 	var last time.Duration
 	for _, e := range o.Addrs {
@@ -113,9 +119,9 @@ func moveIn(o Observed, link int, a netip.Addr) time.Duration {
 	return max(last-moveBefore, 0)
 }
 
-// routerFor returns the router that packets from a to the PREF64 go to: the first that
-// advertises both it and the /64 of a (RFC 8028), or the first that advertises
-// it. Invalid: the host may choose.
+// routerFor returns the next hop for packets from a to the PREF64: the first
+// router that advertises both the PREF64 and the /64 of a (RFC 8028), or else the
+// first that advertises the PREF64. If it is invalid, the host's routes decide.
 func routerFor(o Observed, link int, a netip.Addr, pref64 PREF64) netip.Addr {
 	for _, r := range pref64.Routers {
 		if w, _ := wordFor(o, link, prefixOf(a), []netip.Addr{r}); w == byPREF64Router {
@@ -128,19 +134,18 @@ func routerFor(o Observed, link int, a netip.Addr, pref64 PREF64) netip.Addr {
 	return netip.Addr{}
 }
 
-// word is who says that addresses may be formed in a prefix; lower values count
-// for more.
+// word ranks who advertises a prefix for addresses; lower values take precedence.
 type word uint8
 
 const (
 	byPREF64Router  word = iota // a router that advertises the PREF64
 	byDefaultRouter             // another default router
 	byNobody                    // not advertised, or on a link where no router is heard
-	byNeighbour                 // only by one that is no default router
+	byNeighbour                 // only by a router that is not a default router
 )
 
-// wordFor returns the best word for the prefix p on a link, and whether that says
-// that new addresses are to be formed in it.
+// wordFor returns the best rank of those who advertise the prefix p on a link, and
+// whether one of that rank advertises it with a preferred lifetime above 0.
 func wordFor(o Observed, link int, p netip.Prefix, routers []netip.Addr) (best word, preferred bool) {
 	best = byNobody
 	for _, a := range o.Advertised {
@@ -168,8 +173,8 @@ func wordFor(o Observed, link int, p netip.Prefix, routers []netip.Addr) (best w
 	return best, preferred
 }
 
-// dhcpOnly reports whether routers that count have been heard on a link, and
-// none of them advertises a prefix for addresses.
+// dhcpOnly reports whether a default router has been heard on a link, and neither
+// a default router nor one of routers advertises a prefix for addresses.
 func dhcpOnly(o Observed, link int, routers []netip.Addr) bool {
 	heard := false
 	for _, a := range o.Advertised {
@@ -184,17 +189,17 @@ func dhcpOnly(o Observed, link int, routers []netip.Addr) bool {
 	return heard
 }
 
-// Serves reports whether packets from a, an address of ours on the link, still
-// belong to the link's network: it has another address in the same network, and if
-// routers have been heard they advertise it. A deprecated one will do.
+// Serves reports whether a, an address of ours, still belongs to the network of the
+// link: the link has another address in the same network, deprecated or not, and
+// the prefix is advertised if routers have been heard.
 func Serves(o Observed, link int, a netip.Addr) bool {
 	heard := slices.ContainsFunc(o.Advertised, func(a Advertised) bool { return a.Link == link && a.Default })
 	w, _ := wordFor(o, link, prefixOf(a), nil)
 	return HasPrefixOf(o, link, a) && (!heard || w != byNobody || givenByHand(o, link, a))
 }
 
-// protocolRA is the IFA_PROTO of addresses that the kernel has formed from a
-// router advertisement (IFAPROT_KERNEL_RA, Linux 5.18).
+// protocolRA is the IFA_PROTO of addresses that the kernel formed from a router
+// advertisement (IFAPROT_KERNEL_RA, Linux 5.18).
 const protocolRA = 2
 
 // HasPrefixOf reports whether the link has another address in the network of a.
