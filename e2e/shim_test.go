@@ -386,6 +386,35 @@ func TestShimCalls(t *testing.T) {
 	for _, name := range []string{"names", "epoll", "nonblocking", "dup", "options", "bound-port", "fast-open", "mmsg", "mapped", "io_uring", "device", "storm", "wild", "forks", "others", "landlock"} {
 		t.Run(name, func(t *testing.T) { wants(t, w.run(t, c, name, server), name+" right") })
 	}
+	t.Run("musl", func(t *testing.T) {
+		needProgram(t, "musl-gcc")
+		for _, link := range []string{"-static", "-dynamic"} {
+			path := filepath.Join(binaries.dir, "calls"+link)
+			if out, err := exec.Command("musl-gcc", "-O1", "-w", link, "-o", path, "testdata/shim/calls.c").CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			for _, name := range []string{"names", "nonblocking", "epoll", "mmsg"} {
+				wants(t, w.run(t, path, name, server), name+" right")
+			}
+		}
+	})
+	t.Run("private network beyond NAT64", func(t *testing.T) {
+		const private = "10.9.9.9"
+		for _, c := range []struct {
+			host *lab.Host
+			args []string
+		}{{w.Server, []string{"ip", "addr", "add", private + "/32", "dev", "lo"}}, {w.ISP, []string{"ip", "route", "add", private + "/32", "via", server}}} {
+			if out, err := c.host.Command(t.Context(), c.args[0], c.args[1:]...).CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+		}
+		w.onServer(t, "python3", "-c", "import socket\nl=socket.create_server(('"+private+"',4711))\nwhile 1: l.accept()[0].sendall(b'private')")
+		wants(t, w.run(t, "python3", "-c", `import socket,time
+for i in range(100):
+    try: s=socket.create_connection(('`+private+`',4711),20);break
+    except ConnectionRefusedError: time.sleep(.1)
+print(s.recv(99),s.getpeername())`), "b'private' ('"+private+"', 4711)")
+	})
 	for _, name := range []string{"refused", "udp-refused"} {
 		t.Run(name, func(t *testing.T) { wants(t, w.run(t, c, name, server, "9"), name+" right") })
 	}
