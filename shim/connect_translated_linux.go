@@ -15,7 +15,7 @@ func freshSocket(t *trapped, old int, k kind) (s int, local netip.Addr, err erro
 	if err != nil {
 		return -1, local, err
 	}
-	if err := giveTo(t.tid, s); err != nil {
+	if err := t.giveTo(s); err != nil {
 		unix.Close(s)
 		return -1, local, err
 	}

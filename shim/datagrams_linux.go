@@ -77,7 +77,7 @@ func outward(t *trapped, to name) (fd int, dest netip.AddrPort, errno unix.Errno
 	if err != nil {
 		return -1, dest, 0, false
 	}
-	if giveTo(t.tid, s) != nil {
+	if t.giveTo(s) != nil {
 		unix.Close(s)
 		return -1, dest, 0, false
 	}

@@ -22,7 +22,7 @@ func handEarly(t *trapped, typ, proto int) reply {
 		return proceed
 	}
 	defer unix.Close(s)
-	if giveTo(t.tid, s) != nil {
+	if t.giveTo(s) != nil {
 		return proceed
 	}
 	cookie, err := cookieOf(s)

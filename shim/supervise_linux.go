@@ -43,7 +43,7 @@ func runSupervise(c *channel) error {
 	if err != nil {
 		return c.send(report{Failed: err.Error()})
 	}
-	s := &supervisor{net: netNamespace(0)}
+	s := &supervisor{net: netNamespace(0), root: unix.Geteuid() == 0}
 	s.policy.Store(t)
 	if m, err := markOf(0); err == nil {
 		s.limits.begin(m)

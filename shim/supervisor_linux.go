@@ -32,6 +32,7 @@ type supervisor struct {
 	started    startedConnects
 	turns      turns
 	limits     limits
+	root       bool           // and the program may be somebody else
 	net        uint64         // our network namespace
 	connecting [64]sync.Mutex // held while connect is answered, by cookie
 	late       atomic.Bool    // sockets cannot be handed out: Linux before 5.14

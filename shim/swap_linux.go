@@ -97,7 +97,7 @@ func replaceSocket(t *trapped, p *process, old int, k kind, open func(flags int)
 		return err
 	}
 	defer unix.Close(s)
-	if err := giveTo(t.tid, s); err != nil {
+	if err := t.giveTo(s); err != nil {
 		return err
 	}
 	copyOptions(old, s, k.typ, k.family == unix.AF_INET)

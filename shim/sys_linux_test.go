@@ -106,7 +106,8 @@ var _ = act("owner", func() error {
 	if err := first(failed("connect", dial(s)), unix.Fstat(s, &st)); err != nil {
 		return err
 	}
-	return first(failed("echo", echo(s)), expect("owner", st.Uid, 4711))
+	uid, err := userByStatus(unix.Gettid())
+	return first(err, failed("echo", echo(s)), expect("owner", st.Uid, 4711), expect("user by status", uid, 4711))
 })
 
 func TestSocketsBelongToTheProgramsUser(t *testing.T) { underShim(t, "owner") }
