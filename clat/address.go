@@ -29,8 +29,8 @@ type address struct {
 }
 
 // Ensure puts p.next on the uplink. It returns Up when that address has passed
-// DAD or has served here a moment ago (see leftAddrs), Pending while it has not,
-// and Replan when another host has it.
+// DAD, is optimistic (RFC 4429) or has served here a moment ago (see leftAddrs),
+// Pending before, and Replan when another host has it.
 func (a *address) Ensure(p pass) (Progress, error) {
 	if p.want.Shared {
 		a.dadRefused = netip.Addr{}
@@ -91,7 +91,7 @@ func (a *address) claim(o plan.Observed, addr netip.Addr) (Progress, error) {
 	case e.Tentative:
 		return Pending, nil
 	}
-	if !slices.Contains(a.passed, addr) {
+	if !e.Optimistic && !slices.Contains(a.passed, addr) {
 		a.passed = append(a.passed, addr)
 	}
 	return Up, nil

@@ -77,7 +77,7 @@ func cleanUpAddrs(h Remains, j *Journal) ([]Leftover, error) {
 			delete(noted, e)
 			continue
 		}
-		removed = append(removed, Leftover{e.Link, e.Addr, !a.Tentative && !a.DADFailed})
+		removed = append(removed, Leftover{e.Link, e.Addr, !a.Tentative && !a.Optimistic && !a.DADFailed})
 	}
 	// An address that is in the journal and not on the host has vanished with
 	// its link, or another program removed it and left the proxy neighbour.

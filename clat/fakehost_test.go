@@ -21,6 +21,7 @@ type fakeHost struct {
 	out     []string
 	failAt  string
 	nodad   bool // addresses are usable at once, as on links without DAD
+	optDAD  bool // addresses are in use while they are in DAD
 	nobpf   bool // steering is refused for good
 	guarded Guarded
 	broken  bool // somebody has removed BPF programs
@@ -76,7 +77,7 @@ func (h *fakeHost) AddCLATAddr(link int, a netip.Addr) error {
 		return err
 	}
 	h.o.Addrs = append(h.o.Addrs, plan.Addr{
-		Link: link, Prefix: netip.PrefixFrom(a, 128), Deprecated: true, NoRoute: true, Tentative: !h.nodad, Valid: plan.Forever, Protocol: plan.Protocol,
+		Link: link, Prefix: netip.PrefixFrom(a, 128), Deprecated: true, NoRoute: true, Tentative: !h.nodad && !h.optDAD, Optimistic: h.optDAD, Valid: plan.Forever, Protocol: plan.Protocol,
 	})
 	return nil
 }
@@ -96,8 +97,8 @@ func (h *fakeHost) dropAddr(a netip.Addr) {
 // dad ends DAD for every tentative address.
 func (h *fakeHost) dad(ok bool) {
 	for i := range h.o.Addrs {
-		if h.o.Addrs[i].Tentative {
-			h.o.Addrs[i].Tentative, h.o.Addrs[i].DADFailed = !ok, !ok
+		if a := &h.o.Addrs[i]; a.Tentative || a.Optimistic {
+			a.Tentative, a.Optimistic, a.DADFailed = !ok, false, !ok
 		}
 	}
 }

@@ -90,6 +90,32 @@ func TestOptimisticAddressIsRefused(t *testing.T) {
 	b.expect(Pending, "steer ours ["+second+"/128]\nip -6 addr add "+second+"/128 dev wlan0 preferred_lft 0 noprefixroute proto 64")
 }
 
+// Where the kernel uses addresses that are in DAD the CLAT does so too. Until the
+// end of DAD it does not count as the address that served.
+func TestOptimisticDAD(t *testing.T) {
+	for name, passes := range map[string]bool{"passes": true, "refused": false} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, wlan)
+			b.host.optDAD = true
+			b.expect(Pending, addFirst)
+			if p, err := b.pass(); p != Up || err != nil {
+				t.Fatalf("progress %d, %v", p, err)
+			}
+			b.host.text()
+			b.host.dad(passes)
+			if passes {
+				b.expect(Up, ``)
+			} else {
+				b.expect(Replan, "ss -K src 192.0.0.1\n"+noRoute+"\n"+delFirst+"\nsteer suspend")
+			}
+			must(t, b.rec.Down())
+			if got := b.rec.left.has("wlan0", netip.MustParseAddr(first)); got != passes {
+				t.Errorf("counts as having served: %t", got)
+			}
+		})
+	}
+}
+
 func TestLeftAddressesOverRestart(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "left")
 	now := time.Unix(time.Now().Unix(), 0)

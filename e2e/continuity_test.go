@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -103,4 +104,51 @@ func (w *world) routerKnows(t *testing.T, a netip.Addr) {
 func (w *world) tentative(t *testing.T, a netip.Addr) bool {
 	t.Helper()
 	return w.laptop(t, "ip", "-6", "-o", "addr", "show", "dev", lab.Uplink, "to", a.String(), "tentative") != ""
+}
+
+// TestOptimisticDAD has a kernel that takes minutes for DAD and uses its own
+// addresses meanwhile (RFC 4429, net.ipv6.conf.LINK.optimistic_dad). The CLAT does
+// the same with its address, at the start and on another network: the host's own
+// address, in DAD as well, is the yardstick.
+func TestOptimisticDAD(t *testing.T) {
+	t.Parallel()
+	const conf = "net.ipv6.conf." + lab.Uplink
+	w := newWorldOn(t, stage{prepare: func(l *lab.Lab) error {
+		return errors.Join(l.Laptop.Sysctl(conf+".optimistic_dad", "1"), l.Laptop.Sysctl(conf+".dad_transmits", "600"))
+	}})
+	w.moved = true
+	cafe, err := w.AddNetwork(lab.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	optimistic := func() {
+		t.Helper()
+		c := w.wantCLATs(t, 1)[0]
+		w.firstAnswer(t, c.TUN, soon)
+		if !w.tentative(t, c.IPv6) {
+			t.Errorf("%s, the address of the CLAT, is not in DAD", c.IPv6)
+		}
+	}
+	optimistic()
+	if _, err := w.Roam(t.Context(), cafe); err != nil {
+		t.Fatal(err)
+	}
+	w.wantState(t, lab.Uplink, control.Up)
+	addrs, err := w.Laptop.Addresses(lab.Uplink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := 0
+	for _, p := range addrs {
+		if a := p.Addr(); a.IsGlobalUnicast() && p.Bits() == 64 {
+			own++
+			if !w.tentative(t, a) {
+				t.Errorf("%s, an address of the host, is not in DAD", a)
+			}
+		}
+	}
+	if own == 0 {
+		t.Error("the host has no address of its own")
+	}
+	optimistic()
 }

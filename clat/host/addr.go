@@ -76,7 +76,9 @@ func parseAddr(m []byte) (plan.Addr, bool) {
 	a.Prefix = netip.PrefixFrom(address, int(head.Prefixlen))
 	a.Temporary = address.Is6() && flags&unix.IFA_F_TEMPORARY != 0 // the same bit is "secondary" in IPv4
 	a.Deprecated = flags&unix.IFA_F_DEPRECATED != 0
-	a.Tentative = flags&unix.IFA_F_TENTATIVE != 0
+	inDAD := flags&unix.IFA_F_TENTATIVE != 0
+	a.Optimistic = inDAD && flags&unix.IFA_F_OPTIMISTIC != 0
+	a.Tentative = inDAD && !a.Optimistic
 	a.DADFailed = flags&unix.IFA_F_DADFAILED != 0
 	a.NoRoute = flags&unix.IFA_F_NOPREFIXROUTE != 0
 	return a, a.Prefix.IsValid()
@@ -90,8 +92,10 @@ func lifetime(seconds uint32) time.Duration {
 }
 
 // AddCLATAddr adds a as /128 without prefix route and with preferred lifetime
-// 0, and gives it an address label of its own. Its valid lifetime has no end: an address whose DAD fails is kept by the
-// kernel, flagged, only if it is permanent.
+// 0, and gives it an address label of its own. Its valid lifetime has no end: an
+// address whose DAD fails is kept by the kernel, flagged, only if it is permanent.
+// The kernel heeds IFA_F_OPTIMISTIC where the sysctl optimistic_dad says so, as for
+// the addresses that it forms itself.
 func (k addresses) AddCLATAddr(link int, a netip.Addr) error {
 	if err := k.labelAddr(a); err != nil {
 		return fmt.Errorf("address label: %w", err)
@@ -103,7 +107,7 @@ func (k addresses) AddCLATAddr(link int, a netip.Addr) error {
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, a.AsSlice()))
 	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, a.AsSlice()))
-	req.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(unix.IFA_F_NOPREFIXROUTE)))
+	req.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(unix.IFA_F_NOPREFIXROUTE|unix.IFA_F_OPTIMISTIC)))
 	cache := nl.IfaCacheInfo{IfaCacheinfo: unix.IfaCacheinfo{Prefered: 0, Valid: infiniteLife}}
 	req.AddData(nl.NewRtAttr(unix.IFA_CACHEINFO, cache.Serialize()))
 	req.AddData(nl.NewRtAttr(ifaProto, []byte{plan.Protocol}))

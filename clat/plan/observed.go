@@ -173,7 +173,8 @@ type Addr struct {
 	Prefix     netip.Prefix
 	Temporary  bool // RFC 8981 privacy address
 	Deprecated bool
-	Tentative  bool          // DAD is not over
+	Tentative  bool          // DAD is not over, and the address is not in use yet
+	Optimistic bool          // DAD is not over, and the address is in use (RFC 4429)
 	DADFailed  bool          // DAD found another owner
 	NoRoute    bool          // IFA_F_NOPREFIXROUTE
 	Valid      time.Duration // remaining, or Forever
