@@ -47,7 +47,7 @@ func TestSuites(t *testing.T) {
 	if _, err := choose("tun,nun"); err == nil {
 		t.Error("a directory that does not exist is not noticed")
 	}
-	chosen, err := choose("tun,e2e:bulk,clat")
+	chosen, err := choose("tun,e2e:bulk,internal/lab")
 	if err != nil {
 		t.Fatal(err)
 	}
