@@ -48,6 +48,12 @@ demo-gateway: build
 	@packaging/install-packages.sh curl iproute2 procps python3 tcpdump
 	@packaging/demo-gateway.sh $(BIN)
 
+## demo-gateway-pair  two gateways, one of which dies; connections go on (root)
+.PHONY: demo-gateway-pair
+demo-gateway-pair: build
+	@packaging/install-packages.sh keepalived conntrackd iproute2 iputils-ping procps python3
+	@packaging/gateway-pair/demo.sh $(BIN)
+
 ## shell    a shell on the laptop of that network (root)
 shell: build
 	@$(BIN)/tnat64-lab shell
