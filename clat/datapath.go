@@ -199,7 +199,7 @@ func shareOf(c *plan.CLAT) Share {
 		return Share{}
 	}
 	s := Share{Addr: c.IPv6, PREF64: c.PREF64.Prefix, IPv4: c.IPv4}
-	if len(c.Translation.Mapping.EAM) > 0 {
+	if m := c.Translation.Mapping; len(m.EAM)+len(m.Networks) > 0 {
 		s.PREF64 = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	}
 	return s
@@ -211,11 +211,15 @@ func (d *datapath) begun(c *plan.CLAT, share Share) (b Begun) {
 		return b
 	}
 	b.Host = d.host.Connections(share.Addr)
-	pref64, err := siit.NewPrefix(c.PREF64.Prefix)
-	if err != nil {
-		return b // nobody translates by it either
-	}
 	for _, v4 := range d.host.Connections(share.IPv4) {
+		p, ok := c.Translation.Mapping.PrefixOf(v4.Remote.Addr())
+		if !ok {
+			continue
+		}
+		pref64, err := siit.NewPrefix(p)
+		if err != nil {
+			continue // nobody translates by it either
+		}
 		v4.Remote = netip.AddrPortFrom(pref64.Embed(v4.Remote.Addr()), v4.Remote.Port())
 		b.CLAT = append(b.CLAT, v4)
 	}

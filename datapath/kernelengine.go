@@ -39,6 +39,8 @@ type pauses struct {
 // kernel engine may.
 func (p pauses) why(c siit.Mapping, tun string) string {
 	switch {
+	case len(c.Networks) > steer.MaxNetworks:
+		return fmt.Sprintf("more than %d networks have prefixes of their own", steer.MaxNetworks)
 	case len(c.EAM) > steer.MaxEAM:
 		return fmt.Sprintf("more than %d explicit address mappings are configured", steer.MaxEAM)
 	case p.broken != nil:
@@ -96,7 +98,7 @@ func kernelTranslation(c siit.Config) *steer.Translation {
 		}
 	}
 	return &steer.Translation{
-		IPv4: c.Mapping.CLAT.IPv4, IPv6: c.Mapping.CLAT.IPv6, EAM: c.Mapping.EAM, PREF64: c.Mapping.PREF64,
+		IPv4: c.Mapping.CLAT.IPv4, IPv6: c.Mapping.CLAT.IPv6, EAM: c.Mapping.EAM, Networks: c.Mapping.Networks, PREF64: c.Mapping.PREF64,
 		MTU6: c.MTU6, MTU4: c.MTU4, LowestIPv6MTU: lowest, DropWKPPrivate: c.DropWKPPrivate, LocalIPv4: c.LocalIPv4,
 	}
 }

@@ -47,9 +47,12 @@ type Mapping struct {
 	// be on either side, as in a router.
 	CLAT Pair
 
-	EAM     []EAM
-	Hosts   Hosts   // of a gateway: one IPv4 address for each IPv6 host; may be nil
-	Hairpin Hairpin // for routers; a host's CLAT does not hairpin
+	EAM []EAM
+	// Networks are exceptions from PREF64, of a CLAT only. The longest network wins.
+	// Their prefixes are equal or do not overlap.
+	Networks []Network
+	Hosts    Hosts   // of a gateway: one IPv4 address for each IPv6 host; may be nil
+	Hairpin  Hairpin // for routers; a host's CLAT does not hairpin
 }
 
 // Hosts is a gateway's table of one-to-one mappings, which may change while

@@ -52,8 +52,8 @@ func (t *Translator) check4(p *Packet, c *to6) refusal {
 	}
 	switch c.neutral, r = t.mapping.addresses6(c.addrs[:], h); r {
 	case None:
-	case NoMap:
-		return answer(NoMap, 3, 1, 0)
+	case NoMap, NoPREF64:
+		return answer(r, 3, 1, 0)
 	default:
 		return drop(r)
 	}

@@ -2,21 +2,24 @@ package siit
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 )
 
 // mapping is a Mapping prepared for the packet path.
 type mapping struct {
-	pref    Prefix
-	eam     eamTable
-	hosts   Hosts // nil: there are none
-	host    bool  // a CLAT: one side of every packet is in clat or eam
-	clat4   uint32
-	clat6   [16]byte
-	clatHi  uint64
-	clatLo  uint64
-	hairpin Hairpin
+	pref     Prefix
+	networks networkTable
+	wkp      bool // pref is the well-known prefix
+	eam      eamTable
+	hosts    Hosts // nil: there are none
+	host     bool  // a CLAT: one side of every packet is in clat or eam
+	clat4    uint32
+	clat6    [16]byte
+	clatHi   uint64
+	clatLo   uint64
+	hairpin  Hairpin
 
 	// neutral: the CLAT pair and PREF64 together leave the sum of the
 	// pseudo-header as it is, so that no transport checksum changes between
@@ -47,11 +50,18 @@ func newMapping(m Mapping) (mapping, error) {
 	if q.eam, err = newEAMTable(m.EAM); err != nil {
 		return q, err
 	}
+	if q.networks, err = newNetworkTable(m.Networks); err != nil {
+		return q, err
+	}
+	q.wkp = m.PREF64.Masked() == WellKnownPrefix()
 	if m.Hairpin > HairpinOff {
 		return q, fmt.Errorf("unknown hairpin mode %d", m.Hairpin)
 	}
 	q.hairpin, q.hosts = m.Hairpin, m.Hosts
 	if m.CLAT == (Pair{}) {
+		if len(m.Networks) > 0 {
+			return q, errors.New("only a CLAT has networks with prefixes of their own")
+		}
 		return q, nil
 	}
 	if !m.CLAT.IPv4.Is4() || !m.CLAT.IPv6.Is6() || m.CLAT.IPv6.Is4In6() {
@@ -63,6 +73,9 @@ func newMapping(m Mapping) (mapping, error) {
 	q.clat6 = m.CLAT.IPv6.As16()
 	if q.pref.contains(q.clat6[:]) {
 		return q, fmt.Errorf("the CLAT address %v lies in PREF64 %v, and a PLAT drops packets from there", m.CLAT.IPv6, m.PREF64)
+	}
+	if err := q.networks.checkCLAT(q.clat6); err != nil {
+		return q, err
 	}
 	if _, err := newEAMTable(append([]EAM{{host(m.CLAT.IPv4), host(m.CLAT.IPv6)}}, m.EAM...)); err != nil {
 		return q, fmt.Errorf("the CLAT pair and the EAM table contradict each other: %w", err)
@@ -126,7 +139,11 @@ func (m *mapping) any6(dst []byte, a uint32, explicit bool) how {
 			return h
 		}
 	}
-	m.pref.embed(dst, a)
+	p := m.prefixOf(a)
+	if p == nil {
+		return unmapped
+	}
+	p.embed(dst, a)
 	return byPREF64
 }
 
@@ -135,8 +152,8 @@ func (m *mapping) any4(a []byte) (uint32, how) {
 	if r, h := m.explicit4(a); h != unmapped {
 		return r, h
 	}
-	if m.pref.contains(a) {
-		return m.pref.extract(a), byPREF64
+	if r, ok := m.behind(a); ok {
+		return r, byPREF64
 	}
 	return 0, unmapped
 }
@@ -181,13 +198,17 @@ func (m *mapping) addresses6(dst []byte, h *header4) (neutral bool, r Reason) {
 	case hd == unmapped && m.hosts != nil:
 		return false, NoMap
 	case hd == unmapped:
-		m.pref.embed(dst[16:], h.dst)
+		p := m.prefixOf(h.dst)
+		if p == nil {
+			return false, NoPREF64
+		}
+		p.embed(dst[16:], h.dst)
 		hd = byPREF64
 	}
 	if r = m.refused6(h.src, hs, h.dst, hd); r != None {
 		return false, r
 	}
-	return m.neutral && hs == byCLAT && hd == byPREF64, None
+	return hs == byCLAT && hd == byPREF64 && m.isNeutral(h.dst), None
 }
 
 // refused6 returns why no packet with these IPv4 addresses goes to the IPv6
@@ -200,7 +221,7 @@ func (m *mapping) refused6(src uint32, by how, dst uint32, to how) Reason {
 		return DestinationIllegal
 	case to == byPREF64 && illegalDestination4(dst):
 		return DestinationIllegal
-	case m.dropPrivate && isPrivate(src, by, dst, to):
+	case m.dropPrivate && m.isPrivate(src, by, dst, to):
 		return WKPPrivate
 	}
 	return None
@@ -214,15 +235,16 @@ func (m *mapping) refused4(src uint32, by how, dst uint32, to how) Reason {
 		return SourceIllegal
 	case by == byPREF64 && inAny(m.local4, src):
 		return SourceLocalNetwork
-	case m.dropPrivate && isPrivate(src, by, dst, to):
+	case m.dropPrivate && m.isPrivate(src, by, dst, to):
 		return WKPPrivate
 	}
 	return None
 }
 
-// isPrivate reports whether PREF64 stands for a private address in a packet.
-func isPrivate(src uint32, by how, dst uint32, to how) bool {
-	return by == byPREF64 && inAny(private, src) || to == byPREF64 && inAny(private, dst)
+// isPrivate reports whether the well-known prefix stands for a private address in a
+// packet.
+func (m *mapping) isPrivate(src uint32, by how, dst uint32, to how) bool {
+	return by == byPREF64 && inAny(private, src) && m.isWellKnown(src) || to == byPREF64 && inAny(private, dst) && m.isWellKnown(dst)
 }
 
 // addresses4 maps source and destination of an IPv6 packet.
@@ -261,14 +283,16 @@ func (m *mapping) addresses4(h *header6) (a mapped4, r Reason) {
 		if !h.icmpError {
 			return a, SourceOutsidePREF64
 		}
-		src, a.fromDummy = dummy4, true
+		if src, by = m.router4(h.b[8:]); by == unmapped {
+			src, a.fromDummy = dummy4, true
+		}
 	case byCLAT: // only the translator itself sends from there, and not to here
 		return a, SourceIllegal
 	}
 	if r = m.refused4(src, by, dst, to); r != None {
 		return a, r
 	}
-	a.src, a.dst, a.neutral = src, dst, m.neutral && by == byPREF64 && to == byCLAT
+	a.src, a.dst, a.neutral = src, dst, by == byPREF64 && to == byCLAT && m.isNeutral(src)
 	return a, None
 }
 

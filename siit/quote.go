@@ -58,7 +58,7 @@ func (c *quoteTo6) check(m *mapping, q []byte, behind bool) Reason {
 	src, dst := binary.BigEndian.Uint32(q[12:]), binary.BigEndian.Uint32(q[16:])
 	by := m.any6(c.addrs[:], src, true)
 	to := m.own6(c.addrs[16:], dst, m.hairpin == HairpinOff)
-	if to == unmapped || to == byPREF64 && illegalSource4(dst) || m.refused4(src, by, dst, to) != None {
+	if by == unmapped || to == unmapped || to == byPREF64 && illegalSource4(dst) || m.refused4(src, by, dst, to) != None {
 		return ICMPErrorNotOurs
 	}
 	return None

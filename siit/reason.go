@@ -31,6 +31,7 @@ const (
 	SourceLocalNetwork
 	DestinationUnmappable
 	WKPPrivate
+	NoPREF64
 
 	// A gateway's rules.
 	NoMap
@@ -95,6 +96,7 @@ var reasons = [NumReasons]struct{ name, explanation string }{
 	SourceOutsidePREF64:   {"source-outside-pref64", "The IPv6 source is outside PREF64, so no IPv4 address represents it."},
 	SourceLocalNetwork:    {"source-local-network", "The IPv6 source represents an IPv4 address in one of the host's own networks, which are not behind the PLAT."},
 	DestinationUnmappable: {"destination-unmappable", "No IPv4 address represents the IPv6 destination."},
+	NoPREF64:              {"no-pref64", "The configuration makes the destination's network unreachable (pref64 = \"none\" in clat.route)."},
 	WKPPrivate:            {"wkp-private", "The well-known prefix 64:ff9b::/96 must not represent private IPv4 addresses (setting wkp-private)."},
 
 	NoMap:             {"no-map", "The destination is an address of the gateway's pool without a host."},

@@ -26,7 +26,7 @@ func New(cfg Config) (*Translator, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.dropPrivate = cfg.DropWKPPrivate && cfg.Mapping.PREF64.Masked() == WellKnownPrefix()
+	m.dropPrivate = cfg.DropWKPPrivate
 	if m.local4, err = cidrs(cfg.LocalIPv4); err != nil {
 		return nil, err
 	}

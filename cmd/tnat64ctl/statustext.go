@@ -137,6 +137,13 @@ func (t *statusLines) clat(u *control.Uplink, now time.Time) {
 	}
 	t.row("steering", strings.Join(how, ", "))
 	t.routes(c)
+	for _, n := range c.Networks {
+		if n.PREF64 == "none" {
+			t.row("network", n.Network.String()+": unreachable, as configured")
+		} else {
+			t.row("network", fmt.Sprintf("%s by %s", n.Network, n.PREF64))
+		}
+	}
 	t.row("sent", trafficWords(c.Traffic, "4to6"))
 	t.row("received", trafficWords(c.Traffic, "6to4"))
 	t.drops("not translated", c.Drops)

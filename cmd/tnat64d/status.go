@@ -125,6 +125,13 @@ func clatStatus(u *uplink, paths *datapaths) *control.CLAT {
 	case u.plat.unsure:
 		s.PLAT.Reason, s.PLAT.Why = platUnsure.String(), platUnsure.explanation()
 	}
+	for _, n := range c.Translation.Mapping.Networks {
+		pref64 := "none"
+		if n.PREF64.IsValid() {
+			pref64 = n.PREF64.String()
+		}
+		s.Networks = append(s.Networks, control.Network{Network: n.IPv4, PREF64: pref64})
+	}
 	if c.Shared {
 		s.Flows = flowsStatus(p.Flows())
 	}

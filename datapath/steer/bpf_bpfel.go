@@ -100,6 +100,14 @@ type bpfPacketKey struct {
 	Id     uint64
 }
 
+type bpfPref64 struct {
+	_         structs.HostLayout
+	Hi        uint64
+	Lo        uint64
+	Bits      uint32
+	WellKnown uint32
+}
+
 type bpfPrefix struct {
 	_    structs.HostLayout
 	Len  uint32
@@ -145,8 +153,10 @@ type bpfTranslation struct {
 	Limit6      uint32
 	Neutral     uint32
 	DropPrivate uint32
+	WellKnown   uint32
 	HasLocal    uint32
 	HasEam      uint32
+	HasNetworks uint32
 	HasRoutes   uint32
 	Router      bpfNextHop
 	Pad         uint32
@@ -171,6 +181,8 @@ const (
 	bpfMapLastSent             = "last_sent"
 	bpfMapLocal4               = "local4"
 	bpfMapMulticast            = "multicast"
+	bpfMapNetworks4            = "networks4"
+	bpfMapNetworks6            = "networks6"
 	bpfMapNewFlows             = "new_flows"
 	bpfMapOurs                 = "ours"
 	bpfMapQueueStates          = "queue_states"
@@ -291,6 +303,8 @@ type bpfMapSpecs struct {
 	LastSent         *ebpf.MapSpec `ebpf:"last_sent"`
 	Local4           *ebpf.MapSpec `ebpf:"local4"`
 	Multicast        *ebpf.MapSpec `ebpf:"multicast"`
+	Networks4        *ebpf.MapSpec `ebpf:"networks4"`
+	Networks6        *ebpf.MapSpec `ebpf:"networks6"`
 	NewFlows         *ebpf.MapSpec `ebpf:"new_flows"`
 	Ours             *ebpf.MapSpec `ebpf:"ours"`
 	QueueStates      *ebpf.MapSpec `ebpf:"queue_states"`
@@ -353,6 +367,8 @@ type bpfMaps struct {
 	LastSent         *ebpf.Map `ebpf:"last_sent"`
 	Local4           *ebpf.Map `ebpf:"local4"`
 	Multicast        *ebpf.Map `ebpf:"multicast"`
+	Networks4        *ebpf.Map `ebpf:"networks4"`
+	Networks6        *ebpf.Map `ebpf:"networks6"`
 	NewFlows         *ebpf.Map `ebpf:"new_flows"`
 	Ours             *ebpf.Map `ebpf:"ours"`
 	QueueStates      *ebpf.Map `ebpf:"queue_states"`
@@ -381,6 +397,8 @@ func (m *bpfMaps) Close() error {
 		m.LastSent,
 		m.Local4,
 		m.Multicast,
+		m.Networks4,
+		m.Networks6,
 		m.NewFlows,
 		m.Ours,
 		m.QueueStates,

@@ -135,6 +135,7 @@ func TestDifferential(t *testing.T) {
 	)
 
 	configs = append(configs, eamConfigs()...)
+	configs = append(configs, networkConfigs()...)
 
 	seed := soak.Seed(t)
 	b := newEngineBench(t, true)
@@ -416,7 +417,14 @@ func (d *differential) spoil(p []byte, to6 bool) []byte {
 }
 
 func (d *differential) embed(a [4]byte) [16]byte {
-	p := d.cfg.Mapping.PREF64
+	m := d.cfg.Mapping
+	p, ok := m.PrefixOf(netip.AddrFrom4(a))
+	if !ok || len(m.Networks) > 0 && d.rand.IntN(8) == 0 {
+		p = m.PREF64
+		if other := m.Networks[d.rand.IntN(len(m.Networks))].PREF64; other.IsValid() {
+			p = other // the prefix of other networks
+		}
+	}
 	b := p.Masked().Addr().As16()
 	at := p.Bits() / 8
 	for _, x := range a {

@@ -75,6 +75,7 @@ func translationOf(cfg siit.Config) *Translation {
 		IPv4:           cfg.Mapping.CLAT.IPv4,
 		IPv6:           cfg.Mapping.CLAT.IPv6,
 		EAM:            cfg.Mapping.EAM,
+		Networks:       cfg.Mapping.Networks,
 		PREF64:         cfg.Mapping.PREF64,
 		MTU6:           mtu6,
 		MTU4:           or(cfg.MTU4, mtu6-20),

@@ -17,6 +17,7 @@ type Engine struct {
 	// What the maps in the kernel hold.
 	local, denied map[netip.Prefix]bool
 	eam           []siit.EAM
+	networks      []siit.Network
 
 	// What is in force.
 	translation *Translation // nil: user space does it all

@@ -104,6 +104,9 @@ func prepare(c constants) (*ebpf.CollectionSpec, error) {
 	for _, m := range []*ebpf.MapSpec{specs.Hosts4, specs.Hosts6, specs.Eam4, specs.Eam6} {
 		m.MaxEntries = uint32(max(c.explicit, 1))
 	}
+	for _, m := range []*ebpf.MapSpec{specs.Networks4, specs.Networks6} {
+		m.MaxEntries = uint32(min(max(c.explicit, 1), MaxNetworks))
+	}
 	if !c.sharing {
 		for _, m := range []*ebpf.MapSpec{specs.EstablishedFlows, specs.NewFlows, specs.HostFlows, specs.FragmentOwners} {
 			m.MaxEntries = 1 // nothing is ever put there

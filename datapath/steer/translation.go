@@ -20,9 +20,10 @@ import (
 // same. TOS is copied: where the configuration wants it otherwise, user space has
 // to do it all.
 type Translation struct {
-	IPv4, IPv6 netip.Addr   // of the CLAT; zero in a gateway
-	EAM        []siit.EAM   // of a CLAT, at most MaxEAM
-	PREF64     netip.Prefix // RFC 6052, length 32, 40, 48, 56, 64 or 96
+	IPv4, IPv6 netip.Addr     // of the CLAT; zero in a gateway
+	EAM        []siit.EAM     // of a CLAT, at most MaxEAM
+	Networks   []siit.Network // of a CLAT, at most MaxNetworks
+	PREF64     netip.Prefix   // RFC 6052, length 32, 40, 48, 56, 64 or 96
 
 	// IPv4 networks that the hosts of a gateway do not reach through PREF64,
 	// except for each other.
@@ -40,8 +41,8 @@ type Translation struct {
 // check refuses what the programs have no rule for.
 func (t *Translation) check(gateway bool) error {
 	switch {
-	case gateway && (t.IPv4.IsValid() || t.IPv6.IsValid() || len(t.EAM) > 0 || len(t.LocalIPv4) > 0):
-		return errors.New("a gateway has no CLAT addresses, explicit mappings or local networks")
+	case gateway && (t.IPv4.IsValid() || t.IPv6.IsValid() || len(t.EAM) > 0 || len(t.Networks) > 0 || len(t.LocalIPv4) > 0):
+		return errors.New("a gateway has no CLAT addresses, explicit mappings, networks or local networks")
 	case gateway:
 	case !t.IPv4.Is4():
 		return fmt.Errorf("CLAT address %q is not IPv4", t.IPv4)
@@ -49,6 +50,8 @@ func (t *Translation) check(gateway bool) error {
 		return fmt.Errorf("CLAT address %q is not a host's IPv6 address", t.IPv6)
 	case len(t.DeniedIPv4) > 0:
 		return errors.New("a CLAT denies no networks")
+	case len(t.Networks) > MaxNetworks:
+		return fmt.Errorf("%d networks are more than %d", len(t.Networks), MaxNetworks)
 	case len(t.EAM) > MaxEAM:
 		return fmt.Errorf("%d explicit mappings are more than %d", len(t.EAM), MaxEAM)
 	}
@@ -100,7 +103,9 @@ func (t *Translation) value() bpfTranslation {
 		Neutral:     flag(t.IPv4.IsValid() && prefix.Neutral(siit.Pair{IPv4: t.IPv4, IPv6: t.IPv6})),
 		HasEam:      flag(len(t.EAM) > 0),
 		HasLocal:    flag(len(t.LocalIPv4) > 0),
-		DropPrivate: flag(t.DropWKPPrivate && t.PREF64.Masked() == siit.WellKnownPrefix()),
+		HasNetworks: flag(len(t.Networks) > 0),
+		DropPrivate: flag(t.DropWKPPrivate),
+		WellKnown:   flag(t.PREF64.Masked() == siit.WellKnownPrefix()),
 	}
 }
 
@@ -124,9 +129,12 @@ func (e *Engine) SetTranslation(t *Translation) error {
 	if err := addNetworks(e.objects.Denied4, &e.denied, t.DeniedIPv4); err != nil {
 		return err
 	}
-	if !slices.Equal(e.eam, t.EAM) {
+	if !slices.Equal(e.eam, t.EAM) || !slices.Equal(e.networks, t.Networks) {
 		// Nobody sees the tables while they change.
 		if err := e.switchOff(); err != nil {
+			return err
+		}
+		if err := e.setNetworks(t.Networks); err != nil {
 			return err
 		}
 		if err := e.setEAM(t.EAM); err != nil {

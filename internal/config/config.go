@@ -45,6 +45,15 @@ type CLAT struct {
 	Metric uint32
 	// Queues is the number of TUN queues; 0: see [CLAT.QueueCount].
 	Queues int
+	// Routes are the prefixes of networks that are not behind the uplink's PREF64,
+	// masked. The longest network wins.
+	Routes []Route
+}
+
+// Route is one [[clat.route]].
+type Route struct {
+	Network netip.Prefix // IPv4
+	PREF64  netip.Prefix // the zero Prefix: "none", the network is unreachable
 }
 
 // QueueCount is the number of TUN queues to open on a machine with cpus

@@ -42,6 +42,7 @@ func TestExampleSwitchedOn(t *testing.T) {
 	// What the comments do not call an example is the default.
 	want := Default()
 	want.CLAT.Uplinks, want.CLAT.PREF64, want.CLAT.IPv6, want.CLAT.MTU, want.CLAT.IPv4Fixed = c.CLAT.Uplinks, c.CLAT.PREF64, c.CLAT.IPv6, 1480, true
+	want.CLAT.Routes = c.CLAT.Routes
 	want.Discovery.DNSServers, want.Discovery.PLATProbe = c.Discovery.DNSServers, c.Discovery.PLATProbe
 	want.Translation.EAM = c.Translation.EAM
 	want.Control.Metrics = c.Control.Metrics

@@ -42,6 +42,10 @@ func TestParseEveryKey(t *testing.T) {
 			MTU:       1400,
 			Metric:    4294967295,
 			Queues:    2,
+			Routes: []Route{
+				{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8:c::/96")},
+				{netip.MustParsePrefix("10.1.2.3/32"), netip.Prefix{}},
+			},
 		},
 		Discovery: Discovery{
 			Sources:    []Source{DNS, RA},
@@ -76,6 +80,12 @@ tun = "v4"
 mtu = 1_400
 metric = 0xffff_ffff
 queues = +2
+[[clat.route]]
+network = "10.0.0.0/8"
+pref64 = "2001:db8:c::/96"
+[[clat.route]]
+network = "10.1.2.3"
+pref64 = "none"
 [discovery]
 sources = ["dns", "ra"]
 dns-servers = ["2001:db8::53", "fe80::1%eth0"]
@@ -112,6 +122,7 @@ clat.tun = "v4"
 clat.mtu = 0x578
 clat.metric = 4294967295
 clat.queues = 2
+clat.route = [{network = "10.0.0.0/8", pref64 = "2001:db8:c::/96"}, {network = "10.1.2.3/32", pref64 = "none"}]
 `
 	for name, text := range map[string]string{"tables": tables, "inline": inline} {
 		c, warnings, err := Parse("t.toml", []byte(text))
@@ -136,7 +147,7 @@ func TestMistakes(t *testing.T) {
 		mtu      = `1260 to 65515 (the IPv6 MTU is 20 more and must be at least 1280)`
 		queues   = `0 to 16 (0: one for each CPU, at most 4)`
 		metrics  = `"127.0.0.1:9646", "[::1]:9646", ":9646" (every address) or any other ADDRESS:PORT; "" is off`
-		clatKeys = `enable, uplinks, pref64, ipv6, ipv4, engine, tun, mtu, metric, queues`
+		clatKeys = `enable, uplinks, pref64, ipv6, ipv4, engine, tun, mtu, metric, queues, route`
 	)
 	strs := func(s string) string { return "a list of strings, each " + s }
 	for _, tc := range []struct{ text, want string }{
@@ -208,6 +219,15 @@ func TestMistakes(t *testing.T) {
 		{"[clat]\nmetric = -1", `2:10: clat.metric: "-1" is out of range; allowed: 0 to 4294967295`},
 		{"[clat]\nmetric = 4294967296", `2:10: clat.metric: "4294967296" is out of range; allowed: 0 to 4294967295`},
 		{"[clat]\nqueues = 17", `2:10: clat.queues: "17" is out of range; allowed: ` + queues},
+
+		// [[clat.route]]
+		{"[[clat.route]]\nnetwork = \"10.0.0.0/8\"", `1:8: clat.route: the entry lacks a key; allowed: network and pref64`},
+		{"[[clat.route]]\nnetwork = \"2001:db8::/32\"\npref64 = \"none\"", `2:11: clat.route.network: "2001:db8::/32" is IPv6, not IPv4; allowed: an IPv4 prefix or address, for example "192.168.0.0/16"`},
+		{"[[clat.route]]\nnetwork = \"10.0.0.0/8\"\npref64 = \"nobody\"", `3:10: clat.route.pref64: "nobody" is not an address; allowed: ` + pref + `, or "none"`},
+		{"[[clat.route]]\nnetwork = \"10.0.0.0/8\"\npref64 = \"none\"\n[[clat.route]]\nnetwork = \"10.0.0.0/8\"\npref64 = \"none\"", `5:11: clat.route.network: "10.0.0.0/8" occurs twice; allowed: each network once`},
+		{"[[clat.route]]\nnetwork = \"10.0.0.0/8\"\npref64 = \"2001:db8::/32\"\n[[clat.route]]\nnetwork = \"11.0.0.0/8\"\npref64 = \"2001:db8:c::/96\"", `6:10: clat.route.pref64: "2001:db8:c::/96" overlaps "2001:db8::/32" of another network; allowed: prefixes that are equal or do not overlap`},
+		{"[clat]\nipv6 = \"2001:db8:c::5\"\n[[clat.route]]\nnetwork = \"10.0.0.0/8\"\npref64 = \"2001:db8:c::/96\"", `5:10: clat.route.pref64: "2001:db8:c::/96" contains clat.ipv6, and the PLAT drops packets from its own prefix; allowed: prefixes without clat.ipv6`},
+		{"[clat.route]\nnetwork = \"10.0.0.0/8\"", `1:7: clat.route: "{...}" is a table, not a list; allowed: a list of tables, [[clat.route]]`},
 
 		// [discovery]
 		{"[discovery]\nsources = [\"ra\", \"pcp\"]", `2:18: discovery.sources: "pcp" is not an allowed value; allowed: ra, dns`},

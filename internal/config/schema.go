@@ -7,19 +7,20 @@ type reading struct {
 	checker
 	config Config
 	eam    []*node // the entries of config.Translation.EAM, as they stand in the file
+	routes []*node // those of config.CLAT.Routes
 }
 
 // schema returns every key there is, in the order of the manual.
 func schema(r *reading) []key {
 	return []key{
-		table("clat", clatKeys(&r.config.CLAT)),
+		table("clat", clatKeys(&r.config.CLAT, &r.routes)),
 		table("discovery", discoveryKeys(&r.config.Discovery)),
 		table("translation", translationKeys(&r.config.Translation, &r.eam)),
 		table("control", controlKeys(&r.config.Control, listenAddress)),
 	}
 }
 
-func clatKeys(c *CLAT) []key {
+func clatKeys(c *CLAT, routes *[]*node) []key {
 	ipv4 := func(check *checker, name string, n *node) { c.IPv4Fixed = set(check, name, n, &c.IPv4, clatIPv4) }
 	ipv6 := func(check *checker, name string, n *node) {
 		if c.SharedIPv6 = n.kind == stringKind && n.text == sharedIPv6; !c.SharedIPv6 {
@@ -37,6 +38,7 @@ func clatKeys(c *CLAT) []key {
 		integer("mtu", &c.MTU, 1260, 65515, "1260 to 65515 (the IPv6 MTU is 20 more and must be at least 1280)"),
 		integer("metric", &c.Metric, 0, math.MaxUint32, "0 to 4294967295"),
 		integer("queues", &c.Queues, 0, 16, "0 to 16 (0: one for each CPU, at most 4)"),
+		entries("route", &c.Routes, routes, routeKeys, nil),
 	}
 }
 

@@ -49,4 +49,5 @@ func (r *reading) together() {
 		}
 	}
 	r.overlaps()
+	r.checkRoutes()
 }

@@ -19,12 +19,16 @@ func (c Config) Translator(pref64 netip.Prefix, clat siit.Pair, mtu4 int) siit.C
 	for i, m := range t.EAM {
 		eam[i] = siit.EAM{IPv4: m.IPv4, IPv6: m.IPv6}
 	}
+	var networks []siit.Network
+	for _, r := range c.CLAT.Routes {
+		networks = append(networks, siit.Network{IPv4: r.Network, PREF64: r.PREF64})
+	}
 	mtu6 := 0
 	if mtu4 > 0 {
 		mtu6 = mtu4 + 20
 	}
 	return siit.Config{
-		Mapping:             siit.Mapping{PREF64: pref64, CLAT: clat, EAM: eam},
+		Mapping:             siit.Mapping{PREF64: pref64, CLAT: clat, EAM: eam, Networks: networks},
 		MTU6:                mtu6,
 		MTU4:                mtu4,
 		LowestIPv6MTU:       t.LowestIPv6MTU,

@@ -131,6 +131,9 @@ type CLAT struct {
 	// RoutesFollowed is the number of all of them.
 	RoutesFollowed int `json:"routes_followed,omitempty"`
 
+	// Networks are the IPv4 networks with a prefix of their own (clat.route).
+	Networks []Network `json:"networks,omitempty"`
+
 	Traffic []Traffic  `json:"traffic"`            // one per direction, engine and protocol that has occurred
 	Drops   []Dropped  `json:"drops,omitempty"`    // most frequent first
 	Errors  ICMPErrors `json:"errors"`             // ICMP errors in the translator's own name
@@ -145,6 +148,12 @@ type Route struct {
 	Action  string       `json:"action"`            // gateway, on-link, multipath, unreachable, prohibit, blackhole
 	Gateway *netip.Addr  `json:"gateway,omitempty"` // of action gateway
 	Link    string       `json:"link,omitempty"`    // absent if no packet leaves by it
+}
+
+// Network is an IPv4 network that is not behind the uplink's PREF64.
+type Network struct {
+	Network netip.Prefix `json:"network"`
+	PREF64  string       `json:"pref64"` // or "none": unreachable
 }
 
 // PLAT says whether the NAT64 beyond answers, judged by packets that come back.

@@ -38,26 +38,32 @@ static __always_inline bool in_pref64(const struct translation *t, struct addr6 
 	return ((a.hi ^ t->pref_hi) & t->mask_hi) == 0 && ((a.lo ^ t->pref_lo) & t->mask_lo) == 0;
 }
 
-// embed puts an IPv4 address behind PREF64 (RFC 6052 section 2.2). In all but
-// the /96 the octet u, bits 64 to 71, stays zero in the midst of it.
-static __always_inline struct addr6 embed(const struct translation *t, __u32 v4)
+// embed_at puts an IPv4 address behind a prefix of so many bits (RFC 6052 section
+// 2.2). In all but the /96 the octet u, bits 64 to 71, stays zero in the midst of it.
+static __always_inline struct addr6 embed_at(__u64 hi, __u64 lo, __u32 bits, __u32 v4)
 {
-	struct addr6 a = { t->pref_hi, t->pref_lo };
+	struct addr6 a = { hi, lo };
 	__u32 behind; // bits of the IPv4 address behind the octet u
 
-	if (t->pref_len == 96) {
+	if (bits == 96) {
 		a.lo |= v4;
 		return a;
 	}
 	a.lo = 0;
-	if (t->pref_len == 32) {
+	if (bits == 32) {
 		a.hi |= v4;
 		return a;
 	}
-	behind = t->pref_len - 32;
-	a.hi |= (__u64)v4 >> behind;
-	a.lo = (__u64)v4 << (64 - behind) >> 8;
+	behind = bits - 32;
+	a.hi |= (__u64)v4 >> (behind & 63);
+	a.lo = (__u64)v4 << (64 - behind & 63) >> 8;
 	return a;
+}
+
+// embed puts an IPv4 address behind PREF64.
+static __always_inline struct addr6 embed(const struct translation *t, __u32 v4)
+{
+	return embed_at(t->pref_hi, t->pref_lo, t->pref_len, v4);
 }
 
 // extract_at returns the IPv4 address behind a prefix of so many bits. The octet u

@@ -43,9 +43,11 @@ struct translation {
 	__u32 mtu6, mtu4;   // of the next hops on either side
 	__u32 limit6;       // larger IPv4 packets without DF have to be fragmented
 	__u32 neutral;      // 1: transport checksums stay right by themselves
-	__u32 drop_private; // 1: decline private IPv4 addresses behind PREF64
+	__u32 drop_private; // 1: decline private IPv4 addresses behind the well-known prefix
+	__u32 well_known;   // 1: PREF64 is that
 	__u32 has_local; // 1: decline sources in local4
 	__u32 has_eam;   // 1: a CLAT with explicit mappings
+	__u32 has_networks; // 1: a CLAT with networks that are behind other prefixes
 	// The router of the map "router", family 0 if it has none, and whether the
 	// map "routes" has any. Here they share the cache lines of the rest.
 	__u32 has_routes;

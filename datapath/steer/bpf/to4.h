@@ -16,6 +16,7 @@
 #include "engine.h"
 #include "hosts.h"
 #include "local.h"
+#include "networks.h"
 #include "jumbo.h"
 #include "order.h"
 #include "stage.h"
@@ -53,12 +54,21 @@ static __always_inline bool clat_addresses4(const struct translation *t, struct 
 			return true;
 		}
 	}
-	if (!in_pref64(t, src))
-		return false;
-	to->src = extract(t, src);
+	if (t->has_networks) {
+		__u32 other = 0;
+
+		if (!network_to4(t, src, &to->src, &other))
+			return false;
+		if (other)
+			to->neutral = 0;
+	} else {
+		if (!in_pref64(t, src))
+			return false;
+		to->src = extract(t, src);
+		if (t->drop_private && t->well_known && is_private(to->src))
+			return false;
+	}
 	if (is_illegal_destination(to->src)) // which is more: link-local too
-		return false;
-	if (t->drop_private && is_private(to->src))
 		return false;
 	return !t->has_local || !is_local4(to->src);
 }
@@ -71,7 +81,7 @@ static __always_inline bool gateway_addresses4(const struct translation *t, stru
 	if (!in_pref64(t, dst))
 		return false;
 	to->dst = extract(t, dst);
-	if (is_illegal_destination(to->dst) || (t->drop_private && is_private(to->dst)))
+	if (is_illegal_destination(to->dst) || (t->drop_private && t->well_known && is_private(to->dst)))
 		return false;
 	if (is_illegal_source6(src) || is_link_local6(src) || in_pref64(t, src))
 		return false;

@@ -16,6 +16,7 @@
 #include "checksum.h"
 #include "engine.h"
 #include "hosts.h"
+#include "networks.h"
 #include "order.h"
 #include "routes.h"
 #include "transport.h"
@@ -56,7 +57,21 @@ static __always_inline bool clat_addresses6(const struct translation *t, __u32 s
 		to->neutral = 0;
 		return true;
 	}
-	if (is_illegal_destination(dst) || (t->drop_private && is_private(dst)))
+	if (is_illegal_destination(dst))
+		return false;
+	if (t->has_networks) {
+		__u32 other = 0;
+		int found = network_to6(t, dst, &to->dst, &other);
+
+		if (found < 0)
+			return false;
+		if (found) {
+			if (other)
+				to->neutral = 0;
+			return true;
+		}
+	}
+	if (t->drop_private && t->well_known && is_private(dst))
 		return false;
 	to->dst = embed(t, dst);
 	return true;
@@ -66,7 +81,7 @@ static __always_inline bool clat_addresses6(const struct translation *t, __u32 s
 static __always_inline bool gateway_addresses6(const struct translation *t, __u32 src, __u32 dst, struct mapped6 *to)
 {
 	to->neutral = 0;
-	if (is_illegal_source(src) || (t->drop_private && is_private(src)))
+	if (is_illegal_source(src) || (t->drop_private && t->well_known && is_private(src)))
 		return false;
 	if (!host_to6(dst, &to->dst))
 		return false;
