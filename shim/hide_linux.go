@@ -141,7 +141,11 @@ func keepStock(r *relay, which, to int) {
 			return
 		}
 		err = unix.EINTR
-		for err == unix.EINTR {
+		for err == unix.EINTR || err == unix.ETOOMANYREFS {
+			// All processes of the user have sent as many descriptors as one may have.
+			if err == unix.ETOOMANYREFS {
+				time.Sleep(maxWait * time.Millisecond / 10)
+			}
 			err = unix.Sendmsg(to, []byte{0}, unix.UnixRights(s), nil, unix.MSG_NOSIGNAL)
 		}
 		unix.Close(s)
