@@ -94,8 +94,8 @@ static __always_inline bool gateway_addresses6(const struct translation *t, __u3
 // compared with NULL.
 struct departure {
 	__be64 dst[2];
+	__u64 has_routes;       // there may be a route for dst; in a slot of its own, see union slot
 	struct next_hop router; // family 0: there is none
-	__u32 has_routes;       // there may be a route for dst
 };
 
 // to6 translates an IPv4 packet. Of a CLAT's it says in to where it goes.
