@@ -269,6 +269,7 @@ func (a *Advertiser) heard(r received, ours *ndp.RouterAdvertisement, plan *sche
 		plan.solicited(time.Now())
 	case *ndp.RouterAdvertisement:
 		a.others.Add(1)
+		a.past.taken(m)
 		differences := disagreements(ours, m)
 		if len(differences) > 0 {
 			a.disagreements.Add(1)

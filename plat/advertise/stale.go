@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/mdlayher/ndp"
 )
 
 // Store keeps the prefixes that were advertised on a link over restarts.
@@ -51,6 +53,17 @@ func (h *history) advertised(prefixes []netip.Prefix, now time.Time) {
 		h.note(p, now)
 	}
 	h.forget(prefixes, now)
+}
+
+// taken forgets the prefixes that another router announces as preferred: to
+// withdraw them would take them from its hosts.
+func (h *history) taken(theirs *ndp.RouterAdvertisement) {
+	for _, p := range contentOf(theirs).prefixes {
+		if _, ours := h.last[p.Prefix]; ours && p.preferred > 0 {
+			delete(h.last, p.Prefix)
+			h.saved = time.Time{}
+		}
+	}
 }
 
 func (h *history) note(p netip.Prefix, at time.Time) {

@@ -77,6 +77,44 @@ func TestStalePrefixes(t *testing.T) {
 	})
 }
 
+// A stale prefix that another router has taken over is left to it, also after a
+// restart; one that the other withdraws as well stays stale.
+func TestStalePrefixOfAnotherRouter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		taken, withdrawn, own := netip.MustParsePrefix("2001:db8:a::/64"), netip.MustParsePrefix("2001:db8:b::/64"), netip.MustParsePrefix("2001:db8:c::/64")
+		store := memory{taken: time.Now(), withdrawn: time.Now()}
+		l := &fakeLink{state: testState, in: make(chan received)}
+		run := func(theirs ...received) *ndp.RouterAdvertisement {
+			p := Parameters{Lifetime: 30 * time.Minute, Prefixes: []netip.Prefix{own}}
+			a := New("lan0", l, p, store, slog.New(slog.DiscardHandler))
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() { a.Run(ctx); close(done) }()
+			time.Sleep(time.Minute)
+			for _, r := range theirs {
+				l.in <- r
+			}
+			time.Sleep(time.Minute)
+			cancel()
+			<-done
+			return l.sent[len(l.sent)-1].m
+		}
+		if got := lifetimes(run()); len(got) != 3 {
+			t.Fatalf("before the other router speaks: %v", got)
+		}
+		other := &ndp.RouterAdvertisement{RouterLifetime: time.Hour, Options: []ndp.Option{
+			&ndp.PrefixInformation{Prefix: taken.Addr(), PrefixLength: 64, OnLink: true, AutonomousAddressConfiguration: true, PreferredLifetime: time.Minute, ValidLifetime: time.Hour},
+			&ndp.PrefixInformation{Prefix: withdrawn.Addr(), PrefixLength: 64, OnLink: true, AutonomousAddressConfiguration: true},
+		}}
+		want := map[string]string{withdrawn.String(): gone, own.String(): present}
+		for _, m := range []*ndp.RouterAdvertisement{run(received{other, netip.MustParseAddr("fe80::2")}), run()} {
+			if got := lifetimes(m); !maps.Equal(got, want) {
+				t.Errorf("%v, want %v", got, want)
+			}
+		}
+	})
+}
+
 // A prefix that leaves the link while the advertiser runs is stale too.
 func TestPrefixLeavesLink(t *testing.T) {
 	advertising(t, func(t *testing.T, l *fakeLink, _ *Advertiser, _ func(), _ *bytes.Buffer) {
