@@ -243,15 +243,21 @@ int sharing_translate(struct __sk_buff *skb)
 	return from_uplink(skb, true, true);
 }
 
-// send_translated is send_out for what the kernel engine has translated.
+// send_translated is send_out for what the kernel engine has translated. A route is
+// looked up where it is used: without CAP_PERFMON the verifier of 6.1 also takes
+// the branch for a route where there is none.
 static __always_inline int send_translated(struct __sk_buff *skb, struct departure *to)
 {
-	if (!uplink_link_header || to->has_routes || to->router.family != AF_INET6)
-		return send_out(skb, to->has_routes ? find_route(to->dst) : NULL, to->dst);
+	if (to->has_routes)
+		return send_out(skb, find_route(to->dst), to->dst);
 	mark_translated(skb);
+	if (!uplink_link_header)
+		return bpf_redirect(uplink_ifindex, 0);
 	if (!add_link_header(skb))
 		return TC_ACT_SHOT;
-	return bpf_redirect_neigh(uplink_ifindex, (struct bpf_redir_neigh *)&to->router, sizeof(to->router), 0);
+	if (to->router.family == AF_INET6)
+		return bpf_redirect_neigh(uplink_ifindex, (struct bpf_redir_neigh *)&to->router, sizeof(to->router), 0);
+	return bpf_redirect_neigh(uplink_ifindex, NULL, 0, 0);
 }
 
 // to_tun translates what the kernel engine can.

@@ -229,9 +229,11 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, s
 		to->dst[1] = header[4];
 		to->router = t->router;
 		to->has_routes = t->has_routes;
-		route = to->has_routes ? find_route(to->dst) : NULL;
-		if (route && route->action == ROUTE_REJECT)
-			decline6(ROUTE);
+		if (to->has_routes) {
+			route = find_route(to->dst);
+			if (route && route->action == ROUTE_REJECT)
+				decline6(ROUTE);
+		}
 	}
 	if (is_behind(flow4(in.ip.saddr, in.ip.daddr)))
 		decline6(ORDER);
