@@ -302,7 +302,8 @@ func (w *world) datagrams(t *testing.T) {
 // bursts sends datagrams of mixed sizes in bursts that fit the sockets, so that
 // none may be lost, altered or out of order.
 func (w *world) bursts(t *testing.T) {
-	const bursts, burst = 1000, 32
+	const burst = 32
+	bursts := int(size(1000))
 	if err := w.KeepOrder(); err != nil {
 		t.Fatal(err)
 	}
