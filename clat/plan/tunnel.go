@@ -1,15 +1,16 @@
 package plan
 
-// Tunnel returns the name of a tunnel that is up and not ours, such as a VPN's, or
-// "". If there is one, settings of the whole host, such as resolv.conf, may come
-// from the tunnel and not from the network.
-func (o Observed) Tunnel() string {
-	for _, l := range o.Links {
-		if l.Up && l.IsTunnel() && !o.IsOurs(l) {
-			return l.Name
-		}
-	}
-	return ""
+import "slices"
+
+// HasTunnelBeside reports whether a tunnel is up that is neither ours nor the link
+// of the given index, such as a VPN's. If there is one, settings of the whole host,
+// such as resolv.conf, may come from that tunnel and not from the link's network.
+// A tunnel that is an uplink itself, as clat.uplinks may name one, is no reason to
+// doubt its own network.
+func (o Observed) HasTunnelBeside(link int) bool {
+	return slices.ContainsFunc(o.Links, func(l Link) bool {
+		return l.Index != link && l.Up && l.IsTunnel() && !o.IsOurs(l)
+	})
 }
 
 // IsTunnel reports whether a link carries packets inside other packets, such as

@@ -2,26 +2,34 @@ package plan
 
 import "testing"
 
-func TestTunnel(t *testing.T) {
+func TestHasTunnelBeside(t *testing.T) {
 	wlan := Link{Index: 2, Name: "wlan0", Up: true}
 	for _, tt := range []struct {
-		name string
-		link Link
-		want string
+		name     string
+		link     Link // beside wlan0
+		isTunnel bool // so wlan0 has one beside it
 	}{
-		{"a VPN", Link{Index: 3, Name: "wg0", Kind: "wireguard", Up: true}, "wg0"},
-		{"one that is down", Link{Index: 3, Name: "wg0", Kind: "wireguard"}, ""},
-		{"a dummy", Link{Index: 3, Name: "dummy0", Kind: "dummy", Up: true}, ""},
-		{"our TUN", Link{Index: 3, Name: "clat0", Kind: "tun", Alias: AliasPrefix + "wlan0", Up: true}, ""},
-		{"a bridge", Link{Index: 3, Name: "docker0", Kind: "bridge", Up: true}, ""},
+		{"a VPN", Link{Index: 3, Name: "wg0", Kind: "wireguard", Up: true}, true},
+		{"one that is down", Link{Index: 3, Name: "wg0", Kind: "wireguard"}, false},
+		{"a modem's TUN", Link{Index: 3, Name: "tun7", Kind: "tun", Up: true}, true},
+		{"PPP", Link{Index: 3, Name: "ppp0", Kind: "ppp", Up: true}, false},
+		{"a dummy", Link{Index: 3, Name: "dummy0", Kind: "dummy", Up: true}, false},
+		{"our TUN", Link{Index: 3, Name: "clat0", Kind: "tun", Alias: AliasPrefix + "wlan0", Up: true}, false},
+		{"a bridge", Link{Index: 3, Name: "docker0", Kind: "bridge", Up: true}, false},
 	} {
 		o := Observed{Links: []Link{wlan, tt.link}}
-		o.Memory.CLATs = []Remembered{{TUN: "clat0", TUNIndex: 3}}
-		if tt.link.Name != "clat0" {
-			o.Memory = Memory{}
+		if tt.link.Name == "clat0" {
+			o.Memory.CLATs = []Remembered{{TUN: "clat0", TUNIndex: 3}}
 		}
-		if got := o.Tunnel(); got != tt.want {
-			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		if got := o.HasTunnelBeside(wlan.Index); got != tt.isTunnel {
+			t.Errorf("%s: beside %s %t, want %t", tt.name, wlan.Name, got, tt.isTunnel)
+		}
+		if o.HasTunnelBeside(tt.link.Index) {
+			t.Errorf("%s is beside itself", tt.name)
+		}
+		o.Links = append(o.Links, Link{Index: 9, Name: "wg9", Kind: "wireguard", Up: true})
+		if !o.HasTunnelBeside(tt.link.Index) {
+			t.Errorf("%s: the VPN wg9 is not noticed beside it", tt.name)
 		}
 	}
 }

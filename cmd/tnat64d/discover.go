@@ -27,6 +27,7 @@ type discovery struct {
 	carrier  bool
 	changes  int // of the carrier
 	paused   bool
+	tunnel   atomic.Bool // there is a tunnel beside the link: resolv.conf may be its
 	stop     context.CancelFunc
 }
 
@@ -57,7 +58,6 @@ type discoveries struct {
 	bus    *bus.Bus
 	links  map[int]*discovery // by index
 	nudged *nudges            // what network managers' hooks have told
-	tunnel atomic.Bool        // there is a tunnel: resolv.conf may be its
 
 	wokeUp  time.Time
 	byClock bool // it was the clock that told of that
@@ -99,7 +99,7 @@ func (d *discoveries) discover(up plan.Uplink, a asks, link plan.Link) *discover
 		RA:        slices.Contains(a.sources, config.RA),
 		DNS:       slices.Contains(a.sources, config.DNS),
 		Servers:   a.servers,
-		Resolvers: func(ctx context.Context) []netip.Addr { return d.resolvers(ctx, up) },
+		Resolvers: func(ctx context.Context) []netip.Addr { return d.resolvers(ctx, up, &l.tunnel) },
 		Log:       d.log.With(slog.String("iface", up.Name)),
 	})
 	l.finder.Pause(true) // until the link is an uplink
@@ -196,7 +196,6 @@ func (d *discoveries) refresh(name string) {
 // heard returns the observation with what routers and resolvers have said, and
 // tells the finders which prefixes cannot be a PREF64.
 func (d *discoveries) heard(o plan.Observed) plan.Observed {
-	d.tunnel.Store(o.Tunnel() != "")
 	o.Links = slices.Clone(o.Links)
 	own := map[int][]netip.Prefix{}
 	for _, a := range o.Addrs {
@@ -205,6 +204,7 @@ func (d *discoveries) heard(o plan.Observed) plan.Observed {
 		}
 	}
 	for index, l := range d.links {
+		l.tunnel.Store(o.HasTunnelBeside(index))
 		l.tell(own[index], gateways(o.Routes, index))
 		l.add(&o)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"tnat64d/clat/plan"
 	"tnat64d/internal/resolvconf"
@@ -53,15 +54,16 @@ func (n *nudges) of(iface string) []netip.Addr {
 // advertisements: what a hook has told, then what systemd-resolved or
 // NetworkManager say, and resolv.conf last, where nobody else knows any (RFC
 // 8880 section 7.1.3). That file does not say to which link a server belongs:
-// while there is a tunnel they may be those of a VPN, which are not to be asked.
-func (d *discoveries) resolvers(ctx context.Context, up plan.Uplink) []netip.Addr {
+// while there is a tunnel beside the link they may be those of a VPN, which are
+// not to be asked.
+func (d *discoveries) resolvers(ctx context.Context, up plan.Uplink, tunnel *atomic.Bool) []netip.Addr {
 	if told := d.nudged.of(up.Name); len(told) > 0 {
 		return told
 	}
 	if known, _, err := d.bus.LinkDNS(ctx, up.Index, up.Name); err == nil && len(known) > 0 {
 		return known
 	}
-	if d.tunnel.Load() {
+	if tunnel.Load() {
 		return nil
 	}
 	c, err := resolvconf.System()

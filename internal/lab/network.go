@@ -41,6 +41,7 @@ type Network struct {
 
 	mu       sync.Mutex
 	prefixes []netip.Prefix // that the router has an address in: Link first
+	beyond   []netip.Prefix // of the laptop's, on links of another kind
 }
 
 // maxNetworks bounds what AddNetwork makes: each needs a part of 192.0.2.0/24.
@@ -227,9 +228,11 @@ func (n *Network) addPrefix(p netip.Prefix) error {
 	return n.Router.address(lan, p.Addr().Next(), p.Bits())
 }
 
-// owns reports whether an address is in one of the link's prefixes.
+// owns reports whether an address is in one of the prefixes of the laptop's links
+// with this network.
 func (n *Network) owns(a netip.Addr) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return slices.ContainsFunc(n.prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
+	holds := func(p netip.Prefix) bool { return p.Contains(a) }
+	return slices.ContainsFunc(n.prefixes, holds) || slices.ContainsFunc(n.beyond, holds)
 }

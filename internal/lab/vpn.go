@@ -109,25 +109,9 @@ func (v *VPN) start(routes VPNRoutes) error {
 
 // open makes one end's interface.
 func (v *VPN) open(i int, h *Host, addr netip.Addr) error {
-	err := h.Do(func() error {
-		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-		if err != nil {
-			return err
-		}
-		request, err := unix.NewIfreq(VPNInterface)
-		if err == nil {
-			request.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
-			err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
-		}
-		if err != nil {
-			unix.Close(fd)
-			return err
-		}
-		v.tun[i] = os.NewFile(uintptr(fd), VPNInterface)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("%s:%s: %w", h.Name, VPNInterface, err)
+	var err error
+	if v.tun[i], err = h.openTUN(VPNInterface); err != nil {
+		return err
 	}
 	return steps(
 		func() error { return h.SetMTU(VPNInterface, 1420) },
