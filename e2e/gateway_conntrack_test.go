@@ -78,6 +78,9 @@ u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.sendto(b"x", ("100.64.0.
 			return fmt.Errorf("%s: no timeout between %d and %d s: %v", c.what, c.above, c.most, n.connections())
 		})
 	}
+	if c := n.status().Conntrack; c == nil || c.Entries == 0 || c.Max < c.Entries {
+		t.Errorf("connection tracking by the status: %+v", c)
+	}
 }
 
 // A host that gets the address of another one gets none of its connections, be

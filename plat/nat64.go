@@ -309,6 +309,8 @@ type Status struct {
 	Traffic datapath.Stats
 	Table   TableStats
 	NAT44   map[nat44.Count]uint64
+	// Conntrack is nil where the kernel tracks no connections, or does not say.
+	Conntrack *nat44.Conntrack
 }
 
 // Status returns the present state.
@@ -322,6 +324,7 @@ func (n *NAT64) Status() Status {
 	if n.rules != nil {
 		s.NAT44, _ = n.rules.Counters() // what cannot be read counts as nothing
 	}
+	s.Conntrack, _ = nat44.ReadConntrack()
 	return s
 }
 

@@ -28,13 +28,16 @@ var (
 	dnsCached         = desc("tnat64_gateway_dns64_cached_responses", "Responses in the cache of DNS64.")
 	advertisements    = desc("tnat64_gateway_router_advertisements_total", "Router advertisements: sent, failed, solicitations that came, others of other routers, disagreements of those.", "interface", "kind")
 	maps              = desc("tnat64_gateway_maps", "Hosts that have an IPv4 address of the pool.", "kind")
+	conntrackEntries  = desc("tnat64_gateway_conntrack_entries", "Entries of the kernel's connection tracking in the gateway's network namespace.")
+	conntrackMax      = desc("tnat64_gateway_conntrack_entries_max", "Entries that there can be (net.netfilter.nf_conntrack_max); 0: no limit.")
+	conntrackDropped  = desc("tnat64_gateway_conntrack_dropped_total", "What the kernel has dropped for want of entries: packets whose connection could not be tracked (packets), connections without an answer, forgotten to make room (early).", "kind")
 )
 
 // collector reads the metrics of the present NAT64.
 type collector struct{ d *gateway }
 
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildInfo, packetsTranslated, bytesTranslated, packetsDeclined, packetsDropped, errorsSent, errorsLimited, poolSize, maps, dnsQueries, dnsCached, advertisements} {
+	for _, d := range []*prometheus.Desc{buildInfo, packetsTranslated, bytesTranslated, packetsDeclined, packetsDropped, errorsSent, errorsLimited, poolSize, maps, dnsQueries, dnsCached, advertisements, conntrackEntries, conntrackMax, conntrackDropped} {
 		ch <- d
 	}
 }
@@ -97,4 +100,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(poolSize, s.Table.Size)
 	gauge(maps, s.Table.Static, "static")
 	gauge(maps, s.Table.Dynamic, "dynamic")
+	if k := s.Conntrack; k != nil {
+		gauge(conntrackEntries, k.Entries)
+		gauge(conntrackMax, k.Max)
+		count(conntrackDropped, k.Dropped, "packets")
+		count(conntrackDropped, k.EarlyDropped, "early")
+	}
 }

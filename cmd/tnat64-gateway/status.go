@@ -24,6 +24,9 @@ func gatewayStatus(s plat.Status) control.Gateway {
 		Maps:    control.Maps{Static: s.Table.Static, Dynamic: s.Table.Dynamic, Size: s.Table.Size},
 		Traffic: []control.Traffic{},
 	}
+	if k := s.Conntrack; k != nil {
+		g.Conntrack = &control.Conntrack{Entries: k.Entries, Max: k.Max, Dropped: k.Dropped, EarlyDropped: k.EarlyDropped}
+	}
 	for _, t := range []struct {
 		direction, engine string
 		counts            engine.Translated

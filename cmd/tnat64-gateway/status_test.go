@@ -9,6 +9,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tnat64d/internal/config"
+	"tnat64d/internal/control"
+	"tnat64d/plat"
+	"tnat64d/plat/nat44"
 )
 
 func TestStatusOfDNS64AndAdvertisements(t *testing.T) {
@@ -48,5 +51,15 @@ func TestStatusOfDNS64AndAdvertisements(t *testing.T) {
 		if !strings.Contains(strings.Join(names, " "), want) {
 			t.Errorf("no metric %s in %v", want, names)
 		}
+	}
+}
+
+func TestStatusOfConntrack(t *testing.T) {
+	if g := gatewayStatus(plat.Status{}); g.Conntrack != nil {
+		t.Errorf("nothing is tracked: %+v", g.Conntrack)
+	}
+	g := gatewayStatus(plat.Status{Conntrack: &nat44.Conntrack{Entries: 1, Max: 2, Dropped: 3, EarlyDropped: 4}})
+	if want := (control.Conntrack{Entries: 1, Max: 2, Dropped: 3, EarlyDropped: 4}); g.Conntrack == nil || *g.Conntrack != want {
+		t.Errorf("%+v, want %+v", g.Conntrack, want)
 	}
 }

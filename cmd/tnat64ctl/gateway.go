@@ -23,6 +23,7 @@ func gatewayText(s control.Status, now time.Time) string {
 	t.row("outside", fmt.Sprintf("%s, MTU %d", either(strings.Join(g.Outside, ", "), "no IPv4 default route"), g.MTU4))
 	t.row("pool", fmt.Sprintf("%s: %s", g.Pool, mapsWords(g.Maps)))
 	t.row("NAT44", g.NAT44)
+	conntrackText(&t, g.Conntrack)
 	t.row("engine", engineWords(g.Engine, g.EngineWhy))
 	how := []string{count(uint64(g.Queues), "queue")}
 	if g.Attached != "" {
@@ -75,6 +76,8 @@ func gatewayHeadline(s control.Status, now time.Time) string {
 		return "NAT64 is up but cannot reach IPv4: there is no IPv4 default route."
 	case g.Maps.Dynamic >= g.Maps.Size:
 		return fmt.Sprintf("NAT64 works for %d hosts; the pool is exhausted, so others get no address.", g.Maps.Dynamic+g.Maps.Static)
+	case g.Conntrack.NearlyFull():
+		return "NAT64 works, but connection tracking is more than 90 % full; when it is full, no host can open connections."
 	}
 	return fmt.Sprintf("NAT64 works: %s have an address of the pool.", mapsWords(g.Maps))
 }

@@ -7,6 +7,25 @@ import (
 	"tnat64d/internal/control"
 )
 
+// conntrackText adds what status says about the kernel's connection tracking.
+func conntrackText(t *statusLines, c *control.Conntrack) {
+	if c == nil {
+		return
+	}
+	use := fmt.Sprintf("%d entries, no limit", c.Entries)
+	if c.Max > 0 {
+		use = fmt.Sprintf("%d of %d entries", c.Entries, c.Max)
+	}
+	rows := []string{use}
+	if c.NearlyFull() {
+		rows = append(rows, "conntrack-nearly-full: raise net.netfilter.nf_conntrack_max, or lower connections-per-client or maps-per-64")
+	}
+	if c.Dropped > 0 || c.EarlyDropped > 0 {
+		rows = append(rows, fmt.Sprintf("the kernel has dropped %d packets whose connection it could not track, and forgotten %d connections to make room", c.Dropped, c.EarlyDropped))
+	}
+	t.row("conntrack", rows...)
+}
+
 // dns64Text adds what status says about DNS64.
 func dns64Text(t *statusLines, d *control.DNS64) {
 	if d == nil {

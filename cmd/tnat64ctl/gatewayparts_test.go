@@ -32,3 +32,32 @@ func TestGatewayStatusShowsDNS64AndAdvertisements(t *testing.T) {
 		t.Errorf("parts that are off are shown:\n%s", text)
 	}
 }
+
+func TestGatewayStatusShowsConntrack(t *testing.T) {
+	const warning, headline = "conntrack-nearly-full: ", "NAT64 works, but connection tracking is more than 90 % full;"
+	for name, c := range map[string]struct {
+		conntrack    *control.Conntrack
+		want, absent []string
+	}{
+		"none":         {nil, nil, []string{"conntrack", headline}},
+		"ninety":       {&control.Conntrack{Entries: 90, Max: 100}, []string{"90 of 100 entries\n"}, []string{warning, headline, "dropped"}},
+		"above ninety": {&control.Conntrack{Entries: 91, Max: 100}, []string{"91 of 100 entries\n", warning, headline}, nil},
+		"full": {&control.Conntrack{Entries: 100, Max: 100, Dropped: 7, EarlyDropped: 3},
+			[]string{warning, headline, "dropped 7 packets whose connection it could not track, and forgotten 3 connections"}, nil},
+		"was full": {&control.Conntrack{Entries: 1, Max: 100, Dropped: 7}, []string{"dropped 7 packets"}, []string{warning, headline}},
+		"no limit": {&control.Conntrack{Entries: 1000}, []string{"1000 entries, no limit"}, []string{warning, headline}},
+	} {
+		s := control.Status{Gateway: &control.Gateway{Up: true, Outside: []string{"wan0"}, Maps: control.Maps{Size: 10}, Conntrack: c.conntrack}}
+		text := gatewayText(s, time.Now())
+		for _, want := range c.want {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: %q is missing in\n%s", name, want, text)
+			}
+		}
+		for _, absent := range c.absent {
+			if strings.Contains(text, absent) {
+				t.Errorf("%s: %q is in\n%s", name, absent, text)
+			}
+		}
+	}
+}

@@ -20,11 +20,12 @@ type Gateway struct {
 	Queues    int    `json:"queues"`
 	Offloads  string `json:"offloads"`
 
-	Maps    Maps       `json:"maps"`
-	Traffic []Traffic  `json:"traffic"`
-	Drops   []Dropped  `json:"drops,omitempty"`
-	Decline []Dropped  `json:"declined,omitempty"` // left by the kernel engine to user space; not lost
-	Errors  ICMPErrors `json:"icmp_errors"`
+	Maps      Maps       `json:"maps"`
+	Conntrack *Conntrack `json:"conntrack,omitempty"` // nil: the kernel tracks no connections
+	Traffic   []Traffic  `json:"traffic"`
+	Drops     []Dropped  `json:"drops,omitempty"`
+	Decline   []Dropped  `json:"declined,omitempty"` // left by the kernel engine to user space; not lost
+	Errors    ICMPErrors `json:"icmp_errors"`
 
 	DNS64     *DNS64        `json:"dns64,omitempty"`     // nil: there is none
 	Advertise []Advertising `json:"advertise,omitempty"` // by interface
@@ -58,4 +59,19 @@ type Maps struct {
 	Static  int `json:"static"`
 	Dynamic int `json:"dynamic"`
 	Size    int `json:"size"` // addresses that can be given
+}
+
+// Conntrack describes the kernel's connection tracking in the gateway's network
+// namespace.
+type Conntrack struct {
+	Entries      int    `json:"entries"`       // of the whole namespace, the gateway's connections among them
+	Max          int    `json:"max"`           // net.netfilter.nf_conntrack_max; 0: no limit
+	Dropped      uint64 `json:"dropped"`       // packets whose connection could not be tracked, mostly as the table was full
+	EarlyDropped uint64 `json:"early_dropped"` // connections without an answer, forgotten to make room
+}
+
+// NearlyFull reports whether more than 90 % of the entries are in use. When all
+// are, the kernel drops the first packet of each new connection.
+func (c *Conntrack) NearlyFull() bool {
+	return c != nil && c.Max > 0 && int64(c.Entries)*10 > int64(c.Max)*9
 }
