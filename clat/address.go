@@ -28,8 +28,12 @@ type address struct {
 	drift      map[netip.Addr]*driftLimit
 }
 
+func newAddress(t tools, u plan.Uplink, refused *refusals, kept *unremoved) *address {
+	return &address{tools: t, uplink: u, refusals: refused, unremoved: kept, drift: map[netip.Addr]*driftLimit{}}
+}
+
 // Ensure puts p.next on the uplink. It returns Up when that address has passed
-// DAD, is optimistic (RFC 4429) or has served here a moment ago (see leftAddrs),
+// DAD, is optimistic (RFC 4429) or has served here a moment ago (see LeftAddrs),
 // Pending before, and Replan when another host has it.
 func (a *address) Ensure(p pass) (Progress, error) {
 	if p.want.Shared {

@@ -163,7 +163,7 @@ func (d *datapath) ensureSteering(p pass) error {
 	switch {
 	case d.steering == nil:
 		g := d.guarded()
-		s, err := d.path.Steer(d.uplink.Index, ours, share, d.begun(want, share), g)
+		s, err := d.path.Steer(d.uplink.Index, ours, share, begun(d.host, want, share), g)
 		if err != nil {
 			return fmt.Errorf("steer packets between %s and %s: %w", d.uplink.Name, want.TUN, err)
 		}
@@ -205,13 +205,13 @@ func shareOf(c *plan.CLAT) Share {
 	return s
 }
 
-// begun lists the connections on a shared address.
-func (d *datapath) begun(c *plan.CLAT, share Share) (b Begun) {
+// begun lists the connections of h on a shared address.
+func begun(h Host, c *plan.CLAT, share Share) (b Begun) {
 	if share == (Share{}) {
 		return b
 	}
-	b.Host = d.host.Connections(share.Addr)
-	for _, v4 := range d.host.Connections(share.IPv4) {
+	b.Host = h.Connections(share.Addr)
+	for _, v4 := range h.Connections(share.IPv4) {
 		p, ok := c.Translation.Mapping.PrefixOf(v4.Remote.Addr())
 		if !ok {
 			continue
@@ -278,10 +278,9 @@ func (d *datapath) suspend() error {
 	return d.steering.Suspend()
 }
 
-// changes reports whether to is another mapping than the one in force, for the
-// host's connections.
-func (d *datapath) changes(to siit.Mapping) bool {
-	was := d.mapping.Mapping
+// changes reports whether to is another mapping than was, for the host's
+// connections.
+func changes(was, to siit.Mapping) bool {
 	return was.PREF64 != to.PREF64 || was.CLAT.IPv6 != to.CLAT.IPv6
 }
 

@@ -125,7 +125,7 @@ func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules bool) (P
 	}
 	p.want = &now
 	c.towards = towards{now.PREF64, now.Via}
-	if c.path.changes(now.Translation.Mapping) {
+	if changes(c.path.mapping.Mapping, now.Translation.Mapping) {
 		c.path.breakFlows()
 	}
 	for _, r := range c.resources()[1:] {
@@ -156,7 +156,7 @@ func (c *instance) steerFirst(p pass) (opened bool, err error) {
 
 // awaitAddress does what can be done while no address serves.
 func (c *instance) awaitAddress(p pass) (Progress, error) {
-	if c.path.changes(p.want.Translation.Mapping) {
+	if changes(c.path.mapping.Mapping, p.want.Translation.Mapping) {
 		// What cannot survive need not wait for DAD to hear of it.
 		c.path.breakFlows()
 	}

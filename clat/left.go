@@ -18,15 +18,15 @@ const (
 	maxLeft = 64
 )
 
-// leftAddrs are the CLAT IPv6 addresses that served on a link until a moment ago,
+// LeftAddrs are the CLAT IPv6 addresses that served on a link until a moment ago,
 // with the time when they were removed. One that comes back, on the same link and
 // so on the same network as its prefix is the same, serves before duplicate
 // address detection has ended, as an optimistic address (RFC 4429) does: the
 // neighbours still know it, and nobody else is likely to have taken it since.
-type leftAddrs map[JournalEntry]time.Time
+type LeftAddrs map[JournalEntry]time.Time
 
 // add notes that a was removed from a link.
-func (l leftAddrs) add(link string, a netip.Addr, when time.Time) {
+func (l LeftAddrs) add(link string, a netip.Addr, when time.Time) {
 	maps.DeleteFunc(l, func(_ JournalEntry, t time.Time) bool { return time.Since(t) > leftFor })
 	if len(l) < maxLeft {
 		l[JournalEntry{link, a}] = when
@@ -34,14 +34,14 @@ func (l leftAddrs) add(link string, a netip.Addr, when time.Time) {
 }
 
 // has reports whether a left the link a moment ago.
-func (l leftAddrs) has(link string, a netip.Addr) bool {
+func (l LeftAddrs) has(link string, a netip.Addr) bool {
 	t, ok := l[JournalEntry{link, a}]
 	since := time.Since(t)
 	return ok && since >= 0 && since <= leftFor
 }
 
 // recent lists those that left a moment ago, the last first.
-func (l leftAddrs) recent() []plan.Left {
+func (l LeftAddrs) recent() []plan.Left {
 	var es []JournalEntry
 	for e := range l {
 		if l.has(e.Link, e.Addr) {
@@ -59,14 +59,13 @@ func (l leftAddrs) recent() []plan.Left {
 }
 
 // forget forgets that a served: another host has it.
-func (l leftAddrs) forget(link string, a netip.Addr) { delete(l, JournalEntry{link, a}) }
+func (l LeftAddrs) forget(link string, a netip.Addr) { delete(l, JournalEntry{link, a}) }
 
-// Resume tells the Reconciler what CleanUp has removed: these addresses served
-// until now.
-func (r *Reconciler) Resume(removed []Leftover) {
-	for _, l := range removed {
-		if l.Served {
-			r.left.add(l.Link, l.Addr, time.Now())
+// Resume adds what CleanUp has removed: these addresses served until now.
+func (l LeftAddrs) Resume(removed []Leftover) {
+	for _, a := range removed {
+		if a.Served {
+			l.add(a.Link, a.Addr, time.Now())
 		}
 	}
 }

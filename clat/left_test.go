@@ -54,7 +54,7 @@ func TestAddressThatHasJustLeftNeedNotWait(t *testing.T) {
 					removed = []Leftover{{"wlan0", netip.MustParseAddr(first), !c.inDAD}}
 				} else {
 					must(t, b.rec.Down())
-					must(t, b.rec.SaveLeft(left))
+					must(t, b.rec.Left().Save(left))
 					must(t, j.Close())
 				}
 				time.Sleep(c.wait)
@@ -64,8 +64,8 @@ func TestAddressThatHasJustLeftNeedNotWait(t *testing.T) {
 				j, err = OpenJournal(file)
 				must(t, err)
 				b.rec = NewReconciler(b.host, b.host, j, b.rec.log)
-				b.rec.LoadLeft(left)
-				b.rec.Resume(removed)
+				b.rec.Left().Load(left)
+				b.rec.Left().Resume(removed)
 				if p, err := b.settled(); p != c.want || err != nil {
 					t.Errorf("progress %d, %v, want %d\n%s", p, err, c.want, b.host.text())
 				}
@@ -80,7 +80,7 @@ func TestAddressThatHasJustLeftNeedNotWait(t *testing.T) {
 // goes at once, and does not come back.
 func TestOptimisticAddressIsRefused(t *testing.T) {
 	b := newBench(t, wlan)
-	b.rec.Resume([]Leftover{{"wlan0", netip.MustParseAddr(first), true}})
+	b.rec.Left().Resume([]Leftover{{"wlan0", netip.MustParseAddr(first), true}})
 	if p, err := b.settled(); p != Up || err != nil {
 		t.Fatalf("progress %d, %v", p, err)
 	}
@@ -123,9 +123,9 @@ func TestLeftAddressesOverRestart(t *testing.T) {
 	a.left.add("wlan0", netip.MustParseAddr(first), now)
 	a.left.add("eth0", netip.MustParseAddr(second), now.Add(-leftFor-time.Second))
 	must(t, os.WriteFile(file, []byte(fmt.Sprintf("1 wlan9 %s %d\nrubbish\n1 wlan9 192.0.2.1 %d\n", second, now.Unix(), now.Unix())), 0o600))
-	must(t, a.SaveLeft(file))
+	must(t, a.Left().Save(file))
 	b := newBench(t, wlan).rec
-	b.LoadLeft(file)
+	b.Left().Load(file)
 	if !b.left.has("wlan0", netip.MustParseAddr(first)) || len(b.left) != 1 {
 		t.Errorf("left: %v", b.left)
 	}
@@ -134,7 +134,7 @@ func TestLeftAddressesOverRestart(t *testing.T) {
 		t.Errorf("the file: %q", got)
 	}
 	b = newBench(t, wlan).rec
-	b.LoadLeft(filepath.Join(t.TempDir(), "missing"))
+	b.Left().Load(filepath.Join(t.TempDir(), "missing"))
 	if len(b.left) != 0 {
 		t.Errorf("left: %v", b.left)
 	}

@@ -15,34 +15,34 @@ import (
 // maxLeftFile bounds how much of the file is read.
 const maxLeftFile = 64 << 10
 
-// LoadLeft reads the addresses that served until the last stop from the file that
-// SaveLeft has written. What cannot be read counts as nothing.
-func (r *Reconciler) LoadLeft(file string) {
+// Load reads the addresses that served until the last stop from the file that
+// Save has written. What cannot be read counts as nothing.
+func (l LeftAddrs) Load(file string) {
 	id, err := netnsID()
 	if err != nil {
 		return
 	}
-	for _, l := range readLeft(file) {
-		if l.netns == id {
-			r.left.add(l.entry.Link, l.entry.Addr, l.when)
+	for _, a := range readLeft(file) {
+		if a.netns == id {
+			l.add(a.entry.Link, a.entry.Addr, a.when)
 		}
 	}
 }
 
-// SaveLeft writes the addresses that served until now to a file, for the next
+// Save writes the addresses that served until now to a file, for the next
 // start. Daemons of other network namespaces may use the same file.
-func (r *Reconciler) SaveLeft(file string) error {
+func (l LeftAddrs) Save(file string) error {
 	id, err := netnsID()
-	if err != nil || len(r.left) == 0 {
+	if err != nil || len(l) == 0 {
 		return err
 	}
 	var b bytes.Buffer
-	for _, l := range readLeft(file) {
-		if l.netns != id {
-			fmt.Fprintln(&b, l.netns, l.entry.Link, l.entry.Addr, l.when.Unix())
+	for _, a := range readLeft(file) {
+		if a.netns != id {
+			fmt.Fprintln(&b, a.netns, a.entry.Link, a.entry.Addr, a.when.Unix())
 		}
 	}
-	for e, when := range r.left {
+	for e, when := range l {
 		fmt.Fprintln(&b, id, e.Link, e.Addr, when.Unix())
 	}
 	next := file + ".new"

@@ -3,7 +3,6 @@ package clat
 import (
 	"errors"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -73,7 +72,7 @@ func NewReconciler(h Host, d Datapath, journal *Journal, log *slog.Logger) *Reco
 	record := &addressRecord{journal, log}
 	t := tools{
 		host: h, log: log, journal: record, wake: wake,
-		flows: &flows{host: h, log: log}, left: leftAddrs{},
+		flows: &flows{host: h, log: log}, left: LeftAddrs{},
 	}
 	r := &Reconciler{
 		tools: t, opener: d, refusals: &refusals{wake: wake}, unremoved: &unremoved{tools: t},
@@ -117,6 +116,10 @@ func (r *Reconciler) Memory() plan.Memory {
 	}
 	return m
 }
+
+// Left returns the addresses that served until a moment ago. The caller may load
+// those of the process before into it, before the first Reconcile.
+func (r *Reconciler) Left() LeftAddrs { return r.left }
 
 // RetryAfter returns when to call Reconcile again although nothing has
 // changed, or 0.
@@ -192,15 +195,11 @@ func (r *Reconciler) reconcile(o plan.Observed, d plan.Desired, sourceRules bool
 func (r *Reconciler) reserve(o plan.Observed, d plan.Desired) Outcome {
 	a := r.reserves.on(d.Uplink)
 	if a == nil {
-		a = r.newAddress(d.Uplink)
+		a = newAddress(r.tools, d.Uplink, r.refusals, r.unremoved)
 		r.reserves.all = append(r.reserves.all, a)
 	}
 	progress, err := a.reserve(o, d.Reserve)
 	return Outcome{Progress: progress, Err: err}
-}
-
-func (r *Reconciler) newAddress(u plan.Uplink) *address {
-	return &address{tools: r.tools, uplink: u, refusals: r.refusals, unremoved: r.unremoved, drift: map[netip.Addr]*driftLimit{}}
 }
 
 // start adds a CLAT. Nothing of it is on the host yet but its address, if that was
@@ -211,7 +210,7 @@ func (r *Reconciler) start(want *plan.CLAT) *instance {
 	main := routes{tools: r.tools, uplink: u, tun: want.TUN, path: path}
 	reserved := r.reserves.take(u)
 	if reserved == nil {
-		reserved = r.newAddress(u)
+		reserved = newAddress(r.tools, u, r.refusals, r.unremoved)
 	}
 	c := &instance{
 		tools: r.tools, uplink: u, queues: want.Queues,

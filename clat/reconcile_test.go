@@ -327,7 +327,7 @@ func TestRestartWithConnections(t *testing.T) {
 
 	// The address has just left, and serves while it is in DAD.
 	b = newBench(t, wlan)
-	b.rec.Resume([]Leftover{{"wlan0", netip.MustParseAddr(first), true}})
+	b.rec.Left().Resume([]Leftover{{"wlan0", netip.MustParseAddr(first), true}})
 	b.expect(Replan, steered)
 	b.expect(Up, addFirst+`
 		ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64`)

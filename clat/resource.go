@@ -36,7 +36,7 @@ type tools struct {
 	journal *addressRecord
 	wake    *wakeup
 	flows   *flows
-	left    leftAddrs
+	left    LeftAddrs
 }
 
 // wakeup is when to reconcile again although nothing has changed.

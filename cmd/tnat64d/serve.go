@@ -76,8 +76,8 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	defer d.found.bus.Close()
 	d.rec = clat.NewReconciler(kernel, d.path, journal, log)
 	left := filepath.Join(stateDir(), "left")
-	d.rec.LoadLeft(left)
-	d.rec.Resume(removed)
+	d.rec.Left().Load(left)
+	d.rec.Left().Resume(removed)
 	if journal == nil {
 		d.features = append(d.features, control.Feature{Name: "journal", Why: "a crash may leave the CLAT address on the uplink"})
 	}
@@ -113,7 +113,7 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	err = d.loop()
 	daemon.Notify(log, systemd.SdNotifyStopping)
 	err = errors.Join(err, d.stop())
-	if saveErr := d.rec.SaveLeft(left); saveErr != nil {
+	if saveErr := d.rec.Left().Save(left); saveErr != nil {
 		log.Debug("the next start waits for duplicate address detection", "reason", saveErr)
 	}
 	return err
