@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 
@@ -30,13 +31,12 @@ func TestRestartServesDuringDAD(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, lab.Options{}, config)
 				w.moved = true
-				const transmits = "net.ipv6.conf." + lab.Uplink + ".dad_transmits"
 				was := w.clat
 				flow := w.connection(t, "", netip.Addr{})
 				w.page(t)
 				// However slow this machine is, the router does not forget.
 				w.routerKnows(t, was.IPv6)
-				w.laptop(t, "sysctl", "-qw", transmits+"=600")
+				w.dadTransmits(t, 600)
 				if err := c.end(w); err != nil {
 					t.Fatal(err)
 				}
@@ -49,7 +49,7 @@ func TestRestartServesDuringDAD(t *testing.T) {
 				if !w.tentative(t, was.IPv6) {
 					t.Error("the address is not in DAD")
 				}
-				w.laptop(t, "sysctl", "-qw", transmits+"=1")
+				w.dadTransmits(t, 1)
 			})
 		}
 	})
@@ -64,8 +64,7 @@ func TestPREF64ChangeCutsOnce(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, lab.Options{}, config)
 		w.moved = true
-		const transmits = "net.ipv6.conf." + lab.Uplink + ".dad_transmits"
-		w.laptop(t, "sysctl", "-qw", transmits+"=600")
+		w.dadTransmits(t, 600)
 		was, home := w.clat, w.PREF64()
 		for _, p := range []netip.Prefix{anotherPREF64, home} {
 			before := w.connection(t, "", netip.Addr{})
@@ -83,8 +82,16 @@ func TestPREF64ChangeCutsOnce(t *testing.T) {
 				t.Errorf("CLAT is %+v, %v, was %+v", now, err, was)
 			}
 		}
-		w.laptop(t, "sysctl", "-qw", transmits+"=1")
+		w.dadTransmits(t, 1)
 	})
+}
+
+// dadTransmits says of how many probes, one a second, the laptop's DAD consists.
+func (w *world) dadTransmits(t *testing.T, probes int) {
+	t.Helper()
+	if err := w.Laptop.Sysctl("net.ipv6.conf."+lab.Uplink+".dad_transmits", strconv.Itoa(probes)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // routerKnows makes the router's neighbour entry of a permanent.

@@ -46,9 +46,8 @@ func TestNativeIPv4(t *testing.T) {
 	if out := w.laptop(t, "ip", "-6", "route", "get", server.String()); strings.Contains(out, was.String()) {
 		t.Errorf("the kernel chooses the address in standby: %s", out)
 	}
-	const transmits = "net.ipv6.conf." + lab.Uplink + ".dad_transmits"
-	w.laptop(t, "sysctl", "-qw", transmits+"=600")
-	defer w.laptop(t, "sysctl", "-qw", transmits+"=1")
+	w.dadTransmits(t, 600)
+	defer w.dadTransmits(t, 1)
 	if err := w.SetNativeIPv4(false); err != nil {
 		t.Fatal(err)
 	}
