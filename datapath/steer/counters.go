@@ -18,10 +18,18 @@ func (e *Engine) Counters() (Counters, error) {
 	return readCounters(e.objects.Counts)
 }
 
-func readCounters(counts *ebpf.Map) (Counters, error) {
-	var cpus []bpfCounters
+// countersOf reads the counters of each CPU.
+func countersOf(counts *ebpf.Map) (cpus []bpfCounters, err error) {
 	if err := counts.Lookup(uint32(0), &cpus); err != nil {
-		return Counters{}, &Error{"read the counters", err}
+		return nil, &Error{"read the counters", err}
+	}
+	return cpus, nil
+}
+
+func readCounters(counts *ebpf.Map) (Counters, error) {
+	cpus, err := countersOf(counts)
+	if err != nil {
+		return Counters{}, err
 	}
 	var sum Counters
 	for _, c := range cpus {

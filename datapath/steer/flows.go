@@ -109,9 +109,9 @@ type changes struct {
 }
 
 func flowChanges(counts *ebpf.Map) (sum changes, err error) {
-	var cpus []bpfCounters
-	if err := counts.Lookup(uint32(0), &cpus); err != nil {
-		return sum, &Error{"read the counters", err}
+	cpus, err := countersOf(counts)
+	if err != nil {
+		return sum, err
 	}
 	for _, c := range cpus {
 		sum.added[EstablishedFlows] += c.EstablishedFlowsAdded
