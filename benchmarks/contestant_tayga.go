@@ -55,10 +55,21 @@ func (c tayga) start(ctx context.Context, l *lab.Lab, s setup) (*service, error)
 		return nil, fmt.Errorf("TUN for tayga: %w", err)
 	}
 	cmd := l.Laptop.Command(context.WithoutCancel(ctx), path, "-d", "-c", conf)
+	service, err := runTayga(cmd, func() error { return c.wire(l.Laptop, s.MTU) }, func() error { return c.undo(l.Laptop) })
+	if err != nil {
+		return nil, err
+	}
+	service.target = lab.ServerIPv4
+	return service, nil
+}
+
+// runTayga starts tayga and wires the host for it. undo takes away, when it has
+// ended, what was set up on the host, also where it cannot be started.
+func runTayga(cmd *lab.Cmd, wire, undo func() error) (*service, error) {
 	output := new(tail)
 	cmd.Stdout, cmd.Stderr = output, output
 	if err := cmd.Start(); err != nil {
-		return nil, errors.Join(err, c.undo(l.Laptop))
+		return nil, errors.Join(err, undo())
 	}
 	exited := make(chan struct{})
 	var waitErr error
@@ -69,13 +80,13 @@ func (c tayga) start(ctx context.Context, l *lab.Lab, s setup) (*service, error)
 	stop := func() error {
 		killErr := cmd.Process.Kill()
 		<-exited
-		err := c.undo(l.Laptop)
+		err := undo()
 		if errors.Is(killErr, os.ErrProcessDone) { // it ended by itself
 			err = errors.Join(waitErr, err)
 		}
 		return err
 	}
-	if err := c.wire(l.Laptop, s.MTU); err != nil {
+	if err := wire(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w\n%s", err, output), stop())
 	}
 	select {
@@ -83,7 +94,7 @@ func (c tayga) start(ctx context.Context, l *lab.Lab, s setup) (*service, error)
 		return nil, errors.Join(fmt.Errorf("tayga ended at once: %s\n%s", cmd.ProcessState, output), stop())
 	case <-time.After(100 * time.Millisecond):
 	}
-	return &service{target: lab.ServerIPv4, pid: cmd.Process.Pid, exited: exited, output: output, stop: stop}, nil
+	return &service{pid: cmd.Process.Pid, exited: exited, output: output, stop: stop}, nil
 }
 
 func (tayga) makeTUN(h *lab.Host, mtu int) error {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"time"
 
 	"tnat64d/internal/lab"
 )
@@ -44,32 +43,13 @@ func (c taygaRouter) start(ctx context.Context, l *lab.Lab, s setup) (*service, 
 		return nil, errors.Join(err, c.undo(l))
 	}
 	cmd := l.Router.Command(context.WithoutCancel(ctx), path, "-d", "-c", conf)
-	output := new(tail)
-	cmd.Stdout, cmd.Stderr = output, output
-	if err := cmd.Start(); err != nil {
-		return nil, errors.Join(err, c.undo(l))
+	// The router was wired before: see wire.
+	service, err := runTayga(cmd, func() error { return nil }, func() error { return c.undo(l) })
+	if err != nil {
+		return nil, err
 	}
-	exited := make(chan struct{})
-	var waitErr error
-	go func() {
-		waitErr = cmd.Wait()
-		close(exited)
-	}()
-	stop := func() error {
-		killErr := cmd.Process.Kill()
-		<-exited
-		err := c.undo(l)
-		if errors.Is(killErr, os.ErrProcessDone) { // it ended by itself
-			err = errors.Join(waitErr, err)
-		}
-		return err
-	}
-	select {
-	case <-exited: // it is not a daemon that says when it is ready
-		return nil, errors.Join(fmt.Errorf("tayga ended at once: %s\n%s", cmd.ProcessState, output), stop())
-	case <-time.After(100 * time.Millisecond):
-	}
-	return &service{target: gatewayTarget(), ipv4: true, pid: cmd.Process.Pid, exited: exited, output: output, stop: stop}, nil
+	service.target, service.ipv4 = gatewayTarget(), true
+	return service, nil
 }
 
 // wire configures the router for tayga. The TUN is made before tayga starts: it
