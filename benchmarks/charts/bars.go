@@ -124,6 +124,9 @@ func ratios(r *results) ([][]*plot.Plot, float64, float64) {
 func inShort(t theme) func(*results) ([][]*plot.Plot, float64, float64) {
 	return func(r *results) ([][]*plot.Plot, float64, float64) {
 		loads := r.find("tcp/1-up", "tcp/4-down", "udp/64-up", "udp/64-down", "rr/tcp", "connect", "many", "fragments/up")
+		if len(loads) == 0 {
+			return nil, 0, 0
+		}
 		cs := r.translators()
 		slices.SortStableFunc(cs, func(a, b contestant) int {
 			return cmp.Compare(r.typical(b.ID, loads), r.typical(a.ID, loads))
@@ -132,8 +135,8 @@ func inShort(t theme) func(*results) ([][]*plot.Plot, float64, float64) {
 	}
 }
 
-// typical is the median of a contestant's shares under the loads. One that a
-// contestant cannot carry counts as 0.
+// typical is the median of a contestant's shares under the loads, of which there
+// is at least one. One that a contestant cannot carry counts as 0.
 func (r *results) typical(contestant string, loads []load) float64 {
 	var all []float64
 	for _, l := range loads {

@@ -68,6 +68,7 @@ func (r *results) spread(load, contestant string, of func(summary) [3]*float64) 
 	return spread{}, false
 }
 
+// median returns the median of v, which is not empty.
 func median(v []float64) float64 {
 	v = slices.Clone(v)
 	slices.Sort(v)
