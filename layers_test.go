@@ -47,6 +47,7 @@ var layers = map[string][]string{
 	"internal/resume":       {"golang.org/x/sys"},
 	"internal/control":      {"tnat64d/datapath/engine", "tnat64d/siit", "tnat64d/internal/say", "golang.org/x/sys"},
 	"internal/metrics":      {"tnat64d/internal/say", "github.com/prometheus/client_golang", "golang.org/x/net", "golang.org/x/sys"},
+	"internal/say":          {"golang.org/x/sys"},
 	"internal/cause":        {"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"internal":              {"tnat64d/siit", "tnat64d/pref64", "github.com/pelletier/go-toml/v2"},
 	"e2e":                   {},

@@ -5,8 +5,8 @@
 //
 // It runs in the foreground until SIGTERM or SIGINT; SIGHUP reads the
 // configuration again. The exit status is 0 after a clean stop, 2 for bad usage
-// or configuration, 1 otherwise. Whatever the reason, it leaves the host as it
-// found it.
+// or configuration, 1 otherwise. In every case it leaves the host as it found
+// it.
 //
 // This package is wiring and words: package clat/plan decides, clat acts, pref64
 // finds the prefix, datapath/engine and siit move the packets.
@@ -42,12 +42,15 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 	if ended {
 		return status
 	}
-	conf, warnings, err := config.Load(o.Config)
+	log := journal.New(stderr, o.Level)
+	defer log.Flush()
+	conf, warnings, err := loadWhenPossible(ctx, o.Config, o.Check, slog.New(log))
 	if err != nil {
 		return say.Fail(stderr, "tnat64d", say.Usage(err))
 	}
-	log := journal.New(stderr, o.Level)
-	defer log.Flush()
+	if ctx.Err() != nil {
+		return say.StatusOK
+	}
 	for _, w := range warnings {
 		slog.New(log).Warn("configuration", "reason", w.String())
 	}

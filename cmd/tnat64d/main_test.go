@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	// The labs wait for the kernel's DAD most of the time, not for a CPU.
 	testing.Init()
 	flag.Set("test.parallel", "8")
-	testscript.Main(m, map[string]func(){"tnat64d": main})
+	testscript.Main(m, map[string]func(){"tnat64d": main, "tnat64d-starved": starved})
 }
 
 // TestScripts runs the command lines that touch nothing, as a user types them.

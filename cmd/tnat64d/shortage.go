@@ -16,21 +16,44 @@ import (
 // looks for a CLAT: netlink and control sockets, the journal, timers.
 const startDescriptors = 24
 
-// serveWhenPossible runs the daemon until ctx ends. While file descriptors or
-// memory are lacking it says so and tries again: they come back, and what the
-// daemon would conclude without them would be wrong.
+// loadWhenPossible reads the configuration. While resources are lacking it
+// retries, like [whenPossible]. With check it does not retry.
+func loadWhenPossible(ctx context.Context, file string, check bool, log *slog.Logger) (c config.Config, warnings []config.Problem, err error) {
+	load := func() error {
+		c, warnings, err = config.Load(file)
+		return err
+	}
+	if check {
+		return c, warnings, load()
+	}
+	err = whenPossible(ctx, config.Default().CLAT.TUN, log, load)
+	return c, warnings, err
+}
+
+// serveWhenPossible runs the daemon until ctx ends. While resources are lacking
+// it retries, like [whenPossible].
 func serveWhenPossible(ctx context.Context, file string, c config.Config, log *slog.Logger) error {
-	for failures := 1; ; failures++ {
-		err := cause.Descriptors(startDescriptors)
-		if err == nil {
-			err = serve(ctx, file, c, log)
+	return whenPossible(ctx, c.CLAT.TUN, log, func() error {
+		if err := cause.Descriptors(startDescriptors); err != nil {
+			return err
 		}
+		return serve(ctx, file, c, log)
+	})
+}
+
+// whenPossible calls step until it returns nil or an error other than a lack of
+// resources, with backoff, and returns that. A lack of file descriptors or memory
+// passes, and says nothing about the configuration or the kernel: it is logged and
+// told to systemd. whenPossible returns nil when ctx ends while it waits.
+func whenPossible(ctx context.Context, tunName string, log *slog.Logger, step func() error) error {
+	for failures := 1; ; failures++ {
+		err := step()
 		if ctx.Err() != nil || cause.Of(err) != cause.Resource {
 			return err
 		}
 		wait := backoff(failures)
-		_, explained := explain(err, c.CLAT.TUN)
-		// Ready to say what is lacking: systemd would end a start that takes long.
+		_, explained := explain(err, tunName)
+		// Report READY: systemd would end a start that takes long.
 		daemon.Notify(log, systemd.SdNotifyReady+"\nSTATUS="+explained.Error())
 		log.Error("cannot start yet; trying again", "reason", explained, "hint", resourceHint(err), "after", wait)
 		select {

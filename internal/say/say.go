@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // Exit statuses of all commands.
@@ -43,9 +45,18 @@ func Hint(err error, format string, args ...any) error {
 	return &Failure{Err: err, Hint: fmt.Sprintf(format, args...)}
 }
 
-// Usage marks err as a mistake of whoever wrote the command line or the
-// configuration.
-func Usage(err error) error { return &Failure{Err: err, usage: true} }
+// Usage marks err as a mistake in the command line or the configuration, which
+// makes the exit status [StatusUsage]. An error that means that a file could not
+// be read for lack of descriptors or memory is no such mistake; it is returned
+// as it is.
+func Usage(err error) error {
+	for _, lack := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+		if errors.Is(err, lack) {
+			return err
+		}
+	}
+	return &Failure{Err: err, usage: true}
+}
 
 // Fail prints err for a person, with all hints in it, and returns the exit
 // status that belongs to it. An error that has a method Detail, such as

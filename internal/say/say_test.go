@@ -3,8 +3,11 @@ package say
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 type detailed struct{}
@@ -29,6 +32,10 @@ func TestFail(t *testing.T) {
 		{&Failure{What: "cannot start", Err: Usage(plain)}, "p: cannot start: it broke\n", StatusUsage},
 		{errors.Join(Hint(plain, "a"), fmt.Errorf("b: %w", Hint(plain, "b")), Hint(plain, "a")), "p: it broke\nb: it broke\nit broke\nhint: a\nhint: b\n", StatusError},
 		{Usage(detailed{}), "f:1:1: long\n", StatusUsage},
+		{Usage(&fs.PathError{Op: "open", Path: "f", Err: unix.EMFILE}), "p: open f: too many open files\n", StatusError},
+		{Usage(&fs.PathError{Op: "open", Path: "f", Err: unix.ENFILE}), "p: open f: too many open files in system\n", StatusError},
+		{Usage(&fs.PathError{Op: "read", Path: "f", Err: unix.ENOMEM}), "p: read f: cannot allocate memory\n", StatusError},
+		{Usage(&fs.PathError{Op: "open", Path: "f", Err: unix.ENOENT}), "p: open f: no such file or directory\n", StatusUsage},
 	} {
 		var b strings.Builder
 		if status := Fail(&b, "p", tc.err); status != tc.status || b.String() != tc.text {
