@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // askAs sends a request as nobody, and returns the status and the first line of
@@ -24,15 +25,16 @@ func askAs(t *testing.T, path, request, body string, groups ...uint32) (int, str
 		t.Fatal(err)
 	}
 	defer c.Close()
+	c.SetDeadline(time.Now().Add(time.Minute)) // a server that does not answer fails this request, not the whole package
 	fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", request, len(body), body)
 	r, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s %s: %v", request, body, err)
 	}
 	// Not r.Body.Close, which would read to the end of a stream.
 	line, err := bufio.NewReader(r.Body).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
-		t.Fatal(err)
+		t.Fatalf("%s %s: body: %v", request, body, err)
 	}
 	return r.StatusCode, line
 }
@@ -79,7 +81,8 @@ func TestGroupMayOnlyRead(t *testing.T) {
 	if err := r.Nudge(t.Context(), Nudge{Interface: "wlan0"}); err != nil || len(r.fake.nudges) != 1 {
 		t.Errorf("root's nudge: %v, the daemon was told %v", err, r.fake.nudges)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	if err := r.Trace(ctx, Filter{}, cancel, func(Record) error { return nil }); err != nil {
 		t.Errorf("root's trace: %v", err)
 	}

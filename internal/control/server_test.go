@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -123,12 +124,18 @@ func start(t *testing.T, l limits) *running {
 	}
 	r.Server, r.Client = s, NewClient(r.path)
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	r.stop = sync.OnceFunc(func() {
 		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		case <-time.After(time.Minute):
+			stacks := make([]byte, 1<<20)
+			t.Errorf("Run has not returned within a minute:\n%s", stacks[:runtime.Stack(stacks, true)])
 		}
 	})
 	t.Cleanup(r.stop)
