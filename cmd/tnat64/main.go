@@ -143,7 +143,7 @@ func (o *options) run(stdin, stdout, stderr *os.File) (int, error) {
 // explainFailure adds what to do about an error of the shim itself.
 func explainFailure(err error) error {
 	if e, ok := errors.AsType[*shim.StartError](err); ok && e.Status == shim.Failed {
-		return say.Hint(err, "in a container, allow pidfd_getfd or user namespaces in its seccomp profile; tnat64(1) lists what is needed")
+		return say.Hint(err, "in a container, allow pidfd_getfd (docker run --cap-add SYS_PTRACE) or user namespaces; tnat64(1) lists what is needed")
 	}
 	return err
 }
