@@ -16,9 +16,10 @@ const (
 	// again.
 	restPause = 30 * time.Second
 
-	// A bus that goes away is most likely restarted: it is looked for after
-	// firstPause, twice that and so on, but not forever, as a machine without a
-	// bus is to sleep well. 12 attempts are about four minutes.
+	// A bus that goes away is most likely restarted, and one that is absent or
+	// slow at boot is most likely starting: it is tried again after firstPause,
+	// twice that and so on, but not forever, as a host without a bus is to sleep
+	// well. 12 attempts are about four minutes. A question tries again later.
 	firstPause = 100 * time.Millisecond
 	lastPause  = time.Minute
 	attempts   = 12
@@ -60,6 +61,8 @@ type Bus struct {
 	mu      sync.Mutex
 	session *session // nil: not connected
 	dialing *dialing // the attempt under way; nil: none
+
+	retrying bool // retry runs
 }
 
 // New returns a Bus that is not connected: the first question connects it.

@@ -62,6 +62,32 @@ func TestBusComes(t *testing.T) {
 	wantDNS(t, b, "systemd-resolved", "2001:db8::53")
 }
 
+// A bus that was absent is connected once it runs, without another question:
+// only a connection tells of sleep and of changes.
+func TestBusComesUnasked(t *testing.T) {
+	d := startDaemon(t)
+	d.stop()
+	b := d.open()
+	b.Features(ctx(t))
+	d.start()
+	within(t, b.DNSChanged(), "connected, without being asked")
+	logind := d.serve(logindName, logindPath, logindName+".Manager", nil)
+	logind.conn.Emit(logindPath, logindName+".Manager.PrepareForSleep", true)
+	within(t, b.Sleep(), "sleep")
+}
+
+// A bus on a busy machine takes long for each answer. Connecting takes few
+// round trips: six here, and 17 if each call waited for the one before.
+func TestSlowBus(t *testing.T) {
+	d := startDaemon(t)
+	d.serveResolved()
+	b := New(Options{Address: d.behind(400 * time.Millisecond), Timeout: 5 * time.Second})
+	defer b.Close()
+	if _, err := b.connect(ctx(t)); err != nil {
+		t.Error(err)
+	}
+}
+
 // Something that lets us connect and says nothing costs one timeout.
 func TestSilentBus(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")

@@ -67,6 +67,7 @@ func (b *Bus) dial(d *dialing) {
 		d.err = ErrClosed
 	case err != nil:
 		d.err = err
+		b.retryLater()
 	default:
 		b.session = s
 		b.silence.forgetAll()
@@ -79,9 +80,22 @@ func (b *Bus) dial(d *dialing) {
 func (b *Bus) keep(s *session) {
 	<-s.conn.Context().Done()
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.session = nil
-	b.mu.Unlock()
+	b.retryLater()
+}
 
+// retryLater sees to it that the bus is tried again even if nobody asks, as only
+// a connection tells of changes. The caller holds b.mu.
+func (b *Bus) retryLater() {
+	if !b.retrying {
+		b.retrying = true
+		go b.retry()
+	}
+}
+
+// retry connects again, with growing pauses.
+func (b *Bus) retry() {
 	pause := firstPause
 	for range attempts {
 		select {
@@ -89,9 +103,21 @@ func (b *Bus) keep(s *session) {
 		case <-b.ctx.Done():
 			return
 		}
-		if _, err := b.connect(b.ctx); err == nil {
-			return // and has a keeper of its own
+		b.connect(b.ctx) // which tells those who wait for signals
+		if b.retried() {
+			return
 		}
 		pause = min(2*pause, lastPause)
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.retrying = false
+}
+
+// retried reports whether there is a session, and if so ends the retries.
+func (b *Bus) retried() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.retrying = b.session == nil
+	return !b.retrying
 }

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -88,6 +90,48 @@ func (d *daemon) open() *Bus {
 	b := New(Options{Address: d.address, Timeout: time.Second})
 	d.t.Cleanup(b.Close)
 	return b
+}
+
+// behind returns the address of a proxy that delays what the bus answers.
+func (d *daemon) behind(delay time.Duration) (address string) {
+	d.t.Helper()
+	path := filepath.Join(d.dir, "slow")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			bus, err := net.Dial("unix", filepath.Join(d.dir, "socket"))
+			if err != nil {
+				client.Close()
+				continue
+			}
+			go func() {
+				io.Copy(bus, client)
+				bus.Close()
+			}()
+			go func() {
+				defer client.Close()
+				for buf := make([]byte, 64<<10); ; {
+					n, err := bus.Read(buf)
+					if err != nil {
+						return
+					}
+					time.Sleep(delay)
+					if _, err := client.Write(buf[:n]); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return "unix:path=" + path
 }
 
 // connect connects somebody else to the bus.

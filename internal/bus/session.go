@@ -77,18 +77,33 @@ func (s *session) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	return s.look(ctx)
+}
+
+// look subscribes to signals, and asks who owns the names in programs. It sends
+// everything before it waits for the first answer: together it is one round
+// trip, which matters where each one takes long.
+func (s *session) look(ctx context.Context) error {
 	rules := slices.Clone(subscriptions)
 	for name := range maps.Keys(programs) {
 		rules = append(rules, "type='signal',sender='"+busName+"',interface='"+busName+"',member='NameOwnerChanged',arg0='"+name+"'")
 	}
+	var subscribed []*dbus.Call
 	for _, rule := range rules {
-		if err := s.call(ctx, busName, "/org/freedesktop/DBus", busName+".AddMatch", []any{rule}); err != nil {
+		subscribed = append(subscribed, s.send(ctx, "AddMatch", rule))
+	}
+	asked := make(map[string]*dbus.Call)
+	for name := range maps.Keys(programs) {
+		asked[name] = s.send(ctx, "GetNameOwner", name)
+	}
+	for _, c := range subscribed {
+		if err := (<-c.Done).Err; err != nil {
 			return err
 		}
 	}
-	for name := range maps.Keys(programs) {
+	for name, c := range asked {
 		var owner string
-		err := s.call(ctx, busName, "/org/freedesktop/DBus", busName+".GetNameOwner", []any{name}, &owner)
+		err := (<-c.Done).Store(&owner)
 		if is(err, "org.freedesktop.DBus.Error.NameHasNoOwner") {
 			owner = ""
 		} else if err != nil {
@@ -101,6 +116,12 @@ func (s *session) open(ctx context.Context) (err error) {
 		s.mu.Unlock()
 	}
 	return nil
+}
+
+// send calls a method of the bus itself and does not wait for the answer, which
+// the call's channel yields.
+func (s *session) send(ctx context.Context, method string, arg any) *dbus.Call {
+	return s.conn.Object(busName, "/org/freedesktop/DBus").GoWithContext(ctx, busName+"."+method, 0, make(chan *dbus.Call, 1), arg)
 }
 
 // call calls a method and stores what it returns. It never starts a service.
