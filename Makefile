@@ -26,6 +26,8 @@ TESTVM_PACKAGES := debootstrap qemu-system-x86 e2fsprogs iproute2
 TESTRPMARCH_PACKAGES := dnf rpm pacman-package-manager busybox-static
 TESTIMAGE_PACKAGES := podman runc curl iputils-ping
 TESTKERNEL_PACKAGES := qemu-system-x86 iproute2 curl iputils-ping traceroute iperf3 bind9-dnsutils
+# The other rows of the matrix: kernels and programs of other releases and architectures.
+TESTMATRIX_PACKAGES := $(TESTKERNEL_PACKAGES) $(TESTVM_PACKAGES) qemu-system-arm xz-utils zstd debian-archive-keyring
 
 export CGO_ENABLED ?= 0
 
@@ -107,7 +109,7 @@ test-kernel:
 ## test-matrix  Debian 12, 13 and forky, each network manager, in qemu: hours (root)
 .PHONY: test-matrix
 test-matrix:
-	@packaging/install-packages.sh $(TESTKERNEL_PACKAGES) $(TESTVM_PACKAGES)
+	@packaging/install-packages.sh $(TESTMATRIX_PACKAGES)
 	@packaging/packages.sh amd64
 	@packaging/test-matrix.sh
 

@@ -53,7 +53,7 @@ var layers = map[string][]string{
 	"e2e":                   {},
 	"internal/lab":          nil,
 	"packaging":             {},
-	"packaging/test-kernel": {"golang.org/x/sys"},
+	"packaging/test-kernel": {"tnat64d/packaging/apt", "golang.org/x/sys"},
 	"packaging/test-vm":     {"tnat64d/internal/lab", "tnat64d/packaging/apt", "github.com/gopacket/gopacket"},
 	"benchmarks":            nil,
 }

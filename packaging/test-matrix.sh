@@ -40,6 +40,9 @@ kernel() { "$GO" run ./packaging/test-kernel -timeout 3h "$@"; }
 vm() { "$GO" run ./packaging/test-vm -timeout 3h "$@"; }
 
 row "kernel bookworm amd64" kernel
+row "kernel trixie amd64" kernel -release trixie
+row "kernel forky amd64" kernel -release forky
+row "kernel bookworm arm64" kernel -arch arm64
 row "vm bookworm networkmanager" vm
 row "vm trixie networkmanager" vm -release trixie
 row "vm forky networkmanager" vm -release forky

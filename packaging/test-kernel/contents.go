@@ -44,13 +44,13 @@ type testFlags struct {
 }
 
 // build writes an initramfs with the tests; dir is for what is compiled.
-func build(ctx context.Context, dir, initramfs string, k kernel, chosen []suite, tests testFlags) error {
-	root, err := goOutput(ctx, "", "list", "-m", "-f", "{{.Dir}}")
+func build(ctx context.Context, dir, initramfs string, k kernel, p platform, u userland, chosen []suite, tests testFlags) error {
+	root, err := goOutput(ctx, p.arch, "", "list", "-m", "-f", "{{.Dir}}")
 	if err != nil {
 		return err
 	}
 	root = strings.TrimSpace(root)
-	if err := compile(ctx, root, dir, directories(chosen)); err != nil {
+	if err := compile(ctx, p.arch, root, dir, directories(chosen)); err != nil {
 		return err
 	}
 	f, err := os.Create(initramfs)
@@ -60,7 +60,7 @@ func build(ctx context.Context, dir, initramfs string, k kernel, chosen []suite,
 	defer f.Close()
 	w := bufio.NewWriter(f)
 	a := newArchive(w)
-	plan := guest.Plan{Env: []string{
+	plan := guest.Plan{Events: p.events, Env: []string{
 		"PATH=/usr/local/bin:/usr/bin", "HOME=/root", "LC_ALL=C", "TNAT64_REQUIRE_PRIVILEGED=1",
 	}}
 	for _, s := range chosen {
@@ -82,7 +82,7 @@ func build(ctx context.Context, dir, initramfs string, k kernel, chosen []suite,
 	return errors.Join(
 		a.file(guest.PlanPath, 0o644, data),
 		addSystem(a, dir),
-		addPrograms(ctx, a),
+		u.addPrograms(ctx, a),
 		addTests(a, root, dir, directories(chosen)),
 		a.close(),
 		w.Flush(),
@@ -90,18 +90,18 @@ func build(ctx context.Context, dir, initramfs string, k kernel, chosen []suite,
 }
 
 // compile builds init, the commands and the test binaries into dir.
-func compile(ctx context.Context, root, dir string, tested []string) error {
+func compile(ctx context.Context, arch, root, dir string, tested []string) error {
 	for _, sub := range []string{"commands", "tests"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
 			return err
 		}
 	}
 	args := []string{"build", "-buildvcs=false", "-ldflags=-s -w", "-o", filepath.Join(dir, "commands") + "/", "./packaging/test-kernel/init"}
-	if _, err := goOutput(ctx, root, append(args, relative(commands)...)...); err != nil {
+	if _, err := goOutput(ctx, arch, root, append(args, relative(commands)...)...); err != nil {
 		return err
 	}
 	args = []string{"test", "-c", "-ldflags=-s -w", "-o", filepath.Join(dir, "tests") + "/"}
-	_, err := goOutput(ctx, root, append(args, relative(tested)...)...)
+	_, err := goOutput(ctx, arch, root, append(args, relative(tested)...)...)
 	return err
 }
 
@@ -112,10 +112,10 @@ func relative(dirs []string) (paths []string) {
 	return paths
 }
 
-func goOutput(ctx context.Context, dir string, args ...string) (string, error) {
+func goOutput(ctx context.Context, arch, dir string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 	return output(cmd)
 }
 
@@ -139,29 +139,54 @@ func addSystem(a *archive, dir string) error {
 	return errors.Join(errs...)
 }
 
-// addPrograms adds programs and their shared libraries, which ldd knows.
-func addPrograms(ctx context.Context, a *archive) error {
+// addPrograms adds programs and their shared libraries.
+func (u userland) addPrograms(ctx context.Context, a *archive) error {
+	added := map[string]bool{}
 	for _, name := range programs {
-		file, err := exec.LookPath(name)
+		file, err := u.find(name)
 		if err != nil {
 			return err
 		}
-		if err := a.copy("/usr/bin/"+name, file); err != nil {
-			return err
-		}
-		libraries, err := output(exec.CommandContext(ctx, "ldd", file))
+		libraries, err := u.libraries(ctx, file)
 		if err != nil {
 			return err
 		}
-		for word := range strings.FieldsSeq(libraries) {
-			if path.IsAbs(word) {
-				if err := a.copy(word, word); err != nil {
-					return err
-				}
+		if err := a.copy("/usr/bin/"+name, u.root+file); err != nil {
+			return err
+		}
+		for _, l := range libraries {
+			if added[l] {
+				continue
+			}
+			added[l] = true
+			if err := a.copy(l, u.root+l); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
+}
+
+// find returns the path of a program in the userland.
+func (u userland) find(name string) (string, error) {
+	if u.root == "" {
+		return exec.LookPath(name)
+	}
+	names := []string{name}
+	if name == "sh" {
+		names = append(names, "dash") // a link that its package makes when it is installed
+	}
+	for _, n := range names {
+		// What Debian chooses among alternatives when packages are installed.
+		for _, n := range []string{n, n + ".db"} {
+			for _, dir := range []string{"/usr/bin/", "/bin/", "/usr/sbin/", "/sbin/"} {
+				if file, err := filepath.EvalSymlinks(u.root + dir + n); err == nil {
+					return strings.TrimPrefix(file, u.root), nil
+				}
+			}
+		}
+	}
+	return "", fmt.Errorf("%s: no program in %s", name, u.root)
 }
 
 // addModules adds kernel modules and returns their paths, in the order in which

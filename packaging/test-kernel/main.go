@@ -2,7 +2,8 @@
 // another kernel than the machine's: by default Debian 12's own 6.1, which is
 // downloaded by apt and not installed. It boots under qemu with software
 // emulation, on an initramfs that holds the tests and nothing of the machine
-// but some programs.
+// but some programs. With -arch arm64 kernel and programs are Debian's for that
+// architecture.
 //
 // Nothing here needs root, except that apt's package lists are brought up to
 // date if they do not lead to a kernel.
@@ -17,10 +18,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"tnat64d/packaging/apt"
 )
 
 func main() {
@@ -33,10 +37,14 @@ func main() {
 func run() error {
 	image := flag.String("kernel", "", "boot this kernel (vmlinuz) instead of Debian's")
 	modules := flag.String("modules", "", "directory with that kernel's modules")
-	list := flag.String("suites", "", "only these, with commas: "+strings.Join(names(suites), ","))
+	arch := flag.String("arch", "amd64", "architecture: amd64, arm64")
+	release := flag.String("release", "bookworm", "Debian `release` whose kernel is booted: "+strings.Join(apt.Releases, ", "))
+	list := flag.String("suites", "", "only these, with commas: "+strings.Join(names(suites), ",")+"; of arm64: "+strings.Join(names(arm64Suites), ","))
 	var tests testFlags
 	flag.StringVar(&tests.run, "run", "", "only the tests that match, as in go test")
 	flag.IntVar(&tests.count, "count", 1, "run each test that many times")
+	prepare := flag.Bool("prepare", false, "only download the kernel, and the programs of another architecture")
+	single := flag.Bool("single", false, "run all suites on one machine instead of several at a time")
 	limit := flag.Duration("timeout", 40*time.Minute, "for all of it")
 	verbose := flag.Bool("v", false, "print the consoles and what every test says as it comes")
 	flag.Parse()
@@ -48,7 +56,14 @@ func run() error {
 	case runtime.GOARCH != "amd64":
 		return fmt.Errorf("needs an amd64 machine, whose programs the tests run: this is %s", runtime.GOARCH)
 	}
-	chosen, err := choose(*list)
+	p, ok := platforms[*arch]
+	if !ok {
+		return fmt.Errorf("no architecture %q: want amd64 or arm64", *arch)
+	}
+	if !slices.Contains(apt.Releases, *release) {
+		return fmt.Errorf("no release %q: want one of %s", *release, strings.Join(apt.Releases, ", "))
+	}
+	chosen, err := choose(p.suites, *list)
 	if err != nil {
 		return err
 	}
@@ -60,9 +75,16 @@ func run() error {
 	start := time.Now()
 	k := kernel{*image, *modules}
 	if k.image == "" {
-		if k, err = debianKernel(ctx); err != nil {
+		if k, err = debianKernel(ctx, *release, p.arch); err != nil {
 			return fmt.Errorf("get Debian's kernel: %w", err)
 		}
+	}
+	u, err := newUserland(ctx, p)
+	if err != nil {
+		return err
+	}
+	if *prepare {
+		return nil
 	}
 	dir, err := os.MkdirTemp("", "tnat64-test-kernel-")
 	if err != nil {
@@ -70,24 +92,28 @@ func run() error {
 	}
 	defer os.RemoveAll(dir)
 	initramfs := filepath.Join(dir, "initramfs")
-	if err := build(ctx, dir, initramfs, k, chosen, tests); err != nil {
+	if err := build(ctx, dir, initramfs, k, p, u, chosen, tests); err != nil {
 		return err
 	}
 	fmt.Printf("ready to boot %s after %s\n", filepath.Base(k.image), seconds(start))
 
+	machines := byMachine(chosen)
+	if *single {
+		machines = [][]suite{chosen}
+	}
 	booted := time.Now()
-	err = runMachines(ctx, k, initramfs, byMachine(chosen), *verbose)
+	err = runMachines(ctx, k, p, initramfs, machines, *verbose)
 	fmt.Printf("all of it took %s, of which %s in qemu\n", seconds(start), seconds(booted))
 	return err
 }
 
 // runMachines boots the kernel once for each list of suites, all at a time.
-func runMachines(ctx context.Context, k kernel, initramfs string, machines [][]suite, verbose bool) error {
+func runMachines(ctx context.Context, k kernel, p platform, initramfs string, machines [][]suite, verbose bool) error {
 	reports, errs := make([]*report, len(machines)), make([]error, len(machines))
 	var group sync.WaitGroup
 	for i, suites := range machines {
 		reports[i] = &report{verbose: verbose, suites: names(suites)}
-		group.Go(func() { errs[i] = boot(ctx, k, initramfs, reports[i]) })
+		group.Go(func() { errs[i] = boot(ctx, k, p, initramfs, reports[i]) })
 	}
 	group.Wait()
 	for _, r := range reports {

@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
 // boot runs a kernel in qemu until it powers off, or the context ends. Its first
 // serial port is the console, on the second init reports; r reads both.
-func boot(ctx context.Context, k kernel, initramfs string, r *report) error {
+func boot(ctx context.Context, k kernel, p platform, initramfs string, r *report) error {
 	console, consoleEnd, err := os.Pipe()
 	if err != nil {
 		return err
@@ -24,7 +25,7 @@ func boot(ctx context.Context, k kernel, initramfs string, r *report) error {
 	defer events.Close()
 	defer eventsEnd.Close()
 
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
+	args := slices.Concat(p.qemu[1:], []string{
 		// Some tests build a dozen labs at once, which takes more than 1 GB.
 		"-m", "2048", "-smp", "2",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
@@ -33,9 +34,10 @@ func boot(ctx context.Context, k kernel, initramfs string, r *report) error {
 		// for each, qemu (7.2, 8.0) now and then runs stale code where the
 		// kernel patches a static key, and that CPU never leaves
 		// asm_exc_int3 (bugzilla.redhat.com/2216496).
-		"-accel", "tcg,thread=single", "-cpu", "max",
-		"-serial", "file:/dev/fd/3", "-serial", "file:/dev/fd/4",
-		"-kernel", k.image, "-initrd", initramfs, "-append", commandLine+" -- "+strings.Join(r.suites, " "))
+		"-accel", "tcg,thread=single", "-cpu", p.cpu,
+		"-kernel", k.image, "-initrd", initramfs, "-append", "console=" + p.console + " " + commandLine + " -- " + strings.Join(r.suites, " "),
+	}, p.serial)
+	cmd := exec.CommandContext(ctx, p.qemu[0], args...)
 	cmd.ExtraFiles = []*os.File{consoleEnd, eventsEnd}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
@@ -61,5 +63,5 @@ func boot(ctx context.Context, k kernel, initramfs string, r *report) error {
 // protects nobody here; not "mitigations=off", because from Linux 6.7 on the BPF
 // verifier takes that as leave to be less strict. Page tables of five levels are
 // slow as well, and watchdogs would bark at a machine that is merely busy.
-const commandLine = "console=ttyS0 loglevel=5 panic=-1 oops=panic nowatchdog no5lvl " +
+const commandLine = "loglevel=5 panic=-1 oops=panic nowatchdog no5lvl " +
 	"spectre_v2=off spec_store_bypass_disable=off retbleed=off pti=off"

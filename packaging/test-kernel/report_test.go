@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -39,15 +40,15 @@ func TestVerdict(t *testing.T) {
 }
 
 func TestSuites(t *testing.T) {
-	for _, dir := range directories(suites) {
+	for _, dir := range directories(slices.Concat(suites, arm64Suites)) {
 		if files, err := filepath.Glob(filepath.Join("..", "..", dir, "*_test.go")); err != nil || len(files) == 0 {
 			t.Errorf("%s has no tests: %v", dir, err)
 		}
 	}
-	if _, err := choose("tun,nun"); err == nil {
+	if _, err := choose(suites, "tun,nun"); err == nil {
 		t.Error("a directory that does not exist is not noticed")
 	}
-	chosen, err := choose("tun,e2e:bulk,internal/lab")
+	chosen, err := choose(suites, "tun,e2e:bulk,internal/lab")
 	if err != nil {
 		t.Fatal(err)
 	}

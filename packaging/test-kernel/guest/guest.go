@@ -1,17 +1,17 @@
 // Package guest is what the host and the init of the test kernel say to each
 // other: the host writes a Plan into the initramfs, and init answers with
-// Events, one JSON object per line, on the second serial port.
+// Events, one JSON object per line, on the plan's serial port.
 package guest
 
 // Paths in the initramfs.
 const (
-	PlanPath   = "/plan.json"
-	EventsPath = "/dev/ttyS1"
-	Sources    = "/src/" // the tests' working directories, named as in the repository
+	PlanPath = "/plan.json"
+	Sources  = "/src/" // the tests' working directories, named as in the repository
 )
 
 // Plan is what init does.
 type Plan struct {
+	Events  string   // the serial port for Events
 	Modules []string // kernel modules, in the order in which they are loaded
 	Env     []string // of the jobs
 	Jobs    []Job    // of all machines

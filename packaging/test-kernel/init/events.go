@@ -15,18 +15,18 @@ type events struct{ port *os.File }
 
 // openEvents opens the port as a plain line of bytes: no echo, no line ends
 // changed.
-func openEvents() (*events, error) {
-	port, err := os.OpenFile(guest.EventsPath, os.O_RDWR|unix.O_NOCTTY, 0)
+func openEvents(path string) (*events, error) {
+	port, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, err
 	}
 	term, err := unix.IoctlGetTermios(int(port.Fd()), unix.TCGETS)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", guest.EventsPath, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	term.Iflag, term.Oflag, term.Lflag = 0, 0, 0
 	if err := unix.IoctlSetTermios(int(port.Fd()), unix.TCSETS, term); err != nil {
-		return nil, fmt.Errorf("%s: %w", guest.EventsPath, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return &events{port}, nil
 }

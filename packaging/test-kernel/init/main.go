@@ -1,7 +1,7 @@
 // Command init is the first process of the kernel that is under test. It mounts
 // what a Linux system has, loads modules, runs those test binaries of the plan
-// in the initramfs whose names are its arguments, reports to the second
-// serial port, and powers off.
+// in the initramfs whose names are its arguments, reports to the
+// plan's serial port, and powers off.
 package main
 
 import (
@@ -71,32 +71,39 @@ func system(jobs []string) error {
 
 // runner is the process that does the work of the plan.
 func runner(jobs []string) {
-	events, err := openEvents()
+	plan, err := readPlan()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "init:", err)
 		os.Exit(1)
 	}
-	if err := execute(jobs, events); err != nil {
+	events, err := openEvents(plan.Events)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "init:", err)
+		os.Exit(1)
+	}
+	if err := execute(plan, jobs, events); err != nil {
 		events.send(guest.Event{Failed: err.Error()})
 	}
 	events.close()
 }
 
-func execute(jobs []string, events *events) error {
+func readPlan() (plan guest.Plan, err error) {
+	data, err := os.ReadFile(guest.PlanPath)
+	if err != nil {
+		return plan, err
+	}
+	if err := json.Unmarshal(data, &plan); err != nil {
+		return plan, fmt.Errorf("%s: %w", guest.PlanPath, err)
+	}
+	return plan, nil
+}
+
+func execute(plan guest.Plan, jobs []string, events *events) error {
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {
 		return err
 	}
 	events.send(guest.Event{Kernel: unix.ByteSliceToString(uts.Release[:])})
-
-	data, err := os.ReadFile(guest.PlanPath)
-	if err != nil {
-		return err
-	}
-	var plan guest.Plan
-	if err := json.Unmarshal(data, &plan); err != nil {
-		return fmt.Errorf("%s: %w", guest.PlanPath, err)
-	}
 	if err := loadModules(plan.Modules); err != nil {
 		return err
 	}
