@@ -269,16 +269,41 @@ func (s *story) translated(ctx context.Context) error {
 		}
 		return all
 	}
-	for _, sent := range s.watch.Sent() {
-		if s.PREF64().Contains(sent.Destination) {
-			return errors.Join(
-				s.out.line(fmt.Sprintf("%s -> %s", s.clat.IPv4, lab.ServerIPv4), fmt.Sprintf("left %s as %s", lab.Uplink, sent)),
-				s.out.line("translated", fmt.Sprintf("%.0f packets out and %.0f back in the kernel, %.0f and %.0f in user space; up to 64 KiB each",
-					count("4to6", "kernel"), count("6to4", "kernel"), count("4to6", "user"), count("6to4", "user"))),
-			)
+	sent, err := s.onTheWire(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		s.out.line(fmt.Sprintf("%s -> %s", s.clat.IPv4, lab.ServerIPv4), fmt.Sprintf("left %s as %s", lab.Uplink, sent)),
+		s.out.line("translated", fmt.Sprintf("%.0f packets out and %.0f back in the kernel, %.0f and %.0f in user space; up to 64 KiB each",
+			count("4to6", "kernel"), count("6to4", "kernel"), count("4to6", "user"), count("6to4", "user"))),
+	)
+}
+
+// onTheWire returns a packet that left the laptop for the NAT64. A watch keeps the
+// first packet of each source: where the CLAT shares the host's address, that may be
+// one of the host's own, and it looks again.
+func (s *story) onTheWire(ctx context.Context) (lab.Sent, error) {
+	p, err := s.find("", []string{"curl", "-sS", url("/")}, "get", url("/"))
+	if err != nil {
+		return lab.Sent{}, err
+	}
+	watch := s.watch
+	for range 5 {
+		for _, sent := range watch.Sent() {
+			if s.PREF64().Contains(sent.Destination) {
+				return sent, nil
+			}
+		}
+		if watch, err = s.Laptop.Watch(lab.Uplink); err != nil {
+			return lab.Sent{}, err
+		}
+		defer watch.Close()
+		if output, err := p.on(ctx, s.Laptop); err != nil {
+			return lab.Sent{}, fmt.Errorf("%w: %s", err, strings.TrimSpace(output))
 		}
 	}
-	return fmt.Errorf("no packet to %s left %s", s.PREF64(), lab.Uplink)
+	return lab.Sent{}, fmt.Errorf("no packet to %s left %s", s.PREF64(), lab.Uplink)
 }
 
 // end stops tnat64d and compares.

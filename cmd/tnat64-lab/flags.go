@@ -45,6 +45,10 @@ func parse(args []string) (invocation, error) {
 		inv.options.PREF64, err = parsePREF64(s)
 		return err
 	})
+	fs.Func("network", "", func(s string) (err error) {
+		inv.options.Kind, err = lab.ParseKind(s)
+		return err
+	})
 	fs.IntVar(&inv.options.MTU, "mtu", 0, "")
 	fs.IntVar(&inv.options.MTUISP, "mtu-isp", 0, "")
 	fs.BoolVar(&inv.options.NativeIPv4, "native-ipv4", false, "")

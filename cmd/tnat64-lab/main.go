@@ -25,6 +25,10 @@ Both build a network of four machines inside this one (network namespaces, so
 root is needed), start tnat64d on the laptop, and take everything away at the
 end. Nothing else on this machine is touched.
 
+  -network KIND    what link the laptop has, and how it gets its IPv6 address:
+                   slaac (default), bridge, bond, vlan, ppp: from router advertisements;
+                   dhcpv6-only: one address, leased by dnsmasq to dhcpcd;
+                   cloud: one address, static: a /64, both by hand and with DNS64 alone
   -pref64 PREFIX   the network's NAT64 prefix, of length 32, 40, 48, 56, 64 or 96,
                    or just /LENGTH for an example of it (default 64:ff9b::/96)
   -mtu N           MTU of the link laptop - router (default 1500, at least 1280)

@@ -54,7 +54,12 @@ func (a *attachment) carrierOn() (firstRA time.Time, err error) {
 	nativeOn := a.nativeOn
 	a.mu.Unlock()
 	err = steps(
-		func() error { return n.Router.setHardwareAddr(lan, n.mac) },
+		func() error {
+			if n.options.Kind == PPP {
+				return nil // it has none
+			}
+			return n.Router.setHardwareAddr(lan, n.mac)
+		},
 		n.attachFilters,
 		func() error { return n.Router.up(lan) },
 		func() error {
@@ -182,7 +187,12 @@ func (a *attachment) configureLaptop() error {
 	n := a.network
 	return steps(
 		func() error {
-			if n.options.DHCPv6 {
+			switch {
+			case n.options.Kind == DHCPv6Only:
+				return a.runDHCPv6()
+			case n.options.Kind.byHand():
+				return a.configureByHand()
+			case n.options.DHCPv6:
 				return a.leaseDHCPv6()
 			}
 			return nil
@@ -214,7 +224,7 @@ func (a *attachment) WaitOnline(ctx context.Context) error {
 		}
 		routed := n.options.NoDefaultRouter
 		if !routed {
-			if routed, err = n.lab.Laptop.routesVia(a.Attached(), n.Local); err != nil {
+			if routed, err = n.lab.Laptop.routesVia(a.Attached(), n.gateway()); err != nil {
 				return err
 			}
 		}
@@ -248,34 +258,10 @@ func (a *attachment) LaptopAddress() (netip.Addr, error) {
 		ip, _ := netip.AddrFromSlice(e.IP)
 		ones, _ := e.Mask.Size()
 		// The other /128 on an uplink is a CLAT's.
-		own := ones < 128 || ip == dhcpv6(a.network.Link)
+		own := ones < 128 || ip == dhcpv6(n.Link)
 		if own && n.owns(ip) && e.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED|unix.IFA_F_DEPRECATED) == 0 {
 			return ip, nil
 		}
 	}
 	return netip.Addr{}, nil
-}
-
-// dhcpv6 is the address on a link that DHCPv6 gives to the laptop.
-func dhcpv6(link netip.Prefix) netip.Addr {
-	b := link.Addr().As16()
-	b[14], b[15] = 0x0d, 0xc6
-	return netip.AddrFrom16(b)
-}
-
-// leaseDHCPv6 gives the laptop what a DHCPv6 client would have got: a /128, no
-// route (RFC 8415 section 18.2.10.1).
-func (a *attachment) leaseDHCPv6() error {
-	n := a.network
-	link, err := n.lab.Laptop.Netlink.LinkByName(a.Attached())
-	if err == nil {
-		err = n.lab.Laptop.Netlink.AddrReplace(link, &netlink.Addr{
-			IPNet: ipNet(netip.PrefixFrom(dhcpv6(a.network.Link), 128)),
-			Flags: unix.IFA_F_NOPREFIXROUTE, ValidLft: 7200, PreferedLft: 3600,
-		})
-	}
-	if err != nil {
-		return fmt.Errorf("DHCPv6: %w", err)
-	}
-	return nil
 }

@@ -14,7 +14,8 @@
 // host. The isp is a plain IPv4 router; the server is an IPv4-only internet of
 // one machine with HTTP, echo and DNS.
 //
-// That is what the zero [Options] give. Others break it in the ways networks
+// That is what the zero [Options] give. Options.Kind makes other access networks:
+// one address by DHCPv6 or by hand, a bridge, bond, VLAN or PPP link. Others break it in the ways networks
 // are broken, or add to it: a resolver with or without DNS64, more PLATs, dead
 // PLATs, hops that swallow long packets, an access point that knows few
 // addresses, DHCPv6, native IPv4. [Lab.AddNetwork] makes further networks with

@@ -27,7 +27,9 @@ type Options struct {
 	NativeIPv4 bool         // the laptop has native IPv4 as well
 	Link       netip.Prefix // /64 of the link laptop - router; default 2001:db8:1::/64
 
-	DNS *DNS // the router's resolver; default none
+	DNS *DNS // the router's resolver; default none, or one with DNS64 where only DNS can tell PREF64
+
+	Kind Kind // of network; default Ethernet with SLAAC
 
 	// How the network is broken, or what else it lacks.
 	NoPREF64        bool           // the RAs do not tell PREF64, the PLAT works
@@ -71,6 +73,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Link.IsValid() && (o.Link.Bits() != 64 || !o.Link.Addr().Is6() || o.Link != o.Link.Masked()) {
 		return o, fmt.Errorf("link %q is not a /64", o.Link)
+	}
+	if o.Kind >= numKinds {
+		return o, fmt.Errorf("there is no kind %d of network", o.Kind)
+	}
+	if o.Kind.byHand() && o.DNS == nil {
+		o.DNS = &DNS{NoRDNSS: true}
 	}
 	if o.DNS != nil && !o.DNS.NoRDNSS && o.RDNSS == nil {
 		link := o.Link

@@ -88,6 +88,9 @@ func addr16(a, b uint32) netip.Addr {
 // 3fff:64:N::/96 and the link's prefix 2001:db8:10N::/64 for the N-th network.
 func (l *Lab) AddNetwork(o Options) (network *Network, err error) {
 	defer wrap(&err, "lab: another network")
+	if o.Kind != SLAAC {
+		return nil, fmt.Errorf("only the lab's first network can be %s", o.Kind)
+	}
 	if l.options.NoPLAT || o.NoPLAT || o.Second != nil {
 		return nil, errors.New("only a lab with a PLAT has several networks, and Second is a matter of New")
 	}
@@ -182,6 +185,9 @@ func (n *Network) start(life context.Context) error {
 	if err != nil {
 		return err
 	}
+	if o.Kind.byHand() {
+		return nil
+	}
 	first := Advert{
 		RouterLifetime: o.RouterLifetime,
 		Prefix:         n.Link, Valid: 24 * time.Hour, Preferred: 4 * time.Hour,
@@ -191,7 +197,7 @@ func (n *Network) start(life context.Context) error {
 	if o.NoDefaultRouter {
 		first.RouterLifetime = 0
 	}
-	if o.DHCPv6 {
+	if o.DHCPv6 || o.Kind == DHCPv6Only {
 		first.Managed, first.NotAutonomous = true, true
 	}
 	if !o.NoPREF64 {

@@ -20,16 +20,6 @@ type uplinks struct {
 	air *Network // that the laptop's first interface was on, while it is on none
 }
 
-// plug makes an interface of the laptop and connects it to a network. Both
-// ends stay down.
-func (u *uplinks) plug(ifname string, mac net.HardwareAddr, n *Network) error {
-	if err := connect(end{u.lab.Laptop, ifname, mac}, end{n.Router, lan, n.mac}, n.options.MTU); err != nil {
-		return err
-	}
-	n.setAttached(ifname)
-	return nil
-}
-
 // AddUplink gives the laptop another interface, on a network of its own (from
 // AddNetwork), and returns at once: see WaitOnline. [Uplink2] is a good name.
 func (u *uplinks) AddUplink(ifname string, n *Network) (err error) {

@@ -38,7 +38,7 @@ _tnat64() {
 		if [ "$COMP_CWORD" = 1 ]; then
 			words='demo shell -h'
 		else
-			words='-pref64 -mtu -mtu-isp -native-ipv4 -tnat64d -built-in -h'
+			words='-network -pref64 -mtu -mtu-isp -native-ipv4 -tnat64d -built-in -h'
 		fi
 		;;
 	esac
@@ -51,6 +51,7 @@ _tnat64() {
 	-protocol) words='tcp udp icmp' ;;
 	-verdict) words='translated reply drop collected' ;;
 	-interface | -uplink) words=$(command ls /sys/class/net 2>/dev/null) ;;
+	-network) words='slaac dhcpv6-only cloud static bridge bond vlan ppp' ;;
 	-reason | -address | -c | -lines | -target | -dns | -pref64 | -mtu | -mtu-isp) words= ;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")

@@ -1,0 +1,76 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// dhcpv6 is the address on a link that DHCPv6 gives to the laptop.
+func dhcpv6(link netip.Prefix) netip.Addr {
+	b := link.Addr().As16()
+	b[14], b[15] = 0x0d, 0xc6
+	return netip.AddrFrom16(b)
+}
+
+// leaseDHCPv6 gives the laptop what a DHCPv6 client would have got: a /128, no
+// route (RFC 8415 section 18.2.10.1).
+func (a *attachment) leaseDHCPv6() error {
+	n := a.network
+	link, err := n.lab.Laptop.Netlink.LinkByName(a.Attached())
+	if err == nil {
+		err = n.lab.Laptop.Netlink.AddrReplace(link, &netlink.Addr{
+			IPNet: ipNet(netip.PrefixFrom(dhcpv6(a.network.Link), 128)),
+			Flags: unix.IFA_F_NOPREFIXROUTE, ValidLft: 7200, PreferedLft: 3600,
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("DHCPv6: %w", err)
+	}
+	return nil
+}
+
+// leaseTime is that of the DHCPv6 server: the shortest that it can.
+const leaseTime = "2m"
+
+// runDHCPv6 starts a DHCPv6 server on the router, which has one address to lease,
+// and a client on the laptop, which also takes over router advertisements from the
+// kernel. Both run as long as the lab; the client's files go with it.
+func (a *attachment) runDHCPv6() error {
+	n := a.network
+	leased := dhcpv6(n.Link).String()
+	config := filepath.Join(n.lab.Dir, "dhcpcd.conf")
+	if err := os.WriteFile(config, []byte("duid\nipv6only\nscript /bin/true\nia_na 1\n"), 0o644); err != nil {
+		return fmt.Errorf("DHCPv6: %w", err)
+	}
+	return steps(
+		func() error {
+			return n.Router.background(n.lab.life, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--no-hosts", "--no-resolv",
+				"--user=root", "--group=root", "--pid-file=", "--log-facility=/dev/null",
+				"--interface="+lan, "--bind-dynamic", "--dhcp-leasefile="+filepath.Join(n.lab.Dir, "leases"),
+				fmt.Sprintf("--dhcp-range=%s,%[1]s,64,%s", leased, leaseTime))
+		},
+		func() error {
+			return n.lab.Laptop.background(n.lab.life, "unshare", "--mount", "sh", "-ec", `
+				mount -t tmpfs tmpfs /var/lib/dhcpcd
+				cp "$1" /var/lib/dhcpcd/config
+				mount -t tmpfs tmpfs /run
+				exec dhcpcd --config /var/lib/dhcpcd/config --nobackground --quiet "$2"`, "sh", config, a.Attached())
+		},
+	)
+}
+
+// background starts a program on the host that runs until life ends.
+func (h *Host) background(life context.Context, name string, args ...string) error {
+	cmd := h.Command(life, name, args...)
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s on %s: %w", name, h.Name, err)
+	}
+	go cmd.Wait()
+	return nil
+}
