@@ -11,12 +11,10 @@ import (
 // its port. The caller closes it.
 func freshSocket(t *trapped, old int, k kind) (s int, local netip.Addr, err error) {
 	proto := k.proto
-	s, err = unix.Socket(unix.AF_INET6, k.typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
+	s, err = t.openFor(func() (int, error) {
+		return unix.Socket(unix.AF_INET6, k.typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
+	})
 	if err != nil {
-		return -1, local, err
-	}
-	if err := t.giveTo(s); err != nil {
-		unix.Close(s)
 		return -1, local, err
 	}
 	copyOptions(old, s, k.typ, false)

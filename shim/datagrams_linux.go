@@ -73,12 +73,8 @@ func outward(t *trapped, to name) (fd int, dest netip.AddrPort, errno unix.Errno
 		keep = true
 		return old, dest, 0, true
 	}
-	s, rep, err := openOutward(old, k)
+	s, rep, err := openOutward(t, old, k)
 	if err != nil {
-		return -1, dest, 0, false
-	}
-	if t.giveTo(s) != nil {
-		unix.Close(s)
 		return -1, dest, 0, false
 	}
 	cookie, err := cookieOf(s)
@@ -96,7 +92,7 @@ func outward(t *trapped, to name) (fd int, dest netip.AddrPort, errno unix.Errno
 // openOutward opens the AF_INET6 socket in the place of an AF_INET datagram or
 // ping socket, with its options and its port. Errors that come back for it are
 // not queued (IPV6_RECVERR): a program would have to understand ICMPv6.
-func openOutward(old int, k kind) (s int, r replaced, err error) {
+func openOutward(t *trapped, old int, k kind) (s int, r replaced, err error) {
 	status, err := fileStatus(old)
 	if err != nil {
 		return -1, r, err
@@ -105,7 +101,9 @@ func openOutward(old int, k kind) (s int, r replaced, err error) {
 	if k.proto == unix.IPPROTO_ICMP {
 		proto = unix.IPPROTO_ICMPV6
 	}
-	s, err = unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|status&unix.O_NONBLOCK, proto)
+	s, err = t.openFor(func() (int, error) {
+		return unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|status&unix.O_NONBLOCK, proto)
+	})
 	if err != nil {
 		return -1, r, err
 	}

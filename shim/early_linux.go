@@ -12,19 +12,17 @@ func handEarly(t *trapped, typ, proto int) reply {
 	if proto != 0 && proto != unix.IPPROTO_TCP || t.late.Load() {
 		return proceed
 	}
-	s, err := unix.Socket(unix.AF_INET6, typ|unix.SOCK_CLOEXEC, proto)
+	open := func() (int, error) { return unix.Socket(unix.AF_INET6, typ|unix.SOCK_CLOEXEC, proto) }
+	s, err := t.openFor(open)
 	if exhausted(err) {
 		t.processes.release()
-		s, err = unix.Socket(unix.AF_INET6, typ|unix.SOCK_CLOEXEC, proto)
+		s, err = t.openFor(open)
 	}
 	if err != nil {
 		t.runOut(err)
 		return proceed
 	}
 	defer unix.Close(s)
-	if t.giveTo(s) != nil {
-		return proceed
-	}
 	cookie, err := cookieOf(s)
 	if err != nil {
 		return proceed

@@ -91,15 +91,12 @@ func replaceSocket(t *trapped, p *process, old int, k kind, open func(flags int)
 	if err != nil {
 		return err
 	}
-	s, err := open(status & unix.O_NONBLOCK)
+	s, err := t.openFor(func() (int, error) { return open(status & unix.O_NONBLOCK) })
 	if err != nil {
 		t.lacks(err)
 		return err
 	}
 	defer unix.Close(s)
-	if err := t.giveTo(s); err != nil {
-		return err
-	}
 	copyOptions(old, s, k.typ, k.family == unix.AF_INET)
 	if status&unix.O_ASYNC != 0 {
 		setFileStatus(s, status)

@@ -101,13 +101,27 @@ var _ = act("owner", func() error {
 	if got, _ := unix.SetfsuidRetUid(4711); got != 4711 {
 		return nil // a user namespace that has no other user
 	}
+	unix.Setfsgid(4712)
+	// A firewall rule looks at the credentials with which the socket was opened.
+	nft := osexec.Command("nft", "-f", "-")
+	nft.Stdin = strings.NewReader(`table ip6 t {
+		chain c {
+			type filter hook output priority 0
+			tcp dport 7 meta skuid != 4711 reject with tcp reset
+			tcp dport 7 meta skgid != 4712 reject with tcp reset
+		}
+	}
+`)
+	if out, err := nft.CombinedOutput(); err != nil {
+		return fmt.Errorf("nft: %w: %s", err, out)
+	}
 	s := tcp()
 	var st unix.Stat_t
 	if err := first(failed("connect", dial(s)), unix.Fstat(s, &st)); err != nil {
 		return err
 	}
-	uid, err := userByStatus(unix.Gettid())
-	return first(err, failed("echo", echo(s)), expect("owner", st.Uid, 4711), expect("user by status", uid, 4711))
+	by, err := ownerByStatus(unix.Gettid())
+	return first(err, failed("echo", echo(s)), expect("owner", owner{int(st.Uid), int(st.Gid)}, owner{4711, 4712}), expect("owner by status", by, owner{4711, 4712}))
 })
 
 func TestSocketsBelongToTheProgramsUser(t *testing.T) { underShim(t, "owner") }
