@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"tnat64d/internal/control"
 )
 
 // gatewayQueries returns how many DNS queries had an outcome.
@@ -93,29 +96,34 @@ for i in range(100):
 func TestHostileRouterBesideGateway(t *testing.T) {
 	t.Parallel()
 	n := newGatewayNet(t, "[advertise]\ninterfaces = [\"lan0\"]\n")
-	n.in("c1", `python3 -c '
-import os, socket, struct
-s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, 58)
-s.setsockopt(41, socket.IPV6_MULTICAST_HOPS, 255)
-s.setsockopt(41, socket.IPV6_MULTICAST_IF, socket.if_nametoindex("eth0"))
-for i in range(5000):
-    mtu = struct.pack("!BBHI", 5, 1, 0, 1280 + i % 200)
-    s.sendto(struct.pack("!BBHBBHII", 134, 0, 0, i % 256, 0xc0, 0, 0, 0) + mtu, ("ff02::1", 0))
-    s.sendto(struct.pack("!BBHI", 133, 0, 0, 0), ("ff02::2", 0))
-    s.sendto(bytes([134, 0, 0, 0]) + os.urandom(i % 200), ("ff02::1", 0))'`)
-	eventually(t, soon, func() error {
+	advertised := func() control.Advertising {
 		a := n.status().Advertise
-		if len(a) != 1 || a[0].Disagreements < 100 || a[0].Solicitations < 100 {
+		if len(a) != 1 {
+			t.Fatalf("advertise in status: %+v", a)
+		}
+		return a[0]
+	}
+	// Advertisements from a tentative address would have no link-local source.
+	eventually(t, soon, func() error {
+		if a, own := advertised(), n.in("c1", "ip -6 -o addr show dev eth0 scope link -tentative"); a.Sent == 0 || own == "" {
+			return fmt.Errorf("the network is not ready: %+v, %q", a, own)
+		}
+		return nil
+	})
+	eventually(t, 2*time.Minute, func() error {
+		n.in("c1", forgeRouter(5000))
+		if a := advertised(); a.Disagreements < 100 || a.Solicitations < 100 {
 			return fmt.Errorf("what the neighbour sent is not counted: %+v", a)
 		}
 		return nil
 	})
-	sent := n.status().Advertise[0].Sent
+	sent := advertised().Sent
 	if lines := strings.Count(n.log.String(), "another router advertises something else"); lines == 0 || lines > 30 {
 		t.Errorf("%d lines in the log", lines)
 	}
 	eventually(t, soon, func() error {
-		if now := n.status().Advertise[0].Sent; now <= sent {
+		n.in("c1", forgeRouter(10))
+		if now := advertised().Sent; now <= sent {
 			return fmt.Errorf("it has sent %d advertisements, and no more", now)
 		}
 		return nil
@@ -123,4 +131,19 @@ for i in range(5000):
 	if sent > 60 {
 		t.Errorf("%d advertisements were sent", sent)
 	}
+}
+
+// forgeRouter returns a script that sends n each of forged advertisements,
+// solicitations and malformed advertisements.
+func forgeRouter(n int) string {
+	return fmt.Sprintf(`python3 -c '
+import os, socket, struct
+s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, 58)
+s.setsockopt(41, socket.IPV6_MULTICAST_HOPS, 255)
+s.setsockopt(41, socket.IPV6_MULTICAST_IF, socket.if_nametoindex("eth0"))
+for i in range(%d):
+    mtu = struct.pack("!BBHI", 5, 1, 0, 1280 + i %% 200)
+    s.sendto(struct.pack("!BBHBBHII", 134, 0, 0, i %% 256, 0xc0, 0, 0, 0) + mtu, ("ff02::1", 0))
+    s.sendto(struct.pack("!BBHI", 133, 0, 0, 0), ("ff02::2", 0))
+    s.sendto(bytes([134, 0, 0, 0]) + os.urandom(i %% 200), ("ff02::1", 0))'`, n)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/mdlayher/ndp"
 	"golang.org/x/net/ipv6"
@@ -18,18 +19,21 @@ var (
 
 // NewLink returns the network interface of that name, which need not be there
 // yet. Opening it takes CAP_NET_RAW.
-func NewLink(name string) Link { return link(name) }
+func NewLink(name string) Link { return &link{name: name} }
 
-type link string
+type link struct {
+	name string
+	last netip.Addr // the address of the last socket
+}
 
 // State returns what the interface is now.
-func (l link) State() (State, error) {
-	i, err := net.InterfaceByName(string(l))
+func (l *link) State() (State, error) {
+	i, err := net.InterfaceByName(l.name)
 	if err != nil {
-		return State{}, fmt.Errorf("there is no interface %s", string(l))
+		return State{}, fmt.Errorf("there is no interface %s", l.name)
 	}
 	if i.Flags&net.FlagUp == 0 {
-		return State{}, fmt.Errorf("%s is down", string(l))
+		return State{}, fmt.Errorf("%s is down", l.name)
 	}
 	addresses, err := i.Addrs()
 	if err != nil {
@@ -52,12 +56,16 @@ func (l link) State() (State, error) {
 }
 
 // Open opens an ICMPv6 socket on the interface.
-func (l link) Open() (Conn, error) {
-	i, err := net.InterfaceByName(string(l))
+func (l *link) Open() (Conn, error) {
+	i, err := net.InterfaceByName(l.name)
 	if err != nil {
 		return nil, err
 	}
-	c, own, err := ndp.Listen(i, ndp.LinkLocal)
+	state, err := l.State()
+	if err != nil {
+		return nil, err
+	}
+	c, own, err := listen(i, linkLocal(state.Addresses, l.last))
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +78,41 @@ func (l link) Open() (Conn, error) {
 		c.Close()
 		return nil, err
 	}
-	return &socket{conn: c, own: own.WithZone(""), index: i.Index, buffer: make([]byte, 65536)}, nil
+	l.last = own
+	return &socket{conn: c, own: own, index: i.Index, buffer: make([]byte, 65536)}, nil
+}
+
+// linkLocal returns the link-local ones of addresses in the order in which they
+// are tried as the router's address: the last one first, because hosts take
+// another address for another router (RFC 4861 section 6.2.8).
+func linkLocal(addresses []netip.Prefix, last netip.Addr) (all []netip.Addr) {
+	for _, p := range addresses {
+		if p.Addr().IsLinkLocalUnicast() {
+			all = append(all, p.Addr())
+		}
+	}
+	slices.SortFunc(all, func(a, b netip.Addr) int {
+		switch last {
+		case a:
+			return -1
+		case b:
+			return 1
+		}
+		return a.Compare(b)
+	})
+	return all
+}
+
+// listen opens a socket from the first of addresses that can be used. The kernel
+// refuses those that are tentative (RFC 4862 section 5.4), so that one of them
+// does not delay a router that has another.
+func listen(i *net.Interface, addresses []netip.Addr) (c *ndp.Conn, own netip.Addr, err error) {
+	for _, own = range addresses {
+		if c, _, err = ndp.Listen(i, ndp.Addr(own.String())); err == nil {
+			return c, own, nil
+		}
+	}
+	return nil, own, err
 }
 
 // socket is a Conn.

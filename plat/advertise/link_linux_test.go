@@ -1,0 +1,82 @@
+package advertise
+
+import (
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestLinkLocalOrder(t *testing.T) {
+	a, b, c := netip.MustParseAddr("fe80::1"), netip.MustParseAddr("fe80::2"), netip.MustParseAddr("fe80::ff:fe00:3")
+	all := []netip.Prefix{netip.PrefixFrom(c, 64), netip.MustParsePrefix("2001:db8::1/64"), netip.PrefixFrom(a, 64), netip.PrefixFrom(b, 64)}
+	for last, want := range map[netip.Addr][]netip.Addr{
+		{}:                                {a, b, c},
+		b:                                 {b, a, c},
+		c:                                 {c, a, b},
+		netip.MustParseAddr("fe80::dead"): {a, b, c},
+	} {
+		if got := linkLocal(all, last); !slices.Equal(got, want) {
+			t.Errorf("after %v: %v, want %v", last, got, want)
+		}
+	}
+}
+
+// A router with two link-local addresses advertises as soon as one of them is
+// usable, and keeps to it when the other one is, too.
+func TestOpenSkipsTentativeAddress(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("making a network namespace takes root")
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // the thread ends with its namespace
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+			return
+		}
+		ip := func(script string) {
+			if out, err := exec.Command("sh", "-ec", script).CombinedOutput(); err != nil {
+				t.Errorf("%s: %v: %s", script, err, out)
+			}
+		}
+		// fe80::2 stays tentative: its duplicate address detection takes minutes.
+		ip(`ip link add lan0 type veth peer name p; ip link set p up
+			ip link set lan0 addrgenmode none up
+			echo 1000 >/proc/sys/net/ipv6/conf/lan0/dad_transmits
+			ip addr add fe80::2/64 dev lan0`)
+		l := NewLink("lan0")
+		opens := func() string {
+			c, err := l.Open()
+			if err != nil {
+				return err.Error()
+			}
+			defer c.Close()
+			if err := c.Send(Message(Parameters{}, State{}, false)); err != nil {
+				return err.Error()
+			}
+			return c.(*socket).own.String()
+		}
+		if got := opens(); got == "fe80::2" {
+			t.Error("a tentative address is used")
+		}
+		ip("ip addr add fe80::ff:fe00:3/64 dev lan0 nodad")
+		if got := opens(); got != "fe80::ff:fe00:3" {
+			t.Errorf("from the usable address: %s", got)
+		}
+		ip("ip addr add fe80::1/64 dev lan0 nodad")
+		if got := opens(); got != "fe80::ff:fe00:3" {
+			t.Errorf("a reopened socket has another address: %s", got)
+		}
+		ip("ip addr del fe80::ff:fe00:3/64 dev lan0")
+		if got := opens(); got != "fe80::1" {
+			t.Errorf("after its address was removed: %s", got)
+		}
+	}()
+	<-done
+}
