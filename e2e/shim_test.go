@@ -204,6 +204,18 @@ asyncio.run(main())`), []string{lab.Greeting, "b'ping' ('198.51.100.7', 7)"}},
 s=socket.socket(2,2);s.settimeout(20)
 s.sendto(b'a',(S,7));print(s.recvfrom(9));s.sendto(b'b',(S,1007));print(s.recvfrom(9),s.getsockname()[1]>0)
 s.connect((S,7));s.send(b'c');print(s.recvfrom(9),s.getpeername())`), []string{"(b'a', ('198.51.100.7', 7))", "(b'b', ('198.51.100.7', 1007)) True", "(b'c', ('198.51.100.7', 7)) ('198.51.100.7', 7)"}},
+	{"python3 UDP, many datagrams in one call", "python3", python(`
+s=socket.socket(2,2);s.setsockopt(17,104,1);data=b''.join(bytes([i])*1000 for i in range(12))+b'end'
+for tries in range(30):
+    s.settimeout(1)
+    s.sendmsg([data],[(17,103,b'\xe8\3')],0,(S,7))
+    got,sizes={},set()
+    try:
+        while len(got)<13:
+            d,c,_,a=s.recvmsg(65535,99);sizes.add(a)
+            for i in range(0,len(d),1000): got[d[i]]=d[i:i+1000]
+    except TimeoutError: continue
+    print(b''.join(got[i] for i in range(12))+got[101]==data,sizes);break`), []string{"True {('198.51.100.7', 7)}"}},
 	{"static Go program", "", func(w *shimWorld, t *testing.T) []string {
 		return []string{actorPath(t), actCommand, "shim-go", server + ":80"}
 	}, []string{lab.Greeting, "peer 198.51.100.7:80"}},

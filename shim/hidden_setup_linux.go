@@ -172,6 +172,7 @@ func transparent(family int) (fd int, port uint16, err error) {
 	}
 	if err == nil {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<20)
+		unix.SetsockoptInt(fd, unix.SOL_UDP, udpGRO, 1) // what a program sends by UDP_SEGMENT stays whole
 		var sa unix.Sockaddr
 		if sa, err = unix.Getsockname(fd); err == nil {
 			return fd, addrPort(sa).Port(), nil

@@ -101,6 +101,7 @@ func (r *relay) enter(mtu int, hold bool) (cookie uint64, ping bool, err error) 
 			return 0, false, fmt.Errorf("raw socket: %w", err)
 		}
 	}
+	r.segments = openSegmentInjector()
 	var listener uint16
 	if hold {
 		if r.holder, listener, err = openHolder(r); err != nil {

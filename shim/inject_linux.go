@@ -32,6 +32,13 @@ func (j *injection) datagram(r *relay, from, to netip.AddrPort, data []byte) {
 	j.packet(r, to.Addr(), data, func(head []byte) int { return putUDP(head, from, to, data) })
 }
 
+// datagrams sends datagrams of size bytes, the last of which may be shorter, as one
+// packet, after those that wait. It returns false if that cannot be done.
+func (j *injection) datagrams(r *relay, from, to netip.AddrPort, data []byte, size int) bool {
+	j.flush(r)
+	return r.segments.send(from, to, data, size)
+}
+
 // packet appends a packet whose header put writes; it returns the length.
 func (j *injection) packet(r *relay, to netip.Addr, data []byte, put func(head []byte) int) {
 	six := to.Is6()
@@ -88,9 +95,7 @@ func putUDP(b []byte, from, to netip.AddrPort, data []byte) int {
 		putIPv4(b, from.Addr(), to.Addr(), unix.IPPROTO_UDP, sizeofUDP+len(data))
 	}
 	u := b[n : n+sizeofUDP]
-	binary.BigEndian.PutUint16(u, from.Port())
-	binary.BigEndian.PutUint16(u[2:], to.Port())
-	binary.BigEndian.PutUint16(u[4:], uint16(sizeofUDP+len(data)))
+	putPorts(u, from, to, len(data))
 	u[6], u[7] = 0, 0 // IPv4: none; it has been checked
 	if n == sizeofIPv6 {
 		s := siit.PseudoHeaderSum(from.Addr(), to.Addr(), sizeofUDP+len(data), unix.IPPROTO_UDP)
@@ -101,6 +106,13 @@ func putUDP(b []byte, from, to netip.AddrPort, data []byte) int {
 		binary.BigEndian.PutUint16(u[6:], c)
 	}
 	return n + sizeofUDP
+}
+
+// putPorts writes a UDP header but for the checksum.
+func putPorts(b []byte, from, to netip.AddrPort, payload int) {
+	binary.BigEndian.PutUint16(b, from.Port())
+	binary.BigEndian.PutUint16(b[2:], to.Port())
+	binary.BigEndian.PutUint16(b[4:], uint16(sizeofUDP+payload))
 }
 
 func putIPv4(b []byte, from, to netip.Addr, proto byte, payload int) {

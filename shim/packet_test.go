@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"golang.org/x/net/bpf"
@@ -161,23 +162,34 @@ func TestSegments(t *testing.T) {
 	p := pending{flow: &flow{}, from: here4, orig: there4, size: 100, most: 1400}
 	p.add(make([]byte, 100))
 	for _, c := range []struct {
-		name string
-		size int
-		hops int
-		want bool
+		name   string
+		length int
+		size   int
+		hops   int
+		want   bool
 	}{
-		{"the same size", 100, 0, true},
-		{"shorter", 60, 0, true},
-		{"longer", 101, 0, false},
-		{"empty", 0, 0, false},
-		{"another hop limit", 100, 7, false},
+		{"the same size", 100, 100, 0, true},
+		{"shorter", 60, 60, 0, true},
+		{"longer", 101, 101, 0, false},
+		{"empty", 0, 0, 0, false},
+		{"another hop limit", 100, 100, 7, false},
+		{"several", 350, 100, 0, true},
+		{"several longer ones", 350, 101, 0, false},
+		{"several shorter ones", 90, 50, 0, false},
+		{"63 more", 6300, 100, 0, true},
+		{"64 more", 6301, 100, 0, false},
 	} {
-		if got := p.joins(here4, there4, c.hops, c.size); got != c.want {
+		if got := p.joins(here4, there4, c.hops, c.length, c.size); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}
 	}
-	p.add(make([]byte, 60))
-	if p.joins(here4, there4, 0, 60) {
+	p.add(make([]byte, 260))
+	if p.joins(here4, there4, 0, 60, 60) {
 		t.Error("something follows a shorter one")
+	}
+	var sizes []int
+	p.each(func(v *unix.Iovec) { sizes = append(sizes, int(v.Len)) })
+	if p.n != 4 || !slices.Equal(sizes, []int{100, 100, 100, 60}) {
+		t.Errorf("%d datagrams of %d bytes", p.n, sizes)
 	}
 }

@@ -2,7 +2,6 @@ package shim
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"net/netip"
 	"os"
@@ -80,11 +79,12 @@ func (r *relay) back(f *flow, b *batch, i int, to *injection) {
 	size := len(data)
 	eachControl(b.control(i), func(level, typ int32, v []byte) {
 		if level == unix.SOL_UDP && typ == udpGRO && len(v) >= 4 {
-			if s := int(binary.NativeEndian.Uint32(v)); s > 0 {
-				size = s
-			}
+			size = segmentSize(v, size)
 		}
 	})
+	if size < len(data) && to.datagrams(r, source, f.key.from, data, size) {
+		return
+	}
 	for {
 		n := min(size, len(data))
 		to.datagram(r, source, f.key.from, data[:n])

@@ -1,9 +1,11 @@
 package shim
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -26,6 +28,7 @@ type relay struct {
 
 	in4, in6   int // transparent sockets
 	out4, out6 int // raw sockets
+	segments   segmentInjector
 	echo4      int // raw ICMP socket
 	mtu        int // of IPv4 datagrams, bytes
 
@@ -33,7 +36,7 @@ type relay struct {
 }
 
 func newRelay(t *table) *relay {
-	r := &relay{flows: newFlows(), in4: -1, in6: -1, out4: -1, out6: -1, echo4: -1, thread: make(insideThread)}
+	r := &relay{flows: newFlows(), in4: -1, in6: -1, out4: -1, out6: -1, echo4: -1, segments: segmentInjector{fd: -1}, thread: make(insideThread)}
 	r.policy.Store(t)
 	return r
 }
@@ -94,6 +97,7 @@ type pending struct {
 	hops int
 	size int // of all but the last
 	iovs []unix.Iovec
+	n    int // datagrams
 	sum  int
 	most int // of size: what fits into a packet
 }
@@ -115,7 +119,8 @@ func (r *relay) forward(fd int) {
 			continue
 		}
 		for i := range n {
-			from, orig, hops := b.from(i), netip.AddrPort{}, 0
+			data, from, orig, hops := b.datagram(i), b.from(i), netip.AddrPort{}, 0
+			size := len(data)
 			eachControl(b.control(i), func(level, typ int32, data []byte) {
 				switch {
 				case level == unix.SOL_IP && typ == unix.IP_ORIGDSTADDR && len(data) >= unix.SizeofSockaddrInet4,
@@ -126,21 +131,20 @@ func (r *relay) forward(fd int) {
 				case level == unix.SOL_IP && typ == unix.IP_TTL && len(data) >= 4,
 					level == unix.SOL_IPV6 && typ == unix.IPV6_HOPLIMIT && len(data) >= 4:
 					hops = int(data[0])
+				case level == unix.SOL_UDP && typ == udpGRO && len(data) >= 4:
+					size = segmentSize(data, size)
 				}
 			})
-			data := b.datagram(i)
 			if !orig.IsValid() || !from.IsValid() || orig.Port() == 0 {
 				r.flows.drops[dropMalformed].Add(1)
 				continue
 			}
-			if p.joins(from, orig, hops, len(data)) {
-				p.add(data)
-				continue
+			if !p.joins(from, orig, hops, len(data), size) {
+				r.flush(&p)
+				r.begin(&p, from, orig, hops)
+				p.size = size
 			}
-			r.flush(&p)
-			r.begin(&p, from, orig, hops)
 			if p.flow != nil {
-				p.size = len(data)
 				p.add(data)
 			}
 		}
@@ -150,16 +154,31 @@ func (r *relay) forward(fd int) {
 
 const maxSegments = 64 // UDP_MAX_SEGMENTS
 
-// joins reports whether a datagram can go out in one system call with those
-// that wait (UDP_SEGMENT): they have one size, the last may be shorter.
-func (p *pending) joins(from, orig netip.AddrPort, hops, size int) bool {
-	if p.flow == nil || len(p.iovs) == 0 || p.flow.key.kind == flowMulticast {
-		return false
+// segmentSize reads the control message of UDP_GRO: the size of the datagrams that
+// are in one, or otherwise if it makes no sense.
+func segmentSize(data []byte, otherwise int) int {
+	if s := int(binary.NativeEndian.Uint32(data)); s > 0 && s < otherwise {
+		return s
 	}
-	return p.from == from && p.orig == orig && p.hops == hops && len(p.iovs) < maxSegments && size > 0 &&
-		size <= p.size && p.sum == p.size*len(p.iovs) && p.sum+size <= 60000 && p.size <= p.most
+	return otherwise
 }
 
+// joins reports whether datagrams, all but the last of a size, can go out in one
+// system call with those that wait (UDP_SEGMENT): they have one size, the last may
+// be shorter. length is that of all together.
+func (p *pending) joins(from, orig netip.AddrPort, hops, length, size int) bool {
+	if p.flow == nil || p.n == 0 || p.flow.key.kind == flowMulticast {
+		return false
+	}
+	return p.from == from && p.orig == orig && p.hops == hops && length > 0 &&
+		p.n+segments(length, size) <= maxSegments && (size == p.size || size == length && length < p.size) &&
+		p.sum == p.size*p.n && p.sum+length <= 60000 && p.size <= p.most
+}
+
+// segments returns how many datagrams of a size there are in length bytes.
+func segments(length, size int) int { return max(1, (length+size-1)/max(1, size)) }
+
+// add appends datagrams of p.size bytes each, the last of which may be shorter.
 func (p *pending) add(data []byte) {
 	v := unix.Iovec{}
 	if len(data) > 0 {
@@ -167,12 +186,31 @@ func (p *pending) add(data []byte) {
 	}
 	v.SetLen(len(data))
 	p.iovs = append(p.iovs, v)
+	p.n += segments(len(data), p.size)
 	p.sum += len(data)
+}
+
+// clear makes it empty.
+func (p *pending) clear() { p.flow, p.iovs, p.n, p.sum = nil, p.iovs[:0], 0, 0 }
+
+// each calls f with every datagram.
+func (p *pending) each(f func(*unix.Iovec)) {
+	for _, v := range p.iovs {
+		for rest := int(v.Len); ; {
+			v.SetLen(min(rest, p.size))
+			f(&v)
+			if rest -= int(v.Len); rest == 0 {
+				break
+			}
+			v.Base = (*byte)(unsafe.Add(unsafe.Pointer(v.Base), v.Len))
+		}
+	}
 }
 
 // begin finds out where a datagram goes. p.flow is nil if nowhere.
 func (r *relay) begin(p *pending, from, orig netip.AddrPort, hops int) {
-	p.flow, p.from, p.orig, p.hops, p.sum, p.iovs = nil, from, orig, hops, 0, p.iovs[:0]
+	p.clear()
+	p.from, p.orig, p.hops = from, orig, hops
 	key, to, ok := r.where(from, orig)
 	if !ok {
 		r.flows.drops[dropNoPrefix].Add(1)
@@ -205,7 +243,7 @@ func (r *relay) where(from, orig netip.AddrPort) (key flowKey, to netip.AddrPort
 
 // flush sends what waits.
 func (r *relay) flush(p *pending) {
-	if p.flow == nil || len(p.iovs) == 0 {
+	if p.flow == nil || p.n == 0 {
 		return
 	}
 	f := p.flow
@@ -218,13 +256,8 @@ func (r *relay) flush(p *pending) {
 		h.Name = (*byte)(unsafe.Pointer(&name))
 		h.Namelen = rawName(&name, p.to)
 	}
-	h.Iov = &p.iovs[0]
-	h.SetIovlen(len(p.iovs))
 	var space [96]byte
 	control := space[:0]
-	if len(p.iovs) > 1 {
-		control = appendControl(control, unix.SOL_UDP, udpSegment, 2, p.size)
-	}
 	if p.hops != 0 && p.hops != defaultHops {
 		switch f.key.kind {
 		case flowIPv6:
@@ -236,21 +269,29 @@ func (r *relay) flush(p *pending) {
 	if f.key.kind == flowMulticast && f.hops.Swap(int32(p.hops)) != int32(p.hops) {
 		unix.SetsockoptInt(f.fd, unix.SOL_IP, unix.IP_MULTICAST_TTL, max(1, p.hops))
 	}
-	if len(control) > 0 {
-		h.Control = &control[0]
+	send := func(iovs []unix.Iovec, control []byte) error {
+		h.Iov, h.Control = &iovs[0], nil
+		h.SetIovlen(len(iovs))
 		h.SetControllen(len(control))
+		if len(control) > 0 {
+			h.Control = &control[0]
+		}
+		return sendmsg(f.fd, &h)
 	}
-	err := sendmsg(f.fd, &h)
-	if err != nil && len(p.iovs) > 1 && (err == unix.EIO || err == unix.EINVAL || err == unix.EMSGSIZE) {
+	err := error(unix.EMSGSIZE)
+	switch {
+	case p.n == 1:
+		err = send(p.iovs, control)
+	case p.size <= p.most:
+		err = send(p.iovs, appendControl(slices.Clip(control), unix.SOL_UDP, udpSegment, 2, p.size))
+	}
+	if p.n > 1 && (err == unix.EIO || err == unix.EINVAL || err == unix.EMSGSIZE) {
 		err = nil
-		for i := range p.iovs {
-			h.Iov, h.Control = &p.iovs[i], nil
-			h.SetIovlen(1)
-			h.SetControllen(0)
-			if e := sendmsg(f.fd, &h); e != nil {
+		p.each(func(v *unix.Iovec) {
+			if e := send(unsafe.Slice(v, 1), control); e != nil {
 				err = e
 			}
-		}
+		})
 	}
 	if err != nil {
 		r.flows.drops[dropSend].Add(1)
@@ -258,7 +299,7 @@ func (r *relay) flush(p *pending) {
 			unreachable(r, p.from, p.orig)
 		}
 	}
-	p.flow, p.iovs = nil, p.iovs[:0]
+	p.clear()
 }
 
 // defaultHops is what datagrams of the hidden namespace begin with.
