@@ -279,6 +279,29 @@ func TestUselessDefaultRoute(t *testing.T) {
 	`)
 }
 
+// A default route by which nothing is reached may be in a table that a rule selects
+// before main. Ours goes there too, before that, and nowhere else.
+func TestUselessDefaultRouteBeforeMain(t *testing.T) {
+	b := newBench(t, wlan)
+	b.up()
+	useless := plan.Route{Link: 2, Table: 1234, Metric: 100}
+	b.host.o.Routes = append(b.host.o.Routes, useless, plan.Route{Link: 2, Table: 99, Metric: 100})
+	b.expect(Up, ``)
+	b.host.o.DefaultTables4 = []int{1234}
+	b.expect(Up, `ip route append default dev clat0 src 192.0.0.1 table 1234 metric 99 mtu 1480 proto 64`)
+	b.expect(Up, ``)
+
+	ours := plan.Route{Link: tunIndex, Source: netip.MustParseAddr("192.0.0.1"), Metric: 99, MTU: 1480, Table: 1234, Protocol: plan.Protocol}
+	if !slices.Contains(b.host.o.Routes, ours) {
+		t.Fatalf("routes %+v", b.host.o.Routes)
+	}
+	b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r plan.Route) bool { return r == ours })
+	b.expect(Up, `ip route append default dev clat0 src 192.0.0.1 table 1234 metric 99 mtu 1480 proto 64`)
+
+	b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r plan.Route) bool { return r == useless })
+	b.expect(Up, `ip route del default dev clat0 src 192.0.0.1 table 1234 metric 99 mtu 1480 proto 64`)
+}
+
 func TestConflictGivesAnotherAddress(t *testing.T) {
 	b := newBench(t, wlan)
 	b.expect(Pending, `ip -6 addr add `+first+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)

@@ -8,22 +8,30 @@ import (
 	"tnat64d/clat/plan"
 )
 
-// routes is the resource of IPv4 default routes of a CLAT in one table.
+// routes is the resource of IPv4 default routes of a CLAT.
 type routes struct {
 	tools
 	uplink plan.Uplink
 	tun    string // name
 	path   *datapath
-	added  []plan.Route // more than one only while one replaces another
+	added  []plan.Route
 	drift  driftLimit
 }
 
-// Ensure adds the default route of the main table.
+// Ensure adds the default route of the main table, and those of other tables that
+// hide it.
 func (r *routes) Ensure(p pass) (Progress, error) {
 	if r.path.drifted {
 		return Up, nil // a route needs its source, and a link that is up
 	}
-	return Up, r.replace(p.o, mainTableRoute(p.want, r.path.index()))
+	main := mainTableRoute(p.want, r.path.index())
+	wants := []plan.Route{main}
+	for _, t := range p.want.Tables {
+		other := main
+		other.Table, other.Metric = t.Table, t.Metric
+		wants = append(wants, other)
+	}
+	return Up, r.replace(p.o, wants...)
 }
 
 // mainTableRoute is the IPv4 default route of a CLAT in the main table.
@@ -34,21 +42,32 @@ func mainTableRoute(c *plan.CLAT, tun int) plan.Route {
 	}
 }
 
-// replace makes want the only route, and restores it. The old one goes after the
-// new one is there: no packet finds the host without.
-func (r *routes) replace(o plan.Observed, want plan.Route) error {
-	known, name := slices.Contains(r.added, want), describeRoute(want, r.tun)
-	if !known || !slices.Contains(o.Routes, want) && r.drift.mayRestore(r.tools, name) {
-		if err := r.host.AddRoute(want); err != nil {
-			return fmt.Errorf("add %s: %w", name, err)
-		}
-		if known {
-			r.drift.restored(r.tools, name)
-		} else {
-			r.added = append(r.added, want)
+// replace makes wants the only routes, and restores them. Old ones go after the new
+// ones are there, so that no packet finds the host without a route.
+func (r *routes) replace(o plan.Observed, wants ...plan.Route) error {
+	for _, want := range wants {
+		if err := r.ensure(o, want); err != nil {
+			return err
 		}
 	}
-	return r.removeIf(func(rt plan.Route) bool { return rt != want })
+	return r.removeIf(func(rt plan.Route) bool { return !slices.Contains(wants, rt) })
+}
+
+// ensure adds or restores one route.
+func (r *routes) ensure(o plan.Observed, want plan.Route) error {
+	known, name := slices.Contains(r.added, want), describeRoute(want, r.tun)
+	if known && (slices.Contains(o.Routes, want) || !r.drift.mayRestore(r.tools, name)) {
+		return nil
+	}
+	if err := r.host.AddRoute(want); err != nil {
+		return fmt.Errorf("add %s: %w", name, err)
+	}
+	if known {
+		r.drift.restored(r.tools, name)
+	} else {
+		r.added = append(r.added, want)
+	}
+	return nil
 }
 
 // Remove removes the routes.

@@ -157,6 +157,14 @@ func TestNative(t *testing.T) {
 				ip("addr", "add", "169.254.7.7/16", "dev", lab.Uplink),
 				ip("route", "add", "default", "dev", lab.Uplink, "scope", "link", "src", "169.254.7.7"))
 		}, func() error { return ip("addr", "del", "169.254.7.7/16", "dev", lab.Uplink) }},
+		{"link-local with a default route in a table before main", false, func() error {
+			return errors.Join(
+				ip("addr", "add", "169.254.7.7/16", "dev", lab.Uplink),
+				ip("route", "add", "default", "dev", lab.Uplink, "scope", "link", "src", "169.254.7.7", "table", "1234"),
+				ip("rule", "add", "pref", "1000", "lookup", "1234"))
+		}, func() error {
+			return errors.Join(ip("rule", "del", "pref", "1000"), ip("addr", "del", "169.254.7.7/16", "dev", lab.Uplink))
+		}},
 		{"in a table that a rule leads to", true, func() error {
 			return errors.Join(
 				ip("addr", "add", lab.NativeLaptop.String()+"/26", "dev", lab.Uplink),

@@ -41,6 +41,7 @@ type route struct {
 	via      netip.Addr
 	source   netip.Addr
 	metric   int
+	table    int // only with RTM_F_LOOKUP_TABLE
 }
 
 // globalIPv6 has a destination in each half of 2000::/3.
@@ -61,7 +62,23 @@ func (k lookups) ask(o *plan.Observed) {
 	}) {
 		o.Egress4 = append(o.Egress4, k.egress(*o, l.Index)...)
 	}
+	o.DefaultTables4 = k.defaultTables4(*o)
 	o.OnLink4 = k.onLink4()
+}
+
+// defaultTables4 lists the tables of [plan.Observed.DefaultTables4]. It asks the
+// kernel only if a table other than main has an IPv4 default route.
+func (k lookups) defaultTables4(o plan.Observed) (tables []int) {
+	if !slices.ContainsFunc(o.Routes, func(r plan.Route) bool { return !r.IPv6 && r.Table != plan.TableMain }) {
+		return nil
+	}
+	for _, to := range plan.GlobalIPv4 {
+		r, ok := k.getRoute(to, 0, flow{}, rtmFibMatch|unix.RTM_F_LOOKUP_TABLE)
+		if ok && r.kind == unix.RTN_UNICAST && r.dst.Bits() == 0 && !slices.Contains(tables, r.table) {
+			tables = append(tables, r.table)
+		}
+	}
+	return tables
 }
 
 // egress asks for each flow until all destinations are reached by one of them.
@@ -227,7 +244,7 @@ func parseRoute(m []byte) (route, bool) {
 	if err != nil {
 		return route{}, false
 	}
-	r := route{kind: int(head.Type), protocol: int(head.Protocol)}
+	r := route{kind: int(head.Type), protocol: int(head.Protocol), table: int(head.Table)}
 	dst := netip.IPv4Unspecified()
 	if head.Family == unix.AF_INET6 {
 		dst = netip.IPv6Unspecified()
@@ -244,6 +261,10 @@ func parseRoute(m []byte) (route, bool) {
 		case unix.RTA_PRIORITY:
 			if len(v) >= 4 {
 				r.metric = int(binary.NativeEndian.Uint32(v))
+			}
+		case unix.RTA_TABLE: // head.Table has 8 bits
+			if len(v) >= 4 {
+				r.table = int(binary.NativeEndian.Uint32(v))
 			}
 		case unix.RTA_PREFSRC:
 			r.source, _ = netip.AddrFromSlice(v)

@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -157,6 +158,35 @@ func TestOnLinkNetworks(t *testing.T) {
 	o := observe(t, b.k)
 	if len(o.OnLink4) != 1 || o.OnLink4[0].Prefix.String() != "192.0.0.4/31" {
 		t.Errorf("networks are %+v", o.OnLink4)
+	}
+}
+
+// TestDefaultTables asks a real kernel in which tables ordinary packets find their
+// default route.
+func TestDefaultTables(t *testing.T) {
+	const useless = "addr add 169.254.7.7/16 dev eth0; route add default dev eth0 scope link src 169.254.7.7 table 1234"
+	for _, c := range []struct {
+		name, setUp string
+		want        []int
+	}{
+		{"main alone", "addr add 192.0.2.2/24 dev eth0; route add default via 192.0.2.1", nil},
+		{"before main", useless + "; rule add pref 1000 lookup 1234", []int{1234}},
+		{"behind main", useless + "; rule add pref 40000 lookup 1234", []int{1234}},
+		{"behind a default route of main", useless + "; rule add pref 40000 lookup 1234; route add default dev eth1 scope link", []int{plan.TableMain}},
+		{"no rule", useless, nil},
+		{"for a source", useless + "; rule add from 169.254.7.7 lookup 1234", nil},
+		{"for a mark", useless + "; rule add fwmark 7 lookup 1234", nil},
+		{"suppressed", useless + "; rule add pref 1000 lookup 1234 suppress_prefixlength 0", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newRealBench(t)
+			b.uplink("eth0", "2001:db8:1::", 100)
+			addVeth(t, b.k, "eth1", "to-eth1")
+			ip(t, c.setUp)
+			if o := observe(t, b.k); !slices.Equal(o.DefaultTables4, c.want) {
+				t.Errorf("tables %v, want %v; routes %+v", o.DefaultTables4, c.want, o.Routes)
+			}
+		})
 	}
 }
 

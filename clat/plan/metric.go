@@ -5,15 +5,20 @@ import "math"
 // MaxMetric is the largest metric of an IPv4 route.
 const MaxMetric = math.MaxUint32
 
-// firstMetric returns the metric of the first of n CLATs: at least the
-// configured one, worse than that of every native IPv4 default route, and better
-// than that of a default route by which nothing is reached (link-local source,
-// no address, no carrier), which the kernel would choose before ours. Where such
-// a route has metric 0 ours has it too and is put before it. The route of another
-// program's CLAT that works counts as native, unless c asks for a CLAT beside it.
+// firstMetric returns the metric of the first of n CLATs in the main table.
 func firstMetric(o Observed, c Config, n int) int {
-	n = max(n, 1)
-	native, useless := mainDefaults(o, c.Enable == Auto)
+	native, useless := defaultsIn(o, TableMain, c.Enable == Auto)
+	metric, _ := metricAmong(native, useless, c.Metric, max(n, 1))
+	return metric
+}
+
+// metricAmong returns the metric of the first of n routes of ours in a table: at
+// least preferred, worse than the metric of every native IPv4 default route, and
+// better than that of every useless one, by which nothing is reached (link-local
+// source, no address, no carrier) and which the kernel would choose before ours.
+// Where a useless route has metric 0 ours has it too and is put before it. first
+// reports whether ours goes before every useless route.
+func metricAmong(native, useless []int, preferred, n int) (metric int, first bool) {
 	obstacle := MaxMetric + 1
 	for _, m := range useless {
 		obstacle = min(obstacle, m)
@@ -28,14 +33,14 @@ func firstMetric(o Observed, c Config, n int) int {
 	if better < 0 && worst >= 0 {
 		worst = -1 // the obstacle goes before every native route: they are of no use either
 	}
-	metric := min(max(c.Metric, worst+1), MaxMetric-n+1)
+	metric = min(max(preferred, worst+1), MaxMetric-n+1)
 	if metric+n <= obstacle {
-		return metric
+		return metric, true
 	}
 	if before := max(obstacle-n, 0); before > better {
-		return before
+		return before, true
 	}
-	return metric // the kernel chooses the native route in any case
+	return metric, false // the kernel chooses the native route in any case
 }
 
 // worstNative returns the largest metric of a native IPv4 default route of the
@@ -43,22 +48,22 @@ func firstMetric(o Observed, c Config, n int) int {
 // please.
 func worstNative(o Observed) int {
 	worst := -1
-	native, _ := mainDefaults(o, false)
+	native, _ := defaultsIn(o, TableMain, false)
 	for _, m := range native {
 		worst = max(worst, m)
 	}
 	return worst
 }
 
-// mainDefaults returns the metrics of the IPv4 default routes of the main table
-// that are neither ours nor a VPN's: those of native IPv4, and those by which
-// nothing is reached. The TUN of another program's CLAT is no VPN's. One that works
-// counts as native if foreignCLATs is set.
-func mainDefaults(o Observed, foreignCLATs bool) (native, useless []int) {
+// defaultsIn returns the metrics of the IPv4 default routes of a table that are
+// neither ours nor a VPN's: those of native IPv4, and the useless ones, by which
+// nothing is reached. The TUN of another program's CLAT is not a VPN's. The route
+// of one that works counts as native if foreignCLATs is set.
+func defaultsIn(o Observed, table int, foreignCLATs bool) (native, useless []int) {
 	for _, r := range o.Routes {
 		l, ok := o.LinkByIndex(r.Link)
 		switch {
-		case !ok || r.IPv6 || r.Table != TableMain || r.Protocol == Protocol || o.IsOurs(l) || overlays[l.Kind] && !deadCLAT(o, l) && !aliveCLAT(o, l):
+		case !ok || r.IPv6 || r.Table != table || r.Protocol == Protocol || o.IsOurs(l) || overlays[l.Kind] && !deadCLAT(o, l) && !aliveCLAT(o, l):
 		case !r.LinkDown && (o.NativeIPv4(r.Link) || foreignCLATs && aliveCLAT(o, l)):
 			native = append(native, r.Metric)
 		default:

@@ -21,6 +21,10 @@ type Observed struct {
 
 	// Egress4 has the kernel's answers about global IPv4 destinations.
 	Egress4 []Egress
+	// DefaultTables4 are the tables in which the kernel finds the default route for
+	// packets to global IPv4 destinations that no rule selects by source, mark, user
+	// or port.
+	DefaultTables4 []int
 	// OnLink4 are the IPv4 networks that on-link routes lead to, as far as they
 	// contain addresses of 192.0.0.0/29.
 	OnLink4 []OnLink
