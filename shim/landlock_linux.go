@@ -28,6 +28,22 @@ func mark(tid int, to uint64) error {
 	return unix.Prlimit(tid, markResource, &unix.Rlimit{Cur: to, Max: to}, nil)
 }
 
+// apply restricts a process to ports beside the limits that it has. Threads of a
+// process may restrict themselves at the same time: neither limit may get lost.
+func (l *limits) apply(tid int, ports portSet) error {
+	l.marking.Lock()
+	defer l.marking.Unlock()
+	old, err := markOf(tid)
+	if err != nil {
+		return err
+	}
+	m, ok := l.restrict(old, ports)
+	if !ok {
+		return unix.E2BIG
+	}
+	return mark(tid, m)
+}
+
 // connectPorts returns the TCP ports to which a Landlock ruleset lets processes
 // connect. limited is false if it is not about that. It takes some 0.1 s where it is.
 func connectPorts(ruleset int) (permitted portSet, limited bool, err error) {
@@ -86,15 +102,7 @@ func answerLandlock(t *trapped) (reply, func() reply) {
 		if err != nil || !limited {
 			return proceed // the kernel says what is wrong with it
 		}
-		old, err := markOf(t.tid)
-		if err != nil {
-			return t.refuseLandlock(err)
-		}
-		m, ok := t.limits.restrict(old, permitted)
-		if !ok {
-			return t.refuseLandlock(unix.E2BIG)
-		}
-		if err := mark(t.tid, m); err != nil {
+		if err := t.limits.apply(t.tid, permitted); err != nil {
 			return t.refuseLandlock(err)
 		}
 		return proceed

@@ -24,7 +24,8 @@ func (p *portSet) intersect(q *portSet) {
 // make its mark lower, never higher, and cannot guess another one: a mark that is
 // unknown permits nothing.
 type limits struct {
-	given atomic.Bool // some process has a mark
+	given   atomic.Bool // some process has a mark
+	marking sync.Mutex  // held while a process gets another mark
 
 	mu     sync.Mutex
 	none   uint64 // the mark of processes without a limit
