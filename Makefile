@@ -61,11 +61,13 @@ shell: build
 	@$(BIN)/tnat64-lab shell
 
 ## test     every test, installing the Debian packages it needs (root)
+# The emulated machine leaves a processor half idle, which the stages that only
+# compute can use. The tests of this machine's network run alone.
 test:
-	@packaging/stages.sh $(MAKE) test-packages check vulncheck test-manifests fuzz test-race test-unprivileged test-kernel test-all
+	@packaging/stages.sh $(MAKE) test-packages 'test-kernel&' check vulncheck test-manifests fuzz test-race wait test-all
 
 test-packages:
-	@packaging/install-packages.sh $(TEST_PACKAGES) $(PACKAGING_PACKAGES)
+	@packaging/install-packages.sh $(TEST_PACKAGES) $(PACKAGING_PACKAGES) $(TESTKERNEL_PACKAGES)
 
 check:
 	$(GO) build ./...
@@ -94,8 +96,10 @@ test-race:
 test-unprivileged:
 	$(GO) test -vet=off -short -timeout 60m -exec $(CURDIR)/packaging/as-nobody.sh ./...
 
+# Every test, as an ordinary user and as root. The end-to-end tests take longest
+# and so begin first.
 test-all:
-	TNAT64_REQUIRE_PRIVILEGED=1 $(GO) test -vet=off -count=1 -timeout 60m ./...
+	TNAT64_REQUIRE_PRIVILEGED=1 $(GO) test -vet=off -count=1 -timeout 60m -exec $(CURDIR)/packaging/as-both.sh ./e2e ./...
 
 ## test-hostile  the tests that attack the daemon: local user, neighbour, exhaustion (root)
 test-hostile: test-packages

@@ -3,13 +3,15 @@
 # inputs (20000x) that is given. A number is the surer one: Go sometimes reports
 # the end of the time itself as a failure, "context deadline exceeded".
 #
-# The seed of what is tried is the same in every run, unless TNAT64_SEED is set.
+# What is tried is the same in every run, unless TNAT64_SEED is set: the seed is, and
+# it begins without the inputs that earlier runs found. FUZZCACHE names a directory
+# that keeps them.
 set -eu
 export GODEBUG="${GODEBUG:+$GODEBUG,}fuzzseed=${TNAT64_SEED:-1}"
 time=${1:-20000x}
 temp=$(mktemp -d)
 trap 'rm -rf "$temp"' EXIT
-cache=$(go env GOCACHE)/fuzz
+cache=${FUZZCACHE:-$temp/cache}
 go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}} {{.ImportPath}}{{end}}' ./... >"$temp/packages"
 while read -r dir import; do
 	targets=$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$dir"/*_test.go)

@@ -11,6 +11,8 @@ case $duration in
 *) echo "soak.sh: $duration is no duration such as 90s, 30m or 8h" >&2 && exit 2 ;;
 esac
 GO=${GO:-go}
+FUZZCACHE=$("$GO" env GOCACHE)/fuzz
+export FUZZCACHE
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 for package in clat datapath/engine datapath/steer e2e; do
