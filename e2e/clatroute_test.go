@@ -57,7 +57,7 @@ pref64 = %q
 		wants(t, w.laptop(t, "traceroute", "-n", "-q", "1", "-w", "20", server), "192.0.2.129", "192.0.2.1 ", server)
 		w.dig(t)
 		wants(t, w.ctl(t, "status"), "198.51.100.7/32 by "+company.String(), "198.51.100.0/24: unreachable")
-		out, err := w.try(t, "ping", "-c", "1", "-W", "20", "198.51.100.200")
+		out, err := w.try(t, "ping", "-c", "1", "-W", "30", "198.51.100.200")
 		if err == nil {
 			t.Errorf("an unreachable network answers:\n%s", out)
 		}

@@ -60,7 +60,7 @@ table inet watch {
 }
 END`)
 		kernelBefore, _ := n.translated("icmp")
-		wants(t, n.in("c1", "ping -6 -n -c 5 -i 0.2 -W 10 "+to(server)), " 0% packet loss")
+		wants(t, n.in("c1", ping6(5, to(server))), " 0% packet loss")
 		if kernel, _ := n.translated("icmp"); kernel-kernelBefore < 8 {
 			t.Errorf("the kernel engine has translated %d packets", kernel-kernelBefore)
 		}
@@ -72,7 +72,7 @@ END`)
 	t.Run("what user space refuses", func(t *testing.T) {
 		// The client has a map, so that the kernel engine looks at its packets.
 		for _, a := range []string{"203.0.113.1", "203.0.113.2", "127.0.0.1", "169.254.169.254", "100.64.0.1", "100.64.200.200"} {
-			n.in("c1", "ping -6 -n -c 1 -W 5 "+to(server))
+			n.in("c1", "ping -6 -n -c 1 -W 30 "+to(server))
 			kernelBefore, _ := n.translated("icmp")
 			n.try("c1", "ping -6 -n -c 2 -i 0.2 -W 1 "+to(a))
 			if kernel, _ := n.translated("icmp"); kernel != kernelBefore {
@@ -102,7 +102,7 @@ END`)
 		if kernel, _ := n.translated("icmp"); kernel != kernelBefore {
 			t.Error("the kernel engine translates to a client without a map")
 		}
-		wants(t, n.in("c1", "ping -6 -n -c 3 -i 0.2 -W 10 "+to(server)), " 0% packet loss")
+		wants(t, n.in("c1", ping6(3, to(server))), " 0% packet loss")
 		if kernel, _ := n.translated("icmp"); kernel == kernelBefore {
 			t.Error("the kernel engine does not translate for a client that has come back")
 		}
@@ -121,7 +121,7 @@ END`)
 			}
 			return nil
 		})
-		n.in("c1", "ping -6 -n -c 1 -W 10 "+to(server))
+		n.in("c1", "ping -6 -n -c 1 -W 30 "+to(server))
 		eventually(t, soon, func() error {
 			if s := seen.String(); strings.Count(s, "echo request") < 2 || strings.Count(s, "echo reply") < 2 {
 				return fmt.Errorf("tcpdump shows:\n%s", s)

@@ -290,12 +290,18 @@ func curl(ipv4, more string) string {
 	return fmt.Sprintf("curl -sSg -m 20 %s 'http://[%s]'", more, to(ipv4))
 }
 
+// ping6 is a shell command that sends n echo requests, each awaited by a ping of
+// its own: see onePing.
+func ping6(n int, address string) string {
+	return fmt.Sprintf("for i in $(seq %d); do ping -6 -n -c 1 -W 30 %s || exit 1; done", n, address)
+}
+
 // fragments sends a UDP datagram of 2,000 bytes as two fragments, the second
 // first, and prints how much of it comes back.
 const fragments = `python3 - <<'END'
 import socket, struct
 src, dst = "2001:db8:1::11", "DESTINATION"
-u = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); u.bind((src, 5555)); u.settimeout(20)
+u = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); u.bind((src, 5555)); u.settimeout(30)
 data = struct.pack("!HHHH", 5555, 9, 2008, 0) + b"f" * 2000
 pseudo = socket.inet_pton(socket.AF_INET6, src) + socket.inet_pton(socket.AF_INET6, dst) + struct.pack("!II", len(data), 17)
 s = sum(struct.unpack("!%dH" % ((len(pseudo) + len(data)) // 2), pseudo + data))
@@ -330,13 +336,13 @@ func testGateway(t *testing.T, engine string) {
 	const server = "198.51.100.7"
 	wants(t, n.in("c1", curl(server, "")), "you are 203.0.113.1 port")
 	wants(t, n.in("c2", curl(server, "")), "you are 203.0.113.1 port")
-	wants(t, n.in("c1", "ping -6 -n -c 2 -i 0.2 -W 10 "+to(server)), " 0% packet loss")
-	wants(t, n.in("c1", "ping -6 -n -c 1 -s 4000 -W 10 "+to(server)), " 0% packet loss")
-	wants(t, n.in("c1", "traceroute -6 -n -q 1 -w 5 -m 6 "+to(server)), to(server))
+	wants(t, n.in("c1", ping6(2, to(server))), " 0% packet loss")
+	wants(t, n.in("c1", "ping -6 -n -c 1 -s 4000 -W 30 "+to(server)), " 0% packet loss")
+	wants(t, n.in("c1", "traceroute -6 -n -q 1 -w 20,0,0 -m 6 "+to(server)), to(server))
 	wants(t, n.in("c1", strings.ReplaceAll(fragments, "DESTINATION", to(server))), "came back: 2000")
 	wants(t, n.in("c1", `python3 -c '
 import socket
-u = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); u.settimeout(20)
+u = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); u.settimeout(30)
 u.sendto(b"u" * 5000, ("`+to(server)+`", 9)); print("came back:", len(u.recv(65536)))'`), "came back: 5000")
 
 	t.Run("two clients share one port", func(t *testing.T) {
@@ -359,15 +365,15 @@ u.sendto(b"u" * 5000, ("`+to(server)+`", 9)); print("came back:", len(u.recv(655
 				t.Errorf("nothing is counted as %s: %+v", r, n.status().Drops)
 			}
 		}
-		out, _ := n.try("c1", "ping -6 -n -c 1 -W 10 "+to("203.0.113.2"))
+		out, _ := n.try("c1", "ping -6 -n -c 1 -W 30 "+to("203.0.113.2"))
 		wants(t, out, "Administratively prohibited")
-		out, _ = n.try("c1", "ping -6 -n -c 1 -W 10 "+to("100.64.200.200"))
+		out, _ = n.try("c1", "ping -6 -n -c 1 -W 30 "+to("100.64.200.200"))
 		wants(t, out, "Address unreachable")
 	})
 	t.Run("who is no client", func(t *testing.T) {
 		n.in("c1", "ip -6 addr add 2001:db8:9::1/128 dev eth0 nodad")
 		n.in("g", "ip -6 route add 2001:db8:9::1 via 2001:db8:1::11")
-		out, _ := n.try("c1", "ping -6 -n -c 1 -W 10 -I 2001:db8:9::1 "+to(server))
+		out, _ := n.try("c1", "ping -6 -n -c 1 -W 30 -I 2001:db8:9::1 "+to(server))
 		if !strings.Contains(out, "code 5") && !strings.Contains(out, "Source address failed") {
 			t.Errorf("the source address is not said to be refused by policy (ICMPv6 type 1 code 5):\n%s", out)
 		}
@@ -499,7 +505,7 @@ sessions = true
 	if _, err := fmt.Sscanf(out, "you are 203.0.113.1 port %d", &port); err != nil || port < 1024+2*2000 || port >= 1024+3*2000 {
 		t.Errorf("c2 is seen as %q, want ports 5024 to 7023 of 203.0.113.1", out)
 	}
-	wants(t, n.in("c2", "ping -6 -n -c 1 -W 10 "+to(server)), " 0% packet loss")
+	wants(t, n.in("c2", "ping -6 -n -c 1 -W 30 "+to(server)), " 0% packet loss")
 	eventually(t, soon, func() error {
 		for line := range strings.Lines(n.log.String()) {
 			if strings.Contains(line, "session begins") && strings.Contains(line, "protocol=6 client=2001:db8:1::12 inside=100.64.0.4:") &&
@@ -519,7 +525,7 @@ sessions = true
 import socket, time
 n, all = 0, []
 for i in range(12):
-    s = socket.socket(socket.AF_INET6); s.settimeout(3)
+    s = socket.socket(socket.AF_INET6); s.settimeout(30 if n < 5 else 3)
     try: s.connect(("`+to(server)+`", 80)); n += 1; all.append(s)
     except OSError: pass
 print("connected:", n)'`)
@@ -543,12 +549,12 @@ print("connected:", n)'`)
 	t.Run("maps of a network are limited", func(t *testing.T) {
 		for i := range 4 {
 			n.in("c1", fmt.Sprintf("ip -6 addr add 2001:db8:1::a%d/128 dev eth0 nodad", i))
-			n.try("c1", fmt.Sprintf("ping -6 -n -c 1 -W 5 -I 2001:db8:1::a%d %s", i, to(server)))
+			n.try("c1", fmt.Sprintf("ping -6 -n -c 1 -W 30 -I 2001:db8:1::a%d %s", i, to(server)))
 		}
 		if s := n.status(); s.Maps.Dynamic != 3 || n.dropped("too-many-maps") == 0 {
 			t.Errorf("%+v, drops %+v", s.Maps, s.Drops)
 		}
-		out, _ := n.try("c1", "ping -6 -n -c 1 -W 5 -I 2001:db8:1::a3 "+to(server))
+		out, _ := n.try("c1", "ping -6 -n -c 1 -W 30 -I 2001:db8:1::a3 "+to(server))
 		wants(t, out, "Address unreachable")
 	})
 }

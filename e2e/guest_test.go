@@ -82,7 +82,7 @@ func testGuest(t *testing.T, config string) {
 		}
 	})
 	t.Run("path MTU", func(t *testing.T) {
-		out, err := run(t, nil, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "5", "-M", "do", "-s", "1472", server)
+		out, err := run(t, nil, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "30", "-M", "do", "-s", "1472", server)
 		if err == nil {
 			t.Errorf("a packet larger than the link passed:\n%s", out)
 		}

@@ -128,7 +128,7 @@ socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(b"the end of it", ("`+t
 		n.daemon.Process.Signal(syscall.SIGHUP)
 		n.isUp(2)
 		wants(t, n.in("s", "curl -sS -m 20 http://"+client+"/"), "you are "+to("203.0.113.2"))
-		out, _ := n.try("s", "ping -n -c 1 -W 10 100.64.200.200")
+		out, _ := n.try("s", "ping -n -c 1 -W 30 100.64.200.200")
 		wants(t, out, "Destination Host Unreachable")
 	})
 }

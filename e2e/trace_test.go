@@ -43,8 +43,8 @@ func TestTrace(t *testing.T) {
 		before := w.counters(t)
 		w.ping(t)
 		w.page(t)
-		w.try(t, "ping", "-n", "-c", "1", "-W", "10", "-t", "1", server)
-		w.try(t, "ping", "-n", "-c", "1", "-W", "1", other.String())
+		w.try(t, "ping", "-n", "-c", "1", "-W", "30", "-t", "1", server)
+		w.try(t, "ping", "-n", "-c", "1", "-W", "30", other.String())
 		w.multicast(t)
 		for _, r := range []*reader{everything, written, one} {
 			r.settle()

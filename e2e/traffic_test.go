@@ -409,7 +409,7 @@ func testLinkMTU(t *testing.T, config string) {
 			t.Run("UDP", w.datagrams)
 			t.Run("ping fragmented", w.pingFragmented)
 			t.Run("path MTU", func(t *testing.T) {
-				out, err := w.try(t, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "5", "-M", "do", "-s", "1450", server)
+				out, err := w.try(t, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "30", "-M", "do", "-s", "1450", server)
 				if err == nil {
 					t.Errorf("a packet larger than the link passed:\n%s", out)
 				}
