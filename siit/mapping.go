@@ -9,22 +9,9 @@ import (
 
 // mapping is a Mapping prepared for the packet path.
 type mapping struct {
-	pref     Prefix
-	networks networkTable
-	wkp      bool // pref is the well-known prefix
-	eam      eamTable
-	hosts    Hosts // nil: there are none
-	host     bool  // a CLAT: one side of every packet is in clat or eam
-	clat4    uint32
-	clat6    [16]byte
-	clatHi   uint64
-	clatLo   uint64
-	hairpin  Hairpin
-
-	// neutral: the CLAT pair and PREF64 together leave the sum of the
-	// pseudo-header as it is, so that no transport checksum changes between
-	// the CLAT address and PREF64 (RFC 6052 section 4.1).
-	neutral bool
+	explicit
+	prefixes
+	hairpin Hairpin
 
 	dropPrivate  bool   // drop what PREF64 maps to a private address (RFC 6052 section 3.1)
 	local4       []cidr // no source behind PREF64 is in these
@@ -86,9 +73,20 @@ func newMapping(m Mapping) (mapping, error) {
 	return q, nil
 }
 
+// explicit has the addresses that are mapped one by one or by the EAM table (RFC 7757).
+type explicit struct {
+	eam    eamTable
+	hosts  Hosts // nil: there are none
+	host   bool  // a CLAT: one side of every packet is in clat or eam
+	clat4  uint32
+	clat6  [16]byte
+	clatHi uint64
+	clatLo uint64
+}
+
 // explicit6 maps an IPv4 address by the CLAT pair or the EAM table and writes
 // the IPv6 address to dst.
-func (m *mapping) explicit6(dst []byte, a uint32) how {
+func (m *explicit) explicit6(dst []byte, a uint32) how {
 	if m.host && a == m.clat4 {
 		copy(dst, m.clat6[:])
 		return byCLAT
@@ -108,7 +106,7 @@ func (m *mapping) explicit6(dst []byte, a uint32) how {
 
 // explicit4 maps the IPv6 address in the first 16 bytes of a by the CLAT pair
 // or the EAM table.
-func (m *mapping) explicit4(a []byte) (uint32, how) {
+func (m *explicit) explicit4(a []byte) (uint32, how) {
 	if m.host && binary.BigEndian.Uint64(a) == m.clatHi && binary.BigEndian.Uint64(a[8:]) == m.clatLo {
 		return m.clat4, byCLAT
 	}
@@ -126,7 +124,7 @@ func (m *mapping) explicit4(a []byte) (uint32, how) {
 }
 
 // mapped4 reports whether a is the IPv4 address of a host in the tables.
-func (m *mapping) mapped4(a uint32) bool {
+func (m *explicit) mapped4(a uint32) bool {
 	var ipv6 [16]byte
 	return m.explicit6(ipv6[:], a) != unmapped
 }

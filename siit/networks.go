@@ -75,8 +75,20 @@ func (t *networkTable) checkCLAT(a [16]byte) error {
 	return nil
 }
 
+// prefixes are PREF64 and the networks with prefixes of their own.
+type prefixes struct {
+	pref     Prefix
+	networks networkTable
+	wkp      bool // pref is the well-known prefix
+
+	// neutral: the CLAT pair and PREF64 together leave the sum of the
+	// pseudo-header as it is, so that no transport checksum changes between
+	// the CLAT address and PREF64 (RFC 6052 section 4.1).
+	neutral bool
+}
+
 // prefixOf returns the prefix that an IPv4 address is behind, nil if there is none.
-func (m *mapping) prefixOf(a uint32) *Prefix {
+func (m *prefixes) prefixOf(a uint32) *Prefix {
 	if len(m.networks.prefixes) == 0 {
 		return &m.pref
 	}
@@ -89,7 +101,7 @@ func (m *mapping) prefixOf(a uint32) *Prefix {
 // behind returns the IPv4 address for which the IPv6 address in the first 16 bytes
 // of a stands. ok is false if a lies in no prefix, or in another than that of the
 // network of the IPv4 address.
-func (m *mapping) behind(a []byte) (r uint32, ok bool) {
+func (m *prefixes) behind(a []byte) (r uint32, ok bool) {
 	if len(m.networks.prefixes) == 0 {
 		if !m.pref.contains(a) {
 			return 0, false
@@ -116,7 +128,7 @@ func (m *mapping) behind(a []byte) (r uint32, ok bool) {
 
 // router4 maps the source of an ICMP error. A PLAT puts its own prefix in front of
 // every router beyond, whichever network that is in.
-func (m *mapping) router4(a []byte) (uint32, how) {
+func (m *prefixes) router4(a []byte) (uint32, how) {
 	for i := range m.networks.distinct {
 		if p := &m.networks.distinct[i]; p.contains(a) {
 			return p.extract(a), byPREF64
@@ -130,13 +142,13 @@ func (m *mapping) router4(a []byte) (uint32, how) {
 
 // isNeutral reports whether checksums stay right between the CLAT pair and what
 // is behind the prefix of an IPv4 address.
-func (m *mapping) isNeutral(a uint32) bool {
+func (m *prefixes) isNeutral(a uint32) bool {
 	own := m.prefixOf(a)
 	return m.neutral && own != nil && *own == m.pref
 }
 
 // isWellKnown reports whether an IPv4 address is behind the well-known prefix.
-func (m *mapping) isWellKnown(a uint32) bool {
+func (m *prefixes) isWellKnown(a uint32) bool {
 	if len(m.networks.prefixes) > 0 {
 		if i := m.networks.by4.find(u128{hi: uint64(a) << 32}); i >= 0 {
 			return m.networks.wkp[i]
