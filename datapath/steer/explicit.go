@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -25,17 +26,20 @@ func number4(a netip.Addr) uint32 {
 	return binary.BigEndian.Uint32(b[:])
 }
 
-// setEAM replaces the explicit mappings, while no translation is in force. After
+// explicitMappings are the explicit mappings that the kernel engine's maps may hold.
+type explicitMappings []siit.EAM
+
+// replace replaces the explicit mappings, while no translation is in force. After
 // an error there are some of both.
-func (e *Engine) setEAM(list []siit.EAM) error {
-	for _, m := range e.eam {
-		if err := e.eachColumn(m, (*ebpf.Map).Delete); err != nil {
+func (have *explicitMappings) replace(o *objects, list []siit.EAM) error {
+	for _, m := range *have {
+		if err := eachColumn(o, m, (*ebpf.Map).Delete); err != nil {
 			return &Error{fmt.Sprintf("remove the explicit mapping of %s", m.IPv4), err}
 		}
 	}
-	e.eam = append(e.eam[:0:0], list...) // those that may be there
-	for _, m := range e.eam {
-		if err := e.putEAM(m); err != nil {
+	*have = slices.Clone(list)
+	for _, m := range list {
+		if err := putEAM(o, m); err != nil {
 			return &Error{fmt.Sprintf("set the explicit mapping of %s", m.IPv4), err}
 		}
 	}
@@ -44,7 +48,7 @@ func (e *Engine) setEAM(list []siit.EAM) error {
 
 // eachColumn calls f with the entry of m in both columns. An entry that is not
 // there is no error.
-func (e *Engine) eachColumn(m siit.EAM, f func(*ebpf.Map, any) error) error {
+func eachColumn(o *objects, m siit.EAM, f func(*ebpf.Map, any) error) error {
 	var first error
 	call := func(in *ebpf.Map, key any) {
 		if err := f(in, key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) && first == nil {
@@ -52,28 +56,28 @@ func (e *Engine) eachColumn(m siit.EAM, f func(*ebpf.Map, any) error) error {
 		}
 	}
 	if m.IPv4.IsSingleIP() {
-		call(e.objects.Hosts4, number4(m.IPv4.Addr()))
+		call(o.Hosts4, number4(m.IPv4.Addr()))
 	} else {
-		call(e.objects.Eam4, networkKey(m.IPv4.Masked()))
+		call(o.Eam4, networkKey(m.IPv4.Masked()))
 	}
 	if m.IPv6.IsSingleIP() {
-		call(e.objects.Hosts6, addr6(m.IPv6.Addr().As16()))
+		call(o.Hosts6, addr6(m.IPv6.Addr().As16()))
 	} else {
-		call(e.objects.Eam6, prefixKey(m.IPv6.Masked()))
+		call(o.Eam6, prefixKey(m.IPv6.Masked()))
 	}
 	return first
 }
 
 // putEAM enters m in both columns: in a hash map what is a single address, in a
 // trie what is a prefix.
-func (e *Engine) putEAM(m siit.EAM) error {
+func putEAM(o *objects, m siit.EAM) error {
 	ipv4, ipv6 := number4(m.IPv4.Masked().Addr()), addr6(m.IPv6.Masked().Addr().As16())
 	both := bpfEam{Hi: ipv6.Hi, Lo: ipv6.Lo, Ipv4: ipv4, Bits4: uint32(m.IPv4.Bits()), Bits6: uint32(m.IPv6.Bits())}
-	return e.eachColumn(m, func(in *ebpf.Map, key any) error {
+	return eachColumn(o, m, func(in *ebpf.Map, key any) error {
 		switch in {
-		case e.objects.Hosts4:
+		case o.Hosts4:
 			return in.Put(key, ipv6)
-		case e.objects.Hosts6:
+		case o.Hosts6:
 			return in.Put(key, bpfHost{Ipv4: ipv4})
 		}
 		return in.Put(key, both)

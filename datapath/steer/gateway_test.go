@@ -36,7 +36,7 @@ func newGatewayBench(t testing.TB, hosts int) *engineBench {
 		t.Fatalf("load: %+v", err)
 	}
 	t.Cleanup(func() { g.Close() })
-	memory, err := g.mapQueueStates()
+	memory, err := mapQueueStates(g.objects.QueueStates)
 	if err != nil {
 		t.Fatal(err)
 	}

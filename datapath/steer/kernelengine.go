@@ -3,8 +3,6 @@ package steer
 import (
 	"errors"
 	"net/netip"
-
-	"tnat64d/siit"
 )
 
 // Engine is the kernel engine of a [Steering] or a [Gateway]. Counters and
@@ -16,8 +14,8 @@ type Engine struct {
 
 	// What the maps in the kernel hold.
 	local, denied map[netip.Prefix]bool
-	eam           []siit.EAM
-	networks      []siit.Network
+	eam           explicitMappings
+	networks      networks
 
 	// What is in force.
 	translation *Translation // nil: user space does it all

@@ -3,6 +3,7 @@ package steer
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -13,17 +14,21 @@ import (
 // CLAT has room for.
 const MaxNetworks = 256
 
-// setNetworks replaces the networks, while no translation is in force. After an error
+// networks are the networks with prefixes of their own that the kernel engine's maps
+// may hold.
+type networks []siit.Network
+
+// replace replaces the networks, while no translation is in force. After an error
 // there are some of both.
-func (e *Engine) setNetworks(list []siit.Network) error {
-	for _, n := range e.networks {
-		if err := e.eachNetwork(n, func(in *ebpf.Map, key, _ any) error { return in.Delete(key) }); err != nil {
+func (have *networks) replace(o *objects, list []siit.Network) error {
+	for _, n := range *have {
+		if err := eachNetwork(o, n, func(in *ebpf.Map, key, _ any) error { return in.Delete(key) }); err != nil {
 			return &Error{fmt.Sprintf("remove the prefix of %s", n.IPv4), err}
 		}
 	}
-	e.networks = append(e.networks[:0:0], list...) // those that may be there
-	for _, n := range e.networks {
-		if err := e.eachNetwork(n, func(in *ebpf.Map, key, value any) error { return in.Put(key, value) }); err != nil {
+	*have = slices.Clone(list)
+	for _, n := range list {
+		if err := eachNetwork(o, n, func(in *ebpf.Map, key, value any) error { return in.Put(key, value) }); err != nil {
 			return &Error{fmt.Sprintf("set the prefix of %s", n.IPv4), err}
 		}
 	}
@@ -32,17 +37,17 @@ func (e *Engine) setNetworks(list []siit.Network) error {
 
 // eachNetwork calls f with the entries of n. An entry that is not there is no
 // error.
-func (e *Engine) eachNetwork(n siit.Network, f func(in *ebpf.Map, key, value any) error) error {
+func eachNetwork(o *objects, n siit.Network, f func(in *ebpf.Map, key, value any) error) error {
 	value := bpfPref64{}
 	if n.PREF64.IsValid() {
 		p := n.PREF64.Masked()
 		a := addr6(p.Addr().As16())
 		value = bpfPref64{Hi: a.Hi, Lo: a.Lo, Bits: uint32(p.Bits()), WellKnown: flag(p == siit.WellKnownPrefix())}
-		if err := f(e.objects.Networks6, prefixKey(p), value); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		if err := f(o.Networks6, prefixKey(p), value); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return err
 		}
 	}
-	if err := f(e.objects.Networks4, networkKey(n.IPv4.Masked()), value); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+	if err := f(o.Networks4, networkKey(n.IPv4.Masked()), value); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return err
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -60,8 +61,8 @@ type queueState struct {
 // refers to it any more, which may be after the Steering was closed.
 type queueStates struct{ all []queueState }
 
-func (e *Engine) mapQueueStates() (*queueStates, error) {
-	m := e.objects.QueueStates
+// mapQueueStates maps the memory of the map queue_states.
+func mapQueueStates(m *ebpf.Map) (*queueStates, error) {
 	n := int(m.MaxEntries())
 	page := os.Getpagesize()
 	size := (n*int(unsafe.Sizeof(queueState{})) + page - 1) / page * page
@@ -77,7 +78,7 @@ func (e *Engine) mapQueueStates() (*queueStates, error) {
 // Progress returns a Progress for each queue of the TUN, in their order. It can
 // be used after Close, without effect.
 func (e *Engine) Progress() ([]*Progress, error) {
-	memory, err := e.mapQueueStates()
+	memory, err := mapQueueStates(e.objects.QueueStates)
 	if err != nil {
 		return nil, err
 	}

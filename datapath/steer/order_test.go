@@ -12,7 +12,7 @@ import (
 // queueMemory returns the memory that the programs share with user space.
 func queueMemory(t testing.TB, s *Steering) *queueStates {
 	t.Helper()
-	q, err := s.mapQueueStates()
+	q, err := mapQueueStates(s.objects.QueueStates)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -134,10 +134,10 @@ func (e *Engine) SetTranslation(t *Translation) error {
 		if err := e.switchOff(); err != nil {
 			return err
 		}
-		if err := e.setNetworks(t.Networks); err != nil {
+		if err := e.networks.replace(e.objects, t.Networks); err != nil {
 			return err
 		}
-		if err := e.setEAM(t.EAM); err != nil {
+		if err := e.eam.replace(e.objects, t.EAM); err != nil {
 			return err
 		}
 	}
