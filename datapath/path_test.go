@@ -3,6 +3,7 @@ package datapath
 import (
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"runtime"
@@ -186,5 +187,57 @@ func TestProgressOnlyForKernelEngine(t *testing.T) {
 		if err := p.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// Somebody traces packets while routes inside PREF64 change: both tell the kernel
+// engine what to do. The race detector watches.
+func TestTraceWhileRoutesChange(t *testing.T) {
+	h := inNamespace(t)
+	up, err := h.LinkByName("up0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.LinkSetUp(up); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.RouteAdd(&netlink.Route{Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}, LinkIndex: up.Attrs().Index}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := Open(Options{TUN: "clat0", Queues: 1, Netlink: h, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	s, err := p.Steer(SteeringConfig{Uplink: up.Attrs().Index, Ours: ours})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.SetMapping(config); err != nil {
+		t.Fatal(err)
+	}
+	inside := &netlink.Route{Dst: &net.IPNet{IP: net.ParseIP("64:ff9b::c000:200"), Mask: net.CIDRMask(120, 128)}, Type: unix.RTN_UNREACHABLE}
+	traced := make(chan error, 1)
+	go func() {
+		var err error
+		for range 30 {
+			err = errors.Join(err, p.SetTrace(func(engine.Seen) {}), p.SetTrace(nil))
+		}
+		traced <- err
+	}()
+	for i := range 30 {
+		change := h.RouteAdd
+		if i%2 == 1 {
+			change = h.RouteDel
+		}
+		if err := change(inside); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Follow(clat6, pref64, netip.Addr{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-traced; err != nil {
+		t.Error(err)
 	}
 }

@@ -28,7 +28,8 @@ func (s *Steering) Follow(src netip.Addr, pref64 netip.Prefix, via netip.Addr) e
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
+	p.mu.Lock() // until the kernel engine has the routes: SetTrace pauses it
+	defer p.mu.Unlock()
 	if left != p.routes.left && left > 0 {
 		p.options.Log.Warn("too many routes inside the PREF64: the least specific are not followed",
 			"tun", p.options.TUN, "pref64", pref64, "followed", steer.MaxRoutes, "not_followed", left)
@@ -38,7 +39,6 @@ func (s *Steering) Follow(src netip.Addr, pref64 netip.Prefix, via netip.Addr) e
 	if changed && p.user != nil {
 		p.user.SetTranslator(p.routes.apply(p.translator))
 	}
-	p.mu.Unlock()
 	// For the rest of PREF64 any address in it will do.
 	return s.by.follow(routesToPLAT{
 		netlink: p.options.Netlink, uplink: s.uplink, src: src, dst: pref64.Addr().Next(), via: via, inside: inside,
