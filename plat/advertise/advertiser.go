@@ -208,6 +208,12 @@ func (a *Advertiser) session(ctx context.Context) error {
 	ours := a.message(state, false)
 	plan := schedule{interval: interval(a.params.Lifetime), random: rand.N[time.Duration]}
 	plan.begin(time.Now())
+	renew := func() {
+		if now := a.message(state, false); !reflect.DeepEqual(now, ours) {
+			ours = now
+			plan.solicited(time.Now())
+		}
+	}
 	var known others
 	look := time.NewTicker(stateInterval)
 	defer look.Stop()
@@ -234,15 +240,14 @@ func (a *Advertiser) session(ctx context.Context) error {
 			a.sent.Add(1)
 			plan.done(time.Now())
 		case r := <-messages:
-			a.heard(r, ours, &plan, &known)
+			if a.heard(r, ours, &plan, &known) {
+				renew()
+			}
 		case <-look.C:
 			if state, err = a.link.State(); err != nil {
 				return err
 			}
-			if now := a.message(state, false); !reflect.DeepEqual(now, ours) {
-				ours = now
-				plan.solicited(time.Now())
-			}
+			renew()
 		}
 	}
 }
@@ -261,15 +266,16 @@ func receive(conn Conn, to chan<- received) error {
 	}
 }
 
-// heard takes a message of another node.
-func (a *Advertiser) heard(r received, ours *ndp.RouterAdvertisement, plan *schedule, known *others) {
+// heard takes a message of another node. It reports whether ours may have to say
+// something else from now on.
+func (a *Advertiser) heard(r received, ours *ndp.RouterAdvertisement, plan *schedule, known *others) (changes bool) {
 	switch m := r.m.(type) {
 	case *ndp.RouterSolicitation:
 		a.solicitations.Add(1)
 		plan.solicited(time.Now())
 	case *ndp.RouterAdvertisement:
 		a.others.Add(1)
-		a.past.taken(m)
+		changes = a.past.taken(m)
 		differences := disagreements(ours, m)
 		if len(differences) > 0 {
 			a.disagreements.Add(1)
@@ -279,4 +285,5 @@ func (a *Advertiser) heard(r received, ours *ndp.RouterAdvertisement, plan *sche
 			a.log.Warn("another router advertises something else", "router", r.from, "reason", s)
 		}
 	}
+	return changes
 }

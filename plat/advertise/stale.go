@@ -56,14 +56,15 @@ func (h *history) advertised(prefixes []netip.Prefix, now time.Time) {
 }
 
 // taken forgets the prefixes that another router announces as preferred: to
-// withdraw them would take them from its hosts.
-func (h *history) taken(theirs *ndp.RouterAdvertisement) {
+// withdraw them would take them from its hosts. It reports whether there are any.
+func (h *history) taken(theirs *ndp.RouterAdvertisement) (some bool) {
 	for _, p := range contentOf(theirs).prefixes {
 		if _, ours := h.last[p.Prefix]; ours && p.preferred > 0 {
 			delete(h.last, p.Prefix)
-			h.saved = time.Time{}
+			h.saved, some = time.Time{}, true
 		}
 	}
+	return some
 }
 
 func (h *history) note(p netip.Prefix, at time.Time) {

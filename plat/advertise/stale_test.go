@@ -115,6 +115,35 @@ func TestStalePrefixOfAnotherRouter(t *testing.T) {
 	})
 }
 
+// A stale prefix is left to another router at once: the answer to a host that has
+// heard both must not take its address.
+func TestStalePrefixIsLeftAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		taken := netip.MustParsePrefix("2001:db8:a::/64")
+		l := &fakeLink{state: testState, in: make(chan received)}
+		a := New("lan0", l, Parameters{Lifetime: 30 * time.Minute}, memory{taken: time.Now()}, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { a.Run(ctx); close(done) }()
+		time.Sleep(61 * time.Second) // the link is looked at every 5 seconds
+		before := len(l.sent)
+		l.in <- received{&ndp.RouterAdvertisement{Options: []ndp.Option{
+			&ndp.PrefixInformation{Prefix: taken.Addr(), PrefixLength: 64, OnLink: true, AutonomousAddressConfiguration: true, PreferredLifetime: time.Minute, ValidLifetime: time.Hour},
+		}}, netip.MustParseAddr("fe80::2")}
+		l.in <- received{&ndp.RouterSolicitation{}, netip.MustParseAddr("fe80::3")}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if len(l.sent) != before+1 {
+			t.Fatalf("%d advertisements, want 1", len(l.sent)-before)
+		}
+		if all := lifetimes(l.sent[before].m); all[taken.String()] != "" {
+			t.Errorf("it says %v", all)
+		}
+		cancel()
+		<-done
+	})
+}
+
 // A prefix that leaves the link while the advertiser runs is stale too.
 func TestPrefixLeavesLink(t *testing.T) {
 	advertising(t, func(t *testing.T, l *fakeLink, _ *Advertiser, _ func(), _ *bytes.Buffer) {
