@@ -400,11 +400,12 @@ func TestRealTCP(t *testing.T) {
 			// split.
 			clat0, err := l.net.LinkByIndex(l.clat0.Attrs().Index)
 			must(t, err)
+			l.end(t) // packets follow until then: the end of the connection
+			s = l.engine.Stats()
 			written, translated := clat0.Attrs().Statistics.RxPackets, s.To6[TCP].Packets+s.To4[TCP].Packets
 			if written > translated {
 				t.Errorf("%d packets were written for %d that were translated", written, translated)
 			}
-			l.end(t)
 		})
 	}
 }
