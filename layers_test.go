@@ -18,7 +18,7 @@ const self = "tnat64d"
 var layers = map[string][]string{
 	".":                  {},
 	"siit":               {"gvisor.dev/gvisor/pkg/tcpip/checksum"},
-	"tun":                {"golang.org/x/sys", "golang.zx2c4.com/wireguard/tun"},
+	"tun":                {"golang.org/x/sys"},
 	"tun/tuntest":        {"tnat64d/tun"},
 	"pref64":             {"tnat64d/siit", "golang.org/x/net", "golang.org/x/sys"},
 	"datapath":           {"tnat64d/datapath", "tnat64d/siit", "tnat64d/tun", "tnat64d/internal/cause", "github.com/vishvananda/netlink", "golang.org/x/sys"},

@@ -3,11 +3,12 @@
 //
 // The kernel hands a TUN with a virtio-net header (IFF_VNET_HDR) up to 64 KiB
 // of one flow at a time: a GSO or GRO super-packet, described by the [VnetHeader]
-// in front of it. golang.zx2c4.com/wireguard/tun opens such a device and
-// negotiates the offloads, but its Read splits super-packets and its Write
-// joins them again. A translator only rewrites the one header, so a [Queue]
-// reads and writes the device's file directly: one system call, one
-// super-packet, no copy.
+// in front of it. A translator only rewrites the one header, so a [Queue] reads
+// and writes the device's file directly: one system call, one super-packet, no
+// copy.
+//
+// A reader that has found the answer to an earlier packet within a tenth of a
+// millisecond polls for the next one that long before it sleeps.
 //
 // The interface lives as long as its descriptors: it vanishes when the last
 // queue is closed and when the process dies, however it dies. Nothing runs in

@@ -40,7 +40,7 @@ func (o Offloads) String() string {
 	return strings.Join(words, " ")
 }
 
-// The two sets that wireguard/tun asks for, the first of which it insists on.
+// The set that every kernel grants, and the one that some do.
 // Without TUN_F_TSO_ECN the kernel splits the rare super-packet that has CWR
 // set; nothing is lost by that but a little time.
 const (

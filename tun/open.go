@@ -6,7 +6,6 @@ import (
 	"io/fs"
 
 	"golang.org/x/sys/unix"
-	wgtun "golang.zx2c4.com/wireguard/tun"
 )
 
 // clonePath is the device that makes TUN interfaces.
@@ -20,6 +19,7 @@ type Device struct {
 	Offloads Offloads // what the kernel granted
 
 	netlink *rtnetlink
+	polling *polling // of the queues
 }
 
 // interfaceFlags is what Open asks TUNSETIFF for.
@@ -62,7 +62,7 @@ func Open(name string, queues int) (*Device, error) {
 
 // open is Open, once.
 func open(name string, queues int) (_ *Device, err error) {
-	d := &Device{Name: name}
+	d := &Device{Name: name, polling: newPolling()}
 	defer func() {
 		if err != nil {
 			d.Close()
@@ -132,10 +132,7 @@ func (d *Device) Close() error {
 // openQueue adds a queue to the interface, which the first one makes. It sets
 // d.Name, d.Index and d.Offloads to what the kernel made of them.
 func (d *Device) openQueue() (*Queue, error) {
-	// CreateUnmonitoredTUNFromFD puts the descriptor on the poller, and that
-	// must not see it before it is attached to an interface (it would only ever
-	// report EPOLLERR). So open and attach come first, without an os.File.
-	fd, err := unix.Open(clonePath, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	fd, err := unix.Open(clonePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, openError(err)
 	}
@@ -147,23 +144,20 @@ func (d *Device) openQueue() (*Queue, error) {
 	if err == nil {
 		d.Offloads, err = negotiate(fd)
 	}
+	var name string
+	if err == nil {
+		name, err = attachedName(fd)
+	}
 	if err != nil {
 		unix.Close(fd)
 		return nil, createError(d.Name, err)
 	}
-	// The unmonitored variant has no goroutines; the other one writes to the
-	// device once a second for ever.
-	dev, name, err := wgtun.CreateUnmonitoredTUNFromFD(fd)
+	q, err := newQueue(name, fd, d.polling)
 	if err != nil {
-		// By now a lost os.File owns fd: closing it here as well could hit a
-		// stranger's descriptor. Nothing but a failure of what attach has
-		// just done successfully leads here.
 		return nil, createError(d.Name, err)
 	}
 	d.Name = name
-	// Only the file is kept. The rest of dev is 2 MB per queue for Read and
-	// Write, which we do not use, and a channel of events that never come.
-	return newQueue(name, dev.File())
+	return q, nil
 }
 
 // create makes fd the first queue of a new interface, which belongs to this
@@ -196,6 +190,18 @@ func attach(fd int, name string, more uint16) error {
 	}
 	ifr.SetUint16(interfaceFlags | more)
 	return unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
+}
+
+// attachedName returns the name of the interface that fd is a queue of.
+func attachedName(fd int) (string, error) {
+	ifr, err := unix.NewIfreq("") // TUNGETIFF fills in the name; none is looked up
+	if err != nil {
+		return "", err
+	}
+	if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, ifr); err != nil {
+		return "", err
+	}
+	return ifr.Name(), nil
 }
 
 // interfaceIndex looks name up in the network namespace of the calling thread.

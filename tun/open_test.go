@@ -238,8 +238,7 @@ func TestInterfaceVanishesWithKilledProcess(t *testing.T) {
 	}
 }
 
-// Open starts no goroutine; wireguard/tun would, two per device, if asked for
-// its monitored kind.
+// Open starts no goroutine.
 func TestNoBackgroundGoroutines(t *testing.T) {
 	enterNetns(t)
 	before := runtime.NumGoroutine()

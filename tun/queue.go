@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -14,10 +15,13 @@ import (
 // Queue is one queue of a TUN interface. One goroutine at a time may read and
 // one may write; they may be different ones. Close may be called by anybody.
 type Queue struct {
-	name   string
-	file   *os.File // nonblocking, on the runtime's poller
-	conn   syscall.RawConn
-	closed atomic.Bool
+	name    string
+	file    *os.File // nonblocking, not on the runtime's poller
+	conn    syscall.RawConn
+	sleeper *sleeper
+	polling *polling
+	came    arrivals
+	closed  atomic.Bool
 
 	reading, writing transfer
 }
@@ -29,40 +33,41 @@ type transfer struct {
 	frame  []byte
 	n      int
 	errno  syscall.Errno
-	wait   func() // called once before waiting; may be nil
 	try    func(fd uintptr) (done bool)
 }
 
-func newQueue(name string, file *os.File) (*Queue, error) {
+// newQueue returns the queue of the descriptor fd, which is not nonblocking yet. It
+// owns fd, and has closed it if there is an error.
+func newQueue(name string, fd int, p *polling) (*Queue, error) {
+	// A descriptor that is nonblocking here would be put on the poller.
+	file := os.NewFile(uintptr(fd), clonePath)
 	conn, err := file.SyscallConn()
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
 	}
-	q := &Queue{name: name, file: file, conn: conn}
+	var s *sleeper
+	if err == nil {
+		s, err = newSleeper(fd)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	q := &Queue{name: name, file: file, conn: conn, sleeper: s, polling: p, came: newArrivals()}
 	for number, t := range map[uintptr]*transfer{unix.SYS_READ: &q.reading, unix.SYS_WRITE: &q.writing} {
 		t.number, t.try = number, t.call
 	}
 	return q, nil
 }
 
-// call makes the system call, and reports false if the descriptor is not ready.
-// The call never sleeps, so the scheduler is not told of it, which would cost
-// about as much as the call.
+// call makes the system call. It never sleeps, so the scheduler is not told of it,
+// which would cost about as much as the call.
 func (t *transfer) call(fd uintptr) bool {
 	for {
 		n, _, errno := syscall.RawSyscall(t.number, fd, uintptr(unsafe.Pointer(unsafe.SliceData(t.frame))), uintptr(len(t.frame)))
-		switch errno {
-		case unix.EINTR:
-			continue
-		case unix.EAGAIN:
-			if wait := t.wait; wait != nil {
-				t.wait = nil
-				wait()
-			}
-			return false
+		if errno != unix.EINTR {
+			t.n, t.errno = int(n), errno
+			return true
 		}
-		t.n, t.errno = int(n), errno
-		return true
 	}
 }
 
@@ -82,20 +87,66 @@ func (q *Queue) Read(buf []byte, off int) (n int, h VnetHeader, err error) {
 // packet. idle may write to the queue. It must not read, nor use buf.
 func (q *Queue) ReadIdle(buf []byte, off int, idle func()) (n int, h VnetHeader, err error) {
 	t := &q.reading
-	t.frame, t.wait = buf[off-VnetHeaderLen:], idle
-	err = q.conn.Read(t.try)
-	t.frame, t.wait = nil, nil
+	t.frame = buf[off-VnetHeaderLen:]
+	err = q.read(idle)
+	t.frame = nil
 	if err == nil && t.errno != 0 {
 		err = t.errno
 	}
 	if err != nil {
 		return 0, VnetHeader{}, q.readError(err)
 	}
+	q.came.read()
 	n = t.n
 	if n < VnetHeaderLen {
 		return 0, VnetHeader{}, fmt.Errorf("read from TUN interface %q: %d bytes hold no virtio-net header", q.name, n)
 	}
 	return n - VnetHeaderLen, DecodeVnetHeader(buf[off-VnetHeaderLen:]), nil
+}
+
+// read reads until there is a packet. It calls idle once before it waits for one.
+func (q *Queue) read(idle func()) error {
+	found, err := q.tryRead()
+	if found || err != nil {
+		return err
+	}
+	if idle != nil {
+		idle()
+		// Packets may have come meanwhile.
+		if found, err = q.tryRead(); found || err != nil {
+			return err
+		}
+	}
+	began := time.Now()
+	if limit := q.came.empty(); limit > 0 && q.polling.enter() {
+		found, err = q.poll(began, limit)
+		q.polling.leave()
+		q.came.polled(time.Since(began))
+	}
+	for !found && err == nil {
+		if err = q.sleeper.sleep(); err == nil {
+			found, err = q.tryRead()
+		}
+	}
+	q.came.arrived(time.Since(began))
+	return err
+}
+
+// tryRead makes the system call, and reports false if there is no packet.
+func (q *Queue) tryRead() (found bool, err error) {
+	err = q.conn.Read(q.reading.try)
+	return q.reading.errno != unix.EAGAIN, err
+}
+
+// poll reads again and again until there is a packet, or the time has passed.
+func (q *Queue) poll(began time.Time, limit time.Duration) (found bool, err error) {
+	for {
+		if found, err = q.tryRead(); found || err != nil || time.Since(began) >= limit {
+			return found, err
+		}
+		// Another thread may be waiting for this processor.
+		syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+	}
 }
 
 // Write gives the packet buf[off:] to the kernel as one that the interface has
@@ -147,11 +198,10 @@ func (q *Queue) Empty() bool {
 // Close closes the queue. A reader that is waiting returns an error that wraps
 // os.ErrClosed. To close it again is no error.
 func (q *Queue) Close() error {
-	q.closed.Store(true)
-	if err := q.file.Close(); !errors.Is(err, os.ErrClosed) {
-		return err
+	if q.closed.Swap(true) {
+		return nil
 	}
-	return nil
+	return errors.Join(q.sleeper.Close(), q.file.Close())
 }
 
 // readError words an error of Read. That the interface was removed cannot be

@@ -7,7 +7,7 @@ import (
 
 // Without the kernel engine both directions of a TCP connection have one queue,
 // connections between the same hosts have different ones, and other packets stay
-// with the fragments of their flow.
+// with the fragments of their flow, and with the answers to them.
 func TestSpreadFlows(t *testing.T) {
 	needsRoot(t)
 	c := newConstants(1000001, true, 1000002)
@@ -41,6 +41,21 @@ func TestSpreadFlows(t *testing.T) {
 	}
 	if len(used) != 4 {
 		t.Errorf("64 connections use %d of 4 queues", len(used))
+	}
+	used = map[uint32]int{}
+	for host := range byte(64) {
+		server := []byte{198, 51, 100, host}
+		question, answer := rawIPv4(protoUDP, 64, 0, nil, ports(40000, 53)), ipv6(plat6, clat6, protoUDP, ports(53, 40000))
+		copy(question[16:], server)
+		copy(answer[20:], server)
+		out := queue(etherIPv4, question)
+		used[out]++
+		if in := queue(etherIPv6, answer); in != out {
+			t.Errorf("host %d: queue %d out and %d in", host, out, in)
+		}
+	}
+	if len(used) != 4 {
+		t.Errorf("64 hosts use %d of 4 queues", len(used))
 	}
 	whole := v4(protoUDP, 0, 1, 2)
 	for name, other := range map[string]uint32{

@@ -175,6 +175,20 @@ static __always_inline __u64 tcp_ports(struct __sk_buff *skb)
 	return mix(flow_seed, (ports.u32 & 0xffff) + (ports.u32 >> 16) + 1);
 }
 
+// load_remote is load_flow without the address of the CLAT: of a packet from PREF64
+// with 96 bits, the hash of the same IPv4 address as in the other direction.
+static __always_inline __u64 load_remote(struct __sk_buff *skb)
+{
+	union slot first = { 0 }, addr = { 0 };
+
+	if (bpf_skb_load_bytes(skb, 0, &first.u8, sizeof(first.u8)))
+		return 0;
+	// The destination of IPv4, and the last part of the source of IPv6.
+	if (bpf_skb_load_bytes(skb, first.u8 >> 4 == 6 ? 20 : 16, &addr.u32, sizeof(addr.u32)))
+		return 0;
+	return mix(mix(flow_seed, addr.u32), 4);
+}
+
 // spread_flows is select_queue where there is no kernel engine, which would need
 // to know the queue of all that passes between two addresses. Each TCP connection
 // has a queue of its own choice, both directions the same one. Hosts do not send
@@ -185,5 +199,5 @@ int spread_flows(struct __sk_buff *skb)
 {
 	__u64 flow = tcp_ports(skb);
 
-	return queue_of(flow ? flow : load_flow(skb, 0));
+	return queue_of(flow ? flow : load_remote(skb));
 }
