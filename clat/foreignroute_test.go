@@ -134,7 +134,14 @@ func TestSavedRouteWords(t *testing.T) {
 	}}
 	least := full
 	least.Route = endpoint
-	for _, s := range []plan.SavedRoute{full, least} {
+	ipv6 := full
+	ipv6.Route = plan.ForeignRoute{Destination: netip.MustParsePrefix("2001:db8:7::/48"), Gateway: netip.MustParseAddr("fe80::1"), Metric: 1024, Table: plan.TableMain, Protocol: 3}
+	multipath := least
+	multipath.Route.Multipath = [plan.MaxHops]plan.Hop{
+		{TUN: true, Link: "clat0", Weight: 256},
+		{Link: "eth0", Gateway: netip.MustParseAddr("fe80::2"), Weight: 1, Flags: 4},
+	}
+	for _, s := range []plan.SavedRoute{full, least, ipv6, multipath} {
 		if got, err := parseSavedRoute(savedRouteFields(s)); err != nil || got != s {
 			t.Errorf("%q is read as %+v, %v", savedRouteFields(s), got, err)
 		}
@@ -144,7 +151,7 @@ func TestSavedRouteWords(t *testing.T) {
 				words[i] = bad
 				_, _ = parseSavedRoute(words) // does not panic
 			}
-			if _, err := parseSavedRoute(savedRouteFields(s)[:i]); err == nil {
+			if _, err := parseSavedRoute(savedRouteFields(s)[:i]); err == nil && (i < savedRouteWords || (i-savedRouteWords)%hopWords != 0) {
 				t.Errorf("%d words are enough", i)
 			}
 		}

@@ -2,8 +2,10 @@ package host
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -11,29 +13,25 @@ import (
 	"tnat64d/clat/plan"
 )
 
-// ForeignRoutes lists the IPv4 unicast routes of other programs through a TUN of
-// ours. Routes with several next hops, with a nexthop object or an encapsulation
-// are left out. Where the host has so many routes that a dump is slow they are
-// not known, unless thorough is set.
+// ForeignRoutes lists the unicast routes of other programs through a TUN of ours,
+// of both families. Those with a nexthop object, an encapsulation, or more than
+// [plan.MaxHops] next hops are left out. Where the host has so many routes that a
+// dump is slow they are not known, unless thorough is set.
 func (k *routes) ForeignRoutes(link int, thorough bool) (fs []plan.ForeignRoute, known bool) {
 	if k.memory.socket != nil && !thorough {
 		return nil, false
 	}
-	filter := &netlink.Route{LinkIndex: link, Type: unix.RTN_UNICAST}
-	routes, err := k.listRoutes(unix.AF_INET, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TYPE)
-	if err != nil {
-		return nil, false
-	}
-	for _, r := range routes {
-		if r.Protocol == plan.Protocol || r.Protocol == unix.RTPROT_KERNEL || r.LinkIndex != link || len(r.MultiPath) > 0 || r.Via != nil || r.Encap != nil || r.Dst == nil {
-			continue
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		// Not filtered by link: netlink would leave out multipath routes.
+		routes, err := k.listRoutes(family, &netlink.Route{Type: unix.RTN_UNICAST}, netlink.RT_FILTER_TYPE)
+		if err != nil {
+			return nil, false
 		}
-		ones, _ := r.Dst.Mask.Size()
-		fs = append(fs, plan.ForeignRoute{
-			Destination: netip.PrefixFrom(addrOf(r.Dst.IP), ones), Source: addrOf(r.Src), Gateway: addrOf(r.Gw),
-			Metric: r.Priority, MTU: r.MTU, Table: r.Table, Protocol: int(r.Protocol), Scope: int(r.Scope), TOS: r.Tos,
-			Flags: r.Flags & unix.RTNH_F_ONLINK,
-		})
+		for _, r := range routes {
+			if f, ok := k.foreignRoute(r, link); ok {
+				fs = append(fs, f)
+			}
+		}
 	}
 	// A link that has just gone has no routes, and had some.
 	if _, err := k.handle.LinkByIndex(link); err != nil {
@@ -42,14 +40,112 @@ func (k *routes) ForeignRoutes(link int, thorough bool) (fs []plan.ForeignRoute,
 	return fs, true
 }
 
+// foreignRoute returns what is recorded of r, unless it is not through link, not
+// another program's, or not of a kind that is restored.
+func (k *routes) foreignRoute(r netlink.Route, link int) (f plan.ForeignRoute, ok bool) {
+	switch int(r.Protocol) {
+	case plan.Protocol, unix.RTPROT_KERNEL, unix.RTPROT_REDIRECT, unix.RTPROT_RA:
+		return f, false
+	}
+	if r.Dst == nil || r.Encap != nil || r.Table == unix.RT_TABLE_LOCAL {
+		return f, false
+	}
+	ones, _ := r.Dst.Mask.Size()
+	f = plan.ForeignRoute{
+		Destination: netip.PrefixFrom(addrOf(r.Dst.IP), ones), Source: addrOf(r.Src), Gateway: gatewayOf(r.Gw, r.Via),
+		Metric: r.Priority, MTU: r.MTU, Table: r.Table, Protocol: int(r.Protocol), Scope: int(r.Scope), TOS: r.Tos,
+		Flags: r.Flags & unix.RTNH_F_ONLINK,
+	}
+	if len(r.MultiPath) == 0 {
+		return f, r.LinkIndex == link
+	}
+	if len(r.MultiPath) > plan.MaxHops {
+		return f, false
+	}
+	for i, h := range r.MultiPath {
+		l, err := k.handle.LinkByIndex(h.LinkIndex)
+		if err != nil || h.Encap != nil {
+			return f, false
+		}
+		f.Multipath[i] = plan.Hop{
+			TUN: h.LinkIndex == link, Link: l.Attrs().Name, Gateway: gatewayOf(h.Gw, h.Via), Weight: h.Hops + 1, Flags: h.Flags & unix.RTNH_F_ONLINK,
+		}
+		ok = ok || h.LinkIndex == link
+	}
+	return f, ok
+}
+
 // AddForeignRoute adds f, unless there is a route to the same destination with
-// the same metric in its table.
+// the same metric in its table. Of an IPv6 multipath route the kernel removes only
+// the next hops on the TUN; they are added to what is left of it.
 func (k *routes) AddForeignRoute(link int, f plan.ForeignRoute) error {
-	err := k.handle.RouteAdd(&netlink.Route{
-		LinkIndex: link, Dst: &net.IPNet{IP: f.Destination.Addr().AsSlice(), Mask: net.CIDRMask(f.Destination.Bits(), 32)},
-		Src: f.Source.AsSlice(), Gw: f.Gateway.AsSlice(), Priority: f.Metric, MTU: f.MTU, Table: f.Table,
-		Protocol: netlink.RouteProtocol(f.Protocol), Scope: netlink.Scope(f.Scope), Tos: f.TOS, Flags: f.Flags, Type: unix.RTN_UNICAST,
+	r := &netlink.Route{
+		Dst: &net.IPNet{IP: f.Destination.Addr().AsSlice(), Mask: net.CIDRMask(f.Destination.Bits(), f.Destination.Addr().BitLen())},
+		Src: f.Source.AsSlice(), Priority: f.Metric, MTU: f.MTU, Table: f.Table,
+		Protocol: netlink.RouteProtocol(f.Protocol), Scope: netlink.Scope(f.Scope), Tos: f.TOS, Type: unix.RTN_UNICAST,
+	}
+	hops := f.Hops()
+	if len(hops) == 0 {
+		r.LinkIndex, r.Flags = link, f.Flags
+		r.Gw, r.Via = nextHop(f.Destination.Addr(), f.Gateway)
+		return unlessExists(k.handle.RouteAdd(r))
+	}
+	var rest []*netlink.NexthopInfo
+	for _, h := range hops {
+		n := &netlink.NexthopInfo{LinkIndex: link, Hops: h.Weight - 1, Flags: h.Flags}
+		n.Gw, n.Via = nextHop(f.Destination.Addr(), h.Gateway)
+		if !h.TUN {
+			l, err := k.handle.LinkByName(h.Link)
+			if err != nil {
+				return fmt.Errorf("next hop on %s: %w", h.Link, err)
+			}
+			n.LinkIndex = l.Attrs().Index
+			rest = append(rest, n)
+		}
+		r.MultiPath = append(r.MultiPath, n)
+	}
+	err := k.handle.RouteAdd(r)
+	if errors.Is(err, unix.EEXIST) && f.Destination.Addr().Is6() && len(rest) > 0 && k.consistsOf(r, rest) {
+		r.MultiPath = slices.DeleteFunc(r.MultiPath, func(n *netlink.NexthopInfo) bool { return slices.Contains(rest, n) })
+		err = k.handle.RouteAppend(r)
+	}
+	return unlessExists(err)
+}
+
+// consistsOf reports whether the route to the destination of r, with its metric
+// and in its table, has exactly the next hops of rest.
+func (k *routes) consistsOf(r *netlink.Route, rest []*netlink.NexthopInfo) bool {
+	all, err := k.listRoutes(unix.AF_INET6, &netlink.Route{Type: unix.RTN_UNICAST}, netlink.RT_FILTER_TYPE)
+	there := slices.DeleteFunc(all, func(o netlink.Route) bool {
+		return o.Table != r.Table || o.Priority != r.Priority || o.Dst.String() != r.Dst.String()
 	})
+	if err != nil || len(there) != 1 {
+		return false
+	}
+	hops := there[0].MultiPath
+	if len(hops) == 0 {
+		hops = []*netlink.NexthopInfo{{LinkIndex: there[0].LinkIndex, Gw: there[0].Gw}}
+	}
+	return slices.EqualFunc(hops, rest, func(a, b *netlink.NexthopInfo) bool { return a.LinkIndex == b.LinkIndex && a.Gw.Equal(b.Gw) })
+}
+
+// gatewayOf returns the gateway of a next hop, or an invalid address.
+func gatewayOf(gw net.IP, via netlink.Destination) netip.Addr {
+	if v, ok := via.(*netlink.Via); ok {
+		return addrOf(v.Addr)
+	}
+	return addrOf(gw)
+}
+
+// nextHop returns a gateway in the form that netlink has for a route to dst.
+func nextHop(dst, gateway netip.Addr) (gw net.IP, via netlink.Destination) {
+	if gateway.Is6() && dst.Is4() {
+		return nil, &netlink.Via{AddrFamily: unix.AF_INET6, Addr: gateway.AsSlice()}
+	}
+	return gateway.AsSlice(), nil
+}
+
+func unlessExists(err error) error {
 	if errors.Is(err, unix.EEXIST) {
 		return nil
 	}

@@ -1,13 +1,19 @@
 package plan
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
-// ForeignRoute is an IPv4 route of another program through a TUN of ours, such
+// MaxHops is how many next hops of a multipath route are recorded.
+const MaxHops = 8
+
+// ForeignRoute is a unicast route of another program through a TUN of ours, such
 // as that of a VPN to its endpoint. It goes with the TUN.
 type ForeignRoute struct {
 	Destination netip.Prefix
 	Source      netip.Addr // preferred, may be invalid
-	Gateway     netip.Addr // may be invalid
+	Gateway     netip.Addr // may be invalid; of either family
 	Metric      int
 	MTU         int // 0: none given
 	Table       int
@@ -15,6 +21,27 @@ type ForeignRoute struct {
 	Scope       int
 	TOS         int
 	Flags       int // RTNH_F_ONLINK
+	// Multipath has the next hops of a multipath route, which has no Gateway of
+	// its own; the first zero Hop ends the list.
+	Multipath [MaxHops]Hop
+}
+
+// Hop is a next hop of a multipath route.
+type Hop struct {
+	TUN     bool       // it is on the TUN
+	Link    string     // name of its interface
+	Gateway netip.Addr // may be invalid; of either family
+	Weight  int        // from 1
+	Flags   int        // RTNH_F_ONLINK
+}
+
+// Hops returns the next hops of a multipath route; none if it is not one.
+func (f *ForeignRoute) Hops() []Hop {
+	n := slices.IndexFunc(f.Multipath[:], func(h Hop) bool { return h.Weight == 0 })
+	if n < 0 {
+		n = len(f.Multipath)
+	}
+	return f.Multipath[:n]
 }
 
 // SavedRoute is a foreign route with the network that the CLAT was on: it makes
