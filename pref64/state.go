@@ -27,7 +27,7 @@ type state struct {
 func newState(static []netip.Prefix, log *slog.Logger, now time.Time) state {
 	s := state{
 		link:       attachment{since: now},
-		choice:     choice{changes: pace{burst: flapBurst, interval: flapInterval}},
+		choice:     choice{limits: newFlapLimits()},
 		renumbered: pace{burst: renumberBurst, interval: flapInterval},
 		inquiry:    inquiry{wake: make(chan struct{}, 1)},
 		ignored:    ledger{log: log},
@@ -176,7 +176,7 @@ func (s *state) attach(now time.Time) {
 	s.link = s.link.reattached(s.onLink, now)
 	s.onLink = nil
 	s.age()
-	s.choice.changes.reset() // it is not the network that flaps
+	s.choice.limits = newFlapLimits() // it is not the network that flaps
 	s.renewal = renewal{}
 }
 

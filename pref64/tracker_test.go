@@ -512,6 +512,56 @@ func TestFlapping(t *testing.T) {
 	}
 }
 
+// TestForgedAdvertisementsUseUpNoLimit: a station that forges advertisements of the
+// router, or of routers of its own, cannot keep the host from the network's prefix
+// afterwards.
+func TestForgedAdvertisementsUseUpNoLimit(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		proven time.Duration // how long the network's prefix is in use before
+		forge  func(w *watch, i int)
+		end    func(w *watch) // of the forged prefixes
+	}{
+		{"the router withdraws", provenAfter + time.Second, func(w *watch, i int) {
+			w.advertise(router1, 0, prefixA)
+			time.Sleep(100 * time.Millisecond)
+			w.advertise(router1, time.Hour, prefixA) // the router answers
+			time.Sleep(5 * time.Second)
+		}, func(w *watch) { w.advertise(router1, 0, prefixA) }},
+		{"the router has other prefixes", provenAfter + time.Second, func(w *watch, i int) {
+			w.Apply((&RouterAdvertisement{Router: router1, RouterLifetime: time.Hour, PREF64: []PREF64{
+				{prefixA, 0}, {flooded(i - 1), 0}, {flooded(i), time.Hour}}}).report(7, time.Now()))
+			time.Sleep(100 * time.Millisecond)
+		}, func(w *watch) { w.advertise(router1, 0, flooded(20)) }},
+		{"other routers", 0, func(w *watch, i int) {
+			w.advertise(router1, 0, prefixA)
+			w.advertise(router2, 0, flooded(i-1))
+			w.advertise(router2, time.Hour, flooded(i))
+			time.Sleep(100 * time.Millisecond)
+		}, func(w *watch) { w.advertise(router2, 0, flooded(20)) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWatch(t)
+				w.advertise(router1, time.Hour, prefixA)
+				time.Sleep(c.proven)
+				w.expect(prefixA, true)
+				for i := 1; i <= 20; i++ {
+					c.forge(w, i)
+				}
+				c.end(w)
+				synctest.Wait()
+				w.advertise(router1, time.Hour, prefixA)
+				time.Sleep(returnInterval)
+				synctest.Wait()
+				if o, _ := w.Current(); o.Prefix != prefixA {
+					t.Errorf("in use %v, want %v", o.Prefix, prefixA)
+				}
+			})
+		})
+	}
+}
+
 // TestIgnoredReports: what a Source refuses is counted and shown.
 func TestIgnoredReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
