@@ -56,6 +56,12 @@ demo-gateway-pair: build
 	@packaging/install-packages.sh keepalived conntrackd iproute2 iputils-ping procps python3
 	@packaging/gateway-pair/demo.sh $(BIN)
 
+## demo-gateway-anycast  three active gateways and BGP; one dies, one joins (root)
+.PHONY: demo-gateway-anycast
+demo-gateway-anycast: build
+	@packaging/install-packages.sh bird2 iproute2 procps python3
+	@packaging/gateway-anycast/demo.sh $(BIN)
+
 ## shell    a shell on the laptop of that network (root)
 shell: build
 	@$(BIN)/tnat64-lab shell
