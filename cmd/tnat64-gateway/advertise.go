@@ -18,7 +18,7 @@ func (d *gateway) newAdvertise(c config.Gateway) (part, error) {
 		if file := stateFile(d.log, "advertised-"+name); file != "" {
 			store = advertisedFile(file)
 		}
-		p.links = append(p.links, advertise.New(name, advertise.NewLink(name), announcement(c), store, d.log))
+		p.links = append(p.links, advertise.New(name, advertise.NewLink(name, c.Advertise.Source), announcement(c), store, d.log))
 	}
 	if len(p.links) == 0 {
 		return nil, nil

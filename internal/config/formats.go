@@ -190,6 +190,23 @@ var dnsServer = format[netip.Addr]{
 	},
 }
 
+// linkLocal is an address of a link, which another key names.
+var linkLocal = format[netip.Addr]{
+	allowed: "a link-local IPv6 address, such as \"fe80::64\"",
+	parse: func(s string) (netip.Addr, error) {
+		a, err := netip.ParseAddr(s)
+		switch {
+		case err != nil:
+			return a, errors.New("is not an address")
+		case a.Zone() != "":
+			return a, errors.New("has a zone: the interfaces are those of advertise.interfaces")
+		case !a.Is6() || !a.IsLinkLocalUnicast():
+			return a, errors.New("is not link-local (fe80::/10)")
+		}
+		return a, nil
+	},
+}
+
 // platProbe is an address that the user chooses: pinging somebody who has not
 // been asked is impolite (and for those of ipv4only.arpa RFC 8880 forbids it).
 var platProbe = format[netip.Addr]{

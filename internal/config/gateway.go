@@ -160,6 +160,9 @@ type Advertise struct {
 	Prefix netip.Prefix
 	// RDNSS are announced as resolvers. Empty: the addresses of [DNS64.Listen].
 	RDNSS []netip.Addr
+	// Source is the link-local address that advertisements come from: they are sent
+	// while an interface has it. Invalid (the zero Addr): any of the interface.
+	Source netip.Addr
 	// MTU is announced in bytes; 0: the interface's.
 	MTU int
 	// Lifetime is that of the default route and of PREF64.

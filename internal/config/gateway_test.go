@@ -52,6 +52,7 @@ hosts = "/etc/tnat64/poc.vpn.hosts"
 interfaces = ["lan0"]
 prefix     = "2001:db8:1::/64"
 rdnss      = ["2001:db8:1::1", "fe80::1"]
+source     = "fe80::64"
 mtu        = 1400
 lifetime   = "10m"
 [log]
@@ -90,7 +91,7 @@ metrics = "[::1]:9647"
 		},
 		Advertise: Advertise{
 			Interfaces: []string{"lan0"}, Prefix: prefix("2001:db8:1::/64"),
-			RDNSS: []netip.Addr{addr("2001:db8:1::1"), addr("fe80::1")}, MTU: 1400, Lifetime: 10 * time.Minute,
+			RDNSS: []netip.Addr{addr("2001:db8:1::1"), addr("fe80::1")}, Source: addr("fe80::64"), MTU: 1400, Lifetime: 10 * time.Minute,
 		},
 		Log:     GatewayLog{Sessions: true, Queries: true},
 		Control: Control{Socket: "/run/g.sock", Metrics: "[::1]:9647"},
@@ -243,6 +244,9 @@ func TestParseGatewayMistakes(t *testing.T) {
 		{"[advertise]\ninterfaces = [\"lan0\", \"lan1\"]\nprefix = \"2001:db8:1::/64\"", `t.toml:3:10: advertise.prefix: "2001:db8:1::/64" cannot be on the 2 links`},
 		{in + "[advertise]\nrdnss = [\"192.0.2.1\"]", `is IPv4, not IPv6`},
 		{in + "[advertise]\nmtu = 1279", `out of range`},
+		{in + "[advertise]\nsource = \"2001:db8::1\"", `t.toml:4:10: advertise.source: "2001:db8::1" is not link-local`},
+		{in + "[advertise]\nsource = \"169.254.1.1\"", `is not link-local`},
+		{in + "[advertise]\nsource = \"fe80::64%lan0\"", `has a zone`},
 		{in + "[advertise]\nlifetime = \"23s\"", `is too short`},
 		{in + "[advertise]\nlifetime = \"19h\"", `is too long`},
 		{in + "[advertise]\nlifetime = \"30.5s\"", `is not a whole number of seconds`},
@@ -364,6 +368,7 @@ func TestGatewayExampleSwitchedOn(t *testing.T) {
 	want.NAT64.Addresses, want.NAT64.Deny, want.NAT64.Maps, want.NAT64.Forwards = got.NAT64.Addresses, got.NAT64.Deny, got.NAT64.Maps, got.NAT64.Forwards
 	want.DNS64.Listen, want.DNS64.Upstream, want.DNS64.Prefixes, want.DNS64.Zones = got.DNS64.Listen, got.DNS64.Upstream, got.DNS64.Prefixes, got.DNS64.Zones
 	want.Advertise.Interfaces, want.Advertise.Prefix, want.Advertise.RDNSS, want.Advertise.MTU = got.Advertise.Interfaces, got.Advertise.Prefix, got.Advertise.RDNSS, 1500
+	want.Advertise.Source = got.Advertise.Source
 	want.Control.Metrics = got.Control.Metrics
 	if d := cmp.Diff(want, got, cmpNetip); d != "" {
 		t.Errorf("the example shows other defaults: (-default +example)\n%s", d)

@@ -85,6 +85,7 @@ func advertiseKeys(a *Advertise) []key {
 		list("interfaces", &a.Interfaces, interfaceName),
 		text("prefix", &a.Prefix, autoconfPrefix),
 		list("rdnss", &a.RDNSS, dnsServer),
+		text("source", &a.Source, linkLocal),
 		integer("mtu", &a.MTU, 1280, 65535, "1280 to 65535"),
 		text("lifetime", &a.Lifetime, routerLifetime),
 	}

@@ -46,8 +46,7 @@ for i in 1 2; do
 	on g$i ip route add default via 203.0.113.254
 done
 on c ip -6 addr add 2001:db8:1::10/64 dev eth0 nodad
-on c ip link set eth0 up
-on c ip -6 route add default via fe80::64 dev eth0
+on c ip link set eth0 up # it finds its default router by router advertisements
 on s ip addr add 203.0.113.254/24 dev eth0
 on s ip addr add 198.51.100.7/32 dev lo
 on s ip link set eth0 up
@@ -98,6 +97,8 @@ on s python3 "$dir/echo.py" & pids+=($!)
 for _ in $(seq 300); do [ -n "$(on s ss -Htln sport = 7)" ] && break; sleep 0.1; done
 for _ in $(seq 300); do on c ping -6 -n -c 1 -W 1 2001:db8:64::c633:6407 > /dev/null 2>&1 && break; sleep 0.1; done
 active 1 || { echo "the first gateway is not active" >&2; cat "$dir/g1/"*.log >&2; exit 1; }
+router() { on c ip -6 route show default | grep -o 'via [^ ]* dev eth0 proto ra'; }
+[ "$(router)" = "via fe80::64 dev eth0 proto ra" ] || { echo "the host's default router: $(router)" >&2; exit 1; }
 echo "g1 is active; a TCP connection, a UDP flow and pings from 2001:db8:1::10 to 198.51.100.7"
 clients=()
 for kind in TCP UDP; do
@@ -124,5 +125,8 @@ for p in "${clients[@]}"; do wait "$p" || status=1; done
 tail -2 "$dir/ping" | head -1
 sed -n 's/.*\(Committed [0-9]* new entries\)/g2: conntrackd \1/p' "$dir/g2/conntrackd.log"
 active 2 || { echo "the second gateway is not active" >&2; status=1; }
+advertised=$("$bin/tnat64ctl" -gateway -socket "$dir/g2/socket" status -json | grep -o '"sent": *[0-9]*' | grep -o '[0-9]*$' || :)
+echo "g2 has sent ${advertised:-no} router advertisements; the host's default router: $(router)"
+if [ "${advertised:-0}" = 0 ] || [ "$(router)" != "via fe80::64 dev eth0 proto ra" ]; then status=1; fi
 [ $status = 0 ] || tail -n 30 "$dir/g2/"*.log >&2
 exit $status

@@ -14,10 +14,15 @@ import (
 	"github.com/mdlayher/ndp"
 )
 
+// ErrStandby says that another router has the address that advertisements come
+// from: nothing is to be sent, and that is no fault.
+var ErrStandby = errors.New("standby")
+
 // Link is a link that advertisements are sent on.
 type Link interface {
 	// State returns what the link is now. Without a link-local address, or
-	// while the link is down, it is an error.
+	// while the link is down, it is an error; [ErrStandby] if that address is
+	// configured and not there.
 	State() (State, error)
 	// Open opens a socket from the link-local address.
 	Open() (Conn, error)
@@ -90,7 +95,7 @@ func (s *Successor) Error() string { return "another advertiser goes on" }
 // [Successor] goes on. A link that is down or not there is waited for.
 func (a *Advertiser) Run(ctx context.Context) error {
 	a.restore()
-	failed := 0
+	failed, standby := 0, false
 	for ctx.Err() == nil {
 		begun := a.sent.Load()
 		err := a.session(ctx)
@@ -101,17 +106,22 @@ func (a *Advertiser) Run(ctx context.Context) error {
 			break
 		}
 		if a.sent.Load() > begun {
-			failed = 0
+			failed, standby = 0, false
 		}
 		// At first the link-local address of a link is tentative (RFC 4862
 		// section 5.4).
-		if failed++; failed == patience {
+		if errors.Is(err, ErrStandby) {
+			if !standby {
+				a.log.Info("sends no router advertisements", "reason", err)
+			}
+			standby, failed = true, 0
+		} else if failed++; failed == patience {
 			a.log.Warn("cannot send router advertisements; retrying", "reason", err)
 		}
 		wait(ctx, retryInterval)
 	}
 	// Hosts may have a default route from an earlier session or advertiser.
-	if err := a.withdraw(ctx); err != nil {
+	if err := a.withdraw(ctx); err != nil && !errors.Is(err, ErrStandby) {
 		a.log.Warn("cannot withdraw this router: hosts keep its default route until it expires", "reason", err)
 	}
 	return nil

@@ -376,3 +376,37 @@ func TestScheduleKeepsItsBounds(t *testing.T) {
 		s.done(now)
 	}
 }
+
+// A router that shares its address with another one advertises while it has it,
+// and is silent without it: a last advertisement would take the active one's hosts.
+func TestStandby(t *testing.T) {
+	advertising(t, func(t *testing.T, l *fakeLink, a *Advertiser, stop func(), said *bytes.Buffer) {
+		standby := func() { l.stateErr = fmt.Errorf("%w: lan0 does not have fe80::64", ErrStandby) }
+		l.set(standby)
+		time.Sleep(stateInterval + time.Second)
+		sent := len(l.sent)
+		if sent == 0 {
+			t.Fatal("the active router does not advertise")
+		}
+		time.Sleep(time.Hour)
+		if len(l.sent) != sent {
+			t.Errorf("the standby has sent %d advertisements", len(l.sent)-sent)
+		}
+		l.set(func() { l.stateErr = nil })
+		time.Sleep(2 * retryInterval)
+		synctest.Wait()
+		if len(l.sent) != sent+1 {
+			t.Errorf("%d advertisements from the router that has become active, want 1", len(l.sent)-sent)
+		}
+		l.set(standby)
+		time.Sleep(stateInterval + time.Second)
+		sent = len(l.sent)
+		stop()
+		if len(l.sent) != sent {
+			t.Error("the standby withdraws the router when it stops")
+		}
+		if s := said.String(); strings.Contains(s, "WARN") || strings.Count(s, "sends no router advertisements") != 2 {
+			t.Errorf("the log says:\n%s", s)
+		}
+	})
+}

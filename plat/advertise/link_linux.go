@@ -18,12 +18,14 @@ var (
 )
 
 // NewLink returns the network interface of that name, which need not be there
-// yet. Opening it takes CAP_NET_RAW.
-func NewLink(name string) Link { return &link{name: name} }
+// yet. Advertisements come from the link-local address source; if that is the zero
+// Addr, from any. Opening it takes CAP_NET_RAW.
+func NewLink(name string, source netip.Addr) Link { return &link{name: name, source: source} }
 
 type link struct {
-	name string
-	last netip.Addr // the address of the last socket
+	name   string
+	source netip.Addr // zero: any
+	last   netip.Addr // the address of the last socket
 }
 
 // State returns what the interface is now.
@@ -46,14 +48,20 @@ func (l *link) State() (State, error) {
 		if err != nil || !p.Addr().Is6() {
 			continue
 		}
-		local = local || p.Addr().IsLinkLocalUnicast()
+		local = local || p.Addr().IsLinkLocalUnicast() && l.uses(p.Addr())
 		s.Addresses = append(s.Addresses, p)
+	}
+	if !local && l.source.IsValid() {
+		return s, fmt.Errorf("%w: %s does not have %s", ErrStandby, i.Name, l.source)
 	}
 	if !local {
 		return s, fmt.Errorf("%s has no link-local address", i.Name)
 	}
 	return s, nil
 }
+
+// uses reports whether advertisements may come from a link-local address.
+func (l *link) uses(a netip.Addr) bool { return !l.source.IsValid() || a == l.source }
 
 // Open opens an ICMPv6 socket on the interface.
 func (l *link) Open() (Conn, error) {
@@ -65,7 +73,8 @@ func (l *link) Open() (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, own, err := listen(i, linkLocal(state.Addresses, l.last))
+	own := slices.DeleteFunc(linkLocal(state.Addresses, l.last), func(a netip.Addr) bool { return !l.uses(a) })
+	c, last, err := listen(i, own)
 	if err != nil {
 		return nil, err
 	}
@@ -78,8 +87,8 @@ func (l *link) Open() (Conn, error) {
 		c.Close()
 		return nil, err
 	}
-	l.last = own
-	return &socket{conn: c, own: own, index: i.Index, buffer: make([]byte, 65536)}, nil
+	l.last = last
+	return &socket{conn: c, own: last, index: i.Index, buffer: make([]byte, 65536)}, nil
 }
 
 // linkLocal returns the link-local ones of addresses in the order in which they

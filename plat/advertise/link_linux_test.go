@@ -1,6 +1,7 @@
 package advertise
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -50,7 +51,7 @@ func TestOpenSkipsTentativeAddress(t *testing.T) {
 			ip link set lan0 addrgenmode none up
 			echo 1000 >/proc/sys/net/ipv6/conf/lan0/dad_transmits
 			ip addr add fe80::2/64 dev lan0`)
-		l := NewLink("lan0")
+		l := NewLink("lan0", netip.Addr{})
 		opens := func() string {
 			c, err := l.Open()
 			if err != nil {
@@ -76,6 +77,15 @@ func TestOpenSkipsTentativeAddress(t *testing.T) {
 		ip("ip addr del fe80::ff:fe00:3/64 dev lan0")
 		if got := opens(); got != "fe80::1" {
 			t.Errorf("after its address was removed: %s", got)
+		}
+		// The address that a pair of routers shares.
+		l = NewLink("lan0", netip.MustParseAddr("fe80::64"))
+		if _, err := l.State(); !errors.Is(err, ErrStandby) {
+			t.Errorf("without the shared address: %v", err)
+		}
+		ip("ip addr add fe80::64/64 dev lan0 nodad")
+		if got := opens(); got != "fe80::64" {
+			t.Errorf("with the shared address: %s", got)
 		}
 	}()
 	<-done
