@@ -87,12 +87,21 @@ func makeImage(ctx context.Context, work string, s system) error {
 	if err := command(ctx, "cp", "/etc/resolv.conf", filepath.Join(root, "etc/resolv.conf")); err != nil {
 		return err
 	}
+	// In the chroot no package may start a service: it would run on this machine
+	// and its network.
+	policy := filepath.Join(root, "usr/sbin/policy-rc.d")
+	if err := os.WriteFile(policy, []byte("#!/bin/sh\nexit 101\n"), 0o755); err != nil {
+		return err
+	}
 	for _, args := range [][]string{{"update"}, append([]string{"install", "-y", "--no-install-recommends"}, s.packages()...), {"clean"}} {
 		args = append([]string{root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq",
 			"-o", "Dpkg::Options::=--force-unsafe-io", "-o", apt.AnyDate}, args...)
 		if err := command(ctx, "chroot", args...); err != nil {
 			return err
 		}
+	}
+	if err := os.Remove(policy); err != nil {
+		return err
 	}
 	// This machine's resolvers are of no use there. A link is systemd-resolved's,
 	// and leads out of root.
