@@ -247,10 +247,8 @@ func (d *tnat64d) uplinkFailed(u *uplink, err error) error {
 	return nil
 }
 
-// backoff is how long to wait after a number of failures in a row.
-func backoff(failures int) time.Duration {
-	return min(firstRetry<<min(failures-1, 10), lastRetry)
-}
+// backoff returns how long to wait after a number of consecutive failures.
+func backoff(failures int) time.Duration { return spaced(firstRetry, lastRetry, failures) }
 
 // failed decides what becomes of a pass that failed as a whole. Before the
 // first success an error that will not go away ends the daemon; later it tries

@@ -164,11 +164,6 @@ func (w *platWatch) returnDue(now time.Time, flows bool) bool {
 	return true
 }
 
-// spaced returns the interval after n attempts: it doubles from first to last.
-func spaced(first, last time.Duration, n int) time.Duration {
-	return min(first<<min(max(n-1, 0), 10), last)
-}
-
 func (w *platWatch) enter(s control.PLATState, now time.Time) {
 	if w.state != s {
 		w.state, w.since = s, now
