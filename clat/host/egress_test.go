@@ -143,7 +143,7 @@ func TestIPv6DefaultRoute(t *testing.T) {
 			ip(t, "-6 addr add 2001:db8:1::10/64 dev eth0 nodad;"+c.setUp)
 			waitForCarrier(t, b.k, "eth0", "to-eth0")
 			o := observe(t, b.k)
-			if got := len(plan.Uplinks(o, b.conf)) == 1; got != c.uplink {
+			if got := len(plan.Make(o, b.conf).Uplinks) == 1; got != c.uplink {
 				t.Errorf("uplink %t; routes %+v", got, o.Routes)
 			}
 		})

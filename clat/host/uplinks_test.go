@@ -169,8 +169,8 @@ func (b *realBench) pass() (ps []clat.Progress) {
 	b.t.Helper()
 	b.o = observe(b.t, b.k)
 	b.o.Memory = b.rec.Memory()
-	for _, u := range plan.Uplinks(b.o, b.conf) {
-		b.o.PREF64 = append(b.o.PREF64, plan.PREF64{Link: u.Index, Prefix: netip.MustParsePrefix("64:ff9b::/96"), Source: "test"})
+	for _, u := range plan.Make(b.o, b.conf).Uplinks {
+		b.o.PREF64 = append(b.o.PREF64, plan.PREF64{Link: u.Uplink.Index, Prefix: netip.MustParsePrefix("64:ff9b::/96"), Source: "test"})
 	}
 	for _, out := range b.rec.Reconcile(b.o, plan.Make(b.o, b.conf)) {
 		if out.Err != nil {

@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// Candidates lists the links on which it is worth to look for PREF64: those of
-// [Uplinks], and behind them others that may become uplinks. The router
-// advertisement that brings the default route most often brings PREF64 too, and
-// the next one may be long in coming.
+// Candidates lists the links on which to look for a PREF64: the uplinks that [Make]
+// chooses, in its order, then links that may become uplinks. The router advertisement
+// that brings the default route usually brings PREF64 too, and the next one may be
+// minutes away.
 func Candidates(o Observed, c Config) []Link {
 	if c.Enable == Never {
 		return nil
@@ -25,7 +25,7 @@ func Candidates(o Observed, c Config) []Link {
 	return ls
 }
 
-// hasLinkLocal reports whether IPv6 is spoken on a link at all.
+// hasLinkLocal reports whether a link has an IPv6 link-local address.
 func hasLinkLocal(o Observed, link int) bool {
 	return slices.ContainsFunc(o.Addrs, func(a Addr) bool { return a.Link == link && isLinkLocal6(a.Prefix.Addr()) })
 }

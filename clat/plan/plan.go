@@ -94,21 +94,6 @@ func (c CLAT) Ours() []netip.Prefix {
 // maxTries is how many addresses DAD may refuse before we give up.
 const maxTries = 3
 
-// Uplinks lists the links on which to look for a PREF64, in order of preference:
-// those that may lead to an IPv6-only network, followed by those of CLATs whose
-// network is gone for the moment.
-func Uplinks(o Observed, c Config) []Uplink {
-	var us []Uplink
-	if c.Enable == Never {
-		return us
-	}
-	chosen, _ := chooseUplinks(o, c)
-	for _, l := range append(chosen, abandonedLinks(o, c, chosen)...) {
-		us = append(us, Uplink{l.Name, l.Index})
-	}
-	return us
-}
-
 // Make decides what should run. It is pure and total: the same observation and
 // configuration always give the same plan, and every entry has its Why.
 func Make(o Observed, c Config) Plan {

@@ -45,9 +45,6 @@ const (
 
 var shimFallbackWords = []string{"auto", "never", "first"}
 
-// String returns the word of the file.
-func (f ShimFallback) String() string { return shimFallbackWords[f] }
-
 // ShimMethod says how a program is taken to NAT64.
 type ShimMethod uint8
 
@@ -61,9 +58,6 @@ const (
 )
 
 var shimMethodWords = []string{"auto", "sockets", "namespace"}
-
-// String returns the word of the file.
-func (m ShimMethod) String() string { return shimMethodWords[m] }
 
 // shimKeys are the keys of the table [shim], which is all that the shim's file has.
 func shimKeys(s *Shim) []key {

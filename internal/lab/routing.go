@@ -44,21 +44,6 @@ func (r routing) blackhole(dst netip.Prefix) error {
 	return nil
 }
 
-// hasDefaultRoute reports whether the host has a default route of the family
-// (netlink.FAMILY_V4 or FAMILY_V6) in its main table.
-func (r routing) hasDefaultRoute(family int) (bool, error) {
-	routes, err := dump(func() ([]netlink.Route, error) { return r.links.Netlink.RouteList(nil, family) })
-	if err != nil {
-		return false, fmt.Errorf("routes of %s: %w", r.links.Name, err)
-	}
-	for _, route := range routes {
-		if isDefault(route) {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
 // routesVia reports whether the host has an IPv6 default route to that router.
 func (r routing) routesVia(ifname string, router netip.Addr) (bool, error) {
 	link, err := r.links.Netlink.LinkByName(ifname)
