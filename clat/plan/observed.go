@@ -5,88 +5,88 @@ import (
 	"time"
 )
 
-// Observed is what the host looks like at one moment, as far as Make and the
-// Reconciler care. Package pref64 and the Reconciler add what the kernel does
-// not know.
+// Observed is the state of the host at one moment, as far as Make and the
+// Reconciler need it. Package pref64 adds PREF64 and Advertised, the Reconciler
+// adds Memory.
 type Observed struct {
 	Links []Link
 	Addrs []Addr
-	// Routes are default routes only, of every table but local. An IPv6 default
-	// route that consists of parts, or that a rule leads to, is here as one of
-	// the main table.
+	// Routes holds the default routes of every table except local. An IPv6 default
+	// route that is split into several prefixes, or that only a rule reaches, is
+	// listed as a route of the main table.
 	Routes []Route
 
-	// Rules are ours, with what they need in their tables.
+	// Rules holds those of our own rules whose tables are complete.
 	Rules []SourceRule
 
-	// Egress4 has the kernel's answers about global IPv4 destinations.
+	// Egress4 holds the kernel's route lookups for global IPv4 destinations.
 	Egress4 []Egress
-	// DefaultTables4 are the tables in which the kernel finds the default route for
-	// packets to global IPv4 destinations that no rule selects by source, mark, user
-	// or port.
+	// DefaultTables4 holds the tables in which the kernel looks up the IPv4 default
+	// route, for packets that no rule selects by source, mark, user or port.
 	DefaultTables4 []int
-	// OnLink4 are the IPv4 networks that on-link routes lead to, as far as they
-	// contain addresses of 192.0.0.0/29.
+	// OnLink4 holds the IPv4 on-link routes that overlap 192.0.0.0/29.
 	OnLink4 []OnLink
 
-	// PREF64 lists what is known for each link, best first.
+	// PREF64 holds the known prefixes of each link, the best first.
 	PREF64 []PREF64
-	// Advertised has the links on which routers have been heard since they got
-	// their carrier.
+	// Advertised holds the links that have received a router advertisement since
+	// their carrier came up.
 	Advertised []Advertised
 
 	Memory Memory
 }
 
-// Advertised is what routers say of addresses on a link.
+// Advertised is what router advertisements say about the addresses of a link.
 type Advertised struct {
 	Link    int     // interface index
-	Default bool    // a default router has been heard
-	SLAAC   []SLAAC // may be none
+	Default bool    // a default router has advertised itself
+	SLAAC   []SLAAC // may be empty
 }
 
-// SLAAC is a prefix in which hosts may form addresses, as one router says
-// (RFC 4861 section 4.6.2, autonomous).
+// SLAAC is a prefix that one router advertises with the autonomous flag (RFC 4861
+// section 4.6.2): hosts may form addresses in it.
 type SLAAC struct {
 	Prefix    netip.Prefix
-	Router    netip.Addr // who says so, without zone
-	Default   bool       // who is a default router
-	Preferred bool       // new addresses are to be formed in it
+	Router    netip.Addr // the sender, without zone
+	Default   bool       // the sender is a default router
+	Preferred bool       // not deprecated: new addresses are formed in it
 }
 
-// Memory is what running CLATs remember from one observation to the next.
+// Memory is what the Reconciler remembers from one observation to the next.
 type Memory struct {
-	// CLATs are those that run or are held, first started first.
+	// CLATs holds the CLATs that run or are held, in the order of their start.
 	CLATs []Remembered
-	// Own are the CLAT IPv6 addresses that we have put on uplinks.
+	// Own holds the CLAT IPv6 addresses that we have added to uplinks.
 	Own []netip.Addr
-	// Left are addresses that served until a moment ago, the last first.
+	// Left holds the addresses that were in use until less than a minute ago, the
+	// latest first.
 	Left []Left
-	// Refused are addresses for which DAD found another owner.
+	// Refused holds the addresses for which DAD found another owner.
 	Refused []Refusal
-	// Failed are bring-ups that have failed, while the next attempt waits.
+	// Failed holds the failed bring-ups whose next attempt is not due yet.
 	Failed []Failure
 }
 
-// Failure is a bring-up that has failed.
+// Failure is a failed bring-up.
 type Failure struct {
 	Uplink  Uplink
 	Attempt Attempt
 	Why     Why
 }
 
-// Attempt is what tells bring-ups apart: another one is worth a try at once.
+// Attempt identifies a bring-up. After a failure a different attempt is made at once,
+// the same one after backoff.
 type Attempt struct {
 	TUN        string
 	IPv4, IPv6 netip.Addr
 	PREF64     netip.Prefix
 }
 
-// Attempt returns what bringing up c attempts.
+// Attempt returns the identity of c's bring-up.
 func (c CLAT) Attempt() Attempt { return Attempt{c.TUN, c.IPv4, c.IPv6, c.PREF64.Prefix} }
 
-// backOff takes from d what has failed a moment ago. Otherwise the changes that
-// every attempt makes would call for the next one at once.
+// backOff removes the CLAT from d if the same attempt has failed and is in backoff.
+// Without it the events that an attempt causes would start the next one at once.
 func (m Memory) backOff(d *Desired) {
 	for _, f := range m.Failed {
 		if d.CLAT != nil && f.Uplink == d.Uplink && f.Attempt == d.CLAT.Attempt() {
@@ -100,18 +100,18 @@ type Remembered struct {
 	Uplink   Uplink
 	TUN      string
 	TUNIndex int        // 0: there is none yet
-	IPv4     netip.Addr // which it keeps while that is free
+	IPv4     netip.Addr // kept while no other link has it
 	IPv6     netip.Addr // in use; invalid: none
 }
 
-// Left is an address that served on a link.
+// Left is a CLAT address that was in use on a link.
 type Left struct {
 	Link string // name
 	Addr netip.Addr
 }
 
-// served lists the addresses that a CLAT on l may go on with: the one that serves,
-// and those that served until a moment ago.
+// served lists the addresses that a CLAT on l may keep using: the one in use, then
+// those of Left.
 func (m Memory) served(l Link) []netip.Addr {
 	var as []netip.Addr
 	if a := m.CLAT(l.Index).IPv6; a.IsValid() {
@@ -131,7 +131,8 @@ type Refusal struct {
 	Addr netip.Addr
 }
 
-// CLAT returns the CLAT on an uplink; its TUN has no name if there is none.
+// CLAT returns the CLAT on the uplink with that interface index, or the zero value
+// if it has none.
 func (m Memory) CLAT(uplink int) Remembered {
 	for _, r := range m.CLATs {
 		if r.Uplink.Index == uplink {
@@ -150,16 +151,16 @@ type Link struct {
 	Alias    string
 	Up       bool // administratively up
 	Carrier  bool
-	// CarrierChanges counts how often the carrier came or went: it may have
-	// done both since the last look.
+	// CarrierChanges counts the changes of Carrier: it may have gone and come back
+	// between two observations.
 	CarrierChanges int
 	Loopback       bool
 	BridgePort     bool
 	MTU            int  // of the device
-	MTU6           MTU6 // net.ipv6.conf.LINK.mtu, which follows the RA's MTU option; 0 if not known
-	// Programs are the names of BPF programs at an uplink's packets that look
-	// like another program's CLAT. ProgramsHidden says that there may be more of
-	// them, whose names the kernel does not tell.
+	MTU6           MTU6 // net.ipv6.conf.LINK.mtu, which follows the RA's MTU option; 0 if unknown
+	// Programs holds the names of BPF programs attached to an uplink that look
+	// like another program's CLAT. ProgramsHidden says that there may be more,
+	// whose names the kernel does not reveal.
 	Programs       []string
 	ProgramsHidden bool
 	// DropUnicastToMany is net.ipv6.conf.LINK.drop_unicast_in_l2_multicast, of
@@ -177,17 +178,17 @@ type Addr struct {
 	Prefix     netip.Prefix
 	Temporary  bool // RFC 8981 privacy address
 	Deprecated bool
-	Tentative  bool          // DAD is not over, and the address is not in use yet
-	Optimistic bool          // DAD is not over, and the address is in use (RFC 4429)
+	Tentative  bool          // in DAD, and not usable yet
+	Optimistic bool          // in DAD, and already usable (RFC 4429)
 	DADFailed  bool          // DAD found another owner
 	NoRoute    bool          // IFA_F_NOPREFIXROUTE
 	Valid      time.Duration // remaining, or Forever
 	Preferred  time.Duration
 	Protocol   uint8 // IFA_PROTO, 0 where the kernel has none
 
-	// NotLocal: the local routing table has no route for it, so that the kernel
-	// neither takes packets for it nor lets a route have it as its source.
-	// Known of the IPv4 addresses of our own interfaces only.
+	// NotLocal reports that the local routing table has no route for the address:
+	// the kernel neither accepts packets to it nor accepts it as a route's source.
+	// It is set only for IPv4 addresses of our own interfaces.
 	NotLocal bool
 }
 
@@ -195,16 +196,16 @@ type Addr struct {
 type Route struct {
 	Link     int // interface index
 	IPv6     bool
-	Gateway  netip.Addr // may be invalid: point-to-point links need none
-	Source   netip.Addr // preferred source, may be invalid
+	Gateway  netip.Addr // invalid: none, as on point-to-point links
+	Source   netip.Addr // preferred source; invalid: none
 	Metric   int
-	MTU      int // 0: none given
+	MTU      int // bytes; 0: none given
 	Table    int
 	Protocol int
-	LinkDown bool // IPv4: its link has no carrier, and the kernel uses it all the same
+	LinkDown bool // IPv4: its link has no carrier, but the kernel still uses it
 }
 
-// OnLink is a network that is reached on a link without a gateway.
+// OnLink is a network that is reached over a link without a gateway.
 type OnLink struct {
 	Link   int // interface index
 	Prefix netip.Prefix
@@ -217,18 +218,18 @@ const TableMain = 254
 type PREF64 struct {
 	Link   int // interface index
 	Prefix netip.Prefix
-	Source string // from whom, for people: "static", "router fe80::1 on wlan0"
+	Source string // its origin, for people: "static", "router fe80::1 on wlan0"
 
-	// Routers are those that advertise it, without zone, the one whose word is
-	// followed first; none if it is from elsewhere.
+	// Routers holds the routers that advertise it, without zone, the one that is
+	// followed first; empty if it does not come from router advertisements.
 	Routers []netip.Addr
 
-	// Excused are prefixes of the host on the link that overlap Prefix and do
-	// not count against it, because only others than Routers made the host form
-	// addresses in them.
+	// Excused holds prefixes of the host on the link that overlap Prefix but do not
+	// rule it out, because routers outside of Routers advertised all of them.
 	Excused []netip.Prefix
 }
 
+// LinkByName returns the link with that name.
 func (o Observed) LinkByName(name string) (Link, bool) {
 	for _, l := range o.Links {
 		if l.Name == name {
@@ -238,6 +239,7 @@ func (o Observed) LinkByName(name string) (Link, bool) {
 	return Link{}, false
 }
 
+// LinkByIndex returns the link with that interface index.
 func (o Observed) LinkByIndex(index int) (Link, bool) {
 	for _, l := range o.Links {
 		if l.Index == index {
@@ -247,6 +249,7 @@ func (o Observed) LinkByIndex(index int) (Link, bool) {
 	return Link{}, false
 }
 
+// LinkName returns the name of the link with that interface index, or "".
 func (o Observed) LinkName(index int) string {
 	l, _ := o.LinkByIndex(index)
 	return l.Name
@@ -262,8 +265,9 @@ func (o Observed) Addr(link int, a netip.Addr) (Addr, bool) {
 	return Addr{}, false
 }
 
-// LooksLikeCLAT is the second look before a journal's word is taken for it:
-// nobody else adds a permanent, deprecated /128 without prefix route.
+// LooksLikeCLAT reports whether a has the attributes of a CLAT address: nobody else
+// adds a permanent, deprecated /128 without prefix route. It confirms an entry of the
+// journal before the address is removed.
 func (a Addr) LooksLikeCLAT() bool {
 	return a.Prefix.Addr().Is6() && a.Prefix.Bits() == 128 && a.Deprecated && a.NoRoute && a.Valid == Forever
 }
