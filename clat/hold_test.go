@@ -61,7 +61,7 @@ const delFirst = "ip -6 addr del " + first + "/128 dev wlan0"
 
 // The CLAT address never is the only global one of the host: the kernel would
 // choose it for native IPv6.
-func TestCLATAddressLeavesWithTheHostsOwn(t *testing.T) {
+func TestCLATAddressIsRemovedWithTheHostsOwn(t *testing.T) {
 	b := newBench(t, wlan)
 	b.expect(Pending, addFirst)
 	own := b.host.o.Addrs[0]

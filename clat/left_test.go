@@ -13,7 +13,7 @@ import (
 
 // An address that served until a moment ago serves again before its DAD is over,
 // after a stop as after a kill, and only then.
-func TestAddressThatHasJustLeftNeedNotWait(t *testing.T) {
+func TestRecentAddressSkipsDAD(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		kill   bool

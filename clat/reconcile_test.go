@@ -533,7 +533,7 @@ func TestUplinkPrefixChanges(t *testing.T) {
 
 // BPF programs that another program detaches are attached again, and the engines
 // are told what to do.
-func TestForeignHandsDetach(t *testing.T) {
+func TestDetachedProgramsAreAttachedAgain(t *testing.T) {
 	b := newBench(t, wlan)
 	b.up()
 	b.host.broken = true

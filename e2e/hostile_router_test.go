@@ -135,9 +135,9 @@ var _ = addAct("silence", func(args []string) (string, error) {
 	return "", nil
 })
 
-// TestRenumberedWithoutFarewell is a router that restarts with another /64 and
+// TestRenumberedWithoutZeroLifetime is a router that restarts with another /64 and
 // another PREF64, and never deprecates the old ones (RFC 8978).
-func TestRenumberedWithoutFarewell(t *testing.T) {
+func TestRenumberedWithoutZeroLifetime(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lab.Options{}, "")
 	w.moved = true

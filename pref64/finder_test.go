@@ -679,9 +679,9 @@ func TestIdle(t *testing.T) {
 	}.run(t)
 }
 
-// TestNothingWakes: with a prefix of a router nothing at all happens until it
+// TestNoWakeUpsAtRest: with a prefix of a router nothing at all happens until it
 // is asked, shortly before its router lifetime ends. Whatever wakes up would want the lock, and hang with it.
-func TestNothingWakes(t *testing.T) {
+func TestNoWakeUpsAtRest(t *testing.T) {
 	watchdog := time.AfterFunc(2*time.Minute, func() { panic("something woke up where nothing happened") })
 	defer watchdog.Stop()
 	synctest.Test(t, func(t *testing.T) {

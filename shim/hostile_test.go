@@ -270,7 +270,7 @@ func TestCloseOnExec(t *testing.T) {
 	}
 }
 
-func TestSetuidProgramsAreSaid(t *testing.T) {
+func TestSetuidProgramsAreReported(t *testing.T) {
 	path := t.TempDir() + "/program"
 	if err := os.WriteFile(path, nil, 0o755); err != nil {
 		t.Fatal(err)

@@ -7,7 +7,7 @@ import (
 )
 
 // A handler that does not return must not keep others from being answered.
-func TestReadersRelieveOneThatIsStuck(t *testing.T) {
+func TestReaderTakesOverFromBlockedOne(t *testing.T) {
 	calls := make(chan chan struct{})
 	ended := make(chan struct{}, maxReaders)
 	rs := newReaders(func(r *reader) {

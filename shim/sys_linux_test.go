@@ -591,7 +591,7 @@ func TestAddressesForGetaddrinfo(t *testing.T) {
 	}
 }
 
-func TestOldKernelIsSaid(t *testing.T) {
+func TestOldKernelIsReported(t *testing.T) {
 	out, err := inWorld(t, "addfd-send", "socket")
 	if err != nil || !strings.Contains(out, "said: the kernel cannot answer with a descriptor (SECCOMP_ADDFD_FLAG_SEND, Linux 5.14)") {
 		t.Errorf("%v, %s", err, out)

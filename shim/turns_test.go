@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestCallsOfAThreadTakeTurns(t *testing.T) {
+func TestCallsOfAThreadAreSerialised(t *testing.T) {
 	var ts turns
 	first, before := ts.begin(1)
 	if before != nil {

@@ -577,7 +577,7 @@ func TestLabNativeIPv4(t *testing.T) {
 }
 
 // What other programs remove is restored.
-func TestLabForeignHands(t *testing.T) {
+func TestLabDriftIsRestored(t *testing.T) {
 	n := newNetwork(t, lab.Options{})
 	n.start("")
 	c := n.up()
