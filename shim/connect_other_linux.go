@@ -52,15 +52,6 @@ func sendOther(t *trapped) reply {
 // takenForIPv4 returns the socket in argument 0 if it is an AF_INET6 one that the
 // program takes for AF_INET. The caller closes it.
 func takenForIPv4(t *trapped) (fd int, ok bool) {
-	fd, _, err := t.own()
-	if err != nil {
-		return -1, false
-	}
-	if cookie, err := cookieOf(fd); err == nil {
-		if r, is := t.sockets.get(cookie); is && !r.mapped {
-			return fd, true
-		}
-	}
-	unix.Close(fd)
-	return -1, false
+	fd, _, ok = replacedSocket(t, func(r replaced) bool { return !r.mapped })
+	return fd, ok
 }

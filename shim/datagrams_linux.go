@@ -18,17 +18,7 @@ import (
 // replacedDatagram returns the socket in argument 0 if it is a datagram socket that was
 // replaced. The caller closes it.
 func replacedDatagram(t *trapped) (fd int, r replaced, ok bool) {
-	fd, _, err := t.own()
-	if err != nil {
-		return -1, r, false
-	}
-	if cookie, err := cookieOf(fd); err == nil {
-		if r, ok = t.sockets.get(cookie); ok && r.datagram {
-			return fd, r, true
-		}
-	}
-	unix.Close(fd)
-	return -1, r, false
+	return replacedSocket(t, func(r replaced) bool { return r.datagram })
 }
 
 // outward returns the socket in argument 0 as one that can send to the address

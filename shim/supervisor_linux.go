@@ -222,6 +222,22 @@ func (t *trapped) own() (int, *process, error) {
 	return fd, p, err
 }
 
+// replacedSocket returns a duplicate of the socket in argument 0 if it was replaced and
+// wanted says so. The caller closes it.
+func replacedSocket(t *trapped, wanted func(replaced) bool) (fd int, r replaced, ok bool) {
+	fd, _, err := t.own()
+	if err != nil {
+		return -1, r, false
+	}
+	if cookie, err := cookieOf(fd); err == nil {
+		if r, ok = t.sockets.get(cookie); ok && wanted(r) {
+			return fd, r, true
+		}
+	}
+	unix.Close(fd)
+	return -1, r, false
+}
+
 // facts are those of the host at present.
 func (s *supervisor) facts() facts {
 	return facts{

@@ -12,19 +12,11 @@ var placeholder = netip.AddrFrom4([4]byte{192, 0, 0, 1})
 
 // answerName answers getpeername and getsockname for sockets that were replaced.
 func answerName(t *trapped) reply {
-	fd, _, err := t.own()
-	if err != nil {
-		return proceed
-	}
-	defer unix.Close(fd)
-	cookie, err := cookieOf(fd)
-	if err != nil {
-		return proceed
-	}
-	r, ok := t.sockets.get(cookie)
+	fd, r, ok := replacedSocket(t, func(replaced) bool { return true })
 	if !ok {
 		return proceed
 	}
+	defer unix.Close(fd)
 	n := name{r.peer, r.mapped}
 	if r.datagram && t.call == callGetpeername && !r.peer.IsValid() {
 		return fail(unix.ENOTCONN)

@@ -11,18 +11,11 @@ func answerGetsockopt(t *trapped) reply {
 	if t.number(1) != unix.SOL_SOCKET || t.number(2) != unix.SO_DOMAIN {
 		return proceed
 	}
-	fd, _, err := t.own()
-	if err != nil {
+	fd, ok := takenForIPv4(t)
+	if !ok {
 		return proceed
 	}
-	defer unix.Close(fd)
-	cookie, err := cookieOf(fd)
-	if err != nil {
-		return proceed
-	}
-	if r, ok := t.sockets.get(cookie); !ok || r.mapped {
-		return proceed
-	}
+	unix.Close(fd)
 	var l [4]byte
 	if t.mem.read(t.args[4], l[:]) != nil {
 		return fail(unix.EFAULT)

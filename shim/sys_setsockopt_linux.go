@@ -31,19 +31,11 @@ func answerSetsockopt(t *trapped) reply {
 	if level != unix.SOL_IP || !ok {
 		return proceed
 	}
-	fd, _, err := t.own()
-	if err != nil {
+	fd, _, ok := replacedSocket(t, func(r replaced) bool { return !r.datagram || opt != unix.IP_RECVERR })
+	if !ok {
 		return proceed
 	}
 	defer unix.Close(fd)
-	cookie, err := cookieOf(fd)
-	if err != nil {
-		return proceed
-	}
-	r, ok := t.sockets.get(cookie)
-	if !ok || r.datagram && opt == unix.IP_RECVERR {
-		return proceed
-	}
 	if v, ok := t.mem.intAt(t.args[3], t.args[4]); ok {
 		setInt(fd, unix.SOL_IPV6, to, v)
 	}
