@@ -46,6 +46,7 @@ for i in 1 2; do
 	on g$i ip route add default via 203.0.113.254
 done
 on c ip -6 addr add 2001:db8:1::10/64 dev eth0 nodad
+on c sysctl -qw net.ipv6.conf.eth0.autoconf=0 # the static map is that of its address
 on c ip link set eth0 up # it finds its default router by router advertisements
 on s ip addr add 203.0.113.254/24 dev eth0
 on s ip addr add 198.51.100.7/32 dev lo
@@ -106,7 +107,7 @@ for kind in TCP UDP; do
 done
 on c ping -6 -n -i 0.2 -w 30 2001:db8:64::c633:6407 > "$dir/ping" & clients+=($!)
 for kind in TCP UDP; do
-	for _ in $(seq 300); do [ -s "$dir/$kind" ] && [ "$(cat "$dir/$kind")" -gt 5 ] && break; sleep 0.1; done
+	for _ in $(seq 300); do [ -s "$dir/$kind" ] && [ "$(cat "$dir/$kind")" -gt 5 ] 2> /dev/null && break; sleep 0.1; done
 done
 # The other one has heard of both, with their outside addresses.
 heard=0
@@ -125,8 +126,9 @@ for p in "${clients[@]}"; do wait "$p" || status=1; done
 tail -2 "$dir/ping" | head -1
 sed -n 's/.*\(Committed [0-9]* new entries\)/g2: conntrackd \1/p' "$dir/g2/conntrackd.log"
 active 2 || { echo "the second gateway is not active" >&2; status=1; }
-advertised=$("$bin/tnat64ctl" -gateway -socket "$dir/g2/socket" status -json | grep -o '"sent": *[0-9]*' | grep -o '[0-9]*$' || :)
-echo "g2 has sent ${advertised:-no} router advertisements; the host's default router: $(router)"
-if [ "${advertised:-0}" = 0 ] || [ "$(router)" != "via fe80::64 dev eth0 proto ra" ]; then status=1; fi
+advertised=$("$bin/tnat64ctl" -gateway -socket "$dir/g2/socket" status -json |
+	python3 -c 'import json, sys; print(json.load(sys.stdin)["gateway"]["advertise"][0]["sent"])') || advertised=0
+echo "g2 has sent $advertised router advertisements; the host's default router: $(router)"
+if [ "$advertised" = 0 ] || [ "$(router)" != "via fe80::64 dev eth0 proto ra" ]; then status=1; fi
 [ $status = 0 ] || tail -n 30 "$dir/g2/"*.log >&2
 exit $status
