@@ -33,6 +33,7 @@ type target struct {
 	addr     netip.Addr
 	port     uint16 // of TCP; 0: none is known
 	answered bool   // earlier, over the path that is judged
+	user     uint32 // whose open socket it is from, if it has not answered
 }
 
 // note remembers the peers of a CLAT's sockets, whose packets take the path via.
@@ -96,7 +97,7 @@ func (e *evidence) targets(peers []host.Peer, via platPath) (all []target) {
 		if p.Answered || !mayBeAsked(a) || slices.ContainsFunc(all, func(t target) bool { return t.addr == a }) {
 			continue
 		}
-		t := target{addr: a}
+		t := target{addr: a, user: p.User}
 		if p.TCP {
 			t.port = p.Addr.Port()
 		}

@@ -85,7 +85,7 @@ func (j *platJudge) check(u *uplink, now time.Time) {
 	c := u.want.CLAT
 	peers := j.peers(c.IPv4)
 	u.evidence.note(peers, u.judged, now)
-	k := platCheck{via: u.judged, targets: u.evidence.targets(peers, u.judged), known: u.plat.known}
+	k := platCheck{via: u.judged, targets: u.evidence.targets(peers, u.judged), known: u.plat.known, quiet: now.Sub(u.plat.began)}
 	if a := j.target; a.IsValid() {
 		k.targets, k.configured = append(k.targets, target{addr: a}), true
 	}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"net/netip"
+	"time"
 
+	"tnat64d/clat/host"
 	"tnat64d/pref64"
 )
 
@@ -18,10 +20,11 @@ type platCheck struct {
 	via        platPath // that was judged
 	inUse      pref64.Observation
 	targets    []target
-	configured bool // discovery.plat-probe is one of them
-	answered   bool // by the path in use
-	known      bool // something has answered by that path before
-	gone       bool // the router that advertises the PREF64 in use is unreachable
+	configured bool          // discovery.plat-probe is one of them
+	answered   bool          // by the path in use
+	known      bool          // something has answered by that path before
+	quiet      time.Duration // since the first packet after the last answer
+	gone       bool          // the router that advertises the PREF64 in use is unreachable
 	candidates []candidateCheck
 }
 
@@ -51,13 +54,34 @@ const (
 // no longer, for a PREF64 to be given up for what another router says.
 const enoughEvidence = 2
 
+// longSilence is how long several users must have waited for an answer, where no
+// destination is known to have answered before: UDP leaves no trace of an answer.
+const longSilence = 2 * time.Minute
+
+// severalWait reports whether at least two users have sent to at least two
+// destinations for longSilence, and none has answered anybody. A single user
+// cannot bring that about.
+func (c platCheck) severalWait() bool {
+	if c.quiet < longSilence {
+		return false
+	}
+	users, destinations := map[uint32]bool{}, map[netip.Addr]bool{}
+	for _, t := range c.targets {
+		if !t.answered && t.user != host.UnknownUser {
+			users[t.user], destinations[t.addr] = true, true
+		}
+	}
+	return len(users) >= enoughEvidence && len(destinations) >= enoughEvidence
+}
+
 // judge decides by a check whether the PLAT in use is silent and whether another
 // PREF64 takes its place. Packets that go out in vain prove nothing: a local
 // user may send as many as he likes to hosts that do not exist, and answer from
 // a PREF64 of his own. So
 //
 //   - a PLAT by which somebody answers is alive;
-//   - it is silent if nobody answers who did before, or if nobody ever has;
+//   - it is silent if nobody answers who did before, or if nobody ever has, or if
+//     several users have waited for long;
 //   - another PREF64 of the same router, or of the same resolver, or configured
 //     as this one is, takes its place if somebody answers behind it, or if
 //     there was nobody to ask;
@@ -76,7 +100,7 @@ func (c platCheck) judge() verdict {
 	switch {
 	case c.answered:
 		return verdict{state: alive}
-	case lost == 0 && c.known && !c.configured && !c.gone:
+	case lost == 0 && c.known && !c.configured && !c.gone && !c.severalWait():
 		return verdict{state: unsure}
 	}
 	v := verdict{state: silent}

@@ -180,6 +180,40 @@ func TestPLATJudged(t *testing.T) {
 				t.Error("no doubt is told")
 			}
 		}},
+		{"several users send by UDP alone and wait for long", func(t *testing.T, o *onlooker) {
+			o.answers[prefixB] = true
+			o.pass(1, 1, lookOften)
+			o.hear(router2, time.Hour, prefixB)
+			o.sockets = []host.Peer{{Addr: server1, User: 1000}, {Addr: server2, User: 123}}
+			o.inVain()
+			o.wants(t, control.PLATAnswering, prefixA) // not yet
+			for range 100 {
+				o.pass(50, 0, lookOften)
+			}
+			o.wants(t, control.PLATSilent, prefixA) // another router's word needs more
+			o.pass(50, 50, lookOften)
+			o.wants(t, control.PLATAnswering, prefixA)
+		}},
+		{"several users, and the same router has another prefix", func(t *testing.T, o *onlooker) {
+			o.answers[prefixB] = true
+			o.pass(1, 1, lookOften)
+			o.hear(router1, time.Hour, prefixA, prefixB)
+			o.sockets = []host.Peer{{Addr: server1, User: 1000}, {Addr: server2, User: 123}}
+			for range 100 {
+				o.pass(50, 0, lookOften)
+			}
+			if got, _ := o.finder.Current(); got.Prefix != prefixB {
+				t.Errorf("%v is in use, want %v", got.Prefix, prefixB)
+			}
+		}},
+		{"several users to one destination", func(t *testing.T, o *onlooker) {
+			o.pass(1, 1, lookOften)
+			o.sockets = []host.Peer{{Addr: server1, User: 1000}, {Addr: server1, User: 123}}
+			for range 100 {
+				o.pass(50, 0, lookOften)
+			}
+			o.wants(t, control.PLATAnswering, prefixA)
+		}},
 		{"and his own servers stop to answer", func(t *testing.T, o *onlooker) {
 			o.answers[prefixA], o.answers[prefixB] = true, true
 			o.sockets = talk(true, server1)
