@@ -199,7 +199,11 @@ func (r *Reconciler) reserve(o plan.Observed, d plan.Desired) Outcome {
 		r.reserves.all = append(r.reserves.all, a)
 	}
 	progress, err := a.reserve(o, d.Reserve)
-	return Outcome{Progress: progress, Err: err}
+	if err != nil { // no CLAT has failed: none is needed
+		r.log.Debug("the address for the CLAT cannot wait on the uplink; trying again", "iface", d.Uplink.Name, "reason", err)
+		r.wake.in(tryAgain)
+	}
+	return Outcome{Progress: progress}
 }
 
 // start adds a CLAT. Nothing of it is on the host yet but its address, if that was

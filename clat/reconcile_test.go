@@ -247,6 +247,17 @@ func TestReserve(t *testing.T) {
 			t.Errorf("own addresses %v, retry after %s", own, b.rec.RetryAfter())
 		}
 	})
+	t.Run("it cannot be added", func(t *testing.T) {
+		b := newBench(t, wlan)
+		b.host.addNative(2, 0)
+		b.host.failAt = "addr add " + first
+		if p, err := b.pass(); p != Down || err != nil || b.rec.RetryAfter() != tryAgain {
+			t.Errorf("progress %d, %v, retry after %s: it is only a reserve", p, err, b.rec.RetryAfter())
+		}
+		b.host.failAt = ""
+		b.host.text()
+		b.expect(Down, addFirst)
+	})
 	t.Run("another prefix", func(t *testing.T) {
 		b := reserved(t)
 		b.host.o.Addrs[0].Prefix = netip.MustParsePrefix("2001:db8:3::10/64")
