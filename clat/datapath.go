@@ -56,9 +56,14 @@ type steered struct {
 // and the generation of these routes.
 type followed struct {
 	src        netip.Addr
-	dst        netip.Prefix
+	pref64     netip.Prefix
+	networks   []netip.Prefix // prefixes of networks
 	via        netip.Addr
-	generation uint64
+	generation uint64 // grows with that of any of the prefixes
+}
+
+func (f followed) equal(g followed) bool {
+	return f.src == g.src && f.pref64 == g.pref64 && f.via == g.via && f.generation == g.generation && slices.Equal(f.networks, g.networks)
 }
 
 // Ensure opens the TUN, steers and translates as p.want says. While a TUN that
@@ -226,16 +231,23 @@ func begun(h Host, c *plan.CLAT, share Share) (b Begun) {
 	return b
 }
 
-// follow has the steering follow the host's routes to PREF64. Without a route to
-// the PLAT nothing can be sent anyway, and the route will be a change to observe.
+// follow has the steering follow the host's routes to PREF64 and the prefixes of
+// networks. Without a route to the PLAT nothing can be sent anyway, and the route
+// will be a change to observe.
 func (d *datapath) follow(want *plan.CLAT) {
-	f := followed{src: want.IPv6, dst: want.PREF64.Prefix, via: want.Via}
-	f.generation = d.host.RouteState(f.dst)
-	if d.steered.follows == f {
+	f := followed{src: want.IPv6, pref64: want.PREF64.Prefix, via: want.Via}
+	f.generation = d.host.RouteState(f.pref64)
+	for _, n := range want.Translation.Mapping.Networks {
+		if p := n.PREF64; p.IsValid() && p != f.pref64 && !slices.Contains(f.networks, p) {
+			f.networks = append(f.networks, p)
+			f.generation += d.host.RouteState(p)
+		}
+	}
+	if d.steered.follows.equal(f) {
 		return
 	}
 	d.steered.follows = f
-	if err := d.steering.Follow(f.src, f.dst, f.via); err != nil {
+	if err := d.steering.Follow(f.src, f.pref64, f.networks, f.via); err != nil {
 		d.steered.follows = followed{}
 		d.log.Debug("no way to the PLAT", "iface", d.uplink.Name, "reason", err)
 	}

@@ -300,10 +300,13 @@ func (s *fakeSteering) SetDropUnicastToMany(drop bool) error {
 	return s.h.do("steer drop unicast to many %v", drop)
 }
 
-func (s *fakeSteering) Follow(src netip.Addr, dst netip.Prefix, via netip.Addr) error {
+func (s *fakeSteering) Follow(src netip.Addr, dst netip.Prefix, networks []netip.Prefix, via netip.Addr) error {
 	follow := fmt.Sprintf("%s to %s", src, dst)
 	if via.IsValid() {
 		follow += " via " + via.String()
+	}
+	for _, n := range networks {
+		follow += " and " + n.String()
 	}
 	s.h.follows = append(s.h.follows, follow)
 	return nil

@@ -118,11 +118,12 @@ type Steering interface {
 	// SetDropUnicastToMany says whether IPv6 unicast in broadcast and multicast
 	// frames is dropped, as the host does it on the uplink.
 	SetDropUnicastToMany(bool) error
-	// Follow keeps packets from src to dst on the uplink where the host's
+	// Follow keeps packets from src to pref64 on the uplink where the host's
 	// routes lead elsewhere (a second link, a VPN), and has them sent to the
-	// router via, if that is valid and a default router of the host. It is
-	// asked again when those may have changed.
-	Follow(src netip.Addr, dst netip.Prefix, via netip.Addr) error
+	// router via, if that is valid and a default router of the host. Packets to
+	// the prefixes of networks go by the host's routes to these, if it has any.
+	// It is asked again when those may have changed.
+	Follow(src netip.Addr, pref64 netip.Prefix, networks []netip.Prefix, via netip.Addr) error
 	// Suspend ends translation by the kernel engine and drops what the other
 	// engine sends, until SetOurs, SetShared and [Path.SetMapping] are called again.
 	Suspend() error

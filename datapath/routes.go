@@ -12,19 +12,21 @@ import (
 	"tnat64d/siit"
 )
 
-// followedRoutes are the host's routes inside PREF64.
+// followedRoutes are the host's routes inside PREF64 and the prefixes of networks.
 type followedRoutes struct {
 	all  []steer.Route
 	left int // beyond steer.MaxRoutes
 }
 
 // Follow sends packets from src, the translator's IPv6 address, to pref64 by the
-// uplink and as the host's routes inside PREF64 say (a second link, a VPN). Of
-// several routers it prefers via, if that is valid and a default router of the
-// host. Call it again when routes, rules or links may have changed.
-func (s *Steering) Follow(src netip.Addr, pref64 netip.Prefix, via netip.Addr) error {
+// uplink and as the host's routes inside PREF64 say (a second link, a VPN). Packets
+// to the prefixes of networks go by the host's routes to these or parts of them, and
+// otherwise the same way. Of several routers it prefers via, if that is valid and a
+// default router of the host. Call it again when routes, rules or links may have
+// changed.
+func (s *Steering) Follow(src netip.Addr, pref64 netip.Prefix, networks []netip.Prefix, via netip.Addr) error {
 	p := s.path
-	inside, left, err := steer.RoutesInside(p.options.Netlink, p.device.Index, src, pref64)
+	inside, left, err := steer.RoutesInside(p.options.Netlink, p.device.Index, src, pref64, networks)
 	if err != nil {
 		return err
 	}

@@ -122,7 +122,7 @@ func (r realSteering) Close() error {
 	return r.Steering.Close()
 }
 
-func (realSteering) Follow(src netip.Addr, dst netip.Prefix, via netip.Addr) error { return nil }
+func (realSteering) Follow(netip.Addr, netip.Prefix, []netip.Prefix, netip.Addr) error { return nil }
 
 // realBench does with a real host what the daemon does.
 type realBench struct {

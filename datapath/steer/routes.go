@@ -36,7 +36,7 @@ func (a RouteAction) String() string {
 // Rejects reports whether no packet leaves by the route.
 func (a RouteAction) Rejects() bool { return a >= RouteUnreachable }
 
-// Route is a route of the host to a part of PREF64.
+// Route is a route of the host to a part of PREF64, or of the prefix of a network.
 type Route struct {
 	Prefix  netip.Prefix // IPv6
 	Action  RouteAction
@@ -46,8 +46,7 @@ type Route struct {
 	linkHeader bool
 }
 
-// MaxRoutes is how many routes inside PREF64 are followed, the most specific
-// first.
+// MaxRoutes is how many of these routes are followed, the most specific first.
 const MaxRoutes = 1024
 
 // In the order of enum route_action in bpf/routes.h.
@@ -62,10 +61,12 @@ const (
 // RoutesInside returns what the kernel does with packets from src, the CLAT
 // address, to each part of PREF64 for which the host has a route of its own, in
 // any table: its own choice, by rules and metrics, as for a program that sends
-// IPv6. More specific routes come first. left is the number of routes beyond
-// MaxRoutes. Ask again when routes, rules or links change.
-func RoutesInside(h *netlink.Handle, tun int, src netip.Addr, pref64 netip.Prefix) (rs []Route, left int, err error) {
-	prefixes, err := dump(func() ([]insideRoute, error) { return routesInside(h, pref64) })
+// IPv6. Prefixes of networks are treated likewise, and as a whole where the host has
+// a route to them that is no part of a default route. More specific routes come
+// first. left is the number of routes beyond MaxRoutes. Ask again when routes, rules
+// or links change.
+func RoutesInside(h *netlink.Handle, tun int, src netip.Addr, pref64 netip.Prefix, networks []netip.Prefix) (rs []Route, left int, err error) {
+	prefixes, err := dump(func() ([]insideRoute, error) { return routesInside(h, pref64, networks) })
 	if err != nil {
 		return nil, 0, &Error{"list the routes inside PREF64", err}
 	}
@@ -102,8 +103,14 @@ type insideRoute struct {
 	hops   int
 }
 
-// routesInside lists the destinations inside PREF64 to which there are routes.
-func routesInside(h *netlink.Handle, pref64 netip.Prefix) (all []insideRoute, err error) {
+// defaultPart is the length of the longest prefix that counts as a part of a default
+// route: 2000::/3 is all of the global unicast space.
+const defaultPart = 3
+
+// routesInside lists the destinations inside PREF64 and the prefixes of networks to
+// which there are routes, and those prefixes if a route leads to all of them.
+func routesInside(h *netlink.Handle, pref64 netip.Prefix, networks []netip.Prefix) (all []insideRoute, err error) {
+	around := map[netip.Prefix]insideRoute{} // by network: the most specific route to all of it
 	// Linux 4.20 and later; without it the kernel also gives its caches.
 	_ = h.SetStrictCheck(true)
 	defer func() { _ = h.SetStrictCheck(false) }()
@@ -114,12 +121,29 @@ func routesInside(h *netlink.Handle, pref64 netip.Prefix) (all []insideRoute, er
 		}
 		ones, bits := r.Dst.Mask.Size()
 		a, ok := netip.AddrFromSlice(r.Dst.IP)
-		if !ok || bits != 128 || ones < pref64.Bits() || !pref64.Contains(a) {
+		if !ok || bits != 128 {
 			return true
 		}
-		all = append(all, insideRoute{netip.PrefixFrom(a, ones).Masked(), max(1, len(r.MultiPath))})
+		to := insideRoute{netip.PrefixFrom(a, ones).Masked(), max(1, len(r.MultiPath))}
+		inside := ones >= pref64.Bits() && pref64.Contains(a)
+		for _, n := range networks {
+			switch {
+			case ones >= n.Bits():
+				inside = inside || n.Contains(a)
+			case ones > defaultPart && to.prefix.Contains(n.Addr()) && ones > around[n].prefix.Bits():
+				around[n] = to
+			}
+		}
+		if inside {
+			all = append(all, to)
+		}
 		return true
 	})
+	for n, to := range around {
+		if !slices.ContainsFunc(all, func(r insideRoute) bool { return r.prefix == n }) {
+			all = append(all, insideRoute{n, to.hops})
+		}
+	}
 	return all, err
 }
 

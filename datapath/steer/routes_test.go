@@ -43,6 +43,7 @@ func prefixNet(p string) *net.IPNet {
 // RoutesInside says what the kernel does with packets to parts of PREF64.
 func TestRoutesInside(t *testing.T) {
 	l, _ := insideLab(t, Auto)
+	company, branch := netip.MustParsePrefix("2001:db8:c::/96"), netip.MustParsePrefix("2001:db8:d::/96") // of networks
 	up := l.laptop.index(t, l.uplink)
 	other := newHost(t)
 	connect(t, l.laptop, "up1", other, "rt1")
@@ -52,7 +53,7 @@ func TestRoutesInside(t *testing.T) {
 		t.Helper()
 		var rs []Route
 		l.laptop.do(t, func() (err error) {
-			rs, _, err = RoutesInside(l.laptop.nl, l.tun.index, clat6, siit.WellKnownPrefix())
+			rs, _, err = RoutesInside(l.laptop.nl, l.tun.index, clat6, siit.WellKnownPrefix(), []netip.Prefix{company, branch})
 			return err
 		})
 		for i := range rs {
@@ -76,6 +77,10 @@ func TestRoutesInside(t *testing.T) {
 		{Dst: prefixNet("64:ff9b::101:100/120"), LinkIndex: up, Gw: gw, Priority: 2000},
 		{Dst: prefixNet("64:ff9b::101:100/120"), Type: unix.RTN_UNREACHABLE, Priority: 3000},
 		{Dst: prefixNet("64:ff9b::404:400/120"), Type: unix.RTN_UNREACHABLE, Table: 1000},
+		// A network's prefix may be reached by a route to more, but a default route.
+		{Dst: prefixNet("2001:db8:c::/48"), LinkIndex: up, Gw: gw},
+		{Dst: prefixNet("2001:db8:c::808:800/120"), Type: unix.RTN_UNREACHABLE},
+		{Dst: prefixNet("2000::/3"), LinkIndex: up, Gw: gw},
 		// No business of PREF64's.
 		{Dst: prefixNet("64:ff9b:1::/48"), Type: unix.RTN_UNREACHABLE},
 	} {
@@ -91,6 +96,8 @@ func TestRoutesInside(t *testing.T) {
 		{Prefix: p("64:ff9b::808:800/120"), Action: RouteKernelHop, Link: up},
 		{Prefix: p("64:ff9b::c000:200/120"), Action: RouteOnLink, Link: up},
 		{Prefix: p("64:ff9b::c633:6400/120"), Action: RouteBlackhole},
+		{Prefix: p("2001:db8:c::808:800/120"), Action: RouteUnreachable},
+		{Prefix: p("2001:db8:c::/96"), Action: RouteGateway, Link: up, Gateway: otherRouter},
 	}
 	if got := inside(); !slices.Equal(got, want) {
 		t.Errorf("routes inside PREF64:\n%+v, want\n%+v", got, want)
