@@ -35,6 +35,7 @@ func TestPointToPoint(t *testing.T) {
 		w.page(t)                  // TCP
 		w.datagrams(t)
 		w.pings(t, 2)
+		wants(t, w.ctl(t, "doctor"), "uplink         "+uplink+" has an IPv6 default route", "nothing to do")
 		for _, q := range w.Queries() {
 			if q.Name == lab.NameIPv4Only && q.From.Addr() != lab.PointToPointLaptop {
 				t.Errorf("asked: %s from %s", q, q.From)

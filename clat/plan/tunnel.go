@@ -6,10 +6,10 @@ import "slices"
 // of the given index, such as a VPN's. If there is one, settings of the whole host,
 // such as resolv.conf, may come from that tunnel and not from the link's network.
 // A tunnel that is an uplink itself, as clat.uplinks may name one, is no reason to
-// doubt its own network.
-func (o Observed) HasTunnelBeside(link int) bool {
+// doubt its own network, nor that of another uplink.
+func (o Observed) HasTunnelBeside(link int, c Config) bool {
 	return slices.ContainsFunc(o.Links, func(l Link) bool {
-		return l.Index != link && l.Up && l.IsTunnel() && !o.IsOurs(l)
+		return l.Index != link && l.Up && l.IsTunnel() && !l.named(c.Uplinks) && !o.IsOurs(l)
 	})
 }
 

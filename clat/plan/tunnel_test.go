@@ -21,15 +21,18 @@ func TestHasTunnelBeside(t *testing.T) {
 		if tt.link.Name == "clat0" {
 			o.Memory.CLATs = []Remembered{{TUN: "clat0", TUNIndex: 3}}
 		}
-		if got := o.HasTunnelBeside(wlan.Index); got != tt.isTunnel {
+		if got := o.HasTunnelBeside(wlan.Index, Config{}); got != tt.isTunnel {
 			t.Errorf("%s: beside %s %t, want %t", tt.name, wlan.Name, got, tt.isTunnel)
 		}
-		if o.HasTunnelBeside(tt.link.Index) {
+		if o.HasTunnelBeside(tt.link.Index, Config{}) {
 			t.Errorf("%s is beside itself", tt.name)
 		}
 		o.Links = append(o.Links, Link{Index: 9, Name: "wg9", Kind: "wireguard", Up: true})
-		if !o.HasTunnelBeside(tt.link.Index) {
+		if !o.HasTunnelBeside(tt.link.Index, Config{}) {
 			t.Errorf("%s: the VPN wg9 is not noticed beside it", tt.name)
+		}
+		if o.HasTunnelBeside(tt.link.Index, Config{Uplinks: []string{"wlan0", "wg9"}}) {
+			t.Errorf("%s: wg9 is an uplink, and taken for a VPN beside it", tt.name)
 		}
 	}
 }

@@ -195,7 +195,7 @@ func (d *discoveries) refresh(name string) {
 
 // heard returns the observation with what routers and resolvers have said, and
 // tells the finders which prefixes cannot be a PREF64.
-func (d *discoveries) heard(o plan.Observed) plan.Observed {
+func (d *discoveries) heard(o plan.Observed, c plan.Config) plan.Observed {
 	o.Links = slices.Clone(o.Links)
 	own := map[int][]netip.Prefix{}
 	for _, a := range o.Addrs {
@@ -204,7 +204,7 @@ func (d *discoveries) heard(o plan.Observed) plan.Observed {
 		}
 	}
 	for index, l := range d.links {
-		l.tunnel.Store(o.HasTunnelBeside(index))
+		l.tunnel.Store(o.HasTunnelBeside(index, c))
 		l.tell(own[index], gateways(o.Routes, index))
 		l.add(&o)
 	}

@@ -160,7 +160,7 @@ func (d *tnat64d) plan(o plan.Observed) plan.Plan {
 	conf := planConfig(d.conf, d.secret)
 	d.report.missingUplinks(o, conf)
 	d.found.search(plan.Candidates(o, conf), asksOf(d.conf))
-	p := plan.Make(d.found.heard(o), conf)
+	p := plan.Make(d.found.heard(o, conf), conf)
 	d.found.askDNS(p)
 	return p
 }

@@ -50,18 +50,20 @@ func Examine(ctx context.Context, o Options) (Findings, error) {
 	if err != nil {
 		return Findings{}, err
 	}
+	parent := ctx
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	daemon := askDaemon(ctx, o.Socket, h)
+	h.namedBy(o.Uplink, daemon)
 	u, err := h.uplink(o.Uplink)
 	if err != nil {
 		return Findings{}, err
 	}
 	e := &examination{
 		options: o, host: h, bus: bus.New(bus.Options{Timeout: busTimeout}), beyond: make(chan netip.Addr, 1),
-		Findings: Findings{Uplink: u, Addresses: h.addresses(u), IPv4: h.ipv4(u, o.Uplink != ""), Target: o.Target, NoTarget: o.NoTarget},
+		Findings: Findings{Daemon: daemon, Uplink: u, Addresses: h.addresses(u), IPv4: h.ipv4(u, o.Uplink != ""), Target: o.Target, NoTarget: o.NoTarget},
 	}
 	defer e.bus.Close()
-	parent := ctx
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
 	e.run(ctx)
 	if parent.Err() != nil {
 		return Findings{}, ErrInterrupted
@@ -84,7 +86,6 @@ func (e *examination) run(ctx context.Context) {
 	rest.Go(func() { e.Host = lookAtKernel() })
 	u := e.Uplink
 	rest.Go(func() { e.Fresh = e.tryFresh(ctx, u) })
-	first.Go(func() { e.Daemon = askDaemon(ctx, e.options.Socket, e.host) })
 	if u.Name != "" {
 		rest.Go(func() { e.Others = findOthers(ctx, e.bus, e.host, u) })
 		rest.Go(func() { e.DHCP = askDHCP(ctx, e.bus, u) })

@@ -17,6 +17,9 @@ import (
 type host struct {
 	plan.Observed
 	sysctl func(family, link, key string) string
+	// named are tunnels that are uplinks because the configuration or the user
+	// names them. They are judged as other uplinks are.
+	named []string
 }
 
 // observe asks the kernel.
@@ -40,7 +43,28 @@ func sysctl(family, link, key string) string {
 }
 
 // eligible reports whether a link may be the uplink once it is up.
-func (h host) eligible(l plan.Link) bool { return l.LeadsToNetwork() && !h.IsOurs(l) }
+func (h host) eligible(l plan.Link) bool {
+	return (l.LeadsToNetwork() || h.isNamed(l)) && !h.IsOurs(l)
+}
+
+// isNamed reports whether a link is an uplink although it is a tunnel.
+func (h host) isNamed(l plan.Link) bool { return l.IsTunnel() && slices.Contains(h.named, l.Name) }
+
+// isTunnel reports whether a link is a tunnel, such as a VPN's, and no uplink.
+func (h host) isTunnel(l plan.Link) bool { return l.IsTunnel() && !h.isNamed(l) && !h.isCLAT(l) }
+
+// namedBy takes the links that the user or the daemon calls uplinks.
+func (h *host) namedBy(user string, d Daemon) {
+	h.named = append(h.named, user)
+	for uplink := range d.Interfaces {
+		h.named = append(h.named, uplink)
+	}
+	if d.Status != nil {
+		for _, u := range d.Status.Uplinks {
+			h.named = append(h.named, u.Name)
+		}
+	}
+}
 
 // uplink describes the link of the given name, or finds one: the best IPv6
 // default route, then IPv4, then any link with a carrier. The error is a
@@ -48,7 +72,7 @@ func (h host) eligible(l plan.Link) bool { return l.LeadsToNetwork() && !h.IsOur
 func (h host) uplink(name string) (Uplink, error) {
 	var u Uplink
 	for _, r := range h.defaults(true) {
-		if l, _ := h.LinkByIndex(r.Link); l.IsTunnel() && !slices.Contains(u.Tunnels, l.Name) {
+		if l, _ := h.LinkByIndex(r.Link); h.isTunnel(l) && !slices.Contains(u.Tunnels, l.Name) {
 			u.Tunnels = append(u.Tunnels, l.Name)
 		}
 	}
@@ -146,7 +170,7 @@ func (h host) ipv4(u Uplink, only bool) IPv4 {
 	for _, r := range h.defaults(false) {
 		l, _ := h.LinkByIndex(r.Link)
 		switch {
-		case l.IsTunnel() && !h.isCLAT(l):
+		case h.isTunnel(l):
 			v.Tunnel = cmp.Or(v.Tunnel, l.Name)
 		case h.eligible(l) && h.NativeIPv4(l.Index):
 			if l.Index == u.Index || v.Native == "" && !only {
@@ -188,5 +212,5 @@ func (h host) towards(a netip.Addr) (name string, tunnel bool) {
 		return "", false
 	}
 	l, _ := h.LinkByIndex(rs[0].LinkIndex)
-	return l.Name, l.IsTunnel() && !h.isCLAT(l)
+	return l.Name, h.isTunnel(l)
 }

@@ -3,11 +3,13 @@ package doctor
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"tnat64d/clat/plan"
+	"tnat64d/internal/control"
 )
 
 // machine is a host with everything in duplicate.
@@ -76,6 +78,32 @@ func TestUplink(t *testing.T) {
 	}
 	if u, err := h.uplink(""); err != nil || u.Name != "" {
 		t.Errorf("%+v, %v", u, err)
+	}
+}
+
+// TestNamedTunnel has a tunnel that is an uplink: tnat64d says so, a CLAT on it does,
+// or the user. Another tunnel stays one.
+func TestNamedTunnel(t *testing.T) {
+	for name, by := range map[string]struct {
+		user string
+		d    Daemon
+	}{
+		"tnat64d":  {"", Daemon{Status: &control.Status{Uplinks: []control.Uplink{{Name: "wg0", State: control.Waiting}}}}},
+		"its TUN":  {"", Daemon{Interfaces: map[string]string{"wg0": "clat0"}}},
+		"the user": {"wg0", Daemon{}},
+	} {
+		h := machine()
+		h.Links = append(h.Links, plan.Link{Index: 9, Name: "wg1", Kind: "wireguard", Up: true, Carrier: true})
+		h.Routes = append(h.Routes, plan.Route{Link: 9, IPv6: true, Metric: 60, Table: plan.TableMain}, plan.Route{Link: 9, Table: plan.TableMain},
+			plan.Route{Link: 4, Table: plan.TableMain})
+		h.namedBy(by.user, by.d)
+		u, err := h.uplink(by.user)
+		if err != nil || u.Name != "wg0" || !u.Default || !slices.Equal(u.Tunnels, []string{"wg1"}) {
+			t.Errorf("by %s: %+v, %v, want the uplink wg0 and the tunnel wg1", name, u, err)
+		}
+		if v := h.ipv4(u, true); v.Tunnel != "wg1" {
+			t.Errorf("by %s: %+v, want the tunnel wg1", name, v)
+		}
 	}
 }
 
