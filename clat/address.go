@@ -38,7 +38,7 @@ func newAddress(t tools, u plan.Uplink, refused *refusals, kept *unremoved) *add
 func (a *address) Ensure(p pass) (Progress, error) {
 	if p.want.Shared {
 		a.dadRefused = netip.Addr{}
-		if !a.usable(p.o, p.next) {
+		if !slices.ContainsFunc(p.o.Addrs, func(e plan.Addr) bool { return e.Prefix.Addr() == p.next && !e.Tentative && !e.DADFailed }) {
 			return Replan, nil
 		}
 		a.active, a.shared = p.next, true

@@ -101,8 +101,9 @@ type Guard interface {
 
 // SteeringRefused is the error of a host that refuses steering.
 type SteeringRefused struct {
-	Why string // for people
-	Err error
+	Why     string // for people
+	Err     error
+	Sharing bool // of an address, which nothing but BPF can do
 }
 
 func (e *SteeringRefused) Error() string { return e.Why }

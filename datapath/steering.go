@@ -58,6 +58,10 @@ type steeringBy interface {
 type Refused struct {
 	Why string // one sentence without full stop
 	Err error
+
+	// Sharing says that nftables was of no use: an address is to be shared with
+	// the host.
+	Sharing bool
 }
 
 func (e *Refused) Error() string { return e.Why }
@@ -79,7 +83,7 @@ func (p *Path) Steer(c SteeringConfig) (*Steering, error) {
 	if refused := (*steer.Error)(nil); errors.As(err, &refused) && refused.Refused() && p.options.Engine != EngineKernel {
 		if c.Share != (steer.Share{}) {
 			why := strings.TrimPrefix(refused.Error(), "steer: ")
-			return nil, &Refused{Why: "sharing the host's IPv6 address needs BPF: " + why, Err: err}
+			return nil, &Refused{Why: "sharing the host's IPv6 address needs BPF: " + why, Err: err, Sharing: true}
 		}
 		err = s.byNFTables(c, err)
 	}

@@ -21,8 +21,8 @@ import (
 // words close to those of iproute2:
 //
 //	link 2 wlan0 [kind K] [down] [nocarrier] [mtu N] [mtu6 N] [port] [ours] [rpfilter N] [program NAME] [hidden]
-//	addr wlan0 2001:db8::1/64 [temporary] [deprecated] [tentative] [dadfailed] [valid 30m]
-//	route6 default dev wlan0 [metric N] [mtu N] [table N]
+//	addr wlan0 2001:db8::1/64 [temporary] [deprecated] [tentative] [dadfailed] [valid 30m] [proto N]
+//	route6 default dev wlan0 [metric N] [mtu N] [table N] [proto N]
 //	route4 default dev wlan0 ... [src ADDR] [linkdown] [useless]
 //	pref64 wlan0 64:ff9b::/96 [from ROUTER] [excused 2001:db8::/64 ...]
 //	advertised wlan0 [unheard] [2001:db8::/64 [by ROUTER] [neighbour] [deprecated] ...]

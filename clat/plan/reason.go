@@ -42,11 +42,13 @@ const (
 	NoFormablePrefix
 	NoIPv6Address
 	HostInDAD
+	HostDADFailed
 
 	// A step of the bring-up has failed. The next attempt waits.
 	StepFailed
 	NoResources
 	SteeringRefused
+	SharingRefused
 	IPv6Disabled
 	InterfaceNameTaken
 	NotPermitted
@@ -89,10 +91,12 @@ var reasons = [NumReasons]struct{ name, explanation string }{
 	NoFormablePrefix:   {"no-formable-prefix", "The uplink has no on-link prefix in which the CLAT can form an address."},
 	NoIPv6Address:      {"no-ipv6-address", "The uplink has no IPv6 address yet."},
 	HostInDAD:          {"host-in-dad", "The host's own IPv6 address is in duplicate address detection."},
+	HostDADFailed:      {"host-dad-failed", "Another host has the host's own IPv6 address."},
 
 	StepFailed:         {"step-failed", "A step of the bring-up failed; it is tried again."},
 	NoResources:        {"no-resources", "The kernel is short of file descriptors or memory; it is tried again."},
 	SteeringRefused:    {"steering-refused", "The kernel refuses both BPF and nftables; it is tried again."},
+	SharingRefused:     {"sharing-refused", "Only BPF can share the host's IPv6 address, and the kernel refuses BPF; it is tried again."},
 	IPv6Disabled:       {"ipv6-disabled", "IPv6 is disabled on the uplink."},
 	InterfaceNameTaken: {"interface-name-taken", "Another program has an interface with the name of the CLAT's."},
 	NotPermitted:       {"not-permitted", "The kernel does not permit a step of the bring-up."},

@@ -7,7 +7,8 @@ import (
 )
 
 // ipv6 chooses the IPv6 address of a CLAT: the configured one, one that is formed in
-// a prefix of the uplink, or one of the host's own, which the CLAT then shares.
+// a prefix of the uplink or in one that is routed to the host, or one of the host's
+// own, which the CLAT then shares.
 func (p *planner) ipv6(l Link, fixed bool, running Remembered, v4 netip.Addr, pref64 PREF64) (a netip.Addr, shared bool, why Why) {
 	o, c := p.o, p.c
 	switch {
@@ -18,6 +19,11 @@ func (p *planner) ipv6(l Link, fixed bool, running Remembered, v4 netip.Addr, pr
 		return a, true, why
 	}
 	prefix, why := formingPrefix(o, l, pref64)
+	if why.missing() {
+		if routed, ok := routedPrefix(o, l, pref64); ok {
+			prefix, why = routed, Why{}
+		}
+	}
 	if !why.is() {
 		id := identity{secret: c.Secret, prefix: prefix, iface: l.Name, ipv4: v4, pref64: pref64.Prefix}
 		if a = servedIPv6(o, l, id); !a.IsValid() {
@@ -31,7 +37,7 @@ func (p *planner) ipv6(l Link, fixed bool, running Remembered, v4 netip.Addr, pr
 	switch {
 	case !none.is():
 		return a, true, none
-	case none.Reason == HostInDAD:
+	case none.Reason == HostInDAD || none.Reason == HostDADFailed:
 		return a, false, none
 	}
 	return netip.Addr{}, false, why
@@ -39,31 +45,50 @@ func (p *planner) ipv6(l Link, fixed bool, running Remembered, v4 netip.Addr, pr
 
 // missing reports whether the network lacks what it may have again.
 func (w Why) missing() bool {
-	return w.Reason == NoFormablePrefix || w.Reason == NoIPv6Address || w.Reason == DHCPv6Only || w.Reason == HostInDAD
+	return w.Reason == NoFormablePrefix || w.Reason == NoIPv6Address || w.Reason == DHCPv6Only || w.Reason == HostInDAD || w.Reason == HostDADFailed
 }
 
-// sharedIPv6 chooses among the host's own addresses on an uplink. One that is shared
+// elsewhere lists addresses of the host on other interfaces, such as the loopback
+// interface, that are routed to it through the uplink l, which has none.
+func elsewhere(o Observed, l Link, pref64 netip.Prefix) (as []Addr) {
+	for _, a := range o.Addrs {
+		if usableElsewhere(o, l, a, pref64) && belongsTo(o, l, a) {
+			as = append(as, a)
+		}
+	}
+	return as
+}
+
+// sharedIPv6 chooses among the host's own addresses on an uplink, or else those that
+// are routed to the host through it. One that is shared
 // already stays while it is preferred: its connections would not survive another.
 // Then the choice is that of RFC 6724 section 5 towards PREF64. Temporary addresses
 // come last, because they go soon.
 func sharedIPv6(o Observed, l Link, running Remembered, pref64 netip.Prefix) (netip.Addr, Why) {
 	var (
-		own   []Addr
-		inDAD netip.Addr
+		own           []Addr
+		inDAD, failed netip.Addr
 	)
 	for _, a := range o.Addrs {
 		ip := a.Prefix.Addr()
 		switch {
-		case a.Link != l.Index || !ip.Is6() || !ip.IsGlobalUnicast() || owns(o, ip) || a.DADFailed || a.Valid <= 0:
+		case a.Link != l.Index || !ip.Is6() || !ip.IsGlobalUnicast() || owns(o, ip) || a.Valid <= 0:
+		case a.DADFailed:
+			failed = ip
 		case a.Tentative:
 			inDAD = ip
 		default:
 			own = append(own, a)
 		}
 	}
+	if len(own) == 0 && !inDAD.IsValid() && !failed.IsValid() {
+		own = elsewhere(o, l, pref64)
+	}
 	switch {
 	case len(own) == 0 && inDAD.IsValid():
 		return netip.Addr{}, because(HostInDAD, "waiting for duplicate address detection of %s on %s", inDAD, l.Name)
+	case len(own) == 0 && failed.IsValid():
+		return netip.Addr{}, because(HostDADFailed, "another host on %s has this host's address %s: duplicate address detection failed, and the kernel does not use it", l.Name, failed)
 	case len(own) == 0:
 		return netip.Addr{}, because(NoIPv6Address, "waiting for an IPv6 address on %s", l.Name)
 	}

@@ -92,7 +92,7 @@ func (p clatPath) Steer(uplink int, ours []netip.Prefix, share clat.Share, begun
 	var engine *datapath.EngineRefused
 	switch {
 	case errors.As(err, &refused):
-		return nil, &clat.SteeringRefused{Why: refused.Why, Err: refused.Err}
+		return nil, &clat.SteeringRefused{Why: refused.Why, Err: refused.Err, Sharing: refused.Sharing}
 	case errors.As(err, &engine):
 		return nil, &say.Failure{
 			What: `clat.engine is "kernel", and the kernel refuses that engine`,

@@ -43,6 +43,9 @@ func explain(err error, tunName string) (plan.Reason, error) {
 		return plan.StepFailed, known
 	case cause.Of(err) == cause.Resource:
 		return plan.NoResources, &say.Failure{What: "the kernel is short of something", Hint: resourceHint(err), Err: err}
+	case errors.As(err, &steering) && steering.Sharing:
+		hint := "allow BPF: it needs CAP_BPF and no seccomp filter against bpf(2); or set clat.ipv6 to an address that is routed to this host and that it does not use"
+		return plan.SharingRefused, &say.Failure{What: "packets cannot be steered", Hint: hint, Err: steering}
 	case errors.As(err, &steering):
 		hint := "allow one of the two: BPF needs CAP_BPF and no seccomp filter against bpf(2); nftables needs CAP_NET_ADMIN and the kernel modules nf_tables and nft_fwd_netdev"
 		return plan.SteeringRefused, &say.Failure{What: "packets cannot be steered", Hint: hint, Err: steering}

@@ -108,3 +108,20 @@ func (a *attachment) configureByHand() error {
 		func() error { return n.lab.SetResolvConf(laptop, "nameserver "+n.IPv6.String()+"\n") },
 	)
 }
+
+// RouteToLaptop has the network's router route a prefix to the laptop's link-local
+// address, as a provider does that delegates or assigns one.
+func (n *Network) RouteToLaptop(p netip.Prefix) error {
+	addrs, err := n.lab.Laptop.Addresses(n.Attached())
+	if err != nil {
+		return fmt.Errorf("lab: route to the laptop: %w", err)
+	}
+	i := slices.IndexFunc(addrs, func(a netip.Prefix) bool { return a.Addr().Is6() && a.Addr().IsLinkLocalUnicast() })
+	if i < 0 {
+		return fmt.Errorf("lab: the laptop has no link-local address on %s", n.Name)
+	}
+	n.mu.Lock()
+	n.beyond = append(n.beyond, p)
+	n.mu.Unlock()
+	return n.Router.route(p, lan, addrs[i].Addr())
+}

@@ -101,6 +101,8 @@ func parseLine(o *plan.Observed, c *plan.Config, f []string) error {
 				a.DADFailed = true
 			case "valid":
 				a.Valid, bad = time.ParseDuration(next())
+			case "proto":
+				a.Protocol = uint8(number())
 			default:
 				return fmt.Errorf("unknown word %q", w)
 			}
@@ -126,6 +128,8 @@ func parseLine(o *plan.Observed, c *plan.Config, f []string) error {
 				r.Source = netip.MustParseAddr(next())
 			case "linkdown":
 				r.LinkDown = true
+			case "proto":
+				r.Protocol = number()
 			case "useless": // no packet leaves by it with a source that counts
 				useless = true
 			default:
