@@ -233,7 +233,7 @@ func TestTraceWhileRoutesChange(t *testing.T) {
 		if err := change(inside); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Follow(clat6, pref64, netip.Addr{}); err != nil {
+		if err := s.Follow(clat6, pref64, nil, netip.Addr{}); err != nil {
 			t.Fatal(err)
 		}
 	}
