@@ -43,6 +43,7 @@ var layers = map[string][]string{
 	// share is below internal.
 	"cmd":                   nil,
 	"internal/bus":          {"github.com/godbus/dbus/v5", "tnat64d/internal/control"},
+	"internal/fdstore":      {"golang.org/x/sys"},
 	"internal/daemon":       {"tnat64d/internal/say", "github.com/coreos/go-systemd/v22", "golang.org/x/sys"},
 	"internal/resume":       {"golang.org/x/sys"},
 	"internal/control":      {"tnat64d/datapath/engine", "tnat64d/siit", "tnat64d/internal/say", "golang.org/x/sys"},

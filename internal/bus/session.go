@@ -20,11 +20,13 @@ const (
 	managerName  = "org.freedesktop.NetworkManager"
 	networkdName = "org.freedesktop.network1"
 	logindName   = "org.freedesktop.login1"
+	systemdName  = "org.freedesktop.systemd1"
 
 	resolvedPath = "/org/freedesktop/resolve1"
 	managerPath  = "/org/freedesktop/NetworkManager"
 	networkdPath = "/org/freedesktop/network1"
 	logindPath   = "/org/freedesktop/login1"
+	systemdPath  = "/org/freedesktop/systemd1"
 )
 
 // programs are what people call the services.
@@ -33,6 +35,7 @@ var programs = map[string]string{
 	managerName:  "NetworkManager",
 	networkdName: "systemd-networkd",
 	logindName:   "systemd-logind",
+	systemdName:  "systemd",
 }
 
 // subscriptions are the signals that we want. They are so narrow because each
