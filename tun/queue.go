@@ -23,6 +23,8 @@ type Queue struct {
 	came    arrivals
 	closed  atomic.Bool
 
+	interrupted atomic.Bool // by Interrupt
+
 	reading, writing transfer
 }
 
@@ -106,6 +108,9 @@ func (q *Queue) ReadIdle(buf []byte, off int, idle func()) (n int, h VnetHeader,
 
 // read reads until there is a packet. It calls idle once before it waits for one.
 func (q *Queue) read(idle func()) error {
+	if q.interrupted.Load() {
+		return os.ErrDeadlineExceeded
+	}
 	found, err := q.tryRead()
 	if found || err != nil {
 		return err

@@ -48,7 +48,8 @@ func (q *script) Write(buf []byte, off int, h tun.VnetHeader) error {
 	return q.refuse
 }
 
-func (q *script) Close() error { return nil }
+func (q *script) Close() error     { return nil }
+func (q *script) Interrupt() error { return nil }
 
 // through returns what an engine writes that reads in.
 func through(t testing.TB, in []frame, empty func() bool) (out []frame, e *Engine) {
@@ -603,3 +604,4 @@ func (q *discarding) ReadIdle(buf []byte, off int, _ func()) (int, tun.VnetHeade
 
 func (q *discarding) Write([]byte, int, tun.VnetHeader) error { return nil }
 func (q *discarding) Close() error                            { return nil }
+func (q *discarding) Interrupt() error                        { return nil }

@@ -24,6 +24,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -39,6 +40,10 @@ type Queue interface {
 	ReadIdle(buf []byte, off int, idle func()) (n int, h tun.VnetHeader, err error)
 	Write(buf []byte, off int, h tun.VnetHeader) error
 	Close() error
+
+	// Interrupt makes ReadIdle return errors that wrap os.ErrDeadlineExceeded from
+	// now on, also to a goroutine that waits. Packets stay in the queue.
+	Interrupt() error
 }
 
 // Options is what an Engine is made of.
@@ -105,8 +110,8 @@ func New(o Options) *Engine {
 // goroutine; a packet sees one translator or the other.
 func (e *Engine) SetTranslator(t *siit.Translator) { e.translator.Store(t) }
 
-// Run pumps until ctx ends, and returns nil then, or until a queue fails. It
-// closes all queues in either case, so it can be called once only.
+// Run pumps until ctx ends or Drain is called, and returns nil then, or until a
+// queue fails. It closes all queues in any case, so it can be called once only.
 func (e *Engine) Run(ctx context.Context) error {
 	if len(e.workers) == 0 {
 		return errors.New("the engine has no queue")
@@ -117,17 +122,33 @@ func (e *Engine) Run(ctx context.Context) error {
 		go func() { failures <- w.run() }()
 	}
 	err := <-failures
-	e.closeQueues()
+	drained := errors.Is(err, os.ErrDeadlineExceeded)
+	if !drained { // or the others write what they have read
+		e.closeQueues()
+	}
 	for range len(e.workers) - 1 {
 		<-failures
 	}
+	e.closeQueues()
 	for _, w := range e.workers {
 		w.out.release()
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || drained {
 		return nil
 	}
 	return err
+}
+
+// Drain makes Run return once everything that was read has been written, but for
+// fragments of ICMP messages that wait for others: their senders repeat them. What
+// has not been read stays in the queues, for another process that has copies of
+// their descriptors.
+func (e *Engine) Drain() error {
+	var errs []error
+	for _, w := range e.workers {
+		errs = append(errs, w.queue.Interrupt())
+	}
+	return errors.Join(errs...)
 }
 
 // closeQueues makes every Read fail, including those that wait.

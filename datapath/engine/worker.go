@@ -46,7 +46,8 @@ func newWorker(e *Engine, index int, q Queue, id uint16, udp bool) *worker {
 	return w
 }
 
-// run moves packets until the queue is closed or broken; it never returns nil.
+// run moves packets until the queue is closed, interrupted or broken; it never
+// returns nil.
 func (w *worker) run() error {
 	failed := 0
 	for {
@@ -55,7 +56,7 @@ func (w *worker) run() error {
 			failed = 0
 			continue
 		}
-		if errors.Is(err, os.ErrClosed) {
+		if errors.Is(err, os.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
 		w.readErrors.Add(1)
@@ -69,9 +70,13 @@ func (w *worker) run() error {
 // after maxBatch packets. The error is that of the read.
 func (w *worker) step() error {
 	n, h, err := w.queue.ReadIdle(w.buf, siit.Headroom, w.idle)
-	if err == nil {
+	switch {
+	case err == nil:
 		w.receive(n, h)
-	} else if errors.Is(err, os.ErrClosed) {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		w.flush()
+		return err
+	case errors.Is(err, os.ErrClosed):
 		return err
 	}
 	// A read that fails has cost a packet as well.

@@ -20,6 +20,9 @@ type Queue struct {
 	closed  chan struct{} // by this end
 	peer    chan struct{} // closed by the other end
 	once    sync.Once
+
+	interrupted chan struct{} // by Interrupt
+	interrupt   sync.Once
 }
 
 // Pair returns two ends: what is written to one is read from the other. Each
@@ -27,8 +30,8 @@ type Queue struct {
 func Pair(depth int) (a, b *Queue) {
 	ab, ba := newRing(depth), newRing(depth)
 	aClosed, bClosed := make(chan struct{}), make(chan struct{})
-	a = &Queue{in: ba, out: ab, closed: aClosed, peer: bClosed}
-	b = &Queue{in: ab, out: ba, closed: bClosed, peer: aClosed}
+	a = &Queue{in: ba, out: ab, closed: aClosed, peer: bClosed, interrupted: make(chan struct{})}
+	b = &Queue{in: ab, out: ba, closed: bClosed, peer: aClosed, interrupted: make(chan struct{})}
 	return a, b
 }
 
@@ -45,6 +48,8 @@ func (q *Queue) ReadIdle(buf []byte, off int, idle func()) (n int, h tun.VnetHea
 	select {
 	case <-q.closed:
 		return 0, tun.VnetHeader{}, fmt.Errorf("read: %w", os.ErrClosed)
+	case <-q.interrupted:
+		return 0, tun.VnetHeader{}, fmt.Errorf("read: %w", os.ErrDeadlineExceeded)
 	default:
 	}
 	if idle != nil && len(q.in.full) == 0 {
@@ -55,6 +60,8 @@ func (q *Queue) ReadIdle(buf []byte, off int, idle func()) (n int, h tun.VnetHea
 	case s = <-q.in.full:
 	case <-q.closed:
 		return 0, tun.VnetHeader{}, fmt.Errorf("read: %w", os.ErrClosed)
+	case <-q.interrupted:
+		return 0, tun.VnetHeader{}, fmt.Errorf("read: %w", os.ErrDeadlineExceeded)
 	case <-q.peer:
 		select {
 		case s = <-q.in.full:
@@ -120,4 +127,10 @@ func newRing(depth int) *ring {
 		r.free <- new(slot)
 	}
 	return r
+}
+
+// Interrupt ends the reading, as the real one does: what was written stays.
+func (q *Queue) Interrupt() error {
+	q.interrupt.Do(func() { close(q.interrupted) })
+	return nil
 }
