@@ -30,10 +30,11 @@ type datapath struct {
 	name    string // of the TUN
 	ipv4    netip.Addr
 
-	state   pathState
-	path    Path         // nil: closed or lost
-	link    plan.TUNLink // as it was set up
-	drifted bool         // it is no longer as link says, and not restored yet
+	state     pathState
+	path      Path         // nil: closed or lost
+	inherited int          // index of the TUN of a former process that Open will take over; 0: none
+	link      plan.TUNLink // as it was set up
+	drifted   bool         // it is no longer as link says, and not restored yet
 
 	steering Steering // nil: none
 	steered  steered
@@ -94,7 +95,7 @@ func (d *datapath) Remove() error {
 			err = fmt.Errorf("close %s: %w", d.name, err)
 		}
 	}
-	d.state, d.path, d.steering, d.started, d.drifted = pathClosed, nil, nil, false, false
+	d.state, d.path, d.inherited, d.steering, d.started, d.drifted = pathClosed, nil, 0, nil, false, false
 	d.link, d.steered, d.mapping = plan.TUNLink{}, steered{}, siit.Config{}
 	return err
 }
@@ -111,7 +112,7 @@ func (d *datapath) gone(o plan.Observed) bool {
 // index returns the interface index of the TUN, or 0.
 func (d *datapath) index() int {
 	if d.path == nil {
-		return 0
+		return d.inherited
 	}
 	return d.path.Index()
 }
@@ -124,7 +125,7 @@ func (d *datapath) ensureTUN(p pass) error {
 		if err != nil {
 			return fmt.Errorf("open TUN %s: %w", want.TUN, err)
 		}
-		d.path = path
+		d.path, d.inherited = path, 0
 	}
 	t := plan.TUNLink{Index: d.path.Index(), Alias: plan.AliasPrefix + want.Uplink.Name, MTU: want.MTU, IPv4: want.IPv4}
 	name := "settings of " + want.TUN

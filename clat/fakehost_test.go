@@ -35,10 +35,11 @@ type fakeHost struct {
 
 	connected bool // programs have connections by the CLAT
 
-	norules bool   // no policy routing
-	noabort bool   // no CONFIG_INET_DIAG_DESTROY
-	vanish  string // the command that contains it finds no link
-	source  string // the command that contains it finds no source address
+	norules  bool   // no policy routing
+	inherits bool   // a TUN that is there is taken over
+	noabort  bool   // no CONFIG_INET_DIAG_DESTROY
+	vanish   string // the command that contains it finds no link
+	source   string // the command that contains it finds no source address
 
 	meanwhile func() // happens before the next command, once
 }
@@ -211,6 +212,9 @@ func (g *fakeGuard) Close() error { return g.h.do("unguard %s", g.link) }
 func (h *fakeHost) Open(name string, queues int) (Path, error) {
 	if err := h.do("tun open %s queues %d", name, queues); err != nil {
 		return nil, err
+	}
+	if l, ok := h.o.LinkByName(name); ok && h.inherits {
+		return &fakePath{h: h, index: l.Index, name: name}, nil
 	}
 	index := 100
 	for _, l := range h.o.Links {

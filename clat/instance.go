@@ -143,8 +143,8 @@ func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules bool) (P
 // whether it has opened the path for that.
 func (c *instance) steerFirst(p pass) (opened bool, err error) {
 	switch {
-	case c.address.active.IsValid() || p.want.Shared:
-		return false, nil
+	case c.address.active.IsValid() || p.want.Shared || c.path.inherited != 0:
+		return false, nil // in the last case programs of the process before steer
 	case c.path.steering != nil:
 		return false, c.path.await(p.want)
 	case !c.left.has(c.uplink.Name, p.next) && !c.host.Connected(p.want.IPv4):

@@ -61,12 +61,13 @@ type Reconciler struct {
 	unremoved *unremoved
 	reserves  reserves
 	saved     *savedRoutes
+	inherited *inherited // nil: nothing
 
 	warnedNoRules bool
 }
 
 // NewReconciler returns a Reconciler for a host on which nothing of ours is
-// left (see CleanUp). journal may be nil.
+// left (see CleanUp), or what Inherit takes over. journal may be nil.
 func NewReconciler(h Host, d Datapath, journal *Journal, log *slog.Logger) *Reconciler {
 	wake := &wakeup{}
 	record := &addressRecord{journal, log}
@@ -110,6 +111,7 @@ func (r *Reconciler) Memory() plan.Memory {
 	for _, a := range r.reserves.all {
 		m.Own = append(m.Own, a.added...)
 	}
+	m.CLATs = append(m.CLATs, r.inherited.remembered()...)
 	m.Left = r.left.recent()
 	for _, s := range r.unremoved.all {
 		m.Own = append(m.Own, s.addr)
@@ -143,6 +145,11 @@ func (r *Reconciler) Reconcile(o plan.Observed, p plan.Plan) []Outcome {
 		r.log.Error("cannot remove the CLAT address that was in reserve", "reason", err)
 	}
 	outcomes := make([]Outcome, len(p.Uplinks))
+	for _, u := range r.inherited.settle(p) {
+		if i := slices.IndexFunc(p.Uplinks, func(d plan.Desired) bool { return d.Uplink == u }); i >= 0 {
+			outcomes[i].Progress = Replan // the observation still has what has just gone
+		}
+	}
 	r.removeUnwanted(p, outcomes) // first: it makes room
 	for i, d := range p.Uplinks {
 		if outcomes[i] == (Outcome{}) {
@@ -150,6 +157,7 @@ func (r *Reconciler) Reconcile(o plan.Observed, p plan.Plan) []Outcome {
 		}
 	}
 	r.guards.Ensure(pass{})
+	r.inherited.finish(r.clats())
 	return outcomes
 }
 
@@ -224,6 +232,7 @@ func (r *Reconciler) start(want *plan.CLAT) *instance {
 		routes:  &main,
 		foreign: &foreignRoutes{tools: r.tools, saved: r.saved, path: path},
 	}
+	r.inherited.take(c)
 	r.all = append(r.clats(), c)
 	return c
 }
@@ -236,6 +245,7 @@ func (r *Reconciler) Down() error {
 		r.unremoved.remove(func(unremovedAddr) bool { return true }),
 		r.reserves.removeIf(func(*address) bool { return true }),
 	}
+	r.inherited.abandon()
 	for _, c := range slices.Backward(slices.Clone(r.clats())) {
 		errs = append(errs, c.remove(false))
 	}

@@ -28,20 +28,25 @@ type guardBy interface {
 }
 
 // NewGuard guards a link by BPF or, where the kernel refuses that, by nftables.
-// programs is told of the BPF programs attached, and may be nil.
-func NewGuard(link int, g steer.Guarded, t steer.Token, programs *steer.Programs) (*Guard, error) {
-	b, err := steer.NewGuard(steer.GuardConfig{Link: link, Guarded: g, Token: t, Programs: programs})
+func NewGuard(c steer.GuardConfig) (*Guard, error) {
+	b, err := steer.NewGuard(c)
 	if err == nil {
 		return &Guard{by: bpfGuard{b}}, nil
 	}
 	if refused := (*steer.Error)(nil); !errors.As(err, &refused) || !refused.Refused() {
 		return nil, err
 	}
-	n, nftErr := steernft.NewGuard(steernft.GuardConfig{Link: link, IPv4: g.IPv4, IPv6: g.IPv6})
+	n, nftErr := steernft.NewGuard(steernft.GuardConfig{Link: c.Link, IPv4: c.Guarded.IPv4, IPv6: c.Guarded.IPv6})
 	if nftErr != nil {
 		return nil, errors.Join(err, nftErr)
 	}
 	return &Guard{by: nftGuard{n}}, nil
+}
+
+// Kept reports whether the guard works without this process, if it has a store.
+func (g *Guard) Kept() bool {
+	b, ok := g.by.(bpfGuard)
+	return ok && b.Attached() == "tcx"
 }
 
 // Intact reports whether no other program has removed the guard.

@@ -32,6 +32,13 @@ type Options struct {
 
 	Programs *steer.Programs // is told of the BPF programs attached; may be nil
 
+	// Store, if not nil, keeps what the next process takes over. Device and Inherited
+	// are what the former one has left: a TUN with that name and those queues, nil to
+	// make one, and BPF links and maps, which may be nil.
+	Store     steer.Store
+	Device    *tun.Device
+	Inherited *steer.Inherited
+
 	// Netlink is a handle of the network namespace. The Path does not close it.
 	Netlink *netlink.Handle
 	Log     *slog.Logger
@@ -50,6 +57,7 @@ type Options struct {
 type Path struct {
 	options Options
 	device  *tun.Device
+	kept    bool // the store has the queues of the TUN
 
 	order queueOrder
 
@@ -66,13 +74,16 @@ type Path struct {
 	pastFlows  steer.Flows
 }
 
-// Open creates the TUN. It is down, and packets wait for Steer and SetMapping.
-func Open(o Options) (*Path, error) {
-	device, err := tun.Open(o.TUN, o.Queues)
-	if err != nil {
-		return nil, err
+// Open creates the TUN, unless there is one of a former process. It is down, and
+// packets wait for Steer and SetMapping.
+func Open(o Options) (_ *Path, err error) {
+	device := o.Device
+	if device == nil {
+		if device, err = tun.Open(o.TUN, o.Queues); err != nil {
+			return nil, err
+		}
 	}
-	return &Path{options: o, device: device, order: queueOrder{device: device}, chosen: choice{by: "user"}}, nil
+	return &Path{options: o, device: device, kept: o.Device != nil, order: queueOrder{device: device}, chosen: choice{by: "user"}}, nil
 }
 
 // Index returns the interface index of the TUN.
@@ -106,7 +117,10 @@ func (p *Path) SetMapping(c siit.Config) error {
 		p.user.SetTranslator(routed)
 	}
 	p.mapping = c
-	return p.applyMapping()
+	if err := p.applyMapping(); err != nil {
+		return err
+	}
+	return p.attach()
 }
 
 // Close ends the engines and the steering and removes the TUN, with its
@@ -128,7 +142,11 @@ func (p *Path) Close() error {
 	if err := p.device.Close(); first == nil {
 		first = err
 	}
-	return first
+	p.dropQueues()
+	if s != nil {
+		first = errors.Join(first, p.options.Inherited.Remove(s.uplink))
+	}
+	return errors.Join(first, p.options.Inherited.Remove(p.device.Index))
 }
 
 // userEngine is the user engine at work.

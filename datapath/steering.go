@@ -85,7 +85,9 @@ func (p *Path) Steer(c SteeringConfig) (*Steering, error) {
 			why := strings.TrimPrefix(refused.Error(), "steer: ")
 			return nil, &Refused{Why: "sharing the host's IPv6 address needs BPF: " + why, Err: err, Sharing: true}
 		}
-		err = s.byNFTables(c, err)
+		if err = s.byNFTables(c, err); err == nil {
+			err = errors.Join(p.options.Inherited.Remove(c.Uplink), p.options.Inherited.Remove(p.device.Index))
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -95,6 +97,9 @@ func (p *Path) Steer(c SteeringConfig) (*Steering, error) {
 	p.steering = s
 	if p.user != nil {
 		p.user.SetTakesHop(s.by.takesHop())
+	}
+	if err := p.keepQueues(); err != nil {
+		p.options.Log.Debug("cannot keep the TUN for the next start", "tun", p.options.TUN, "reason", err)
 	}
 	p.chosen = choice{by: "user"}
 	if s.why != "" {
@@ -107,7 +112,7 @@ func (s *Steering) byBPF(c SteeringConfig) error {
 	p := s.path
 	k, err := steer.New(steer.Config{
 		Uplink: c.Uplink, TUN: p.device.Index, Ours: c.Ours, Queues: len(p.device.Queues), KernelEngine: p.options.Engine != EngineUser,
-		Guarded: c.Guarded, Token: p.options.Token, Programs: p.options.Programs,
+		Guarded: c.Guarded, Token: p.options.Token, Programs: p.options.Programs, Store: p.options.Store, Inherited: p.options.Inherited,
 		Share: c.Share, TranslatorFlows: c.TranslatorFlows, HostFlows: c.HostFlows,
 	})
 	if err != nil {

@@ -29,6 +29,8 @@ type datapaths struct {
 	engine          config.Engine // of what is opened from now on
 	token           steer.Token   // of all CLATs
 	programs        *steer.Programs
+	store           *store       // nil: nothing outlives this process
+	inherited       *inheritance // nil: nothing
 
 	mu     sync.Mutex
 	paths  []*path
@@ -49,6 +51,7 @@ type packetPath interface {
 // path is a CLAT's packet path.
 type path struct {
 	packetPath
+	made   *datapath.Path
 	tun    string // name
 	uplink string // name, for traces
 }
@@ -60,14 +63,17 @@ var engines = map[config.Engine]datapath.Engine{
 
 func (d *datapaths) Open(name string, queues int) (clat.Path, error) {
 	p := &path{tun: name}
-	made, err := datapath.Open(datapath.Options{
+	o := datapath.Options{
 		TUN: name, Queues: queues, Engine: engines[d.engine], Token: d.token, Programs: d.programs, Netlink: d.handle, Log: d.log,
 		ICMPErrorsPerSecond: d.errorsPerSecond, OnFailed: func(err error) { d.failed(p, err) },
-	})
+		Device: d.inherited.take(name, queues), Inherited: d.inherited.links(), Store: d.keeper(),
+	}
+	made, err := datapath.Open(o)
 	if err != nil {
 		return nil, err
 	}
 	p.packetPath = made
+	p.made = made
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.paths = append(d.paths, p)
@@ -143,7 +149,9 @@ type guard struct {
 }
 
 func (d *datapaths) Guard(link int, addrs clat.Guarded) (clat.Guard, error) {
-	made, err := datapath.NewGuard(link, steer.Guarded(addrs), d.token, d.programs)
+	made, err := datapath.NewGuard(steer.GuardConfig{
+		Link: link, Guarded: steer.Guarded(addrs), Token: d.token, Programs: d.programs, Inherited: d.inherited.links(), Store: d.keeper(),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -167,6 +175,44 @@ func (g *guard) Close() error {
 		d.past.Dropped = d.past.Dropped.Add(g.Dropped())
 	}
 	return err
+}
+
+// useStore says where paths are kept for the next process, and what there is of the
+// former one. Both may be nil.
+func (d *datapaths) useStore(s *store, former *inheritance) {
+	d.store, d.inherited = s, former
+	if former != nil && former.token != 0 {
+		d.token = former.token // of the packets of programs that are still in force
+		return
+	}
+	if s != nil {
+		s.note(s.keepToken(d.token))
+	}
+}
+
+// keeper returns the store, if there is one.
+func (d *datapaths) keeper() steer.Store {
+	if d.store == nil {
+		return nil
+	}
+	return d.store
+}
+
+// kept reports whether all paths and guards are in the store, and at least one is.
+func (d *datapaths) kept() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.store != nil && len(d.paths)+len(d.inherited.list()) > 0 && !slices.ContainsFunc(d.paths, func(p *path) bool { return !p.made.Kept() }) &&
+		!slices.ContainsFunc(d.guards, func(g *guard) bool { return !g.Kept() })
+}
+
+// leave ends the user engines and leaves the rest to the next process.
+func (d *datapaths) leave() error {
+	var errs []error
+	for _, p := range d.all() {
+		errs = append(errs, p.made.Leave())
+	}
+	return errors.Join(errs...)
 }
 
 // alive reports whether p has not been closed.

@@ -1,12 +1,12 @@
 // Command tnat64d is a CLAT (RFC 6877): it gives the IPv4 programs of a host on
 // an IPv6-only network their IPv4 back, through the network's NAT64.
 //
-//	tnat64d [-config FILE] [-log-level debug|info|warn|error] [-check] [-version]
+//	tnat64d [-config FILE] [-log-level debug|info|warn|error] [-check] [-cleanup] [-version]
 //
 // It runs in the foreground until SIGTERM or SIGINT; SIGHUP reads the
 // configuration again. The exit status is 0 after a clean stop, 2 for bad usage
-// or configuration, 1 otherwise. In every case it leaves the host as it found
-// it.
+// or configuration, 1 otherwise. It leaves the host as it found it, unless
+// systemd restarts it: then the kernel goes on for the next process.
 //
 // This package is wiring and words: package clat/plan decides, clat acts, pref64
 // finds the prefix, datapath/engine and siit move the packets.
@@ -14,21 +14,24 @@ package main
 
 import (
 	"context"
+	"flag"
 	"io"
 	"log/slog"
 	"os"
 
 	"tnat64d/internal/config"
 	"tnat64d/internal/daemon"
+	"tnat64d/internal/fdstore"
 	"tnat64d/internal/journal"
 	"tnat64d/internal/say"
 )
 
-const usage = `usage: tnat64d [-config FILE] [-log-level debug|info|warn|error] [-check] [-version]
+const usage = `usage: tnat64d [-config FILE] [-log-level debug|info|warn|error] [-check] [-cleanup] [-version]
 
   -config FILE      read FILE instead of ` + config.DefaultPath + `, which may be absent
   -log-level LEVEL  say less or more than info
   -check            only read the configuration and say what is wrong with it
+  -cleanup          remove what a killed tnat64d has left on the host, unless systemd is about to restart it
   -version          print the version and exit
 
 Runs in the foreground until SIGTERM or SIGINT. SIGHUP reads the configuration again.
@@ -37,13 +40,18 @@ Runs in the foreground until SIGTERM or SIGINT. SIGHUP reads the configuration a
 func main() { daemon.Main(run) }
 
 func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) int {
+	passed := fdstore.Receive()
 	program := daemon.Program{Name: "tnat64d", Usage: usage, Version: version}
-	o, status, ended := program.Parse(args, stdout, stderr, nil)
+	var cleanup *bool
+	o, status, ended := program.Parse(args, stdout, stderr, func(f *flag.FlagSet) { cleanup = f.Bool("cleanup", false, "") })
 	if ended {
 		return status
 	}
 	log := journal.New(stderr, o.Level)
 	defer log.Flush()
+	if *cleanup {
+		return cleanUpAfter(ctx, slog.New(log), stderr)
+	}
 	conf, warnings, err := loadWhenPossible(ctx, o.Config, o.Check, slog.New(log))
 	if err != nil {
 		return say.Fail(stderr, "tnat64d", say.Usage(err))
@@ -57,7 +65,7 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 	if o.Check {
 		return say.StatusOK
 	}
-	if err := serveWhenPossible(ctx, o.Config, conf, slog.New(log)); err != nil {
+	if err := serveWhenPossible(ctx, o.Config, conf, passed, slog.New(log)); err != nil {
 		return say.Fail(stderr, "tnat64d", err)
 	}
 	return say.StatusOK

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tnat64d/clat"
 	"tnat64d/clat/plan"
 	"tnat64d/internal/config"
 	"tnat64d/internal/say"
@@ -70,9 +71,12 @@ func checkTUNDevice() error {
 
 // checkHost refuses to start when the host contradicts the configuration.
 // What may still appear, such as a route or a configured uplink, is waited for
-// instead.
-func checkHost(c config.Config, o plan.Observed) error {
-	taken := slices.ContainsFunc(o.Links, func(l plan.Link) bool { return l.Name == c.CLAT.TUN })
+// instead. inherited are the TUNs that are ours.
+func checkHost(c config.Config, o plan.Observed, inherited []clat.Inherited) error {
+	taken := slices.ContainsFunc(o.Links, func(l plan.Link) bool {
+		ours := slices.ContainsFunc(inherited, func(t clat.Inherited) bool { return t.Index == l.Index })
+		return l.Name == c.CLAT.TUN && !ours
+	})
 	if c.CLAT.Enable != config.Never && taken {
 		return tunNameTaken(c.CLAT.TUN)
 	}

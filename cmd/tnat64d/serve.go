@@ -25,14 +25,26 @@ import (
 	"tnat64d/internal/config"
 	"tnat64d/internal/control"
 	"tnat64d/internal/daemon"
+	"tnat64d/internal/fdstore"
 	"tnat64d/internal/metrics"
 	"tnat64d/internal/resume"
 	"tnat64d/tun"
 )
 
 // serve runs the daemon until ctx ends. Whatever it returns, nothing of ours is
-// left on the host.
-func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) error {
+// left on the host, unless systemd restarts the daemon: then what carries packets
+// goes on, and the next process finds it among the descriptors passed to it.
+func serve(ctx context.Context, file string, c config.Config, passed []fdstore.Descriptor, log *slog.Logger) (err error) {
+	kept := openStore(log)
+	if kept != nil {
+		defer kept.Close()
+	}
+	former, left := inherit(passed, kept, log), false
+	defer func() {
+		if !left {
+			former.remove("")
+		}
+	}()
 	if err := checkProcess(c); err != nil {
 		return err
 	}
@@ -50,12 +62,19 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	}
 	defer kernel.Close()
 	// With the journal's lock, what is there of ours belongs to nobody.
-	removed := cleanUp(kernel, journal, log)
+	var removed []clat.Leftover
+	goesOn := former.usable()
+	if !goesOn {
+		removed = removeLeft(kernel, journal, log)
+		former.remove("")
+	}
+	cleanUp(kernel, log)
+	former.links().Programs(programs)
 	o, err := kernel.Observe()
 	if err != nil {
 		return err
 	}
-	if err := checkHost(c, o); err != nil {
+	if err := checkHost(c, o, former.list()); err != nil {
 		return err
 	}
 	secret, err := clat.LoadSecret(filepath.Join(stateDir(), "secret"))
@@ -74,9 +93,13 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	defer beside.Wait()
 	defer cancel()
 	defer d.found.bus.Close()
+	d.path.useStore(kept, former)
 	d.rec = clat.NewReconciler(kernel, d.path, journal, log)
-	left := filepath.Join(stateDir(), "left")
-	d.rec.Left().Load(left)
+	if goesOn {
+		d.rec.Inherit(o, former.list(), former.remove)
+	}
+	leftFile := filepath.Join(stateDir(), "left")
+	d.rec.Left().Load(leftFile)
 	d.rec.Left().Resume(removed)
 	if journal == nil {
 		d.features = append(d.features, control.Feature{Name: "journal", Why: "a crash may leave the CLAT address on the uplink"})
@@ -111,9 +134,13 @@ func serve(ctx context.Context, file string, c config.Config, log *slog.Logger) 
 	go listen(d.inbox, d.found.bus, hup)
 
 	err = d.loop()
+	if err == nil && d.mayLeave() {
+		left = true
+		return d.leave()
+	}
 	daemon.Notify(log, systemd.SdNotifyStopping)
 	err = errors.Join(err, d.stop())
-	if saveErr := d.rec.Left().Save(left); saveErr != nil {
+	if saveErr := d.rec.Left().Save(leftFile); saveErr != nil {
 		log.Debug("the next start waits for duplicate address detection", "reason", saveErr)
 	}
 	return err
@@ -201,8 +228,9 @@ func openJournal(log *slog.Logger) (*clat.Journal, error) {
 	return j, nil
 }
 
-// cleanUp removes what a killed predecessor left, and returns its addresses.
-func cleanUp(k *host.Host, j *clat.Journal, log *slog.Logger) []clat.Leftover {
+// removeLeft removes what a killed predecessor left and the kernel keeps, and
+// returns its addresses.
+func removeLeft(k *host.Host, j *clat.Journal, log *slog.Logger) []clat.Leftover {
 	removed, restored, err := clat.CleanUp(k, j)
 	for _, c := range restored {
 		log.Info("restored what a killed predecessor had changed", "sysctl", c.Sysctl, "value", c.Was)
@@ -210,12 +238,19 @@ func cleanUp(k *host.Host, j *clat.Journal, log *slog.Logger) []clat.Leftover {
 	for _, l := range removed {
 		log.Info("removed what a killed predecessor left", "iface", l.Link, "address", l.Addr)
 	}
+	if err != nil {
+		log.Warn("cannot remove what a predecessor left", "reason", err)
+	}
+	return removed
+}
+
+// cleanUp removes what could be left of a predecessor beside that.
+func cleanUp(k *host.Host, log *slog.Logger) {
 	leftovers, tunErr := tun.RemoveLeftovers(plan.AliasPrefix)
 	for _, name := range leftovers {
 		log.Warn("removed a leftover TUN interface", "iface", name, "reason", "another program made it persistent or attached to it")
 	}
-	if err := errors.Join(err, tunErr, steer.CleanUp(k.Handle()), steernft.CleanUp()); err != nil {
+	if err := errors.Join(tunErr, steer.CleanUp(k.Handle()), steernft.CleanUp()); err != nil {
 		log.Warn("cannot remove what a predecessor left", "reason", err)
 	}
-	return removed
 }

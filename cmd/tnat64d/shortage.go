@@ -10,6 +10,7 @@ import (
 	"tnat64d/internal/cause"
 	"tnat64d/internal/config"
 	"tnat64d/internal/daemon"
+	"tnat64d/internal/fdstore"
 )
 
 // startDescriptors is how many file descriptors the daemon opens before it
@@ -31,13 +32,16 @@ func loadWhenPossible(ctx context.Context, file string, check bool, log *slog.Lo
 }
 
 // serveWhenPossible runs the daemon until ctx ends. While resources are lacking
-// it retries, like [whenPossible].
-func serveWhenPossible(ctx context.Context, file string, c config.Config, log *slog.Logger) error {
+// it retries, like [whenPossible]. passed are the descriptors that the service
+// manager has passed.
+func serveWhenPossible(ctx context.Context, file string, c config.Config, passed []fdstore.Descriptor, log *slog.Logger) error {
 	return whenPossible(ctx, c.CLAT.TUN, log, func() error {
 		if err := cause.Descriptors(startDescriptors); err != nil {
 			return err
 		}
-		return serve(ctx, file, c, log)
+		once := passed
+		passed = nil
+		return serve(ctx, file, c, once, log)
 	})
 }
 

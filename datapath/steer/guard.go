@@ -38,6 +38,10 @@ type GuardConfig struct {
 	Attach  Attach
 
 	Programs *Programs // is told of the programs attached; may be nil
+
+	// As in [Config].
+	Store     Store
+	Inherited *Inherited
 }
 
 // NewGuard attaches a Guard to an interface. The error is an [*Error].
@@ -71,7 +75,7 @@ func NewGuard(cfg GuardConfig) (_ *Guard, err error) {
 		{l, egress, g.objects.UplinkEgress, "uplink_egress"},
 		{l, ingress, g.objects.GuardIngress, "guard_ingress"},
 	}
-	if err := g.hooks.attach(g.netlink, cfg.Attach, hooks, attachTCX); err != nil {
+	if err := g.hooks.attach(g.netlink, cfg.Attach, hooks, cfg.Inherited.attach(cfg.Store)); err != nil {
 		return nil, err
 	}
 	return g, nil
@@ -96,6 +100,9 @@ func (g *Guard) load(c constants) error {
 // Intact reports whether the program is where NewGuard has attached it: as
 // [Steering.Intact].
 func (g *Guard) Intact() bool { return g.hooks.intact() }
+
+// Attached says by what the programs are attached: as [Steering.Attached].
+func (g *Guard) Attached() string { return g.hooks.by }
 
 // Counters returns what was dropped, and zero for what a Guard does not count.
 func (g *Guard) Counters() (Counters, error) { return readCounters(g.objects.Counts) }

@@ -2,6 +2,7 @@ package steer
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -34,6 +35,12 @@ func NewToken() Token {
 			return t
 		}
 	}
+}
+
+// seed returns a number that nobody can guess who does not know the Token.
+func (t Token) seed() uint64 {
+	sum := sha256.Sum256(binary.NativeEndian.AppendUint64([]byte("flow seed "), uint64(t)))
+	return binary.NativeEndian.Uint64(sum[:])
 }
 
 // guardMaps are the addresses of a Guarded in the kernel.

@@ -24,12 +24,13 @@ type constants struct {
 	token              Token
 	flowSeed           uint64
 	explicit           int // how many explicit mappings the maps hold at most
+	kept               *kept
 }
 
 const ethernetLen = 14
 
 func newConstants(uplink int, linkHeader bool, tun int) constants {
-	return constants{uplink: uplink, tun: tun, linkHeader: linkHeader, queues: 1, flowSeed: rand.Uint64(), explicit: 1}
+	return constants{uplink: uplink, tun: tun, linkHeader: linkHeader, queues: 1, flowSeed: rand.Uint64(), explicit: 1, kept: &kept{}}
 }
 
 // objects are programs and maps in the kernel.
@@ -55,7 +56,7 @@ func load(c constants) (*objects, error) {
 		return nil, err
 	}
 	o := &objects{translation: spec.Maps["template"]}
-	if err := o.load(spec, c.programs); err != nil {
+	if err := o.load(spec, c.programs, c.kept.replaces(spec)); err != nil {
 		return nil, checkRefusal(err)
 	}
 	return o, nil

@@ -54,15 +54,17 @@ type (
 	}
 )
 
-// load loads a set of programs and all maps. After an error it holds nothing.
-func (o *objects) load(spec *ebpf.CollectionSpec, programs programSet) error {
+// load loads a set of programs and all maps but those that replace others. After an
+// error it holds nothing.
+func (o *objects) load(spec *ebpf.CollectionSpec, programs programSet, replace map[string]*ebpf.Map) error {
+	in := ebpf.CollectionOptions{MapReplacements: replace}
 	switch programs {
 	case enginePrograms:
 		var set struct {
 			engineSet
 			bpfMaps
 		}
-		err := spec.LoadAndAssign(&set, nil)
+		err := spec.LoadAndAssign(&set, &in)
 		o.TunTranslate, o.TunEgress, o.UplinkEgress, o.UplinkTranslate = set.TunTranslate, set.TunEgress, set.UplinkEgress, set.UplinkTranslate
 		o.SelectQueue, o.GsoProbe, o.bpfMaps = set.SelectQueue, set.GsoProbe, set.bpfMaps
 		return err
@@ -71,7 +73,7 @@ func (o *objects) load(spec *ebpf.CollectionSpec, programs programSet) error {
 			gatewaySet
 			bpfMaps
 		}
-		err := spec.LoadAndAssign(&set, nil)
+		err := spec.LoadAndAssign(&set, &in)
 		o.GatewayEgress, o.GatewayIngress = set.GatewayEgress, set.GatewayIngress
 		o.SelectQueue, o.GsoProbe, o.bpfMaps = set.SelectQueue, set.GsoProbe, set.bpfMaps
 		return err
@@ -80,7 +82,7 @@ func (o *objects) load(spec *ebpf.CollectionSpec, programs programSet) error {
 			sharingSet
 			bpfMaps
 		}
-		err := spec.LoadAndAssign(&set, nil)
+		err := spec.LoadAndAssign(&set, &in)
 		o.SharingTunIngress, o.SharingEgress, o.SharingIngress = set.SharingTunIngress, set.SharingEgress, set.SharingIngress
 		o.SelectQueue, o.bpfMaps = set.SelectQueue, set.bpfMaps
 		return err
@@ -89,7 +91,7 @@ func (o *objects) load(spec *ebpf.CollectionSpec, programs programSet) error {
 			sharingEngineSet
 			bpfMaps
 		}
-		err := spec.LoadAndAssign(&set, nil)
+		err := spec.LoadAndAssign(&set, &in)
 		o.SharingTunTranslate, o.SharingTunEgress, o.SharingEgress, o.SharingTranslate = set.SharingTunTranslate, set.SharingTunEgress, set.SharingEgress, set.SharingTranslate
 		o.SelectQueue, o.GsoProbe, o.bpfMaps = set.SelectQueue, set.GsoProbe, set.bpfMaps
 		return err
@@ -98,7 +100,7 @@ func (o *objects) load(spec *ebpf.CollectionSpec, programs programSet) error {
 			steeringSet
 			bpfMaps
 		}
-		err := spec.LoadAndAssign(&set, nil)
+		err := spec.LoadAndAssign(&set, &in)
 		o.TunIngress, o.UplinkEgress, o.UplinkIngress, o.SelectQueue = set.TunIngress, set.UplinkEgress, set.UplinkIngress, set.SelectQueue
 		o.bpfMaps = set.bpfMaps
 		return err

@@ -25,6 +25,10 @@ type Config struct {
 	Token   Token   // of this process's translators
 
 	Programs *Programs // is told of the programs attached; may be nil
+	// Store, if not nil, keeps links and maps for the next process, and Inherited
+	// has those of the former one.
+	Store     Store
+	Inherited *Inherited
 	// Share is the address that is shared with the host at first; see
 	// [Steering.SetShared]. The tables of flows take some 20 MB of the kernel's
 	// memory. The zero Share is none, also later.
@@ -49,10 +53,13 @@ type Steering struct {
 	share   Share
 	sharing bool // the tables of flows are there
 	evicted evictions
+	kept    kept
+	waiting func() error // attaches the programs; nil: they are attached
 	routes  map[netip.Prefix]Route
 }
 
-// New loads the programs and attaches them. The caller's goroutine must be
+// New loads the programs and attaches them. Where programs of a former process are
+// in force, [Steering.Attach] does that. The caller's goroutine must be
 // locked to its thread if that thread has a network namespace of its own. When
 // New fails, everything it did is undone; the error is an [*Error].
 func New(cfg Config) (_ *Steering, err error) {
@@ -83,6 +90,11 @@ func New(cfg Config) (_ *Steering, err error) {
 	c.queues, c.token, c.explicit, c.sharing = max(cfg.Queues, 1), cfg.Token, MaxEAM, cfg.Share != (Share{})
 	c.jumboKept = tun.Attrs().GSOIPv4MaxSize > 0 // the attribute came with what uses it
 	s.sharing = c.sharing
+	s.kept = kept{store: cfg.Store, tun: cfg.TUN, had: cfg.Inherited.takeMaps(cfg.TUN)}
+	c.kept = &s.kept
+	if cfg.Store != nil {
+		c.flowSeed = cfg.Token.seed() // the next process's maps go by it too
+	}
 	if err := s.load(c, cfg.KernelEngine); err != nil {
 		return nil, err
 	}
@@ -98,12 +110,54 @@ func New(cfg Config) (_ *Steering, err error) {
 	if err := s.remember(cfg.TranslatorFlows, cfg.HostFlows); err != nil {
 		return nil, err
 	}
-	// Packets are taken from the uplink only when they have a way back.
-	hooks := steeringHooks(s.objects, c.sharing, s.refused == nil, uplink, tun)
-	if err = s.hooks.attach(s.netlink, cfg.Attach, hooks, attachTCX); err != nil {
-		return nil, err
+	s.waiting = func() error {
+		// Packets are taken from the uplink only when they have a way back.
+		hooks := steeringHooks(s.objects, c.sharing, s.refused == nil, uplink, tun)
+		if err := s.hooks.attach(s.netlink, cfg.Attach, hooks, cfg.Inherited.attach(cfg.Store)); err != nil {
+			return err
+		}
+		s.keepMaps()
+		// What the former process attached there besides.
+		return errors.Join(cfg.Inherited.Remove(cfg.TUN), cfg.Inherited.Remove(cfg.Uplink))
 	}
-	return s, nil
+	if cfg.Inherited.Steers(cfg.TUN) {
+		return s, nil
+	}
+	return s, s.Attach()
+}
+
+// Attach attaches the programs in the place of those of a former process, where
+// New has left that to its caller: when routes and translation are set, no packet
+// misses them. It does nothing where they are attached.
+func (s *Steering) Attach() error {
+	attach := s.waiting
+	if attach == nil {
+		return nil
+	}
+	s.waiting = nil
+	return attach()
+}
+
+// keepMaps puts into the store the maps that the programs in use need.
+func (s *Steering) keepMaps() {
+	maps := map[string]*ebpf.Map{}
+	if s.hooks.by == "tcx" { // nothing is kept of others
+		if s.refused == nil {
+			maps["queue_states"], maps["last_sent"] = s.objects.QueueStates, s.objects.LastSent
+		}
+		if s.sharing {
+			maps["established_flows"], maps["new_flows"] = s.objects.EstablishedFlows, s.objects.NewFlows
+			maps["host_flows"], maps["fragment_owners"] = s.objects.HostFlows, s.objects.FragmentOwners
+		}
+	}
+	s.kept.keep(maps)
+}
+
+// Close detaches the programs, last attached first, and frees them; a store keeps
+// nothing of them either. It may be called twice, and after the interfaces have gone.
+func (s *Steering) Close() error {
+	s.kept.drop()
+	return s.installed.Close()
 }
 
 // steeringHooks lists which of the programs are attached where; engine says

@@ -48,6 +48,9 @@ type DaemonOptions struct {
 	// refuses it BPF.
 	WithoutBPF bool
 
+	// Manager starts the daemon; nil: one that keeps nothing.
+	Manager *ServiceManager
+
 	Log io.Writer // the daemon's; may be nil
 }
 
@@ -64,20 +67,25 @@ func (l *Lab) StartDaemonWith(ctx context.Context, path string, o DaemonOptions)
 	if err := os.WriteFile(file, fmt.Appendf(nil, "%s\n[control]\nsocket = %q\nmetrics = %q\n%s\n", o.Config, d.Socket, metricsAddress, o.Control), 0o644); err != nil {
 		return nil, fmt.Errorf("configuration of tnat64d: %w", err)
 	}
-	ready, stop, err := notifySocket(filepath.Join(l.Dir, "notify"))
-	if err != nil {
-		return nil, fmt.Errorf("start tnat64d: %w", err)
+	manager := o.Manager
+	if manager == nil {
+		var err error
+		if manager, err = NewServiceManager(filepath.Join(l.Dir, "notify")); err != nil {
+			return nil, fmt.Errorf("start tnat64d: %w", err)
+		}
+		defer manager.Close()
 	}
-	defer stop()
+	files, env := manager.start()
+	ready := manager.ready
 	// Not CommandContext's kill: the daemon outlives the ctx of its start.
 	command := append(o.prefix(), path, "-config", file)
 	d.cmd = l.Laptop.Command(context.WithoutCancel(ctx), command[0], command[1:]...)
 	d.cmd.Env = append(os.Environ(),
-		"NOTIFY_SOCKET="+filepath.Join(l.Dir, "notify"),
 		// As systemd would say it: nothing of it outside the lab.
 		"RUNTIME_DIRECTORY="+l.Dir, "STATE_DIRECTORY="+l.Dir,
 		"DBUS_SYSTEM_BUS_ADDRESS=unix:path="+filepath.Join(l.Dir, "no-bus"))
-	d.cmd.Env = append(d.cmd.Env, o.Env...)
+	d.cmd.Env = append(append(d.cmd.Env, env...), o.Env...)
+	d.cmd.ExtraFiles = files
 	d.cmd.Stdout, d.cmd.Stderr = o.Log, o.Log
 	d.cmd.SysProcAttr.Setpgid = true // Ctrl-C in a shell beside it is not meant for it
 	if err := d.cmd.Start(); err != nil {
@@ -103,6 +111,9 @@ func (o DaemonOptions) prefix() (command []string) {
 	if o.WithoutBPF {
 		command = append(command, "setpriv", "--bounding-set=-all,+net_admin,+net_raw")
 	}
+	if o.Manager != nil {
+		command = append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh"}, command...)
+	}
 	if len(o.Limits) > 0 {
 		command = append(command, "prlimit")
 		for _, l := range o.Limits {
@@ -111,33 +122,6 @@ func (o DaemonOptions) prefix() (command []string) {
 		command = append(command, "--")
 	}
 	return command
-}
-
-// notifySocket listens as systemd does for sd_notify(3) and closes ready when
-// READY=1 comes.
-func notifySocket(path string) (ready chan struct{}, stop func(), err error) {
-	os.Remove(path) // of an earlier daemon
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		return nil, nil, err
-	}
-	ready = make(chan struct{})
-	go func() {
-		buf := make([]byte, 4096)
-		for {
-			n, err := conn.Read(buf)
-			if err != nil {
-				return
-			}
-			for line := range strings.Lines(string(buf[:n])) {
-				if strings.TrimSpace(line) == "READY=1" {
-					close(ready)
-					return
-				}
-			}
-		}
-	}()
-	return ready, func() { conn.Close() }, nil
 }
 
 // exitError is how the daemon ended; nil for status 0.

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"time"
+)
+
+// askFor is how long systemd may take to tell what it is doing.
+const askFor = 2 * time.Second
+
+// mayLeave reports whether what carries packets is to go on without this process:
+// systemd restarts the daemon, and has all that it takes in its store.
+func (d *tnat64d) mayLeave() bool {
+	if !d.path.kept() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), askFor)
+	defer cancel()
+	unit, err := d.found.bus.Unit(ctx)
+	switch {
+	case err != nil:
+		d.log.Info("cannot ask systemd whether this is a restart: removing everything", "reason", err)
+		return false
+	case !unit.Restarting:
+		return false
+	case !d.path.store.complete(unit.Stored):
+		d.log.Warn("systemd does not keep the descriptors of the CLAT: removing everything", "kept", unit.Stored, "hint", "see FileDescriptorStoreMax= in systemd.service(5)")
+		return false
+	}
+	return true
+}
+
+// leave ends this process's part and nothing else.
+func (d *tnat64d) leave() error {
+	d.rec.Leave()
+	err := d.path.leave()
+	d.found.close()
+	d.log.Info("stopped for a restart; IPv4 goes on meanwhile", summary(d.path.Stats())...)
+	return err
+}

@@ -1,0 +1,152 @@
+package steer
+
+import (
+	"os"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// fakeStore keeps descriptors in this process.
+type fakeStore struct {
+	t    *testing.T
+	kept map[string]int
+}
+
+func (s *fakeStore) Keep(name string, fd int) {
+	s.t.Helper()
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if _, twice := s.kept[name]; err != nil || twice {
+		s.t.Errorf("keep %s: %v, twice %v", name, err, twice)
+	}
+	s.kept[name] = dup
+}
+
+func (s *fakeStore) Drop(name string) {
+	if fd, ok := s.kept[name]; ok {
+		unix.Close(fd)
+		delete(s.kept, name)
+	}
+}
+
+// inherited returns what the next process finds.
+func (s *fakeStore) inherited() *Inherited {
+	s.t.Helper()
+	i := NewInherited(s)
+	for name, fd := range s.kept {
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err == nil {
+			err = i.Add(name, dup)
+		}
+		if err != nil {
+			s.t.Errorf("%s: %v", name, err)
+		}
+	}
+	return i
+}
+
+func (s *fakeStore) names() (all []string) {
+	for n := range s.kept {
+		all = append(all, n)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// TestInherited has a second Steering take over what a first one has attached: the
+// same links with other programs, and the maps that have the same layout.
+func TestInherited(t *testing.T) {
+	if _, there := attachments()["tcx"]; !there {
+		t.Skip("the kernel has no tcx")
+	}
+	for _, c := range []struct {
+		name   string
+		queues int // of the second one
+		maps   bool
+	}{
+		{"same layout", 2, true},
+		{"another layout", 3, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newLab(t)
+			store := &fakeStore{t, map[string]int{}}
+			config := Config{
+				Uplink: l.laptop.index(t, l.uplink), TUN: l.tun.index, Queues: 2, KernelEngine: true, Token: testToken, Store: store,
+			}
+			begin := func() (s *Steering) {
+				t.Helper()
+				l.laptop.do(t, func() (err error) {
+					s, err = New(config)
+					return err
+				})
+				return s
+			}
+			first := begin()
+			if err := first.objects.LastSent.Put(uint32(7), uint64(77)); err != nil {
+				t.Fatal(err)
+			}
+			before := store.names()
+
+			config.Queues, config.Inherited = c.queues, store.inherited()
+			second := begin()
+			if second.hooks.by != "" || !first.Intact() {
+				t.Error("programs were exchanged before Attach")
+			}
+			if err := second.Attach(); err != nil {
+				t.Fatal(err)
+			}
+			if !second.Intact() || len(second.hooks.hooks) != 4 || config.Inherited.Steers(config.TUN) {
+				t.Errorf("%d programs attached, intact %v", len(second.hooks.hooks), second.Intact())
+			}
+			if now := store.names(); !slices.Equal(now, before) {
+				t.Errorf("kept are %v, were %v", now, before)
+			}
+			for n, h := range second.hooks.hooks {
+				info, err := h.(tcxLink).Info()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if id, _ := programID(second.hooks.attached[n]); info.Program != id {
+					t.Errorf("link %d has program %d, want %d", info.ID, info.Program, id)
+				}
+			}
+			var last uint64
+			if err := second.objects.LastSent.Lookup(uint32(7), &last); err != nil || last != 77 {
+				t.Errorf("the order within flows is lost: %d, %v", last, err)
+			}
+			if same := sameMap(first.objects.QueueStates, second.objects.QueueStates); same != c.maps {
+				t.Errorf("the state of the queues is the same map: %v", same)
+			}
+			// Somebody else's copies do not keep a closed one in force.
+			if err := second.Close(); err != nil {
+				t.Error(err)
+			}
+			if len(store.kept) > 0 || first.Intact() {
+				t.Errorf("after Close %v are kept, the links are in force: %v", store.names(), first.Intact())
+			}
+			first.hooks.hooks = nil
+			if err := first.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestInheritedRefuses(t *testing.T) {
+	i := NewInherited(&fakeStore{t, map[string]int{}})
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	defer r.Close()
+	for _, name := range []string{"link-1", "map-1-last_sent", "tun-1-0", ""} {
+		if err := i.Add(name, int(r.Fd())); err == nil {
+			t.Errorf("a pipe called %q is accepted", name)
+		}
+	}
+	if _, err := r.Stat(); err != nil {
+		t.Errorf("the refused descriptor: %v", err)
+	}
+}
