@@ -31,7 +31,7 @@ func TestRoutedPrefix(t *testing.T) {
 			ip -6 addr add 2001:db8:f:1::1/64 dev lan7 nodad`, "2001:db8:f:1::/64", false},
 		{"address of the loopback interface", lab.Options{Kind: lab.Cloud}, `
 			ip -6 addr del 2001:db8:1::dc6/128 dev %[1]s
-			ip -6 addr add 2001:db8:f:1::1/128 dev lo`, "2001:db8:f:1::1/128", true},
+			ip -6 addr add 2001:db8:f:1::1/128 dev lo nodad`, "2001:db8:f:1::1/128", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
