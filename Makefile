@@ -62,6 +62,13 @@ demo-gateway-anycast: build
 	@packaging/install-packages.sh bird2 iproute2 procps python3
 	@packaging/gateway-anycast/demo.sh $(BIN)
 
+## test-coredns  compares DNS64 with CoreDNS, which is a module of its own
+.PHONY: test-coredns
+test-coredns:
+	@mkdir -p $(BIN)
+	cd plat/dns64/coredns && $(GO) build -o $(abspath $(BIN))/test-coredns .
+	TNAT64_COREDNS=$(abspath $(BIN))/test-coredns $(GO) test -count=1 -run TestOracles/CoreDNS -v ./plat/dns64
+
 ## shell    a shell on the laptop of that network (root)
 shell: build
 	@$(BIN)/tnat64-lab shell

@@ -118,6 +118,10 @@ func answerFrom(t testing.TB, zone string) func(*dns.Msg, bool) *dns.Msg {
 	}
 }
 
+// coreDNS is the environment variable with the path of the program that
+// `make test-coredns` builds.
+const coreDNS = "TNAT64_COREDNS"
+
 // oracle is another DNS64 that serves on loopback.
 type oracle struct {
 	program string
@@ -192,6 +196,41 @@ forward-zone:
 	},
 }
 
+func init() {
+	program := os.Getenv(coreDNS)
+	if program == "" {
+		return
+	}
+	oracles["CoreDNS"] = oracle{
+		program: program,
+		command: func(t *testing.T, dir string, port int, up netip.AddrPort) []string {
+			conf := filepath.Join(dir, "Corefile")
+			write(t, conf, fmt.Sprintf(`.:%d {
+	bind 127.0.0.1
+	errors
+	dns64 {
+		prefix 2001:db8:64::/96
+		allow_ipv4
+	}
+	forward . %v
+}
+`, port, up))
+			return []string{"coredns", "-conf", conf}
+		},
+		differs: map[string]string{
+			"mapped.example. AAAA":   "RFC 6147 5.1.4 SHOULD: CoreDNS has no exclusions",
+			"bad.example. AAAA":      "RFC 6147 5.1.4 SHOULD: CoreDNS has no exclusions",
+			"mixed.example. AAAA":    "RFC 6147 5.1.4 SHOULD: CoreDNS has no exclusions",
+			"badonly.example. AAAA":  "RFC 6147 5.1.4 SHOULD: CoreDNS has no exclusions",
+			"loopback.example. AAAA": "RFC 6147 5.1.7 lets a DNS64 choose by IPv4 ranges, and no NAT64 reaches a loopback address (RFC 6890)",
+			"ipv4only.arpa. A":       "RFC 8880 7.2: answered by the DNS64 itself; CoreDNS asks upstream",
+			"ipv4only.arpa. AAAA":    "RFC 8880 7.2: answered by the DNS64 itself; CoreDNS asks upstream",
+			"ipv4only.arpa. TXT":     "RFC 8880 7.2: answered by the DNS64 itself; CoreDNS asks upstream",
+			"7.0.4.6.3.3.6.c.0.0.0.0.0.0.0.0.0.0.0.0.4.6.0.0.8.b.d.0.1.0.0.2.ip6.arpa. PTR": "RFC 6147 5.3.1: a DNS64 MUST answer in one of two ways; CoreDNS asks upstream",
+		},
+	}
+}
+
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
@@ -249,7 +288,11 @@ func TestOracles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			// Daemons are outside the PATH of ordinary users.
-			program, err := exec.LookPath("/usr/sbin/" + o.program)
+			program := o.program
+			if !filepath.IsAbs(program) {
+				program = "/usr/sbin/" + program
+			}
+			program, err := exec.LookPath(program)
 			if err != nil {
 				t.Skipf("needs %s (apt-get install bind9 unbound)", o.program)
 			}
@@ -259,7 +302,7 @@ func TestOracles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			program = filepath.Join(dir, o.program)
+			program = filepath.Join(dir, filepath.Base(o.program))
 			if err := os.WriteFile(program, binary, 0o755); err != nil {
 				t.Fatal(err)
 			}
