@@ -6,10 +6,13 @@ import (
 )
 
 // whyNotFixed returns why the configured IPv6 address cannot be that of the CLAT.
-func whyNotFixed(o Observed, l Link, a netip.Addr, pref64 netip.Prefix) Why {
+func whyNotFixed(o Observed, l Link, a netip.Addr, pref64s []netip.Prefix) Why {
+	for _, p := range pref64s {
+		if p.Contains(a) {
+			return because(IPv6InPREF64, "the configured IPv6 address %s lies in PREF64 %s", a, p)
+		}
+	}
 	switch {
-	case pref64.Contains(a):
-		return because(IPv6InPREF64, "the configured IPv6 address %s lies in PREF64 %s", a, pref64)
 	case isForeign(o, a):
 		return because(IPv6OfHost, "the configured IPv6 address %s is already one of this host's own; the CLAT needs one for itself", a)
 	case isRefused(o, l, a):

@@ -150,3 +150,33 @@ func TestPlanFillsTranslation(t *testing.T) {
 		t.Errorf("ours (-want +got)\n%s", diff)
 	}
 }
+
+// A router cannot lead the CLAT's address into the NAT64 prefix of a network in the
+// configuration: its PLAT would drop everything from there.
+func TestNoAddressBehindNetworks(t *testing.T) {
+	const network = "2001:db8:c0::/96"
+	make := func(given string) plan.Desired {
+		t.Helper()
+		o, c, err := plantest.Parse("link 2 wlan0\nroute6 default dev wlan0\npref64 wlan0 64:ff9b::/96\n" + given)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Translation.Mapping.Networks = []siit.Network{{IPv4: netip.MustParsePrefix("10.0.0.0/8"), PREF64: netip.MustParsePrefix(network)}, {IPv4: netip.MustParsePrefix("172.16.0.0/12")}}
+		p := plan.Make(o, c)
+		if len(p.Uplinks) != 1 {
+			t.Fatalf("%d uplinks", len(p.Uplinks))
+		}
+		return p.Uplinks[0]
+	}
+	if d := make("addr wlan0 2001:db8:c0::1/112\naddr wlan0 2001:db8:1::1/64\n"); d.CLAT == nil || !netip.MustParsePrefix("2001:db8:1::/64").Contains(d.CLAT.IPv6) {
+		t.Errorf("with another prefix: %+v", d)
+	}
+	for _, given := range []string{"addr wlan0 2001:db8:c0::1/112\n", "addr wlan0 2001:db8:c0::1/128\n", "addr wlan0 2001:db8:c0::1/112\nconfig ipv6 shared\n"} {
+		if d := make(given); d.CLAT != nil {
+			t.Errorf("%s: CLAT with %v", given, d.CLAT.IPv6)
+		}
+	}
+	if d := make("addr wlan0 2001:db8:1::1/64\nconfig ipv6 2001:db8:c0::7\n"); d.Why.Reason != plan.IPv6InPREF64 {
+		t.Errorf("configured: %v", d.Why)
+	}
+}

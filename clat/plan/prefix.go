@@ -26,8 +26,8 @@ import (
 //
 // A network whose routers advertise no prefix for addresses assigns them by
 // DHCPv6 only, unless an administrator numbered the link. It would drop packets
-// from any other address.
-func formingPrefix(o Observed, l Link, pref64 PREF64) (netip.Prefix, Why) {
+// from any other address. No address can be formed in one of the prefixes taken.
+func formingPrefix(o Observed, l Link, pref64 PREF64, taken []netip.Prefix) (netip.Prefix, Why) {
 	type candidate struct {
 		prefix     netip.Prefix
 		word       word
@@ -60,7 +60,7 @@ func formingPrefix(o Observed, l Link, pref64 PREF64) (netip.Prefix, Why) {
 		// abandoned at once (RFC 8978).
 		serves := ok && slices.ContainsFunc(served, p.Contains) && a.Valid > moveBefore &&
 			(w == byNobody || w <= byDefaultRouter && (preferred || a.Deprecated))
-		if !ok || dhcpOnly && !a.byHand() {
+		if !ok || within(taken, ip) || dhcpOnly && !a.byHand() {
 			other = other || !a.Temporary
 			continue
 		}

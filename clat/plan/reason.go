@@ -83,7 +83,7 @@ var reasons = [NumReasons]struct{ name, explanation string }{
 	PREF64ContainsHost: {"pref64-contains-host", "The NAT64 prefix contains an address of this host."},
 	MTUTooSmall:        {"mtu-too-small", "The IPv6 MTU of the uplink is below 1280 bytes (RFC 8200 section 5)."},
 	IPv4Taken:          {"ipv4-taken", "The CLAT IPv4 address, or all of 192.0.0.0/29, is in use on this host."},
-	IPv6InPREF64:       {"ipv6-in-pref64", "The configured CLAT IPv6 address lies in the NAT64 prefix."},
+	IPv6InPREF64:       {"ipv6-in-pref64", "The configured CLAT IPv6 address lies in a NAT64 prefix."},
 	IPv6OfHost:         {"ipv6-of-host", "This host has the configured CLAT IPv6 address for another purpose."},
 	IPv6Refused:        {"ipv6-refused", "Another host has the configured CLAT IPv6 address."},
 	CandidatesRefused:  {"candidates-refused", "Other hosts have all addresses that the CLAT tried."},

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+
+	"tnat64d/siit"
 )
 
 // ipv6 chooses the IPv6 address of a CLAT: the configured one, one that is formed in
@@ -11,16 +13,17 @@ import (
 // own, which the CLAT then shares.
 func (p *planner) ipv6(l Link, fixed bool, running Remembered, v4 netip.Addr, pref64 PREF64) (a netip.Addr, shared bool, why Why) {
 	o, c := p.o, p.c
+	taken := behindNetworks(c.Translation.Mapping.Networks)
 	switch {
 	case fixed && c.IPv6.IsValid():
-		return c.IPv6, false, whyNotFixed(o, l, c.IPv6, pref64.Prefix)
+		return c.IPv6, false, whyNotFixed(o, l, c.IPv6, append(taken, pref64.Prefix))
 	case c.Shared:
-		a, why = sharedIPv6(o, l, running, pref64.Prefix)
+		a, why = sharedIPv6(o, l, running, pref64.Prefix, taken)
 		return a, true, why
 	}
-	prefix, why := formingPrefix(o, l, pref64)
+	prefix, why := formingPrefix(o, l, pref64, taken)
 	if why.missing() {
-		if routed, ok := routedPrefix(o, l, pref64); ok {
+		if routed, ok := routedPrefix(o, l, pref64); ok && !within(taken, routed.Addr()) {
 			prefix, why = routed, Why{}
 		}
 	}
@@ -33,7 +36,7 @@ func (p *planner) ipv6(l Link, fixed bool, running Remembered, v4 netip.Addr, pr
 	if !why.missing() {
 		return a, false, why
 	}
-	a, none := sharedIPv6(o, l, running, pref64.Prefix)
+	a, none := sharedIPv6(o, l, running, pref64.Prefix, taken)
 	switch {
 	case !none.is():
 		return a, true, none
@@ -41,6 +44,22 @@ func (p *planner) ipv6(l Link, fixed bool, running Remembered, v4 netip.Addr, pr
 		return a, false, none
 	}
 	return netip.Addr{}, false, why
+}
+
+// behindNetworks returns the NAT64 prefixes of networks that have one of their own.
+// A PLAT drops packets from there, and which prefix a link has is its routers' word.
+func behindNetworks(networks []siit.Network) (prefixes []netip.Prefix) {
+	for _, n := range networks {
+		if n.PREF64.IsValid() {
+			prefixes = append(prefixes, n.PREF64)
+		}
+	}
+	return prefixes
+}
+
+// within reports whether a is in one of prefixes.
+func within(prefixes []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // missing reports whether the network lacks what it may have again.
@@ -63,8 +82,8 @@ func elsewhere(o Observed, l Link, pref64 netip.Prefix) (as []Addr) {
 // are routed to the host through it. One that is shared
 // already stays while it is preferred: its connections would not survive another.
 // Then the choice is that of RFC 6724 section 5 towards PREF64. Temporary addresses
-// come last, because they go soon.
-func sharedIPv6(o Observed, l Link, running Remembered, pref64 netip.Prefix) (netip.Addr, Why) {
+// come last, because they go soon. No address is in one of the prefixes taken.
+func sharedIPv6(o Observed, l Link, running Remembered, pref64 netip.Prefix, taken []netip.Prefix) (netip.Addr, Why) {
 	var (
 		own           []Addr
 		inDAD, failed netip.Addr
@@ -72,7 +91,7 @@ func sharedIPv6(o Observed, l Link, running Remembered, pref64 netip.Prefix) (ne
 	for _, a := range o.Addrs {
 		ip := a.Prefix.Addr()
 		switch {
-		case a.Link != l.Index || !ip.Is6() || !ip.IsGlobalUnicast() || owns(o, ip) || a.Valid <= 0:
+		case a.Link != l.Index || !ip.Is6() || !ip.IsGlobalUnicast() || owns(o, ip) || a.Valid <= 0 || within(taken, ip):
 		case a.DADFailed:
 			failed = ip
 		case a.Tentative:
@@ -82,7 +101,7 @@ func sharedIPv6(o Observed, l Link, running Remembered, pref64 netip.Prefix) (ne
 		}
 	}
 	if len(own) == 0 && !inDAD.IsValid() && !failed.IsValid() {
-		own = elsewhere(o, l, pref64)
+		own = slices.DeleteFunc(elsewhere(o, l, pref64), func(a Addr) bool { return within(taken, a.Prefix.Addr()) })
 	}
 	switch {
 	case len(own) == 0 && inDAD.IsValid():
