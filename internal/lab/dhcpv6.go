@@ -40,7 +40,8 @@ const leaseTime = "2m"
 
 // runDHCPv6 starts a DHCPv6 server on the router, which has one address to lease,
 // and a client on the laptop, which also takes over router advertisements from the
-// kernel. Both run as long as the lab; the client's files go with it.
+// kernel. Both run as long as the lab; the client's files go with it, and its helper
+// processes, which have a PID namespace of their own.
 func (a *attachment) runDHCPv6() error {
 	n := a.network
 	leased := dhcpv6(n.Link).String()
@@ -56,7 +57,7 @@ func (a *attachment) runDHCPv6() error {
 				fmt.Sprintf("--dhcp-range=%s,%[1]s,64,%s", leased, leaseTime))
 		},
 		func() error {
-			return n.lab.Laptop.background(n.lab.life, "unshare", "--mount", "sh", "-ec", `
+			return n.lab.Laptop.background(n.lab.life, "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child", "sh", "-ec", `
 				mount -t tmpfs tmpfs /var/lib/dhcpcd
 				cp "$1" /var/lib/dhcpcd/config
 				mount -t tmpfs tmpfs /run

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -140,6 +141,40 @@ func TestCloseEndsProcesses(t *testing.T) {
 	}
 	if err := l.Server.Command(t.Context(), "true").Run(); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("process on a closed lab: %v", err)
+	}
+}
+
+// TestCloseEndsDHCPClient finds none of the client's helper processes after Close.
+func TestCloseEndsDHCPClient(t *testing.T) {
+	for _, name := range DHCPv6Only.Programs() {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skipf("needs the program %q", name)
+		}
+	}
+	l := newTestLab(t, Options{Kind: DHCPv6Only})
+	inside, err := l.Laptop.Command(t.Context(), "readlink", "/proc/self/ns/net").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := func() (pids []string) {
+		all, _ := filepath.Glob("/proc/[0-9]*/ns/net")
+		for _, path := range all {
+			if ns, err := os.Readlink(path); err == nil && ns == strings.TrimSpace(string(inside)) {
+				pids = append(pids, path)
+			}
+		}
+		return pids
+	}
+	if len(there()) == 0 {
+		t.Error("no client runs")
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	for end := time.Now().Add(60 * time.Second); len(there()) > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("processes outlive the lab: %v", there())
+		}
 	}
 }
 
