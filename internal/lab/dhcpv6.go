@@ -41,7 +41,8 @@ const leaseTime = "2m"
 // runDHCPv6 starts a DHCPv6 server on the router, which has one address to lease,
 // and a client on the laptop, which also takes over router advertisements from the
 // kernel. Both run as long as the lab; the client's files go with it, and its helper
-// processes, which have a PID namespace of their own.
+// processes, which have a PID namespace of their own. Its first process is the
+// shell, because the client changes its user, and then outlives its parent.
 func (a *attachment) runDHCPv6() error {
 	n := a.network
 	leased := dhcpv6(n.Link).String()
@@ -61,7 +62,8 @@ func (a *attachment) runDHCPv6() error {
 				mount -t tmpfs tmpfs /var/lib/dhcpcd
 				cp "$1" /var/lib/dhcpcd/config
 				mount -t tmpfs tmpfs /run
-				exec dhcpcd --config /var/lib/dhcpcd/config --nobackground --quiet "$2"`, "sh", config, a.Attached())
+				dhcpcd --config /var/lib/dhcpcd/config --nobackground --quiet "$2"
+				exit`, "sh", config, a.Attached())
 		},
 	)
 }
