@@ -16,9 +16,6 @@ func (p *pace) ready() time.Time { return p.spent.Add(-time.Duration(p.burst-1) 
 // take counts an event at now.
 func (p *pace) take(now time.Time) { p.spent = later(p.spent, now).Add(p.interval) }
 
-// reset forgets all events.
-func (p *pace) reset() { p.spent = time.Time{} }
-
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
