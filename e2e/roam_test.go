@@ -116,6 +116,54 @@ func TestNetworkGone(t *testing.T) {
 	w.measure(t, "back after a minute", usable)
 }
 
+// TestCarrierOff takes the carrier away for ten seconds and compares when IPv4 is
+// answered again with when the host's own IPv6 is. What is connected goes on.
+func TestCarrierOff(t *testing.T) {
+	if os.Getenv("TNAT64_LONG") == "" {
+		t.Skip("measures: TNAT64_LONG=1 runs it")
+	}
+	w := newWorld(t, lab.Options{}, "")
+	w.moved = true
+	for range 5 {
+		flow := w.connection(t, "", netip.Addr{})
+		if _, err := w.SetCarrier(false); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		usable, err := w.SetCarrier(true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := make(chan time.Time, 1)
+		go func() {
+			defer close(own)
+			to := netip.AddrPortFrom(lab.Synthesize(w.PREF64(), lab.ServerIPv4), lab.PortEcho).String()
+			for end := time.Now().Add(soon); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+				if conn, err := connect(w.Laptop, "udp6", to, "", netip.Addr{}); err == nil {
+					conn.SetDeadline(time.Now().Add(100 * time.Millisecond))
+					err = roundTrip(conn, []byte("are you there?"))
+					conn.Close()
+					if err == nil {
+						own <- time.Now()
+						return
+					}
+				}
+			}
+		}()
+		ipv4 := w.firstAnswer(t, "", soon)
+		ipv6, ok := <-own
+		if !ok {
+			t.Fatal("the host's own IPv6 is not answered")
+		}
+		t.Logf("answered after %v by IPv4, %v by the host's own IPv6", ipv4.Sub(usable).Round(time.Millisecond), ipv6.Sub(usable).Round(time.Millisecond))
+		if later := ipv4.Sub(ipv6); later > 3*time.Second {
+			t.Errorf("IPv4 is %v later than the host's own IPv6", later)
+		}
+		wantAlive(t, "what was connected", flow)
+		w.wantState(t, lab.Uplink, control.Up)
+	}
+}
+
 // ownAddress waits until the laptop has a valid address of its own on the uplink.
 func (w *world) ownAddress(t *testing.T) {
 	t.Helper()
