@@ -126,6 +126,7 @@ func TestStalePrefixIsLeftAtOnce(t *testing.T) {
 		done := make(chan struct{})
 		go func() { a.Run(ctx); close(done) }()
 		time.Sleep(61 * time.Second) // the link is looked at every 5 seconds
+		synctest.Wait()
 		before := len(l.sent)
 		l.in <- received{&ndp.RouterAdvertisement{Options: []ndp.Option{
 			&ndp.PrefixInformation{Prefix: taken.Addr(), PrefixLength: 64, OnLink: true, AutonomousAddressConfiguration: true, PreferredLifetime: time.Minute, ValidLifetime: time.Hour},
