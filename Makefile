@@ -7,7 +7,7 @@ GO        ?= go
 BIN       := bin
 COMMANDS  := tnat64d tnat64ctl tnat64-lab tnat64 tnat64-gateway
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-FUZZTIME  ?= 20000x
+FUZZTIME  ?= 10000x
 SOAK      ?= 30m
 TOOL      := $(GO) tool -modfile=packaging/tools/go.mod
 
@@ -164,7 +164,7 @@ test-vm:
 	@packaging/packages.sh amd64
 	$(GO) run ./packaging/test-vm $(TESTVM_FLAGS)
 
-## fuzz     every fuzz target for FUZZTIME (20000x: so many inputs)
+## fuzz     every fuzz target for FUZZTIME (10000x: so many inputs)
 fuzz:
 	@packaging/fuzz.sh $(FUZZTIME)
 

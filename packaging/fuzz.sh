@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs every fuzz target of the module, each for the time (5m) or the number of
-# inputs (20000x) that is given. A number is the surer one: Go sometimes reports
+# inputs (10000x) that is given. A number is the surer one: Go sometimes reports
 # the end of the time itself as a failure, "context deadline exceeded".
 #
 # What is tried is the same in every run, unless TNAT64_SEED is set: the seed is, and
@@ -8,7 +8,7 @@
 # that keeps them.
 set -eu
 export GODEBUG="${GODEBUG:+$GODEBUG,}fuzzseed=${TNAT64_SEED:-1}"
-time=${1:-20000x}
+time=${1:-10000x}
 temp=$(mktemp -d)
 trap 'rm -rf "$temp"' EXIT
 cache=${FUZZCACHE:-$temp/cache}
