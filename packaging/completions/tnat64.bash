@@ -17,7 +17,7 @@ _tnat64() {
 	local words='' files='' command='' i
 	case $program in
 	tnat64d)
-		words='-config -log-level -check -version -h'
+		words='-config -log-level -check -cleanup -version -h'
 		;;
 	tnat64ctl)
 		for ((i = 1; i < COMP_CWORD; i++)); do
