@@ -74,10 +74,8 @@ shell: build
 	@$(BIN)/tnat64-lab shell
 
 ## test     every test, installing the Debian packages it needs (root)
-# The emulated machine leaves a processor half idle, which the stages that only
-# compute can use. The tests of this machine's network run alone.
 test:
-	@packaging/stages.sh $(MAKE) test-packages 'test-kernel&' check vulncheck test-manifests fuzz test-race wait test-all
+	@packaging/stages.sh $(MAKE) test-packages check vulncheck test-manifests fuzz test-race test-kernel test-all
 
 test-packages:
 	@packaging/install-packages.sh $(TEST_PACKAGES) $(PACKAGING_PACKAGES) $(TESTKERNEL_PACKAGES)
