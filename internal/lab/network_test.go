@@ -243,14 +243,22 @@ func ask(t *testing.T, l *Lab, network string, server netip.Addr, name string, k
 		return m, err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(wait))
-	if _, err := conn.Write(query); err != nil {
-		return m, err
-	}
-	buf := make([]byte, 4096)
-	n, err := conn.Read(buf)
-	if err != nil {
-		return m, err
+	buf, n := make([]byte, 4096), 0
+	for end, again := time.Now().Add(wait), 2*time.Second; ; {
+		if _, err := conn.Write(query); err != nil {
+			return m, err
+		}
+		deadline := end
+		if network != "tcp6" && time.Until(end) > again { // a datagram may be lost
+			deadline = time.Now().Add(again)
+		}
+		conn.SetDeadline(deadline)
+		if n, err = conn.Read(buf); err == nil {
+			break
+		}
+		if deadline == end || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return m, err
+		}
 	}
 	answer := buf[:n]
 	if network == "tcp6" {
