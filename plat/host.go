@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -29,8 +30,19 @@ type observed struct {
 	mtu6, mtu4 int
 }
 
-// observe reads the host's addresses and links.
+// observe reads the host's addresses and links. What changes while it reads makes the
+// result incomplete, so that it reads again.
 func observe(h *netlink.Handle, c Config) (o observed, err error) {
+	for range 100 {
+		if o, err = observeOnce(h, c); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return o, err
+}
+
+func observeOnce(h *netlink.Handle, c Config) (o observed, err error) {
 	links, err := h.LinkList()
 	if err != nil {
 		return o, fmt.Errorf("list the interfaces: %w", err)
