@@ -571,15 +571,15 @@ python3 - <<'END'
 import socket, concurrent.futures
 def talk(i, connections):
     answered, failed = 0, 0
-    for k in range(connections):
+    while answered < connections and failed < 3: # else it has no address
         s = socket.socket(socket.AF_INET6); s.settimeout(30)
         try:
             s.bind(("2001:db8:1::%d" % i, 0)); s.connect(("`+to(server)+`", 80))
             s.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            if b"you are" in s.makefile("rb").read(): answered += 1
+            if b"you are" in s.makefile("rb").read(): answered, failed = answered + 1, 0
+            else: failed += 1
         except OSError: failed += 1
         s.close()
-        if failed > 2: break # it has no address
     return answered
 with concurrent.futures.ThreadPoolExecutor(25) as p: first = list(p.map(lambda i: talk(i, 100), range(100, 150)))
 with concurrent.futures.ThreadPoolExecutor(25) as p: rest = list(p.map(lambda i: talk(i, 10), range(150, 199)))
