@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -26,8 +28,19 @@ type hostPrefix struct {
 	link string
 }
 
-// observeHost reads links, addresses and routes. It takes no privilege.
+// observeHost reads links, addresses and routes, again if they change meanwhile. It
+// takes no privilege.
 func observeHost() (v hostView, err error) {
+	for range 100 {
+		if v, err = observeOnce(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return v, err
+}
+
+func observeOnce() (v hostView, err error) {
 	links, err := netlink.LinkList()
 	if err != nil {
 		return v, fmt.Errorf("cannot list interfaces: %w", err)
