@@ -18,26 +18,26 @@ type question struct {
 // ask lets f call methods of a service. It returns at once if the service is
 // not running or has recently been silent.
 func (b *Bus) ask(ctx context.Context, service string, f func(question) error) error {
-	s, err := b.connect(ctx)
+	s, err := b.connection.connect(ctx)
 	if err != nil {
 		return err
 	}
 	if !s.runs(service) {
 		return fmt.Errorf("%s is %w", programs[service], ErrNotRunning)
 	}
-	if rest := b.silence.left(service); rest > 0 {
+	if rest := b.connection.silence.left(service); rest > 0 {
 		return fmt.Errorf("%s %w; asked again in %s", programs[service], ErrSilent, rest)
 	}
 
-	limited, cancel := context.WithTimeout(ctx, b.timeout)
+	limited, cancel := context.WithTimeout(ctx, b.connection.timeout)
 	defer cancel()
 	err = f(question{limited, s, service})
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
-		b.silence.note(service)
-		return fmt.Errorf("%s %w within %s", programs[service], ErrSilent, b.timeout)
+		b.connection.silence.note(service)
+		return fmt.Errorf("%s %w within %s", programs[service], ErrSilent, b.connection.timeout)
 	case s.conn.Context().Err() != nil:
 		return fmt.Errorf("%w: the connection has been closed", ErrNoBus)
 	case is(err, "org.freedesktop.DBus.Error.NameHasNoOwner", "org.freedesktop.DBus.Error.ServiceUnknown"):

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"sync"
 	"time"
 )
 
@@ -48,44 +47,29 @@ type Options struct {
 }
 
 // Bus is the system bus. Its methods may be called concurrently.
-type Bus struct {
-	address string
-	timeout time.Duration
-
-	signals signals
-	silence silence
-
-	ctx   context.Context // ends with Close
-	close context.CancelFunc
-
-	mu      sync.Mutex
-	session *session // nil: not connected
-	dialing *dialing // the attempt under way; nil: none
-
-	retrying bool // retry runs
-}
+type Bus struct{ connection connection }
 
 // New returns a Bus that is not connected: the first question connects it.
 func New(o Options) *Bus {
-	b := &Bus{
+	b := &Bus{connection{
 		address: cmp.Or(o.Address, os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), usualAddress),
 		timeout: cmp.Or(o.Timeout, time.Second),
 		signals: newSignals(),
-	}
-	b.ctx, b.close = context.WithCancel(context.Background())
+	}}
+	b.connection.ctx, b.connection.close = context.WithCancel(context.Background())
 	return b
 }
 
 // Close ends the connection. Its channels stay open and silent.
-func (b *Bus) Close() { b.close() }
+func (b *Bus) Close() { b.connection.close() }
 
 // DNSChanged yields a value when the DNS servers of some link may have changed:
 // LinkDNS tells which. Changes that nobody has picked up yet are one value. It
 // is silent until a question has connected the bus.
-func (b *Bus) DNSChanged() <-chan struct{} { return b.signals.dns }
+func (b *Bus) DNSChanged() <-chan struct{} { return b.connection.signals.dns }
 
 // Sleep yields true before the machine sleeps and false after it has woken up.
 // Only the latest value is kept for a reader that is slow; as sleep is not
 // delayed for us, true may come late or not at all. It is silent until a
 // question has connected the bus.
-func (b *Bus) Sleep() <-chan bool { return b.signals.sleep }
+func (b *Bus) Sleep() <-chan bool { return b.connection.signals.sleep }

@@ -33,16 +33,16 @@ func TestNoBus(t *testing.T) {
 
 func TestAddress(t *testing.T) {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/elsewhere")
-	if b := New(Options{}); b.address != "unix:path=/elsewhere" || b.timeout != time.Second {
-		t.Errorf("%q, %s", b.address, b.timeout)
+	if b := New(Options{}); b.connection.address != "unix:path=/elsewhere" || b.connection.timeout != time.Second {
+		t.Errorf("%q, %s", b.connection.address, b.connection.timeout)
 	}
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "")
-	if b := New(Options{}); b.address != usualAddress {
-		t.Errorf("%q", b.address)
+	if b := New(Options{}); b.connection.address != usualAddress {
+		t.Errorf("%q", b.connection.address)
 	}
 	b := New(Options{Address: "nonsense"})
 	defer b.Close()
-	if _, err := b.connect(ctx(t)); !errors.Is(err, ErrNoBus) {
+	if _, err := b.connection.connect(ctx(t)); !errors.Is(err, ErrNoBus) {
 		t.Error(err)
 	}
 }
@@ -53,7 +53,7 @@ func TestBusComes(t *testing.T) {
 	d := startDaemon(t)
 	d.stop()
 	b := d.open()
-	if _, err := b.connect(ctx(t)); !errors.Is(err, ErrNoBus) {
+	if _, err := b.connection.connect(ctx(t)); !errors.Is(err, ErrNoBus) {
 		t.Fatal(err)
 	}
 	d.start()
@@ -83,7 +83,7 @@ func TestSlowBus(t *testing.T) {
 	d.serveResolved()
 	b := New(Options{Address: d.behind(400 * time.Millisecond), Timeout: 5 * time.Second})
 	defer b.Close()
-	if _, err := b.connect(ctx(t)); err != nil {
+	if _, err := b.connection.connect(ctx(t)); err != nil {
 		t.Error(err)
 	}
 }
@@ -99,7 +99,7 @@ func TestSilentBus(t *testing.T) {
 	b := New(Options{Address: "unix:path=" + path, Timeout: 50 * time.Millisecond})
 	defer b.Close()
 	for _, want := range []string{"within 50ms", "next attempt in 30s"} {
-		if _, err := b.connect(ctx(t)); !errors.Is(err, ErrNoBus) || !errors.Is(err, ErrSilent) || !strings.Contains(err.Error(), want) {
+		if _, err := b.connection.connect(ctx(t)); !errors.Is(err, ErrNoBus) || !errors.Is(err, ErrSilent) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v", err)
 		}
 	}
@@ -232,7 +232,7 @@ func TestSleep(t *testing.T) {
 	// Somebody else says so, to everybody and to us alone.
 	stranger := d.connect()
 	signal(stranger, true)
-	s, err := b.connect(ctx(t))
+	s, err := b.connection.connect(ctx(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +256,7 @@ func TestBusRestart(t *testing.T) {
 	b := d.open()
 	b.Features(ctx(t))
 	within(t, b.DNSChanged(), "connected")
-	before, err := b.connect(ctx(t))
+	before, err := b.connection.connect(ctx(t))
 	if err != nil {
 		t.Fatal(err)
 	}

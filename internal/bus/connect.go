@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -12,112 +13,131 @@ type dialing struct {
 	err  error
 }
 
+// connection is the connection to the bus, which is opened when it is needed and
+// again when it has ended.
+type connection struct {
+	address string
+	timeout time.Duration // of connecting, and of one question to one service
+
+	signals signals
+	silence silence
+
+	ctx   context.Context // ends with close
+	close context.CancelFunc
+
+	mu      sync.Mutex
+	session *session // nil: not connected
+	dialing *dialing // the attempt under way; nil: none
+
+	retrying bool // retry runs
+}
+
 // connect returns the session, and opens one if there is none.
-func (b *Bus) connect(ctx context.Context) (*session, error) {
-	d, s, err := b.attempt()
+func (c *connection) connect(ctx context.Context) (*session, error) {
+	d, s, err := c.attempt()
 	if d == nil {
 		return s, err
 	}
 	select {
 	case <-d.over:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w at %q: %w", ErrNoBus, b.address, context.Cause(ctx))
+		return nil, fmt.Errorf("%w at %q: %w", ErrNoBus, c.address, context.Cause(ctx))
 	}
 	if d.err != nil {
 		return nil, d.err
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.session == nil {
-		return nil, fmt.Errorf("%w at %q: the connection was closed at once", ErrNoBus, b.address)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session == nil {
+		return nil, fmt.Errorf("%w at %q: the connection was closed at once", ErrNoBus, c.address)
 	}
-	return b.session, nil
+	return c.session, nil
 }
 
 // attempt returns the session or why there cannot be one now, or else the
 // attempt to wait for.
-func (b *Bus) attempt() (*dialing, *session, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (c *connection) attempt() (*dialing, *session, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch {
-	case b.ctx.Err() != nil:
+	case c.ctx.Err() != nil:
 		return nil, nil, ErrClosed
-	case b.session != nil:
-		return nil, b.session, nil
-	case b.dialing != nil:
-		return b.dialing, nil, nil
+	case c.session != nil:
+		return nil, c.session, nil
+	case c.dialing != nil:
+		return c.dialing, nil, nil
 	}
-	if rest := b.silence.left(""); rest > 0 {
-		return nil, nil, fmt.Errorf("%w: %q %w; next attempt in %s", ErrNoBus, b.address, ErrSilent, rest)
+	if rest := c.silence.left(""); rest > 0 {
+		return nil, nil, fmt.Errorf("%w: %q %w; next attempt in %s", ErrNoBus, c.address, ErrSilent, rest)
 	}
-	b.dialing = &dialing{over: make(chan struct{})}
-	go b.dial(b.dialing)
-	return b.dialing, nil, nil
+	c.dialing = &dialing{over: make(chan struct{})}
+	go c.dial(c.dialing)
+	return c.dialing, nil, nil
 }
 
 // dial opens a session and keeps it.
-func (b *Bus) dial(d *dialing) {
-	s, err := open(b)
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (c *connection) dial(d *dialing) {
+	s, err := open(c)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	defer close(d.over)
-	b.dialing = nil
+	c.dialing = nil
 	switch {
-	case b.ctx.Err() != nil:
+	case c.ctx.Err() != nil:
 		d.err = ErrClosed
 	case err != nil:
 		d.err = err
-		b.retryLater()
+		c.retryLater()
 	default:
-		b.session = s
-		b.silence.forgetAll()
-		b.signals.tellDNS() // nobody has told of changes until now
-		go b.keep(s)
+		c.session = s
+		c.silence.forgetAll()
+		c.signals.tellDNS() // nobody has told of changes until now
+		go c.keep(s)
 	}
 }
 
 // keep waits for the end of s and sees to it that there is another one.
-func (b *Bus) keep(s *session) {
+func (c *connection) keep(s *session) {
 	<-s.conn.Context().Done()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.session = nil
-	b.retryLater()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.session = nil
+	c.retryLater()
 }
 
 // retryLater sees to it that the bus is tried again even if nobody asks, as only
-// a connection tells of changes. The caller holds b.mu.
-func (b *Bus) retryLater() {
-	if !b.retrying {
-		b.retrying = true
-		go b.retry()
+// a connection tells of changes. The caller holds c.mu.
+func (c *connection) retryLater() {
+	if !c.retrying {
+		c.retrying = true
+		go c.retry()
 	}
 }
 
 // retry connects again, with growing pauses.
-func (b *Bus) retry() {
+func (c *connection) retry() {
 	pause := firstPause
 	for range attempts {
 		select {
 		case <-time.After(pause):
-		case <-b.ctx.Done():
+		case <-c.ctx.Done():
 			return
 		}
-		b.connect(b.ctx) // which tells those who wait for signals
-		if b.retried() {
+		c.connect(c.ctx) // which tells those who wait for signals
+		if c.retried() {
 			return
 		}
 		pause = min(2*pause, lastPause)
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.retrying = false
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.retrying = false
 }
 
 // retried reports whether there is a session, and if so ends the retries.
-func (b *Bus) retried() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.retrying = b.session == nil
-	return !b.retrying
+func (c *connection) retried() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.retrying = c.session == nil
+	return !c.retrying
 }

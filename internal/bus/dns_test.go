@@ -162,7 +162,7 @@ func TestNothingIsStarted(t *testing.T) {
 		t.Errorf("Option108: %v", err)
 	}
 	// Behind our back too: a call that slips through after the service has gone.
-	s, err := b.connect(ctx(t))
+	s, err := b.connection.connect(ctx(t))
 	if err != nil {
 		t.Fatal(err)
 	}

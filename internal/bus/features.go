@@ -10,7 +10,7 @@ import (
 // Features returns what can be had from the bus, and why not where it cannot,
 // in the order of the daemon's status. Asking connects the bus.
 func (b *Bus) Features(ctx context.Context) []control.Feature {
-	s, err := b.connect(ctx)
+	s, err := b.connection.connect(ctx)
 	feature := func(name, service, without string) control.Feature {
 		f := control.Feature{Name: name}
 		switch {
@@ -19,7 +19,7 @@ func (b *Bus) Features(ctx context.Context) []control.Feature {
 		case !s.runs(service):
 			f.Why = fmt.Sprintf("%s is not running: %s", programs[service], without)
 		default:
-			if rest := b.silence.left(service); rest > 0 {
+			if rest := b.connection.silence.left(service); rest > 0 {
 				f.Why = fmt.Sprintf("%s does not answer; asked again in %s", programs[service], rest)
 			} else {
 				f.Available = true

@@ -50,7 +50,7 @@ var subscriptions = []string{
 
 // session is one connection to the bus.
 type session struct {
-	bus  *Bus
+	bus  *connection
 	conn *dbus.Conn
 
 	mu     sync.Mutex
@@ -59,17 +59,17 @@ type session struct {
 
 // open connects, subscribes and looks who is there. It takes no longer than
 // the bus's timeout.
-func open(b *Bus) (*session, error) {
-	ctx, cancel := context.WithCancel(b.ctx)
+func open(c *connection) (*session, error) {
+	ctx, cancel := context.WithCancel(c.ctx)
 	// The context that ends a connection attempt is the connection's own.
-	timer := time.AfterFunc(b.timeout, cancel)
-	s := &session{bus: b, owners: make(map[string]string)}
+	timer := time.AfterFunc(c.timeout, cancel)
+	s := &session{bus: c, owners: make(map[string]string)}
 	err := s.open(ctx)
 	if inTime := timer.Stop(); err == nil && inTime {
 		return s, nil
-	} else if !inTime && b.ctx.Err() == nil {
-		b.silence.note("")
-		err = fmt.Errorf("%q %w within %s", b.address, ErrSilent, b.timeout)
+	} else if !inTime && c.ctx.Err() == nil {
+		c.silence.note("")
+		err = fmt.Errorf("%q %w within %s", c.address, ErrSilent, c.timeout)
 	}
 	cancel()
 	return nil, fmt.Errorf("%w: %w", ErrNoBus, err)
