@@ -57,7 +57,7 @@ type Options struct {
 type Path struct {
 	options Options
 	device  *tun.Device
-	kept    bool // the store has the queues of the TUN
+	stored  storedQueues
 
 	order queueOrder
 
@@ -83,7 +83,7 @@ func Open(o Options) (_ *Path, err error) {
 			return nil, err
 		}
 	}
-	return &Path{options: o, device: device, kept: o.Device != nil, order: queueOrder{device: device}, chosen: choice{by: "user"}}, nil
+	return &Path{options: o, device: device, stored: storedQueues{store: o.Store, device: device, kept: o.Device != nil}, order: queueOrder{device: device}, chosen: choice{by: "user"}}, nil
 }
 
 // Index returns the interface index of the TUN.
@@ -120,7 +120,7 @@ func (p *Path) SetMapping(c siit.Config) error {
 	if err := p.applyMapping(); err != nil {
 		return err
 	}
-	return p.attach()
+	return p.steering.attach()
 }
 
 // Close ends the engines and the steering and removes the TUN, with its
@@ -142,7 +142,7 @@ func (p *Path) Close() error {
 	if err := p.device.Close(); first == nil {
 		first = err
 	}
-	p.dropQueues()
+	p.stored.drop(max(p.options.Queues, len(p.device.Queues))) // some may be closed
 	if s != nil {
 		first = errors.Join(first, p.options.Inherited.Remove(s.uplink))
 	}

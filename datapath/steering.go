@@ -98,7 +98,7 @@ func (p *Path) Steer(c SteeringConfig) (*Steering, error) {
 	if p.user != nil {
 		p.user.SetTakesHop(s.by.takesHop())
 	}
-	if err := p.keepQueues(); err != nil {
+	if err := s.keepQueues(); err != nil {
 		p.options.Log.Debug("cannot keep the TUN for the next start", "tun", p.options.TUN, "reason", err)
 	}
 	p.chosen = choice{by: "user"}

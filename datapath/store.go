@@ -1,6 +1,11 @@
 package datapath
 
-import "fmt"
+import (
+	"fmt"
+
+	"tnat64d/datapath/steer"
+	"tnat64d/tun"
+)
 
 // QueueName returns the name in a store of a TUN's queue.
 func QueueName(tunIndex, queue int) string { return fmt.Sprintf("tun-%d-%d", tunIndex, queue) }
@@ -11,17 +16,23 @@ func ParseQueueName(name string) (tunIndex, queue int, ok bool) {
 	return tunIndex, queue, err == nil && queue >= 0 && name == QueueName(tunIndex, queue)
 }
 
-// keepQueues puts the queues of the TUN into the store, with which it outlives the
-// process, if the steering does so too.
-func (p *Path) keepQueues() error {
-	s := p.steering
-	if p.options.Store == nil || p.kept || s == nil || s.kernel == nil || s.kernel.Attached() != "tcx" {
+// storedQueues are the queues of a TUN in a store, with which it outlives the
+// process.
+type storedQueues struct {
+	store  steer.Store // nil: there is none
+	device *tun.Device
+	kept   bool // the store has them
+}
+
+// keep puts the queues into the store.
+func (q *storedQueues) keep() error {
+	if q.store == nil || q.kept {
 		return nil
 	}
-	p.kept = true
-	for i, q := range p.device.Queues {
-		err := q.Descriptor(func(fd int) error {
-			p.options.Store.Keep(QueueName(p.device.Index, i), fd)
+	q.kept = true
+	for i, queue := range q.device.Queues {
+		err := queue.Descriptor(func(fd int) error {
+			q.store.Keep(QueueName(q.device.Index, i), fd)
 			return nil
 		})
 		if err != nil {
@@ -31,27 +42,41 @@ func (p *Path) keepQueues() error {
 	return nil
 }
 
-// dropQueues takes them out again.
-func (p *Path) dropQueues() {
-	if p.options.Store == nil {
+// drop takes n of them out again.
+func (q *storedQueues) drop(n int) {
+	if q.store == nil {
 		return
 	}
-	for i := range max(p.options.Queues, len(p.device.Queues)) { // some may be closed
-		p.options.Store.Drop(QueueName(p.device.Index, i))
+	for i := range n {
+		q.store.Drop(QueueName(q.device.Index, i))
 	}
 }
 
-// attach attaches the programs of the steering, now that they have what they need,
-// where those of a former process are in force. The caller holds p.mu.
-func (p *Path) attach() error {
-	s := p.steering
+// attach attaches the programs, now that they have what they need, where those of a
+// former process are in force. s may be nil. The caller holds the lock of the path.
+func (s *Steering) attach() error {
 	if s == nil || s.kernel == nil {
 		return nil
 	}
 	if err := s.kernel.Attach(); err != nil {
 		return err
 	}
-	return p.keepQueues()
+	return s.keepQueues()
+}
+
+// outlives reports whether the programs stay in force without this process. s may be
+// nil.
+func (s *Steering) outlives() bool {
+	return s != nil && s.kernel != nil && s.kernel.Attached() == "tcx"
+}
+
+// keepQueues puts the queues of the TUN into the store if the steering outlives the
+// process too.
+func (s *Steering) keepQueues() error {
+	if !s.outlives() {
+		return nil
+	}
+	return s.path.stored.keep()
 }
 
 // Kept reports whether all that carries packets is in the store, and will work
@@ -59,7 +84,7 @@ func (p *Path) attach() error {
 func (p *Path) Kept() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.kept && p.steering != nil && p.steering.kernel != nil && p.steering.kernel.Attached() == "tcx"
+	return p.stored.kept && p.steering.outlives()
 }
 
 // Leave ends the user engine, once it has written what it has read, and leaves
