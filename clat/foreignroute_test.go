@@ -71,9 +71,7 @@ func TestForeignRouteOverRestart(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "journal")
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, wlan)
-				j, err := OpenJournal(file)
-				must(t, err)
-				b.rec = NewReconciler(b.host, b.host, j, b.rec.log)
+				j := b.journaled(file)
 				b.up()
 				must(t, b.host.AddForeignRoute(tunIndex, endpoint))
 				b.expect(Up, restoreEndpoint)
@@ -90,9 +88,7 @@ func TestForeignRouteOverRestart(t *testing.T) {
 				if c.change != nil {
 					c.change(b)
 				}
-				j, err = OpenJournal(file)
-				must(t, err)
-				b.rec = NewReconciler(b.host, b.host, j, b.rec.log)
+				j = b.journaled(file)
 				b.pass()
 				b.host.dad(true)
 				b.pass()

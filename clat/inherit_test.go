@@ -42,10 +42,8 @@ func TestInherit(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "journal")
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, wlan)
-				j, err := OpenJournal(file)
-				must(t, err)
+				j := b.journaled(file)
 				defer j.Close()
-				b.rec = NewReconciler(b.host, b.host, j, b.rec.log)
 				b.up()
 				addr := b.rec.Memory().Own[0]
 				must(t, b.host.AddForeignRoute(tunIndex, endpoint))
@@ -80,10 +78,8 @@ func TestInheritWaitsForPREF64(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "journal")
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, wlan)
-		j, err := OpenJournal(file)
-		must(t, err)
+		j := b.journaled(file)
 		defer j.Close()
-		b.rec = NewReconciler(b.host, b.host, j, b.rec.log)
 		b.up()
 		b.host.o.PREF64 = nil
 		b.restart(j)

@@ -37,9 +37,7 @@ func TestRecentAddressSkipsDAD(t *testing.T) {
 			file, left := filepath.Join(dir, "journal"), filepath.Join(dir, "left")
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, wlan)
-				j, err := OpenJournal(file)
-				must(t, err)
-				b.rec = NewReconciler(b.host, b.host, j, b.rec.log)
+				j := b.journaled(file)
 				b.pass()
 				if !c.inDAD {
 					b.host.dad(true)
@@ -61,9 +59,7 @@ func TestRecentAddressSkipsDAD(t *testing.T) {
 				if c.change != nil {
 					c.change(b)
 				}
-				j, err = OpenJournal(file)
-				must(t, err)
-				b.rec = NewReconciler(b.host, b.host, j, b.rec.log)
+				j = b.journaled(file)
 				b.rec.Left().Load(left)
 				b.rec.Left().Resume(removed)
 				if p, err := b.settled(); p != c.want || err != nil {

@@ -51,6 +51,15 @@ func newBench(t *testing.T, text string) *bench {
 	return b
 }
 
+// journaled begins again with a Reconciler that writes the journal in file.
+func (b *bench) journaled(file string) *Journal {
+	b.t.Helper()
+	j, err := OpenJournal(file)
+	must(b.t, err)
+	b.rec = NewReconciler(b.host, b.host, j, b.rec.log)
+	return j
+}
+
 // pass does what the daemon does after a change.
 func (b *bench) pass() (Progress, error) {
 	outs, err := b.passAll()
@@ -703,11 +712,7 @@ func TestTUNDeleted(t *testing.T) {
 func TestReconcilerWritesJournal(t *testing.T) {
 	b := newBench(t, wlan)
 	path := filepath.Join(t.TempDir(), "run", "journal")
-	j, err := OpenJournal(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.rec = NewReconciler(b.host, b.host, j, b.rec.log)
+	j := b.journaled(path)
 	b.up()
 	want := []JournalEntry{{Link: "wlan0", Addr: netip.MustParseAddr(first)}}
 	if diff := cmp.Diff(want, j.Entries(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
