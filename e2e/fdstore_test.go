@@ -195,9 +195,9 @@ func TestRestartUnderSystemd(t *testing.T) {
 			job string
 			end func() error
 		}{
-			{"restart", w.stopDaemon},
+			{"restart", func() error { return w.daemon.Stop() }},
 			{"", func() error { w.daemon.Kill(); return nil }},
-			{"restart", w.stopDaemon},
+			{"restart", func() error { return w.daemon.Stop() }},
 		} {
 			s.job.Store(end.job)
 			if err := end.end(); err != nil {
@@ -250,9 +250,6 @@ func (w *world) needTCX(t *testing.T) {
 		t.Skip("this kernel has no tcx: nothing outlives the daemon")
 	}
 }
-
-// stopDaemon sends SIGTERM and waits.
-func (w *world) stopDaemon() error { return w.daemon.Stop() }
 
 // longDownload starts a download, and returns what waits for its end.
 func (w *world) longDownload(t *testing.T, size int) (wait func()) {

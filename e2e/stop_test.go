@@ -1,10 +1,6 @@
 package e2e
 
 import (
-	"bytes"
-	"context"
-	"fmt"
-	"os"
 	"testing"
 	"time"
 
@@ -46,24 +42,12 @@ func TestRestartDuringDownload(t *testing.T) {
 	eachSteering(t, func(t *testing.T, config string) {
 		t.Parallel()
 		w := newWorld(t, lab.Options{}, config)
-		needProgram(t, "curl")
-		const size = 60 << 20
-		ctx, cancel := context.WithTimeout(t.Context(), stepTimeout)
-		defer cancel()
-		cmd := w.Laptop.Command(ctx, "curl", "-sS", "-o", "/dev/null", "--limit-rate", "10M", "-w", "%{size_download}", url(fmt.Sprintf("/bytes/%d", size)))
-		cmd.Env = lab.WithoutProxies(os.Environ())
-		var out bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &out
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		wait := w.longDownload(t, 60<<20)
 		time.Sleep(time.Second)
 		if err := w.daemon.Stop(); err != nil {
 			t.Error(err)
 		}
 		w.start(built(t, "tnat64d"), true)
-		if err := cmd.Wait(); err != nil || out.String() != fmt.Sprint(size) {
-			t.Errorf("curl: %v, %s", err, &out)
-		}
+		wait()
 	})
 }
