@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/dump"
 )
 
 // alias marks the TUN as ours.
@@ -30,16 +32,10 @@ type observed struct {
 	mtu6, mtu4 int
 }
 
-// observe reads the host's addresses and links. What changes while it reads makes the
-// result incomplete, so that it reads again.
-func observe(h *netlink.Handle, c Config) (o observed, err error) {
-	for range 100 {
-		if o, err = observeOnce(h, c); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	return o, err
+// observe reads the host's addresses and links. They may change while it reads, so
+// that it has patience.
+func observe(h *netlink.Handle, c Config) (observed, error) {
+	return dump.Whole(100, 10*time.Millisecond, func() (observed, error) { return observeOnce(h, c) })
 }
 
 func observeOnce(h *netlink.Handle, c Config) (o observed, err error) {

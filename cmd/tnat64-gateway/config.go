@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/internal/config"
+	"tnat64d/internal/dump"
 )
 
 // hostView is what the configuration must agree with on the host.
@@ -28,17 +28,9 @@ type hostPrefix struct {
 	link string
 }
 
-// observeHost reads links, addresses and routes, again if they change meanwhile. It
+// observeHost reads links, addresses and routes, which may change while it reads. It
 // takes no privilege.
-func observeHost() (v hostView, err error) {
-	for range 100 {
-		if v, err = observeOnce(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	return v, err
-}
+func observeHost() (hostView, error) { return dump.Whole(100, 10*time.Millisecond, observeOnce) }
 
 func observeOnce() (v hostView, err error) {
 	links, err := netlink.LinkList()

@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/dump"
 )
 
 // A filter outlives the process that made it, so its name says all that a
@@ -110,7 +112,7 @@ func (f *clsactFilter) Close() error {
 // and needs no rights, where nothing was left. One thing escapes it: an empty
 // qdisc whose maker died before it could add the filter; it is harmless.
 func CleanUp(h *netlink.Handle) error {
-	qdiscs, err := dump(func() ([]netlink.Qdisc, error) { return h.QdiscList(nil) })
+	qdiscs, err := dump.Whole(5, 0, func() ([]netlink.Qdisc, error) { return h.QdiscList(nil) })
 	if err != nil {
 		return &Error{"list the qdiscs", err}
 	}
@@ -166,7 +168,7 @@ func ensureClsact(h *netlink.Handle, ifindex int) (ours bool, err error) {
 	if !errors.Is(err, unix.EEXIST) {
 		return false, fmt.Errorf("add the clsact qdisc: %w", err)
 	}
-	qdiscs, err := dump(func() ([]netlink.Qdisc, error) { return h.QdiscList(nil) })
+	qdiscs, err := dump.Whole(5, 0, func() ([]netlink.Qdisc, error) { return h.QdiscList(nil) })
 	if err != nil {
 		return false, fmt.Errorf("list the qdiscs: %w", err)
 	}
@@ -216,7 +218,7 @@ func clsactAttrs(ifindex int) netlink.QdiscAttrs {
 // filters lists what hangs on one direction of an interface.
 func filters(h *netlink.Handle, ifindex int, parent uint32) ([]netlink.Filter, error) {
 	link := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}
-	all, err := dump(func() ([]netlink.Filter, error) { return h.FilterList(link, parent) })
+	all, err := dump.Whole(5, 0, func() ([]netlink.Filter, error) { return h.FilterList(link, parent) })
 	if err != nil {
 		return nil, fmt.Errorf("list the tc filters: %w", err)
 	}
@@ -241,14 +243,4 @@ func freePriority(others []netlink.Filter) uint16 {
 // qdisc (EINVAL for its filters) or the filter (ENOENT) is not there.
 func isGone(err error) bool {
 	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL)
-}
-
-// dump repeats a listing that changed while the kernel gave it.
-func dump[T any](list func() ([]T, error)) (all []T, err error) {
-	for range 5 {
-		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
-	return all, err
 }

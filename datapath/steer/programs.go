@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/internal/cause"
+	"tnat64d/internal/dump"
 )
 
 // Programs tells the BPF programs of this process from those of others. It
@@ -127,7 +128,7 @@ func (n *Programs) name(id ebpf.ProgramID) (string, error) {
 }
 
 func hasClsact(h *netlink.Handle, ifindex int) (bool, error) {
-	qdiscs, err := dump(func() ([]netlink.Qdisc, error) {
+	qdiscs, err := dump.Whole(5, 0, func() ([]netlink.Qdisc, error) {
 		return h.QdiscList(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: ifindex}})
 	})
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/dump"
 )
 
 // Router returns what [Steering.SetRouter] should be given for packets from
@@ -37,7 +39,7 @@ func Router(h *netlink.Handle, uplink int, src, dst, via netip.Addr) (netip.Addr
 	})
 	leadsOut := err == nil && len(chosen) > 0 && chosen[0].LinkIndex == uplink
 
-	routes, err := dump(func() ([]netlink.Route, error) { return routesTo(h, uplink, dst) })
+	routes, err := dump.Whole(5, 0, func() ([]netlink.Route, error) { return routesTo(h, uplink, dst) })
 	if err != nil {
 		return netip.Addr{}, &Error{"list the routes", err}
 	}

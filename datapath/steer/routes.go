@@ -14,6 +14,7 @@ import (
 
 	"tnat64d/datapath/steerable"
 	"tnat64d/internal/cause"
+	"tnat64d/internal/dump"
 )
 
 // RouteAction says what becomes of packets to a prefix.
@@ -66,7 +67,7 @@ const (
 // first. left is the number of routes beyond MaxRoutes. Ask again when routes, rules
 // or links change.
 func RoutesInside(h *netlink.Handle, tun int, src netip.Addr, pref64 netip.Prefix, networks []netip.Prefix) (rs []Route, left int, err error) {
-	prefixes, err := dump(func() ([]insideRoute, error) { return routesInside(h, pref64, networks) })
+	prefixes, err := dump.Whole(5, 0, func() ([]insideRoute, error) { return routesInside(h, pref64, networks) })
 	if err != nil {
 		return nil, 0, &Error{"list the routes inside PREF64", err}
 	}
