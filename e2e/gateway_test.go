@@ -568,7 +568,8 @@ func TestGatewayCrowd(t *testing.T) {
 	out := n.in("c1", `
 for i in $(seq 100 199); do echo addr add 2001:db8:1::$i/128 dev eth0 nodad; done | ip -6 -batch -
 python3 - <<'END'
-import socket, concurrent.futures
+import collections, socket, concurrent.futures
+errors = collections.Counter()
 def talk(i, connections):
     answered, failed = 0, 0
     while answered < connections and failed < 3: # else it has no address
@@ -578,13 +579,14 @@ def talk(i, connections):
             s.sendall(b"GET / HTTP/1.0\r\n\r\n")
             if b"you are" in s.makefile("rb").read(): answered, failed = answered + 1, 0
             else: failed += 1
-        except OSError: failed += 1
+        except OSError as e: failed += 1; errors[repr(e)] += 1
         s.close()
     return answered
 with concurrent.futures.ThreadPoolExecutor(25) as p: first = list(p.map(lambda i: talk(i, 100), range(100, 150)))
 with concurrent.futures.ThreadPoolExecutor(25) as p: rest = list(p.map(lambda i: talk(i, 10), range(150, 199)))
-print("first:", sum(first), "rest:", sum(1 for n in rest if n == 10))
+print("first:", sum(first), "rest:", sum(1 for n in rest if n == 10), errors)
 END`)
+	t.Log(out)
 	// 64 addresses, of which 61 are given.
 	wants(t, out, "first: 5000 rest: 11")
 	if s := n.status(); s.Maps.Dynamic != 61 || s.Maps.Size != 61 || n.dropped("pool-exhausted") == 0 {
