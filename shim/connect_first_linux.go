@@ -10,6 +10,10 @@ import (
 // firstTimeout is how long IPv4 is tried before NAT64.
 const firstTimeout = 5 * time.Second
 
+// maxJudges bounds the connections of programs that do not wait of which we wait
+// for the end, each with a thread.
+const maxJudges = 64
+
 // ipv4First tries IPv4. It takes over old.
 func ipv4First(t *trapped, tab *table, old int, p *process, k kind, to name) (reply, func() reply) {
 	status, err := fileStatus(old)
@@ -25,9 +29,15 @@ func ipv4First(t *trapped, tab *table, old int, p *process, k kind, to name) (re
 		// The program does not wait: what comes of it counts for the next time.
 		err := connectTo(old, dest)
 		if err == unix.EINPROGRESS {
+			if t.judges.Add(1) > maxJudges {
+				t.judges.Add(-1)
+				unix.Close(old)
+				return fail(err), nil
+			}
 			go func() {
+				defer t.judges.Add(-1)
 				defer unix.Close(old)
-				judgeIPv4(t.supervisor, tab, to.Addr(), connected(old, firstTimeout))
+				judgeIPv4(t.supervisor, tab, to.Addr(), connected(old, firstTimeout, nil))
 			}()
 			return fail(err), nil
 		}
@@ -48,7 +58,7 @@ func ipv4First(t *trapped, tab *table, old int, p *process, k kind, to name) (re
 		lock.Unlock()
 		e := r.errno
 		if r.proceed {
-			e = connected(old, firstTimeout)
+			e = connected(old, firstTimeout, t.waiting)
 		}
 		if e != 0 && judgeIPv4(t.supervisor, tab, to.Addr(), e) {
 			unix.Connect(old, &unix.SockaddrInet4{}) // no effect if it has failed
@@ -74,9 +84,13 @@ func judgeIPv4(s *supervisor, tab *table, a netip.Addr, e unix.Errno) bool {
 	return true
 }
 
-// connected waits for a connection and returns its error.
-func connected(fd int, limit time.Duration) unix.Errno {
-	if !settled(fd, limit) {
+// connected waits for a connection and returns its error: ETIMEDOUT after limit,
+// EINTR when the program does not wait any more, which waiting says unless it is nil.
+func connected(fd int, limit time.Duration, waiting func() bool) unix.Errno {
+	if !settled(fd, limit, waiting) {
+		if waiting != nil && !waiting() {
+			return unix.EINTR
+		}
 		return unix.ETIMEDOUT
 	}
 	e, err := getInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
@@ -86,17 +100,24 @@ func connected(fd int, limit time.Duration) unix.Errno {
 	return unix.Errno(e)
 }
 
-// settled waits until a connection is made or has failed.
-func settled(fd int, limit time.Duration) bool {
+// settled waits until a connection is made or has failed, for limit at most, and
+// while the program waits.
+func settled(fd int, limit time.Duration, waiting func() bool) bool {
 	end := time.Now().Add(limit)
 	for {
 		left := time.Until(end)
 		if left <= 0 {
 			return false
 		}
+		if waiting != nil {
+			left = min(left, lookAfter)
+		}
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 		n, err := unix.Poll(p, int(min(left, time.Hour)/time.Millisecond)+1)
-		if err == unix.EINTR || err == nil && n == 0 {
+		switch {
+		case waiting != nil && !waiting():
+			return false
+		case err == unix.EINTR || err == nil && n == 0:
 			continue
 		}
 		return true

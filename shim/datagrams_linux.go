@@ -164,12 +164,17 @@ func waits(t *trapped, fd, flags int) bool {
 	return err == nil && status&unix.O_NONBLOCK == 0 && flags&unix.MSG_DONTWAIT == 0
 }
 
+// lookAfter is how often we look whether the program still waits for an answer.
+const lookAfter = 200 * time.Millisecond
+
+// waiting reports whether the program waits for the answer: a signal ends that.
+func (t *trapped) waiting() bool { return t.listener.valid(t.id) }
+
 // await waits for events of the socket. It returns false when the time has
 // come, or the program does not wait any more. The zero end is never.
 func await(t *trapped, fd int, events int16, end time.Time) bool {
-	const look = 200 * time.Millisecond // whether the program still waits
 	for {
-		wait := look
+		wait := lookAfter
 		if !end.IsZero() {
 			wait = min(wait, time.Until(end))
 			if wait <= 0 {
@@ -178,9 +183,9 @@ func await(t *trapped, fd int, events int16, end time.Time) bool {
 		}
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: events}}, int(wait/time.Millisecond)+1)
 		if n > 0 && err == nil {
-			return t.listener.valid(t.id) // its memory is to be written
+			return t.waiting() // its memory is to be written
 		}
-		if !t.listener.valid(t.id) {
+		if !t.waiting() {
 			return false
 		}
 	}

@@ -136,13 +136,12 @@ func (s *supervisor) serve(r *reader) {
 		}
 		r.begin()
 		t := s.trapped(&n)
-		if mine, before := s.turns.begin(t.tid); before == nil {
-			s.take(t, n.nr, mine)
-		} else {
-			undisturbed(func() {
-				<-before
-				s.take(t, n.nr, mine)
-			})
+		take := func() { s.take(t, n.nr) }
+		switch {
+		case t.tid == 0: // of a process that we do not see
+			t.answer(proceed)
+		case s.turns.begin(t.tid, func() { undisturbed(take) }):
+			take()
 		}
 		if !r.end() {
 			return
@@ -151,14 +150,19 @@ func (s *supervisor) serve(r *reader) {
 }
 
 // take handles a call when its turn has come.
-func (s *supervisor) take(t *trapped, nr int32, mine *turn) {
+func (s *supervisor) take(t *trapped, nr int32) {
 	later := s.handle(t, nr)
-	s.turns.end(t.tid, mine)
-	switch {
-	case later == nil:
-	case t.short != nil:
-		undisturbed(func() { t.answer(later()) })
-	default:
-		go func() { t.answer(later()) }()
+	s.turns.end(t.tid, later != nil)
+	if later == nil {
+		return
+	}
+	answer := func() {
+		defer s.turns.answered(t.tid)
+		t.answer(later())
+	}
+	if t.short != nil {
+		undisturbed(answer)
+	} else {
+		go answer()
 	}
 }

@@ -31,6 +31,7 @@ type supervisor struct {
 	unfinished unfinishedSwaps
 	started    startedConnects
 	turns      turns
+	judges     atomic.Int32 // that wait for what becomes of a connection: maxJudges
 	limits     limits
 	root       bool           // and the program may be somebody else
 	net        uint64         // our network namespace
@@ -88,7 +89,7 @@ func fail(err error) reply {
 // handle answers a call, or returns what will: nobody else waits for that.
 func (s *supervisor) handle(t *trapped, nr int32) (later func() reply) {
 	r := proceed
-	if t.abi != nil && t.tid != 0 {
+	if t.abi != nil {
 		t.call = t.abi.call(nr)
 		if t.call == callSocketcall {
 			t.unpack()

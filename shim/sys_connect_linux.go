@@ -148,7 +148,7 @@ func patiently(t *trapped, old int, cookie uint64, r reply) (reply, func() reply
 	}
 	return r, func() reply {
 		defer unix.Close(fd)
-		if !settled(fd, time.Duration(v.Nano())) {
+		if !settled(fd, time.Duration(v.Nano()), t.waiting) {
 			return fail(unix.EINPROGRESS)
 		}
 		return proceed // the kernel says how it has ended

@@ -347,6 +347,50 @@ var _ = act("dup-interrupted", func() error {
 
 func TestDupInterrupted(t *testing.T) { underShim(t, "dup-interrupted") }
 
+// A flood of signals interrupts one call thousands of times. Each time the kernel
+// restarts it, and the supervisor must not keep a thread for those that are over.
+var _ = act("signal-flood", func() error {
+	s := udp()
+	if err := unix.Sendto(s, []byte("x"), 0, sockaddr(echoPort)); err != nil {
+		return err
+	}
+	var b [100]byte
+	if _, _, err := unix.Recvfrom(s, b[:], 0); err != nil {
+		return failed("first answer", err)
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	tid, most := unix.Gettid(), make(chan int, 1)
+	go func() {
+		threads := 0
+		for i := range 20000 {
+			unix.Tgkill(unix.Getpid(), tid, unix.SIGURG)
+			if i%100 == 0 {
+				entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", unix.Getppid()))
+				if err != nil {
+					threads = 1 << 20
+				}
+				threads = max(threads, len(entries))
+			}
+		}
+		most <- threads
+		unix.Sendto(s, []byte("y"), 0, sockaddr(echoPort))
+	}()
+	n, _, err := unix.Recvfrom(s, b[:], 0)
+	for err == unix.EINTR {
+		n, _, err = unix.Recvfrom(s, b[:], 0)
+	}
+	if err := first(failed("answer", err), expect("answer", string(b[:n]), "y")); err != nil {
+		return err
+	}
+	if threads := <-most; threads > 100 {
+		return fmt.Errorf("the supervisor had %d threads", threads)
+	}
+	return nil
+})
+
+func TestSignalFlood(t *testing.T) { underShim(t, "signal-flood") }
+
 // What is replaced twice keeps all its descriptors: an IPv4 server first, then one
 // beyond NAT64.
 var _ = act("dup-twice", func() error {
