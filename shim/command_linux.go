@@ -47,12 +47,13 @@ type Cmd struct {
 
 	lacks kernelLacks // of tests
 
-	channel *channel
-	err     error // from Command
-	done    chan struct{}
-	status  int
-	waitErr error
-	how     How
+	supervisor int // process
+	channel    *channel
+	err        error // from Command
+	done       chan struct{}
+	status     int
+	waitErr    error
+	how        How
 }
 
 // How says which method runs the program, and why none before it.
@@ -149,12 +150,12 @@ func (c *Cmd) Start() error {
 	if why := gainsNothing(c.Path, unix.Geteuid(), unix.Getegid()); why != "" {
 		c.tell(why)
 	}
-	c.channel, c.done = ours, make(chan struct{})
+	c.supervisor, c.channel, c.done = pid, ours, make(chan struct{})
 	for {
 		var r report
 		if _, err := ours.receive(&r, 0); err != nil {
 			ours.close()
-			return &StartError{Failed, fmt.Errorf("the supervisor has ended: %w", err)}
+			return &StartError{Failed, fmt.Errorf("the supervisor has ended: %w (%s)", err, reap(pid))}
 		}
 		switch {
 		case r.Say != "":
@@ -194,11 +195,19 @@ func gainsNothing(path string, uid, gid int) string {
 	return ""
 }
 
-func reap(pid int) {
+// reap waits for a process of ours and says how it has ended.
+func reap(pid int) string {
 	var status unix.WaitStatus
 	for {
-		if _, err := unix.Wait4(pid, &status, 0, nil); err != unix.EINTR {
-			return
+		_, err := unix.Wait4(pid, &status, 0, nil)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return err.Error()
+		case status.Signaled():
+			return "signal: " + status.Signal().String()
+		default:
+			return fmt.Sprintf("exit status %d", status.ExitStatus())
 		}
 	}
 }
@@ -227,7 +236,8 @@ func (c *Cmd) listen() {
 	for {
 		var r report
 		if _, err := c.channel.receive(&r, 0); err != nil {
-			c.status, c.waitErr = Failed, fmt.Errorf("the supervisor has ended: %w", err)
+			unix.Shutdown(c.channel.fd, unix.SHUT_RDWR) // if it lives, it ends
+			c.status, c.waitErr = Failed, fmt.Errorf("the supervisor has ended: %w (%s)", err, reap(c.supervisor))
 			return
 		}
 		switch {

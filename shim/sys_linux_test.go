@@ -653,3 +653,13 @@ func TestYamaRefuses(t *testing.T) {
 		}
 	}
 }
+
+var _ = act("kill-supervisor", func() error { return unix.Kill(unix.Getppid(), unix.SIGKILL) })
+
+// How a supervisor has ended that says nothing any more is told.
+func TestSupervisorKilled(t *testing.T) {
+	out, err := inWorld(t, "all", "kill-supervisor")
+	if want := "the supervisor has ended: the other end has closed (signal: killed)"; err == nil || !strings.Contains(out, want) {
+		t.Errorf("%v, %q, want %q", err, out, want)
+	}
+}
