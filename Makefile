@@ -103,7 +103,7 @@ test-manifests:
 # The race detector needs cgo. The lab's end-to-end tests run without it, as
 # they test other processes.
 test-race:
-	CGO_ENABLED=1 $(GO) test -vet=off -race -short -timeout 60m ./shim ./siit ./tun/... ./pref64 ./clat ./plat/advertise ./plat/dns64 ./datapath/engine ./internal/bus ./internal/config ./internal/control ./internal/journal ./internal/resolvconf ./internal/resume ./internal/say
+	CGO_ENABLED=1 $(GO) test -vet=off -race -short -exec $(CURDIR)/packaging/once-more.sh -timeout 60m ./shim ./siit ./tun/... ./pref64 ./clat ./plat/advertise ./plat/dns64 ./datapath/engine ./internal/bus ./internal/config ./internal/control ./internal/journal ./internal/resolvconf ./internal/resume ./internal/say
 
 # As an ordinary user privileged tests skip with a reason and the rest passes.
 test-unprivileged:

@@ -91,24 +91,44 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	initramfs := filepath.Join(dir, "initramfs")
-	if err := build(ctx, dir, initramfs, k, p, u, chosen, tests); err != nil {
-		return err
+	booted := time.Duration(0)
+	boot := func(machines [][]suite, tests testFlags) ([]suite, error) {
+		dir, err := os.MkdirTemp(dir, "boot-")
+		if err != nil {
+			return nil, err
+		}
+		initramfs := filepath.Join(dir, "initramfs")
+		if err := build(ctx, dir, initramfs, k, p, u, slices.Concat(machines...), tests); err != nil {
+			return nil, err
+		}
+		fmt.Printf("ready to boot %s after %s\n", filepath.Base(k.image), seconds(time.Since(start)))
+		then := time.Now()
+		defer func() { booted += time.Since(then) }()
+		return runMachines(ctx, k, p, initramfs, machines, *verbose)
 	}
-	fmt.Printf("ready to boot %s after %s\n", filepath.Base(k.image), seconds(start))
-
 	machines := byMachine(chosen)
 	if *single {
 		machines = [][]suite{chosen}
 	}
-	booted := time.Now()
-	err = runMachines(ctx, k, p, initramfs, machines, *verbose)
-	fmt.Printf("all of it took %s, of which %s in qemu\n", seconds(start), seconds(booted))
+	again, err := boot(machines, tests)
+	if err == nil && len(again) > 0 {
+		// As packaging/once-more.sh does it for the tests on the machine itself.
+		fmt.Printf("once more: %s\n", strings.Join(names(again), ", "))
+		if again, err = boot([][]suite{again}, testFlags{count: 1}); err == nil && len(again) > 0 {
+			err = fmt.Errorf("%s: tests failed twice", strings.Join(names(again), ", "))
+		}
+	}
+	fmt.Printf("all of it took %s, of which %s in qemu\n", seconds(time.Since(start)), seconds(booted))
 	return err
 }
 
-// runMachines boots the kernel once for each list of suites, all at a time.
-func runMachines(ctx context.Context, k kernel, p platform, initramfs string, machines [][]suite, verbose bool) error {
+// maxAgain is how many tests may fail and run once more.
+const maxAgain = 2
+
+// runMachines boots the kernel once for each list of suites, all at a time. It
+// returns the tests that failed, as suites, if they are few and nothing else went
+// wrong.
+func runMachines(ctx context.Context, k kernel, p platform, initramfs string, machines [][]suite, verbose bool) (again []suite, err error) {
 	reports, errs := make([]*report, len(machines)), make([]error, len(machines))
 	var group sync.WaitGroup
 	for i, suites := range machines {
@@ -116,14 +136,25 @@ func runMachines(ctx context.Context, k kernel, p platform, initramfs string, ma
 		group.Go(func() { errs[i] = boot(ctx, k, p, initramfs, reports[i]) })
 	}
 	group.Wait()
-	for _, r := range reports {
+	failed := 0
+	for i, r := range reports {
 		errs = append(errs, r.verdict())
+		for _, s := range machines[i] {
+			if tests := r.again[s.name]; len(tests) > 0 {
+				failed += len(tests)
+				s.run = "^(" + strings.Join(tests, "|") + ")$"
+				again = append(again, s)
+			}
+		}
 	}
 	if ctx.Err() != nil {
 		errs = append(errs, context.Cause(ctx))
 	}
-	return errors.Join(errs...)
+	if err = errors.Join(errs...); err == nil && failed > maxAgain {
+		err = fmt.Errorf("%d tests failed", failed)
+	}
+	return again, err
 }
 
-// seconds is the time since then, for people.
-func seconds(then time.Time) string { return time.Since(then).Round(100 * time.Millisecond).String() }
+// seconds is a duration for people.
+func seconds(d time.Duration) string { return d.Round(100 * time.Millisecond).String() }

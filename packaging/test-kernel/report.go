@@ -21,6 +21,7 @@ type report struct {
 	ended   int      // suites
 	done    bool
 	faults  []error
+	again   map[string][]string // tests that failed, by suite, if nothing else went wrong with it
 }
 
 // readConsole reads what the kernel prints.
@@ -79,7 +80,12 @@ func (r *report) event(ev guest.Event) {
 func (r *report) exit(suite string, e guest.Exit) {
 	results := parse(r.output)
 	faults := len(r.faults)
-	switch {
+	switch again := results.failedAlone(); {
+	case e.Status != 0 && len(again) > 0 && len(e.Left) == 0:
+		if r.again == nil {
+			r.again = map[string][]string{}
+		}
+		r.again[suite] = again
 	case e.Status != 0:
 		r.faultf("%s: %d tests failed, exit status %d", suite, len(results.failed), e.Status)
 	case len(results.passed) == 0:
@@ -89,7 +95,7 @@ func (r *report) exit(suite string, e guest.Exit) {
 		r.faultf("%s: processes left behind: %s", suite, strings.Join(e.Left, ", "))
 	}
 	verdict := "ok"
-	if len(r.faults) > faults {
+	if len(r.faults) > faults || e.Status != 0 {
 		verdict = "FAIL"
 	}
 	var b strings.Builder

@@ -39,6 +39,34 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
+// A test that failed by what it found runs once more. One that panicked, did not end
+// or left something behind does not.
+func TestFailedAlone(t *testing.T) {
+	const (
+		run  = `{"Output":"\u0016=== RUN   TestA"}` + "\n" + `{"Output":"\u0016=== RUN   TestA/x"}` + "\n"
+		fail = `{"Output":"\u0016--- FAIL: TestA (0.00s)"}` + "\n" + `{"Output":"\u0016--- FAIL: TestA/x (0.00s)"}` + "\n"
+		end  = `{"Exit":{"Status":1}}` + "\n" + `{"Done":{"Tainted":0}}` + "\n"
+	)
+	for _, c := range []struct {
+		name, events string
+		again        []string
+	}{
+		{"failed", run + fail + end, []string{"TestA"}},
+		{"panicked", run + fail + `{"Output":"panic: nil"}` + "\n" + end, nil},
+		{"did not end", run + end, nil},
+		{"left a process", run + fail + strings.Replace(end, `1}`, `1,"Left":["12: sleep 60"]}`, 1), nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := &report{suites: []string{"tun"}}
+			r.readEvents(strings.NewReader(`{"Kernel":"6.1"}` + "\n" + c.events))
+			err := r.verdict()
+			if !slices.Equal(r.again["tun"], c.again) || (err == nil) != (c.again != nil) {
+				t.Errorf("again %q, %v", r.again["tun"], err)
+			}
+		})
+	}
+}
+
 func TestSuites(t *testing.T) {
 	for _, dir := range directories(slices.Concat(suites, arm64Suites)) {
 		if files, err := filepath.Glob(filepath.Join("..", "..", dir, "*_test.go")); err != nil || len(files) == 0 {

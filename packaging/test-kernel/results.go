@@ -61,6 +61,20 @@ func parse(output string) results {
 	return r
 }
 
+// failedAlone returns the tests that failed, without subtests. It returns none if
+// one of them panicked or did not end.
+func (r results) failedAlone() (tests []string) {
+	for _, t := range r.failed {
+		if t.verdict != "FAIL" || strings.Contains(t.output, "panic: ") {
+			return nil
+		}
+		if !strings.Contains(t.name, "/") {
+			tests = append(tests, t.name)
+		}
+	}
+	return tests
+}
+
 // reason is the last line that a test wrote.
 func (t *test) reason() string {
 	lines := strings.Split(strings.TrimSpace(t.output), "\n")
