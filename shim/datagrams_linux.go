@@ -201,8 +201,27 @@ type received struct {
 // receiveDatagram waits for a datagram in the program's name, and closes the socket.
 // done makes the answer of it.
 func receiveDatagram(t *trapped, fd int, r replaced, room, flags int, done func(received) reply) (reply, func() reply) {
-	ping := isPing(fd)
+	ping, peek := isPing(fd), flags&unix.MSG_PEEK != 0
+	cookie, err := cookieOf(fd)
+	if err != nil {
+		unix.Close(fd)
+		return fail(err), nil
+	}
+	deliver := func(got received) reply {
+		answer := done(got)
+		if answer.errno == 0 && !peek {
+			answer.undelivered = func() { t.undelivered.put(cookie, got) }
+		}
+		return answer
+	}
 	take := func() reply {
+		if !t.waiting() {
+			return fail(unix.EINTR) // what is there is for another call
+		}
+		if got, ok := t.undelivered.take(cookie, peek); ok {
+			got.data = got.data[:min(room, len(got.data))]
+			return deliver(got)
+		}
 		b := make([]byte, min(room, maxData))
 		n, _, _, sa, err := unix.Recvmsg(fd, b, nil, flags&(unix.MSG_PEEK)|unix.MSG_DONTWAIT|unix.MSG_TRUNC)
 		if err != nil {
@@ -221,7 +240,7 @@ func receiveDatagram(t *trapped, fd int, r replaced, room, flags int, done func(
 		if ping && !echoReply(b) {
 			return fail(unix.EAGAIN)
 		}
-		return done(received{b, n, name{netip.AddrPortFrom(a, from.Port()), r.mapped}})
+		return deliver(received{b, n, name{netip.AddrPortFrom(a, from.Port()), r.mapped}})
 	}
 	answer := take()
 	if answer.errno != unix.EAGAIN || !waits(t, fd, flags) {
@@ -235,7 +254,13 @@ func receiveDatagram(t *trapped, fd int, r replaced, room, flags int, done func(
 	return reply{}, func() reply {
 		defer unix.Close(fd)
 		for {
-			if !await(t, fd, unix.POLLIN, end) {
+			// One that is undelivered does not make the socket readable.
+			step := time.Now().Add(lookAfter)
+			last := !end.IsZero() && !end.After(step)
+			if last {
+				step = end
+			}
+			if !await(t, fd, unix.POLLIN, step) && last {
 				return fail(unix.EAGAIN)
 			}
 			if answer := take(); answer.errno != unix.EAGAIN {

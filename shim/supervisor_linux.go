@@ -19,24 +19,25 @@ type supervisor struct {
 	say      func(key, format string, args ...any) // once for each key
 	stale    func()                                // the prefix may have changed
 
-	routes     routes
-	memory     memory
-	processes  processes
-	sockets    sockets
-	copied     recent // cookies of sockets with duplicated descriptors
-	served     recent // cookies of AF_INET6 sockets that were bound to a port
-	timed      recent // cookies of sockets with a send timeout
-	asked      recent // cookies of netlink sockets that have been used
-	listings   listings
-	unfinished unfinishedSwaps
-	started    startedConnects
-	turns      turns
-	judges     atomic.Int32 // that wait for what becomes of a connection: maxJudges
-	limits     limits
-	root       bool           // and the program may be somebody else
-	net        uint64         // our network namespace
-	connecting [64]sync.Mutex // held while connect is answered, by cookie
-	late       atomic.Bool    // sockets cannot be handed out: Linux before 5.14
+	routes      routes
+	memory      memory
+	processes   processes
+	sockets     sockets
+	copied      recent // cookies of sockets with duplicated descriptors
+	served      recent // cookies of AF_INET6 sockets that were bound to a port
+	timed       recent // cookies of sockets with a send timeout
+	asked       recent // cookies of netlink sockets that have been used
+	listings    listings
+	unfinished  unfinishedSwaps
+	started     startedConnects
+	undelivered undeliveredDatagrams
+	turns       turns
+	judges      atomic.Int32 // that wait for what becomes of a connection: maxJudges
+	limits      limits
+	root        bool           // and the program may be somebody else
+	net         uint64         // our network namespace
+	connecting  [64]sync.Mutex // held while connect is answered, by cookie
+	late        atomic.Bool    // sockets cannot be handed out: Linux before 5.14
 }
 
 // trapped is one system call of the program.

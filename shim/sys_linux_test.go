@@ -374,13 +374,16 @@ var _ = act("signal-flood", func() error {
 			}
 		}
 		most <- threads
-		unix.Sendto(s, []byte("y"), 0, sockaddr(echoPort))
+		if err := unix.Sendto(s, []byte("y"), 0, sockaddr(echoPort)); err != nil {
+			panic(err)
+		}
 	}()
 	n, _, err := unix.Recvfrom(s, b[:], 0)
-	for err == unix.EINTR {
+	// A signal at the wrong moment has the first datagram sent twice.
+	for err == unix.EINTR || err == nil && string(b[:n]) == "x" {
 		n, _, err = unix.Recvfrom(s, b[:], 0)
 	}
-	if err := first(failed("answer", err), expect("answer", string(b[:n]), "y")); err != nil {
+	if err := first(failed("answer", err), expect("answer", string(b[:max(n, 0)]), "y")); err != nil {
 		return err
 	}
 	if threads := <-most; threads > 100 {
