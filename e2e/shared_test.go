@@ -140,74 +140,84 @@ func TestSharedPorts(t *testing.T) {
 func TestSharedConnections(t *testing.T) {
 	t.Parallel()
 	eachEngine(t, func(t *testing.T, config string) {
-		const number, dialers = 2000, 8
-		// Few ports, so that many coincide.
-		w := newSharedWorld(t, config, func(l *lab.Lab) error {
-			return l.Laptop.Sysctl("net.ipv4.ip_local_port_range", fmt.Sprintf("30000\t%d", 30000+2*number+200))
-		})
-		conns := make([]net.Conn, 2*number)
-		defer func() {
-			for _, c := range conns {
-				if c != nil {
-					c.Close()
-				}
-			}
-		}()
-		var (
-			group sync.WaitGroup
-			mu    sync.Mutex
-			errs  []error
-		)
-		failed := func(err error) {
-			mu.Lock()
-			defer mu.Unlock()
-			errs = append(errs, err)
-		}
-		for d := range dialers {
-			group.Go(func() {
-				for i := d; i < len(conns); i += dialers {
-					network, to := "tcp4", service(lab.PortEcho)
-					if i%2 == 1 {
-						network, to = "tcp6", native(lab.PortEcho)
-					}
-					c, err := w.dialFrom(network, 0, to)
-					if err != nil {
-						failed(fmt.Errorf("connection %d by %s: %w", i, network, err))
-						return
-					}
-					conns[i] = c
-				}
-			})
-		}
-		group.Wait()
-		if err := errors.Join(errs...); err != nil {
-			t.Fatal(err)
-		}
-		both := map[string]int{}
-		for i, c := range conns {
-			both[strconv.Itoa(c.LocalAddr().(*net.TCPAddr).Port)]++
-			group.Go(func() {
-				c.SetDeadline(time.Now().Add(patience))
-				if err := roundTrip(c, fmt.Appendf(nil, "this is connection %d", i)); err != nil {
-					failed(fmt.Errorf("connection %d: %w", i, err))
-				}
-			})
-		}
-		group.Wait()
-		if err := errors.Join(errs...); err != nil {
-			t.Error(err)
-		}
-		same := 0
-		for _, n := range both {
-			if n > 1 {
-				same++
-			}
-		}
-		t.Logf("%d ports were in use by both", same)
-		if same == 0 {
-			t.Error("no ports coincided: the test shows nothing")
-		}
+		newSharedWorld(t, config, fewPorts).connectionsOfBoth(t)
 	})
+}
+
+// manyConnections is how many connections of each family are held at once.
+const manyConnections = 2000
+
+// fewPorts leaves few ports to the laptop, so that many coincide.
+func fewPorts(l *lab.Lab) error {
+	return l.Laptop.Sysctl("net.ipv4.ip_local_port_range", fmt.Sprintf("30000\t%d", 30000+2*manyConnections+200))
+}
+
+// connectionsOfBoth holds connections of IPv4 beside as many of IPv6 to the same
+// server and port, and uses each of them. Ports must be few.
+func (w *world) connectionsOfBoth(t *testing.T) {
+	const number, dialers = manyConnections, 8
+	conns := make([]net.Conn, 2*number)
+	defer func() {
+		for _, c := range conns {
+			if c != nil {
+				c.Close()
+			}
+		}
+	}()
+	var (
+		group sync.WaitGroup
+		mu    sync.Mutex
+		errs  []error
+	)
+	failed := func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		errs = append(errs, err)
+	}
+	for d := range dialers {
+		group.Go(func() {
+			for i := d; i < len(conns); i += dialers {
+				network, to := "tcp4", service(lab.PortEcho)
+				if i%2 == 1 {
+					network, to = "tcp6", native(lab.PortEcho)
+				}
+				c, err := w.dialFrom(network, 0, to)
+				if err != nil {
+					failed(fmt.Errorf("connection %d by %s: %w", i, network, err))
+					return
+				}
+				conns[i] = c
+			}
+		})
+	}
+	group.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	both := map[string]int{}
+	for i, c := range conns {
+		both[strconv.Itoa(c.LocalAddr().(*net.TCPAddr).Port)]++
+		group.Go(func() {
+			c.SetDeadline(time.Now().Add(patience))
+			if err := roundTrip(c, fmt.Appendf(nil, "this is connection %d", i)); err != nil {
+				failed(fmt.Errorf("connection %d: %w", i, err))
+			}
+		})
+	}
+	group.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
+	same := 0
+	for _, n := range both {
+		if n > 1 {
+			same++
+		}
+	}
+	t.Logf("%d ports were in use by both", same)
+	if same == 0 {
+		t.Error("no ports coincided: the test shows nothing")
+	}
 }
 
 // TestSharedRestart stops or kills tnat64d while connections of both families are

@@ -1,0 +1,73 @@
+package e2e
+
+import (
+	"os"
+	"testing"
+
+	"tnat64d/internal/lab"
+)
+
+// TestNetworkKindsUnderLoad is TestNetworkKinds with what takes longer: much data,
+// many connections of both families to one server and port, path MTU, and a daemon
+// that ends while it is in use.
+func TestNetworkKindsUnderLoad(t *testing.T) {
+	if os.Getenv("TNAT64_LONG") == "" {
+		t.Skip("takes minutes: TNAT64_LONG=1 runs it")
+	}
+	for _, kind := range []lab.Kind{lab.DHCPv6Only, lab.Cloud, lab.Static, lab.Bridge, lab.Bond, lab.VLAN, lab.PPP} {
+		t.Run(kind.String(), func(t *testing.T) {
+			for _, program := range kind.Programs() {
+				needProgram(t, program)
+			}
+			eachEngine(t, func(t *testing.T, config string) {
+				w := newWorldOn(t, stage{network: lab.Options{Kind: kind}, config: config, prepare: fewPorts})
+				w.moved = true // addresses of ports may be in DAD at first
+				t.Run("iperf3 TCP up", func(t *testing.T) { w.iperf(t) })
+				t.Run("iperf3 TCP down", func(t *testing.T) { w.iperf(t, "-R") })
+				t.Run("iperf3 UDP up", func(t *testing.T) { w.iperf(t, "-u", "-b", "50M") })
+				t.Run("iperf3 UDP down", func(t *testing.T) { w.iperf(t, "-u", "-b", "50M", "-R") })
+				t.Run("UDP of 8 KB", w.datagrams)
+				t.Run("bursts", w.bursts)
+				t.Run("ESP", w.esp)
+				t.Run("port unreachable", w.refused)
+				t.Run("connections", w.connectionsOfBoth)
+				t.Run("restart", func(t *testing.T) { w.endsInUse(t, w.daemon.Stop) })
+				t.Run("SIGKILL", func(t *testing.T) { w.endsInUse(t, func() error { w.daemon.Kill(); return nil }) })
+			})
+			t.Run("path MTU", func(t *testing.T) {
+				eachEngine(t, func(t *testing.T, config string) {
+					w := newWorld(t, lab.Options{Kind: kind, MTUISP: 1400}, config)
+					w.moved = true
+					t.Run("download", func(t *testing.T) { w.download(t, size(16<<20)) })
+					t.Run("upload", func(t *testing.T) { w.upload(t, size(16<<20)) })
+					t.Run("UDP", w.datagrams)
+				})
+			})
+		})
+	}
+}
+
+// endsInUse ends the daemon during a download over IPv4 and starts it again. Neither
+// the download nor an IPv6 connection of the laptop to the same server is disturbed.
+func (w *world) endsInUse(t *testing.T, end func() error) {
+	wait := w.longDownload(t, 60<<20)
+	c, err := w.dialFrom("tcp6", 0, native(lab.PortEcho))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := roundTrip(c, []byte("before")); err != nil {
+		t.Fatal(err)
+	}
+	if err := end(); err != nil {
+		t.Fatal(err)
+	}
+	if err := roundTrip(c, []byte("without tnat64d")); err != nil {
+		t.Errorf("IPv6 without tnat64d: %v", err)
+	}
+	w.start(built(t, "tnat64d"), true)
+	if err := roundTrip(c, []byte("after")); err != nil {
+		t.Errorf("IPv6 after the restart: %v", err)
+	}
+	wait()
+}
