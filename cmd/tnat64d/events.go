@@ -16,15 +16,16 @@ import (
 type event any
 
 type (
-	hostChanged   struct{}                      // links, addresses or routes
-	prefixChanged struct{}                      // what a tracker says
-	retryDue      struct{}                      // the timer
-	tickDue       struct{}                      // the other timer
-	startIsOver   struct{}                      // of patience with DAD before saying ready
-	reload        struct{}                      // SIGHUP
-	dnsChanged    struct{}                      // the resolvers of some link
-	woken         struct{ after time.Duration } // 0: logind says so, and not for how long
-	nudged        struct {
+	hostChanged    struct{}                      // links, addresses or routes
+	prefixChanged  struct{}                      // what a tracker says
+	retryDue       struct{}                      // the timer
+	tickDue        struct{}                      // the other timer
+	startIsOver    struct{}                      // of patience with DAD before saying ready
+	reload         struct{}                      // SIGHUP
+	dnsChanged     struct{}                      // the resolvers of some link
+	managerChanged struct{}                      // NetworkManager has come or gone
+	woken          struct{ after time.Duration } // 0: logind says so, and not for how long
+	nudged         struct {
 		control.Nudge
 		by control.Peer
 	}
@@ -80,6 +81,8 @@ func listen(i *inbox, b *bus.Bus, hup <-chan os.Signal) {
 			i.post(reload{})
 		case <-b.DNSChanged():
 			i.post(dnsChanged{})
+		case <-b.ManagerChanged():
+			i.post(managerChanged{})
 		case asleep := <-b.Sleep():
 			if !asleep {
 				i.post(woken{})

@@ -95,6 +95,10 @@ func (d *tnat64d) handle(e event) error {
 	case dnsChanged:
 		d.found.resolversChanged()
 		return nil
+	case managerChanged:
+		for _, wait := range managerEnds {
+			time.AfterFunc(wait, func() { d.post(hostChanged{}) })
+		}
 	case nudged:
 		d.found.nudge(e)
 	case woken:
@@ -175,6 +179,10 @@ const (
 	// kernel does not report the end of its BPF programs.
 	lookAtOthers = 10 * time.Second
 )
+
+// managerEnds is when the host is looked at after NetworkManager has left the
+// bus, besides at once: the kernel may remove its BPF programs a little later.
+var managerEnds = []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second}
 
 // conclude reports what a pass has achieved, and sees to it that there is
 // another one where something failed.

@@ -68,6 +68,11 @@ func (b *Bus) Close() { b.connection.close() }
 // is silent until a question has connected the bus.
 func (b *Bus) DNSChanged() <-chan struct{} { return b.connection.signals.dns }
 
+// ManagerChanged yields a value when NetworkManager has come or gone, even where
+// it was killed. Changes that nobody has picked up yet are one value. It is silent
+// until a question has connected the bus.
+func (b *Bus) ManagerChanged() <-chan struct{} { return b.connection.signals.manager }
+
 // Sleep yields true before the machine sleeps and false after it has woken up.
 // Only the latest value is kept for a reader that is slow; as sleep is not
 // delayed for us, true may come late or not at all. It is silent until a

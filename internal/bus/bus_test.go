@@ -199,6 +199,21 @@ func TestDNSChanges(t *testing.T) {
 	quiet(t, b.DNSChanged(), "what does not matter")
 }
 
+func TestManagerChanges(t *testing.T) {
+	d := startDaemon(t)
+	m := d.serveManager()
+	r := d.serveResolved()
+	b := d.open()
+	b.Features(ctx(t))
+	quiet(t, b.ManagerChanged(), "nothing has happened")
+	m.conn.Close()
+	within(t, b.ManagerChanged(), "NetworkManager has gone")
+	d.serveManager()
+	within(t, b.ManagerChanged(), "NetworkManager is back")
+	r.conn.Close()
+	quiet(t, b.ManagerChanged(), "another service has gone")
+}
+
 func TestSleep(t *testing.T) {
 	d := startDaemon(t)
 	logind := d.serve(logindName, logindPath, logindName+".Manager", nil)

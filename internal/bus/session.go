@@ -193,6 +193,9 @@ func (s *session) ownerChanged(name, owner string) {
 	if name == resolvedName || name == managerName {
 		s.bus.signals.tellDNS()
 	}
+	if name == managerName {
+		s.bus.signals.tellManager()
+	}
 }
 
 // concernsDNS reports whether the arguments of PropertiesChanged name a
