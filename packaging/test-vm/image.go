@@ -74,44 +74,9 @@ func prepareImage(ctx context.Context, cache string, s system) (image, error) {
 }
 
 func makeImage(ctx context.Context, work string, s system) error {
-	site, err := apt.Site(ctx)
-	if err != nil {
-		return err
-	}
 	root := filepath.Join(work, "root")
-	if err := command(ctx, "debootstrap", "--variant=minbase", s.release, root, site, debootstrapScript); err != nil {
+	if err := apt.MakeRoot(ctx, root, s.release, s.packages()); err != nil {
 		return err
-	}
-	// By the release's own apt, which knows its dependencies better than
-	// debootstrap of another one.
-	if err := command(ctx, "cp", "/etc/resolv.conf", filepath.Join(root, "etc/resolv.conf")); err != nil {
-		return err
-	}
-	// In the chroot no package may start a service: it would run on this machine
-	// and its network.
-	policy := filepath.Join(root, "usr/sbin/policy-rc.d")
-	if err := os.WriteFile(policy, []byte("#!/bin/sh\nexit 101\n"), 0o755); err != nil {
-		return err
-	}
-	for _, args := range [][]string{{"update"}, append([]string{"install", "-y", "--no-install-recommends"}, s.packages()...), {"clean"}} {
-		args = append([]string{root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq",
-			"-o", "Dpkg::Options::=--force-unsafe-io", "-o", apt.AnyDate}, args...)
-		if err := command(ctx, "chroot", args...); err != nil {
-			return err
-		}
-	}
-	if err := os.Remove(policy); err != nil {
-		return err
-	}
-	// This machine's resolvers are of no use there. A link is systemd-resolved's,
-	// and leads out of root.
-	resolvers := filepath.Join(root, "etc/resolv.conf")
-	if info, err := os.Lstat(resolvers); err != nil {
-		return err
-	} else if info.Mode().IsRegular() {
-		if err := os.Truncate(resolvers, 0); err != nil {
-			return err
-		}
 	}
 	for name, content := range s.files() {
 		path := filepath.Join(root, name)
@@ -137,10 +102,6 @@ func makeImage(ctx context.Context, work string, s system) error {
 	}
 	return command(ctx, "mkfs.ext4", "-q", "-L", "root", "-d", root, filepath.Join(work, "disk"), "2500M")
 }
-
-// debootstrapScript is the script of every release since Debian 12; debootstrap
-// of one release does not know the names of later ones.
-const debootstrapScript = "/usr/share/debootstrap/scripts/sid"
 
 // command runs a program; what it says is only of interest if it fails.
 func command(ctx context.Context, name string, args ...string) error {
