@@ -23,6 +23,7 @@ BENCH_PACKAGES := gcc libc6-dev curl wget git openssh-client python3 iputils-pin
 BENCH_RESULTS  := $(CURDIR)/$(if $(QUICK),bin/benchmarks,benchmarks/results)
 PACKAGING_PACKAGES := lintian shellcheck zsh fish libarchive-tools systemd
 TESTVM_PACKAGES := debootstrap qemu-system-x86 e2fsprogs iproute2
+TESTOTHERS_PACKAGES := debootstrap debian-archive-keyring util-linux iproute2 iputils-ping dnsmasq-base dhcpcd-base
 TESTRPMARCH_PACKAGES := dnf rpm pacman-package-manager busybox-static
 TESTIMAGE_PACKAGES := podman runc curl iputils-ping
 TESTKERNEL_PACKAGES := qemu-system-x86 iproute2 curl iputils-ping traceroute iperf3 bind9-dnsutils
@@ -122,6 +123,13 @@ test-hostile: test-packages
 test-kernel:
 	@packaging/install-packages.sh $(TESTKERNEL_PACKAGES)
 	$(GO) run ./packaging/test-kernel $(TESTKERNEL_FLAGS)
+
+## test-others  NetworkManager's CLAT and clatd beside tnat64d and instead of it (root)
+.PHONY: test-others
+test-others:
+	@packaging/install-packages.sh $(TESTOTHERS_PACKAGES)
+	root=$$(nice ionice -c 3 $(GO) run ./packaging/test-others) && \
+	TNAT64_TEST_OTHERS=$$root $(GO) test -count=1 -v -parallel 4 -timeout 30m $(TESTOTHERS_FLAGS) ./packaging/test-others
 
 ## test-matrix  Debian 12, 13 and forky, each network manager, in qemu: hours (root)
 .PHONY: test-matrix
