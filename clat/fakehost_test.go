@@ -127,7 +127,11 @@ func (h *fakeHost) routeWords(r plan.Route) string {
 	if r.Table != plan.TableMain {
 		table = fmt.Sprintf(" table %d", r.Table)
 	}
-	return fmt.Sprintf("default dev %s src %s%s metric %d mtu %d proto %d", h.o.LinkName(r.Link), r.Source, table, r.Metric, r.MTU, r.Protocol)
+	to := "default"
+	if r.Part.IsValid() {
+		to = r.Part.String()
+	}
+	return fmt.Sprintf("%s dev %s src %s%s metric %d mtu %d proto %d", to, h.o.LinkName(r.Link), r.Source, table, r.Metric, r.MTU, r.Protocol)
 }
 
 func (h *fakeHost) AddRoute(r plan.Route) error {
@@ -326,7 +330,7 @@ func (s *fakeSteering) Close() error {
 // addNative gives a link native IPv4.
 func (h *fakeHost) addNative(link, metric int) {
 	h.o.Routes = append(h.o.Routes, plan.Route{Link: link, Table: plan.TableMain, Metric: metric})
-	plantest.AddEgress(&h.o, link, netip.AddrFrom4([4]byte{10, byte(link), 0, 2}), 0, len(plan.GlobalIPv4))
+	plantest.AddEgress(&h.o, link, netip.AddrFrom4([4]byte{10, byte(link), 0, 2}), 0, plan.GlobalIPv4)
 }
 
 // dropNative ends native IPv4 on every link.

@@ -174,10 +174,10 @@ func (i *inherited) take(c *instance) {
 	h := i.all[at]
 	i.all = slices.Delete(i.all, at, at+1)
 	for _, r := range h.routes {
-		if r.Table == plan.TableMain {
-			c.routes.added = append(c.routes.added, r)
-		} else {
+		if r.Table == plan.SourceRuleFor(h.ipv4).Table {
 			c.rule.added = append(c.rule.added, r)
+		} else {
+			c.routes.added = append(c.routes.added, r)
 		}
 	}
 	if h.ruled {

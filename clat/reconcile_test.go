@@ -322,6 +322,29 @@ func TestUselessDefaultRouteBeforeMain(t *testing.T) {
 	b.expect(Up, `ip route del default dev clat0 src 192.0.0.1 table 1234 metric 99 mtu 1480 proto 64`)
 }
 
+// The same in halves, in main and in that table.
+func TestUselessHalves(t *testing.T) {
+	b := newBench(t, wlan)
+	b.up()
+	half := func(p string, table int) plan.Route {
+		return plan.Route{Link: 2, Part: netip.MustParsePrefix(p), Table: table, Metric: 100}
+	}
+	b.host.o.Routes = append(b.host.o.Routes, half("128.0.0.0/1", plan.TableMain), half("0.0.0.0/1", plan.TableMain), half("0.0.0.0/1", 1234))
+	b.expect(Up, `
+		ip route append 0.0.0.0/1 dev clat0 src 192.0.0.1 metric 99 mtu 1480 proto 64
+		ip route append 128.0.0.0/1 dev clat0 src 192.0.0.1 metric 99 mtu 1480 proto 64
+	`)
+	b.host.o.DefaultTables4 = []int{1234}
+	b.expect(Up, `ip route append 0.0.0.0/1 dev clat0 src 192.0.0.1 table 1234 metric 99 mtu 1480 proto 64`)
+	b.expect(Up, ``)
+	b.host.dropNative()
+	b.expect(Up, `
+		ip route del 0.0.0.0/1 dev clat0 src 192.0.0.1 metric 99 mtu 1480 proto 64
+		ip route del 128.0.0.0/1 dev clat0 src 192.0.0.1 metric 99 mtu 1480 proto 64
+		ip route del 0.0.0.0/1 dev clat0 src 192.0.0.1 table 1234 metric 99 mtu 1480 proto 64
+	`)
+}
+
 func TestConflictGivesAnotherAddress(t *testing.T) {
 	b := newBench(t, wlan)
 	b.expect(Pending, `ip -6 addr add `+first+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)

@@ -8,7 +8,8 @@ import (
 	"tnat64d/clat/plan"
 )
 
-// routes is the resource of IPv4 default routes of a CLAT.
+// routes is the resource of IPv4 default routes of a CLAT, and of routes to parts of
+// IPv4.
 type routes struct {
 	tools
 	uplink plan.Uplink
@@ -18,8 +19,8 @@ type routes struct {
 	drift  driftLimit
 }
 
-// Ensure adds the default route of the main table, and those of other tables that
-// hide it.
+// Ensure adds the default route of the main table, and routes beside useless ones
+// that would hide it.
 func (r *routes) Ensure(p pass) (Progress, error) {
 	if r.path.drifted {
 		return Up, nil // a route needs its source, and a link that is up
@@ -28,7 +29,7 @@ func (r *routes) Ensure(p pass) (Progress, error) {
 	wants := []plan.Route{main}
 	for _, t := range p.want.Tables {
 		other := main
-		other.Table, other.Metric = t.Table, t.Metric
+		other.Table, other.Part, other.Metric = t.Table, t.Part, t.Metric
 		wants = append(wants, other)
 	}
 	return Up, r.replace(p.o, wants...)
@@ -88,8 +89,12 @@ func (r *routes) removeIf(which func(plan.Route) bool) error {
 }
 
 func describeRoute(r plan.Route, tun string) string {
-	if r.Table == plan.TableMain {
-		return "IPv4 default route on " + tun
+	name := "IPv4 default route on " + tun
+	if r.Part.IsValid() {
+		name = fmt.Sprintf("route to %s on %s", r.Part, tun)
 	}
-	return fmt.Sprintf("IPv4 default route on %s in table %d", tun, r.Table)
+	if r.Table != plan.TableMain {
+		name += fmt.Sprintf(" in table %d", r.Table)
+	}
+	return name
 }

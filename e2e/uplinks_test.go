@@ -165,6 +165,27 @@ func TestNative(t *testing.T) {
 		}, func() error {
 			return errors.Join(ip("rule", "del", "pref", "1000"), ip("addr", "del", "169.254.7.7/16", "dev", lab.Uplink))
 		}},
+		{"link-local halves", false, func() error {
+			return errors.Join(
+				ip("addr", "add", "169.254.7.7/16", "dev", lab.Uplink),
+				ip("route", "add", "0.0.0.0/1", "dev", lab.Uplink, "scope", "link", "src", "169.254.7.7"),
+				ip("route", "add", "128.0.0.0/1", "dev", lab.Uplink, "scope", "link", "src", "169.254.7.7", "metric", "100"))
+		}, func() error { return ip("addr", "del", "169.254.7.7/16", "dev", lab.Uplink) }},
+		{"link-local halves in a table before main", false, func() error {
+			return errors.Join(
+				ip("addr", "add", "169.254.7.7/16", "dev", lab.Uplink),
+				ip("route", "add", "0.0.0.0/1", "dev", lab.Uplink, "scope", "link", "src", "169.254.7.7", "table", "1234"),
+				ip("route", "add", "128.0.0.0/1", "dev", lab.Uplink, "scope", "link", "src", "169.254.7.7", "table", "1234"),
+				ip("rule", "add", "pref", "1000", "lookup", "1234"))
+		}, func() error {
+			return errors.Join(ip("rule", "del", "pref", "1000"), ip("addr", "del", "169.254.7.7/16", "dev", lab.Uplink))
+		}},
+		{"halves by a gateway", true, func() error {
+			return errors.Join(
+				ip("addr", "add", lab.NativeLaptop.String()+"/26", "dev", lab.Uplink),
+				ip("route", "add", "0.0.0.0/1", "via", gateway, "dev", lab.Uplink),
+				ip("route", "add", "128.0.0.0/1", "via", gateway, "dev", lab.Uplink))
+		}, off},
 		{"in a table that a rule leads to", true, func() error {
 			return errors.Join(
 				ip("addr", "add", lab.NativeLaptop.String()+"/26", "dev", lab.Uplink),

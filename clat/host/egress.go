@@ -67,42 +67,42 @@ func (k lookups) ask(o *plan.Observed) {
 }
 
 // defaultTables4 lists the tables of [plan.Observed.DefaultTables4]. It asks the
-// kernel only if a table other than main has an IPv4 default route.
+// kernel only if a table other than main has an IPv4 default route or a part of one.
 func (k lookups) defaultTables4(o plan.Observed) (tables []int) {
 	if !slices.ContainsFunc(o.Routes, func(r plan.Route) bool { return !r.IPv6 && r.Table != plan.TableMain }) {
 		return nil
 	}
-	for _, to := range plan.GlobalIPv4 {
+	for _, to := range plan.ProbesFor(o, func(plan.Route) bool { return true }) {
 		r, ok := k.getRoute(to, 0, flow{}, rtmFibMatch|unix.RTM_F_LOOKUP_TABLE)
-		if ok && r.kind == unix.RTN_UNICAST && r.dst.Bits() == 0 && !slices.Contains(tables, r.table) {
+		if ok && r.kind == unix.RTN_UNICAST && r.dst.Bits() < plan.MinNetwork && !slices.Contains(tables, r.table) {
 			tables = append(tables, r.table)
 		}
 	}
 	return tables
 }
 
-// egress asks for each flow until all destinations are reached by one of them.
+// egress asks for each flow until all destinations of [plan.GlobalIPv4] are reached
+// by one of them.
 func (k lookups) egress(o plan.Observed, link int) (es []plan.Egress) {
+	probes := plan.ProbesFor(o, func(r plan.Route) bool { return r.Link == link })
 	for n, f := range k.flowsTo(o, link, unix.AF_INET) {
-		reached := 0
-		for _, to := range plan.GlobalIPv4 {
+		for _, to := range probes {
 			// Asked for a link the kernel takes a destination without a route
 			// for one on that link, unless it has to name the route.
 			match, ok := k.getRoute(to, link, f, rtmFibMatch)
 			if !ok || match.kind != unix.RTN_UNICAST {
-				break
+				continue
 			}
 			r, ok := k.getRoute(to, link, f, 0)
 			if !ok || r.link != link {
-				break
+				continue
 			}
 			if !r.source.IsValid() {
 				r.source = f.source // it is not told again
 			}
 			es = append(es, plan.Egress{Link: link, Flow: n, To: to, Source: r.source, Protocol: match.protocol})
-			reached++
 		}
-		if reached == len(plan.GlobalIPv4) && (plan.Observed{Links: o.Links, Addrs: o.Addrs, Egress4: es}).NativeIPv4(link) {
+		if (plan.Observed{Links: o.Links, Addrs: o.Addrs, Egress4: es}).NativeIPv4(link) {
 			break
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"tnat64d/clat"
 	"tnat64d/clat/plan"
 )
 
@@ -165,6 +166,7 @@ func TestOnLinkNetworks(t *testing.T) {
 // default route.
 func TestDefaultTables(t *testing.T) {
 	const useless = "addr add 169.254.7.7/16 dev eth0; route add default dev eth0 scope link src 169.254.7.7 table 1234"
+	const halves = "route add 0.0.0.0/1 dev eth1 table 1234; route add 128.0.0.0/1 dev eth1 table 1234"
 	for _, c := range []struct {
 		name, setUp string
 		want        []int
@@ -177,6 +179,10 @@ func TestDefaultTables(t *testing.T) {
 		{"for a source", useless + "; rule add from 169.254.7.7 lookup 1234", nil},
 		{"for a mark", useless + "; rule add fwmark 7 lookup 1234", nil},
 		{"suppressed", useless + "; rule add pref 1000 lookup 1234 suppress_prefixlength 0", nil},
+		{"halves before main", halves + "; rule add pref 1000 lookup 1234", []int{1234}},
+		{"halves that are not suppressed", halves + "; rule add pref 1000 lookup 1234 suppress_prefixlength 0", []int{1234}},
+		{"a part before main", "route add 16.0.0.0/4 dev eth1 table 1234; rule add pref 1000 lookup 1234", []int{1234}},
+		{"a network before main", "route add 16.0.0.0/8 dev eth1 table 1234; rule add pref 1000 lookup 1234", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newRealBench(t)
@@ -185,6 +191,66 @@ func TestDefaultTables(t *testing.T) {
 			ip(t, c.setUp)
 			if o := observe(t, b.k); !slices.Equal(o.DefaultTables4, c.want) {
 				t.Errorf("tables %v, want %v; routes %+v", o.DefaultTables4, c.want, o.Routes)
+			}
+		})
+	}
+}
+
+// TestUselessParts has parts of a default route by which nothing is reached: where
+// ordinary packets would take them they take ours. Parts that are of use stay.
+func TestUselessParts(t *testing.T) {
+	const (
+		first, second = "44.61.157.33", "217.119.206.54"
+		linkLocal     = "addr add 169.254.7.7/16 dev eth0; "
+	)
+	for _, c := range []struct {
+		name, setUp string
+		ours        map[string]bool // whether packets leave by the CLAT
+	}{
+		{"none", "", map[string]bool{first: true, second: true}},
+		{"halves from a link-local address", linkLocal + "route add 0.0.0.0/1 dev eth0 src 169.254.7.7; route add 128.0.0.0/1 dev eth0 src 169.254.7.7 metric 9", map[string]bool{first: true, second: true}},
+		{"halves without an address", "route add 0.0.0.0/1 dev eth1; route add 128.0.0.0/1 dev eth1", map[string]bool{first: true, second: true}},
+		{"halves without a carrier", "addr add 192.0.2.2/24 dev eth1; route add 0.0.0.0/1 via 192.0.2.1; route add 128.0.0.0/1 via 192.0.2.1; link set to-eth1 down", map[string]bool{first: true, second: true}},
+		{"quarters", "route add 0.0.0.0/2 dev eth1; route add 64.0.0.0/2 dev eth1; route add 128.0.0.0/2 dev eth1; route add 192.0.0.0/2 dev eth1", map[string]bool{first: true, "99.203.118.71": true, "151.199.83.205": true, second: true}},
+		{"a part in which no usual probe is", "route add 16.0.0.0/4 dev eth1", map[string]bool{"17.1.1.1": true, first: true}},
+		{"halves in a table before main", "route add 0.0.0.0/1 dev eth1 table 1234; route add 128.0.0.0/1 dev eth1 table 1234; rule add pref 1000 lookup 1234", map[string]bool{first: true, second: true}},
+		{"a half and a whole in a table before main", "route add 0.0.0.0/1 dev eth1 table 1234; route add default dev eth1 table 1234 metric 5; rule add pref 1000 lookup 1234", map[string]bool{first: true, second: true}},
+		{"halves of use on another link", "addr add 192.0.2.2/24 dev eth1; route add 0.0.0.0/1 via 192.0.2.1; route add 128.0.0.0/1 via 192.0.2.1", map[string]bool{first: false, second: false}},
+		{"halves of use in a table before main", "addr add 192.0.2.2/24 dev eth1; route add 0.0.0.0/1 via 192.0.2.1 table 1234; route add 128.0.0.0/1 via 192.0.2.1 table 1234; rule add pref 1000 lookup 1234", map[string]bool{first: false, second: false}},
+		{"one half of use", "addr add 192.0.2.2/24 dev eth1; route add 0.0.0.0/1 via 192.0.2.1; route add 128.0.0.0/1 dev eth0", map[string]bool{first: false, second: true}},
+		{"halves of a tunnel", "addr add 10.9.0.2/24 dev eth1; link add tunnel type dummy; link set tunnel up; addr add 10.8.0.2/32 dev tunnel; route add 0.0.0.0/1 dev tunnel; route add 128.0.0.0/1 dev tunnel", map[string]bool{first: false, second: false}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newRealBench(t)
+			b.uplink("eth0", "2001:db8:1::", 100)
+			addVeth(t, b.k, "eth1", "to-eth1")
+			b.until(clat.Up)
+			ip(t, c.setUp)
+			if strings.Contains(c.setUp, "down") {
+				waitForCarrier(t, b.k, "eth1", "to-eth1")
+			}
+			b.until(clat.Up)
+			tun := byName(t, b.k, "clat0").Attrs().Index
+			wantOurs := func() {
+				t.Helper()
+				for a, want := range c.ours {
+					r, ok := b.k.getRoute(netip.MustParseAddr(a), 0, flow{}, 0)
+					if got := ok && r.link == tun; got != want {
+						t.Errorf("packets to %s leave by %+v, %t; routes %+v", a, r, ok, b.o.Routes)
+					}
+				}
+			}
+			wantOurs()
+			b.until(clat.Up)
+			if b.pass(); !slices.Equal(b.o.Routes, observe(t, b.k).Routes) {
+				t.Errorf("the routes keep changing: %+v", b.o.Routes)
+			}
+			wantOurs()
+			must(t, b.rec.Down())
+			for _, r := range observe(t, b.k).Routes {
+				if r.Protocol == plan.Protocol {
+					t.Errorf("left behind: %+v", r)
+				}
 			}
 		})
 	}

@@ -56,8 +56,8 @@ func (k links) SetTUN(t plan.TUNLink) error {
 	return nil
 }
 
-// AddRoute adds an IPv4 default route. Routes of other programs with the same
-// metric stay and take precedence.
+// AddRoute adds an IPv4 default route or a part of one. Routes of other programs
+// with the same metric stay and take precedence, unless the metric is 0.
 func (k *routes) AddRoute(r plan.Route) error {
 	add := k.handle.RouteAppend
 	if r.Metric == 0 {
@@ -80,6 +80,9 @@ func netlinkRoute(r plan.Route) *netlink.Route {
 		LinkIndex: r.Link, Dst: &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)},
 		Src: r.Source.AsSlice(), Gw: r.Gateway.AsSlice(), Scope: netlink.SCOPE_LINK, Priority: r.Metric, MTU: r.MTU,
 		Table: r.Table, Protocol: netlink.RouteProtocol(r.Protocol), Type: unix.RTN_UNICAST,
+	}
+	if r.Part.IsValid() {
+		n.Dst = &net.IPNet{IP: r.Part.Addr().AsSlice(), Mask: net.CIDRMask(r.Part.Bits(), 32)}
 	}
 	if r.IPv6 {
 		n.Dst = &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}

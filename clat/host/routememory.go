@@ -133,7 +133,7 @@ func (m *routeMemory) hear(msg *syscall.NetlinkMessage) {
 		return
 	}
 	head := nl.DeserializeRtMsg(msg.Data)
-	if head.Dst_len == 0 {
+	if head.Dst_len == 0 || head.Family == unix.AF_INET && head.Dst_len < plan.MinNetwork {
 		m.heard = time.Now()
 		m.forget()
 		return

@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"net/netip"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -35,17 +36,19 @@ func (k *routes) defaults() ([]plan.Route, error) {
 	return out, nil
 }
 
-// defaultRoutes lists the default routes of one family in every table. Those
-// that lead nowhere (unreachable, or a dead next hop) are left out. The kernel
-// knows no way to ask for them: it gives all routes, and all is how many.
+// defaultRoutes lists the default routes of one family in every table, those of IPv4
+// also in parts. Those that lead nowhere (unreachable, or a dead next hop) are left
+// out. The kernel knows no way to ask for them: it gives all routes, and all is how
+// many.
 func (k *routes) defaultRoutes(family int) (out []plan.Route, all int, err error) {
 	add := func(r netlink.Route) bool {
 		all++
-		if ones, _ := r.Dst.Mask.Size(); ones > 0 || r.Table == unix.RT_TABLE_LOCAL {
+		part, ok := defaultOrPart(r)
+		if !ok || r.Table == unix.RT_TABLE_LOCAL {
 			return true
 		}
 		base := plan.Route{
-			IPv6: family == unix.AF_INET6, Source: addrOf(r.Src), Metric: r.Priority, MTU: r.MTU,
+			IPv6: family == unix.AF_INET6, Part: part, Source: addrOf(r.Src), Metric: r.Priority, MTU: r.MTU,
 			Table: r.Table, Protocol: int(r.Protocol),
 		}
 		hops := r.MultiPath
@@ -69,6 +72,17 @@ func (k *routes) defaultRoutes(family int) (out []plan.Route, all int, err error
 	}
 	err = k.eachRoute(family, &netlink.Route{Type: unix.RTN_UNICAST}, netlink.RT_FILTER_TYPE, add)
 	return out, all, err
+}
+
+// defaultOrPart reports whether r is a default route or, in IPv4, a part of one,
+// which it returns.
+func defaultOrPart(r netlink.Route) (part netip.Prefix, ok bool) {
+	ones, _ := r.Dst.Mask.Size()
+	if ones == 0 {
+		return netip.Prefix{}, true
+	}
+	part = netip.PrefixFrom(addrOf(r.Dst.IP), ones)
+	return part, r.Family == unix.AF_INET && plan.IsPart(part)
 }
 
 // eachRoute calls f with every route that matches, of every table if the filter

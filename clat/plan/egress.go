@@ -12,7 +12,7 @@ type Egress struct {
 	// Flow numbers the other keys of the lookup (source, mark, user, port), one
 	// set for each routing table. It only tells answers apart.
 	Flow     int
-	To       netip.Addr // one of [globalIPv4]
+	To       netip.Addr // one of [ProbesFor]
 	Source   netip.Addr // the kernel's choice
 	Protocol int        // rtm_protocol of the route
 }
@@ -35,16 +35,29 @@ func (o Observed) NativeIPv4(link int) bool {
 	if !ok || !l.Carrier {
 		return false
 	}
+	return o.reaches(link, GlobalIPv4)
+}
+
+// reaches reports whether packets of one flow to all of the destinations leave by
+// the link with a source that counts for [Observed.NativeIPv4].
+func (o Observed) reaches(link int, destinations []netip.Addr) bool {
 	reached := map[int]int{} // destinations by flow
 	for _, e := range o.Egress4 {
-		if e.Link == link && e.Protocol != Protocol && isNativeSource(o, link, e.Source) {
+		if e.Link == link && e.Protocol != Protocol && slices.Contains(destinations, e.To) && isNativeSource(o, link, e.Source) {
 			reached[e.Flow]++
-			if reached[e.Flow] == len(GlobalIPv4) {
+			if reached[e.Flow] == len(destinations) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// native reports whether packets that take the route r reach global destinations:
+// its link has native IPv4, as far as r leads.
+func (o Observed) native(r Route) bool {
+	l, _ := o.LinkByIndex(r.Link)
+	return l.Carrier && !r.LinkDown && o.reaches(r.Link, ProbesIn(r.Part))
 }
 
 // isNativeSource reports whether the host may reach global destinations over a
@@ -65,7 +78,7 @@ func UsableIPv4(a netip.Addr) bool {
 }
 
 // HasIPv4Default reports whether a link has an IPv4 default route that is not
-// ours, even a useless one.
+// ours, or a part of one, even a useless one.
 func (o Observed) HasIPv4Default(link int) bool {
 	return slices.ContainsFunc(o.Routes, func(r Route) bool { return !r.IPv6 && r.Link == link && r.Protocol != Protocol })
 }

@@ -35,5 +35,5 @@ func needSourceRules(o Observed, desired []Desired) bool {
 			n++
 		}
 	}
-	return n > 1 || n == 1 && worstNative(o) >= 0
+	return n > 1 || n == 1 && hasNative(o)
 }

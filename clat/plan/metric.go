@@ -1,13 +1,17 @@
 package plan
 
-import "math"
+import (
+	"math"
+	"net/netip"
+	"slices"
+)
 
 // MaxMetric is the largest metric of an IPv4 route.
 const MaxMetric = math.MaxUint32
 
 // firstMetric returns the metric of the first of n CLATs in the main table.
 func firstMetric(o Observed, c Config, n int) int {
-	native, useless := defaultsIn(o, TableMain, c.Enable == Auto)
+	native, useless := defaultsIn(o, TableMain, netip.Prefix{}, c.Enable == Auto)
 	metric, _ := metricAmong(native, useless, c.Metric, max(n, 1))
 	return metric
 }
@@ -43,28 +47,30 @@ func metricAmong(native, useless []int, preferred, n int) (metric int, first boo
 	return metric, false // the kernel chooses the native route in any case
 }
 
-// worstNative returns the largest metric of a native IPv4 default route of the
-// host, or -1. Those of VPNs are not native, and go before ours or not as they
-// please.
-func worstNative(o Observed) int {
-	worst := -1
-	native, _ := defaultsIn(o, TableMain, false)
-	for _, m := range native {
-		worst = max(worst, m)
-	}
-	return worst
+// hasNative reports whether the host has a native IPv4 default route, or a part of
+// one, that ordinary packets may take. Those of VPNs are not native, and go before
+// ours or not as they please.
+func hasNative(o Observed) bool {
+	return slices.ContainsFunc(o.Routes, func(r Route) bool {
+		if r.Table != TableMain {
+			return false
+		}
+		native, _ := defaultsIn(o, r.Table, r.Part, false)
+		return len(native) > 0
+	})
 }
 
-// defaultsIn returns the metrics of the IPv4 default routes of a table that are
-// neither ours nor a VPN's: those of native IPv4, and the useless ones, by which
-// nothing is reached. The TUN of another program's CLAT is not a VPN's. The route
-// of one that works counts as native if foreignCLATs is set.
-func defaultsIn(o Observed, table int, foreignCLATs bool) (native, useless []int) {
+// defaultsIn returns the metrics of the IPv4 default routes of a table, or of the
+// routes to a part of IPv4 if part is valid, that are neither ours nor a VPN's:
+// those of native IPv4, and the useless ones, by which nothing is reached. The TUN
+// of another program's CLAT is not a VPN's. The route of one that works counts as
+// native if foreignCLATs is set.
+func defaultsIn(o Observed, table int, part netip.Prefix, foreignCLATs bool) (native, useless []int) {
 	for _, r := range o.Routes {
 		l, ok := o.LinkByIndex(r.Link)
 		switch {
-		case !ok || r.IPv6 || r.Table != table || r.Protocol == Protocol || o.IsOurs(l) || overlays[l.Kind] && !deadCLAT(o, l) && !aliveCLAT(o, l):
-		case !r.LinkDown && (o.NativeIPv4(r.Link) || foreignCLATs && aliveCLAT(o, l)):
+		case !ok || r.IPv6 || r.Table != table || r.Part != part || r.Protocol == Protocol || o.IsOurs(l) || overlays[l.Kind] && !deadCLAT(o, l) && !aliveCLAT(o, l):
+		case o.native(r) || !r.LinkDown && foreignCLATs && aliveCLAT(o, l):
 			native = append(native, r.Metric)
 		default:
 			useless = append(useless, r.Metric)

@@ -11,9 +11,9 @@ import (
 type Observed struct {
 	Links []Link
 	Addrs []Addr
-	// Routes holds the default routes of every table except local. An IPv6 default
-	// route that is split into several prefixes, or that only a rule reaches, is
-	// listed as a route of the main table.
+	// Routes holds the default routes of every table except local, those of IPv4
+	// also in parts. An IPv6 default route that is split into several prefixes, or
+	// that only a rule reaches, is listed as a route of the main table.
 	Routes []Route
 
 	// Rules holds those of our own rules whose tables are complete.
@@ -21,8 +21,8 @@ type Observed struct {
 
 	// Egress4 holds the kernel's route lookups for global IPv4 destinations.
 	Egress4 []Egress
-	// DefaultTables4 holds the tables in which the kernel looks up the IPv4 default
-	// route, for packets that no rule selects by source, mark, user or port.
+	// DefaultTables4 holds the tables in which the kernel finds an IPv4 default route
+	// or a part of one, for packets that no rule selects by source, mark, user or port.
 	DefaultTables4 []int
 	// OnLink4 holds the IPv4 on-link routes that overlap 192.0.0.0/29.
 	OnLink4 []OnLink
@@ -192,12 +192,14 @@ type Addr struct {
 	NotLocal bool
 }
 
-// Route is a default route. A multipath route is one Route per next hop.
+// Route is a default route or a part of one. A multipath route is one Route per
+// next hop.
 type Route struct {
 	Link     int // interface index
 	IPv6     bool
-	Gateway  netip.Addr // invalid: none, as on point-to-point links
-	Source   netip.Addr // preferred source; invalid: none
+	Part     netip.Prefix // IPv4: see [IsPart]; invalid: it is a whole default route
+	Gateway  netip.Addr   // invalid: none, as on point-to-point links
+	Source   netip.Addr   // preferred source; invalid: none
 	Metric   int
 	MTU      int // bytes; 0: none given
 	Table    int

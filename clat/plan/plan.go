@@ -72,7 +72,7 @@ type CLAT struct {
 	Via    netip.Addr // the router that packets go to; invalid: the host's routes choose
 	MTU    MTU6
 	Metric int          // of the IPv4 default route in the main table
-	Tables []TableRoute // further IPv4 default routes
+	Tables []TableRoute // further IPv4 default routes, and parts of them
 
 	// Translation is complete, ready for siit.New.
 	Translation siit.Config
@@ -286,7 +286,7 @@ func warningsFor(o Observed, c *CLAT, sourceRules bool) (ws []Warning) {
 	t, ok := o.LinkByName(c.TUN)
 	if ok && t.RPFilter == 1 && !sourceRules {
 		for _, r := range o.Routes {
-			if !r.IPv6 && r.Link != t.Index && r.Protocol != Protocol && r.Table == TableMain && r.Metric < c.Metric {
+			if !r.IPv6 && !r.Part.IsValid() && r.Link != t.Index && r.Protocol != Protocol && r.Table == TableMain && r.Metric < c.Metric {
 				ws = append(ws, warn(RPFilterStrict, o.LinkName(r.Link), "net.ipv4 rp_filter is 1 (strict): while %s has the better IPv4 default route, replies that arrive on %s are dropped; 2 (loose) would let them in",
 					o.LinkName(r.Link), c.TUN))
 				break

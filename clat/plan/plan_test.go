@@ -23,7 +23,8 @@ import (
 //	link 2 wlan0 [kind K] [down] [nocarrier] [mtu N] [mtu6 N] [port] [ours] [rpfilter N] [program NAME] [hidden]
 //	addr wlan0 2001:db8::1/64 [temporary] [deprecated] [tentative] [dadfailed] [valid 30m] [proto N]
 //	route6 default dev wlan0 [metric N] [mtu N] [table N] [proto N]
-//	route4 default dev wlan0 ... [src ADDR] [linkdown] [useless]
+//	route4 default|0.0.0.0/1 dev wlan0 ... [src ADDR] [linkdown] [useless]
+//	tables4 TABLE ...
 //	pref64 wlan0 64:ff9b::/96 [from ROUTER] [excused 2001:db8::/64 ...]
 //	advertised wlan0 [unheard] [2001:db8::/64 [by ROUTER] [neighbour] [deprecated] ...]
 //	running wlan0 clat0 IPv4 IPv6, shares wlan0 clat0 IPv4 IPv6, own ADDR, refused LINK ADDR
@@ -98,6 +99,13 @@ func desiredText(b *strings.Builder, d plan.Desired) {
 			fmt.Fprintf(b, ", via %s", c.Via)
 		}
 		fmt.Fprintln(b)
+		for _, t := range c.Tables {
+			to := "default"
+			if t.Part.IsValid() {
+				to = t.Part.String()
+			}
+			fmt.Fprintf(b, "route %s table %d metric %d\n", to, t.Table, t.Metric)
+		}
 		if len(c.EAMAddrs) > 0 {
 			fmt.Fprintln(b, "answers for", c.EAMAddrs)
 		}

@@ -133,12 +133,16 @@ func parseLine(o *plan.Observed, c *plan.Config, f []string) error {
 			case "useless": // no packet leaves by it with a source that counts
 				useless = true
 			default:
-				return fmt.Errorf("unknown word %q", w)
+				part, err := netip.ParsePrefix(w)
+				if err != nil || r.IPv6 || !plan.IsPart(part) {
+					return fmt.Errorf("unknown word %q", w)
+				}
+				r.Part = part
 			}
 		}
 		o.Routes = append(o.Routes, r)
 		if l, _ := o.LinkByIndex(r.Link); !r.IPv6 && !useless && !r.LinkDown && !r.Source.IsValid() && !o.IsOurs(l) {
-			AddEgress(o, r.Link, netip.AddrFrom4([4]byte{10, byte(r.Link), 0, 2}), 0, len(plan.GlobalIPv4))
+			AddEgress(o, r.Link, netip.AddrFrom4([4]byte{10, byte(r.Link), 0, 2}), 0, plan.ProbesIn(r.Part))
 		}
 	case "egress4": // LINK SOURCE [PROTOCOL [DESTINATIONS]]: what the kernel answers for another flow
 		link, source, protocol, n := dev(), netip.MustParseAddr(next()), 0, len(plan.GlobalIPv4)
@@ -148,7 +152,11 @@ func parseLine(o *plan.Observed, c *plan.Config, f []string) error {
 		if len(f) > 0 {
 			n = number()
 		}
-		answer(o, link, source, protocol, n)
+		answer(o, link, source, protocol, plan.GlobalIPv4[:n])
+	case "tables4": // what the kernel answers for ordinary packets
+		for len(f) > 0 {
+			o.DefaultTables4 = append(o.DefaultTables4, number())
+		}
 	case "onlink4":
 		o.OnLink4 = append(o.OnLink4, plan.OnLink{Link: dev(), Prefix: netip.MustParsePrefix(next())})
 	case "pref64":
@@ -231,16 +239,16 @@ func parseLine(o *plan.Observed, c *plan.Config, f []string) error {
 	return bad
 }
 
-// AddEgress gives a link an address from which the first n destinations are reached.
-func AddEgress(o *plan.Observed, link int, source netip.Addr, protocol, n int) {
+// AddEgress gives a link an address from which destinations are reached.
+func AddEgress(o *plan.Observed, link int, source netip.Addr, protocol int, destinations []netip.Addr) {
 	o.Addrs = append(o.Addrs, plan.Addr{Link: link, Prefix: netip.PrefixFrom(source, 24), Valid: plan.Forever})
-	answer(o, link, source, protocol, n)
+	answer(o, link, source, protocol, destinations)
 }
 
 // answer is what the kernel answers for one more flow.
-func answer(o *plan.Observed, link int, source netip.Addr, protocol, n int) {
+func answer(o *plan.Observed, link int, source netip.Addr, protocol int, destinations []netip.Addr) {
 	f := len(o.Egress4)
-	for _, to := range plan.GlobalIPv4[:n] {
+	for _, to := range destinations {
 		o.Egress4 = append(o.Egress4, plan.Egress{Link: link, Flow: f, To: to, Source: source, Protocol: protocol})
 	}
 }
