@@ -160,17 +160,19 @@ func (h *fakeHost) AddSourceRule(r plan.SourceRule) error {
 	if h.norules {
 		return errors.ErrUnsupported
 	}
-	if err := h.do("ip rule add from %s lookup %d", r.Source, r.Table); err != nil {
+	pref := ""
+	if r.Priority != 32765 {
+		pref = fmt.Sprintf(" pref %d", r.Priority)
+	}
+	if err := h.do("ip rule add from %s lookup %d%s", r.Source, r.Table, pref); err != nil {
 		return err
 	}
-	if !slices.Contains(h.o.Rules, r) {
-		h.o.Rules = append(h.o.Rules, r)
-	}
+	h.o.Rules = append(slices.DeleteFunc(h.o.Rules, r.SameFlows), r)
 	return nil
 }
 
 func (h *fakeHost) DelSourceRule(r plan.SourceRule) error {
-	h.o.Rules = slices.DeleteFunc(h.o.Rules, func(e plan.SourceRule) bool { return e == r })
+	h.o.Rules = slices.DeleteFunc(h.o.Rules, r.SameFlows)
 	if h.norules {
 		return nil
 	}

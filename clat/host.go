@@ -25,8 +25,10 @@ type Host interface {
 	ForeignRoutes(link int, thorough bool) (routes []plan.ForeignRoute, known bool)
 	// AddForeignRoute adds f through the TUN unless its like is there.
 	AddForeignRoute(link int, f plan.ForeignRoute) error
-	// AddSourceRule makes r; what is there of it stays.
+	// AddSourceRule makes r; what is there of it stays, and then removes those for
+	// the same packets with another priority.
 	AddSourceRule(r plan.SourceRule) error
+	// DelSourceRule removes r, whatever its priority.
 	DelSourceRule(r plan.SourceRule) error
 	// AbortFlows ends the TCP connections and connected UDP sockets of the
 	// host's programs that have the local address a, so that they need not

@@ -33,7 +33,7 @@ type inheritedCLAT struct {
 	ipv4   netip.Addr
 	ipv6   netip.Addr // invalid: not known
 	routes []plan.Route
-	ruled  bool // there is a source rule
+	rule   plan.SourceRule // the source rule; zero: there is none
 }
 
 // Inherit takes over what a former process has left working, instead of CleanUp:
@@ -97,7 +97,9 @@ func describe(o plan.Observed, ours []plan.Addr, t Inherited) (c inheritedCLAT, 
 			c.routes = append(c.routes, r)
 		}
 	}
-	c.ruled = slices.Contains(o.Rules, plan.SourceRuleFor(c.ipv4))
+	if i := slices.IndexFunc(o.Rules, plan.SourceRuleFor(c.ipv4, 0).SameFlows); c.ipv4.IsValid() && i >= 0 {
+		c.rule = o.Rules[i]
+	}
 	return c, c.ipv4.IsValid()
 }
 
@@ -155,8 +157,8 @@ func (i *inherited) drop(c inheritedCLAT) {
 		i.log.Warn("cannot remove an address of the process before", "iface", c.uplink.Name, "reason", err)
 	}
 	i.remove(c.TUN)
-	if c.ruled {
-		if err := i.host.DelSourceRule(plan.SourceRuleFor(c.ipv4)); err != nil {
+	if c.rule != (plan.SourceRule{}) {
+		if err := i.host.DelSourceRule(c.rule); err != nil {
 			i.log.Warn("cannot remove a rule of the process before", "iface", c.uplink.Name, "reason", err)
 		}
 	}
@@ -174,14 +176,14 @@ func (i *inherited) take(c *instance) {
 	h := i.all[at]
 	i.all = slices.Delete(i.all, at, at+1)
 	for _, r := range h.routes {
-		if r.Table == plan.SourceRuleFor(h.ipv4).Table {
+		if r.Table == plan.SourceRuleFor(h.ipv4, 0).Table {
 			c.rule.added = append(c.rule.added, r)
 		} else {
 			c.routes.added = append(c.routes.added, r)
 		}
 	}
-	if h.ruled {
-		c.rule.state = rulePresent
+	if h.rule != (plan.SourceRule{}) {
+		c.rule.state, c.rule.made = rulePresent, h.rule
 	}
 	c.foreign.restored = true // nothing has gone
 	c.path.inherited = h.Index

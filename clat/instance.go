@@ -65,7 +65,7 @@ const maxStale = 3
 // reconcile brings the CLAT where want says. If a step fails because the host has
 // changed since it was observed, the truth is in the next observation; otherwise
 // everything is taken down.
-func (c *instance) reconcile(o plan.Observed, want *plan.CLAT, sourceRules bool) Outcome {
+func (c *instance) reconcile(o plan.Observed, want *plan.CLAT, sourceRules plan.SourceRules) Outcome {
 	p, err := c.ensure(o, want, sourceRules)
 	if err != nil && (cause.LinkGone(err) || cause.SourceGone(err)) && c.stale < maxStale {
 		c.stale++
@@ -79,7 +79,7 @@ func (c *instance) reconcile(o plan.Observed, want *plan.CLAT, sourceRules bool)
 	return Outcome{Progress: p}
 }
 
-func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules bool) (Progress, error) {
+func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules plan.SourceRules) (Progress, error) {
 	c.held = time.Time{}
 	if c.path.gone(o) {
 		if err := c.lose(); err != nil {
@@ -183,7 +183,7 @@ func (c *instance) lose() error {
 // engine, but no IPv4 default route, so that programs hear at once that the
 // network is unreachable. What connections there are survive if it comes back
 // with the same prefixes, and listening sockets in any case.
-func (c *instance) hold(o plan.Observed, sourceRules bool) Outcome {
+func (c *instance) hold(o plan.Observed, sourceRules plan.SourceRules) Outcome {
 	if c.held.IsZero() {
 		c.held = time.Now()
 	}
@@ -198,7 +198,7 @@ func (c *instance) hold(o plan.Observed, sourceRules bool) Outcome {
 	return Outcome{Progress: Held}
 }
 
-func (c *instance) withhold(o plan.Observed, sourceRules bool) error {
+func (c *instance) withhold(o plan.Observed, sourceRules plan.SourceRules) error {
 	err := errors.Join(c.routes.Remove(), c.rule.block(pass{o: o, sourceRules: sourceRules}))
 	// The kernel takes the addresses of a link that goes down: no other program
 	// has removed them.

@@ -184,7 +184,7 @@ func (r *Reconciler) removeUnwanted(p plan.Plan, outcomes []Outcome) {
 }
 
 // reconcile brings one uplink where d wants it, after what must go has gone.
-func (r *Reconciler) reconcile(o plan.Observed, d plan.Desired, sourceRules bool) Outcome {
+func (r *Reconciler) reconcile(o plan.Observed, d plan.Desired, sourceRules plan.SourceRules) Outcome {
 	c := r.on(d.Uplink)
 	switch {
 	case d.CLAT == nil && c == nil && d.Reserve.IsValid():

@@ -307,7 +307,7 @@ func TestUselessDefaultRouteBeforeMain(t *testing.T) {
 	useless := plan.Route{Link: 2, Table: 1234, Metric: 100}
 	b.host.o.Routes = append(b.host.o.Routes, useless, plan.Route{Link: 2, Table: 99, Metric: 100})
 	b.expect(Up, ``)
-	b.host.o.DefaultTables4 = []int{1234}
+	b.host.o.DefaultTables4 = []plan.DefaultTable{{Table: 1234, Rule: 1000}}
 	b.expect(Up, `ip route append default dev clat0 src 192.0.0.1 table 1234 metric 99 mtu 1480 proto 64`)
 	b.expect(Up, ``)
 
@@ -334,7 +334,7 @@ func TestUselessHalves(t *testing.T) {
 		ip route append 0.0.0.0/1 dev clat0 src 192.0.0.1 metric 99 mtu 1480 proto 64
 		ip route append 128.0.0.0/1 dev clat0 src 192.0.0.1 metric 99 mtu 1480 proto 64
 	`)
-	b.host.o.DefaultTables4 = []int{1234}
+	b.host.o.DefaultTables4 = []plan.DefaultTable{{Table: 1234, Rule: 1000}}
 	b.expect(Up, `ip route append 0.0.0.0/1 dev clat0 src 192.0.0.1 table 1234 metric 99 mtu 1480 proto 64`)
 	b.expect(Up, ``)
 	b.host.dropNative()

@@ -26,7 +26,7 @@ type pass struct {
 	// an older one than next while next is in DAD.
 	want        *plan.CLAT
 	next        netip.Addr
-	sourceRules bool
+	sourceRules plan.SourceRules
 }
 
 // tools are what all resources work with.

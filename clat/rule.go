@@ -22,7 +22,8 @@ const (
 type rule struct {
 	routes    // in the table
 	state     ruleState
-	warned    *bool // of ruleUnsupported, once for all CLATs
+	made      plan.SourceRule // if it is present
+	warned    *bool           // of ruleUnsupported, once for all CLATs
 	ruleDrift driftLimit
 }
 
@@ -31,9 +32,9 @@ func (r *rule) Ensure(p pass) (Progress, error) {
 	if r.path.drifted {
 		return Up, nil
 	}
-	if p.sourceRules && r.state != ruleUnsupported {
+	if p.sourceRules.Wanted && r.state != ruleUnsupported {
 		main := mainTableRoute(p.want, r.path.index())
-		if err := r.replace(p.o, plan.SourceRuleFor(p.want.IPv4).Route(main)); err != nil {
+		if err := r.replace(p.o, plan.SourceRuleFor(p.want.IPv4, p.sourceRules.Priority).Route(main)); err != nil {
 			return Down, err
 		}
 	}
@@ -53,15 +54,15 @@ func (r *rule) block(p pass) error {
 }
 
 func (r *rule) ensureRule(p pass) error {
-	if !p.sourceRules || r.state == ruleUnsupported {
+	if !p.sourceRules.Wanted || r.state == ruleUnsupported {
 		return r.removeRule()
 	}
-	want := plan.SourceRuleFor(r.path.ipv4)
-	known, name := r.state == rulePresent, "rule for "+r.tun
+	want := plan.SourceRuleFor(r.path.ipv4, p.sourceRules.Priority)
+	known, name := r.state == rulePresent && r.made == want, "rule for "+r.tun
 	if known && (slices.Contains(p.o.Rules, want) || !r.ruleDrift.mayRestore(r.tools, name)) {
 		return nil
 	}
-	r.state = rulePresent // as far as it is there
+	r.state, r.made = rulePresent, want // as far as it is there
 	err := r.host.AddSourceRule(want)
 	if errors.Is(err, errors.ErrUnsupported) {
 		if !*r.warned {
@@ -90,7 +91,7 @@ func (r *rule) removeRule() error {
 		return nil
 	}
 	r.state = ruleAbsent
-	if err := r.host.DelSourceRule(plan.SourceRuleFor(r.path.ipv4)); err != nil {
+	if err := r.host.DelSourceRule(r.made); err != nil {
 		return fmt.Errorf("remove the rule: %w", err)
 	}
 	return nil

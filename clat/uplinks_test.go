@@ -235,6 +235,35 @@ func TestRemovedSourceRuleIsRestored(t *testing.T) {
 	}
 }
 
+// The rules move before a rule that leads to a useless default route, beside which
+// both CLATs have theirs, and back.
+func TestSourceRulesMove(t *testing.T) {
+	b := upTwo(t)
+	useless := plan.Route{Link: 2, Table: 1234, Metric: 100}
+	b.host.o.Routes = append(b.host.o.Routes, useless)
+	b.host.o.DefaultTables4 = []plan.DefaultTable{{Table: 1234, Rule: 1000}}
+	b.expectAll([]Progress{Up, Up}, `
+		ip rule add from 192.0.0.1 lookup 65 pref 999
+		ip route append default dev clat0 src 192.0.0.1 table 1234 metric 98 mtu 1480 proto 64
+		ip rule add from 192.0.0.3 lookup 67 pref 999
+		ip route append default dev clat1 src 192.0.0.3 table 1234 metric 99 mtu 1480 proto 64
+	`)
+	b.expectAll([]Progress{Up, Up}, ``)
+	b.host.o.Rules = b.host.o.Rules[:1]
+	b.expectAll([]Progress{Up, Up}, `ip rule add from 192.0.0.3 lookup 67 pref 999`)
+	b.host.o.Routes = slices.DeleteFunc(b.host.o.Routes, func(r plan.Route) bool { return r == useless })
+	b.host.o.DefaultTables4 = nil
+	b.expectAll([]Progress{Up, Up}, `
+		ip rule add from 192.0.0.1 lookup 65
+		ip route del default dev clat0 src 192.0.0.1 table 1234 metric 98 mtu 1480 proto 64
+		ip rule add from 192.0.0.3 lookup 67
+		ip route del default dev clat1 src 192.0.0.3 table 1234 metric 99 mtu 1480 proto 64
+	`)
+	if len(b.host.o.Rules) != 2 {
+		t.Errorf("rules %v", b.host.o.Rules)
+	}
+}
+
 // A link that cannot be guarded is worth one warning, and tried again.
 func TestGuardRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

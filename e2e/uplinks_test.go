@@ -214,6 +214,11 @@ func TestNative(t *testing.T) {
 				w.wantState(t, lab.Uplink, control.Up)
 				w.firstAnswer(t, "", soon) // by the CLAT's route, whatever is beside it
 				wantAlive(t, "by a CLAT that stays", flow)
+				for i, c := range w.wantCLATs(t, 2) {
+					if you := w.whoami(t, "--interface", c.IPv4.String()); lab.Pool.Contains(you) != (i == 0) {
+						t.Errorf("from the CLAT on %s the server sees %s", c.Uplink, you)
+					}
+				}
 			}
 			if err := c.off(); err != nil {
 				t.Fatal(err)

@@ -68,17 +68,42 @@ func (k lookups) ask(o *plan.Observed) {
 
 // defaultTables4 lists the tables of [plan.Observed.DefaultTables4]. It asks the
 // kernel only if a table other than main has an IPv4 default route or a part of one.
-func (k lookups) defaultTables4(o plan.Observed) (tables []int) {
+func (k lookups) defaultTables4(o plan.Observed) (tables []plan.DefaultTable) {
 	if !slices.ContainsFunc(o.Routes, func(r plan.Route) bool { return !r.IPv6 && r.Table != plan.TableMain }) {
 		return nil
 	}
 	for _, to := range plan.ProbesFor(o, func(plan.Route) bool { return true }) {
 		r, ok := k.getRoute(to, 0, flow{}, rtmFibMatch|unix.RTM_F_LOOKUP_TABLE)
-		if ok && r.kind == unix.RTN_UNICAST && r.dst.Bits() < plan.MinNetwork && !slices.Contains(tables, r.table) {
-			tables = append(tables, r.table)
+		if ok && r.kind == unix.RTN_UNICAST && r.dst.Bits() < plan.MinNetwork &&
+			!slices.ContainsFunc(tables, func(t plan.DefaultTable) bool { return t.Table == r.table }) {
+			tables = append(tables, plan.DefaultTable{Table: r.table})
 		}
 	}
+	rules, err := retryDump(func() ([]netlink.Rule, error) { return k.handle.RuleList(unix.AF_INET) })
+	if err != nil {
+		return tables
+	}
+	for i := range tables {
+		tables[i].Rule = firstRule(rules, tables[i].Table)
+	}
 	return tables
+}
+
+// firstRule returns the priority of the first rule of others that leads ordinary
+// packets to a table, or, if no rule seems to, any packets; 0 if there is none.
+func firstRule(rules []netlink.Rule, table int) (priority int) {
+	found, certain := false, false
+	for _, r := range rules {
+		if r.Table != table || r.Protocol == plan.Protocol {
+			continue
+		}
+		ordinary := r.Src == nil && r.Mark == 0 && r.UIDRange == nil && r.Sport == nil && r.Dport == nil && r.IPProto <= 0 &&
+			r.Tos == 0 && r.IifName == "" && r.OifName == "" && !r.Invert
+		if !found || ordinary && !certain || ordinary == certain && r.Priority < priority {
+			priority, found, certain = max(r.Priority, 0), true, certain || ordinary
+		}
+	}
+	return priority
 }
 
 // egress asks for each flow until all destinations of [plan.GlobalIPv4] are reached

@@ -1,7 +1,9 @@
 package host
 
 import (
+	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -167,6 +169,11 @@ func TestOnLinkNetworks(t *testing.T) {
 func TestDefaultTables(t *testing.T) {
 	const useless = "addr add 169.254.7.7/16 dev eth0; route add default dev eth0 scope link src 169.254.7.7 table 1234"
 	const halves = "route add 0.0.0.0/1 dev eth1 table 1234; route add 128.0.0.0/1 dev eth1 table 1234"
+	rule := func(setUp string) (priority int) {
+		_, after, _ := strings.Cut(setUp, "rule add pref ")
+		fmt.Sscan(after, &priority)
+		return priority
+	}
 	for _, c := range []struct {
 		name, setUp string
 		want        []int
@@ -189,8 +196,16 @@ func TestDefaultTables(t *testing.T) {
 			b.uplink("eth0", "2001:db8:1::", 100)
 			addVeth(t, b.k, "eth1", "to-eth1")
 			ip(t, c.setUp)
-			if o := observe(t, b.k); !slices.Equal(o.DefaultTables4, c.want) {
-				t.Errorf("tables %v, want %v; routes %+v", o.DefaultTables4, c.want, o.Routes)
+			o := observe(t, b.k)
+			var got []int
+			for _, table := range o.DefaultTables4 {
+				got = append(got, table.Table)
+				if want := rule(c.setUp); table.Table == 1234 && table.Rule != want {
+					t.Errorf("rule %d leads to table %d, want %d", table.Rule, table.Table, want)
+				}
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("tables %v, want %v; routes %+v", got, c.want, o.Routes)
 			}
 		})
 	}
@@ -218,7 +233,7 @@ func TestUselessParts(t *testing.T) {
 		{"halves of use on another link", "addr add 192.0.2.2/24 dev eth1; route add 0.0.0.0/1 via 192.0.2.1; route add 128.0.0.0/1 via 192.0.2.1", map[string]bool{first: false, second: false}},
 		{"halves of use in a table before main", "addr add 192.0.2.2/24 dev eth1; route add 0.0.0.0/1 via 192.0.2.1 table 1234; route add 128.0.0.0/1 via 192.0.2.1 table 1234; rule add pref 1000 lookup 1234", map[string]bool{first: false, second: false}},
 		{"one half of use", "addr add 192.0.2.2/24 dev eth1; route add 0.0.0.0/1 via 192.0.2.1; route add 128.0.0.0/1 dev eth0", map[string]bool{first: false, second: true}},
-		{"halves of a tunnel", "addr add 10.9.0.2/24 dev eth1; link add tunnel type dummy; link set tunnel up; addr add 10.8.0.2/32 dev tunnel; route add 0.0.0.0/1 dev tunnel; route add 128.0.0.0/1 dev tunnel", map[string]bool{first: false, second: false}},
+		{"halves of a tunnel", "addr add 10.9.0.2/24 dev eth1; tuntap add dev tunnel mode tun; link set tunnel up; addr add 10.8.0.2/32 dev tunnel; route add 0.0.0.0/1 dev tunnel; route add 128.0.0.0/1 dev tunnel", map[string]bool{first: false, second: false}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newRealBench(t)

@@ -12,12 +12,9 @@ import (
 	"tnat64d/clat/plan"
 )
 
-// sourceRulePriority comes right before the main table, and after what a VPN
-// has put there.
-const sourceRulePriority = 32765
-
 // AddSourceRule adds the rule for packets from r.Source and, first, what they
-// find where there is no better route: that the host is unreachable.
+// find where there is no better route: that the host is unreachable. Then it
+// removes those of our rules that differ from r in their priority only.
 func (k rules) AddSourceRule(r plan.SourceRule) error {
 	if err := k.handle.RouteReplace(unreachable(r)); err != nil {
 		return fmt.Errorf("table %d: %w", r.Table, unlessUnknown(err))
@@ -25,16 +22,36 @@ func (k rules) AddSourceRule(r plan.SourceRule) error {
 	if err := k.handle.RuleAdd(netlinkRule(r)); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("rule: %w", unlessUnknown(err))
 	}
-	return nil
+	return k.delRules(func(o plan.SourceRule) bool { return o.SameFlows(r) && o != r })
 }
 
-// DelSourceRule removes both.
+// DelSourceRule removes both, whatever the rule's priority.
 func (k rules) DelSourceRule(r plan.SourceRule) error {
-	err := k.handle.RuleDel(netlinkRule(r))
-	if errors.Is(err, unix.ENOENT) || isUnsupported(err) {
-		err = nil
+	return errors.Join(k.delRules(r.SameFlows), unlessGone(k.handle.RouteDel(unreachable(r))))
+}
+
+// delRules removes those of our IPv4 rules that which selects.
+func (k rules) delRules(which func(plan.SourceRule) bool) error {
+	all, err := k.ipv4Rules()
+	errs := []error{err}
+	for _, r := range all {
+		if !which(sourceRuleOf(r)) {
+			continue
+		}
+		if err := k.handle.RuleDel(&r); !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, err)
+		}
 	}
-	return errors.Join(err, unlessGone(k.handle.RouteDel(unreachable(r))))
+	return errors.Join(errs...)
+}
+
+// sourceRuleOf is a rule of ours as package plan knows it.
+func sourceRuleOf(n netlink.Rule) plan.SourceRule {
+	r := plan.SourceRule{Table: n.Table, Priority: max(n.Priority, 0)} // the kernel leaves out 0
+	if n.Src != nil {
+		r.Source = addrOf(n.Src.IP)
+	}
+	return r
 }
 
 // unlessUnknown turns the error of a kernel without policy routing
@@ -58,10 +75,7 @@ func (k rules) sourceRules() ([]plan.SourceRule, error) {
 	}
 	var out []plan.SourceRule
 	for _, n := range rules {
-		r := plan.SourceRule{Table: n.Table}
-		if n.Src != nil {
-			r.Source = addrOf(n.Src.IP)
-		}
+		r := sourceRuleOf(n)
 		routes, err := k.unreachables(r.Table)
 		if err != nil {
 			return nil, err
@@ -92,13 +106,7 @@ func (k rules) unreachables(table int) ([]netlink.Route, error) {
 // DelSourceRules removes the rules that a killed predecessor left, and their
 // routes; those into its TUN are gone.
 func (k rules) DelSourceRules() error {
-	rules, err := k.ipv4Rules()
-	errs := []error{err}
-	for _, r := range rules {
-		if err := k.handle.RuleDel(&r); !errors.Is(err, unix.ENOENT) {
-			errs = append(errs, err)
-		}
-	}
+	errs := []error{k.delRules(func(plan.SourceRule) bool { return true })}
 	routes, err := k.unreachables(unix.RT_TABLE_UNSPEC)
 	errs = append(errs, err)
 	for _, r := range routes {
@@ -110,7 +118,7 @@ func (k rules) DelSourceRules() error {
 func netlinkRule(r plan.SourceRule) *netlink.Rule {
 	n := netlink.NewRule()
 	n.Family, n.Protocol = unix.AF_INET, plan.Protocol
-	n.Priority, n.Table, n.Src = sourceRulePriority, r.Table, ipNet(r.Source)
+	n.Priority, n.Table, n.Src = r.Priority, r.Table, ipNet(r.Source)
 	return n
 }
 

@@ -59,8 +59,8 @@ func TestKernelSourceRules(t *testing.T) {
 		if via, err := leadsFrom(k, l.IPv4); err != nil || via != eth.Attrs().Index {
 			t.Errorf("this test proves nothing: %d %v", via, err)
 		}
-		own := plan.SourceRuleFor(l.IPv4).Route(main)
-		rule := plan.SourceRuleFor(l.IPv4)
+		own := plan.SourceRuleFor(l.IPv4, 32765).Route(main)
+		rule := plan.SourceRuleFor(l.IPv4, 32765)
 		for range 2 { // twice is once
 			must(t, k.AddRoute(own))
 			must(t, k.AddSourceRule(rule))
@@ -82,19 +82,19 @@ func TestKernelSourceRules(t *testing.T) {
 	}
 
 	// Held: nothing may leave by another link, and programs hear it at once.
-	own := plan.SourceRuleFor(l0.IPv4).Route(plan.Route{Link: l0.Index, Source: l0.IPv4, MTU: 1480, Protocol: plan.Protocol})
+	own := plan.SourceRuleFor(l0.IPv4, 32765).Route(plan.Route{Link: l0.Index, Source: l0.IPv4, MTU: 1480, Protocol: plan.Protocol})
 	must(t, k.DelRoute(own))
 	if via, err := leadsFrom(k, l0.IPv4); !errors.Is(err, unix.EHOSTUNREACH) {
 		t.Errorf("held, and packets leave by %d, %v", via, err)
 	}
 	// Another program removes half of it, which is as good as nothing.
-	must(t, k.kernel.handle.RouteDel(unreachable(plan.SourceRuleFor(l0.IPv4))))
-	if o := observe(t, k); slices.Contains(o.Rules, plan.SourceRuleFor(l0.IPv4)) {
+	must(t, k.kernel.handle.RouteDel(unreachable(plan.SourceRuleFor(l0.IPv4, 32765))))
+	if o := observe(t, k); slices.Contains(o.Rules, plan.SourceRuleFor(l0.IPv4, 32765)) {
 		t.Error("the rule is believed to be complete")
 	}
-	must(t, k.AddSourceRule(plan.SourceRuleFor(l0.IPv4)))
+	must(t, k.AddSourceRule(plan.SourceRuleFor(l0.IPv4, 32765)))
 	for range 2 {
-		must(t, k.DelSourceRule(plan.SourceRuleFor(l0.IPv4)))
+		must(t, k.DelSourceRule(plan.SourceRuleFor(l0.IPv4, 32765)))
 	}
 	if o := observe(t, k); len(o.Rules) != 1 {
 		t.Errorf("rules %v", o.Rules)
@@ -109,6 +109,38 @@ func TestKernelSourceRules(t *testing.T) {
 	must(t, err)
 	if len(rules) != 4 || len(left) != 0 {
 		t.Errorf("left behind: rules %v, routes %v", rules, left)
+	}
+}
+
+// TestSourceRulePriority moves the rule of a CLAT before the rule that leads to
+// another table, and back.
+func TestSourceRulePriority(t *testing.T) {
+	k := enterNetns(t)
+	eth, _ := addVeth(t, k, "eth0", "peer0")
+	addAddr(t, k, eth, "192.0.2.2/24", 0)
+	_, l := openCLAT(t, k, "clat0", "192.0.0.1")
+	main := plan.Route{Link: l.Index, Source: l.IPv4, Metric: 2048, MTU: 1480, Table: plan.TableMain, Protocol: plan.Protocol}
+	must(t, k.AddRoute(main))
+	ip(t, "route add default via 192.0.2.1 table 1234; rule add pref 1 lookup 1234")
+	must(t, k.AddRoute(plan.SourceRuleFor(l.IPv4, 0).Route(main)))
+	for _, c := range []struct {
+		priority int
+		ours     bool
+	}{{32765, false}, {0, true}, {1, false}, {0, true}, {32765, false}} {
+		r := plan.SourceRuleFor(l.IPv4, c.priority)
+		for range 2 {
+			must(t, k.AddSourceRule(r))
+		}
+		if o := observe(t, k); len(o.Rules) != 1 || o.Rules[0] != r {
+			t.Errorf("priority %d: rules %v", c.priority, o.Rules)
+		}
+		if via, err := leadsFrom(k, l.IPv4); err != nil || (via == l.Index) != c.ours {
+			t.Errorf("priority %d: packets leave by %d, %v", c.priority, via, err)
+		}
+	}
+	must(t, k.DelSourceRule(plan.SourceRuleFor(l.IPv4, 7)))
+	if o := observe(t, k); len(o.Rules) != 0 {
+		t.Errorf("rules %v", o.Rules)
 	}
 }
 
@@ -139,8 +171,8 @@ func TestKernelSourceRuleBesideStrictFilter(t *testing.T) {
 	if arrives(300 * time.Millisecond) {
 		t.Error("this test proves nothing: the filter does not filter")
 	}
-	must(t, k.AddRoute(plan.SourceRuleFor(l.IPv4).Route(main)))
-	must(t, k.AddSourceRule(plan.SourceRuleFor(l.IPv4)))
+	must(t, k.AddRoute(plan.SourceRuleFor(l.IPv4, 32765).Route(main)))
+	must(t, k.AddSourceRule(plan.SourceRuleFor(l.IPv4, 32765)))
 	if !arrives(60 * time.Second) {
 		t.Error("a reply is still dropped")
 	}

@@ -24,16 +24,3 @@ func anyCLAT(desired []Desired) bool {
 	}
 	return false
 }
-
-// needSourceRules reports whether the best IPv4 default route may not be that
-// of every CLAT: with two CLATs, or beside native IPv4. A flow must stay with
-// the CLAT it began with.
-func needSourceRules(o Observed, desired []Desired) bool {
-	n := 0
-	for _, d := range desired {
-		if d.CLAT != nil || d.Hold {
-			n++
-		}
-	}
-	return n > 1 || n == 1 && hasNative(o)
-}

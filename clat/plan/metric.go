@@ -52,7 +52,7 @@ func metricAmong(native, useless []int, preferred, n int) (metric int, first boo
 // ours or not as they please.
 func hasNative(o Observed) bool {
 	return slices.ContainsFunc(o.Routes, func(r Route) bool {
-		if r.Table != TableMain {
+		if !o.isDefaultTable(r.Table) {
 			return false
 		}
 		native, _ := defaultsIn(o, r.Table, r.Part, false)

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -23,7 +24,7 @@ type Observed struct {
 	Egress4 []Egress
 	// DefaultTables4 holds the tables in which the kernel finds an IPv4 default route
 	// or a part of one, for packets that no rule selects by source, mark, user or port.
-	DefaultTables4 []int
+	DefaultTables4 []DefaultTable
 	// OnLink4 holds the IPv4 on-link routes that overlap 192.0.0.0/29.
 	OnLink4 []OnLink
 
@@ -205,6 +206,18 @@ type Route struct {
 	Table    int
 	Protocol int
 	LinkDown bool // IPv4: its link has no carrier, but the kernel still uses it
+}
+
+// DefaultTable is a routing table in which the kernel finds an IPv4 default route.
+type DefaultTable struct {
+	Table int
+	Rule  int // priority of the first rule that leads there
+}
+
+// isDefaultTable reports whether ordinary packets may take a default route of a
+// table: main, or one of DefaultTables4.
+func (o Observed) isDefaultTable(table int) bool {
+	return table == TableMain || slices.ContainsFunc(o.DefaultTables4, func(t DefaultTable) bool { return t.Table == table })
 }
 
 // OnLink is a network that is reached over a link without a gateway.

@@ -18,9 +18,9 @@ type Plan struct {
 	// Guard lists the links on which IPv4 packets of a CLAT could leave
 	// untranslated: all with a default route while there is a CLAT.
 	Guard []Uplink
-	// SourceRules is set if there are other default routes than a CLAT's, so
+	// SourceRules are wanted if there are other default routes than a CLAT's, so
 	// that packets from its address need a routing rule to find its route.
-	SourceRules bool
+	SourceRules SourceRules
 }
 
 // Desired is what should run for one link. No CLAT, Hold and Standby exclude
@@ -114,10 +114,10 @@ func Make(o Observed, c Config) Plan {
 		}
 		plans.Uplinks = append(plans.Uplinks, d)
 	}
-	plans.Guard, plans.SourceRules = guardedLinks(o, plans.Uplinks), needSourceRules(o, plans.Uplinks)
+	plans.Guard, plans.SourceRules = guardedLinks(o, plans.Uplinks), sourceRules(o, plans.Uplinks)
 	for i := range plans.Uplinks {
 		if d := &plans.Uplinks[i]; d.CLAT != nil {
-			d.Warnings = append(d.Warnings, warningsFor(o, d.CLAT, plans.SourceRules)...)
+			d.Warnings = append(d.Warnings, warningsFor(o, d.CLAT, plans.SourceRules.Wanted)...)
 		}
 	}
 	for i := range plans.Uplinks {

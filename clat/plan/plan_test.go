@@ -24,7 +24,7 @@ import (
 //	addr wlan0 2001:db8::1/64 [temporary] [deprecated] [tentative] [dadfailed] [valid 30m] [proto N]
 //	route6 default dev wlan0 [metric N] [mtu N] [table N] [proto N]
 //	route4 default|0.0.0.0/1 dev wlan0 ... [src ADDR] [linkdown] [useless]
-//	tables4 TABLE ...
+//	tables4 TABLE RULE ...
 //	pref64 wlan0 64:ff9b::/96 [from ROUTER] [excused 2001:db8::/64 ...]
 //	advertised wlan0 [unheard] [2001:db8::/64 [by ROUTER] [neighbour] [deprecated] ...]
 //	running wlan0 clat0 IPv4 IPv6, shares wlan0 clat0 IPv4 IPv6, own ADDR, refused LINK ADDR
@@ -83,8 +83,10 @@ func planText(p plan.Plan) string {
 	if len(guarded) > 0 {
 		fmt.Fprintln(&b, "guard:", strings.Join(guarded, " "))
 	}
-	if p.SourceRules {
+	if r := p.SourceRules; r.Wanted && r.Priority == 32765 {
 		fmt.Fprintln(&b, "with source rules")
+	} else if r.Wanted {
+		fmt.Fprintln(&b, "with source rules of priority", r.Priority)
 	}
 	return strings.TrimSpace(b.String())
 }

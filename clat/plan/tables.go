@@ -20,8 +20,8 @@ type TableRoute struct {
 func (p *planner) tableRoutes(n int) (rs []TableRoute) {
 	for _, r := range p.o.Routes {
 		t := TableRoute{Table: r.Table, Part: r.Part}
-		hides := t.Table == TableMain && t.Part.IsValid() || t.Table != TableMain && slices.Contains(p.o.DefaultTables4, t.Table)
-		if r.IPv6 || !hides || slices.ContainsFunc(rs, func(o TableRoute) bool { return o.Table == t.Table && o.Part == t.Part }) {
+		isMain := t.Table == TableMain && !t.Part.IsValid()
+		if r.IPv6 || isMain || !p.o.isDefaultTable(t.Table) || slices.ContainsFunc(rs, func(o TableRoute) bool { return o.Table == t.Table && o.Part == t.Part }) {
 			continue
 		}
 		native, useless := defaultsIn(p.o, t.Table, t.Part, p.c.Enable == Auto)

@@ -155,7 +155,7 @@ func parseLine(o *plan.Observed, c *plan.Config, f []string) error {
 		answer(o, link, source, protocol, plan.GlobalIPv4[:n])
 	case "tables4": // what the kernel answers for ordinary packets
 		for len(f) > 0 {
-			o.DefaultTables4 = append(o.DefaultTables4, number())
+			o.DefaultTables4 = append(o.DefaultTables4, plan.DefaultTable{Table: number(), Rule: number()})
 		}
 	case "onlink4":
 		o.OnLink4 = append(o.OnLink4, plan.OnLink{Link: dev(), Prefix: netip.MustParsePrefix(next())})
