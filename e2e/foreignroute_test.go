@@ -13,14 +13,20 @@ import (
 )
 
 // TestForeignRouteOverRestart has a VPN's route to its endpoint through the
-// CLAT's interface. It goes with that and is restored by the next start, whether
-// the daemon was stopped or killed.
+// CLAT's interface, and one by a nexthop object. They go with that and are restored by
+// the next start, whether the daemon was stopped or killed.
 func TestForeignRouteOverRestart(t *testing.T) {
 	t.Parallel()
-	w := newWorldOn(t, stage{})
-	const route = "203.0.113.77"
+	w := newWorldOn(t, stage{prepare: func(l *lab.Lab) error {
+		return l.Laptop.Do(func() error { // the kernel tells only the number of a nexthop object
+			return os.WriteFile("/proc/sys/net/ipv4/nexthop_compat_mode", []byte("0"), 0)
+		})
+	}})
+	const route, byNexthop = "203.0.113.77", "203.0.113.88"
 	w.laptop(t, "ip", "route", "add", route, "dev", w.clat.TUN)
 	w.laptop(t, "ip", "route", "add", "0.0.0.0/1", "dev", w.clat.TUN, "table", "100", "metric", "7")
+	w.laptop(t, "ip", "nexthop", "add", "id", "7", "dev", w.clat.TUN)
+	w.laptop(t, "ip", "route", "add", byNexthop, "nhid", "7")
 	routes := func() string {
 		return w.laptop(t, "ip", "-4", "route", "show", "table", "all", "dev", w.clat.TUN)
 	}
@@ -28,14 +34,14 @@ func TestForeignRouteOverRestart(t *testing.T) {
 		t.Helper()
 		w.wantState(t, lab.Uplink, control.Up)
 		eventually(t, soon, func() error {
-			if got := routes(); !strings.Contains(got, route) || !strings.Contains(got, "0.0.0.0/1 table 100") {
+			if got := routes(); !strings.Contains(got, route) || !strings.Contains(got, byNexthop) || !strings.Contains(got, "0.0.0.0/1 table 100") {
 				return fmt.Errorf("not restored:\n%s\n%s", got, w.log.String())
 			}
 			return nil
 		})
 	}
 	// The journal follows what the kernel tells.
-	eventually(t, soon, func() error { return w.journalHas(route) })
+	eventually(t, soon, func() error { return errors.Join(w.journalHas(route), w.journalHas(byNexthop)) })
 
 	if err := w.daemon.Stop(); err != nil {
 		t.Fatal(err)

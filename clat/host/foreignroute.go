@@ -14,8 +14,9 @@ import (
 )
 
 // ForeignRoutes lists the unicast routes of other programs through a TUN of ours,
-// of both families. Those with a nexthop object, an encapsulation, or more than
-// [plan.MaxHops] next hops are left out. Where the host has so many routes that a
+// of both families. Those with an encapsulation, or more than [plan.MaxHops] next
+// hops, are left out. Of a route by a nexthop object, which goes with the TUN too,
+// the next hops are returned. Where the host has so many routes that a
 // dump is slow they are not known, unless thorough is set.
 func (k *routes) ForeignRoutes(link int, thorough bool) (fs []plan.ForeignRoute, known bool) {
 	if k.memory.socket != nil && !thorough {
@@ -24,6 +25,9 @@ func (k *routes) ForeignRoutes(link int, thorough bool) (fs []plan.ForeignRoute,
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		// Not filtered by link: netlink would leave out multipath routes.
 		routes, err := k.listRoutes(family, &netlink.Route{Type: unix.RTN_UNICAST}, netlink.RT_FILTER_TYPE)
+		if err == nil {
+			err = k.withHops(family, routes)
+		}
 		if err != nil {
 			return nil, false
 		}

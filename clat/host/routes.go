@@ -41,37 +41,45 @@ func (k *routes) defaults() ([]plan.Route, error) {
 // out. The kernel knows no way to ask for them: it gives all routes, and all is how
 // many.
 func (k *routes) defaultRoutes(family int) (out []plan.Route, all int, err error) {
-	add := func(r netlink.Route) bool {
+	var found []netlink.Route
+	err = k.eachRoute(family, &netlink.Route{Type: unix.RTN_UNICAST}, netlink.RT_FILTER_TYPE, func(r netlink.Route) bool {
 		all++
-		part, ok := defaultOrPart(r)
-		if !ok || r.Table == unix.RT_TABLE_LOCAL {
-			return true
-		}
-		base := plan.Route{
-			IPv6: family == unix.AF_INET6, Part: part, Source: addrOf(r.Src), Metric: r.Priority, MTU: r.MTU,
-			Table: r.Table, Protocol: int(r.Protocol),
-		}
-		hops := r.MultiPath
-		if len(hops) == 0 {
-			hops = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Via: r.Via, Flags: r.Flags}}
-		}
-		for _, h := range hops {
-			down := h.Flags&unix.RTNH_F_LINKDOWN != 0
-			if h.LinkIndex == 0 || h.Flags&unix.RTNH_F_DEAD != 0 || down && base.IPv6 {
-				continue
-			}
-			hop := base
-			hop.LinkDown = down
-			hop.Link, hop.Gateway = h.LinkIndex, addrOf(h.Gw)
-			if v, ok := h.Via.(*netlink.Via); ok {
-				hop.Gateway = addrOf(v.Addr)
-			}
-			out = append(out, hop)
+		if _, ok := defaultOrPart(r); ok && r.Table != unix.RT_TABLE_LOCAL {
+			found = append(found, r)
 		}
 		return true
+	})
+	if err == nil {
+		err = k.withHops(family, found)
 	}
-	err = k.eachRoute(family, &netlink.Route{Type: unix.RTN_UNICAST}, netlink.RT_FILTER_TYPE, add)
+	for _, r := range found {
+		out = append(out, planRoutes(r)...)
+	}
 	return out, all, err
+}
+
+// planRoutes are the next hops of r as package plan knows them. Those that the
+// kernel does not use are left out.
+func planRoutes(r netlink.Route) (out []plan.Route) {
+	part, _ := defaultOrPart(r)
+	base := plan.Route{
+		IPv6: r.Family == unix.AF_INET6, Part: part, Source: addrOf(r.Src), Metric: r.Priority, MTU: r.MTU,
+		Table: r.Table, Protocol: int(r.Protocol),
+	}
+	hops := r.MultiPath
+	if len(hops) == 0 {
+		hops = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Via: r.Via, Flags: r.Flags}}
+	}
+	for _, h := range hops {
+		down := h.Flags&unix.RTNH_F_LINKDOWN != 0
+		if h.LinkIndex == 0 || h.Flags&unix.RTNH_F_DEAD != 0 || down && base.IPv6 {
+			continue
+		}
+		hop := base
+		hop.Link, hop.Gateway, hop.LinkDown = h.LinkIndex, gatewayOf(h.Gw, h.Via), down
+		out = append(out, hop)
+	}
+	return out
 }
 
 // defaultOrPart reports whether r is a default route or, in IPv4, a part of one,

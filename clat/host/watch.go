@@ -15,8 +15,8 @@ import (
 // in the network is often a dozen messages.
 const settle = 50 * time.Millisecond
 
-// Watch calls changed, from one goroutine, after links, addresses, routes
-// or rules of the network namespace of the calling thread have changed,
+// Watch calls changed, from one goroutine, after links, addresses, routes,
+// nexthop objects or rules of the network namespace of the calling thread have changed,
 // at most once per 50 ms, until ctx ends. What has changed is not said: the
 // receiver observes anew, so that messages lost (ENOBUFS) cost nothing. It
 // sleeps while nothing changes.
@@ -26,7 +26,7 @@ func Watch(ctx context.Context, changed func()) error {
 	s, err := nl.SubscribeAt(netns.None(), netns.None(), unix.NETLINK_ROUTE,
 		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_IFINFO,
-		unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE)
+		unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_NEXTHOP)
 	if err != nil {
 		return fmt.Errorf("watch the network: %w", err)
 	}

@@ -101,7 +101,7 @@ func RoutesInside(h *netlink.Handle, tun int, src netip.Addr, pref64 netip.Prefi
 // insideRoute is a destination that some table has a route to.
 type insideRoute struct {
 	prefix netip.Prefix
-	hops   int
+	hops   int // more than 1 if that is not known
 }
 
 // defaultPart is the length of the longest prefix that counts as a part of a default
@@ -125,7 +125,7 @@ func routesInside(h *netlink.Handle, pref64 netip.Prefix, networks []netip.Prefi
 		if !ok || bits != 128 {
 			return true
 		}
-		to := insideRoute{netip.PrefixFrom(a, ones).Masked(), max(1, len(r.MultiPath))}
+		to := insideRoute{netip.PrefixFrom(a, ones).Masked(), hopsOf(r)}
 		inside := ones >= pref64.Bits() && pref64.Contains(a)
 		for _, n := range networks {
 			switch {
@@ -146,6 +146,15 @@ func routesInside(h *netlink.Handle, pref64 netip.Prefix, networks []netip.Prefi
 		}
 	}
 	return all, err
+}
+
+// hopsOf returns the number of next hops of r. Of a route by a nexthop object the
+// kernel may tell none (sysctl nexthop_compat_mode 0): there may be several.
+func hopsOf(r netlink.Route) int {
+	if r.Type == unix.RTN_UNICAST && r.LinkIndex == 0 && len(r.MultiPath) == 0 {
+		return 2
+	}
+	return max(1, len(r.MultiPath))
 }
 
 // maxSteps is how many more specific routes addressOf steps over.

@@ -2,9 +2,13 @@ package steer
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,6 +114,46 @@ func TestRoutesInside(t *testing.T) {
 	want[4] = Route{Prefix: want[4].Prefix, Action: RouteUnreachable}
 	if got := inside(); !slices.Equal(got, want) {
 		t.Errorf("with a rule:\n%+v, want\n%+v", got, want)
+	}
+}
+
+// TestRoutesInsideByNexthop has routes inside PREF64 by nexthop objects. The kernel
+// tells their next hops with the routes, or, where nexthop_compat_mode is 0, not.
+func TestRoutesInsideByNexthop(t *testing.T) {
+	for mode, single := range map[string]RouteAction{"1": RouteGateway, "0": RouteKernelHop} {
+		t.Run("nexthop_compat_mode "+mode, func(t *testing.T) {
+			l, _ := insideLab(t, Auto)
+			var rs []Route
+			l.laptop.do(t, func() error {
+				if err := os.WriteFile("/proc/sys/net/ipv4/nexthop_compat_mode", []byte(mode), 0); err != nil {
+					return err
+				}
+				for _, line := range []string{
+					"-6 nexthop add id 1 via " + otherRouter.String() + " dev " + l.uplink, "-6 nexthop add id 2 via " + router6.String() + " dev " + l.uplink,
+					"nexthop add id 3 group 1/2", "-6 nexthop add id 4 blackhole",
+					"-6 route add 64:ff9b::cb00:7100/120 nhid 1", "-6 route add 64:ff9b::808:800/120 nhid 3", "-6 route add 64:ff9b::c633:6400/120 nhid 4",
+				} {
+					if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
+						return fmt.Errorf("ip %s: %w: %s", line, err, out)
+					}
+				}
+				var err error
+				rs, _, err = RoutesInside(l.laptop.nl, l.tun.index, clat6, siit.WellKnownPrefix(), nil)
+				return err
+			})
+			up := l.laptop.index(t, l.uplink)
+			want := []Route{
+				{Prefix: netip.MustParsePrefix("64:ff9b::808:800/120"), Action: RouteKernelHop, Link: up, linkHeader: true},
+				{Prefix: netip.MustParsePrefix("64:ff9b::c633:6400/120"), Action: RouteBlackhole},
+				{Prefix: netip.MustParsePrefix("64:ff9b::cb00:7100/120"), Action: single, Link: up, linkHeader: true},
+			}
+			if single == RouteGateway {
+				want[2].Gateway = otherRouter
+			}
+			if !slices.Equal(rs, want) {
+				t.Errorf("routes inside PREF64:\n%+v, want\n%+v", rs, want)
+			}
+		})
 	}
 }
 

@@ -1,0 +1,183 @@
+package host
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"tnat64d/clat"
+	"tnat64d/clat/plan"
+)
+
+// eachCompatMode runs a test with the kernel telling the next hops of nexthop
+// objects with the routes, and telling only the objects' numbers.
+func eachCompatMode(t *testing.T, test func(t *testing.T, b *realBench)) {
+	for _, mode := range []string{"1", "0"} {
+		t.Run("nexthop_compat_mode "+mode, func(t *testing.T) {
+			b := newRealBench(t)
+			must(t, os.WriteFile("/proc/sys/net/ipv4/nexthop_compat_mode", []byte(mode), 0))
+			test(t, b)
+		})
+	}
+}
+
+// TestDefaultRoutesByNexthop observes default routes by nexthop objects as if they
+// named their next hops themselves.
+func TestDefaultRoutesByNexthop(t *testing.T) {
+	eachCompatMode(t, func(t *testing.T, b *realBench) {
+		e0, _ := addVeth(t, b.k, "eth0", "to-eth0")
+		e1, _ := addVeth(t, b.k, "eth1", "to-eth1")
+		ip(t, `addr add 192.0.2.2/24 dev eth0; -6 addr add 2001:db8:1::10/64 dev eth0 nodad; addr add 10.7.0.2/24 dev eth1;
+			nexthop add id 1 via 192.0.2.1 dev eth0; nexthop add id 2 dev eth1; nexthop add id 3 via 2001:db8:1::1 dev eth0;
+			nexthop add id 4 group 1,3/3; nexthop add id 5 blackhole; -6 nexthop add id 8 blackhole;
+			route add default nhid 1 metric 5; route add default nhid 1 metric 5 tos 8; route add default nhid 2 metric 6 src 10.7.0.2 mtu 1400;
+			route add default nhid 3 metric 7 proto static; route add default nhid 4 metric 8 table 100; route add default nhid 5 metric 9;
+			route add 0.0.0.0/1 nhid 2 table 100; route add 198.51.100.0/24 nhid 2;
+			-6 route add default nhid 3 metric 5; -6 route add default nhid 8 metric 9; -6 route add 2001:db8:7::/48 nhid 3`)
+		l0, l1, gw4, gw6 := e0.Attrs().Index, e1.Attrs().Index, netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8:1::1")
+		main := plan.TableMain
+		want := []plan.Route{
+			{Link: l0, Gateway: gw4, Metric: 5, Table: main, Protocol: 3},
+			{Link: l0, Gateway: gw4, Metric: 5, Table: main, Protocol: 3},
+			{Link: l1, Metric: 6, Table: main, Protocol: 3, Source: netip.MustParseAddr("10.7.0.2"), MTU: 1400},
+			{Link: l0, Gateway: gw6, Metric: 7, Table: main, Protocol: 4},
+			{Link: l0, Gateway: gw4, Metric: 8, Table: 100, Protocol: 3},
+			{Link: l0, Gateway: gw6, Metric: 8, Table: 100, Protocol: 3},
+			{Link: l1, Part: netip.MustParsePrefix("0.0.0.0/1"), Table: 100, Protocol: 3},
+			{Link: l0, IPv6: true, Gateway: gw6, Metric: 5, Table: main, Protocol: 3},
+		}
+		waitForCarrier(t, b.k, "eth0", "to-eth0")
+		o := observe(t, b.k)
+		left := slices.Clone(o.Routes)
+		for _, r := range want {
+			i := slices.Index(left, r)
+			if i < 0 {
+				t.Errorf("%+v is not observed", r)
+				continue
+			}
+			left = slices.Delete(left, i, i+1)
+		}
+		if len(left) > 0 {
+			t.Errorf("observed as well: %+v", left)
+		}
+		if !o.NativeIPv4(l0) || len(plan.Make(o, b.conf).Uplinks) != 1 {
+			t.Errorf("native IPv4 %t, uplinks %+v, answers %+v", o.NativeIPv4(l0), plan.Make(o, b.conf).Uplinks, o.Egress4)
+		}
+	})
+}
+
+// TestUselessRouteByNexthop has a default route by a nexthop object by which nothing
+// is reached: ours goes before it.
+func TestUselessRouteByNexthop(t *testing.T) {
+	eachCompatMode(t, func(t *testing.T, b *realBench) {
+		b.uplink("eth0", "2001:db8:1::", 100)
+		addVeth(t, b.k, "eth1", "to-eth1")
+		b.until(clat.Up)
+		ip(t, "nexthop add id 2 dev eth1; nexthop add id 3 group 2; route add default nhid 2 metric 7; route add 128.0.0.0/1 nhid 3")
+		b.until(clat.Up)
+		for _, to := range plan.GlobalIPv4 {
+			if r, ok := b.k.getRoute(to, 0, flow{}, 0); !ok || r.link != byName(t, b.k, "clat0").Attrs().Index {
+				t.Errorf("packets to %s leave by %+v", to, r)
+			}
+		}
+	})
+}
+
+// TestForeignRoutesByNexthop reads and restores routes by nexthop objects on the TUN,
+// which the kernel removes with it.
+func TestForeignRoutesByNexthop(t *testing.T) {
+	eachCompatMode(t, func(t *testing.T, b *realBench) {
+		b.uplink("eth0", "2001:db8:1::", 100)
+		dev, l := openCLAT(t, b.k, "clat0", "192.0.0.1")
+		ip(t, `addr add 192.0.2.2/24 dev eth0; nexthop add id 1 dev clat0; nexthop add id 2 via 192.0.2.1 dev eth0; nexthop add id 3 group 1,3/2;
+			-6 nexthop add id 4 via fe80::5 dev clat0; route add 198.51.100.7 nhid 1; route add 198.51.100.8 nhid 1 metric 7 proto static table 100;
+			route add 203.0.113.0/24 nhid 3; route add 10.0.0.0/8 nhid 2; -6 route add 2001:db8:7::/48 nhid 4`)
+		fs, known := b.k.ForeignRoutes(l.Index, false)
+		if !known || len(fs) != 4 {
+			t.Fatalf("%+v, %t", fs, known)
+		}
+		dev.Close()
+		_, l = openCLAT(t, b.k, "clat0", "192.0.0.1")
+		for range 2 {
+			for _, f := range fs {
+				if err := b.k.AddForeignRoute(l.Index, f); err != nil {
+					t.Errorf("%+v: %v", f, err)
+				}
+			}
+		}
+		again, _ := b.k.ForeignRoutes(l.Index, true)
+		for _, f := range fs {
+			i := slices.IndexFunc(again, func(g plan.ForeignRoute) bool { return g.Destination == f.Destination })
+			if f.Destination == netip.MustParsePrefix("203.0.113.0/24") {
+				// The kernel has taken the TUN out of the group.
+				if i >= 0 {
+					t.Errorf("restored over what is left of the group: %+v", again[i])
+				}
+				continue
+			}
+			if i < 0 || !sameHops(again[i], f) {
+				t.Errorf("restored are %+v\nfrom %+v", again, f)
+			}
+		}
+	})
+}
+
+// TestWatchNexthops hears of a nexthop object that changes, of which the kernel
+// says nothing with the routes.
+func TestWatchNexthops(t *testing.T) {
+	b := newRealBench(t)
+	must(t, os.WriteFile("/proc/sys/net/ipv4/nexthop_compat_mode", []byte("0"), 0))
+	addVeth(t, b.k, "eth0", "to-eth0")
+	ip(t, "addr add 192.0.2.2/24 dev eth0; nexthop add id 1 via 192.0.2.1 dev eth0; route add default nhid 1")
+	changed := make(chan struct{}, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	must(t, Watch(ctx, func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}))
+	// What the setting up causes comes first.
+	for quiet := false; !quiet; {
+		select {
+		case <-changed:
+		case <-time.After(time.Second):
+			quiet = true
+		}
+	}
+	ip(t, "nexthop replace id 1 via 192.0.2.9 dev eth0")
+	select {
+	case <-changed:
+	case <-time.After(time.Minute):
+		t.Error("nothing is heard")
+	}
+}
+
+// TestParseNexthop reads messages that no kernel sends.
+func TestParseNexthop(t *testing.T) {
+	for n := range 40 {
+		m := make([]byte, n)
+		for i := range m {
+			m[i] = byte(i * 7)
+		}
+		parseNexthop(m)
+		parseNamed(m)
+	}
+	group := append(make([]byte, sizeofNHMsg), 8, 0, unix.NHA_ID, 0, 9, 0, 0, 0, 20, 0, unix.NHA_GROUP, 0, 1, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 255, 1, 0, 0)
+	id, o, ok := parseNexthop(group)
+	if !ok || id != 9 || !slices.Equal(o.members, []nexthopMember{{1, 3}, {5, 512}}) {
+		t.Errorf("%d, %+v, %t", id, o, ok)
+	}
+	r := netlink.Route{Type: unix.RTN_UNICAST}
+	setHops(&r, unix.AF_INET, 9, map[uint32]nexthop{9: o, 5: {link: 4, gateway: netip.MustParseAddr("fe80::1")}})
+	if len(r.MultiPath) != 1 || r.MultiPath[0].LinkIndex != 4 || r.MultiPath[0].Hops != 511 || r.MultiPath[0].Via == nil {
+		t.Errorf("%+v", r.MultiPath)
+	}
+}
