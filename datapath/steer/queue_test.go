@@ -35,6 +35,11 @@ func TestSpreadFlows(t *testing.T) {
 		if in := queue(etherIPv6, ipv6(plat6, clat6, protoTCP, ports(443, 40000+src))); in != out {
 			t.Errorf("port %d: queue %d out and %d in", 40000+src, out, in)
 		}
+		// A super-packet of BIG TCP: TCP behind a hop-by-hop header with a jumbo payload.
+		jumbo := append([]byte{protoTCP, 0, 0xc2, 4, 0, 2, 0, 0}, ports(443, 40000+src)...)
+		if in := queue(etherIPv6, ipv6(plat6, clat6, 0, jumbo)); in != out {
+			t.Errorf("port %d: queue %d out and %d in a super-packet", 40000+src, out, in)
+		}
 		if withOptions := queue(etherIPv4, rawIPv4(protoTCP, 64, 0, []byte{1, 1, 1, 0}, ports(40000+src, 443))); withOptions != out {
 			t.Errorf("port %d: queue %d, with options %d", 40000+src, out, withOptions)
 		}

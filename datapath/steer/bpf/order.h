@@ -154,10 +154,11 @@ int select_queue(struct __sk_buff *skb)
 }
 
 // tcp_ports is the hash of the ports of a TCP packet, the same in both
-// directions. It is 0 for fragments and everything else.
+// directions. It is 0 for fragments and everything else. A super-packet longer than
+// 64 KiB (jumbo.h) has a hop-by-hop header, unlike others of its connection.
 static __always_inline __u64 tcp_ports(struct __sk_buff *skb)
 {
-	union slot first = { 0 }, protocol = { 0 }, fragment = { 0 }, ports = { 0 };
+	union slot first = { 0 }, protocol = { 0 }, fragment = { 0 }, ports = { 0 }, length = { 0 };
 	__u32 off = sizeof(struct ipv6hdr), at = 6;
 
 	if (bpf_skb_load_bytes(skb, 0, &first.u8, sizeof(first.u8)))
@@ -168,7 +169,15 @@ static __always_inline __u64 tcp_ports(struct __sk_buff *skb)
 		at = 9;
 		off = (first.u8 & 15) * 4;
 	}
-	if (bpf_skb_load_bytes(skb, at, &protocol.u8, sizeof(protocol.u8)) || protocol.u8 != IPPROTO_TCP)
+	if (bpf_skb_load_bytes(skb, at, &protocol.u8, sizeof(protocol.u8)))
+		return 0;
+	if (first.u8 >> 4 == 6 && protocol.u8 == IPPROTO_HOPOPTS) {
+		if (bpf_skb_load_bytes(skb, off, &protocol.u8, sizeof(protocol.u8)) ||
+		    bpf_skb_load_bytes(skb, off + 1, &length.u8, sizeof(length.u8)))
+			return 0;
+		off += (length.u8 + 1) * 8;
+	}
+	if (protocol.u8 != IPPROTO_TCP)
 		return 0;
 	if (bpf_skb_load_bytes(skb, off, &ports.u32, sizeof(ports.u32)))
 		return 0;
