@@ -136,12 +136,20 @@ func (s *supervisor) serve(r *reader) {
 		}
 		r.begin()
 		t := s.trapped(&n)
-		take := func() { s.take(t, n.nr) }
+		whenTurn := func() {
+			undisturbed(func() {
+				if t.waiting() {
+					s.take(t, n.nr)
+				} else {
+					s.turns.end(t.tid, false) // a signal has ended it
+				}
+			})
+		}
 		switch {
 		case t.tid == 0: // of a process that we do not see
 			t.answer(proceed)
-		case s.turns.begin(t.tid, func() { undisturbed(take) }):
-			take()
+		case s.turns.begin(t.tid, whenTurn):
+			s.take(t, n.nr)
 		}
 		if !r.end() {
 			return
