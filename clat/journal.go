@@ -60,15 +60,15 @@ var ErrRunning = errors.New("another tnat64d is running in this network namespac
 // JournalPath returns the file in dir for the network namespace of the
 // calling thread: several daemons may run on a machine, one per namespace.
 func JournalPath(dir string) (string, error) {
-	id, err := netnsID()
+	id, err := NetworkNamespace()
 	if err != nil {
 		return "", err
 	}
 	return filepath.Join(dir, fmt.Sprintf("journal-%d", id)), nil
 }
 
-// netnsID returns the inode of the calling thread's network namespace.
-func netnsID() (uint64, error) {
+// NetworkNamespace returns the inode of the calling thread's network namespace.
+func NetworkNamespace() (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
 		return 0, fmt.Errorf("network namespace: %w", err)

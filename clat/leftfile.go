@@ -18,7 +18,7 @@ const maxLeftFile = 64 << 10
 // Load reads the addresses that served until the last stop from the file that
 // Save has written. What cannot be read counts as nothing.
 func (l LeftAddrs) Load(file string) {
-	id, err := netnsID()
+	id, err := NetworkNamespace()
 	if err != nil {
 		return
 	}
@@ -32,7 +32,7 @@ func (l LeftAddrs) Load(file string) {
 // Save writes the addresses that served until now to a file, for the next
 // start. Daemons of other network namespaces may use the same file.
 func (l LeftAddrs) Save(file string) error {
-	id, err := netnsID()
+	id, err := NetworkNamespace()
 	if err != nil || len(l) == 0 {
 		return err
 	}

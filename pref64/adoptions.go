@@ -27,6 +27,9 @@ func (a *adoptionLog) note(next Observation, before netip.Prefix) {
 	case next.Origin == RA:
 		args = append(args, "router", next.Router)
 	}
+	if next.Remembered {
+		args = append(args, "remembered", true)
+	}
 	if before.IsValid() {
 		args = append(args, "instead_of", before)
 	}

@@ -52,7 +52,7 @@ func digest(s *state, now time.Time) string {
 		return string(b)
 	}
 	for _, o := range s.choice.candidates {
-		b = fmt.Appendln(b, o.Prefix, o.Origin, o.Router, o.Doubted, s.speakers(o))
+		b = fmt.Appendln(b, o.Prefix, o.Origin, o.Router, o.Doubted, o.Remembered, s.speakers(o))
 	}
 	b = fmt.Appendln(b, s.onLink.valid(&s.routers, now), s.excuses(s.choice.candidates), s.renewal.lost.prefix, s.renewal.kept >= keptOften)
 	q := &s.inquiry

@@ -114,7 +114,7 @@ func (r *renewal) refreshed(e entry, s selection) {
 // asked further, and status reports it.
 func (r *renewal) expire(s selection, now time.Time) {
 	i := slices.IndexFunc(s.prefixes, func(e entry) bool { return s.isInUse(e) && e.Origin == RA && ended(e.Expires, now) })
-	if i < 0 || s.prefixes[i].stale {
+	if i < 0 || s.prefixes[i].stale || s.prefixes[i].Remembered && s.prefixes[i].mention.superseded {
 		return
 	}
 	e := s.prefixes[i]

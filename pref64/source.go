@@ -29,6 +29,10 @@ type Observation struct {
 	Withdrawn bool       // Router takes the prefix back (lifetime 0)
 	Doubted   bool       // its PLAT does not answer (Tracker.Doubt); only in a Snapshot
 	Neighbour bool       // only Router says so, which is no default router; only in a Snapshot
+
+	// Remembered says that Router said so to a former process, and has not said
+	// it again (Finder.Restore).
+	Remembered bool
 }
 
 // Resolver is one DNS server that a router advertises, heard once.

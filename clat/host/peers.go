@@ -85,6 +85,22 @@ func parsePeer(m []byte, tcp bool) (p Peer, ok bool) {
 	return p, dst.Unmap().Is4()
 }
 
+// LinkLayer returns the link-layer address of a neighbour on a link, as
+// net.HardwareAddr prints it; empty: the kernel does not know it, or the link has
+// none.
+func (k *Host) LinkLayer(link int, a netip.Addr) string {
+	ns, err := k.kernel.handle.NeighList(link, unix.AF_INET6)
+	if err != nil {
+		return ""
+	}
+	for _, n := range ns {
+		if ip, ok := netip.AddrFromSlice(n.IP); ok && ip == a && n.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE) == 0 {
+			return n.HardwareAddr.String()
+		}
+	}
+	return ""
+}
+
 // Unreachable reports whether neighbour unreachability detection (RFC 4861
 // section 7.3) has found that a neighbour on a link is not there.
 func (k *Host) Unreachable(link int, a netip.Addr) bool {

@@ -92,6 +92,9 @@ func prefixWords(p control.PREF64, now time.Time) string {
 			s += ", expired"
 		}
 	}
+	if p.Remembered {
+		s += ", remembered from before the restart"
+	}
 	if p.Doubted {
 		s += "; its NAT64 does not answer"
 	}

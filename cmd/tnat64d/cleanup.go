@@ -46,6 +46,7 @@ func cleanUpOnce(log *slog.Logger) error {
 	defer kernel.Close()
 	removeLeft(kernel, j, log)
 	cleanUp(kernel, log)
+	openMemory(nil, log).close()
 	return nil
 }
 

@@ -24,6 +24,7 @@ type discovery struct {
 	finder   *pref64.Finder
 	own      []netip.Prefix   // what the finder was last told
 	gateways []pref64.Gateway // so too
+	network  networkID        // as last observed
 	carrier  bool
 	changes  int // of the carrier
 	paused   bool
@@ -58,6 +59,7 @@ type discoveries struct {
 	bus    *bus.Bus
 	links  map[int]*discovery // by index
 	nudged *nudges            // what network managers' hooks have told
+	memory *memory            // of the process before, and for the next one
 
 	wokeUp  time.Time
 	byClock bool // it was the clock that told of that
@@ -139,8 +141,9 @@ func (l *discovery) close() {
 	l.finder.Close()
 }
 
-// close ends the search on all links.
+// close ends the search on all links, and notes for the next process what it found.
 func (d *discoveries) close() {
+	d.memory.leave(d.links)
 	for index, l := range d.links {
 		l.close()
 		delete(d.links, index)
@@ -206,6 +209,8 @@ func (d *discoveries) heard(o plan.Observed, c plan.Config) plan.Observed {
 	for index, l := range d.links {
 		l.tunnel.Store(o.HasTunnelBeside(index, c))
 		l.tell(own[index], gateways(o.Routes, index))
+		l.network = networkOn(o, l.link)
+		d.memory.restore(l)
 		l.add(&o)
 	}
 	return o

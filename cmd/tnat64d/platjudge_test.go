@@ -50,7 +50,7 @@ func newOnlooker(t *testing.T) *onlooker {
 	up := plan.Uplink{Name: "up0", Index: 7}
 	in := &inbox{ctx: t.Context(), events: make(chan event, 8)}
 	report := &reporter{log: log, paths: data}
-	found := &discoveries{inbox: in, log: log, links: map[int]*discovery{7: {finder: o.finder}}, nudged: &nudges{resolvers: map[string][]netip.Addr{}}}
+	found := &discoveries{inbox: in, log: log, links: map[int]*discovery{7: {finder: o.finder}}, memory: &memory{}, nudged: &nudges{resolvers: map[string][]netip.Addr{}}}
 	o.tnat64d = &tnat64d{
 		inbox: in, log: log, path: data, report: report, found: found, tick: time.AfterFunc(time.Hour, func() {}),
 		uplinks: []*uplink{{Uplink: up, state: control.Up, want: plan.Desired{Uplink: up, CLAT: &plan.CLAT{TUN: "clat0"}}}},

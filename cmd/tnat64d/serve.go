@@ -156,7 +156,8 @@ func newDaemon(ctx context.Context, h *host.Host, programs *steer.Programs, c co
 	report := &reporter{log: log, paths: paths}
 	found := &discoveries{
 		inbox: in, log: log, bus: bus.New(bus.Options{}),
-		links: map[int]*discovery{}, nudged: &nudges{resolvers: map[string][]netip.Addr{}},
+		memory: openMemory(h.LinkLayer, log),
+		links:  map[int]*discovery{}, nudged: &nudges{resolvers: map[string][]netip.Addr{}},
 	}
 	judge := &platJudge{
 		inbox: in, log: log, found: found, paths: paths, changed: report.changed, target: c.Discovery.PLATProbe,

@@ -63,7 +63,7 @@ func uplinkStatus(u *uplink, l *discovery, paths *datapaths) control.Uplink {
 
 func prefixStatus(p pref64.Observation, u *uplink) control.PREF64 {
 	s := control.PREF64{
-		Prefix: p.Prefix, Source: p.Origin.String(), From: address(p.Router), Doubted: p.Doubted,
+		Prefix: p.Prefix, Source: p.Origin.String(), From: address(p.Router), Doubted: p.Doubted, Remembered: p.Remembered,
 		InUse: u.want.CLAT != nil && u.want.CLAT.PREF64.Prefix == p.Prefix,
 	}
 	if !p.Expires.IsZero() {

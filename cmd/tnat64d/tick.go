@@ -8,8 +8,8 @@ import (
 	"tnat64d/internal/daemon"
 )
 
-// onTick does what is due: it judges the PLATs and tells systemd that the daemon
-// is alive. No other timer runs on a host at rest.
+// onTick does what is due: it judges the PLATs, notes the PREF64 in use for the next
+// process, and tells systemd that the daemon is alive. No other timer runs on a host at rest.
 func (d *tnat64d) onTick() {
 	if d.path.followCaptures() {
 		d.report.changed()
@@ -24,6 +24,7 @@ func (d *tnat64d) onTick() {
 	for _, u := range d.uplinks {
 		sooner(d.judge.look(u, now))
 	}
+	sooner(d.found.memory.keep(d.found.links))
 	if d.alive > 0 {
 		daemon.Notify(d.log, systemd.SdNotifyWatchdog)
 		sooner(d.alive)

@@ -93,6 +93,9 @@ type PREF64 struct {
 	Expires *time.Time   `json:"expires,omitempty"` // absent: never
 	InUse   bool         `json:"in_use"`
 	Doubted bool         `json:"doubted,omitempty"` // its PLAT does not answer
+	// Remembered says that it was in use before the restart of the daemon, and
+	// has not been found again yet.
+	Remembered bool `json:"remembered,omitempty"`
 }
 
 // Ignored is something that was heard while looking for PREF64 and not used.
