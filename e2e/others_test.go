@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"math"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -97,6 +98,13 @@ func holdTUN(t *testing.T, h *lab.Host, name string) func() {
 	if err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, soon, func() error { // the kernel reports the carrier up to a second later
+		l, err := h.Netlink.LinkByName(name)
+		if err == nil && l.Attrs().Flags&net.FlagUp != 0 && l.Attrs().Flags&net.FlagRunning == 0 {
+			err = fmt.Errorf("%s has no carrier", name)
+		}
+		return err
+	})
 	return sync.OnceFunc(func() { unix.Close(fd) })
 }
 
