@@ -284,6 +284,10 @@ func TestStoreThatDoesNotFit(t *testing.T) {
 		{"another interface name", "[clat]\ntun = \"four0\"\n", nil},
 		{"another number of queues", "[clat]\nqueues = 3\n", nil},
 		{"a queue is missing", "", func(_ *testing.T, s *fakeSystemd, _ string) { s.Forget(nameWith(s, "tun-")) }},
+		{"a queue is missing, and the service manager is busy", "", func(_ *testing.T, s *fakeSystemd, _ string) {
+			s.Forget(nameWith(s, "tun-"))
+			s.Busy(300 * time.Millisecond)
+		}},
 		{"no links", "", func(_ *testing.T, s *fakeSystemd, _ string) {
 			for _, n := range s.Names() {
 				if strings.HasPrefix(n, "link-") {

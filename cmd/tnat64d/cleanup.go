@@ -9,7 +9,6 @@ import (
 	"tnat64d/clat"
 	"tnat64d/clat/host"
 	"tnat64d/datapath/steer"
-	"tnat64d/internal/bus"
 	"tnat64d/internal/say"
 )
 
@@ -57,11 +56,7 @@ func restartFollows(ctx context.Context, env func(string) string) bool {
 	if env("SERVICE_RESULT") == "" {
 		return false // systemd has not run this
 	}
-	b := bus.New(bus.Options{})
-	defer b.Close()
-	ctx, cancel := context.WithTimeout(ctx, askFor)
-	defer cancel()
-	unit, err := b.Unit(ctx)
+	unit, err := askSystemd(ctx)
 	switch {
 	case err == nil && unit.Restarting:
 		return true

@@ -3,10 +3,22 @@ package main
 import (
 	"context"
 	"time"
+
+	"tnat64d/internal/bus"
 )
 
-// askFor is how long systemd may take to tell what it is doing.
-const askFor = 2 * time.Second
+// askFor is how long systemd may take to tell what it is doing. On a machine that is
+// busy with an upgrade it takes more than the second that other questions may.
+const askFor = 5 * time.Second
+
+// askSystemd asks about the unit of this process.
+func askSystemd(ctx context.Context) (bus.UnitState, error) {
+	b := bus.New(bus.Options{Timeout: askFor})
+	defer b.Close()
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	return b.Unit(ctx)
+}
 
 // mayLeave reports whether what carries packets is to go on without this process:
 // systemd restarts the daemon, and has all that it takes in its store.
@@ -14,9 +26,7 @@ func (d *tnat64d) mayLeave() bool {
 	if !d.path.kept() {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), askFor)
-	defer cancel()
-	unit, err := d.found.bus.Unit(ctx)
+	unit, err := askSystemd(context.Background())
 	switch {
 	case err != nil:
 		d.log.Info("cannot ask systemd whether this is a restart: removing everything", "reason", err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,7 +71,7 @@ func serve(ctx context.Context, file string, c config.Config, passed []fdstore.D
 	}
 	cleanUp(kernel, log)
 	former.links().Programs(programs)
-	o, err := kernel.Observe()
+	o, err := observeFreed(ctx, kernel, kept != nil && !goesOn, c.CLAT.TUN)
 	if err != nil {
 		return err
 	}
@@ -144,6 +145,27 @@ func serve(ctx context.Context, file string, c config.Config, passed []fdstore.D
 		log.Debug("the next start waits for duplicate address detection", "reason", saveErr)
 	}
 	return err
+}
+
+// freeWithin is how long the service manager may take to close what has been dropped
+// from its store.
+const freeWithin = 10 * time.Second
+
+// observeFreed observes the host. If dropped, it first waits until a TUN of a former
+// process with that name is gone: the service manager may have its last descriptors.
+func observeFreed(ctx context.Context, k *host.Host, dropped bool, tun string) (plan.Observed, error) {
+	for end := time.Now().Add(freeWithin); ; {
+		o, err := k.Observe()
+		l, there := o.LinkByName(tun)
+		if err != nil || !dropped || !there || !strings.HasPrefix(l.Alias, plan.AliasPrefix) || time.Now().After(end) {
+			return o, err
+		}
+		select {
+		case <-ctx.Done():
+			return o, nil
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // newDaemon returns a daemon that has done nothing yet. Its loop ends with ctx.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +22,7 @@ type ServiceManager struct {
 	mu    sync.Mutex
 	ready chan struct{} // closed by READY=1
 	kept  []keptFile
+	busy  time.Duration // before it reads a message that removes descriptors
 }
 
 type keptFile struct {
@@ -62,9 +64,23 @@ func descriptors(oob []byte) (fds []int) {
 	return fds
 }
 
+// Busy lets the service manager take that long until it reads a message that removes
+// descriptors, and what follows it.
+func (m *ServiceManager) Busy(d time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.busy = d
+}
+
 func (m *ServiceManager) handle(lines []string, fds []int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.busy > 0 && slices.Contains(lines, "FDSTOREREMOVE=1") {
+		busy := m.busy
+		m.mu.Unlock()
+		time.Sleep(busy)
+		m.mu.Lock()
+	}
 	name := "stored"
 	for _, line := range lines {
 		if n, ok := strings.CutPrefix(line, "FDNAME="); ok {
