@@ -127,7 +127,7 @@ func (d *datapath) ensureTUN(p pass) error {
 		}
 		d.path, d.inherited = path, 0
 	}
-	t := plan.TUNLink{Index: d.path.Index(), Alias: plan.AliasPrefix + want.Uplink.Name, MTU: want.MTU, IPv4: want.IPv4}
+	t := plan.TUNLink{Index: d.path.Index(), Alias: plan.AliasPrefix + want.Uplink.Name, MTU: want.MTU, QueueLen: want.QueueLen, IPv4: want.IPv4}
 	name := "settings of " + want.TUN
 	d.drifted = !opened && t == d.link && !t.Matches(p.o)
 	if !opened && t == d.link && !d.drifted || d.drifted && !d.linkDrift.mayRestore(d.tools, name) {

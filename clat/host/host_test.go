@@ -254,14 +254,14 @@ func TestKernelTUNAndRoute(t *testing.T) {
 	d, err := tun.Open("clat0", 2)
 	must(t, err)
 	defer d.Close()
-	want := plan.TUNLink{Index: d.Index, Alias: plan.AliasPrefix + "wlan0", MTU: 1400, IPv4: netip.MustParseAddr("192.0.0.1")}
+	want := plan.TUNLink{Index: d.Index, Alias: plan.AliasPrefix + "wlan0", MTU: 1400, QueueLen: 777, IPv4: netip.MustParseAddr("192.0.0.1")}
 	must(t, k.SetTUN(want))
 	must(t, k.SetTUN(want))
 	o := observe(t, k)
 	if !want.Matches(o) {
 		t.Errorf("the TUN is not as it should be: %+v %+v", o.Links, o.Addrs)
 	}
-	if got := byName(t, k, "clat0").Attrs().TxQLen; got != tunQueueLen {
+	if got := byName(t, k, "clat0").Attrs().TxQLen; got != 777 {
 		t.Errorf("queue length %d", got)
 	}
 	for _, a := range o.Addrs {

@@ -12,10 +12,6 @@ import (
 	"tnat64d/clat/plan"
 )
 
-// tunQueueLen is how many packets wait in the TUN for the engine, per queue.
-// A super-packet counts as one; 1000 is what Ethernet links have.
-const tunQueueLen = 1000
-
 // SetTUN makes the link look like t. No address is generated on it: a
 // link-local one would only make the kernel send router solicitations and MLD
 // reports that nobody answers.
@@ -38,8 +34,8 @@ func (k links) SetTUN(t plan.TUNLink) error {
 			return fmt.Errorf("MTU %d: %w", t.MTU, err)
 		}
 	}
-	if a.TxQLen != tunQueueLen {
-		if err := k.handle.LinkSetTxQLen(l, tunQueueLen); err != nil {
+	if t.QueueLen != 0 && a.TxQLen != t.QueueLen {
+		if err := k.handle.LinkSetTxQLen(l, t.QueueLen); err != nil {
 			return fmt.Errorf("queue length: %w", err)
 		}
 	}

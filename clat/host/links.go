@@ -64,7 +64,7 @@ func linksOf(links []linkMessage) []plan.Link {
 		out = append(out, plan.Link{
 			Index: a.Index, Name: a.Name, AltNames: a.AltNames, Kind: kind(l.Link), Alias: a.Alias,
 			Up: a.Flags&net.FlagUp != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0, CarrierChanges: l.carrierChanges,
-			Loopback: a.Flags&net.FlagLoopback != 0, BridgePort: bridges[a.MasterIndex], MTU: a.MTU,
+			Loopback: a.Flags&net.FlagLoopback != 0, BridgePort: bridges[a.MasterIndex], MTU: a.MTU, SuperPacket: int(max(a.GSOMaxSize, a.GROMaxSize)),
 		})
 	}
 	return out

@@ -207,6 +207,31 @@ func dialUDP(t *testing.T, local string) (net.Conn, error) {
 	return c, err
 }
 
+// TestQueueLen has an uplink on which super-packets become longer than 64 KiB, which
+// the kernel cuts into many packets for the TUN.
+func TestQueueLen(t *testing.T) {
+	b := newRealBench(t)
+	eth := b.uplink("eth0", "2001:db8:1::", 100)
+	b.until(clat.Up)
+	want := func(n int) {
+		t.Helper()
+		b.until(clat.Up)
+		if got := byName(t, b.k, "clat0").Attrs().TxQLen; got != n {
+			t.Errorf("queues of %d packets, want %d", got, n)
+		}
+	}
+	want(1000)
+	if eth.Attrs().TSOMaxSize < 185000 {
+		t.Skip("the kernel has no BIG TCP (5.19)")
+	}
+	must(t, b.k.kernel.handle.LinkSetGROMaxSize(eth, 185000))
+	want(8000)
+	must(t, b.k.kernel.handle.LinkSetGROMaxSize(eth, 65536))
+	want(1000)
+	must(t, b.k.kernel.handle.LinkSetGSOMaxSize(eth, 185000))
+	want(8000)
+}
+
 // A walk: first one network, then both, then the other, and home again.
 func TestKernelWalk(t *testing.T) {
 	b := newRealBench(t)

@@ -159,6 +159,9 @@ type Link struct {
 	BridgePort     bool
 	MTU            int  // of the device
 	MTU6           MTU6 // net.ipv6.conf.LINK.mtu, which follows the RA's MTU option; 0 if unknown
+	// SuperPacket is the length of the longest super-packet that may arrive, in
+	// bytes: the larger one of gso_max_size and gro_max_size; 0 if unknown.
+	SuperPacket int
 	// Programs holds the names of BPF programs attached to an uplink that look
 	// like another program's CLAT. ProgramsHidden says that there may be more,
 	// whose names the kernel does not reveal.

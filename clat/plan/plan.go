@@ -71,8 +71,10 @@ type CLAT struct {
 	PREF64 PREF64
 	Via    netip.Addr // the router that packets go to; invalid: the host's routes choose
 	MTU    MTU6
-	Metric int          // of the IPv4 default route in the main table
-	Tables []TableRoute // further IPv4 default routes, and parts of them
+	// QueueLen is how many packets may wait in each queue of the TUN.
+	QueueLen int
+	Metric   int          // of the IPv4 default route in the main table
+	Tables   []TableRoute // further IPv4 default routes, and parts of them
 
 	// Translation is complete, ready for siit.New.
 	Translation siit.Config
@@ -191,7 +193,7 @@ func (p *planner) desired(l Link, n int) Desired {
 	p.given[v4] = "is the IPv4 address of the CLAT on " + l.Name
 	d.CLAT = &CLAT{
 		Uplink: d.Uplink, TUN: p.tun(running), Queues: c.Queues,
-		IPv6: v6, Shared: shared, IPv4: v4, PREF64: p64, Via: routerFor(o, l.Index, v6, p64), MTU: mtu, Metric: p.metric + n, Tables: p.tableRoutes(n),
+		IPv6: v6, Shared: shared, IPv4: v4, PREF64: p64, Via: routerFor(o, l.Index, v6, p64), MTU: mtu, QueueLen: queueLen(l), Metric: p.metric + n, Tables: p.tableRoutes(n),
 		Translation: p.translation(v4, v6, p64.Prefix, mtu),
 	}
 	d.Warnings = p.sourceWarnings(d.CLAT)

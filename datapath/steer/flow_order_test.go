@@ -55,6 +55,12 @@ func (l *lab) userSpace(t *testing.T, d *tundev.Device, s *Steering, cfg siit.Co
 // newOrderLab is a lab whose TUN has several queues and the real user space.
 func newOrderLab(t *testing.T, attach Attach, queues int) (*lab, *Steering) {
 	t.Helper()
+	return newQueueLab(t, attach, queues, true)
+}
+
+// newQueueLab is an order lab in which the kernel engine may be missing.
+func newQueueLab(t *testing.T, attach Attach, queues int, kernel bool) (*lab, *Steering) {
+	t.Helper()
 	l := newLab(t)
 	cfg := plainConfig
 	var d *tundev.Device
@@ -68,14 +74,16 @@ func newOrderLab(t *testing.T, attach Attach, queues int) (*lab, *Steering) {
 	l.laptop.do(t, func() (err error) {
 		s, err = New(Config{
 			Uplink: l.laptop.index(t, l.uplink), TUN: d.Index, Ours: cfg.Mapping.Ours(),
-			Attach: attach, Queues: queues, KernelEngine: true,
+			Attach: attach, Queues: queues, KernelEngine: kernel,
 		})
 		return err
 	})
 	t.Cleanup(func() { s.Close() })
 	l.userSpace(t, d, s, cfg)
-	if err := s.SetTranslation(translationOf(cfg)); err != nil {
-		t.Fatal(err)
+	if kernel {
+		if err := s.SetTranslation(translationOf(cfg)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return l, s
 }
