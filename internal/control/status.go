@@ -79,7 +79,7 @@ type Uplink struct {
 
 	CLAT *CLAT `json:"clat,omitempty"` // while up, moving or held
 	// StandbyIPv6 is the address that the uplink has, unused, for the CLAT that
-	// will be needed when native IPv4 goes; while in standby.
+	// will be needed when native IPv4, or the other CLAT, goes; while in standby.
 	StandbyIPv6 *netip.Addr `json:"standby_ipv6,omitempty"`
 
 	History []Change `json:"history,omitempty"` // latest last
