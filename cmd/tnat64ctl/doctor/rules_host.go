@@ -24,23 +24,34 @@ func otherCLAT(f Findings) (Diagnosis, bool) {
 			Next:     o.switchOff() + ", and start tnat64d; clat.enable = \"always\" lets tnat64d run beside it",
 		}, fits
 	}
-	limits := ""
-	if o.Name == manager {
-		limits = "; it drops fragments, IPv4 options and everything but TCP, UDP and ICMP"
-	}
 	return Diagnosis{
 		Code: "other-clat", Healthy: true,
-		Sentence: fmt.Sprintf("%s runs a CLAT on this host (%s), so tnat64d stands by%s", o.Name, o.Evidence, limits),
+		Sentence: fmt.Sprintf("%s runs a CLAT on this host (%s), so tnat64d stands by%s", o.Name, o.Evidence, o.limits()),
 		Next:     "nothing to do; to use tnat64d instead, " + o.switchOff(),
 	}, fits
 }
 
+// limits says what the CLAT does not carry, as the end of a sentence; empty if that
+// is not known.
+func (o Other) limits() string {
+	switch o.Name {
+	case manager:
+		return "; it drops fragments, IPv4 options, UDP without a checksum and everything but TCP, UDP and ICMP"
+	case "clatd", "tayga":
+		return "; it drops ping in fragments and UDP without a checksum"
+	}
+	return ""
+}
+
 // switchOff says how to end the CLAT, as an imperative.
 func (o Other) switchOff() string {
-	if o.Name != manager {
-		return "stop that CLAT"
+	switch o.Name {
+	case manager:
+		return "run nmcli connection modify NAME ipv4.clat no and nmcli connection up NAME, or for all connections put [connection-tnat64] ipv4.clat=0 in a file in /etc/NetworkManager/conf.d and run systemctl reload NetworkManager and nmcli connection up NAME"
+	case "clatd":
+		return "run systemctl disable --now clatd"
 	}
-	return "run nmcli connection modify NAME ipv4.clat no and nmcli connection up NAME, or for all connections put [connection-tnat64] ipv4.clat=0 in a file in /etc/NetworkManager/conf.d"
+	return "stop that CLAT"
 }
 
 // unfitHost: this host cannot run tnat64d.
