@@ -31,8 +31,9 @@ type machine struct {
 	log  *book
 }
 
-// boot mounts the machine's file system, DIR/root, and has a shell run what it gets.
-// The mounts are gone when the last process of the machine is.
+// boot mounts the machine's file system, DIR/root, and has a shell run START. The
+// shell is the first process of the machine, and the mounts and all other processes
+// end with it: so it does not end by itself.
 const boot = `
 set -e
 mount --make-rprivate /
@@ -46,7 +47,8 @@ mount -t sysfs -o ro sysfs "$DIR/root/sys"
 mount --bind /dev "$DIR/root/dev"
 mount --bind "$DIR/run" "$DIR/root/run"
 cd /
-exec chroot "$DIR/root" /bin/sh -c "$START"
+exec chroot "$DIR/root" /bin/sh -c "$START
+exec sleep infinity"
 `
 
 // newMachine boots a machine with files (path and content; none for others but its

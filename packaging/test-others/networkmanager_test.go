@@ -40,8 +40,7 @@ ipv4.dhcp-timeout=2147483647
 	}, `dbus-uuidgen --ensure
 dbus-daemon --system --nofork --nopidfile &
 while ! [ -S /run/dbus/system_bus_socket ]; do sleep 0.1; done
-NetworkManager --debug --log-level=INFO &
-wait`)
+NetworkManager --debug --log-level=INFO &`)
 	eventually(s.t, func() error {
 		_, err := s.machine.try(s.t.Context(), "nmcli", "general", "status")
 		return err
@@ -71,7 +70,7 @@ func TestNetworkManagerFirst(t *testing.T) {
 	began := time.Now()
 	s.start("")
 	const name = "NetworkManager's CLAT is at work"
-	u := s.wants(control.Standby, name)
+	u := s.ready(name)
 	t.Logf("%s: %s", u.Reason, u.Why)
 	s.says(s.ctl("status"), name)
 	s.says(s.ctl("status", "-json"), name)
@@ -129,7 +128,7 @@ func TestNetworkManagerOff(t *testing.T) {
 			s := newStage(t, lab.Options{})
 			s.managed()
 			s.start("")
-			s.wants(control.Standby)
+			s.ready()
 			began := time.Now()
 			off(s)
 			s.wants(control.Up)
@@ -166,7 +165,7 @@ func TestNetworkManagerReapply(t *testing.T) {
 			s := newStage(t, lab.Options{})
 			s.managed()
 			s.start("")
-			s.wants(control.Standby)
+			s.ready()
 			began := time.Now()
 			s.machine.run(t, "nmcli", "connection", "modify", profile, "ipv4.clat", value)
 			s.machine.run(t, "nmcli", "device", "reapply", lab.Uplink)
@@ -187,7 +186,7 @@ func TestNetworkManagerKilled(t *testing.T) {
 	s := newStage(t, lab.Options{})
 	s.managed()
 	s.start("")
-	s.wants(control.Standby)
+	s.ready()
 	began := time.Now()
 	s.machine.kill(t, "NetworkManager")
 	u := s.wants(control.Up)

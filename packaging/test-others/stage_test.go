@@ -13,11 +13,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
 	"tnat64d/internal/control"
 	"tnat64d/internal/lab"
 )
 
 var errSilent = errors.New("no datagram has been answered")
+
+// pref64 is the prefix of all networks. With 64:ff9b::/96 tayga refuses the lab's
+// server, which has an address for documentation.
+var pref64 = netip.MustParsePrefix("2001:db8:64::/96")
 
 // bin has our programs.
 var bin string
@@ -53,12 +60,20 @@ type stage struct {
 	log     *book
 }
 
-// newStage builds a lab. It skips the test where there is no root file system for
-// the other CLATs.
-func newStage(t *testing.T, o lab.Options) *stage {
+// needRoot skips a test where there is no root file system with other CLATs.
+func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Getenv(rootVariable) == "" {
 		t.Skipf("%s names no root file system with other CLATs: run make test-others", rootVariable)
+	}
+}
+
+// newStage builds a lab.
+func newStage(t *testing.T, o lab.Options) *stage {
+	t.Helper()
+	needRoot(t)
+	if !o.PREF64.IsValid() {
+		o.PREF64 = pref64
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
@@ -116,6 +131,33 @@ func (s *stage) wants(state control.State, words ...string) control.Uplink {
 		missing := slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(u.Why, w) })
 		if u.State != state || missing {
 			return fmt.Errorf("%s is %s because %q instead of %s because %q", lab.Uplink, u.State, u.Why, state, words)
+		}
+		return nil
+	})
+	return u
+}
+
+// ready waits until tnat64d stands aside for another CLAT, named by words, and its
+// own IPv6 address is past duplicate address detection.
+func (s *stage) ready(words ...string) control.Uplink {
+	s.t.Helper()
+	var u control.Uplink
+	eventually(s.t, func() error {
+		if u = s.wants(control.Standby, words...); u.StandbyIPv6 == nil {
+			return errors.New("no address waits for the CLAT")
+		}
+		link, err := s.Laptop.Netlink.LinkByName(lab.Uplink)
+		if err != nil {
+			return err
+		}
+		addrs, err := s.Laptop.Netlink.AddrList(link, netlink.FAMILY_V6)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(addrs, func(a netlink.Addr) bool {
+			return a.IP.Equal(u.StandbyIPv6.AsSlice()) && a.Flags&unix.IFA_F_TENTATIVE == 0
+		}) {
+			return fmt.Errorf("%s is in duplicate address detection", u.StandbyIPv6)
 		}
 		return nil
 	})
