@@ -102,6 +102,7 @@ const debContents = `-rw-r--r-- /etc/tnat64/tnat64d.toml
 -rw-r--r-- /usr/lib/NetworkManager/conf.d/90-tnat64.conf
 -rwxr-xr-x /usr/lib/NetworkManager/dispatcher.d/50-tnat64
 -rw-r--r-- /usr/lib/systemd/network/05-tnat64.network
+-rw-r--r-- /usr/lib/systemd/system/tnat64d-cleanup.service
 -rw-r--r-- /usr/lib/systemd/system/tnat64d.service
 -rw-r--r-- /usr/lib/sysusers.d/tnat64.conf
 -rw-r--r-- /usr/lib/udev/rules.d/80-tnat64.rules
