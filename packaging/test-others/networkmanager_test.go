@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,6 +120,10 @@ func TestNetworkManagerOff(t *testing.T) {
 				s.t.Fatalf("no file is named in:\n%s", said)
 			}
 			s.machine.write(s.t, m[3]+"/tnat64-clat.conf", fmt.Sprintf("%s\n%s\n", m[1], m[2]))
+			// NetworkManager warns about keys and sections that it does not know.
+			if read := s.machine.run(s.t, "NetworkManager", "--print-config"); !strings.Contains(read, m[2]) || strings.Contains(read, "WARNING") {
+				s.t.Errorf("NetworkManager reads\n%s", read)
+			}
 			s.machine.run(s.t, "nmcli", "general", "reload")
 			s.machine.run(s.t, "nmcli", "connection", "up", profile)
 		},
