@@ -96,7 +96,7 @@ func TestLinksAreFound(t *testing.T) {
 		t.Errorf("anchors %q", got)
 	}
 	for link, sound := range map[string]bool{
-		"docs/architecture.md": true, "docs/architecture.md#how-a-packet-goes": true, "https://example.net/": true,
+		"docs/architecture.md": true, "docs/architecture.md#the-path-of-a-packet": true, "https://example.net/": true,
 		"docs/absent.md": false, "docs/architecture.md#absent": false, "../x": false, "/etc/passwd": false,
 	} {
 		if why := broken("README.md", link); (why == "") != sound {

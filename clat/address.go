@@ -189,7 +189,7 @@ func (s inService) Ensure(p pass) (Progress, error) {
 		q, err := s.claim(p.o, m)
 		if err != nil {
 			// This does not end the CLAT.
-			s.log.Warn("cannot answer for an address of translation.eam", "iface", s.uplink.Name, "address", m, "reason", err)
+			s.log.Warn("cannot add an address of translation.eam to the uplink", "iface", s.uplink.Name, "address", m, "reason", err)
 			s.added = slices.DeleteFunc(s.added, func(b netip.Addr) bool { return m == b })
 		}
 		if q == Replan {

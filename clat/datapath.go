@@ -154,7 +154,7 @@ func (d *datapath) ensureSteering(p pass) error {
 		err := d.steering.Close()
 		d.steering, d.state = nil, pathSuspended
 		if err != nil {
-			return fmt.Errorf("remove what is left of the steering: %w", err)
+			return fmt.Errorf("remove the remains of the steering: %w", err)
 		}
 	}
 	share := shareOf(want)
@@ -163,7 +163,7 @@ func (d *datapath) ensureSteering(p pass) error {
 		err := d.steering.Close()
 		d.steering, d.state = nil, pathSuspended
 		if err != nil {
-			return fmt.Errorf("remove the former steering: %w", err)
+			return fmt.Errorf("remove the previous steering: %w", err)
 		}
 	}
 	switch {
@@ -250,7 +250,7 @@ func (d *datapath) follow(want *plan.CLAT) {
 	d.steered.follows = f
 	if err := d.steering.Follow(f.src, f.pref64, f.networks, f.via); err != nil {
 		d.steered.follows = followed{}
-		d.log.Debug("no way to the PLAT", "iface", d.uplink.Name, "reason", err)
+		d.log.Debug("no route to the PLAT", "iface", d.uplink.Name, "reason", err)
 	}
 }
 
@@ -259,7 +259,7 @@ func (d *datapath) ensureMapping(p pass) error {
 		return nil
 	}
 	if err := d.path.SetMapping(p.want.Translation); err != nil {
-		return fmt.Errorf("translate by the new mapping: %w", err)
+		return fmt.Errorf("apply the new mapping: %w", err)
 	}
 	d.started, d.mapping = true, p.want.Translation
 	return nil

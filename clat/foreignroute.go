@@ -59,7 +59,7 @@ func (s *savedRoutes) leave() {
 		return
 	}
 	s.record.warn(s.journal.SetRoutes(s.all, time.Now()))
-	s.log.Info("routes of other programs go with the CLAT's interface; the next start restores them", "routes", len(s.all))
+	s.log.Info("removing routes of other programs together with the CLAT's interface; the next start restores them", "routes", len(s.all))
 }
 
 // foreignRoutes is the resource of other programs' routes through a CLAT's TUN,

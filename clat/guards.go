@@ -100,7 +100,7 @@ func (g *guards) ensureLink(u plan.Uplink) {
 	drifted := l.made != nil && !l.made.Intact() && l.drift.mayRestore(g.tools, name)
 	if drifted {
 		if err := l.made.Close(); err != nil {
-			g.log.Warn("cannot remove what is left of the guard", "iface", u.Name, "reason", err)
+			g.log.Warn("cannot remove the remains of the guard", "iface", u.Name, "reason", err)
 		}
 		l.made, l.refused = nil, time.Time{}
 	}
@@ -113,7 +113,7 @@ func (g *guards) ensureLink(u plan.Uplink) {
 	made, err := g.opener.Guard(u.Index, now)
 	if err != nil {
 		if l.refused.IsZero() && !cause.LinkGone(err) {
-			g.log.Warn(fmt.Sprintf("nothing keeps untranslated IPv4 of the CLAT from leaving by %s", u.Name), "iface", u.Name, "reason", err)
+			g.log.Warn(fmt.Sprintf("no guard on %s: untranslated IPv4 of the CLAT may leave there", u.Name), "iface", u.Name, "reason", err)
 		}
 		l.refused = time.Now()
 		return

@@ -69,7 +69,7 @@ func (r *Reconciler) Inherit(o plan.Observed, tuns []Inherited, remove func(tun 
 			continue
 		}
 		i.all = append(i.all, c)
-		r.log.Info("took over the interface of the process before", "iface", c.uplink.Name, "tun", t.TUN)
+		r.log.Info("took over the interface of the previous process", "iface", c.uplink.Name, "tun", t.TUN)
 	}
 }
 
@@ -142,7 +142,7 @@ func (i *inherited) settle(p plan.Plan) (changed []plan.Uplink) {
 
 // drop removes a CLAT. The addresses go before the steering does: see inService.
 func (i *inherited) drop(c inheritedCLAT) {
-	i.log.Info("removed the interface of the process before: it does not fit any more", "iface", c.uplink.Name, "tun", c.TUN)
+	i.log.Info("removed the interface of the previous process: this CLAT cannot use it", "iface", c.uplink.Name, "tun", c.TUN)
 	var served []netip.Addr
 	err := i.unremoved.remove(func(s unremovedAddr) bool {
 		if s.uplink == c.uplink {
@@ -154,12 +154,12 @@ func (i *inherited) drop(c inheritedCLAT) {
 		i.left.add(c.uplink.Name, a, time.Now())
 	}
 	if err != nil {
-		i.log.Warn("cannot remove an address of the process before", "iface", c.uplink.Name, "reason", err)
+		i.log.Warn("cannot remove an address of the previous process", "iface", c.uplink.Name, "reason", err)
 	}
 	i.remove(c.TUN)
 	if c.rule != (plan.SourceRule{}) {
 		if err := i.host.DelSourceRule(c.rule); err != nil {
-			i.log.Warn("cannot remove a rule of the process before", "iface", c.uplink.Name, "reason", err)
+			i.log.Warn("cannot remove a rule of the previous process", "iface", c.uplink.Name, "reason", err)
 		}
 	}
 }

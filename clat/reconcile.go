@@ -142,7 +142,7 @@ func (r *Reconciler) Reconcile(o plan.Observed, p plan.Plan) []Outcome {
 	})
 	r.unremoved.retry(o, p)
 	if err := r.reserves.removeUnwanted(p); err != nil {
-		r.log.Error("cannot remove the CLAT address that was in reserve", "reason", err)
+		r.log.Error("cannot remove the reserved CLAT address", "reason", err)
 	}
 	outcomes := make([]Outcome, len(p.Uplinks))
 	for _, u := range r.inherited.settle(p) {
@@ -178,7 +178,7 @@ func (r *Reconciler) removeUnwanted(p plan.Plan, outcomes []Outcome) {
 		}
 		if err != nil {
 			// Nobody asks for the errors of these: after a Replan the next outcome counts.
-			r.log.Error("not everything could be taken down", "iface", c.uplink.Name, "reason", err)
+			r.log.Error("cannot undo all changes to the host", "iface", c.uplink.Name, "reason", err)
 		}
 	}
 }
@@ -208,7 +208,7 @@ func (r *Reconciler) reserve(o plan.Observed, d plan.Desired) Outcome {
 	}
 	progress, err := a.reserve(o, d.Reserve)
 	if err != nil { // no CLAT has failed: none is needed
-		r.log.Debug("the address for the CLAT cannot wait on the uplink; trying again", "iface", d.Uplink.Name, "reason", err)
+		r.log.Debug("cannot add the reserved CLAT address to the uplink; retrying", "iface", d.Uplink.Name, "reason", err)
 		r.wake.in(tryAgain)
 	}
 	return Outcome{Progress: progress}

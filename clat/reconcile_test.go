@@ -362,7 +362,7 @@ func TestConflictGivesAnotherAddress(t *testing.T) {
 	b.host.text()
 	b.expect(Down, ``)
 	d := plan.Make(b.host.o, b.conf).Uplinks[0]
-	if want := "3 addresses in 2001:db8:2::/64 on wlan0 are in use by other hosts: clat.ipv6 can name one that is free"; d.Why.Text != want {
+	if want := "3 addresses in 2001:db8:2::/64 on wlan0 are in use by other hosts: set clat.ipv6 to a free one"; d.Why.Text != want {
 		t.Errorf("why %q, want %q", d.Why, want)
 	}
 	// Gone from the network and back: try again.

@@ -89,7 +89,7 @@ func (f *flows) abort(a netip.Addr, iface string) {
 	switch {
 	case err != nil && !f.warned:
 		f.warned = true
-		f.log.Warn("cannot abort connections that a change of network breaks; they end by their own time-outs", "reason", err)
+		f.log.Warn("cannot abort connections that a network change breaks; they end when they time out", "reason", err)
 	case err != nil:
 		f.log.Debug("cannot abort connections", "iface", iface, "reason", err)
 	}

@@ -106,7 +106,7 @@ func TestReplanLosesNoError(t *testing.T) {
 	}
 	b.host.failAt = ""
 	b.pass()
-	if got := b.log.String(); strings.Count(got, "not everything could be taken down") != 1 || !strings.Contains(got, "close clat0: the test says no") {
+	if got := b.log.String(); strings.Count(got, "cannot undo all changes to the host") != 1 || !strings.Contains(got, "close clat0: the test says no") {
 		t.Errorf("log:\n%s", got)
 	}
 }

@@ -275,7 +275,7 @@ func TestGuardRefused(t *testing.T) {
 		}
 		b.host.text()
 		b.expect(Up, ``)
-		if n := strings.Count(b.log.String(), "nothing keeps untranslated IPv4 of the CLAT from leaving by eth0"); n != 1 {
+		if n := strings.Count(b.log.String(), "no guard on eth0: untranslated IPv4 of the CLAT may leave there"); n != 1 {
 			t.Errorf("%d warnings:\n%s", n, b.log)
 		}
 		if b.rec.RetryAfter() != 0 {
@@ -339,7 +339,7 @@ func TestAbortUnsupported(t *testing.T) {
 		b.conf.Enable = plan.Never
 		b.pass()
 	}
-	if n := strings.Count(b.log.String(), "they end by their own time-outs"); n != 1 {
+	if n := strings.Count(b.log.String(), "they end when they time out"); n != 1 {
 		t.Errorf("%d warnings:\n%s", n, b.log)
 	}
 }

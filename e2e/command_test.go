@@ -52,7 +52,7 @@ func TestDemo(t *testing.T) {
 		{"default", nil, []string{"etwork is unreachable", "hello from the IPv4-only internet", "3 received", "(the NAT64)", "Gbit/s", "64:ff9b::c633:6407", "as they were"}},
 		{"built-in", []string{"-built-in", "-pref64", "/48", "-mtu", "1400", "-mtu-isp", "1300"},
 			[]string{"network is unreachable", "hello from", "3 received", "(the server)", "Gbit/s", "3fff:64:6400:c633:64:700::", "as they were"}},
-		{"native IPv4", []string{"-native-ipv4"}, []string{"dual-stack", "you are 192.0.2.66", "stands aside", "as they were"}},
+		{"native IPv4", []string{"-native-ipv4"}, []string{"dual-stack", "you are 192.0.2.66", "stands by", "as they were"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			built(t, "tnat64d")

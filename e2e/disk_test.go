@@ -67,7 +67,7 @@ func TestNoRoom(t *testing.T) {
 				t.Fatal(err)
 			}
 			return dir
-		}, "the CLAT IPv6 address will be another after the next start", 1},
+		}, "the CLAT IPv6 address will change on restart", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -458,7 +458,7 @@ ask(); print("second")'`)
 		n.write("pool = 7\n")
 		n.daemon.Process.Signal(syscall.SIGHUP)
 		eventually(t, soon, func() error {
-			if !strings.Contains(n.log.String(), "the old one stays in force") {
+			if !strings.Contains(n.log.String(), "keeping the old one") {
 				return fmt.Errorf("nothing is said about the file:\n%s", n.log.String())
 			}
 			return nil

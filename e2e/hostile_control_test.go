@@ -49,7 +49,7 @@ func TestHostileControl(t *testing.T) {
 		wants(t, out, what, "hint:")
 		w.wantLines(t, 1, what, "uid=65534")
 	}
-	if n := w.book.lines("named the DNS servers") + w.book.lines("packets are traced"); n != 0 {
+	if n := w.book.lines("set the DNS servers") + w.book.lines("packets are traced"); n != 0 {
 		t.Errorf("the daemon did what the member of the group asked for:\n%s", w.book.String())
 	}
 
@@ -57,6 +57,6 @@ func TestHostileControl(t *testing.T) {
 		w.laptop(t, ctl, "-socket", w.daemon.Socket, "nudge", "-interface", lab.Uplink, "-dns", "2001:db8::53")
 	}
 	w.laptop(t, ctl, "-socket", w.daemon.Socket, "status") // the daemon has read the nudges
-	w.wantLines(t, 1, "named the DNS servers", "uid=0")
+	w.wantLines(t, 1, "set the DNS servers", "uid=0")
 	w.ping(t)
 }

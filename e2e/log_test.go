@@ -110,7 +110,7 @@ func TestJournal(t *testing.T) {
 	w.wantState(t, lab.Uplink, control.Held)
 	w.reload(t, "[clat]\nmtu = \"large\"")
 	eventually(t, soon, func() error {
-		for words, n := range map[string]int{"<6>CLAT is up": 1, "<6>the network is gone": 1, "<3>the new configuration is refused": 1} {
+		for words, n := range map[string]int{"<6>CLAT is up": 1, "<6>the network is gone": 1, "<3>rejected the new configuration": 1} {
 			if got := book.lines(words); got != n {
 				return fmt.Errorf("%d lines with %q, not %d:\n%s", got, words, n, book)
 			}

@@ -36,14 +36,14 @@ var otherCLATs = map[string]otherCLAT{
 			"ip -4 route add default src 192.0.0.5 via inet6 fe80::1 dev " + lab.Uplink + " proto static metric 100 mtu 1472",
 		down:  "ip route del default proto static; ip addr del 192.0.0.5/32 dev " + lab.Uplink,
 		start: func(t *testing.T, h *lab.Host) func() { return attachNoop(t, h, "nm_clat_egress_eth") },
-		name:  "NetworkManager's CLAT is at work", leftover: "no BPF program translates",
+		name:  "NetworkManager's CLAT is active", leftover: "no BPF program translates",
 	},
 	"clatd": {
 		up: "ip tuntap add dev clat mode tun && ip link set clat addrgenmode none && ip addr add 192.0.0.1 dev clat && ip link set clat up && " +
 			"ip route add default dev clat metric 1024 mtu 1260",
 		down:  "ip link del clat",
 		start: func(t *testing.T, h *lab.Host) func() { return holdTUN(t, h, "clat") },
-		name:  "another CLAT is at work", leftover: "no process holds it",
+		name:  "another CLAT is active", leftover: "no process holds it",
 	},
 }
 

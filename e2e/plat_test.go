@@ -88,7 +88,7 @@ func TestPLATSilent(t *testing.T) {
 			t.Error("no reason is given")
 		}
 		eventually(t, soon, func() error {
-			if log := w.log.String(); !strings.Contains(log, "the PLAT does not answer") || !strings.Contains(log, "there is no other") {
+			if log := w.log.String(); !strings.Contains(log, "the PLAT does not answer") || !strings.Contains(log, "no other PREF64 is known") {
 				return fmt.Errorf("the log says nothing of it:\n%s", log)
 			}
 			return nil

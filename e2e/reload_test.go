@@ -105,7 +105,7 @@ func TestReload(t *testing.T) {
 		{"static pref64", fmt.Sprintf("[clat]\npref64 = [%q]", other), inUse(other, "static")},
 		{"bad", "[clat]\npref64 = \"nonsense\"", func(t *testing.T) {
 			eventually(t, soon, func() error {
-				if n := w.book.lines("the new configuration is refused"); n != 1 {
+				if n := w.book.lines("rejected the new configuration"); n != 1 {
 					return fmt.Errorf("%d lines about it", n)
 				}
 				return nil

@@ -91,7 +91,7 @@ func TestRestartElsewhere(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.start(built(t, "tnat64d"), false)
-			w.wantLines(t, 1, "the PREF64 of the process before is of another network")
+			w.wantLines(t, 1, "the PREF64 of the previous process is of another network")
 			if u, err := w.status(lab.Uplink); err != nil || u.State == control.Up || len(u.PREF64) != 0 {
 				t.Errorf("%+v, %v", u, err)
 			}

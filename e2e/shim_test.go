@@ -921,7 +921,7 @@ func TestShimMethods(t *testing.T) {
 	})
 	t.Run("nested", func(t *testing.T) {
 		inner := built(t, "tnat64") + " -v " + strings.Join(w.flags, " ") + " -config " + shimConfig(t, "[shim]\nfallback = \"never\"\n") + " sh -c '" + strings.ReplaceAll(script, "'", `'\''`) + "'"
-		wants(t, w.run(t, "sh", "-c", inner), append(works, "another supervisor has this process already", "method: a network namespace")...)
+		wants(t, w.run(t, "sh", "-c", inner), append(works, "another supervisor already handles this process", "method: a network namespace")...)
 	})
 }
 

@@ -160,7 +160,7 @@ func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
 			n.mu.Unlock()
 		case now := <-sweep.C:
 			if removed := n.table.Sweep(now); removed > 0 {
-				n.log.Info("took addresses back from silent hosts", "hosts", removed)
+				n.log.Info("reclaimed addresses of idle hosts", "hosts", removed)
 			}
 			former.reuse()
 			file.stale = true // when hosts were last known to send
@@ -182,7 +182,7 @@ func (n *NAT64) logSessions(ctx context.Context) {
 			client = netip.AddrFrom16(join(hi, lo))
 		}
 		n.log.Info(what, "protocol", s.Protocol, "client", client, "inside", s.Inside, "outside", s.Outside, "remote", s.Remote)
-	}, func() { n.log.Warn("sessions are missing from the log: the kernel reports more than can be written") })
+	}, func() { n.log.Warn("the log lacks sessions: the kernel reports more than can be written") })
 	if err != nil {
 		n.log.Error("sessions are not logged", "reason", err)
 	}

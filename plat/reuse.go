@@ -49,7 +49,7 @@ func (f formerHosts) forget(gone func(netip.Addr) bool) bool {
 	ended, err := nat44.Forget(gone)
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
-		f.log.Debug("cannot end connections of addresses that are given to other hosts", "reason", err)
+		f.log.Debug("cannot end connections of addresses that now belong to other hosts", "reason", err)
 		return true
 	case err != nil:
 		f.log.Warn("cannot end connections of addresses that other hosts may get; retrying", "reason", err)

@@ -173,4 +173,4 @@ func dialError(err error) error {
 
 func overTCP(err error) error { return fmt.Errorf("%w over TCP", err) }
 
-func nonsense(r Reason) error { return fmt.Errorf("gives an answer that is not used (%v)", r) }
+func nonsense(r Reason) error { return fmt.Errorf("gives an answer that is ignored (%v)", r) }

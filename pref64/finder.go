@@ -109,7 +109,7 @@ func (f *Finder) listen(ctx context.Context) {
 			return
 		}
 		if !said {
-			f.options.Log.Error("cannot listen for router advertisements; trying again every 30 seconds", "reason", err)
+			f.options.Log.Error("cannot listen for router advertisements; retrying every 30 seconds", "reason", err)
 		}
 		f.setListening(err)
 		select {

@@ -53,5 +53,5 @@ func (l *ledger) warn(ig Ignored) {
 	if ig.Router.IsValid() {
 		attrs = append(attrs, ig.Reason.speaker(), ig.Router)
 	}
-	l.log.Warn("ignored while looking for PREF64: "+ig.Reason.Explanation(), attrs...)
+	l.log.Warn("ignored by PREF64 discovery: "+ig.Reason.Explanation(), attrs...)
 }

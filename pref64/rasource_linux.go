@@ -105,9 +105,9 @@ func (s *RASource) Run(ctx context.Context, emit func(Report)) error {
 	case userOptErr != nil && rawErr != nil:
 		return fmt.Errorf("listen for router advertisements: %w", errors.Join(userOptErr, rawErr))
 	case userOptErr != nil:
-		s.log.Warn("the kernel does not pass on router advertisements; using the raw socket alone", "err", userOptErr)
+		s.log.Warn("the kernel does not report router advertisements; using the raw socket alone", "err", userOptErr)
 	case rawErr != nil:
-		s.log.Warn("router advertisements are seen only if the kernel accepts them (accept_ra), and none are asked for", "err", rawErr)
+		s.log.Warn("receiving only the router advertisements that the kernel accepts (accept_ra), and sending no solicitations", "err", rawErr)
 	}
 
 	var sol solicitor

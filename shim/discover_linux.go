@@ -70,13 +70,13 @@ func askResolver(ctx context.Context) (netip.Prefix, error) {
 	if err != nil {
 		var d *net.DNSError
 		if errors.As(err, &d) && d.IsNotFound {
-			return netip.Prefix{}, errors.New("DNS knows none (no AAAA record of ipv4only.arpa)")
+			return netip.Prefix{}, errors.New("DNS has none (no AAAA record of ipv4only.arpa)")
 		}
 		return netip.Prefix{}, fmt.Errorf("DNS fails (%w)", err)
 	}
 	prefixes, reason := pref64.Prefixes(addrs)
 	if len(prefixes) == 0 {
-		return netip.Prefix{}, fmt.Errorf("what DNS says of ipv4only.arpa is of no use (%s)", reason)
+		return netip.Prefix{}, fmt.Errorf("DNS answers for ipv4only.arpa with addresses of no NAT64 (%s)", reason)
 	}
 	return prefixes[0], nil
 }
@@ -136,7 +136,7 @@ func (s *supervisor) followPrefix(p Policy, wake <-chan struct{}) {
 				if s.hidden != nil {
 					s.hidden.update(p)
 				}
-				s.say("prefix "+f.Prefix.String(), "the network's PREF64 is %s now, by %s", f.Prefix, f.From)
+				s.say("prefix "+f.Prefix.String(), "the network's PREF64 has changed to %s, from %s", f.Prefix, f.From)
 			}
 		}
 		time.Sleep(refreshEvery)

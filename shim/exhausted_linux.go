@@ -26,7 +26,7 @@ func (t *trapped) runOut(err error) {
 		return
 	}
 	t.lacking = true
-	t.say("exhausted", "the supervisor has run out of descriptors or memory: %v; calls fail with ENOBUFS", err)
+	t.say("exhausted", "the supervisor is out of descriptors or memory: %v; calls fail with ENOBUFS", err)
 	if !failsWhenExhausted[t.call] {
 		t.copied.forget() // the call may be one that duplicates a socket
 	}

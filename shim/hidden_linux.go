@@ -92,7 +92,7 @@ func hide(job hiddenJob) (*hidden, error) {
 		return nil, fmt.Errorf("%s", ready.Error)
 	}
 	if h.cookie = ready.Cookie; h.cookie == 0 {
-		return nil, fmt.Errorf("the kernel does not tell namespaces apart (SO_NETNS_COOKIE, Linux 5.14)")
+		return nil, fmt.Errorf("the kernel cannot identify network namespaces (SO_NETNS_COOKIE, Linux 5.14)")
 	}
 	if !ready.Ping {
 		unix.Close(h.stock[stockPing4])
@@ -142,7 +142,7 @@ const maxWait = 500 // milliseconds
 // emptyStock is the error of take when the relay has yet to fill the stock.
 type emptyStock int
 
-func (emptyStock) Error() string { return "no socket in stock" }
+func (emptyStock) Error() string { return "no spare socket of the hidden namespace" }
 
 // wait waits until there is one. It returns false if none has come.
 func (h *hidden) wait(which emptyStock) bool {

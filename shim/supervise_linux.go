@@ -320,7 +320,7 @@ func exec(j job, attr *syscall.SysProcAttr) (pid int, err error) {
 func filterError(err error) error {
 	switch err {
 	case unix.EBUSY:
-		return errors.New("another supervisor has this process already (seccomp user notification)")
+		return errors.New("another supervisor already handles this process (seccomp user notification)")
 	case unix.EINVAL, unix.ENOSYS:
 		return errors.New("the kernel has no seccomp user notification (Linux 5.9)")
 	}
@@ -358,7 +358,7 @@ func yamaRefuses(scope []byte, uid int) error {
 	if len(scope) == 0 || scope[0] < '2' || scope[0] == '2' && uid == 0 {
 		return nil
 	}
-	return fmt.Errorf("kernel.yama.ptrace_scope is %c, so that no program may look into another", scope[0])
+	return fmt.Errorf("kernel.yama.ptrace_scope is %c, which forbids reading another process's memory", scope[0])
 }
 
 // pathMTU is the largest IPv4 datagram that goes to the PLAT unfragmented, as far

@@ -18,7 +18,7 @@ import (
 const tunGetDevNetns = 0x54e3
 
 // errUnlike is the error of a descriptor that is no queue that this package made.
-var errUnlike = errors.New("it is no queue of a TUN interface that this program made")
+var errUnlike = errors.New("not a queue of a TUN interface that this program made")
 
 // Inspect returns the name of the TUN interface to which fd, a descriptor of
 // unknown origin, is attached. It is an error if that is none, if it has other

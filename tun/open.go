@@ -43,7 +43,7 @@ const interfaceFlags = unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.
 // process may not make interfaces (CAP_NET_ADMIN). Nothing is left behind then.
 func Open(name string, queues int) (*Device, error) {
 	if queues < 1 {
-		return nil, fmt.Errorf("create TUN interface %q: %d queues make no interface", name, queues)
+		return nil, fmt.Errorf("create TUN interface %q: invalid number of queues %d", name, queues)
 	}
 	if len(name) >= unix.IFNAMSIZ {
 		return nil, fmt.Errorf("create TUN interface %q: a name has at most %d bytes: %w", name, unix.IFNAMSIZ-1, unix.EINVAL)

@@ -390,7 +390,7 @@ func TestKernelSeesAnotherCLAT(t *testing.T) {
 	b.until(clat.Up)
 	ip(t, "addr add 192.0.0.5/32 dev wlan0; -4 route add default src 192.0.0.5 via inet6 fe80::1 dev wlan0 metric 100")
 	b.until(clat.Down)
-	if d := plan.Make(b.o, b.conf).Uplinks[0]; !d.Standby || d.Why.Text != "NetworkManager's CLAT is at work: wlan0 has the address 192.0.0.5 and the BPF program nm_CLAT_egress: standing aside" {
+	if d := plan.Make(b.o, b.conf).Uplinks[0]; !d.Standby || d.Why.Text != "NetworkManager's CLAT is active: wlan0 has the address 192.0.0.5 and the BPF program nm_CLAT_egress" {
 		t.Errorf("plan %+v", d)
 	}
 	if _, err := os.Stat("/proc/sys/net/ipv4/conf/clat0"); err == nil {

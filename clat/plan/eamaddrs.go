@@ -33,9 +33,9 @@ func eamAddrs(o Observed, l Link, m siit.Mapping) (as []netip.Addr, warnings []W
 		switch {
 		case !ok || !onLink(a) || a == m.CLAT.IPv6 || slices.Contains(as, a):
 		case isRefused(o, l, a):
-			warnings = append(warnings, warn(EAMAddrRefused, a, "%s of translation.eam, which stands for %s, is in use by another host on %s", a, v4, l.Name))
+			warnings = append(warnings, warn(EAMAddrRefused, a, "%s of translation.eam, which represents %s, is in use by another host on %s", a, v4, l.Name))
 		case isForeign(o, a):
-			warnings = append(warnings, warn(EAMAddrOfHost, a, "%s of translation.eam, which stands for %s, is an address of this host for another purpose", a, v4))
+			warnings = append(warnings, warn(EAMAddrOfHost, a, "%s of translation.eam, which represents %s, is already an address of this host", a, v4))
 		case len(as) == maxEAMAddrs:
 			left++
 		default:
@@ -43,11 +43,11 @@ func eamAddrs(o Observed, l Link, m siit.Mapping) (as []netip.Addr, warnings []W
 		}
 	}
 	if left > 0 {
-		warnings = append(warnings, warn(EAMAddrsTooMany, nil, "%d addresses of translation.eam on %s are not answered for: only %d are", left, l.Name, maxEAMAddrs))
+		warnings = append(warnings, warn(EAMAddrsTooMany, nil, "%d addresses of translation.eam on %s get no answers to neighbour discovery: the limit is %d", left, l.Name, maxEAMAddrs))
 	}
 	for _, e := range m.EAM {
 		if e.IPv4.Bits() < 32 && onLink(e.IPv6.Addr()) && isBehind(o, l, e.IPv4) {
-			warnings = append(warnings, warn(EAMNetworkOnLink, e.IPv6, "%s of translation.eam lies in a network on %s: neighbours reach hosts of %s behind this one only by a route to this host", e.IPv6, l.Name, e.IPv4))
+			warnings = append(warnings, warn(EAMNetworkOnLink, e.IPv6, "%s of translation.eam lies in a network on %s: to reach hosts of %s behind this one, neighbours need a route to this host", e.IPv6, l.Name, e.IPv4))
 		}
 	}
 	return as, warnings

@@ -55,7 +55,7 @@ func (f ForeignCLAT) String() string {
 		name = "NetworkManager's CLAT"
 	}
 	if f.Alive() {
-		return fmt.Sprintf("%s is at work: %s", name, f.Evidence())
+		return fmt.Sprintf("%s is active: %s", name, f.Evidence())
 	}
 	return fmt.Sprintf("%s does not work: %s", name, f.Evidence())
 }

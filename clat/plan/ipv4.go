@@ -40,7 +40,7 @@ func (p *planner) ipv4(l Link, running Remembered, fixed bool) (netip.Addr, Why)
 			return a, Why{}
 		}
 	}
-	return netip.Addr{}, because(IPv4Taken, "no address of %s is free: %s %s; clat.ipv4 can name another", ServiceContinuityPrefix, first, p.whyTaken(first))
+	return netip.Addr{}, because(IPv4Taken, "no address of %s is free: %s %s; set clat.ipv4 to a free address", ServiceContinuityPrefix, first, p.whyTaken(first))
 }
 
 // hasFixed reports whether the configured addresses are those of the CLAT on

@@ -16,7 +16,7 @@ func whyNotFixed(o Observed, l Link, a netip.Addr, pref64s []netip.Prefix) Why {
 	case isForeign(o, a):
 		return because(IPv6OfHost, "the configured IPv6 address %s is already one of this host's own; the CLAT needs one for itself", a)
 	case isRefused(o, l, a):
-		return because(IPv6Refused, "the configured IPv6 address %s is in use by another host on %s; it is tried again in a minute", a, l.Name)
+		return because(IPv6Refused, "the configured IPv6 address %s is in use by another host on %s; retrying in a minute", a, l.Name)
 	}
 	return Why{}
 }
@@ -43,7 +43,7 @@ func derivedIPv6(o Observed, l Link, id identity) (netip.Addr, Why) {
 			return a, Why{}
 		}
 	}
-	return netip.Addr{}, because(CandidatesRefused, "%d addresses in %s on %s are in use by other hosts: clat.ipv6 can name one that is free", tries, id.prefix, l.Name)
+	return netip.Addr{}, because(CandidatesRefused, "%d addresses in %s on %s are in use by other hosts: set clat.ipv6 to a free one", tries, id.prefix, l.Name)
 }
 
 // owns reports whether a is a CLAT address that we put on an uplink.

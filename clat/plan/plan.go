@@ -290,7 +290,7 @@ func warningsFor(o Observed, c *CLAT, sourceRules bool) (ws []Warning) {
 	if ok && t.RPFilter == 1 && !sourceRules {
 		for _, r := range o.Routes {
 			if !r.IPv6 && !r.Part.IsValid() && r.Link != t.Index && r.Protocol != Protocol && r.Table == TableMain && r.Metric < c.Metric {
-				ws = append(ws, warn(RPFilterStrict, o.LinkName(r.Link), "net.ipv4 rp_filter is 1 (strict): while %s has the better IPv4 default route, replies that arrive on %s are dropped; 2 (loose) would let them in",
+				ws = append(ws, warn(RPFilterStrict, o.LinkName(r.Link), "net.ipv4 rp_filter is 1 (strict): while %s has the better IPv4 default route, replies that arrive on %s are dropped; set it to 2 (loose)",
 					o.LinkName(r.Link), c.TUN))
 				break
 			}

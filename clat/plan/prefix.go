@@ -45,7 +45,7 @@ func formingPrefix(o Observed, l Link, pref64 PREF64, taken []netip.Prefix) (net
 	bestWord, served := byNeighbour, o.Memory.served(l)
 	dhcpOnly := dhcpOnly(o, l.Index, pref64.Routers)
 	if dhcpOnly && !numberedByHand(o, l.Index) {
-		return netip.Prefix{}, because(DHCPv6Only, "the network on %s gives addresses by DHCPv6 only, none that a CLAT could form for itself: clat.ipv6 can name one", l.Name)
+		return netip.Prefix{}, because(DHCPv6Only, "the network on %s assigns addresses by DHCPv6 only, and a CLAT cannot form one: set clat.ipv6", l.Name)
 	}
 	for _, a := range o.Addrs {
 		ip := a.Prefix.Addr()
@@ -78,7 +78,7 @@ func formingPrefix(o Observed, l Link, pref64 PREF64, taken []netip.Prefix) (net
 	}
 	if len(best) == 0 {
 		if other {
-			return netip.Prefix{}, because(NoFormablePrefix, "%s has no on-link prefix of up to /120 to form a CLAT address in (only DHCPv6, deprecated or other addresses): clat.ipv6 can name one", l.Name)
+			return netip.Prefix{}, because(NoFormablePrefix, "%s has no on-link prefix of up to /120 to form a CLAT address in (only DHCPv6, deprecated or other addresses): set clat.ipv6", l.Name)
 		}
 		return netip.Prefix{}, because(NoIPv6Address, "waiting for an IPv6 address on %s", l.Name)
 	}

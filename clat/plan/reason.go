@@ -64,7 +64,7 @@ func (r Reason) String() string { return reasons[r].name }
 func (r Reason) Explanation() string { return reasons[r].explanation }
 
 var reasons = [NumReasons]struct{ name, explanation string }{
-	None:        {"none", "Nothing speaks against a CLAT."},
+	None:        {"none", "Nothing prevents a CLAT."},
 	PREF64Known: {"pref64-known", "The network has a NAT64 prefix."},
 	InDAD:       {"in-dad", "The CLAT IPv6 address is in duplicate address detection."},
 
@@ -74,7 +74,7 @@ var reasons = [NumReasons]struct{ name, explanation string }{
 
 	LinkDown:         {"link-down", "The uplink is down."},
 	NoCarrier:        {"no-carrier", "The uplink has no carrier."},
-	DefaultRouteLost: {"default-route-lost", "The uplink has no IPv6 default route any more."},
+	DefaultRouteLost: {"default-route-lost", "The uplink has lost its IPv6 default route."},
 
 	NativeIPv4: {"native-ipv4", "The uplink has native IPv4, so no CLAT is needed."},
 	OtherCLAT:  {"other-clat", "Another program runs a CLAT for the uplink."},
@@ -87,18 +87,18 @@ var reasons = [NumReasons]struct{ name, explanation string }{
 	IPv6OfHost:         {"ipv6-of-host", "This host has the configured CLAT IPv6 address for another purpose."},
 	IPv6Refused:        {"ipv6-refused", "Another host has the configured CLAT IPv6 address."},
 	CandidatesRefused:  {"candidates-refused", "Other hosts have all addresses that the CLAT tried."},
-	DHCPv6Only:         {"dhcpv6-only", "The network gives addresses by DHCPv6 only, so that the CLAT cannot form one."},
+	DHCPv6Only:         {"dhcpv6-only", "The network assigns addresses by DHCPv6 only, so the CLAT cannot form one."},
 	NoFormablePrefix:   {"no-formable-prefix", "The uplink has no on-link prefix in which the CLAT can form an address."},
 	NoIPv6Address:      {"no-ipv6-address", "The uplink has no IPv6 address yet."},
 	HostInDAD:          {"host-in-dad", "The host's own IPv6 address is in duplicate address detection."},
 	HostDADFailed:      {"host-dad-failed", "Another host has the host's own IPv6 address."},
 
-	StepFailed:         {"step-failed", "A step of the bring-up failed; it is tried again."},
-	NoResources:        {"no-resources", "The kernel is short of file descriptors or memory; it is tried again."},
-	SteeringRefused:    {"steering-refused", "The kernel refuses both BPF and nftables; it is tried again."},
-	SharingRefused:     {"sharing-refused", "Only BPF can share the host's IPv6 address, and the kernel refuses BPF; it is tried again."},
+	StepFailed:         {"step-failed", "A step of the bring-up failed; tnat64d retries."},
+	NoResources:        {"no-resources", "The kernel is short of file descriptors or memory; tnat64d retries."},
+	SteeringRefused:    {"steering-refused", "The kernel refuses both BPF and nftables; tnat64d retries."},
+	SharingRefused:     {"sharing-refused", "Only BPF can share the host's IPv6 address, and the kernel refuses BPF; tnat64d retries."},
 	IPv6Disabled:       {"ipv6-disabled", "IPv6 is disabled on the uplink."},
-	InterfaceNameTaken: {"interface-name-taken", "Another program has an interface with the name of the CLAT's."},
+	InterfaceNameTaken: {"interface-name-taken", "Another program's interface has the name of the CLAT's interface."},
 	NotPermitted:       {"not-permitted", "The kernel does not permit a step of the bring-up."},
 }
 

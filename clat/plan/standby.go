@@ -7,10 +7,10 @@ import (
 // whyStandby returns why a link needs no CLAT from us.
 func whyStandby(o Observed, l Link) Why {
 	if o.NativeIPv4(l.Index) {
-		return because(NativeIPv4, "native IPv4 on %s: standing aside", l.Name)
+		return because(NativeIPv4, "native IPv4 on %s", l.Name)
 	}
 	if all := ForeignCLATs(o, l.Index); len(all) > 0 && all[0].Alive() {
-		return because(OtherCLAT, "%s: standing aside", all[0])
+		return because(OtherCLAT, "%s", all[0])
 	}
 	return Why{}
 }

@@ -31,14 +31,14 @@ func (k WarningKind) Explanation() string { return warningKinds[k].explanation }
 var warningKinds = [NumWarningKinds]struct{ name, explanation string }{
 	RPFilterStrict:     {"rp-filter-strict", "The reverse path filter of IPv4 drops replies that arrive through the CLAT."},
 	BesideOtherCLAT:    {"beside-other-clat", "Another program runs a CLAT for the same uplink."},
-	DeadOtherCLAT:      {"dead-other-clat", "Another program has left a CLAT on this host that carries nothing."},
+	DeadOtherCLAT:      {"dead-other-clat", "Another program has left a CLAT on this host that translates nothing."},
 	ICMPSourceReplaced: {"icmp-source-replaced", "The configured source of ICMPv4 errors is in use on this host; they come from another address."},
-	ICMPSourceTaken:    {"icmp-source-taken", "Every source that ICMPv4 errors could have is in use on this host, whose kernel drops them."},
+	ICMPSourceTaken:    {"icmp-source-taken", "Every possible source of ICMPv4 errors is an address of this host, so the kernel drops these errors."},
 	DummySourceTaken:   {"dummy-source-taken", "This host has 192.0.0.8, the source of errors from routers without an IPv4 address."},
 	EAMAddrRefused:     {"eam-address-in-use", "Another host on the uplink has the IPv6 address of an explicit mapping."},
 	EAMAddrOfHost:      {"eam-address-of-host", "This host has the IPv6 address of an explicit mapping for another purpose."},
-	EAMAddrsTooMany:    {"eam-addresses-too-many", "There are more explicit mappings of addresses on the uplink than the host answers for."},
-	EAMNetworkOnLink:   {"eam-network-on-link", "An explicit mapping of a network on the uplink needs a route on its neighbours."},
+	EAMAddrsTooMany:    {"eam-addresses-too-many", "There are more explicit mappings of addresses on the uplink than the host answers neighbour discovery for."},
+	EAMNetworkOnLink:   {"eam-network-on-link", "An explicit mapping of a network on the uplink works only if the neighbours have a route to this host."},
 }
 
 // Warning is a WarningKind with its particulars.

@@ -88,7 +88,7 @@ func (v hostView) check(f *config.GatewayFile) {
 	v.checkPool(f)
 	for i, a := range c.DNS64.Listen {
 		if !a.Addr().IsUnspecified() && !a.Addr().IsLoopback() && !v.has(a.Addr().WithZone("")) {
-			f.Warn("dns64.listen", i, fmt.Sprintf("%q is no address of this host", a.Addr()))
+			f.Warn("dns64.listen", i, fmt.Sprintf("%q is not an address of this host", a.Addr()))
 		}
 	}
 	for i, z := range c.DNS64.Zones {
@@ -100,7 +100,7 @@ func (v hostView) check(f *config.GatewayFile) {
 	}
 	for i, forward := range c.NAT64.Forwards {
 		if !v.has(forward.Outside.Addr()) {
-			f.Warn("nat64.forward", i, fmt.Sprintf("%q is no address of this host", forward.Outside.Addr()))
+			f.Warn("nat64.forward", i, fmt.Sprintf("%q is not an address of this host", forward.Outside.Addr()))
 		}
 	}
 }

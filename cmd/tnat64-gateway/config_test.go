@@ -44,11 +44,11 @@ func TestHostCheck(t *testing.T) {
 			refused: `overlaps the route to 172.16.5.0/24 by wan0`},
 		{name: "the pool is more specific than a route", text: "inside = [\"lan0\"]\npool = \"10.64.0.0/16\""},
 		{name: "DNS64 listens at an address that is not there", text: "inside = [\"lan0\"]\n[dns64]\nlisten = [\"[2001:db8:1::1]:53\", \"[2001:db8:9::1]:53\"]",
-			warned: `t.toml:4:33: dns64.listen: "2001:db8:9::1" is no address of this host`},
+			warned: `t.toml:4:33: dns64.listen: "2001:db8:9::1" is not an address of this host`},
 		{name: "a hosts file that is not there", text: "inside = [\"lan0\"]\n[[dns64.zone]]\nname = \"poc.vpn\"\nhosts = \"/nonexistent/hosts\"", warned: "there is no DNS64",
 			refused: `t.toml:3:9: dns64.zone: cannot read the hosts file: open /nonexistent/hosts: no such file or directory`},
 		{name: "a forward of an address that is not there", text: "inside = [\"lan0\"]\n[[nat64.forward]]\noutside = \"203.0.113.1:80/tcp\"\ninside = \"[2001:db8:1::5]:80\"",
-			warned: `t.toml:3:9: nat64.forward: "203.0.113.1" is no address of this host`},
+			warned: `t.toml:3:9: nat64.forward: "203.0.113.1" is not an address of this host`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f, err := config.ParseGateway("t.toml", []byte("[nat64]\n"+tc.text))
@@ -88,7 +88,7 @@ func TestBadConfigurationEndsWithStatus2(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
 		"file":    {"[nat64]\ninside = [\"lan0\"]\npool = \"100.64.0.0/31\"\n", "gateway.toml:3:8: nat64.pool:"},
 		"host":    {"[nat64]\ninside = [\"no-such-link0\"]\n", "gateway.toml:2:11: nat64.inside: there is no interface"},
-		"nothing": {"", "gateway.toml: nat64.inside: no interface with IPv6-only hosts is named"},
+		"nothing": {"", "gateway.toml: nat64.inside: no interface of IPv6-only hosts is named"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

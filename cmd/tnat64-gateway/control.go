@@ -112,5 +112,5 @@ func (b backend) Trace(see func(uplink string, p engine.Seen)) error {
 }
 
 func (backend) Nudge(control.Nudge, control.Peer) error {
-	return errors.New("a gateway has nothing to be nudged about")
+	return errors.New("a gateway accepts no nudges")
 }

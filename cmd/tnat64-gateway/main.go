@@ -25,12 +25,12 @@ import (
 const usage = `usage: tnat64-gateway [-config FILE] [-log-level debug|info|warn|error] [-check] [-setup] [-version]
 
   -config FILE      read FILE instead of ` + config.DefaultGatewayPath + `
-  -log-level LEVEL  log less or more than info
-  -check            only read the configuration and print what is wrong with it
+  -log-level LEVEL  log messages of this level and above (default info)
+  -check            check the configuration, print its errors and exit
   -setup            set the forwarding sysctls that a router needs
   -version          print the version and exit
 
-Runs in the foreground until SIGTERM or SIGINT. SIGHUP reads the configuration again.
+Runs in the foreground until SIGTERM or SIGINT. SIGHUP reloads the configuration.
 `
 
 func main() { daemon.Main(run) }

@@ -16,21 +16,21 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // The metrics that tnat64d has too have the same names.
 var (
-	buildInfo         = desc("tnat64_build_info", "Always 1; the version is a label.", "version")
+	buildInfo         = desc("tnat64_build_info", "Always 1; the label is the version of the daemon.", "version")
 	packetsTranslated = desc("tnat64_packets_translated_total", "Packets translated; a super-packet counts once.", "direction", "engine", "protocol")
-	bytesTranslated   = desc("tnat64_bytes_translated_total", "Bytes translated, IP headers included, as they came in.", "direction", "engine", "protocol")
-	packetsDeclined   = desc("tnat64_kernel_declined_total", "Packets that the kernel engine left to user space, by roughly why.", "direction", "reason")
-	packetsDropped    = desc("tnat64_packets_dropped_total", "Packets not translated, answered with an ICMP error or not.", "reason")
-	errorsSent        = desc("tnat64_icmp_errors_sent_total", "ICMP errors of the translator's own.", "family")
+	bytesTranslated   = desc("tnat64_bytes_translated_total", "Bytes of translated packets, IP headers included, as they were before translation.", "direction", "engine", "protocol")
+	packetsDeclined   = desc("tnat64_kernel_declined_total", "Packets that the kernel engine left to user space, by reason.", "direction", "reason")
+	packetsDropped    = desc("tnat64_packets_dropped_total", "Packets not translated, by reason, including those answered with an ICMP error.", "reason")
+	errorsSent        = desc("tnat64_icmp_errors_sent_total", "ICMP errors that the translator itself sent, towards IPv4 or IPv6.", "family")
 	errorsLimited     = desc("tnat64_icmp_errors_limited_total", "ICMP errors not sent because of the rate limit.", "family")
-	poolSize          = desc("tnat64_gateway_pool_addresses", "IPv4 addresses of the pool that can be given.")
+	poolSize          = desc("tnat64_gateway_pool_addresses", "IPv4 addresses of the pool that hosts can get.")
 	dnsQueries        = desc("tnat64_gateway_dns64_queries_total", "DNS queries, answered or not.", "outcome")
 	dnsCached         = desc("tnat64_gateway_dns64_cached_responses", "Responses in the cache of DNS64.")
-	advertisements    = desc("tnat64_gateway_router_advertisements_total", "Router advertisements: sent, failed, solicitations that came, others of other routers, disagreements of those.", "interface", "kind")
+	advertisements    = desc("tnat64_gateway_router_advertisements_total", "Router advertisements sent and failed, solicitations received, advertisements of other routers, and how many of those contradict ours.", "interface", "kind")
 	maps              = desc("tnat64_gateway_maps", "Hosts that have an IPv4 address of the pool.", "kind")
 	conntrackEntries  = desc("tnat64_gateway_conntrack_entries", "Entries of the kernel's connection tracking in the gateway's network namespace.")
-	conntrackMax      = desc("tnat64_gateway_conntrack_entries_max", "Entries that there can be (net.netfilter.nf_conntrack_max); 0: no limit.")
-	conntrackDropped  = desc("tnat64_gateway_conntrack_dropped_total", "What the kernel has dropped for want of entries: packets whose connection could not be tracked (packets), connections without an answer, forgotten to make room (early).", "kind")
+	conntrackMax      = desc("tnat64_gateway_conntrack_entries_max", "Maximum number of entries (net.netfilter.nf_conntrack_max); 0: no limit.")
+	conntrackDropped  = desc("tnat64_gateway_conntrack_dropped_total", "What the kernel dropped because the table was full: packets whose connection it could not track (packets), and unanswered connections that it evicted (early).", "kind")
 )
 
 // collector reads the metrics of the present NAT64.

@@ -44,7 +44,7 @@ func (p *nat64Part) Run(ctx context.Context) error {
 	case errors.As(err, &refused):
 		return &say.Failure{
 			What: `nat64.engine is "kernel", and the kernel refuses that engine`,
-			Hint: `engine = "auto" goes on in user space where the kernel cannot`,
+			Hint: `set engine = "auto" to translate in user space where the kernel refuses`,
 			Err:  refused.Err,
 		}
 	case errors.As(err, &off):

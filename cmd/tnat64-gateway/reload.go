@@ -24,7 +24,7 @@ func (d *gateway) reload() *successor {
 		parts, err = d.parts(f.Gateway)
 	}
 	if err != nil {
-		d.log.Error("the configuration is not reloaded; the old one stays in force", "reason", err)
+		d.log.Error("cannot reload the configuration; keeping the old one", "reason", err)
 		return nil
 	}
 	d.log.Info("reloading the configuration", "file", d.file)

@@ -77,7 +77,7 @@ func (d *gateway) serve(ctx context.Context, c config.Gateway) error {
 		}
 		parts = next.parts
 		if err := asked.set(ctx, next.control); err != nil {
-			d.log.Error("cannot serve what the new configuration names", "reason", err)
+			d.log.Error("cannot apply the new [control] table", "reason", err)
 		}
 	}
 }

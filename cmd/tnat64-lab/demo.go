@@ -193,7 +193,7 @@ func (s *story) standsAside(ctx context.Context) error {
 	if found.TUN != "" {
 		return fmt.Errorf("tnat64d took the IPv4 default route to %s although there is native IPv4", found.TUN)
 	}
-	if err := s.out.line("tnat64d", "stands aside: the laptop's native IPv4 is left alone"); err != nil {
+	if err := s.out.line("tnat64d", "stands by: the laptop keeps its native IPv4"); err != nil {
 		return err
 	}
 	return s.web(ctx)

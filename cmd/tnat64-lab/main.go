@@ -21,25 +21,25 @@ import (
 const usage = `Usage: tnat64-lab demo  [flags]    show what tnat64d does, in a dozen lines
        tnat64-lab shell [flags]    open a shell on the IPv6-only laptop, tnat64d running
 
-Both build a network of four machines inside this one (network namespaces, so
-root is needed), start tnat64d on the laptop, and take everything away at the
-end. Nothing else on this machine is touched.
+Both build a network of four network namespaces on this machine (so root is
+needed), start tnat64d on the laptop, and remove everything at the end. They
+change nothing else on this machine.
 
-  -network KIND    what link the laptop has, and how it gets its IPv6 address:
+  -network KIND    the laptop's link, and how it gets its IPv6 address:
                    slaac (default), bridge, bond, vlan, ppp: from router advertisements;
                    dhcpv6-only: one address, leased by dnsmasq to dhcpcd;
-                   cloud: one address, static: a /64, both by hand and with DNS64 alone
+                   cloud: one address, static: a /64, both configured manually, DNS64 only
   -pref64 PREFIX   the network's NAT64 prefix, of length 32, 40, 48, 56, 64 or 96,
-                   or just /LENGTH for an example of it (default 64:ff9b::/96)
+                   or just /LENGTH for an example prefix (default 64:ff9b::/96)
   -mtu N           MTU of the link laptop - router (default 1500, at least 1280)
   -mtu-isp N       MTU of a link beyond the NAT64 (default 1500)
-  -native-ipv4     the laptop has native IPv4 too, so that tnat64d stands aside
+  -native-ipv4     the laptop has native IPv4 too, so that tnat64d stands by
   -tnat64d PATH    the daemon to run (default: the one beside tnat64-lab, then $PATH)
   -built-in        use the small IPv4-only programs built into tnat64-lab even
                    where curl, ping and traceroute are installed
 
-Exit status: 0 if every step worked, 2 for bad usage, 1 otherwise; of shell, the
-shell's own.
+Exit status: 0 if every step succeeded, 2 for a wrong command line, 1 otherwise;
+shell exits with the status of the shell.
 `
 
 func main() {

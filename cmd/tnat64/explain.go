@@ -20,7 +20,7 @@ func (o *options) explained(w io.Writer, p shim.Policy, m shim.Method) error {
 	case shim.Translate:
 		fmt.Fprintf(w, "%s: through NAT64, as %s\n", o.explain, e.IPv6)
 	case shim.Native:
-		fmt.Fprintf(w, "%s: over IPv4, not translated\n", o.explain)
+		fmt.Fprintf(w, "%s: over native IPv4, not translated\n", o.explain)
 	case shim.NoPrefix:
 		fmt.Fprintf(w, "%s: unreachable\n", o.explain)
 	}

@@ -31,11 +31,11 @@ const usage = `usage: tnat64 [-pref64 PREFIX] [-config FILE] [-explain ADDRESS] 
   -pref64 PREFIX    use this NAT64 prefix, for example 64:ff9b::/96
   -config FILE      read FILE instead of $XDG_CONFIG_HOME/tnat64/tnat64.toml or
                     ` + config.ShimDefaultPath + `, which may be absent
-  -explain ADDRESS  say what a program would get that connects to ADDRESS, and why
-  -v                say how COMMAND is run, and why not in a better way
+  -explain ADDRESS  show how a connection to ADDRESS would be made, and why
+  -v                print the prefix and the method, and why better ones are not used
   -version          print the version and exit
 
-Runs COMMAND so that it reaches IPv4 through NAT64 where IPv4 has no route.
+Runs COMMAND so that it reaches IPv4 through NAT64 where there is no IPv4 route.
 `
 
 func main() {

@@ -87,7 +87,7 @@ func (c *capture) notACapture(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errors.New("the file ends in its header")
 	}
-	return say.Hint(fmt.Errorf("%s is not a pcap or pcapng file: %w", c.name, err), "tcpdump -w FILE makes one")
+	return say.Hint(fmt.Errorf("%s is not a pcap or pcapng file: %w", c.name, err), "make one with tcpdump -w FILE")
 }
 
 // next returns packet n, or io.EOF after the last.
@@ -103,8 +103,8 @@ func (c *capture) next(n int) (captured, error) {
 	}
 	ip, reason, ok := payload(c.link(ci), frame)
 	if !ok {
-		return captured{}, say.Hint(fmt.Errorf("%s: packet %d: link type %d (%v) is not one that is understood", c.name, n, c.link(ci), c.link(ci)),
-			"raw IP, Ethernet and Linux cooked captures are; capture on one interface with tcpdump -i")
+		return captured{}, say.Hint(fmt.Errorf("%s: packet %d: link type %d (%v) is not supported", c.name, n, c.link(ci), c.link(ci)),
+			"supported are raw IP, Ethernet and Linux cooked captures; capture on one interface with tcpdump -i")
 	}
 	p := captured{ip: ip, time: ci.Timestamp, reason: reason}
 	if p.time.IsZero() {

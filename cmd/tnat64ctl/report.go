@@ -73,7 +73,7 @@ func runReport(socket string, args []string, stdout, stderr io.Writer) error {
 		{fmt.Sprintf("log, last %d lines", *lines), logSection(ctx, *log, *lines)},
 	}
 	if err := ctx.Err(); err != nil {
-		return errors.New("interrupted; no report has been written")
+		return errors.New("interrupted; wrote no report")
 	}
 	text := reportText(sections, privateWords())
 
@@ -93,7 +93,7 @@ func runReport(socket string, args []string, stdout, stderr io.Writer) error {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("cannot write %s: %w", name, err)
 	}
-	_, err = fmt.Fprintf(stdout, "%s is written. Read it before you publish it: names that are no host names may be left.\n", name)
+	_, err = fmt.Fprintf(stdout, "Wrote %s. Read it before you publish it: it may contain names that are not host names.\n", name)
 	return err
 }
 
@@ -207,7 +207,7 @@ func logSection(ctx context.Context, name string, lines int) string {
 	case err != nil:
 		return "not available: journalctl: " + err.Error() + "\n" + complaint.String()
 	case len(out) == 0:
-		return "the journal has nothing of tnat64d.service that this user may see"
+		return "the journal shows this user no messages of tnat64d.service"
 	}
 	return lastLines(strings.NewReader(string(out)), lines)
 }

@@ -121,11 +121,11 @@ var statusCases = []struct {
 		u.Discovery = "router advertisements; DNS is asked because they carry no PREF64: 2001:db8::53 says no (again in 42 s)"
 	}), "No CLAT on wlan0: no PREF64 is known."},
 	{"standby", func() control.Status {
-		s, a := without(control.Standby, "native IPv4 on wlan0: standing aside"), netip.MustParseAddr("2001:db8:1:0:c4b8:e8d2:c7e7:1cd4")
+		s, a := without(control.Standby, "native IPv4 on wlan0"), netip.MustParseAddr("2001:db8:1:0:c4b8:e8d2:c7e7:1cd4")
 		s.Uplinks[0].StandbyIPv6 = &a
 		return s
 	}(),
-		"No CLAT on wlan0, and none is needed: native IPv4 on wlan0: standing aside."},
+		"No CLAT on wlan0, and none is needed: native IPv4 on wlan0."},
 	{"failed", without(control.Failed, "clat0: device or resource busy"),
 		"No CLAT on wlan0: starting it failed; retrying: clat0: device or resource busy."},
 	{"no-uplink", control.Status{Version: "1.2.3", Started: before(time.Second), Enable: "never", Why: `clat.enable is "never"`},

@@ -191,7 +191,7 @@ func flowsWords(f *control.Flows) string {
 		s += "; evicted from full tables: " + strings.Join(evicted, ", ")
 	}
 	if f.Recovered > 0 {
-		s += fmt.Sprintf("; %s found again by their sockets", number(f.Recovered))
+		s += fmt.Sprintf("; %s recovered from their sockets", number(f.Recovered))
 	}
 	return s
 }
@@ -201,7 +201,7 @@ func platWords(p control.PLAT, now time.Time) string {
 	case control.PLATAnswering:
 		return fmt.Sprintf("yes, for %s%s", ago(now.Sub(p.Since)), colon(p.Why))
 	case control.PLATSilent:
-		return fmt.Sprintf("no, for %s%s", ago(now.Sub(p.Since)), colon(either(p.Why, "packets go out and no answers come back")))
+		return fmt.Sprintf("no, for %s%s", ago(now.Sub(p.Since)), colon(either(p.Why, "packets are sent and no answers arrive")))
 	case control.PLATUnknown:
 		return "unknown" + colon(either(p.Why, "no packet has been sent yet"))
 	}

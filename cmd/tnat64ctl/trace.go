@@ -74,9 +74,9 @@ func parseTraceFlags(args []string, stdout io.Writer) (*traceFlags, error) {
 	switch {
 	case err != nil:
 	case flags.NArg() > 0:
-		err = fmt.Errorf("trace takes no arguments, and there is %q", flags.Arg(0))
+		err = fmt.Errorf("trace takes no arguments, got %q", flags.Arg(0))
 	case f.file == "-" && f.json:
-		err = errors.New("-w - and -json both want standard output")
+		err = errors.New("-w - and -json both use standard output")
 	default:
 		return f, nil
 	}
@@ -144,14 +144,14 @@ func beginning(s control.Status, f control.Filter) string {
 	text := "tracing"
 	switch {
 	case f.Uplink != "" && !slices.Contains(names, f.Uplink):
-		text += fmt.Sprintf("; there is no uplink %q at present", f.Uplink)
+		text += fmt.Sprintf("; there is no uplink %q now", f.Uplink)
 		if names != nil {
 			text += ", but " + strings.Join(names, ", ")
 		}
 	case !up:
-		text += "; there is no CLAT at present, packets come when there is one"
+		text += "; no CLAT is up, so there are no packets yet"
 	case kernel:
-		text += "; the kernel engine pauses meanwhile, and things are slower"
+		text += "; the kernel engine pauses meanwhile, so traffic is slower"
 	}
 	return text + ". Ctrl-C ends it."
 }

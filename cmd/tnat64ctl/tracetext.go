@@ -11,7 +11,7 @@ import (
 func recordText(r *control.Record) string {
 	var s string
 	if r.Missed > 0 {
-		s = fmt.Sprintf("(%s missed here: more came than were read)\n", count(r.Missed, "packet"))
+		s = fmt.Sprintf("(%s missed here: they came faster than they were read)\n", count(r.Missed, "packet"))
 	}
 	s += fmt.Sprintf("%s %s %s: %s", r.Time.Local().Format("15:04:05.000000"), r.Uplink, describeCut(r.In, r.InLen), verdictText(r))
 	if len(r.Out) > 0 {
@@ -73,7 +73,7 @@ func (s *summary) String() string {
 		}
 	}
 	if s.missed > 0 {
-		fmt.Fprintf(&b, "%s missed: more came than were read; narrow the trace, or write it with -w\n", count(s.missed, "packet"))
+		fmt.Fprintf(&b, "%s missed: they came faster than they were read; narrow the trace, or write it with -w\n", count(s.missed, "packet"))
 	}
 	return b.String()
 }

@@ -95,7 +95,7 @@ func captures(args []string) (in, out string, err error) {
 		}
 	}
 	if len(args) > 2 {
-		return "", "", fmt.Errorf("%d arguments where at most two are expected", len(args))
+		return "", "", fmt.Errorf("got %d arguments, at most two are allowed", len(args))
 	}
 	return args[0], args[1], nil
 }
@@ -129,7 +129,7 @@ func offline(path string, stderr io.Writer) (*siit.Translator, error) {
 		missing = append(missing, "clat.ipv6")
 	}
 	if len(missing) > 0 {
-		err := fmt.Errorf("%s does not set %s, and offline there is no network to find it on", path, strings.Join(missing, " and "))
+		err := fmt.Errorf("%s does not set %s, which translate cannot discover offline", path, strings.Join(missing, " and "))
 		return nil, say.Hint(say.Usage(err), "%s", offlineHint)
 	}
 	mtu4 := c.CLAT.MTU

@@ -43,7 +43,7 @@ func TestChanges(t *testing.T) {
 	tell("another prefix, a warning, another engine", s)
 	tell("the same once more", s)
 	s.Uplinks = append([]control.Uplink{}, s.Uplinks...)
-	s.Uplinks[0].State, s.Uplinks[0].PREF64, s.Uplinks[0].CLAT, s.Uplinks[0].Why = control.Standby, nil, nil, "native IPv4 on wlan0: standing aside"
+	s.Uplinks[0].State, s.Uplinks[0].PREF64, s.Uplinks[0].CLAT, s.Uplinks[0].Why = control.Standby, nil, nil, "native IPv4 on wlan0"
 	tell("native IPv4", s)
 	tell("the uplink goes", control.Status{Config: s.Config, Enable: "auto", Why: "there is no IPv6 default route"})
 	golden(t, "watch", b.String())

@@ -102,7 +102,7 @@ func (p clatPath) Steer(uplink int, ours []netip.Prefix, share clat.Share, begun
 	case errors.As(err, &engine):
 		return nil, &say.Failure{
 			What: `clat.engine is "kernel", and the kernel refuses that engine`,
-			Hint: `engine = "auto" goes on in user space where the kernel cannot`,
+			Hint: `set engine = "auto" to translate in user space where the kernel refuses`,
 			Err:  engine.Err,
 		}
 	case err != nil:

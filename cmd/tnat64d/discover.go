@@ -163,7 +163,7 @@ func (d *discoveries) listensTo(name string) bool {
 // nudge takes in what a network manager's hook has told.
 func (d *discoveries) nudge(e nudged) {
 	if e.Resolvers != nil && d.nudged.set(e.Interface, e.Resolvers, d.listensTo) {
-		d.log.Info("a nudge named the DNS servers of an interface", "iface", e.Interface, "servers", e.Resolvers, "uid", e.by.UID, "pid", e.by.PID)
+		d.log.Info("a nudge set the DNS servers of an interface", "iface", e.Interface, "servers", e.Resolvers, "uid", e.by.UID, "pid", e.by.PID)
 	}
 	d.refresh(e.Interface)
 }

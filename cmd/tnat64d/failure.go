@@ -42,7 +42,7 @@ func explain(err error, tunName string) (plan.Reason, error) {
 	case errors.As(err, &known):
 		return plan.StepFailed, known
 	case cause.Of(err) == cause.Resource:
-		return plan.NoResources, &say.Failure{What: "the kernel is short of something", Hint: resourceHint(err), Err: err}
+		return plan.NoResources, &say.Failure{What: "the kernel is short of resources", Hint: resourceHint(err), Err: err}
 	case errors.As(err, &steering) && steering.Sharing:
 		hint := "allow BPF: it needs CAP_BPF and no seccomp filter against bpf(2); or set clat.ipv6 to an address that is routed to this host and that it does not use"
 		return plan.SharingRefused, &say.Failure{What: "packets cannot be steered", Hint: hint, Err: steering}
@@ -74,7 +74,7 @@ func resourceHint(err error) string {
 
 func tunNameTaken(name string) error {
 	return &say.Failure{
-		What: fmt.Sprintf("there is an interface %s already, and it is not ours", name),
+		What: fmt.Sprintf("interface %s exists already and belongs to another program", name),
 		Hint: fmt.Sprintf("give the CLAT's interface another name (clat.tun), or remove it: ip link del %s", name),
 	}
 }

@@ -130,7 +130,7 @@ func TestTUNNameTaken(t *testing.T) {
 	h := enterNetns(t)
 	cmd := command(t, path, "-config", writeConfig(t, alwaysUp+"tun = \"lan0\"\n"))
 	cmd.Env = directories(t)
-	expectFailure(t, cmd, "there is an interface lan0 already, and it is not ours")
+	expectFailure(t, cmd, "interface lan0 exists already and belongs to another program")
 	clean(t, h)
 }
 
@@ -236,7 +236,7 @@ func TestNoPlaceToWrite(t *testing.T) {
 	d := startDaemon(t, path, alwaysUp, "RUNTIME_DIRECTORY=/dev/null/x", "STATE_DIRECTORY=/dev/null/x")
 	d.waitLog(t, "CLAT is up")
 	d.waitLog(t, "no journal")
-	d.waitLog(t, "another after the next start")
+	d.waitLog(t, "will change on restart")
 	d.stop(t)
 	clean(t, h)
 }

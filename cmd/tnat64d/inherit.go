@@ -42,7 +42,7 @@ func inherit(passed []fdstore.Descriptor, s *store, log *slog.Logger) *inheritan
 	i := &inheritance{store: s, bpf: steer.NewInherited(s)}
 	queues := map[int]map[int]int{} // descriptors by interface index and number
 	refuse := func(d fdstore.Descriptor, err error) {
-		log.Debug("a descriptor from systemd is of no use", "name", d.Name, "reason", err)
+		log.Debug("cannot use a descriptor from systemd", "name", d.Name, "reason", err)
 		unix.Close(d.FD)
 		s.Drop(d.Name)
 	}
@@ -63,7 +63,7 @@ func inherit(passed []fdstore.Descriptor, s *store, log *slog.Logger) *inheritan
 				queues[index] = map[int]int{}
 			}
 			if _, twice := queues[index][n]; twice {
-				refuse(d, errors.New("there are two of that name"))
+				refuse(d, errors.New("two descriptors have this name"))
 				continue
 			}
 			queues[index][n] = d.FD
@@ -75,7 +75,7 @@ func inherit(passed []fdstore.Descriptor, s *store, log *slog.Logger) *inheritan
 	}
 	for index, fds := range queues {
 		if err := i.adopt(index, fds); err != nil {
-			log.Debug("a TUN of a former process is of no use", "reason", err)
+			log.Debug("cannot use a TUN of a previous process", "reason", err)
 			for n := range fds {
 				s.Drop(datapath.QueueName(index, n))
 			}
@@ -112,12 +112,12 @@ func (i *inheritance) adopt(index int, fds map[int]int) error {
 func readToken(fd int) (steer.Token, error) {
 	seals, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
 	if err != nil || seals&unix.F_SEAL_WRITE == 0 {
-		return 0, errors.New("it is no sealed file")
+		return 0, errors.New("not a sealed file")
 	}
 	b := make([]byte, len(tokenMagic)+9)
 	n, err := unix.Pread(fd, b, 0)
 	if err != nil || n != len(b)-1 || string(b[:len(tokenMagic)]) != tokenMagic {
-		return 0, errors.New("it is of another version")
+		return 0, errors.New("written by another version")
 	}
 	return steer.Token(binary.NativeEndian.Uint64(b[len(tokenMagic):])), nil
 }
@@ -204,7 +204,7 @@ func (i *inheritance) remove(name string) {
 	}
 	if name == "" {
 		if err := i.bpf.Remove(0); err != nil {
-			i.store.log.Warn("cannot detach BPF programs of a former process", "reason", err)
+			i.store.log.Warn("cannot detach BPF programs of a previous process", "reason", err)
 		}
 	}
 }
@@ -216,6 +216,6 @@ func (i *inheritance) removeTUN(d *tun.Device) {
 		i.store.Drop(datapath.QueueName(d.Index, n))
 	}
 	if err := errors.Join(i.bpf.Remove(d.Index), d.Close()); err != nil {
-		i.store.log.Warn("cannot remove the TUN of a former process", "iface", d.Name, "reason", err)
+		i.store.log.Warn("cannot remove the TUN of a previous process", "iface", d.Name, "reason", err)
 	}
 }

@@ -556,7 +556,7 @@ func TestLabNativeIPv4(t *testing.T) {
 	if err := n.SetNativeIPv4(true); err != nil {
 		t.Fatal(err)
 	}
-	n.said(`reason="native IPv4 on wlan0: standing aside"`, 1)
+	n.said(`reason="native IPv4 on wlan0"`, 1)
 	if err := n.SetNativeIPv4(false); err != nil {
 		t.Fatal(err)
 	}
@@ -565,7 +565,7 @@ func TestLabNativeIPv4(t *testing.T) {
 	if err := n.SetNativeIPv4(true); err != nil {
 		t.Fatal(err)
 	}
-	n.said(`reason="native IPv4 on wlan0: standing aside"`, 2)
+	n.said(`reason="native IPv4 on wlan0"`, 2)
 	n.eventually("the address in standby", func() bool { return len(n.clatAddrs()) == 1 })
 	if err := n.daemon.Stop(); err != nil {
 		t.Errorf("stop: %v", err)
@@ -676,7 +676,7 @@ func TestLabReload(t *testing.T) {
 		}
 	}
 	reload("[clat]\nmetric = \"low\"\n")
-	n.said("the new configuration is refused; the old one stays in force", 1)
+	n.said("rejected the new configuration; keeping the old one", 1)
 	n.said("tnat64d.toml:2:10: clat.metric", 1)
 	n.mustGet()
 	reload("[clat]\nengine = \"user\"\n")

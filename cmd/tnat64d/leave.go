@@ -45,6 +45,6 @@ func (d *tnat64d) leave() error {
 	d.rec.Leave()
 	err := d.path.leave()
 	d.found.close()
-	d.log.Info("stopped for a restart; IPv4 goes on meanwhile", summary(d.path.Stats())...)
+	d.log.Info("stopped for a restart; IPv4 keeps working meanwhile", summary(d.path.Stats())...)
 	return err
 }

@@ -247,7 +247,7 @@ func (d *tnat64d) uplinkFailed(u *uplink, err error) error {
 	}
 	d.report.enter(u, news{
 		state: control.Failed, why: plan.Why{Reason: reason, Text: explained.Error()}, level: slog.LevelError,
-		message: "the CLAT has failed; trying again", args: args,
+		message: "the CLAT has failed; retrying", args: args,
 	})
 	if !d.report.wasUp && !mayPass(err) && (lasting(explained) || u.failures >= startAttempts) {
 		return explained
@@ -273,7 +273,7 @@ func (d *tnat64d) failed(err error) error {
 		if cause.Of(err) == cause.Resource {
 			args = append(args, "hint", resourceHint(err))
 		}
-		d.log.Error("looking at this host has failed; trying again", args...)
+		d.log.Error("cannot observe this host; retrying", args...)
 	}
 	d.retry.in(backoff(d.failures))
 	return nil
@@ -285,7 +285,7 @@ func (d *tnat64d) stop() error {
 	d.found.close()
 	d.log.Info("stopped", summary(d.path.Stats())...)
 	if err != nil {
-		return fmt.Errorf("not everything could be taken down: %w", err)
+		return fmt.Errorf("cannot undo all changes to the host: %w", err)
 	}
 	return nil
 }

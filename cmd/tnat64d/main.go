@@ -29,12 +29,12 @@ import (
 const usage = `usage: tnat64d [-config FILE] [-log-level debug|info|warn|error] [-check] [-cleanup] [-version]
 
   -config FILE      read FILE instead of ` + config.DefaultPath + `, which may be absent
-  -log-level LEVEL  say less or more than info
-  -check            only read the configuration and say what is wrong with it
-  -cleanup          remove what a killed tnat64d has left on the host, unless systemd is about to restart it
+  -log-level LEVEL  log messages of this level and above (default info)
+  -check            check the configuration, print its errors and exit
+  -cleanup          remove what a killed tnat64d left on the host, unless systemd is about to restart it
   -version          print the version and exit
 
-Runs in the foreground until SIGTERM or SIGINT. SIGHUP reads the configuration again.
+Runs in the foreground until SIGTERM or SIGINT. SIGHUP reloads the configuration.
 `
 
 func main() { daemon.Main(run) }

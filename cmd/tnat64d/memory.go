@@ -100,9 +100,9 @@ func openMemory(linkLayer func(link int, a netip.Addr) string, log *slog.Logger)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 	case errors.Is(err, errOtherBoot):
-		log.Debug("ignored the PREF64 of the process before", "file", m.file, "reason", err)
+		log.Debug("ignored the PREF64 of the previous process", "file", m.file, "reason", err)
 	case err != nil:
-		log.Warn("ignored the PREF64 of the process before", "file", m.file, "reason", err)
+		log.Warn("ignored the PREF64 of the previous process", "file", m.file, "reason", err)
 	}
 	return m
 }
@@ -156,7 +156,7 @@ func parseMemory(b []byte, boot string, now bootTime) (notes []note, err error) 
 		case n.Network.Link == "" || len(n.Network.Link) >= unix.IFNAMSIZ || len(n.Network.Routers) > maxNoted || len(n.Network.Prefixes) > maxNoted:
 			return nil, fmt.Errorf("it has no network for %q", n.Network.Link)
 		case n.Left < 0 || n.Left > now:
-			return nil, errors.New("the process before ended in the future")
+			return nil, errors.New("the previous process ended in the future")
 		case n.Ends <= now || n.Left != 0 && now.sub(n.Left) > leftFor:
 			continue // over
 		}
@@ -199,7 +199,7 @@ func (m *memory) restore(l *discovery) {
 	}
 	m.former = slices.Delete(m.former, at, at+1)
 	if err != nil {
-		m.log.Info("the PREF64 of the process before is of another network", "iface", l.link.Name, "pref64", n.PREF64, "reason", err)
+		m.log.Info("the PREF64 of the previous process is of another network", "iface", l.link.Name, "pref64", n.PREF64, "reason", err)
 		return
 	}
 	l.finder.Restore(r)

@@ -132,14 +132,14 @@ func (j *platJudge) concluded(us []*uplink, link plan.Uplink, k platCheck) {
 	if u.plat.ended(f) {
 		v = verdict{state: alive}
 	}
-	next := "staying, as there is no other"
+	next := "keeping it: no other PREF64 is known"
 	switch {
 	case len(v.doubt) > 0:
 		next = "trying another PREF64"
 	case k.gone:
-		next = "its router is unreachable; using what other routers advertise, if they do"
+		next = "its router is unreachable; using a PREF64 of another router, if there is one"
 	case len(k.candidates) > 0:
-		next = "staying, as there is too little evidence for another one"
+		next = "keeping it: too little evidence that another PREF64 works"
 	}
 	if u.plat.conclude(v.state, time.Now()) || len(v.doubt) > 0 {
 		j.judged(u, was, next)
@@ -219,7 +219,7 @@ func (j *platJudge) judged(u *uplink, was control.PLATState, next string) {
 	l := j.found.links[u.Index]
 	switch {
 	case u.plat.state == control.PLATSilent:
-		j.log.Warn("the PLAT does not answer: packets go out and nothing comes back", "iface", u.Name, "pref64", prefix, "next", next)
+		j.log.Warn("the PLAT does not answer: packets are sent and no answers arrive", "iface", u.Name, "pref64", prefix, "next", next)
 		if l != nil {
 			l.finder.AskDNS(true)
 		}

@@ -14,6 +14,6 @@ func (r platReason) String() string { return platReasons[r].name }
 func (r platReason) explanation() string { return platReasons[r].explanation }
 
 var platReasons = [...]struct{ name, explanation string }{
-	platSilent: {"no-answer", "packets go out and nothing comes back"},
-	platUnsure: {"too-little-evidence", "packets go out and nothing comes back, but too few destinations have answered before to tell whether that is the PLAT"},
+	platSilent: {"no-answer", "packets are sent and no answers arrive"},
+	platUnsure: {"too-little-evidence", "packets are sent and no answers arrive, but too few destinations have answered before to tell whether the PLAT is the cause"},
 }

@@ -21,7 +21,7 @@ func (d *tnat64d) reload() {
 		err = checkProcess(c)
 	}
 	if cause.Of(err) == cause.Resource {
-		d.log.Error("cannot read the new configuration yet; trying again", "reason", err, "hint", resourceHint(err))
+		d.log.Error("cannot read the new configuration yet; retrying", "reason", err, "hint", resourceHint(err))
 		time.AfterFunc(lastRetry/10, func() { d.post(reload{}) })
 		return
 	}
@@ -44,13 +44,13 @@ func (d *tnat64d) reload() {
 		}
 	}
 	if c.Control != old.Control {
-		d.log.Warn("a change of the table [control] needs a restart")
+		d.log.Warn("changes to the table [control] take effect on restart")
 	}
-	d.log.Info("configuration read again")
+	d.log.Info("configuration reloaded")
 }
 
 func keepOld(log *slog.Logger, err error) {
-	const what = "the new configuration is refused; the old one stays in force"
+	const what = "rejected the new configuration; keeping the old one"
 	var bad *config.Error
 	if !errors.As(err, &bad) {
 		log.Error(what, "reason", err)
@@ -64,6 +64,6 @@ func keepOld(log *slog.Logger, err error) {
 // complain logs errors of a tear-down.
 func complain(log *slog.Logger, err error) {
 	if err != nil {
-		log.Error("not everything could be taken down", "reason", err)
+		log.Error("cannot undo all changes to the host", "reason", err)
 	}
 }

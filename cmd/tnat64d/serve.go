@@ -83,7 +83,7 @@ func serve(ctx context.Context, file string, c config.Config, passed []fdstore.D
 		return err
 	}
 	if err != nil {
-		log.Warn("the CLAT IPv6 address will be another after the next start", "reason", err)
+		log.Warn("the CLAT IPv6 address will change on restart", "reason", err)
 	}
 
 	// What runs beside the loop ends with it, also when the loop fails.
@@ -120,11 +120,11 @@ func serve(ctx context.Context, file string, c config.Config, passed []fdstore.D
 		return err
 	}
 	if err := kernel.WatchSysctls(ctx, func() { d.post(hostChanged{}) }); err != nil {
-		log.Warn("a sysctl that is written takes effect with the next change of the network", "reason", err)
+		log.Warn("cannot watch sysctls; changes to them take effect at the next network change", "reason", err)
 	}
 	beside.Go(func() {
 		if err := resume.Watch(ctx, d.slept); err != nil {
-			log.Warn("the kernel does not tell when the machine has slept", "reason", err)
+			log.Warn("cannot detect resume from suspend", "reason", err)
 		}
 	})
 	// The bus speaks up only after it has been spoken to.
@@ -188,7 +188,7 @@ func newDaemon(ctx context.Context, h *host.Host, programs *steer.Programs, c co
 		peers: func(a netip.Addr) []host.Peer {
 			peers, err := h.Peers(a)
 			if err != nil {
-				log.Debug("cannot list who answers", "reason", err)
+				log.Debug("cannot list the hosts that answered", "reason", err)
 			}
 			return peers
 		},
@@ -208,7 +208,7 @@ func meetBus(ctx context.Context, b *bus.Bus, log *slog.Logger) {
 		}
 	}
 	if ctx.Err() == nil && len(all) > 0 {
-		log.Info("doing without D-Bus: DNS servers of links come from router advertisements, hooks and resolv.conf, and sleep shows by the clocks", "reason", all[0].Why)
+		log.Info("running without D-Bus: DNS servers of links come from router advertisements, hooks and resolv.conf, and suspend is detected by comparing clocks", "reason", all[0].Why)
 	}
 }
 
@@ -220,13 +220,13 @@ func serveControl(beside *sync.WaitGroup, path string, d *tnat64d) error {
 		return fmt.Errorf("control socket: %w", err)
 	}
 	if err != nil {
-		d.log.Error("no control socket: tnat64ctl cannot speak to this daemon", "reason", err)
+		d.log.Error("no control socket: tnat64ctl cannot reach this daemon", "reason", err)
 		return nil
 	}
 	d.report.server = s
 	beside.Go(func() {
 		if err := s.Run(d.ctx); err != nil {
-			d.log.Error("the control socket is closed: tnat64ctl cannot speak to this daemon any more", "reason", err)
+			d.log.Error("the control socket is closed: tnat64ctl cannot reach this daemon", "reason", err)
 		}
 	})
 	return nil
@@ -262,7 +262,7 @@ func removeLeft(k *host.Host, j *clat.Journal, log *slog.Logger) []clat.Leftover
 		log.Info("removed what a killed predecessor left", "iface", l.Link, "address", l.Addr)
 	}
 	if err != nil {
-		log.Warn("cannot remove what a predecessor left", "reason", err)
+		log.Warn("cannot remove what a previous process left", "reason", err)
 	}
 	return removed
 }
@@ -274,6 +274,6 @@ func cleanUp(k *host.Host, log *slog.Logger) {
 		log.Warn("removed a leftover TUN interface", "iface", name, "reason", "another program made it persistent or attached to it")
 	}
 	if err := errors.Join(tunErr, steer.CleanUp(k.Handle()), steernft.CleanUp()); err != nil {
-		log.Warn("cannot remove what a predecessor left", "reason", err)
+		log.Warn("cannot remove what a previous process left", "reason", err)
 	}
 }

@@ -59,7 +59,7 @@ func whenPossible(ctx context.Context, tunName string, log *slog.Logger, step fu
 		_, explained := explain(err, tunName)
 		// Report READY: systemd would end a start that takes long.
 		daemon.Notify(log, systemd.SdNotifyReady+"\nSTATUS="+explained.Error())
-		log.Error("cannot start yet; trying again", "reason", explained, "hint", resourceHint(err), "after", wait)
+		log.Error("cannot start yet; retrying", "reason", explained, "hint", resourceHint(err), "after", wait)
 		select {
 		case <-ctx.Done():
 			return nil

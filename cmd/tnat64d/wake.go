@@ -14,7 +14,7 @@ func (d *discoveries) wake(after time.Duration) {
 	if byClock {
 		args = append(args, "slept", after.Round(time.Second))
 	}
-	d.log.Info("woken up: looking whether the network is still the same", args...)
+	d.log.Info("resumed from suspend: checking whether the network is still the same", args...)
 	for _, l := range d.links {
 		l.finder.Attached()
 	}

@@ -112,7 +112,7 @@ func (g *Gateway) Seen(ipv6 netip.Addr) (uint64, error) {
 		if errors.Is(err, ebpf.ErrKeyNotExist) {
 			return 0, nil
 		}
-		return 0, &Error{fmt.Sprintf("ask when %s has sent", ipv6), err}
+		return 0, &Error{fmt.Sprintf("read when %s last sent", ipv6), err}
 	}
 	return host.Seen, nil
 }

@@ -34,7 +34,7 @@ func checkDescriptors(spec *ebpf.CollectionSpec) error {
 // [cause.Lack] if the library took a lack of something for a refusal.
 func checkRefusal(err error) error {
 	if errors.Is(err, unix.EPERM) && memlockTooLow() {
-		return &cause.Lack{What: fmt.Sprintf("%v, for RLIMIT_MEMLOCK is too low", err), Err: err}
+		return &cause.Lack{What: fmt.Sprintf("%v, because RLIMIT_MEMLOCK is too low", err), Err: err}
 	}
 	if err == nil || !errors.Is(err, ebpf.ErrNotSupported) || cause.Of(err) == cause.Resource {
 		return err
@@ -42,7 +42,7 @@ func checkRefusal(err error) error {
 	tried := tryBPF()
 	switch {
 	case tried == nil:
-		return &cause.Lack{What: fmt.Sprintf("%v, although the kernel supports it: memory was lacking", err), Err: err}
+		return &cause.Lack{What: fmt.Sprintf("%v, although the kernel supports it: out of memory", err), Err: err}
 	case cause.Of(tried) == cause.Resource:
 		return &cause.Lack{What: tried.Error(), Err: tried}
 	}

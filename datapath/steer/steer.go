@@ -274,7 +274,7 @@ func (s *Steering) SetRouter(router netip.Addr) error {
 	x := s.exits
 	if !router.IsValid() {
 		if err := s.objects.Router.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return &Error{"leave the router to the routes", err}
+			return &Error{"unset the router", err}
 		}
 		x.router = bpfNextHop{}
 		return s.setExits(x)

@@ -158,7 +158,7 @@ func TestFeatures(t *testing.T) {
 	f := d.open().Features(ctx(t))
 	if len(f) != 3 || f[0].Available || !f[1].Available || f[2].Available ||
 		f[1].Name != "dns-networkmanager" || f[1].Why != "" ||
-		f[2].Why != "systemd-logind is not running: sleep is noticed by the clocks instead" {
+		f[2].Why != "systemd-logind is not running: suspend is detected by comparing clocks" {
 		t.Errorf("%+v", f)
 	}
 }

@@ -28,8 +28,8 @@ func (b *Bus) Features(ctx context.Context) []control.Feature {
 		return f
 	}
 	return []control.Feature{
-		feature("dns-resolved", resolvedName, "DNS servers of links are not known from it"),
-		feature("dns-networkmanager", managerName, "DNS servers of links are not known from it"),
-		feature("sleep-logind", logindName, "sleep is noticed by the clocks instead"),
+		feature("dns-resolved", resolvedName, "its DNS servers of links are unknown"),
+		feature("dns-networkmanager", managerName, "its DNS servers of links are unknown"),
+		feature("sleep-logind", logindName, "suspend is detected by comparing clocks"),
 	}
 }

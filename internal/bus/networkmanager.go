@@ -45,7 +45,7 @@ func managerServers(q question, ifname string) ([]netip.Addr, error) {
 	}
 	var plain [][]byte
 	if _, there := p["Nameservers"]; there && !p.store("Nameservers", &plain) {
-		return nil, fmt.Errorf("IP6Config.Nameservers is not understood")
+		return nil, fmt.Errorf("cannot decode IP6Config.Nameservers")
 	}
 	for _, s := range plain {
 		if a, ok := netip.AddrFromSlice(s); ok {

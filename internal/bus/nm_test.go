@@ -60,14 +60,14 @@ func TestOption108(t *testing.T) {
 		want    Option108
 		why     string
 	}{
-		{"in the lease", lease(map[string]string{"ip_address": "10.0.0.7", "ipv6_only_preferred": "1800"}), 0, 0, Option108{Seen: true, Wait: 30 * time.Minute}, "in its lease"},
+		{"in the lease", lease(map[string]string{"ip_address": "10.0.0.7", "ipv6_only_preferred": "1800"}), 0, 0, Option108{Seen: true, Wait: 30 * time.Minute}, "lease has the option"},
 		{"not in the lease", lease(map[string]string{"ip_address": "10.0.0.7"}), 1, 0, Option108{}, "without the option"},
-		{"no lease, asks", nil, 1, 0, Option108{Likely: true}, "only in its log"},
-		{"no lease, asks because of its CLAT", nil, 2, 0, Option108{Likely: true}, "only in its log"},
+		{"no lease, asks", nil, 1, 0, Option108{Likely: true}, "only its log shows"},
+		{"no lease, asks because of its CLAT", nil, 2, 0, Option108{Likely: true}, "only its log shows"},
 		{"no lease, default with clat=auto", nil, -1, 1, Option108{Likely: true}, "leaves DHCPv4 off for at least 30 minutes"},
-		{"no lease, default without CLAT", nil, -1, 0, Option108{}, "does not ask"},
-		{"no lease, switched off with clat=auto", nil, 0, 1, Option108{}, "does not ask"},
-		{"no lease, does not ask", nil, 0, 0, Option108{}, "does not ask"},
+		{"no lease, default without CLAT", nil, -1, 0, Option108{}, "does not request"},
+		{"no lease, switched off with clat=auto", nil, 0, 1, Option108{}, "does not request"},
+		{"no lease, does not ask", nil, 0, 0, Option108{}, "does not request"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := startDaemon(t)
@@ -100,8 +100,8 @@ func TestOption108OfNetworkd(t *testing.T) {
 	b := d.open()
 	for _, c := range []struct{ json, why string }{
 		{`{"AdministrativeState":"configured","DHCPv4Client":{"Lease":{"LeaseTimestampUSec":1}}}`, "does not show the option"},
-		{`{"AdministrativeState":"configuring","DHCPv4Client":{"ClientIdentifier":[1]}}`, "only in its log"},
-		{`{"AdministrativeState":"configured"}`, "only in its log"},
+		{`{"AdministrativeState":"configuring","DHCPv4Client":{"ClientIdentifier":[1]}}`, "only its log shows"},
+		{`{"AdministrativeState":"configured"}`, "only its log shows"},
 	} {
 		description.Store(c.json)
 		if o, err := b.Option108(ctx(t), linkIndex, linkName); err != nil || !strings.Contains(o.Why, c.why) || o.Seen {

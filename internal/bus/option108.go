@@ -61,11 +61,11 @@ func managerOption108(q question, ifname string) (Option108, error) {
 		if v, ok := options["ipv6_only_preferred"]; ok {
 			seconds, err := strconv.ParseUint(fmt.Sprint(v.Value()), 10, 32)
 			if err != nil {
-				return Option108{}, fmt.Errorf("option ipv6_only_preferred=%s is not understood", v)
+				return Option108{}, fmt.Errorf("cannot parse option ipv6_only_preferred=%s", v)
 			}
 			return Option108{
 				Seen: true, Wait: time.Duration(seconds) * time.Second,
-				Why: "NetworkManager has it in its lease",
+				Why: "NetworkManager's lease has the option",
 			}, nil
 		}
 		if len(options) > 0 {
@@ -76,7 +76,7 @@ func managerOption108(q question, ifname string) (Option108, error) {
 	case 1, 2:
 		return Option108{
 			Likely: true,
-			Why:    "NetworkManager asks for the option (ipv4.dhcp-ipv6-only-preferred) and holds no IPv4 lease; whether the network has sent it is only in its log",
+			Why:    "NetworkManager requests the option (ipv4.dhcp-ipv6-only-preferred) and holds no IPv4 lease; only its log shows whether the network sent the option",
 		}, nil
 	}
 	// Its default is to ask where its CLAT may run (1.58 and later).
@@ -84,11 +84,11 @@ func managerOption108(q question, ifname string) (Option108, error) {
 		if _, set := managerSetting(q, path, "dhcp-ipv6-only-preferred"); !set {
 			return Option108{
 				Likely: true,
-				Why:    "NetworkManager asks for the option because its own CLAT is enabled (ipv4.clat) and holds no IPv4 lease; whether the network has sent it is only in its log. Once it has, NetworkManager leaves DHCPv4 off for at least 30 minutes",
+				Why:    "NetworkManager requests the option because its own CLAT is enabled (ipv4.clat), and holds no IPv4 lease; only its log shows whether the network sent the option. If it did, NetworkManager leaves DHCPv4 off for at least 30 minutes",
 			}, nil
 		}
 	}
-	return Option108{Why: "NetworkManager holds no IPv4 lease, and its connection does not ask for the option (ipv4.dhcp-ipv6-only-preferred)"}, nil
+	return Option108{Why: "NetworkManager holds no IPv4 lease, and its connection does not request the option (ipv4.dhcp-ipv6-only-preferred)"}, nil
 }
 
 // networkdOption108 can tell little: networkd's description of a link has no
@@ -103,7 +103,7 @@ func networkdOption108(q question, ifindex int) (Option108, error) {
 		DHCPv4Client        struct{ Lease *struct{} } // systemd 256 and later
 	}
 	if err := json.Unmarshal([]byte(text), &link); err != nil {
-		return Option108{}, fmt.Errorf("description of the link is not understood: %w", err)
+		return Option108{}, fmt.Errorf("cannot decode the description of the link: %w", err)
 	}
 	switch {
 	case link.AdministrativeState == "unmanaged" || link.AdministrativeState == "":
@@ -111,5 +111,5 @@ func networkdOption108(q question, ifindex int) (Option108, error) {
 	case link.DHCPv4Client.Lease != nil:
 		return Option108{Why: "systemd-networkd holds an IPv4 lease; it does not show the option"}, nil
 	}
-	return Option108{Why: "systemd-networkd shows no IPv4 lease; whether the network has sent the option (if IPv6OnlyMode= asks for it) is only in its log"}, nil
+	return Option108{Why: "systemd-networkd shows no IPv4 lease; only its log shows whether the network sent the option (requested if IPv6OnlyMode= is set)"}, nil
 }

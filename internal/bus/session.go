@@ -134,7 +134,7 @@ func (s *session) call(ctx context.Context, service string, path dbus.ObjectPath
 		return c.Err
 	}
 	if err := dbus.Store(c.Body, results...); err != nil {
-		return fmt.Errorf("answer to %s is not understood: %w", method, err)
+		return fmt.Errorf("cannot decode the reply to %s: %w", method, err)
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ func (c *checker) read(name string, data []byte, keys []key) error {
 		return &Error{[]Problem{{File: name, What: "the file is too large", Allowed: fmt.Sprintf("up to %d bytes", maxSize)}}}
 	}
 	if p, ok := tooManyNames(c.data); ok {
-		c.add(&c.problems, "", p, fmt.Sprintf("more than %d names in one table or key, or of tables", maxNames), "")
+		c.add(&c.problems, "", p, fmt.Sprintf("more than %d names in one table or key, or more than %[1]d tables", maxNames), "")
 		return c.err()
 	}
 	// The decoder knows all of TOML's rules, also those that need memory, such
@@ -103,7 +103,7 @@ func (c *checker) unknown(path string, f field, keys []key) {
 	if path == "" {
 		what = "unknown table " + quote(f.name)
 		if f.kind != tableKind && f.kind != listKind {
-			what = fmt.Sprintf("key %s is in no table", quote(f.name))
+			what = fmt.Sprintf("key %s is outside a table", quote(f.name))
 		}
 	}
 	if near := nearest(f.name, known); near != "" {

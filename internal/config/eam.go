@@ -20,7 +20,7 @@ func checkMapping(c *checker, name string, n *node, m Mapping) bool {
 		return true
 	}
 	ipv4, ipv6 := n.get("ipv4"), n.get("ipv6")
-	c.refuse(name+".ipv6", ipv6, fmt.Sprintf("%s leaves %d bits for the %d bits of %q in ipv4", quote(ipv6.text), s6, s4, ipv4.text),
+	c.refuse(name+".ipv6", ipv6, fmt.Sprintf("%s has %d bits after its prefix, but %q in ipv4 has %d", quote(ipv6.text), s6, ipv4.text, s4),
 		fmt.Sprintf("a prefix length of at most %d", 128-s4))
 	return false
 }

@@ -210,7 +210,7 @@ var linkLocal = format[netip.Addr]{
 // platProbe is an address that the user chooses: pinging somebody who has not
 // been asked is impolite (and for those of ipv4only.arpa RFC 8880 forbids it).
 var platProbe = format[netip.Addr]{
-	allowed: "a unicast IPv4 address whose owner does not mind being pinged",
+	allowed: "a unicast IPv4 address whose owner agrees to be pinged",
 	parse: func(s string) (netip.Addr, error) {
 		a, err := hostIPv4(s)
 		if err == nil && continuity.Contains(a) {

@@ -131,8 +131,8 @@ func TestParseGatewayMistakes(t *testing.T) {
 	const in = "[nat64]\ninside = [\"lan0\"]\n" // two lines, so that a mistake is in the third
 	for _, c := range []struct{ text, want string }{
 		// What is missing.
-		{"", `t.toml: nat64.inside: no interface with IPv6-only hosts is named`},
-		{"[nat64]\npool = \"10.0.0.0/24\"", `t.toml:1:2: nat64.inside: no interface with IPv6-only hosts is named`},
+		{"", `t.toml: nat64.inside: no interface of IPv6-only hosts is named`},
+		{"[nat64]\npool = \"10.0.0.0/24\"", `t.toml:1:2: nat64.inside: no interface of IPv6-only hosts is named`},
 		{"[nat64]\ninside = []", `t.toml:2:10: nat64.inside: no interface`},
 		// Names.
 		{"[nat46]", `t.toml:1:2: unknown table "nat46"; allowed: nat64, dns64, advertise, log, control`},
@@ -162,7 +162,7 @@ func TestParseGatewayMistakes(t *testing.T) {
 		{in + "clients = [\"2001:db8::1/64\"]", `has bits beyond its length (did you mean "2001:db8::/64"?)`},
 		{in + "clients = [\"64:ff9b::/96\"]", `t.toml:3:12: nat64.clients: "64:ff9b::/96" lies in "64:ff9b::/96", nat64.prefix`},
 		{in + "nat44 = \"masq\"", `t.toml:3:9: nat64.nat44: "masq" is not an allowed value; allowed: masquerade, pool, none`},
-		{in + "nat44 = \"pool\"", `t.toml:3:9: nat64.addresses: nat64.nat44 is "pool", but there are no addresses`},
+		{in + "nat44 = \"pool\"", `t.toml:3:9: nat64.addresses: nat64.nat44 is "pool", but nat64.addresses is empty`},
 		{in + "nat44 = \"pool\"\naddresses = [\"203.0.113.4-203.0.113.1\"]", `t.toml:4:14: nat64.addresses: "203.0.113.4-203.0.113.1" ends before it starts`},
 		{in + "addresses = [\"203.0.113.1-203.0.113.256\"]", `ends with what is not an address`},
 		{in + "addresses = [\"x-203.0.113.2\"]", `starts with what is not an address`},
@@ -187,7 +187,7 @@ func TestParseGatewayMistakes(t *testing.T) {
 		{in + "tun = \"a-name-that-is-too-long\"", `nat64.tun: "a-name-that-is-too-long" is 23 bytes long`},
 		// [[nat64.map]]
 		{in + "map = 1", `nat64.map: "1" is an integer, not a list; allowed: a list of tables, [[nat64.map]]`},
-		{in + "[[nat64.map]]\nipv4 = \"100.64.0.10\"", `t.toml:3:9: nat64.map: the entry lacks a key; allowed: ipv4 and ipv6`},
+		{in + "[[nat64.map]]\nipv4 = \"100.64.0.10\"", `t.toml:3:9: nat64.map: a required key is missing; allowed: ipv4 and ipv6`},
 		{in + "[[nat64.map]]\nipv4 = \"10.0.0.1\"\nipv6 = \"2001:db8::1\"", `t.toml:4:8: nat64.map.ipv4: "10.0.0.1" is outside "100.64.0.0/16", nat64.pool`},
 		{in + "[[nat64.map]]\nipv4 = \"100.64.0.1\"\nipv6 = \"2001:db8::1\"", `is the gateway's own address`},
 		{in + "[[nat64.map]]\nipv4 = \"100.64.0.0\"\nipv6 = \"2001:db8::1\"", `is the network address of nat64.pool`},
@@ -197,7 +197,7 @@ func TestParseGatewayMistakes(t *testing.T) {
 		{in + "[[nat64.map]]\nipv4 = \"100.64.0.9\"\nipv6 = \"2001:db8::1\"\n[[nat64.map]]\nipv4 = \"100.64.0.9\"\nipv6 = \"2001:db8::2\"", `t.toml:7:8: nat64.map.ipv4: "100.64.0.9" occurs twice`},
 		{in + "[[nat64.map]]\nipv4 = \"100.64.0.9\"\nipv6 = \"2001:db8::1\"\n[[nat64.map]]\nipv4 = \"100.64.0.8\"\nipv6 = \"2001:db8::1\"", `t.toml:8:8: nat64.map.ipv6: "2001:db8::1" occurs twice`},
 		{in + "[[nat64.map]]\nipv4 = \"100.64.0.9\"\nipv6 = \"2001:db8::1\"\nport = 1", `t.toml:6:1: unknown key "port" in [nat64.map]`},
-		{in + "nat44 = \"pool\"\naddresses = [\"203.0.113.1\"]\nports-per-client = 2000\n[[nat64.map]]\nipv4 = \"100.64.0.34\"\nipv6 = \"2001:db8::1\"", `t.toml:7:8: nat64.map.ipv4: "100.64.0.34" is beyond the 32 clients that nat64.ports-per-client leaves room for`},
+		{in + "nat44 = \"pool\"\naddresses = [\"203.0.113.1\"]\nports-per-client = 2000\n[[nat64.map]]\nipv4 = \"100.64.0.34\"\nipv6 = \"2001:db8::1\"", `t.toml:7:8: nat64.map.ipv4: "100.64.0.34" has no outside address: there are port ranges for 32 clients only`},
 		{in + "nat44 = \"pool\"\naddresses = [\"10.0.0.0/8\"]", `t.toml:4:14: nat64.addresses: 16777216 addresses are more than 65536`},
 		// [[nat64.forward]]
 		{in + "[[nat64.forward]]\noutside = \"203.0.113.1:8443\"\ninside = \"[2001:db8::1]:443\"", `t.toml:4:11: nat64.forward.outside: "203.0.113.1:8443" names no protocol; allowed: IPV4:PORT/tcp or IPV4:PORT/udp`},
@@ -212,7 +212,7 @@ func TestParseGatewayMistakes(t *testing.T) {
 		{in + "[[nat64.forward]]\noutside = \"100.64.0.9:80/tcp\"\ninside = \"[2001:db8::1]:80\"", `is in "100.64.0.0/16", nat64.pool`},
 		{in + "nat44 = \"none\"\n[[nat64.forward]]\noutside = \"203.0.113.1:80/tcp\"\ninside = \"[2001:db8::1]:80\"", `nat64.nat44 is "none": the pool is routed`},
 		{in + "[[nat64.forward]]\noutside = \"203.0.113.1:80/tcp\"\ninside = \"[2001:db8::1]:80\"\n[[nat64.forward]]\noutside = \"203.0.113.1:80/tcp\"\ninside = \"[2001:db8::2]:80\"", `t.toml:7:11: nat64.forward.outside: "203.0.113.1:80/tcp" occurs twice`},
-		{in + "[[nat64.forward]]\noutside = \"203.0.113.1:80/tcp\"", `the entry lacks a key; allowed: outside and inside`},
+		{in + "[[nat64.forward]]\noutside = \"203.0.113.1:80/tcp\"", `a required key is missing; allowed: outside and inside`},
 		// [dns64]
 		{in + "[dns64]\nlisten = \"[::1]:53\"", `dns64.listen: "[::1]:53" is a string, not a list`},
 		{in + "[dns64]\nlisten = [\"lan0\"]", `t.toml:4:11: dns64.listen: "lan0" is not ADDRESS:PORT`},
@@ -233,7 +233,7 @@ func TestParseGatewayMistakes(t *testing.T) {
 		{in + "[[dns64.zone]]\nname = \"" + strings.Repeat("a", 64) + "\"\nhosts = \"/etc/hosts\"", `has a label of 64 bytes`},
 		{in + "[[dns64.zone]]\nname = \"" + strings.Repeat("a.", 127) + "a\"\nhosts = \"/etc/hosts\"", `is 255 bytes long`},
 		{in + "[[dns64.zone]]\nname = \"poc.vpn\"\nhosts = \"etc/hosts\"", `is not an absolute path`},
-		{in + "[[dns64.zone]]\nname = \"poc.vpn\"", `the entry lacks a key; allowed: name and hosts`},
+		{in + "[[dns64.zone]]\nname = \"poc.vpn\"", `a required key is missing; allowed: name and hosts`},
 		{in + "[[dns64.zone]]\nname = \"poc.vpn\"\nhosts = \"/a\"\n[[dns64.zone]]\nname = \"POC.VPN.\"\nhosts = \"/b\"", `t.toml:7:8: dns64.zone.name: "poc.vpn" occurs twice`},
 		// [advertise]
 		{in + "[advertise]\nprefix = \"2001:db8:1::/63\"", `t.toml:4:10: advertise.prefix: "2001:db8:1::/63" has length 63`},
@@ -241,7 +241,7 @@ func TestParseGatewayMistakes(t *testing.T) {
 		{in + "[advertise]\nprefix = \"fe80::/64\"", `is a link-local address`},
 		{in + "[advertise]\ninterfaces = [\"lan0\"]\nprefix = \"64:ff9b::/64\"", `overlaps "64:ff9b::/96", nat64.prefix`},
 		{in + "outside = [\"wan0\"]\n[advertise]\ninterfaces = [\"wan0\"]", `t.toml:5:15: advertise.interfaces: "wan0" is an interface of nat64.outside`},
-		{"[advertise]\ninterfaces = [\"lan0\", \"lan1\"]\nprefix = \"2001:db8:1::/64\"", `t.toml:3:10: advertise.prefix: "2001:db8:1::/64" cannot be on the 2 links`},
+		{"[advertise]\ninterfaces = [\"lan0\", \"lan1\"]\nprefix = \"2001:db8:1::/64\"", `t.toml:3:10: advertise.prefix: "2001:db8:1::/64" cannot be the prefix of all 2 links`},
 		{in + "[advertise]\nrdnss = [\"192.0.2.1\"]", `is IPv4, not IPv6`},
 		{in + "[advertise]\nmtu = 1279", `out of range`},
 		{in + "[advertise]\nsource = \"2001:db8::1\"", `t.toml:4:10: advertise.source: "2001:db8::1" is not link-local`},
@@ -255,7 +255,7 @@ func TestParseGatewayMistakes(t *testing.T) {
 		{in + "[control]\nmetrics = \"9647\"", `control.metrics: "9647" is not host:port; allowed: "127.0.0.1:9647"`},
 		{in + "[control]\nsocket = \"g.sock\"", `is not an absolute path`},
 		// TOML.
-		{"[nat64", "this is not TOML"},
+		{"[nat64", "invalid TOML"},
 		{strings.Repeat("#", maxSize+1), "too large"},
 	} {
 		_, err := ParseGateway("t.toml", []byte(c.text))
@@ -286,8 +286,8 @@ func TestParseGatewayWarnings(t *testing.T) {
 		{in + "deny = [\"0.0.0.0/0\"]", `denies everything`},
 		{in + "deny = [\"100.64.0.0/10\"]", `overlaps nat64.pool`},
 		{in + "nat44 = \"pool\"\naddresses = [\"203.0.113.1\"]\n[[nat64.forward]]\noutside = \"203.0.113.2:80/tcp\"\ninside = \"[2001:db8::1]:80\"", `"203.0.113.2" is in none of nat64.addresses`},
-		{in + "[dns64]\nupstream = [\"192.0.2.53\"]", `there is no DNS64 because dns64.listen names no address`},
-		{in + "[advertise]\nmtu = 1400", `there are no router advertisements`},
+		{in + "[dns64]\nupstream = [\"192.0.2.53\"]", `DNS64 is off because dns64.listen names no address`},
+		{in + "[advertise]\nmtu = 1400", `no router advertisements are sent`},
 		{in + "[advertise]\ninterfaces = [\"lan1\"]", `"lan1" is not in nat64.inside`},
 		{in + "clients = [\"2001:db8:1::/48\"]\n[advertise]\ninterfaces = [\"lan0\"]\nprefix = \"2001:db8:2::/64\"", `"2001:db8:2::/64" is in none of nat64.clients`},
 	} {

@@ -25,7 +25,7 @@ func (r *gatewayReading) interfaces() {
 		n.Inside = a.Interfaces
 	}
 	if len(n.Inside) == 0 && len(n.Clients) == 0 {
-		what, allowed := "no interface with IPv6-only hosts is named", `nat64.inside = ["lan0"], or nat64.clients if they are behind other routers`
+		what, allowed := "no interface of IPv6-only hosts is named", `nat64.inside = ["lan0"], or nat64.clients if they are behind other routers`
 		at := r.given["nat64.inside"]
 		if at == nil {
 			at = r.given["nat64"]
@@ -89,7 +89,7 @@ func (r *gatewayReading) outsideAddresses() {
 		if where == nil {
 			where = r.given["nat64.nat44"]
 		}
-		r.refuse("nat64.addresses", where, `nat64.nat44 is "pool", but there are no addresses`, addressRange.allowed)
+		r.refuse("nat64.addresses", where, `nat64.nat44 is "pool", but nat64.addresses is empty`, addressRange.allowed)
 	case n.NAT44 != NAT44Pool && len(n.Addresses) > 0:
 		r.warn("nat64.addresses", at, fmt.Sprintf("not used because nat64.nat44 is %q", n.NAT44))
 	}
@@ -151,7 +151,7 @@ func (r *gatewayReading) staticMaps() {
 		case m.IPv4 == n.Pool.Addr():
 			r.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q is the network address of nat64.pool", m.IPv4), "another address of nat64.pool")
 		case n.NAT44 == NAT44Pool && n.beyondPorts(m.IPv4):
-			r.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q is beyond the %d clients that nat64.ports-per-client leaves room for, so it would have no outside address", m.IPv4, n.fixedClients()),
+			r.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q has no outside address: there are port ranges for %d clients only", m.IPv4, n.fixedClients()),
 				"an address nearer to the start of nat64.pool, more nat64.addresses, or fewer nat64.ports-per-client")
 		case seen4[m.IPv4]:
 			r.refuse("nat64.map.ipv4", at4, fmt.Sprintf("%q occurs twice", m.IPv4), "each address once")
@@ -207,7 +207,7 @@ func (r *gatewayReading) portForwards() {
 		at, o := item.get("outside"), outsidePort{f.Outside, f.Protocol}
 		switch {
 		case n.NAT44 == NAT44None:
-			r.refuse("nat64.forward", item, `nat64.nat44 is "none": the pool is routed, and hosts are reached by their addresses`, `[[nat64.map]], or another value of nat64.nat44`)
+			r.refuse("nat64.forward", item, `nat64.nat44 is "none": the pool is routed, and hosts are reachable at their pool addresses`, `[[nat64.map]], or another value of nat64.nat44`)
 		case n.Pool.Contains(f.Outside.Addr()):
 			r.refuse("nat64.forward.outside", at, fmt.Sprintf("%q is in %q, nat64.pool", f.Outside.Addr(), n.Pool), "an outside address of the gateway")
 		case n.NAT44 == NAT44Pool && !slices.ContainsFunc(n.Addresses, func(r AddrRange) bool { return r.contains(f.Outside.Addr()) }):
@@ -224,7 +224,7 @@ func (r *gatewayReading) portForwards() {
 func (r *gatewayReading) dns64() {
 	d := r.conf.DNS64
 	if at := r.given["dns64"]; at != nil && len(d.Listen) == 0 {
-		r.warn("dns64", at, "there is no DNS64 because dns64.listen names no address")
+		r.warn("dns64", at, "DNS64 is off because dns64.listen names no address")
 	}
 	for i, u := range d.Upstream {
 		for _, l := range d.Listen {
@@ -245,7 +245,7 @@ func (r *gatewayReading) dns64() {
 func (r *gatewayReading) advertise() {
 	a, n := r.conf.Advertise, r.conf.NAT64
 	if at := r.given["advertise"]; at != nil && len(a.Interfaces) == 0 {
-		r.warn("advertise", at, "there are no router advertisements because advertise.interfaces names no interface")
+		r.warn("advertise", at, "no router advertisements are sent because advertise.interfaces names no interface")
 	}
 	at := r.given["advertise.prefix"]
 	switch {
@@ -253,7 +253,7 @@ func (r *gatewayReading) advertise() {
 	case a.Prefix.Overlaps(n.Prefix):
 		r.refuse("advertise.prefix", at, fmt.Sprintf("%q overlaps %q, nat64.prefix", a.Prefix, n.Prefix), "a prefix of the link")
 	case len(a.Interfaces) > 1:
-		r.refuse("advertise.prefix", at, fmt.Sprintf("%q cannot be on the %d links of advertise.interfaces", a.Prefix, len(a.Interfaces)), "one interface; or no advertise.prefix, which announces the /64s of each interface's own addresses")
+		r.refuse("advertise.prefix", at, fmt.Sprintf("%q cannot be the prefix of all %d links of advertise.interfaces", a.Prefix, len(a.Interfaces)), "one interface, or no advertise.prefix: the /64s of each interface's own addresses are then announced")
 	case len(n.Clients) > 0 && !slices.ContainsFunc(n.Clients, func(p netip.Prefix) bool { return p.Overlaps(a.Prefix) }):
 		r.warn("advertise.prefix", at, fmt.Sprintf("%q is in none of nat64.clients: its hosts may not use NAT64", a.Prefix))
 	}

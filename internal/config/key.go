@@ -120,7 +120,7 @@ func entries[T any](name string, dst *[]T, places *[]*node, keys func(*T) []key,
 			switch {
 			case len(c.problems) > before:
 			case len(item.fields) < len(within):
-				c.refuse(name, item, "the entry lacks a key", all)
+				c.refuse(name, item, "a required key is missing", all)
 			case accept == nil || accept(c, name, item, v):
 				*dst, *places = append(*dst, v), append(*places, item)
 			}

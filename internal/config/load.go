@@ -64,7 +64,7 @@ func (c *checker) syntax(err error) {
 	what := strings.TrimPrefix(err.Error(), "toml: ")
 	var at *toml.DecodeError
 	if !errors.As(err, &at) {
-		c.problems = append(c.problems, Problem{File: c.file, What: "this is not TOML: " + what})
+		c.problems = append(c.problems, Problem{File: c.file, What: "invalid TOML: " + what})
 		return
 	}
 	line, column := at.Position()
@@ -82,7 +82,7 @@ func (c *checker) syntax(err error) {
 	if before := bytes.TrimRight(c.data[:where.off], " \t"); bytes.HasSuffix(before, []byte("=")) && len(rest) > 0 && unicode.IsLetter(rune(rest[0])) {
 		allowed = "text in double quotes, a number, true, false" // a bare word, the commonest slip
 	}
-	c.add(&c.problems, "", where, fmt.Sprintf("this is not TOML, at %s: %s", text, what), allowed)
+	c.add(&c.problems, "", where, fmt.Sprintf("invalid TOML, at %s: %s", text, what), allowed)
 }
 
 // offsetOf is the reverse of locate.

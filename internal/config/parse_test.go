@@ -152,16 +152,16 @@ func TestMistakes(t *testing.T) {
 	strs := func(s string) string { return "a list of strings, each " + s }
 	for _, tc := range []struct{ text, want string }{
 		// TOML itself.
-		{"[clat\nmtu = 1400", `1:6: this is not TOML, at the end of the line: expected ']' to close table name`},
-		{"[clat]\nenable = auto", `2:10: this is not TOML, at "auto": unexpected character U+0061 'a' at start of value; allowed: text in double quotes, a number, true, false`},
-		{"[clat]\nmtu = 1400\nmtu = 1400", `3:1: this is not TOML, at "mtu = 1400": key mtu is already defined`},
-		{"[clat]\nmtu = \x00", `2:7: this is not TOML, at "\x00": unexpected character U+0000 at start of value`},
-		{"[clat]\nmtu = 99999999999999999999", `2:7: this is not TOML, at "99999999999999999999": decimal number is too large to fit in a 64-bit signed integer`},
+		{"[clat\nmtu = 1400", `1:6: invalid TOML, at the end of the line: expected ']' to close table name`},
+		{"[clat]\nenable = auto", `2:10: invalid TOML, at "auto": unexpected character U+0061 'a' at start of value; allowed: text in double quotes, a number, true, false`},
+		{"[clat]\nmtu = 1400\nmtu = 1400", `3:1: invalid TOML, at "mtu = 1400": key mtu is already defined`},
+		{"[clat]\nmtu = \x00", `2:7: invalid TOML, at "\x00": unexpected character U+0000 at start of value`},
+		{"[clat]\nmtu = 99999999999999999999", `2:7: invalid TOML, at "99999999999999999999": decimal number is too large to fit in a 64-bit signed integer`},
 
 		// Names.
 		{"[clatt]\nmtu = 1", `1:2: unknown table "clatt" (did you mean "clat"?); allowed: clat, discovery, translation, control`},
 		{"[[plat]]", `1:3: unknown table "plat" (did you mean "clat"?); allowed: clat, discovery, translation, control`},
-		{"mtu = 1400", `1:1: key "mtu" is in no table; allowed: clat, discovery, translation, control`},
+		{"mtu = 1400", `1:1: key "mtu" is outside a table; allowed: clat, discovery, translation, control`},
 		{"clat = 5", `1:8: clat: "5" is an integer, not a table; allowed: a table, [clat]`},
 		{"[[clat]]", `1:3: clat: "[...]" is a list, not a table; allowed: a table, [clat]`},
 		{"[clat]\nMTU2 = 1400", `2:1: unknown key "MTU2" in [clat] (did you mean "mtu"?); allowed: ` + clatKeys},
@@ -221,7 +221,7 @@ func TestMistakes(t *testing.T) {
 		{"[clat]\nqueues = 17", `2:10: clat.queues: "17" is out of range; allowed: ` + queues},
 
 		// [[clat.route]]
-		{"[[clat.route]]\nnetwork = \"10.0.0.0/8\"", `1:8: clat.route: the entry lacks a key; allowed: network and pref64`},
+		{"[[clat.route]]\nnetwork = \"10.0.0.0/8\"", `1:8: clat.route: a required key is missing; allowed: network and pref64`},
 		{"[[clat.route]]\nnetwork = \"2001:db8::/32\"\npref64 = \"none\"", `2:11: clat.route.network: "2001:db8::/32" is IPv6, not IPv4; allowed: an IPv4 prefix or address, for example "192.168.0.0/16"`},
 		{"[[clat.route]]\nnetwork = \"10.0.0.0/8\"\npref64 = \"nobody\"", `3:10: clat.route.pref64: "nobody" is not an address; allowed: ` + pref + `, or "none"`},
 		{"[[clat.route]]\nnetwork = \"10.0.0.0/8\"\npref64 = \"none\"\n[[clat.route]]\nnetwork = \"10.0.0.0/8\"\npref64 = \"none\"", `5:11: clat.route.network: "10.0.0.0/8" occurs twice; allowed: each network once`},
@@ -234,8 +234,8 @@ func TestMistakes(t *testing.T) {
 		{"[discovery]\nsources = []", `2:11: discovery.sources: "[]" without clat.pref64 leaves no way to find a prefix; allowed: at least one of ra, dns, or a prefix in clat.pref64`},
 		{"[discovery]\ndns-servers = [\"192.0.2.53\"]", `2:16: discovery.dns-servers: "192.0.2.53" is IPv4, not IPv6; allowed: a unicast IPv6 address`},
 		{"[discovery]\ndns-servers = [\"2001:db8::53%eth0\"]", `2:16: discovery.dns-servers: "2001:db8::53%eth0" has a zone but is not link-local; allowed: a unicast IPv6 address`},
-		{"[discovery]\nplat-probe = \"192.0.0.170\"", `2:14: discovery.plat-probe: "192.0.0.170" is an address of ipv4only.arpa, which is for discovering PREF64 (RFC 7050); allowed: a unicast IPv4 address whose owner does not mind being pinged`},
-		{"[discovery]\nplat-probe = \"192.0.0.1\"", `2:14: discovery.plat-probe: "192.0.0.1" is an address of CLATs (RFC 7335); allowed: a unicast IPv4 address whose owner does not mind being pinged`},
+		{"[discovery]\nplat-probe = \"192.0.0.170\"", `2:14: discovery.plat-probe: "192.0.0.170" is an address of ipv4only.arpa, which is for discovering PREF64 (RFC 7050); allowed: a unicast IPv4 address whose owner agrees to be pinged`},
+		{"[discovery]\nplat-probe = \"192.0.0.1\"", `2:14: discovery.plat-probe: "192.0.0.1" is an address of CLATs (RFC 7335); allowed: a unicast IPv4 address whose owner agrees to be pinged`},
 		{"[discovery]\ndns-servers = [\"resolver\"]", `2:16: discovery.dns-servers: "resolver" is not an address; allowed: a unicast IPv6 address`},
 
 		// [translation]
@@ -254,11 +254,11 @@ func TestMistakes(t *testing.T) {
 		// [[translation.eam]]
 		{"[translation.eam]\nipv4 = \"192.0.2.1\"", `1:14: translation.eam: "{...}" is a table, not a list; allowed: a list of tables, [[translation.eam]]`},
 		{"[translation]\neam = [\"192.0.2.1\"]", `2:8: translation.eam: "192.0.2.1" is a string, not a table; allowed: a table with ipv4 and ipv6`},
-		{"[[translation.eam]]\nipv4 = \"192.0.2.1\"", `1:15: translation.eam: the entry lacks a key; allowed: ipv4 and ipv6`},
+		{"[[translation.eam]]\nipv4 = \"192.0.2.1\"", `1:15: translation.eam: a required key is missing; allowed: ipv4 and ipv6`},
 		{"[[translation.eam]]\nipv4 = \"2001:db8::1\"\nipv6 = \"2001:db8::1\"", `2:8: translation.eam.ipv4: "2001:db8::1" is IPv6, not IPv4; allowed: an IPv4 address or prefix`},
 		{"[[translation.eam]]\nipv4 = \"192.0.2.1\"\nipv6 = \"192.0.2.1/32\"", `3:8: translation.eam.ipv6: "192.0.2.1/32" is IPv4, not IPv6; allowed: an IPv6 address or prefix`},
 		{"[[translation.eam]]\nipv4 = \"192.0.2.1/28\"\nipv6 = \"2001:db8::/124\"", `2:8: translation.eam.ipv4: "192.0.2.1/28" has bits beyond its length (did you mean "192.0.2.0/28"?); allowed: an IPv4 address or prefix`},
-		{"[[translation.eam]]\nipv4 = \"192.0.2.0/24\"\nipv6 = \"2001:db8::/124\"", `3:8: translation.eam.ipv6: "2001:db8::/124" leaves 4 bits for the 8 bits of "192.0.2.0/24" in ipv4; allowed: a prefix length of at most 120`},
+		{"[[translation.eam]]\nipv4 = \"192.0.2.0/24\"\nipv6 = \"2001:db8::/124\"", `3:8: translation.eam.ipv6: "2001:db8::/124" has 4 bits after its prefix, but "192.0.2.0/24" in ipv4 has 8; allowed: a prefix length of at most 120`},
 		{"[[translation.eam]]\nipv4 = \"192.0.2.0\"\nipv6 = \"2001:db8::\"\nport = 5", `4:1: unknown key "port" in [translation.eam]; allowed: ipv4, ipv6`},
 		{"[[translation.eam]]\nipv4 = \"192.0.2.0\"\nipv6 = \"2001:db8::\"\n[[translation.eam]]\nipv4 = \"192.0.2.0/32\"\nipv6 = \"2001:db8::1\"", `5:8: translation.eam.ipv4: "192.0.2.0/32" occurs twice; allowed: each prefix once`},
 		{"[translation]\neam = [{ipv4 = \"192.0.2.0\", ipv6 = \"2001:db8::\"}, {ipv4 = \"192.0.2.1\", ipv6 = \"2001:db8::\"}]", `2:79: translation.eam.ipv6: "2001:db8::" occurs twice; allowed: each prefix once`},

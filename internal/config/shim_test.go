@@ -55,11 +55,11 @@ func TestParseShimMistakes(t *testing.T) {
 		{"[shim]\nlocal = [\"10.0.0.0/8\", \"10.0.0.0/8\"]", "occurs twice"},
 		{"[clat]\n", `unknown table "clat"`},
 		{"[shim]\npref64 = \"64:ff9b::/96\"", `unknown key "pref64" in [shim]`},
-		{"[[shim.route]]\nnetwork = \"10.0.0.0/8\"", "the entry lacks a key"},
+		{"[[shim.route]]\nnetwork = \"10.0.0.0/8\"", "a required key is missing"},
 		{"[[shim.route]]\nnetwork = \"10.0.0.0/8\"\npref64 = \"64:ff9b::/97\"", `t.toml:3:10: shim.route.pref64: "64:ff9b::/97"`},
 		{"[[shim.route]]\nnetwork = \"10.0.0.0/8\"\npref64 = \"none\"\n[[shim.route]]\nnetwork = \"10.0.0.0/8\"\npref64 = \"none\"", "occurs twice"},
 		{"[shim]\nroute = 1", "not"},
-		{"[shim", "this is not TOML"},
+		{"[shim", "invalid TOML"},
 		{strings.Repeat("#", maxSize+1), "too large"},
 	} {
 		_, err := ParseShim("t.toml", []byte(c.text))

@@ -23,8 +23,8 @@ var (
 	ErrNotRunning = errors.New("tnat64d is not running")
 	ErrForbidden  = errors.New("no permission to talk to tnat64d")
 	ErrRootOnly   = errors.New("tnat64d refuses")
-	ErrTooOld     = errors.New("the tnat64d that is running is too old for this")
-	ErrGone       = errors.New("tnat64d has gone away")
+	ErrTooOld     = errors.New("the running tnat64d is too old for this command")
+	ErrGone       = errors.New("tnat64d has closed the connection")
 )
 
 // SocketVariable is the environment variable that names the control socket to
@@ -106,7 +106,7 @@ func follow[T any](ctx context.Context, c *Client, path string, query url.Values
 		case errors.Is(err, io.EOF):
 			return &say.Failure{Err: ErrGone, Hint: hintNotRunning}
 		case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &op):
-			return &say.Failure{Err: ErrGone, What: "the connection was cut", Hint: "either it was killed, or what it sent was not read for a minute"}
+			return &say.Failure{Err: ErrGone, What: "the connection broke", Hint: "the daemon was killed, or its output was not read for a minute"}
 		case err != nil:
 			return c.explain(err)
 		}
@@ -147,7 +147,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	}
 	defer r.Body.Close()
 	if r.StatusCode == http.StatusNotFound || r.StatusCode == http.StatusMethodNotAllowed {
-		return nil, &say.Failure{Err: ErrTooOld, Hint: "start the new one: systemctl restart tnat64d"}
+		return nil, &say.Failure{Err: ErrTooOld, Hint: "restart the daemon: systemctl restart tnat64d"}
 	}
 	var p problem
 	if json.NewDecoder(io.LimitReader(r.Body, maxBody)).Decode(&p) != nil || p.Error == "" {
@@ -159,7 +159,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	return nil, fmt.Errorf("tnat64d refuses: %s", p.Error)
 }
 
-const hintNotRunning = "`systemctl status tnat64d` says whether it runs, and why not"
+const hintNotRunning = "run `systemctl status tnat64d` to see whether it runs, and why not"
 
 // explain gives an error of a request words.
 func (c *Client) explain(err error) error {
@@ -169,16 +169,16 @@ func (c *Client) explain(err error) error {
 	var timeout interface{ Timeout() bool }
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOTDIR):
-		return &say.Failure{Err: fmt.Errorf("%w: nobody answers at %s", ErrNotRunning, c.path), Hint: hintNotRunning}
+		return &say.Failure{Err: fmt.Errorf("%w: no program listens at %s", ErrNotRunning, c.path), Hint: hintNotRunning}
 	case errors.Is(err, fs.ErrPermission):
 		return &say.Failure{Err: fmt.Errorf("%w at %s", ErrForbidden, c.path), Hint: "run it with sudo, or as a member of the group " + Group}
 	case errors.Is(err, context.Canceled):
 		return err
 	case errors.Is(err, unix.EAGAIN), errors.As(err, &timeout) && timeout.Timeout():
-		return &say.Failure{What: fmt.Sprintf("tnat64d does not answer at %s", c.path), Hint: "it hangs or has too much to do: systemctl restart tnat64d"}
+		return &say.Failure{What: fmt.Sprintf("tnat64d does not answer at %s", c.path), Hint: "it hangs or is overloaded: systemctl restart tnat64d"}
 	case errors.Is(err, unix.EINVAL):
-		return &say.Failure{What: fmt.Sprintf("%q is no path that a socket can have", c.path), Hint: "-socket takes what the configuration has as control.socket"}
+		return &say.Failure{What: fmt.Sprintf("%q is not a valid socket path", c.path), Hint: "set -socket to the path of control.socket in the configuration"}
 	}
-	return &say.Failure{What: fmt.Sprintf("what answers at %s does not talk as tnat64d does", c.path), Err: err,
-		Hint: "-socket takes what the configuration has as control.socket"}
+	return &say.Failure{What: fmt.Sprintf("the program that answers at %s does not speak the protocol of tnat64d", c.path), Err: err,
+		Hint: "set -socket to the path of control.socket in the configuration"}
 }

@@ -50,14 +50,14 @@ func Explanation(reason string) string {
 // Check says which field of f can never match, and what can.
 func (f Filter) Check() error {
 	if all := Reasons(); f.Reason != "" && !slices.Contains(all, f.Reason) {
-		return fmt.Errorf("unknown reason %q; there are %s", f.Reason, strings.Join(all, ", "))
+		return fmt.Errorf("unknown reason %q; allowed: %s", f.Reason, strings.Join(all, ", "))
 	}
 	if all := Verdicts(); f.Verdict != "" && !slices.Contains(all, f.Verdict) {
 		words := make([]string, len(all))
 		for i, v := range all {
 			words[i] = string(v)
 		}
-		return fmt.Errorf("unknown verdict %q; there are %s", f.Verdict, strings.Join(words, ", "))
+		return fmt.Errorf("unknown verdict %q; allowed: %s", f.Verdict, strings.Join(words, ", "))
 	}
 	if _, err := protocols(f.Protocol); err != nil {
 		return err
@@ -82,7 +82,7 @@ func protocols(word string) ([]byte, error) {
 	}
 	n, err := strconv.ParseUint(word, 10, 8)
 	if err != nil {
-		return nil, fmt.Errorf("unknown protocol %q; there are tcp, udp, icmp, and the numbers from 0 to 255", word)
+		return nil, fmt.Errorf("unknown protocol %q; allowed: tcp, udp, icmp, and numbers from 0 to 255", word)
 	}
 	return []byte{byte(n)}, nil
 }
@@ -126,7 +126,7 @@ func parseFilter(q url.Values) (f Filter, err error) {
 			f.Address, err = ParseAddress(v)
 		case "snaplen":
 			if f.Snaplen, err = strconv.Atoi(v); err != nil {
-				err = fmt.Errorf("snapshot length %q is no number", v)
+				err = fmt.Errorf("snapshot length %q is not a number", v)
 			}
 		default:
 			err = fmt.Errorf("unknown parameter %q", name)

@@ -37,7 +37,7 @@ func (l *limited) Accept() (net.Conn, error) {
 		if l.slots.take() {
 			peer, err := peerOf(c)
 			if err != nil {
-				l.complain.say("cannot tell who connected to the control socket, which gets the rights of nobody", "reason", err)
+				l.complain.say("cannot identify a client of the control socket; it gets the rights of an unknown user", "reason", err)
 			}
 			return &conn{Conn: c, listener: l, peer: peer}, nil
 		}
@@ -71,7 +71,7 @@ func (c *conn) Close() error {
 	c.once.Do(func() {
 		c.listener.slots.free()
 		if c.spoke.Load() && !c.understood.Load() {
-			c.listener.complain.say("a client of the control socket sent something that is no request")
+			c.listener.complain.say("a client of the control socket sent an invalid request")
 		}
 	})
 	return c.Conn.Close()

@@ -156,7 +156,7 @@ func (s *Server) handler() http.Handler {
 		}
 		if !s.requests.take() {
 			s.complain.say("too many requests on the control socket at the same time")
-			refuse(w, http.StatusServiceUnavailable, errors.New("too many programs talk to it at the same time"))
+			refuse(w, http.StatusServiceUnavailable, errors.New("too many requests at the same time"))
 			return
 		}
 		defer s.requests.free()
@@ -168,7 +168,7 @@ func (s *Server) handler() http.Handler {
 			rc.SetReadDeadline(deadline)
 		}
 		if r.Method == http.MethodGet && r.ContentLength != 0 {
-			refuse(w, http.StatusBadRequest, errors.New("the request has a body"))
+			refuse(w, http.StatusBadRequest, errors.New("the request must not have a body"))
 			return
 		}
 		mux.ServeHTTP(w, r)
@@ -227,6 +227,6 @@ func (s *Server) nudge(w http.ResponseWriter, r *http.Request) {
 // it has gone is no news.
 func (s *Server) lost(err error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		s.complain.say("a client of the control socket does not read what it asked for: disconnected")
+		s.complain.say("disconnected a client of the control socket that does not read the response")
 	}
 }

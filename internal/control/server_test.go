@@ -335,7 +335,7 @@ func TestGarbage(t *testing.T) {
 		}
 	}
 	r.works(t)
-	const kind = "a client of the control socket sent something that is no request"
+	const kind = "a client of the control socket sent an invalid request"
 	if n := strings.Count(r.log.String(), kind); n != 1 {
 		t.Errorf("%d lines about garbage, want 1:\n%s", n, r.log)
 	}
@@ -465,7 +465,7 @@ func TestPlaces(t *testing.T) {
 	for _, tt := range []struct{ path, want string }{
 		{file, "no socket"},
 		{filepath.Join(file, "s"), "not a directory"},
-		{filepath.Join(dir, strings.Repeat("x", 200)), "Unix sockets take 107"},
+		{filepath.Join(dir, strings.Repeat("x", 200)), "more than the 107 of a Unix socket"},
 	} {
 		_, err := NewServer(tt.path, nil, slog.New(slog.DiscardHandler))
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -523,12 +523,12 @@ func TestClientErrors(t *testing.T) {
 		path, want string
 		is         error
 	}{
-		{"/nonexistent/s", "tnat64d is not running: nobody answers at /nonexistent/s", ErrNotRunning},
+		{"/nonexistent/s", "tnat64d is not running: no program listens at /nonexistent/s", ErrNotRunning},
 		{answer("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), "too old", ErrTooOld},
 		{answer("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"), "tnat64d refuses: 500 No", nil},
-		{answer("SSH-2.0-OpenSSH\r\n"), "does not talk as tnat64d does", nil},
-		{answer("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhaha"), "does not talk as tnat64d does", nil},
-		{answer(""), "does not talk as tnat64d does", nil},
+		{answer("SSH-2.0-OpenSSH\r\n"), "does not speak the protocol of tnat64d", nil},
+		{answer("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhaha"), "does not speak the protocol of tnat64d", nil},
+		{answer(""), "does not speak the protocol of tnat64d", nil},
 	} {
 		_, err := NewClient(tt.path).Status(t.Context())
 		if err == nil || !strings.Contains(err.Error(), tt.want) || tt.is != nil && !errors.Is(err, tt.is) {

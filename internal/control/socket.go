@@ -41,7 +41,7 @@ type socket struct {
 func listen(path string, log *slog.Logger) (*socket, error) {
 	if len(path) > maxSocketPath {
 		return nil, &say.Failure{
-			What: fmt.Sprintf("the path of the control socket has %d bytes, and Unix sockets take %d: %q", len(path), maxSocketPath, path),
+			What: fmt.Sprintf("the path of the control socket has %d bytes, more than the %d of a Unix socket: %q", len(path), maxSocketPath, path),
 			Hint: "set control.socket to a shorter path",
 		}
 	}
@@ -83,7 +83,7 @@ func cannotListen(path string, err error) error {
 	case errors.Is(err, ErrInUse):
 		f.Hint = "stop it, or set control.socket to another path"
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
-		f.Hint = "set control.socket to a path where tnat64d may write, or run it by its systemd unit"
+		f.Hint = "set control.socket to a path where tnat64d may write, or run tnat64d as the systemd unit"
 	}
 	return f
 }
@@ -97,7 +97,7 @@ func removeStale(path string) error {
 	case err != nil:
 		return err
 	case fi.Mode().Type() != fs.ModeSocket:
-		return errors.New("there is a file of that name, and it is no socket")
+		return errors.New("a file of that name exists and is not a socket")
 	}
 	c, err := net.DialTimeout("unix", path, time.Second)
 	switch {

@@ -173,7 +173,7 @@ type PLATState string
 const (
 	PLATUnknown   PLATState = "unknown" // nothing has been sent yet
 	PLATAnswering PLATState = "answering"
-	PLATSilent    PLATState = "silent" // packets go out and nothing comes back
+	PLATSilent    PLATState = "silent" // packets are sent and no answers arrive
 )
 
 // Traffic counts what was translated. A super-packet counts as one; bytes are

@@ -81,7 +81,7 @@ func (s *Server) trace(w http.ResponseWriter, r *http.Request) {
 	}
 	defer func() {
 		if err := s.tracing.stop(t); err != nil && !s.stopping.Load() {
-			s.complain.say("tracing has not ended well", "reason", err)
+			s.complain.say("cannot end tracing", "reason", err)
 		}
 	}()
 	beat := time.NewTicker(s.limits.beat)

@@ -202,9 +202,9 @@ func TestFilterCheck(t *testing.T) {
 		filter Filter
 		want   string
 	}{
-		{Filter{Reason: "none"}, `unknown reason "none"; there are not-ip, truncated, `},
-		{Filter{Verdict: "lost"}, `unknown verdict "lost"; there are translated, reply, drop, collected`},
-		{Filter{Protocol: "ospf"}, `unknown protocol "ospf"; there are tcp, udp, icmp, and the numbers from 0 to 255`},
+		{Filter{Reason: "none"}, `unknown reason "none"; allowed: not-ip, truncated, `},
+		{Filter{Verdict: "lost"}, `unknown verdict "lost"; allowed: translated, reply, drop, collected`},
+		{Filter{Protocol: "ospf"}, `unknown protocol "ospf"; allowed: tcp, udp, icmp, and numbers from 0 to 255`},
 		{Filter{Protocol: "256"}, `unknown protocol "256"`},
 		{Filter{Snaplen: -1}, `snapshot length -1 is not between 0 and 65575`},
 	} {

@@ -107,7 +107,7 @@ func (s *Store) send(text string, rights []byte) error {
 func checkName(name string) error {
 	bad := strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' })
 	if name == "" || len(name) > 255 || bad {
-		return fmt.Errorf("file descriptor store: %q is no name for a descriptor", name)
+		return fmt.Errorf("file descriptor store: %q is not a valid name for a descriptor", name)
 	}
 	return nil
 }

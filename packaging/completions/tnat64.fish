@@ -3,8 +3,8 @@
 complete -c tnat64d -f
 complete -c tnat64d -o config -r -F -d 'configuration'
 complete -c tnat64d -o log-level -x -a 'debug info warn error' -d 'how much to say'
-complete -c tnat64d -o check -d 'say what is wrong with the configuration'
-complete -c tnat64d -o cleanup -d 'remove what a former process has left'
+complete -c tnat64d -o check -d 'check the configuration'
+complete -c tnat64d -o cleanup -d 'remove what a killed process left'
 complete -c tnat64d -o version -d 'print the version'
 
 set -l commands status watch trace doctor report nudge translate

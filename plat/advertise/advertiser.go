@@ -89,7 +89,7 @@ const (
 type Successor struct{ Links []string }
 
 // Error says it in words.
-func (s *Successor) Error() string { return "another advertiser goes on" }
+func (s *Successor) Error() string { return "another advertiser takes over" }
 
 // Run advertises until ctx ends, and then withdraws this router, unless a
 // [Successor] goes on. A link that is down or not there is waited for.

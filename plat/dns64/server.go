@@ -54,7 +54,7 @@ func New(o Options) (*Server, error) {
 	for _, z := range o.Zones {
 		z.name = dns.CanonicalName(z.Name)
 		z.now = time.Now
-		z.problem = func(err error) { o.Log.Warn("DNS64 zone keeps its last content", "reason", err) }
+		z.problem = func(err error) { o.Log.Warn("cannot read a DNS64 zone; keeping its last content", "reason", err) }
 	}
 	s.resolver = &resolver{
 		running:  context.Background(),

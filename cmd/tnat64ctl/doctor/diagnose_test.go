@@ -208,7 +208,7 @@ var cases = []struct {
 	{"odd DNS, but the target answers", with(portal), "healthy"},
 
 	{"no PREF64", with(noPrefix), "no-pref64"},
-	{"no PREF64, option 108", with(noPrefix, func(f *Findings) { f.DHCP = DHCP{Option: true, Why: "NetworkManager has it in its lease"} }), "no-pref64"},
+	{"no PREF64, option 108", with(noPrefix, func(f *Findings) { f.DHCP = DHCP{Option: true, Why: "NetworkManager's lease has the option"} }), "no-pref64"},
 	{"no PREF64, option 108 perhaps", with(noPrefix, func(f *Findings) { f.DHCP = DHCP{Maybe: true, Why: "it is only in the log"} }), "no-pref64"},
 	{"no PREF64, ordinary user", with(noPrefix, ordinaryUser), "no-pref64-unasked"},
 	{"no PREF64, no resolver", with(noPrefix, func(f *Findings) { f.DNS, f.System = DNS{}, nil }), "no-pref64-no-dns"},

@@ -161,7 +161,7 @@ func askDaemon(ctx context.Context, socket string, h host) Daemon {
 func askDHCP(ctx context.Context, b *bus.Bus, u Uplink) DHCP {
 	o, err := b.Option108(ctx, u.Index, u.Name)
 	if err != nil {
-		return DHCP{Maybe: true, Why: "no DHCP client can be asked (" + err.Error() + ")"}
+		return DHCP{Maybe: true, Why: "cannot ask a DHCP client (" + err.Error() + ")"}
 	}
 	return DHCP{Option: o.Seen, Maybe: o.Likely, Why: o.Why}
 }

@@ -129,7 +129,7 @@ func dnsLines(f Findings) []Line {
 		lines = append(lines, l)
 	}
 	if len(lines) == 0 {
-		lines = append(lines, Line{"dns64", Skipped, "no DNS server of this network is known; -dns names one"})
+		lines = append(lines, Line{"dns64", Skipped, "no DNS server of this network is known; name one with -dns"})
 	}
 	return lines
 }

@@ -43,7 +43,7 @@ func othersOf(all []plan.ForeignCLAT, u Uplink, managed bool, programs []string)
 	}
 	if len(others) == 0 {
 		for _, p := range programs {
-			others = append(others, Other{Name: p, Evidence: "it is running, without an address of 192.0.0.0/29 and an IPv4 default route"})
+			others = append(others, Other{Name: p, Evidence: "it runs, but has no address of 192.0.0.0/29 with an IPv4 default route"})
 		}
 	}
 	return others

@@ -73,7 +73,7 @@ func inTime(ctx context.Context, p Probe) Probe {
 	return p
 }
 
-const noTime = "no time was left"
+const noTime = "no time left"
 
 // connect opens a TCP connection and closes it again. A connection that is
 // refused is an answer, too.

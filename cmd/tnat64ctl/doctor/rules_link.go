@@ -53,7 +53,7 @@ func nativeIPv4(f Findings) (Diagnosis, bool) {
 	if f.IPv4.Native != f.Uplink.Name {
 		d.Code = "native-ipv4-elsewhere"
 		d.Sentence = fmt.Sprintf("%s has native IPv4, which programs use whatever the network on %s offers", f.IPv4.Native, f.Uplink.Name)
-		d.Next = fmt.Sprintf("nothing to do; -uplink %s looks at that network alone", f.Uplink.Name)
+		d.Next = fmt.Sprintf("nothing to do; run tnat64ctl doctor -uplink %s to examine that network alone", f.Uplink.Name)
 	} else if !f.Uplink.Default {
 		d.Code = "ipv4-only"
 		d.Sentence = fmt.Sprintf("the network on %s has native IPv4 and no IPv6, so there is nothing to translate", f.IPv4.Native)
