@@ -33,7 +33,7 @@ var layers = map[string][]string{
 	"clat/plan":          {"tnat64d/siit"},
 	"clat/plan/plantest": {"tnat64d/clat/plan", "tnat64d/siit"},
 	"clat/host": {
-		"tnat64d/clat/plan", "tnat64d/internal/cause",
+		"tnat64d/clat/plan", "tnat64d/internal/cause", "tnat64d/internal/dump",
 		"github.com/vishvananda/netlink", "golang.org/x/sys",
 		"github.com/vishvananda/netns", // netlink's own API wants its handles
 	},

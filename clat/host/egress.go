@@ -183,7 +183,7 @@ func (k lookups) flowsTo(o plan.Observed, link, family int) []flow {
 			sources = append(sources, ip)
 		}
 	}
-	rules, err := retryDump(func() ([]netlink.Rule, error) { return k.handle.RuleList(family) })
+	rules, err := whole(func() ([]netlink.Rule, error) { return k.handle.RuleList(family) })
 	if err != nil {
 		return fs
 	}

@@ -122,7 +122,7 @@ func (k *sockets) flows(a netip.Addr, family, protocol uint8, states uint32) ([]
 	list := k.diag(sockDiagByFamily, unix.NLM_F_DUMP)
 	filter := nl.NewRtAttr(diagBytecode, fromAddr(a))
 	list.AddRawData(append(diagRequest(family, protocol, states, nil), filter.Serialize()...))
-	return retryDump(func() ([][]byte, error) { return list.Execute(unix.NETLINK_INET_DIAG, 0) })
+	return whole(func() ([][]byte, error) { return list.Execute(unix.NETLINK_INET_DIAG, 0) })
 }
 
 func (k *sockets) abortFlows(a netip.Addr, family, protocol uint8, states uint32) (int, error) {

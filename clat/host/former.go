@@ -22,7 +22,7 @@ func (k former) DelFormerProxy(link int, a netip.Addr) error {
 // DelFormerRoutes removes the IPv6 rules and routes of versions that made the
 // kernel forward.
 func (k former) DelFormerRoutes(o plan.Observed) error {
-	rules, err := retryDump(func() ([]netlink.Rule, error) { return k.handle.RuleList(unix.AF_INET6) })
+	rules, err := whole(func() ([]netlink.Rule, error) { return k.handle.RuleList(unix.AF_INET6) })
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
 		err = nil // a kernel without IPv6 policy routing
 	}

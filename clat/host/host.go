@@ -5,7 +5,6 @@
 package host
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -20,6 +19,7 @@ import (
 
 	"tnat64d/clat/plan"
 	"tnat64d/internal/cause"
+	"tnat64d/internal/dump"
 )
 
 // Host is the host as netlink shows it, in the network namespace of the thread
@@ -116,11 +116,11 @@ func (k *Host) Handle() *netlink.Handle { return k.kernel.handle }
 // Observe looks at links, addresses and default routes.
 func (k *Host) Observe() (plan.Observed, error) {
 	var o plan.Observed
-	links, err := retryDump(k.links.list)
+	links, err := whole(k.links.list)
 	if err != nil {
 		return o, fmt.Errorf("list links: %w", err)
 	}
-	if o.Addrs, err = retryDump(k.addresses.list); err != nil {
+	if o.Addrs, err = whole(k.addresses.list); err != nil {
 		return o, fmt.Errorf("list addresses: %w", err)
 	}
 	if o.Routes, err = k.defaults(); err != nil {
@@ -167,22 +167,9 @@ func (k *Host) foreignCLATs(link int) (names []string, hidden bool, err error) {
 	return names, hidden || err != nil, nil
 }
 
-// retryDump repeats a dump that was interrupted by a change: its result is
-// incomplete. A host so busy that this happens every time is asked later, when
-// the changes themselves are reported.
-func retryDump[T any](dump func() ([]T, error)) ([]T, error) {
-	var (
-		res []T
-		err error
-	)
-	for range 10 {
-		res, err = dump()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) && !errors.Is(err, unix.EBUSY) {
-			return res, err
-		}
-	}
-	return res, err
-}
+// whole reads a list at most ten times. A host so busy that each time the list
+// changes is observed again anyway, when the changes are reported.
+func whole[T any](list func() ([]T, error)) ([]T, error) { return dump.Whole(10, 0, list) }
 
 // kind is the rtnetlink kind; netlink calls hardware "device", and tun "tuntap".
 func kind(l netlink.Link) string {

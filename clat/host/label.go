@@ -64,7 +64,7 @@ func (h labelHead) Serialize() []byte {
 func (k addresses) labelled() ([]netip.Addr, error) {
 	req := k.request(unix.RTM_GETADDRLABEL, unix.NLM_F_DUMP)
 	req.AddData(labelHead(0))
-	msgs, err := retryDump(func() ([][]byte, error) { return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDRLABEL) })
+	msgs, err := whole(func() ([][]byte, error) { return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDRLABEL) })
 	if isUnsupported(err) {
 		return nil, nil
 	}

@@ -22,7 +22,7 @@ func (k *routes) defaults() ([]plan.Route, error) {
 	)
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		n := 0
-		rs, err := retryDump(func() (rs []plan.Route, err error) {
+		rs, err := whole(func() (rs []plan.Route, err error) {
 			rs, n, err = k.defaultRoutes(family)
 			return rs, err
 		})
@@ -109,7 +109,7 @@ func (k *routes) eachRoute(family int, filter *netlink.Route, mask uint64, f fun
 
 // listRoutes is eachRoute for few.
 func (k *routes) listRoutes(family int, filter *netlink.Route, mask uint64) ([]netlink.Route, error) {
-	return retryDump(func() (rs []netlink.Route, err error) {
+	return whole(func() (rs []netlink.Route, err error) {
 		err = k.eachRoute(family, filter, mask, func(r netlink.Route) bool {
 			rs = append(rs, r)
 			return true

@@ -89,7 +89,7 @@ func (k rules) sourceRules() ([]plan.SourceRule, error) {
 
 // ipv4Rules lists the IPv4 rules that are ours.
 func (k rules) ipv4Rules() ([]netlink.Rule, error) {
-	all, err := retryDump(func() ([]netlink.Rule, error) { return k.handle.RuleList(unix.AF_INET) })
+	all, err := whole(func() ([]netlink.Rule, error) { return k.handle.RuleList(unix.AF_INET) })
 	if isUnsupported(err) {
 		return nil, nil
 	}

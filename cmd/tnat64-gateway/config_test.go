@@ -45,7 +45,7 @@ func TestHostCheck(t *testing.T) {
 		{name: "the pool is more specific than a route", text: "inside = [\"lan0\"]\npool = \"10.64.0.0/16\""},
 		{name: "DNS64 listens at an address that is not there", text: "inside = [\"lan0\"]\n[dns64]\nlisten = [\"[2001:db8:1::1]:53\", \"[2001:db8:9::1]:53\"]",
 			warned: `t.toml:4:33: dns64.listen: "2001:db8:9::1" is not an address of this host`},
-		{name: "a hosts file that is not there", text: "inside = [\"lan0\"]\n[[dns64.zone]]\nname = \"poc.vpn\"\nhosts = \"/nonexistent/hosts\"", warned: "there is no DNS64",
+		{name: "a hosts file that is not there", text: "inside = [\"lan0\"]\n[[dns64.zone]]\nname = \"poc.vpn\"\nhosts = \"/nonexistent/hosts\"", warned: "DNS64 is off",
 			refused: `t.toml:3:9: dns64.zone: cannot read the hosts file: open /nonexistent/hosts: no such file or directory`},
 		{name: "a forward of an address that is not there", text: "inside = [\"lan0\"]\n[[nat64.forward]]\noutside = \"203.0.113.1:80/tcp\"\ninside = \"[2001:db8:1::5]:80\"",
 			warned: `t.toml:3:9: nat64.forward: "203.0.113.1" is not an address of this host`},

@@ -43,7 +43,7 @@ func TestGatewayStatusShowsConntrack(t *testing.T) {
 		"ninety":       {&control.Conntrack{Entries: 90, Max: 100}, []string{"90 of 100 entries\n"}, []string{warning, headline, "dropped"}},
 		"above ninety": {&control.Conntrack{Entries: 91, Max: 100}, []string{"91 of 100 entries\n", warning, headline}, nil},
 		"full": {&control.Conntrack{Entries: 100, Max: 100, Dropped: 7, EarlyDropped: 3},
-			[]string{warning, headline, "dropped 7 packets whose connection it could not track, and forgotten 3 connections"}, nil},
+			[]string{warning, headline, "dropped 7 packets whose connection it could not track, and evicted 3 connections from the full table"}, nil},
 		"was full": {&control.Conntrack{Entries: 1, Max: 100, Dropped: 7}, []string{"dropped 7 packets"}, []string{warning, headline}},
 		"no limit": {&control.Conntrack{Entries: 1000}, []string{"1000 entries, no limit"}, []string{warning, headline}},
 	} {

@@ -463,7 +463,7 @@ func TestPlaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct{ path, want string }{
-		{file, "no socket"},
+		{file, "is not a socket"},
 		{filepath.Join(file, "s"), "not a directory"},
 		{filepath.Join(dir, strings.Repeat("x", 200)), "more than the 107 of a Unix socket"},
 	} {

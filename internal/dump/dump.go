@@ -4,19 +4,21 @@ package dump
 
 import (
 	"errors"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
 )
 
-// Whole calls read until what it returns is whole, at most tries times with a pause
-// between them, and returns its last answer.
+// Whole calls read until its list is whole, at most tries times with a pause
+// between them, and returns its last answer. It also calls read again while
+// another list is being read on the same socket (EBUSY).
 func Whole[T any](tries int, pause time.Duration, read func() (T, error)) (v T, err error) {
 	for n := range tries {
 		if n > 0 {
 			time.Sleep(pause)
 		}
-		if v, err = read(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+		if v, err = read(); !errors.Is(err, netlink.ErrDumpInterrupted) && !errors.Is(err, syscall.EBUSY) {
 			break
 		}
 	}

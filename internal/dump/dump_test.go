@@ -3,6 +3,7 @@ package dump
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -20,6 +21,7 @@ func TestWhole(t *testing.T) {
 	}{
 		{"whole at once", []error{nil}, 1, nil},
 		{"whole after changes", []error{interrupted, interrupted, nil}, 3, nil},
+		{"whole after another list on the socket", []error{syscall.EBUSY, nil}, 2, nil},
 		{"never whole", []error{interrupted, interrupted, interrupted, nil}, 3, netlink.ErrDumpInterrupted},
 		{"another error", []error{interrupted, other, nil}, 2, other},
 	} {

@@ -61,7 +61,7 @@ func (f *clatFinder) FindCLAT() (CLAT, error) {
 // into which IPv4 default routes lead, except that of a VPN.
 func (f *clatFinder) FindCLATs() ([]CLAT, error) {
 	l := f.lab
-	routes, err := dump(func() ([]netlink.Route, error) { return l.Laptop.Netlink.RouteList(nil, netlink.FAMILY_V4) })
+	routes, err := whole(func() ([]netlink.Route, error) { return l.Laptop.Netlink.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return nil, fmt.Errorf("routes of the laptop: %w", err)
 	}

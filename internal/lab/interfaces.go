@@ -72,7 +72,7 @@ func (h *interfaces) addresses(ifname string, family int) ([]netlink.Addr, error
 			return nil, fmt.Errorf("%s:%s: %w", h.Name, ifname, err)
 		}
 	}
-	addrs, err := dump(func() ([]netlink.Addr, error) { return h.Netlink.AddrList(link, family) })
+	addrs, err := whole(func() ([]netlink.Addr, error) { return h.Netlink.AddrList(link, family) })
 	if err != nil {
 		return nil, fmt.Errorf("addresses of %s: %w", h.Name, err)
 	}

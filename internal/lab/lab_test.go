@@ -168,7 +168,7 @@ func TestLaptopIsIPv6Only(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	routes, err := dump(func() ([]netlink.Route, error) { return l.Laptop.Netlink.RouteList(nil, netlink.FAMILY_V4) })
+	routes, err := whole(func() ([]netlink.Route, error) { return l.Laptop.Netlink.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil || slices.ContainsFunc(routes, isDefault) {
 		t.Errorf("IPv4 routes: %v, %v", routes, err)
 	}

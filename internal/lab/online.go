@@ -1,10 +1,13 @@
 package lab
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/dump"
 )
 
 // settled reports whether no address of a host is tentative any more.
@@ -14,17 +17,11 @@ func settled(h *Host) (bool, error) {
 	return !slices.ContainsFunc(addrs, tentative), err
 }
 
-// dump repeats a netlink dump that a change has interrupted, a few times; the
-// last attempt's partial answer is then as good as any.
-func dump[T any](list func() ([]T, error)) ([]T, error) {
-	for range 5 {
-		all, err := list()
-		if err != netlink.ErrDumpInterrupted {
-			return all, err
-		}
-	}
-	all, err := list()
-	if err == netlink.ErrDumpInterrupted {
+// whole reads a list at most six times; the last answer counts even if the list
+// changed meanwhile.
+func whole[T any](list func() ([]T, error)) ([]T, error) {
+	all, err := dump.Whole(6, 0, list)
+	if errors.Is(err, netlink.ErrDumpInterrupted) {
 		err = nil
 	}
 	return all, err

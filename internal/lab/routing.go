@@ -50,7 +50,7 @@ func (r routing) routesVia(ifname string, router netip.Addr) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("routes of %s: %w", r.links.Name, err)
 	}
-	routes, err := dump(func() ([]netlink.Route, error) { return r.links.Netlink.RouteList(nil, netlink.FAMILY_V6) })
+	routes, err := whole(func() ([]netlink.Route, error) { return r.links.Netlink.RouteList(nil, netlink.FAMILY_V6) })
 	if err != nil {
 		return false, fmt.Errorf("routes of %s: %w", r.links.Name, err)
 	}

@@ -42,7 +42,7 @@ func (before Snapshot) Diff(after Snapshot) []string {
 // Snapshot records the host's links, addresses, routes of all tables, rules, address labels,
 // multicast groups, proxy neighbours, queueing disciplines and programs.
 func (h *Host) Snapshot() (Snapshot, error) {
-	links, err := dump(h.Netlink.LinkList)
+	links, err := whole(h.Netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("links of %s: %w", h.Name, err)
 	}
@@ -72,7 +72,7 @@ func (h *Host) Snapshot() (Snapshot, error) {
 func (s *Snapshot) addf(format string, args ...any) { *s = append(*s, fmt.Sprintf(format, args...)) }
 
 func (s *Snapshot) addAddresses(h *Host, name map[int]string) error {
-	addrs, err := dump(func() ([]netlink.Addr, error) { return h.Netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	addrs, err := whole(func() ([]netlink.Addr, error) { return h.Netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	for _, a := range addrs {
 		s.addf("address %s %s scope %d flags %#x", name[a.LinkIndex], a.IPNet, a.Scope, a.Flags)
 	}
@@ -81,7 +81,7 @@ func (s *Snapshot) addAddresses(h *Host, name map[int]string) error {
 
 func (s *Snapshot) addRoutes(h *Host, name map[int]string) error {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := dump(func() ([]netlink.Route, error) {
+		routes, err := whole(func() ([]netlink.Route, error) {
 			return h.Netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 		})
 		if err != nil {
@@ -96,7 +96,7 @@ func (s *Snapshot) addRoutes(h *Host, name map[int]string) error {
 }
 
 func (s *Snapshot) addRules(h *Host) error {
-	rules, err := dump(func() ([]netlink.Rule, error) { return h.Netlink.RuleList(netlink.FAMILY_ALL) })
+	rules, err := whole(func() ([]netlink.Rule, error) { return h.Netlink.RuleList(netlink.FAMILY_ALL) })
 	for _, r := range rules {
 		s.addf("rule family %d %s", r.Family, r)
 	}
@@ -106,7 +106,7 @@ func (s *Snapshot) addRules(h *Host) error {
 // addLabels records the policy table of RFC 6724.
 func (s *Snapshot) addLabels(h *Host) error {
 	return h.Do(func() error {
-		labels, err := dump(func() ([][]byte, error) {
+		labels, err := whole(func() ([][]byte, error) {
 			req := nl.NewNetlinkRequest(unix.RTM_GETADDRLABEL, unix.NLM_F_DUMP)
 			req.AddRawData(append([]byte{unix.AF_INET6}, make([]byte, 11)...)) // struct ifaddrlblmsg
 			return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDRLABEL)
@@ -136,7 +136,7 @@ func (s *Snapshot) addLabels(h *Host) error {
 }
 
 func (s *Snapshot) addProxies(h *Host, name map[int]string) error {
-	neighs, err := dump(func() ([]netlink.Neigh, error) { return h.Netlink.NeighProxyList(0, netlink.FAMILY_ALL) })
+	neighs, err := whole(func() ([]netlink.Neigh, error) { return h.Netlink.NeighProxyList(0, netlink.FAMILY_ALL) })
 	for _, n := range neighs {
 		s.addf("proxy neighbour %s dev %s", n.IP, name[n.LinkIndex])
 	}
@@ -147,7 +147,7 @@ func (s *Snapshot) addProxies(h *Host, name map[int]string) error {
 func (s *Snapshot) addPrograms(h *Host, links []netlink.Link) error {
 	for _, l := range links {
 		a := l.Attrs()
-		qdiscs, err := dump(func() ([]netlink.Qdisc, error) { return h.Netlink.QdiscList(l) })
+		qdiscs, err := whole(func() ([]netlink.Qdisc, error) { return h.Netlink.QdiscList(l) })
 		if err != nil {
 			return err
 		}
@@ -155,7 +155,7 @@ func (s *Snapshot) addPrograms(h *Host, links []netlink.Link) error {
 			s.addf("qdisc %s %s", a.Name, q.Type())
 		}
 		for side, parent := range map[string]uint32{"ingress": netlink.HANDLE_MIN_INGRESS, "egress": netlink.HANDLE_MIN_EGRESS} {
-			filters, err := dump(func() ([]netlink.Filter, error) { return h.Netlink.FilterList(l, parent) })
+			filters, err := whole(func() ([]netlink.Filter, error) { return h.Netlink.FilterList(l, parent) })
 			if err != nil {
 				continue // no such hook
 			}

@@ -188,7 +188,7 @@ func (u *uplinks) Forget(ifname string) (err error) {
 	if err != nil {
 		return err
 	}
-	routes, err := dump(func() ([]netlink.Route, error) { return l.Laptop.Netlink.RouteList(link, netlink.FAMILY_ALL) })
+	routes, err := whole(func() ([]netlink.Route, error) { return l.Laptop.Netlink.RouteList(link, netlink.FAMILY_ALL) })
 	if err != nil {
 		return err
 	}

@@ -161,7 +161,7 @@ func (v *VPN) carry() {
 // routeEndpoint leads to the endpoint as the best IPv4 default route does now.
 func (v *VPN) routeEndpoint() error {
 	nl := v.lab.Laptop.Netlink
-	routes, err := dump(func() ([]netlink.Route, error) { return nl.RouteList(nil, netlink.FAMILY_V4) })
+	routes, err := whole(func() ([]netlink.Route, error) { return nl.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return err
 	}
