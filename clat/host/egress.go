@@ -79,7 +79,7 @@ func (k lookups) defaultTables4(o plan.Observed) (tables []plan.DefaultTable) {
 			tables = append(tables, plan.DefaultTable{Table: r.table})
 		}
 	}
-	rules, err := retryDump(func() ([]netlink.Rule, error) { return k.handle.RuleList(unix.AF_INET) })
+	rules, err := whole(func() ([]netlink.Rule, error) { return k.handle.RuleList(unix.AF_INET) })
 	if err != nil {
 		return tables
 	}

@@ -138,7 +138,7 @@ func (k *routes) nexthopIDs(family int) (map[routeKey][]uint32, error) {
 		key routeKey
 		id  uint32
 	}
-	all, err := retryDump(func() (all []named, err error) {
+	all, err := whole(func() (all []named, err error) {
 		req := k.request(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
 		req.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family)}})
 		err = req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE, func(m []byte) bool {
@@ -180,7 +180,7 @@ func parseNamed(m []byte) (key routeKey, id uint32, ok bool) {
 
 // nexthops lists the nexthop objects by their numbers.
 func (k *routes) nexthops() (map[uint32]nexthop, error) {
-	messages, err := retryDump(func() ([][]byte, error) {
+	messages, err := whole(func() ([][]byte, error) {
 		req := k.request(unix.RTM_GETNEXTHOP, unix.NLM_F_DUMP)
 		req.AddRawData(make([]byte, sizeofNHMsg))
 		return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWNEXTHOP)

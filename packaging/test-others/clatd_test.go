@@ -27,7 +27,7 @@ func TestClatd(t *testing.T) {
 	s.flows(t)
 	began := time.Now()
 	s.start("")
-	u := s.ready("another CLAT is at work")
+	u := s.ready("another CLAT is active")
 	t.Logf("%s: %s", u.Reason, u.Why)
 	said := s.ctl("doctor")
 	s.says(said, "clatd runs a CLAT", "tnat64d stands by", "systemctl disable --now clatd")

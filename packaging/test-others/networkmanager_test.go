@@ -70,7 +70,7 @@ func TestNetworkManagerFirst(t *testing.T) {
 	s.managed()
 	began := time.Now()
 	s.start("")
-	const name = "NetworkManager's CLAT is at work"
+	const name = "NetworkManager's CLAT is active"
 	u := s.ready(name)
 	t.Logf("%s: %s", u.Reason, u.Why)
 	s.says(s.ctl("status"), name)
@@ -92,7 +92,7 @@ func TestNetworkManagerSecond(t *testing.T) {
 	s.flows(t)
 	began := time.Now()
 	s.clat("auto")
-	s.wants(control.Standby, "NetworkManager's CLAT is at work")
+	s.wants(control.Standby, "NetworkManager's CLAT is active")
 	s.flows(t)
 	s.result(began)
 }
