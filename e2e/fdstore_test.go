@@ -177,16 +177,32 @@ func (s *stream) wantWhole(t *testing.T, atMost int) {
 // TestRestartUnderSystemd restarts tnat64d under a service manager that keeps its
 // descriptors, by a job and after a kill. The TUN with its foreign routes, the
 // addresses and the programs stay, and everything arrives. A stop leaves nothing.
-func TestRestartUnderSystemd(t *testing.T) {
+func TestRestartUnderSystemd(t *testing.T) { testRestartUnderSystemd(t, stage{}) }
+
+// TestSharedRestartUnderSystemd is the same with an address that the CLAT shares with
+// the laptop, which also uses IPv6 from a port that a flow of the CLAT has.
+func TestSharedRestartUnderSystemd(t *testing.T) {
+	testRestartUnderSystemd(t, stage{network: dhcpv6Only})
+}
+
+func testRestartUnderSystemd(t *testing.T, on stage) {
 	t.Parallel()
 	eachEngine(t, func(t *testing.T, config string) {
 		t.Parallel()
 		s := startSystemd(t)
-		w := newWorldOn(t, stage{config: config, how: s.how})
+		on := on
+		on.config, on.how = config, s.how
+		w := newWorldOn(t, on)
 		w.needTCX(t)
 		index := w.index(t, w.clat.TUN)
 		w.laptop(t, "ip", "route", "add", "203.0.113.0/24", "dev", w.clat.TUN)
 		flow := w.connection(t, "", netip.Addr{})
+		own, err := w.dialFrom("tcp6", flow.LocalAddr().(*net.TCPAddr).Port, native(lab.PortEcho))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer own.Close()
+		wantAlive(t, "IPv6 from the same port", own)
 		udp := w.stream(t, 2*time.Millisecond)
 		download := w.longDownload(t, 30<<20)
 		udp.more(t)
@@ -206,10 +222,12 @@ func TestRestartUnderSystemd(t *testing.T) {
 			if strings.Contains(config, "kernel") {
 				udp.more(t) // nobody is there
 				wantAlive(t, "a connection while no process is there", flow)
+				wantAlive(t, "IPv6 while no process is there", own)
 			}
 			w.start(built(t, "tnat64d"), true)
 			udp.more(t)
 			wantAlive(t, "the connection of before", flow)
+			wantAlive(t, "IPv6 after it", own)
 			if w.index(t, w.clat.TUN) != index {
 				t.Errorf("%s is another interface after the restart", w.clat.TUN)
 			}

@@ -25,11 +25,11 @@ import (
 const (
 	// soon is how long a change may take that takes a second or two on a quiet
 	// machine. What it took is logged.
-	soon = 60 * time.Second
+	soon = 3 * time.Minute
 
 	// patience is how long one packet, or one question to the daemon, may wait
 	// for its answer.
-	patience = 30 * time.Second
+	patience = 90 * time.Second
 )
 
 // connect connects a host's socket, by an interface if that is not empty, from a

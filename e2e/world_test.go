@@ -31,16 +31,16 @@ import (
 const (
 	// How long each may take at most. The tests wait for events and are over as
 	// soon as these come: a machine under load must not fail them.
-	buildTimeout = 2 * time.Minute  // of the lab
-	startTimeout = 60 * time.Second // of tnat64d, and what it does at the start
-	stepTimeout  = 2 * time.Minute  // of each program on the laptop
+	buildTimeout = 5 * time.Minute // of the lab
+	startTimeout = 3 * time.Minute // of tnat64d, and what it does at the start
+	stepTimeout  = 6 * time.Minute // of each program on the laptop
 )
 
 // url is a page of the lab's IPv4-only server.
 func url(path string) string { return "http://" + lab.ServerIPv4.String() + path }
 
 // maxRSS is what tnat64d may use of memory under load.
-const maxRSS = 30 << 20
+const maxRSS = 40 << 20
 
 // binaries are built once, into a directory that TestMain removes.
 var binaries struct {

@@ -137,11 +137,10 @@ func countFlows(table *ebpf.Map, now int64) (f FlowCounts, present uint64, err e
 			if now-int64(values[i].Seen) > lifetime(keys[i], values[i]) {
 				continue
 			}
-			// Port kinds of bpf/flow.h.
 			switch keys[i].Ports >> 8 & 0xff {
-			case 0:
+			case portOnWire:
 				f.Now++
-			case 1:
+			case portOfSocket:
 				f.OtherPort++
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -106,14 +107,25 @@ func (s *Steering) remember(translators, hosts []Flow) error {
 		return &Error{"read the clock", err}
 	}
 	for _, of := range []struct {
-		flows []Flow
-		table *ebpf.Map
-		is    FlowTable
-	}{{hosts, s.objects.HostFlows, HostFlows}, {translators, s.objects.EstablishedFlows, EstablishedFlows}} {
+		flows  []Flow
+		table  *ebpf.Map
+		is     FlowTable
+		own    []*ebpf.Map // where the flow may be with another port on the wire
+		others []*ebpf.Map // where somebody else may have its port
+	}{
+		{hosts, s.objects.HostFlows, HostFlows, []*ebpf.Map{s.objects.HostFlows}, []*ebpf.Map{s.objects.EstablishedFlows, s.objects.NewFlows}},
+		{translators, s.objects.EstablishedFlows, EstablishedFlows, []*ebpf.Map{s.objects.EstablishedFlows, s.objects.NewFlows}, nil},
+	} {
 		for _, f := range of.flows[:min(len(of.flows), int(of.table.MaxEntries()))] {
 			key := bpfFlowKey{
 				Remote: halves(f.Remote.Addr().As16()),
 				Ports:  uint64(f.Port)<<32 | uint64(f.Remote.Port())<<16 | uint64(f.Protocol), // flow_ports
+			}
+			// Inherited tables know better.
+			socket := key
+			socket.Ports |= portOfSocket << 8
+			if has(of.own, socket) || has(of.others, key) {
+				continue
 			}
 			value := bpfFlow{Seen: uint64(now.Nano()), Port: uint64(f.Port), State: flowReplied}
 			switch err := of.table.Update(key, value, ebpf.UpdateNoExist); {
@@ -128,5 +140,15 @@ func (s *Steering) remember(translators, hosts []Flow) error {
 	return nil
 }
 
-// flowReplied is REPLIED of bpf/flow.h.
-const flowReplied = 1
+// has reports whether one of the tables has an entry.
+func has(tables []*ebpf.Map, key bpfFlowKey) bool {
+	var f bpfFlow
+	return slices.ContainsFunc(tables, func(m *ebpf.Map) bool { return m.Lookup(key, &f) == nil })
+}
+
+// Constants of bpf/flow.h.
+const (
+	flowReplied  = 1 // REPLIED
+	portOnWire   = 0 // ON_WIRE
+	portOfSocket = 1 // OF_SOCKET
+)
