@@ -197,6 +197,9 @@ func (n *gatewayNet) start() {
 	cmd := exec.Command("ip", "netns", "exec", n.prefix+"g", built(n.t, "tnat64-gateway"), "-config", n.config)
 	cmd.Stdout, cmd.Stderr = &n.log, &n.log
 	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+n.dir, "STATE_DIRECTORY="+n.dir)
+	// A process group that is orphaned while one of its processes is stopped, as
+	// TestGatewayOverflow stops this one, gets a SIGHUP from the kernel.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		n.t.Fatal(err)
 	}

@@ -89,7 +89,7 @@ func TestSleep(t *testing.T) {
 				}
 			})
 		}
-		if w.book.lines("woken up") == 0 {
+		if w.book.lines("resumed from suspend") == 0 {
 			t.Error("the log does not know of a sleep")
 		}
 	})
@@ -113,7 +113,7 @@ func TestSleepWithoutLogind(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	wantAlive(t, "what was connected", flow)
-	if n := w.book.lines("woken up"); n > 0 {
+	if n := w.book.lines("resumed from suspend"); n > 0 {
 		t.Error("a clock that is set is taken for a sleep")
 	}
 	if err := w.frozen(func() error {

@@ -663,7 +663,7 @@ u=socket.socket(2,2);u.bind(('10.1.2.3',0));s=socket.socket(2,2);s.sendto(b'x',u
 	t.Run("explain", func(t *testing.T) {
 		wants(t, w.run(t, "-explain", server), server+": through NAT64, as "+lab.Synthesize(w.PREF64(), lab.ServerIPv4).String(), "by [[shim.route]] for 198.51.100.0/24", "method     sockets and a hidden network namespace")
 		wants(t, w.run(t, "-explain", "192.0.2.200"), "unreachable", "none, by [[shim.route]] for 0.0.0.0/0")
-		wants(t, w.run(t, "-explain", "10.1.9.9"), "over IPv4", "lists its network under local")
+		wants(t, w.run(t, "-explain", "10.1.9.9"), "over native IPv4", "lists its network under local")
 		wants(t, w.run(t, "-explain", "127.0.0.1"), "loopback")
 	})
 }

@@ -133,6 +133,7 @@ func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
 	if err := watchHost(ctx, subscribeHost, look); err != nil {
 		return err
 	}
+	look() // what has changed since start is in no event
 	if n.config.LogSessions {
 		go n.logSessions(ctx)
 	}
