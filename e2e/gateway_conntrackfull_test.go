@@ -20,7 +20,7 @@ func TestGatewayConntrackFull(t *testing.T) {
 	talk := &lockedBuffer{}
 	old := n.command(t.Context(), "c1", `exec python3 -u -c '
 import http.client, sys
-c = http.client.HTTPConnection("`+to("198.51.100.7")+`", timeout=30)
+c = http.client.HTTPConnection("[`+to("198.51.100.7")+`]", timeout=30)
 for line in sys.stdin:
     c.request("GET", "/"); print(c.getresponse().read().decode(), flush=True)'`)
 	in, err := old.StdinPipe()

@@ -59,7 +59,8 @@ func (w *world) endsInUse(t *testing.T, port int, shared bool, end func() error)
 		udp := w.stream(t, 10*time.Millisecond)
 		udp.more(t)
 		wait = w.longDownload(t, 60<<20)
-		udp.more(t)
+		udp.more(t) // it has begun by then
+		udp.end()
 	}
 	// From a port that no flow of the CLAT has had.
 	c, err := w.dialFrom("tcp6", port, native(lab.PortEcho))
