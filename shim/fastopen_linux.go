@@ -21,7 +21,7 @@ func fastOpen(t *trapped, to name, flags int, data func() ([]byte, error)) reply
 	if is && !was.early || !is && k.family == unix.AF_INET6 && !to.mapped {
 		return proceed // it is connecting, or has nothing to do with IPv4
 	}
-	if !t.permitted(to.Port()) {
+	if !t.limits.permitted(t.tid, to.Port()) {
 		return fail(unix.EACCES)
 	}
 	tab, d, _ := t.decide(to.Addr())

@@ -103,32 +103,28 @@ func answerLandlock(t *trapped) (reply, func() reply) {
 			return proceed // the kernel says what is wrong with it
 		}
 		if err := t.limits.apply(t.tid, permitted); err != nil {
-			return t.refuseLandlock(err)
+			t.say("landlock", "a program cannot restrict itself to TCP ports (Landlock): %v", err)
+			return fail(err)
 		}
 		return proceed
 	}
 }
 
-func (t *trapped) refuseLandlock(err error) reply {
-	t.say("landlock", "a program cannot restrict itself to TCP ports (Landlock): %v", err)
-	return fail(err)
-}
-
-// permitted reports whether the program may connect to a TCP port.
-func (t *trapped) permitted(port uint16) bool {
-	if !t.limits.given.Load() {
+// permitted reports whether the process of a thread may connect to a TCP port.
+func (l *limits) permitted(tid int, port uint16) bool {
+	if !l.given.Load() {
 		return true
 	}
-	m, err := markOf(t.tid)
-	return err == nil && t.limits.permits(m, port)
+	m, err := markOf(tid)
+	return err == nil && l.permits(m, port)
 }
 
-// restricted reports whether the program has restricted itself to TCP ports. Then its
-// own connect with an IPv4 name fails on an AF_INET6 socket, with EINVAL.
-func (t *trapped) restricted() bool {
-	if !t.limits.given.Load() {
+// restricted reports whether the process of a thread has restricted itself to TCP
+// ports. Then its own connect with an IPv4 name fails on an AF_INET6 socket, with EINVAL.
+func (l *limits) restricted(tid int) bool {
+	if !l.given.Load() {
 		return false
 	}
-	m, err := markOf(t.tid)
-	return err != nil || m != t.limits.none
+	m, err := markOf(tid)
+	return err != nil || m != l.none
 }

@@ -36,7 +36,7 @@ func answerConnect(t *trapped) (reply, func() reply) {
 	lock.Lock()
 	defer lock.Unlock()
 	r, is := t.sockets.get(cookie)
-	if is && !r.datagram && !t.permitted(to.Port()) {
+	if is && !r.datagram && !t.limits.permitted(t.tid, to.Port()) {
 		return fail(unix.EACCES), nil
 	}
 	if is && r.early && !to.mapped {
@@ -60,7 +60,7 @@ func answerConnect(t *trapped) (reply, func() reply) {
 	switch {
 	case t.elsewhere(p):
 		return proceed, nil
-	case k.typ == unix.SOCK_STREAM && !t.permitted(to.Port()):
+	case k.typ == unix.SOCK_STREAM && !t.limits.permitted(t.tid, to.Port()):
 		return fail(unix.EACCES), nil
 	case k.hidden:
 		// The relay takes it anywhere. It cannot say at once that there is no way.
@@ -124,7 +124,7 @@ func connectEarly(t *trapped, fd int, p *process, cookie uint64, to name) (answe
 // patiently waits in the place of a program whose own call would not: one that has
 // set a timeout (SO_SNDTIMEO), when that has passed, or is restricted.
 func patiently(t *trapped, old int, cookie uint64, r reply) (reply, func() reply) {
-	timed, restricted := t.timed.contains(cookie), t.restricted()
+	timed, restricted := t.timed.contains(cookie), t.limits.restricted(t.tid)
 	if !r.waits || !timed && !restricted {
 		return r, nil
 	}

@@ -26,7 +26,7 @@ func (k *routes) ForeignRoutes(link int, thorough bool) (fs []plan.ForeignRoute,
 		// Not filtered by link: netlink would leave out multipath routes.
 		routes, err := k.listRoutes(family, &netlink.Route{Type: unix.RTN_UNICAST}, netlink.RT_FILTER_TYPE)
 		if err == nil {
-			err = k.withHops(family, routes)
+			err = nexthops{k.kernel}.complete(family, routes)
 		}
 		if err != nil {
 			return nil, false

@@ -56,6 +56,8 @@ type (
 		*kernel
 		memory routeMemory // spares hosts with many routes
 	}
+	// nexthops completes routes that name nexthop objects.
+	nexthops struct{ *kernel }
 	// rules observes and changes routing rules.
 	rules struct{ *routes }
 	// lookups asks which route the kernel would choose.

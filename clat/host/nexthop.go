@@ -43,9 +43,9 @@ func hasHops(r netlink.Route) bool {
 	return r.Type != unix.RTN_UNICAST || r.LinkIndex != 0 || len(r.MultiPath) > 0
 }
 
-// withHops gives the next hops of their nexthop objects to those of rs, routes of
+// complete gives the next hops of their nexthop objects to those of rs, routes of
 // one family in the order of a dump, that lack them.
-func (k *routes) withHops(family int, rs []netlink.Route) error {
+func (k nexthops) complete(family int, rs []netlink.Route) error {
 	lacking := 0
 	for _, r := range rs {
 		if !hasHops(r) {
@@ -55,11 +55,11 @@ func (k *routes) withHops(family int, rs []netlink.Route) error {
 	if lacking == 0 {
 		return nil
 	}
-	ids, err := k.nexthopIDs(family)
+	ids, err := k.ids(family)
 	if err != nil {
 		return err
 	}
-	objects, err := k.nexthops()
+	objects, err := k.list()
 	if err != nil {
 		return err
 	}
@@ -131,9 +131,9 @@ func routeKeyOf(r netlink.Route) routeKey {
 	return key
 }
 
-// nexthopIDs returns the numbers of the nexthop objects of those routes of a
+// ids returns the numbers of the nexthop objects of those routes of a
 // family of which the kernel tells no more.
-func (k *routes) nexthopIDs(family int) (map[routeKey][]uint32, error) {
+func (k nexthops) ids(family int) (map[routeKey][]uint32, error) {
 	type named struct {
 		key routeKey
 		id  uint32
@@ -178,8 +178,8 @@ func parseNamed(m []byte) (key routeKey, id uint32, ok bool) {
 	return routeKey{table: r.table, metric: r.metric, tos: int(nl.DeserializeRtMsg(m).Tos), dst: r.dst}, id, id != 0
 }
 
-// nexthops lists the nexthop objects by their numbers.
-func (k *routes) nexthops() (map[uint32]nexthop, error) {
+// list lists the nexthop objects by their numbers.
+func (k nexthops) list() (map[uint32]nexthop, error) {
 	messages, err := whole(func() ([][]byte, error) {
 		req := k.request(unix.RTM_GETNEXTHOP, unix.NLM_F_DUMP)
 		req.AddRawData(make([]byte, sizeofNHMsg))

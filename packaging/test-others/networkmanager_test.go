@@ -63,6 +63,16 @@ func (s *stage) managed() {
 	s.flows(s.t)
 }
 
+// standingBy begins with NetworkManager's CLAT at work and tnat64d beside it.
+func standingBy(t *testing.T) *stage {
+	t.Helper()
+	s := newStage(t, lab.Options{})
+	s.managed()
+	s.start("")
+	s.ready()
+	return s
+}
+
 // TestNetworkManagerFirst has NetworkManager's CLAT at work when tnat64d starts.
 func TestNetworkManagerFirst(t *testing.T) {
 	t.Parallel()
@@ -130,10 +140,7 @@ func TestNetworkManagerOff(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lab.Options{})
-			s.managed()
-			s.start("")
-			s.ready()
+			s := standingBy(t)
 			began := time.Now()
 			off(s)
 			s.wants(control.Up)
@@ -167,10 +174,7 @@ func TestNetworkManagerReapply(t *testing.T) {
 	for _, value := range []string{"auto", "no"} {
 		t.Run(value, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lab.Options{})
-			s.managed()
-			s.start("")
-			s.ready()
+			s := standingBy(t)
 			began := time.Now()
 			s.machine.run(t, "nmcli", "connection", "modify", profile, "ipv4.clat", value)
 			s.machine.run(t, "nmcli", "device", "reapply", lab.Uplink)
@@ -188,10 +192,7 @@ func TestNetworkManagerReapply(t *testing.T) {
 // programs go.
 func TestNetworkManagerKilled(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Options{})
-	s.managed()
-	s.start("")
-	s.ready()
+	s := standingBy(t)
 	began := time.Now()
 	s.machine.kill(t, "NetworkManager")
 	u := s.wants(control.Up)
