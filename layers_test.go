@@ -26,10 +26,10 @@ var layers = map[string][]string{
 	"datapath/steer":     {"tnat64d/siit", "tnat64d/datapath/steerable", "tnat64d/internal/cause", "tnat64d/internal/dump", "github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"datapath/steerable": {"github.com/vishvananda/netlink"},
 	"datapath/steernft":  {"tnat64d/internal/cause", "tnat64d/datapath/steerable", "github.com/vishvananda/netlink", "golang.org/x/sys"},
-	"plat":               {"tnat64d/plat/nat44", "tnat64d/siit", "tnat64d/datapath", "tnat64d/tun", "tnat64d/internal/dump", "github.com/vishvananda/netlink", "golang.org/x/sys"},
+	"plat":               {"tnat64d/plat/nat44", "tnat64d/siit", "tnat64d/datapath", "tnat64d/tun", "tnat64d/internal/dump", "tnat64d/internal/replacefile", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"plat/nat44":         {"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sys"},
 	"shim":               {"tnat64d/siit", "tnat64d/pref64", "github.com/google/nftables", "github.com/vishvananda/netlink", "golang.org/x/net", "golang.org/x/sys"},
-	"clat":               {"tnat64d/clat/plan", "tnat64d/siit", "tnat64d/internal/cause", "golang.org/x/sys", "golang.org/x/time/rate"},
+	"clat":               {"tnat64d/clat/plan", "tnat64d/siit", "tnat64d/internal/cause", "tnat64d/internal/replacefile", "golang.org/x/sys", "golang.org/x/time/rate"},
 	"clat/plan":          {"tnat64d/siit"},
 	"clat/plan/plantest": {"tnat64d/clat/plan", "tnat64d/siit"},
 	"clat/host": {

@@ -2,7 +2,6 @@ package clat
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -10,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"tnat64d/internal/replacefile"
 )
 
 // maxLeftFile bounds how much of the file is read.
@@ -45,22 +46,14 @@ func (l LeftAddrs) Save(file string) error {
 	for e, when := range l {
 		fmt.Fprintln(&b, id, e.Link, e.Addr, when.Unix())
 	}
-	next := file + ".new"
-	err = os.WriteFile(next, b.Bytes(), 0o600)
-	if err == nil {
-		err = os.Rename(next, file)
-	}
+	err = replacefile.Write(file, func(w io.Writer) error {
+		_, err := w.Write(b.Bytes())
+		return err
+	})
 	if err != nil {
-		return errors.Join(fmt.Errorf("save the addresses that served: %w", err), ignoreMissing(os.Remove(next)))
+		return fmt.Errorf("save the addresses that served: %w", err)
 	}
 	return nil
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // leftLine is one line of the file: the inode of a network namespace, a link, an

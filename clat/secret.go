@@ -4,11 +4,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"tnat64d/internal/cause"
+	"tnat64d/internal/replacefile"
 )
 
 const secretLen = 32
@@ -39,21 +41,11 @@ func LoadSecret(file string) ([]byte, error) {
 // writeSecret replaces the file in one step, so that a full disk or a crash
 // leaves no half secret.
 func writeSecret(file string, secret []byte) error {
-	dir := filepath.Dir(file)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(dir, ".secret-*") // mode 0600
-	if err != nil {
+	return replacefile.Write(file, func(w io.Writer) error {
+		_, err := w.Write(secret)
 		return err
-	}
-	defer os.Remove(tmp.Name()) // gone already after the rename
-	_, err = tmp.Write(secret)
-	if cerr := tmp.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), file)
+	})
 }

@@ -9,11 +9,11 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
+	"tnat64d/internal/replacefile"
 	"tnat64d/siit"
 )
 
@@ -124,25 +124,16 @@ func (f *mapsFile) write(now time.Time) error {
 	if f.path == "" {
 		return nil
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(f.path), ".maps-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) // nothing once it has its name
-	w := bufio.NewWriter(tmp)
-	fmt.Fprintln(w, storeHeader)
-	for _, m := range f.table.Maps(now) {
-		if m.Static {
-			m.Last = now // whoever reads it as a dynamic one later begins here
+	return replacefile.Write(f.path, func(w io.Writer) error {
+		fmt.Fprintln(w, storeHeader)
+		for _, m := range f.table.Maps(now) {
+			if m.Static {
+				m.Last = now // whoever reads it as a dynamic one later begins here
+			}
+			if _, err := fmt.Fprintf(w, "%s %s %d\n", m.IPv4, m.IPv6, m.Last.Unix()); err != nil {
+				return err
+			}
 		}
-		fmt.Fprintf(w, "%s %s %d\n", m.IPv4, m.IPv6, m.Last.Unix())
-	}
-	err = w.Flush()
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err = errors.Join(err, tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), f.path)
+		return nil
+	})
 }

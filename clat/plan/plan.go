@@ -37,8 +37,8 @@ type Desired struct {
 	// CLAT on this host.
 	Standby bool
 	// Reserve is the address that a CLAT will have when native IPv4, or the other
-	// CLAT, goes. The
-	// uplink has it in the meantime, past DAD and used by nobody; invalid: none.
+	// CLAT, goes. The uplink has it in the meantime, past DAD and used by nobody;
+	// invalid: none.
 	Reserve netip.Addr
 	// Backoff is set while the CLAT waits because its bring-up just failed.
 	Backoff bool

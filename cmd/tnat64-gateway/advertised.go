@@ -8,10 +8,11 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"tnat64d/internal/replacefile"
 )
 
 // advertisedFile keeps the prefixes that were advertised on a link. Each line is a
@@ -46,18 +47,12 @@ func (f advertisedFile) Load() (map[netip.Prefix]time.Time, error) {
 
 // Save implements [advertise.Store]. It replaces the file at once.
 func (f advertisedFile) Save(all map[netip.Prefix]time.Time) error {
-	tmp, err := os.CreateTemp(filepath.Dir(string(f)), ".advertised-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) // nothing once it has its name
-	for p, at := range all {
-		if _, err := fmt.Fprintf(tmp, "%s %d\n", p, at.Unix()); err != nil {
-			return errors.Join(err, tmp.Close())
+	return replacefile.Write(string(f), func(w io.Writer) error {
+		for p, at := range all {
+			if _, err := fmt.Fprintf(w, "%s %d\n", p, at.Unix()); err != nil {
+				return err
+			}
 		}
-	}
-	if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), string(f))
+		return nil
+	})
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/clat"
+	"tnat64d/internal/replacefile"
 	"tnat64d/pref64"
 )
 
@@ -293,28 +294,11 @@ func (m *memory) close() {
 
 // replaceMemory writes the file in one step, or removes it if it has no link.
 func replaceMemory(file string, f memoryFile) error {
-	next := file + ".new"
-	os.Remove(next) // of one that was killed
 	if len(f.Links) == 0 {
 		if err := os.Remove(file); !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 		return nil
 	}
-	b, err := json.Marshal(f)
-	if err != nil {
-		return err
-	}
-	out, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = out.Write(append(b, '\n'))
-	if err = errors.Join(err, out.Close()); err == nil {
-		err = os.Rename(next, file)
-	}
-	if err != nil {
-		os.Remove(next)
-	}
-	return err
+	return replacefile.Write(file, func(w io.Writer) error { return json.NewEncoder(w).Encode(f) })
 }
