@@ -55,7 +55,7 @@ func observeOnce(h *netlink.Handle, c Config) (o observed, err error) {
 		}
 	}
 	if o.outside = c.Outside; len(o.outside) == 0 {
-		if o.outside, err = defaultLinks(h, links, c.TUN); err != nil {
+		if o.outside, err = defaultOutside(h, links, c.TUN); err != nil {
 			return o, err
 		}
 	}
@@ -76,40 +76,6 @@ func lowest(links []netlink.Link, names []string, least int) int {
 		mtu = 1500
 	}
 	return min(max(mtu, least), 65535)
-}
-
-// defaultLinks returns the interfaces of the IPv4 default routes with the best
-// metric.
-func defaultLinks(h *netlink.Handle, links []netlink.Link, tun string) (names []string, err error) {
-	routes, err := h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return nil, fmt.Errorf("list the routes: %w", err)
-	}
-	best := -1
-	for _, r := range routes {
-		if r.Dst != nil {
-			if ones, _ := r.Dst.Mask.Size(); ones > 0 {
-				continue
-			}
-		}
-		if best < 0 || r.Priority < best {
-			best, names = r.Priority, nil
-		}
-		if r.Priority > best {
-			continue
-		}
-		indexes := []int{r.LinkIndex}
-		for _, hop := range r.MultiPath {
-			indexes = append(indexes, hop.LinkIndex)
-		}
-		for _, l := range links {
-			if n := l.Attrs().Name; slices.Contains(indexes, l.Attrs().Index) && n != tun && !slices.Contains(names, n) {
-				names = append(names, n)
-			}
-		}
-	}
-	slices.Sort(names)
-	return names, nil
 }
 
 // setUp makes the TUN ready and leads packets to it. It may be repeated.
@@ -153,14 +119,4 @@ func setUp(h *netlink.Handle, index int, c Config) error {
 		}
 	}
 	return nil
-}
-
-// matters reports whether a route that comes or goes is a default route or ours: a
-// router that learns routes by BGP must not cost a look at the host for each.
-func matters(r netlink.Route) bool {
-	if r.Dst == nil || r.Protocol == routeProtocol {
-		return true
-	}
-	ones, _ := r.Dst.Mask.Size()
-	return ones == 0
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -81,8 +83,8 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// subscribeHost is the [subscription] of links, addresses and IPv4 and IPv6
-// routes by netlink.
+// subscribeHost is the [subscription] of links, addresses, IPv4 and IPv6 routes,
+// IPv4 rules and nexthop objects by netlink.
 func subscribeHost(done <-chan struct{}) (<-chan struct{}, error) {
 	// The library closes a channel after an error, such as ENOBUFS when the
 	// kernel has more to say than its buffer holds.
@@ -95,6 +97,10 @@ func subscribeHost(done <-chan struct{}) (<-chan struct{}, error) {
 		go drain(links)
 		go drain(addrs)
 		go drain(routes)
+	}
+	selected, err := subscribeSelection(end)
+	if err != nil {
+		return nil, err
 	}
 	for i, subscribed := range []func() error{
 		func() error {
@@ -126,6 +132,7 @@ func subscribeHost(done <-chan struct{}) (<-chan struct{}, error) {
 				return
 			case _, ok = <-links:
 			case _, ok = <-addrs:
+			case _, ok = <-selected:
 			case u, open := <-routes:
 				ok, matter = open, !open || matters(u.Route)
 			}
@@ -138,6 +145,33 @@ func subscribeHost(done <-chan struct{}) (<-chan struct{}, error) {
 		}
 	}()
 	return events, nil
+}
+
+// subscribeSelection reports changes of IPv4 rules and nexthop objects, for which the
+// library has no call, until end is closed. Where the sysctl nexthop_compat_mode is
+// 0 the kernel reports a changed object without the routes that name it. The channel
+// is closed at the first event that the kernel could not deliver.
+func subscribeSelection(end <-chan struct{}) (<-chan struct{}, error) {
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_NEXTHOP, unix.RTNLGRP_IPV4_RULE)
+	if err != nil {
+		return nil, err
+	}
+	go func() { <-end; s.Close() }()
+	selected := make(chan struct{})
+	go func() {
+		defer close(selected)
+		for {
+			if _, _, err := s.Receive(); err != nil {
+				return
+			}
+			select {
+			case selected <- struct{}{}:
+			case <-end:
+				return
+			}
+		}
+	}()
+	return selected, nil
 }
 
 // drain takes what is sent until c is closed.

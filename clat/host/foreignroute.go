@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/clat/plan"
+	"tnat64d/internal/nexthop"
 )
 
 // ForeignRoutes lists the unicast routes of other programs through a TUN of ours,
@@ -26,7 +27,7 @@ func (k *routes) ForeignRoutes(link int, thorough bool) (fs []plan.ForeignRoute,
 		// Not filtered by link: netlink would leave out multipath routes.
 		routes, err := k.listRoutes(family, &netlink.Route{Type: unix.RTN_UNICAST}, netlink.RT_FILTER_TYPE)
 		if err == nil {
-			err = nexthops{k.kernel}.complete(family, routes)
+			err = k.nexthops().Complete(family, routes)
 		}
 		if err != nil {
 			return nil, false
@@ -88,16 +89,20 @@ func (k *routes) AddForeignRoute(link int, f plan.ForeignRoute) error {
 		Src: f.Source.AsSlice(), Priority: f.Metric, MTU: f.MTU, Table: f.Table,
 		Protocol: netlink.RouteProtocol(f.Protocol), Scope: netlink.Scope(f.Scope), Tos: f.TOS, Type: unix.RTN_UNICAST,
 	}
+	family := unix.AF_INET
+	if f.Destination.Addr().Is6() {
+		family = unix.AF_INET6
+	}
 	hops := f.Hops()
 	if len(hops) == 0 {
 		r.LinkIndex, r.Flags = link, f.Flags
-		r.Gw, r.Via = nextHop(f.Destination.Addr(), f.Gateway)
+		r.Gw, r.Via = nexthop.Gateway(family, f.Gateway)
 		return unlessExists(k.handle.RouteAdd(r))
 	}
 	var rest []*netlink.NexthopInfo
 	for _, h := range hops {
 		n := &netlink.NexthopInfo{LinkIndex: link, Hops: h.Weight - 1, Flags: h.Flags}
-		n.Gw, n.Via = nextHop(f.Destination.Addr(), h.Gateway)
+		n.Gw, n.Via = nexthop.Gateway(family, h.Gateway)
 		if !h.TUN {
 			l, err := k.handle.LinkByName(h.Link)
 			if err != nil {
@@ -139,14 +144,6 @@ func gatewayOf(gw net.IP, via netlink.Destination) netip.Addr {
 		return addrOf(v.Addr)
 	}
 	return addrOf(gw)
-}
-
-// nextHop returns a gateway in the form that netlink has for a route to dst.
-func nextHop(dst, gateway netip.Addr) (gw net.IP, via netlink.Destination) {
-	if gateway.Is6() && dst.Is4() {
-		return nil, &netlink.Via{AddrFamily: unix.AF_INET6, Addr: gateway.AsSlice()}
-	}
-	return gateway.AsSlice(), nil
 }
 
 func unlessExists(err error) error {

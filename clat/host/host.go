@@ -20,6 +20,7 @@ import (
 	"tnat64d/clat/plan"
 	"tnat64d/internal/cause"
 	"tnat64d/internal/dump"
+	"tnat64d/internal/nexthop"
 )
 
 // Host is the host as netlink shows it, in the network namespace of the thread
@@ -56,8 +57,6 @@ type (
 		*kernel
 		memory routeMemory // spares hosts with many routes
 	}
-	// nexthops completes routes that name nexthop objects.
-	nexthops struct{ *kernel }
 	// rules observes and changes routing rules.
 	rules struct{ *routes }
 	// lookups asks which route the kernel would choose.
@@ -111,6 +110,9 @@ func (k *Host) Close() {
 		}
 	}
 }
+
+// nexthops reads the next hops of routes that name nexthop objects.
+func (k *kernel) nexthops() nexthop.Reader { return nexthop.Reader{Socket: k.route} }
 
 // Handle returns the netlink handle, for package steer.
 func (k *Host) Handle() *netlink.Handle { return k.kernel.handle }

@@ -8,9 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
 	"tnat64d/clat"
 	"tnat64d/clat/plan"
 )
@@ -157,27 +154,5 @@ func TestWatchNexthops(t *testing.T) {
 	case <-changed:
 	case <-time.After(time.Minute):
 		t.Error("nothing is heard")
-	}
-}
-
-// TestParseNexthop reads messages that no kernel sends.
-func TestParseNexthop(t *testing.T) {
-	for n := range 40 {
-		m := make([]byte, n)
-		for i := range m {
-			m[i] = byte(i * 7)
-		}
-		parseNexthop(m)
-		parseNamed(m)
-	}
-	group := append(make([]byte, sizeofNHMsg), 8, 0, unix.NHA_ID, 0, 9, 0, 0, 0, 20, 0, unix.NHA_GROUP, 0, 1, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 255, 1, 0, 0)
-	id, o, ok := parseNexthop(group)
-	if !ok || id != 9 || !slices.Equal(o.members, []nexthopMember{{1, 3}, {5, 512}}) {
-		t.Errorf("%d, %+v, %t", id, o, ok)
-	}
-	r := netlink.Route{Type: unix.RTN_UNICAST}
-	setHops(&r, unix.AF_INET, 9, map[uint32]nexthop{9: o, 5: {link: 4, gateway: netip.MustParseAddr("fe80::1")}})
-	if len(r.MultiPath) != 1 || r.MultiPath[0].LinkIndex != 4 || r.MultiPath[0].Hops != 511 || r.MultiPath[0].Via == nil {
-		t.Errorf("%+v", r.MultiPath)
 	}
 }

@@ -50,7 +50,7 @@ func (k *routes) defaultRoutes(family int) (out []plan.Route, all int, err error
 		return true
 	})
 	if err == nil {
-		err = nexthops{k.kernel}.complete(family, found)
+		err = k.nexthops().Complete(family, found)
 	}
 	for _, r := range found {
 		out = append(out, planRoutes(r)...)
