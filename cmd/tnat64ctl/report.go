@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/user"
 	"runtime"
 	"strconv"
 	"strings"
@@ -26,8 +25,10 @@ const reportUsage = `usage: tnat64ctl [-socket PATH] report [-log LOG] [-lines C
 
 Writes a text file for a bug report: versions, status, doctor, and the last
 lines of the daemon's log. It masks IPv6 addresses beyond their /48, IPv4 and
-MAC addresses, and names of hosts, users and domains. FILE is created with mode
-0600; - is standard output; default: tnat64-report.txt.
+MAC addresses, names of hosts, users, domains and networks, values that a
+message quotes from the configuration, unusual interface names, and unusual
+paths. FILE is created with mode 0600; - is standard output; default:
+tnat64-report.txt.
 
 Run it as root to include what only root may see. Read the file before you
 publish it.
@@ -75,7 +76,7 @@ func runReport(socket string, args []string, stdout, stderr io.Writer) error {
 	if err := ctx.Err(); err != nil {
 		return errors.New("interrupted; wrote no report")
 	}
-	text := reportText(sections, privateWords())
+	text := reportText(sections, privateWords(), linkNames())
 
 	name := flags.Arg(0)
 	switch name {
@@ -100,11 +101,12 @@ func runReport(socket string, args []string, stdout, stderr io.Writer) error {
 // section is a part of a report.
 type section struct{ title, text string }
 
-// reportText returns the masked sections as one text. The words are masked
-// wherever they occur.
-func reportText(sections []section, words []string) string {
+// reportText returns the masked sections as one text. The words and names of
+// interfaces are masked wherever they occur.
+func reportText(sections []section, words, links []string) string {
 	var m mask.Masker
 	m.Hide(words...)
+	m.HideLinks(links...)
 	// All at once, so that a prefix in one section tells how to mask addresses
 	// in another.
 	var b strings.Builder
@@ -113,30 +115,6 @@ func reportText(sections []section, words []string) string {
 		fmt.Fprintf(&b, "\n== %s ==\n\n%s\n", s.title, strings.TrimRight(s.text, "\n"))
 	}
 	return m.Text(b.String())
-}
-
-// privateWords returns the names of this host, its domains and its user.
-func privateWords() (words []string) {
-	if host, err := os.Hostname(); err == nil {
-		short, _, _ := strings.Cut(host, ".")
-		words = append(words, host, short)
-	}
-	for _, variable := range []string{"USER", "LOGNAME", "SUDO_USER"} {
-		words = append(words, os.Getenv(variable))
-	}
-	if u, err := user.Current(); err == nil {
-		words = append(words, u.Username)
-	}
-	conf, err := os.ReadFile("/etc/resolv.conf")
-	if err != nil {
-		return words
-	}
-	for line := range strings.Lines(string(conf)) {
-		if f := strings.Fields(line); len(f) > 1 && (f[0] == "search" || f[0] == "domain") {
-			words = append(words, f[1:]...)
-		}
-	}
-	return words
 }
 
 // versions describes this program and the system.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,7 +10,7 @@ import (
 // TestReportMasksStatus runs the text of a busy daemon through a report.
 func TestReportMasksStatus(t *testing.T) {
 	s := busy()
-	out := reportText([]section{{"status", statusText(s, time.Now())}, {"log", "from bob on host-7"}}, []string{"host-7", "bob"})
+	out := reportText([]section{{"status", statusText(s, time.Now())}, {"log", "from bob on host-7"}}, []string{"host-7", "bob"}, nil)
 	for _, u := range s.Uplinks {
 		if u.CLAT != nil && strings.Contains(out, u.CLAT.IPv6.String()) {
 			t.Errorf("the CLAT's address %s is left:\n%s", u.CLAT.IPv6, out)
@@ -22,6 +23,29 @@ func TestReportMasksStatus(t *testing.T) {
 	}
 	if !strings.Contains(out, "from <name> on <name>") {
 		t.Errorf("names are left:\n%s", out)
+	}
+}
+
+func TestPeople(t *testing.T) {
+	got := people("root:x:0:0:root:/root:/bin/sh\nbob:x:1000:1000:Bob Smith,Room 7,,:/home/bob:/bin/sh\nnobody:x:65534:65534:nobody:/:\nbroken:x\n")
+	if want := []string{"bob", "Bob Smith"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestSearchDomains(t *testing.T) {
+	got := searchDomains("nameserver 2001:db8::53\nsearch corp example.net.\ndomain lab\noptions search\n")
+	if want := []string{"corp", "example.net.", "lab"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestReportMasksInterfaces covers names without a hint that they are names of
+// interfaces.
+func TestReportMasksInterfaces(t *testing.T) {
+	out := reportText([]section{{"status", "acme-lan: up\nwlan0: up"}}, nil, []string{"acme-lan", "wlan0"})
+	if strings.Contains(out, "acme") || !strings.Contains(out, "\nwlan0: up") {
+		t.Errorf("%s", out)
 	}
 }
 

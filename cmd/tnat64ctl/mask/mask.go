@@ -3,7 +3,9 @@
 package mask
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -15,7 +17,8 @@ import (
 // of them, so that a reader can still tell which ones are the same. The zero
 // value is ready to use.
 type Masker struct {
-	words   []*regexp.Regexp
+	words   map[string]*regexp.Regexp
+	links   map[string]*regexp.Regexp // names of interfaces
 	numbers map[string]int
 	short   []netip.Prefix // shorter than a /48, seen in texts: see shown
 }
@@ -26,15 +29,51 @@ const keptBits = 48
 
 // Hide makes the Masker remove these words wherever they stand alone or as a
 // label of a name, in any case: host names, user names, domains. Empty words
-// and those that say nothing ("localhost", "root") are ignored.
+// and those that identify nobody ("localhost", "root", "debian") are ignored.
 func (m *Masker) Hide(words ...string) {
 	for _, w := range words {
-		w = strings.Trim(w, ". \t\n")
-		if w == "" || slices.Contains([]string{"localhost", "root", "local", "lan", "home"}, strings.ToLower(w)) {
+		w = strings.ToLower(strings.Trim(w, ". \t\n"))
+		if w == "" || slices.Contains(everybodys, w) || m.words[w] != nil {
 			continue
 		}
-		m.words = append(m.words, regexp.MustCompile(`(?i)(^|[^\pL\pN])`+regexp.QuoteMeta(w)+`($|[^\pL\pN])`))
+		if m.words == nil {
+			m.words = map[string]*regexp.Regexp{}
+		}
+		m.words[w] = alone(`(?i:` + regexp.QuoteMeta(w) + `)`)
 	}
+}
+
+// hideHost hides the name of a host, and its first label.
+func (m *Masker) hideHost(name string) {
+	label, _, _ := strings.Cut(name, ".")
+	m.Hide(name, label)
+}
+
+// everybodys are names of hosts, users and domains that many have.
+var everybodys = []string{
+	"localhost", "root", "local", "lan", "home", "internal", "localdomain", "host", "user", "admin", "nobody",
+	"debian", "ubuntu", "fedora", "arch", "kernel", "systemd", "tnat64", "tnat64d", "tnat64-gateway",
+}
+
+// alone returns an expression for what expression finds where neither letters nor
+// digits are beside it.
+func alone(expression string) *regexp.Regexp {
+	return regexp.MustCompile(`(^|[^\pL\pN])` + expression + `($|[^\pL\pN])`)
+}
+
+// longestFirst returns the keys of m in the order in which they are replaced: a name
+// before its parts.
+func longestFirst(m map[string]*regexp.Regexp) []string {
+	return slices.SortedFunc(maps.Keys(m), func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(b), len(a)), strings.Compare(a, b))
+	})
+}
+
+// replaceAlone replaces what an expression of alone finds.
+func replaceAlone(what *regexp.Regexp, s, replacement string) string {
+	// Twice, because neighbours share the character between them.
+	s = what.ReplaceAllString(s, "${1}"+replacement+"${2}")
+	return what.ReplaceAllString(s, "${1}"+replacement+"${2}")
 }
 
 var (
@@ -52,13 +91,13 @@ var (
 	digits = regexp.MustCompile(`[0-9A-Fa-f]{12,}`)
 	// address4 may be an IPv4 address in hexadecimal digits.
 	address4 = regexp.MustCompile(`\b(0x)?[0-9A-Fa-f]{8,11}\b`)
-	homes    = regexp.MustCompile(`/(home|Users|run/user)/[^/\s"']+`)
 
 	prefixes = regexp.MustCompile(`([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)/([0-9]{1,2})\b`)
 )
 
 // Text returns s without addresses beyond their /48, host names, MAC addresses
-// and other identifiers. Control characters become spaces, except for ends of
+// and other identifiers, values of the configuration, and what people have named:
+// interfaces, networks, directories. Control characters become spaces, except for ends of
 // lines.
 func (m *Masker) Text(s string) string {
 	s = strings.Map(func(r rune) rune {
@@ -68,7 +107,10 @@ func (m *Masker) Text(s string) string {
 		return r
 	}, strings.ToValidUTF8(s, "?"))
 	m.note(s)
-	s = homes.ReplaceAllString(s, "/$1/<user>")
+	m.noteSenders(s)
+	m.noteLinks(s)
+	s = m.values(s)
+	s = m.paths(s)
 	s = colons.ReplaceAllStringFunc(s, m.colons)
 	s = cisco.ReplaceAllStringFunc(s, m.identifier)
 	s = names.ReplaceAllStringFunc(s, m.name)
@@ -81,10 +123,9 @@ func (m *Masker) Text(s string) string {
 		}
 		return m.identifier(s)
 	})
-	for _, w := range m.words {
-		// Twice, because neighbours share the character between them.
-		s = w.ReplaceAllString(s, "${1}<name>${2}")
-		s = w.ReplaceAllString(s, "${1}<name>${2}")
+	s = m.hideLinks(s)
+	for _, w := range longestFirst(m.words) {
+		s = replaceAlone(m.words[w], s, "<name>")
 	}
 	return s
 }

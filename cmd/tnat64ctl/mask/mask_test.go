@@ -34,6 +34,18 @@ func TestText(t *testing.T) {
 		{"name with the address in it", "host-2001-db8-1-2.example.net", "<name #1>"},
 		{"own host name", "on Bobs-Laptop: bobs-laptop bobs-laptop", "on <name>: <name> <name>"},
 		{"home directory", "/home/bob/tnat64d.toml", "/home/<user>/tnat64d.toml"},
+		{"path", "/srv/acme/tnat64d.toml:3:1: x; in '/media/bob/ACME STICK'; unix:path=/run/dbus/system_bus_socket", "/srv/<path #1>/tnat64d.toml:3:1: x; in '/media/<path #2> STICK'; unix:path=/run/dbus/system_bus_socket"},
+		{"path in a home directory", "/var/home/bob/acme/tnat64d.toml /acme.toml", "/var/home/<user>/<path #1>/tnat64d.toml /<path #2>"},
+		{"network in a path", "/etc/NetworkManager/system-connections/Bobs-Wifi.nmconnection", "/etc/<path #1>"},
+		{"value of the configuration", `/etc/tnat64/tnat64d.toml:4:8: clat.ipv4: "hunter2" is not an address; allowed: "/", ":"`, `/etc/tnat64/tnat64d.toml:4:8: clat.ipv4: "<value>" is not an address; allowed: "/", ":"`},
+		{"value in an escaped message", `reason="a.toml:3:1: invalid TOML, at \"x=\\\"hunter2\": expected ']'" iface=wlan0`, `reason="<name #1>:3:1: invalid TOML, at \"<value>\": expected ']'" iface=wlan0`},
+		{"value that says what is allowed", `tnat64.toml:1:1: k: "; allowed: hunter2" is wrong; allowed: b`, `tnat64.toml:1:1: k: "<value>" is wrong; allowed: b`},
+		{"value without an end", `tnat64.toml:1:1: k: "hunter2`, `tnat64.toml:1:1: k: "<value>`},
+		{"unknown key", `tnat64.toml:1:1: unknown key "passwrd" in [clat]; allowed: enable`, `tnat64.toml:1:1: unknown key "passwrd" in [clat]; allowed: enable`},
+		{"line of the configuration", "    5 | passwrd = \"hunter2\" # Bob\n      | ^^^^\nNov 28 10:00:00 tnat64d[1]:     5 | # Bob", "    5 | <line of the configuration>\n      | ^^^^\nNov 28 10:00:00 tnat64d[1]:     5 | <line of the configuration>"},
+		{"interface that a person named", `fe80::1%acme-vpn. iface=bobs_lan: on bobs_lan, wlan0`, `<fe80::/10 #1>%<link #2>. iface=<link #3>: on <link #3>, wlan0`},
+		{"sender of a line of syslog", "Nov 28 10:00:00 nas9 tnat64d[12]: no CLAT\n2026-11-28T10:00:00.123+01:00 nas9 tnat64d: nas9", "Nov 28 10:00:00 <name> tnat64d[12]: no CLAT\n2026-11-28T10:00:00.123+01:00 <name> tnat64d: <name>"},
+		{"SSID", `ssid="Bobs Wifi" SSID: Bobs`, `ssid=<name> SSID: <name>`},
 		{"control characters", "a\x1b[31mb\tc\xff", "a [31mb c?"},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
@@ -53,6 +65,9 @@ func TestTextKeeps(t *testing.T) {
 		"2026-11-28T03:17:19+01:00", "03:17:19.123456", "since 11:48:00 (12 minutes)", "1,234,567 packets 123456789 bytes",
 		"/etc/tnat64/tnat64d.toml:3:12: unknown key", "clat.enable auto", "net.ipv6.conf.all.disable_ipv6", "resolv.conf",
 		"reason=udp-zero-checksum engine=kernel", "clat0 192.0.0.1 mtu 1480", "systemd-resolved.service", "facade decade",
+		"2026-11-28T03:17:19+0100 tnat64d[12]: rejected: keeping the old one", "Nov 28 03:17:19 systemd[1]: Started tnat64d.service: it is up",
+		"iface=enp0s31f6 iface=wlp0s20f3 iface=wwan0 iface=eth0.42 iface=eno1 iface=ens3f0np0 fe80::%eth0", "linux/amd64 and/or TUN/TAP /usr/bin/curl /dev/net/tun",
+		"/run/tnat64-lab/tn64-8749-4nmb7-1/tnat64d.sock", `level=INFO msg="no CLAT" reason="waiting"`,
 	} {
 		var m Masker
 		if got := m.Text(s); got != s {
