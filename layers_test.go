@@ -20,7 +20,7 @@ var layers = map[string][]string{
 	"siit":               {"gvisor.dev/gvisor/pkg/tcpip/checksum"},
 	"tun":                {"golang.org/x/sys"},
 	"tun/tuntest":        {"tnat64d/tun"},
-	"pref64":             {"tnat64d/siit", "golang.org/x/net", "golang.org/x/sys"},
+	"pref64":             {"tnat64d/internal/backoff", "tnat64d/siit", "golang.org/x/net", "golang.org/x/sys"},
 	"datapath":           {"tnat64d/datapath", "tnat64d/siit", "tnat64d/tun", "tnat64d/internal/cause", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"datapath/engine":    {"tnat64d/siit", "tnat64d/tun"},
 	"datapath/steer":     {"tnat64d/siit", "tnat64d/datapath/steerable", "tnat64d/internal/cause", "tnat64d/internal/dump", "github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
@@ -29,7 +29,7 @@ var layers = map[string][]string{
 	"plat":               {"tnat64d/plat/nat44", "tnat64d/siit", "tnat64d/datapath", "tnat64d/tun", "tnat64d/internal/dump", "tnat64d/internal/nexthop", "tnat64d/internal/replacefile", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"plat/nat44":         {"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sys"},
 	"shim":               {"tnat64d/siit", "tnat64d/pref64", "github.com/google/nftables", "github.com/vishvananda/netlink", "golang.org/x/net", "golang.org/x/sys"},
-	"clat":               {"tnat64d/clat/plan", "tnat64d/siit", "tnat64d/internal/cause", "tnat64d/internal/replacefile", "golang.org/x/sys", "golang.org/x/time/rate"},
+	"clat":               {"tnat64d/clat/plan", "tnat64d/siit", "tnat64d/internal/backoff", "tnat64d/internal/cause", "tnat64d/internal/replacefile", "golang.org/x/sys", "golang.org/x/time/rate"},
 	"clat/plan":          {"tnat64d/siit"},
 	"clat/plan/plantest": {"tnat64d/clat/plan", "tnat64d/siit"},
 	"clat/host": {
@@ -42,6 +42,7 @@ var layers = map[string][]string{
 	// Commands may import whatever they need, but not each other: what they
 	// share is below internal.
 	"cmd":                   nil,
+	"internal/backoff":      {},
 	"internal/bus":          {"github.com/godbus/dbus/v5", "tnat64d/internal/control"},
 	"internal/fdstore":      {"golang.org/x/sys"},
 	"internal/daemon":       {"tnat64d/internal/say", "github.com/coreos/go-systemd/v22", "golang.org/x/sys"},

@@ -26,6 +26,8 @@ type address struct {
 	passed     []netip.Addr // of added: those that have passed DAD
 	dadRefused netip.Addr   // what the last Ensure found in use by another host
 	drift      map[netip.Addr]*driftLimit
+	retry      retry
+	inService  retry // of the part inService
 }
 
 func newAddress(t tools, u plan.Uplink, refused *refusals, kept *unremoved) *address {

@@ -24,11 +24,13 @@ type instance struct {
 	routes  *routes
 	foreign *foreignRoutes
 
-	towards towards // in force
+	towards towards      // in force
+	tried   plan.Attempt // of the last pass
 
-	held  time.Time // since when the network is gone; zero: it is there
-	ended bool      // everything is removed
-	stale int       // passes in a row that failed because the host had changed since it was observed
+	served bool      // has been complete since an address serves
+	held   time.Time // since when the network is gone; zero: it is there
+	ended  bool      // everything is removed
+	stale  int       // passes in a row that failed because the host had changed since it was observed
 }
 
 // towards is the PREF64 that packets are sent to, and by which router.
@@ -37,10 +39,45 @@ type towards struct {
 	via    netip.Addr
 }
 
-// resources lists the resources in the order of bring-up, from what nobody
-// notices to what attracts traffic. Tear-down is the list backwards.
-func (c *instance) resources() []resource {
-	return []resource{c.address, c.path, c.guards, inService{c.address}, c.rule, c.routes, c.foreign}
+// part is a resource of a CLAT and its retry. Without a retry the CLAT ends if the
+// resource fails.
+type part struct {
+	resource
+	retry *retry
+}
+
+// parts lists the resources in the order of bring-up, from what nobody notices to
+// what attracts traffic. Tear-down is the list backwards.
+func (c *instance) parts() []part {
+	return []part{
+		{c.address, &c.address.retry},
+		{c.path, nil},
+		{c.guards, nil}, // retries by itself, for each link
+		{inService{c.address}, &c.address.inService},
+		{c.rule, &c.rule.retry},
+		{c.routes, &c.routes.retry},
+		{c.foreign, nil}, // never fails
+	}
+}
+
+// missing returns why parts of the CLAT are missing that are tried again, or nil.
+func (c *instance) missing() error {
+	var errs []error
+	for _, r := range c.parts() {
+		if r.retry != nil {
+			errs = append(errs, r.retry.err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// retryNow ends the backoff of all parts: something else is to be tried.
+func (c *instance) retryNow() {
+	for _, r := range c.parts() {
+		if r.retry != nil {
+			*r.retry = retry{}
+		}
+	}
 }
 
 // remembered is what the next plan has to know.
@@ -76,11 +113,37 @@ func (c *instance) reconcile(o plan.Observed, want *plan.CLAT, sourceRules plan.
 	if err != nil {
 		return Outcome{Err: errors.Join(err, c.remove(false))}
 	}
-	return Outcome{Progress: p}
+	return Outcome{Progress: p, Missing: c.missing()}
+}
+
+// attempt ensures one part. A CLAT that has been complete does not end because
+// another try to restore a part fails: the rest stays, and the part is tried again
+// after its own backoff. Meanwhile it is Pending.
+func (c *instance) attempt(r part, p pass) (Progress, error) {
+	if r.retry == nil {
+		return r.Ensure(p)
+	}
+	if c.served && r.retry.waits(c.wake) {
+		return Pending, nil
+	}
+	progress, err := r.Ensure(p)
+	switch {
+	case err == nil:
+		*r.retry = retry{}
+	case !c.served, cause.LinkGone(err), cause.SourceGone(err): // see reconcile
+	default:
+		r.retry.failed(err, c.wake)
+		return Pending, nil
+	}
+	return progress, err
 }
 
 func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules plan.SourceRules) (Progress, error) {
 	c.held = time.Time{}
+	if a := want.Attempt(); a != c.tried {
+		c.tried = a
+		c.retryNow()
+	}
 	if c.path.gone(o) {
 		if err := c.lose(); err != nil {
 			return Down, err
@@ -90,7 +153,8 @@ func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules plan.Sou
 	if opened, err := c.steerFirst(p); err != nil || opened {
 		return Replan, err // the observation does not have the TUN
 	}
-	progress, err := c.address.Ensure(p)
+	parts := c.parts()
+	progress, err := c.attempt(parts[0], p)
 	switch {
 	case err != nil:
 		return Down, err
@@ -128,11 +192,17 @@ func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules plan.Sou
 	if changes(c.path.mapping.Mapping, now.Translation.Mapping) {
 		c.path.breakFlows()
 	}
-	for _, r := range c.resources()[1:] {
-		if q, err := r.Ensure(p); err != nil || q != Up {
-			return q, err
+	for _, r := range parts[1:] {
+		switch q, err := c.attempt(r, p); {
+		case err != nil:
+			return Down, err
+		case q == Pending && r.retry != nil && r.retry.err != nil:
+			// What comes after it was complete too.
+		case q != Up:
+			return q, nil
 		}
 	}
+	c.served = c.served || c.missing() == nil
 	return progress, nil
 }
 
@@ -168,6 +238,7 @@ func (c *instance) awaitAddress(p pass) (Progress, error) {
 func (c *instance) withdraw() error {
 	// The address goes before the steering lets go of it, or the kernel would
 	// answer for it.
+	c.served = false
 	return errors.Join(c.routes.Remove(), c.rule.routes.Remove(), c.address.withdraw(), c.path.suspend())
 }
 
@@ -225,7 +296,7 @@ func (c *instance) remove(abort bool) error {
 		c.path.breakFlows()
 	}
 	var errs []error
-	for _, r := range slices.Backward(c.resources()) {
+	for _, r := range slices.Backward(c.parts()) {
 		errs = append(errs, r.Remove())
 	}
 	c.address.unremoved.keep(c.address)

@@ -30,10 +30,13 @@ const (
 )
 
 // Outcome is what became of one Desired. Err names the step that failed; then
-// everything of that uplink was taken down again.
+// everything of that uplink was taken down again. Missing says which parts of a CLAT
+// that was complete cannot be restored at the moment: the rest of it stays, and each
+// of these parts is tried again after its own backoff.
 type Outcome struct {
 	Progress Progress
 	Err      error
+	Missing  error
 }
 
 const (

@@ -81,13 +81,17 @@ func (b *bench) settled() (Progress, error) {
 
 // passAll is pass for several uplinks.
 func (b *bench) passAll() (ps []Progress, err error) {
-	b.host.o.Memory = b.rec.Memory()
-	o := b.host.o
-	o.Links, o.Addrs, o.Routes, o.Rules = slices.Clone(o.Links), slices.Clone(o.Addrs), slices.Clone(o.Routes), slices.Clone(o.Rules)
-	for _, out := range b.rec.Reconcile(o, plan.Make(o, b.conf)) {
+	for _, out := range b.outcomes() {
 		ps, err = append(ps, out.Progress), errors.Join(err, out.Err)
 	}
 	return ps, err
+}
+
+func (b *bench) outcomes() []Outcome {
+	b.host.o.Memory = b.rec.Memory()
+	o := b.host.o
+	o.Links, o.Addrs, o.Routes, o.Rules = slices.Clone(o.Links), slices.Clone(o.Addrs), slices.Clone(o.Routes), slices.Clone(o.Rules)
+	return b.rec.Reconcile(o, plan.Make(o, b.conf))
 }
 
 // expect passes and compares what was done.

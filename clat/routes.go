@@ -17,6 +17,7 @@ type routes struct {
 	path   *datapath
 	added  []plan.Route
 	drift  driftLimit
+	retry  retry
 }
 
 // Ensure adds the default route of the main table, and routes beside useless ones
@@ -82,6 +83,7 @@ func (r *routes) removeIf(which func(plan.Route) bool) error {
 		}
 		if err := r.host.DelRoute(rt); err != nil {
 			errs = append(errs, fmt.Errorf("remove %s: %w", describeRoute(rt, r.tun), err))
+			return false
 		}
 		return true
 	})

@@ -25,6 +25,7 @@ type rule struct {
 	made      plan.SourceRule // if it is present
 	warned    *bool           // of ruleUnsupported, once for all CLATs
 	ruleDrift driftLimit
+	retry     retry // of table and rule
 }
 
 // Ensure makes table and rule, or removes them if they are not wanted.
@@ -90,9 +91,9 @@ func (r *rule) removeRule() error {
 	if r.state != rulePresent {
 		return nil
 	}
-	r.state = ruleAbsent
 	if err := r.host.DelSourceRule(r.made); err != nil {
 		return fmt.Errorf("remove the rule: %w", err)
 	}
+	r.state = ruleAbsent
 	return nil
 }

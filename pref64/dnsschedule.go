@@ -1,6 +1,10 @@
 package pref64
 
-import "time"
+import (
+	"time"
+
+	"tnat64d/internal/backoff"
+)
 
 const (
 	// The bounds of noAnswer and noTTL.
@@ -14,11 +18,11 @@ const (
 
 var (
 	// noAnswer spaces rounds without a usable answer.
-	noAnswer = backoff{firstRetry, lastRetry}
+	noAnswer = backoff.Backoff{First: firstRetry, Last: lastRetry}
 	// noTTL spaces rounds after a negative answer without SOA, which must not
 	// be cached (RFC 2308 section 5), and after addresses that no DNS64 made:
 	// the DNS64 of a network may come up a little later than the network.
-	noTTL = backoff{firstRecheck, lastRetry}
+	noTTL = backoff.Backoff{First: firstRecheck, Last: lastRetry}
 )
 
 // schedule says when DNS is asked next.
@@ -58,10 +62,10 @@ func (s *schedule) over(o outcome, began, now time.Time) {
 	case o.kind == negativeAnswer:
 		s.failures = 0
 		s.negative++
-		s.due = now.Add(noTTL.after(s.negative))
+		s.due = now.Add(noTTL.Jittered(s.negative))
 	default:
 		s.failures++
-		s.due = now.Add(noAnswer.after(s.failures))
+		s.due = now.Add(noAnswer.Jittered(s.failures))
 	}
 	if s.hurry {
 		s.soon(now)

@@ -5,12 +5,14 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"tnat64d/internal/backoff"
 )
 
 // confirmations spaces the solicitations that are to confirm a doubtful
 // advertisement, and those for a prefix that has expired (RFC 7559 section 2,
 // IRT and MRT).
-var confirmations = backoff{solicitationInterval, time.Hour}
+var confirmations = backoff.Backoff{First: solicitationInterval, Last: time.Hour}
 
 // keptOften is how often in a row an answer must have kept a prefix before
 // status reports it: a single advertisement may have been lost.
@@ -78,7 +80,7 @@ func (r *renewal) ask(s selection, now time.Time) bool {
 	}
 	if r.lost.prefix.IsValid() {
 		r.lost.asked++
-		r.lost.next = now.Add(confirmations.after(r.lost.asked))
+		r.lost.next = now.Add(confirmations.Jittered(r.lost.asked))
 	}
 	r.asked = now
 	return true
@@ -88,9 +90,9 @@ func (r *renewal) ask(s selection, now time.Time) bool {
 // and counts it: less and less often while there are such doubts.
 func (r *renewal) question(now time.Time) bool {
 	switch {
-	case r.confirm.IsZero() || now.Sub(r.confirm) > confirmations.last:
+	case r.confirm.IsZero() || now.Sub(r.confirm) > confirmations.Last:
 		r.confirms = 0
-	case now.Sub(r.confirm) < confirmations.after(r.confirms):
+	case now.Sub(r.confirm) < confirmations.Jittered(r.confirms):
 		return false
 	}
 	r.confirm = now
@@ -120,7 +122,7 @@ func (r *renewal) expire(s selection, now time.Time) {
 	e := s.prefixes[i]
 	r.lost = expired{
 		prefix: e.Prefix, router: e.Router, lifetime: e.Expires.Sub(e.heard),
-		next: now.Add(confirmations.after(1)),
+		next: now.Add(confirmations.Jittered(1)),
 	}
 }
 

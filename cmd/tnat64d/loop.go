@@ -11,6 +11,7 @@ import (
 	"tnat64d/clat"
 	"tnat64d/clat/host"
 	"tnat64d/clat/plan"
+	"tnat64d/internal/backoff"
 	"tnat64d/internal/cause"
 	"tnat64d/internal/config"
 	"tnat64d/internal/control"
@@ -169,9 +170,10 @@ func (d *tnat64d) plan(o plan.Observed) plan.Plan {
 	return p
 }
 
+// retries spaces the attempts of what fails.
+var retries = backoff.Backoff{First: time.Second, Last: time.Minute}
+
 const (
-	firstRetry = time.Second
-	lastRetry  = time.Minute
 	// A start that has never succeeded and fails this often in a row is
 	// given up; whoever started us should know.
 	startAttempts = 3
@@ -208,6 +210,11 @@ func (d *tnat64d) conclude(plans plan.Plan, outcomes []clat.Outcome) error {
 		if out.Progress != clat.Pending && out.Progress != clat.Moving {
 			u.failures, u.attempt = 0, plan.Attempt{}
 		}
+		if out.Missing != nil {
+			working++
+			d.partsMissing(u, out.Missing)
+			continue
+		}
 		d.report.progress(u, out.Progress)
 		if out.Progress == clat.Up || out.Progress == clat.Moving || out.Progress == clat.Pending {
 			working++
@@ -234,12 +241,30 @@ func (d *tnat64d) conclude(plans plan.Plan, outcomes []clat.Outcome) error {
 func (d *tnat64d) uplinkFailed(u *uplink, err error) error {
 	u.failures++
 	d.errors++
-	wait := backoff(u.failures)
+	wait := retries.After(u.failures)
 	u.again, u.attempt = time.Now().Add(wait), plan.Attempt{}
 	if c := u.want.CLAT; c != nil {
 		u.attempt = c.Attempt()
 	}
 	d.retry.in(wait)
+	explained := d.reportFailure(u, "the CLAT has failed; retrying", err)
+	if !d.report.wasUp && !mayPass(err) && (lasting(explained) || u.failures >= startAttempts) {
+		return explained
+	}
+	return nil
+}
+
+// partsMissing notes that parts of a CLAT cannot be restored. The rest of it works,
+// and the reconciler tries again.
+func (d *tnat64d) partsMissing(u *uplink, err error) {
+	if u.state != control.Failed {
+		d.errors++
+	}
+	d.reportFailure(u, "a part of the CLAT cannot be restored; retrying", err)
+}
+
+// reportFailure makes an uplink's state that of a failure, and returns it in words.
+func (d *tnat64d) reportFailure(u *uplink, message string, err error) error {
 	reason, explained := explain(err, d.conf.CLAT.TUN)
 	args := []any{"reason", explained}
 	if f := (*say.Failure)(nil); mayPass(err) && errors.As(explained, &f) {
@@ -247,16 +272,10 @@ func (d *tnat64d) uplinkFailed(u *uplink, err error) error {
 	}
 	d.report.enter(u, news{
 		state: control.Failed, why: plan.Why{Reason: reason, Text: explained.Error()}, level: slog.LevelError,
-		message: "the CLAT has failed; retrying", args: args,
+		message: message, args: args,
 	})
-	if !d.report.wasUp && !mayPass(err) && (lasting(explained) || u.failures >= startAttempts) {
-		return explained
-	}
-	return nil
+	return explained
 }
-
-// backoff returns how long to wait after a number of consecutive failures.
-func backoff(failures int) time.Duration { return spaced(firstRetry, lastRetry, failures) }
 
 // failed decides what becomes of a pass that failed as a whole. Before the
 // first success an error that will not go away ends the daemon; later it tries
@@ -275,7 +294,7 @@ func (d *tnat64d) failed(err error) error {
 		}
 		d.log.Error("cannot observe this host; retrying", args...)
 	}
-	d.retry.in(backoff(d.failures))
+	d.retry.in(retries.After(d.failures))
 	return nil
 }
 

@@ -311,7 +311,7 @@ func TestPLATJudged(t *testing.T) {
 				o.pass(1, 0, time.Minute)
 			}
 			o.hear(router2, time.Hour, prefixB)
-			o.pass(1, 0, lastCheck)
+			o.pass(1, 0, checks.Last)
 			o.pass(3, 0, lookOften)
 			o.onTick()
 			o.wants(t, control.PLATUnknown, prefixB)
@@ -327,7 +327,7 @@ func TestPLATJudged(t *testing.T) {
 			}
 			o.wants(t, control.PLATAnswering, prefixB)
 			o.answers[prefixA] = true
-			for range 2 * int(lastReturn/time.Minute) {
+			for range 2 * int(returns.Last/time.Minute) {
 				o.pass(5, 5, time.Minute)
 			}
 			o.wants(t, control.PLATAnswering, prefixA)

@@ -3,6 +3,7 @@ package main
 import (
 	"time"
 
+	"tnat64d/internal/backoff"
 	"tnat64d/internal/control"
 )
 
@@ -51,20 +52,20 @@ const (
 	answeredShare = 4
 	forget        = 2 * time.Minute // a pause this long restarts the count
 
-	// The interval between checks doubles from firstCheck to lastCheck, because
-	// anybody can cause them. It starts over after checksForget without a check.
-	firstCheck   = 10 * time.Second
-	lastCheck    = 2 * time.Minute
-	checksForget = 10 * time.Minute
-	// The same for checks of a PREF64 that was given up.
-	firstReturn = 30 * time.Second
-	lastReturn  = 5 * time.Minute
+	checksForget = 10 * time.Minute // without a check: checks starts over
 
 	// How long until the next look: often after a change and while packets
 	// flow, otherwise rarely. A laptop at rest wakes up once a minute.
 	lookOften     = 4 * time.Second
 	lookRarely    = time.Minute
 	watchfulAfter = 30 * time.Second
+)
+
+var (
+	// checks spaces the checks of a PLAT, because anybody can cause them.
+	checks = backoff.Backoff{First: 10 * time.Second, Last: 2 * time.Minute}
+	// returns spaces the checks of a PREF64 that was given up.
+	returns = backoff.Backoff{First: 30 * time.Second, Last: 5 * time.Minute}
 )
 
 // reset starts over with another PREF64 or network.
@@ -110,7 +111,7 @@ func (w *platWatch) checkDue(now time.Time) bool {
 	if w.checking || w.began.IsZero() || w.sent < unanswered || now.Sub(w.began) < silence || !w.suspected.Equal(now) {
 		return false
 	}
-	return w.checked.IsZero() || now.Sub(w.checked) >= spaced(firstCheck, lastCheck, w.checks)
+	return w.checked.IsZero() || now.Sub(w.checked) >= checks.After(w.checks)
 }
 
 // check notes that a check begins.
@@ -156,7 +157,7 @@ func (w *platWatch) returnDue(now time.Time, flows bool) bool {
 		w.returned = now // it has just been given up
 		return false
 	}
-	if now.Sub(w.returned) < spaced(firstReturn, lastReturn, w.returns+1) {
+	if now.Sub(w.returned) < returns.After(w.returns+1) {
 		return false
 	}
 	w.returned = now

@@ -22,7 +22,7 @@ func (d *tnat64d) reload() {
 	}
 	if cause.Of(err) == cause.Resource {
 		d.log.Error("cannot read the new configuration yet; retrying", "reason", err, "hint", resourceHint(err))
-		time.AfterFunc(lastRetry/10, func() { d.post(reload{}) })
+		time.AfterFunc(retries.Last/10, func() { d.post(reload{}) })
 		return
 	}
 	if err != nil {

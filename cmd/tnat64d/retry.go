@@ -28,8 +28,3 @@ func (r *retryTimer) in(wait time.Duration) {
 		r.timer.Reset(wait)
 	}
 }
-
-// spaced returns the interval after n attempts: it doubles from first to last.
-func spaced(first, last time.Duration, n int) time.Duration {
-	return min(first<<min(max(n-1, 0), 10), last)
-}

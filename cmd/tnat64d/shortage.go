@@ -55,7 +55,7 @@ func whenPossible(ctx context.Context, tunName string, log *slog.Logger, step fu
 		if ctx.Err() != nil || cause.Of(err) != cause.Resource {
 			return err
 		}
-		wait := backoff(failures)
+		wait := retries.After(failures)
 		_, explained := explain(err, tunName)
 		// Report READY: systemd would end a start that takes long.
 		daemon.Notify(log, systemd.SdNotifyReady+"\nSTATUS="+explained.Error())
