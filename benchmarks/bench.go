@@ -127,7 +127,7 @@ func (b *session) prepare(ctx context.Context) error {
 	}
 	var present []contestant
 	for _, c := range b.contestants {
-		if d, ok := c.(*daemon); ok {
+		if d, ok := c.(*daemon); ok && !d.before {
 			d.path = b.tnat64d
 		}
 		if s, ok := c.(*command); ok {

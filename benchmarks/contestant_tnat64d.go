@@ -16,10 +16,29 @@ import (
 type daemon struct {
 	engine string // user or kernel
 	path   string // of the program; set before anything is started
+	before bool   // another version, of -before
 }
 
-func (d *daemon) id() string         { return d.engine }
-func (d *daemon) title() string      { return "tnat64d " + d.engine }
+// earlier returns the daemons of -before, which take their turns beside those of
+// today.
+func earlier(path string) []contestant {
+	return []contestant{&daemon{engine: "user", path: path, before: true}, &daemon{engine: "kernel", path: path, before: true}}
+}
+
+func (d *daemon) id() string {
+	if d.before {
+		return "before-" + d.engine
+	}
+	return d.engine
+}
+
+func (d *daemon) title() string {
+	if d.before {
+		return "before " + d.engine
+	}
+	return "tnat64d " + d.engine
+}
+
 func (d *daemon) packages() []string { return nil }
 func (d *daemon) cannot(load) string { return "" }
 func (d *daemon) about() string {

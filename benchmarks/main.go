@@ -29,12 +29,15 @@ namespaces of this machine, and writes results.json and report.md.
                      the other parts only those named: coverage, siit, instructions
   -contestants LIST  only these (and native, which the ratios need)
   -out DIR           where results go (default benchmarks/results, and
-                     bin/benchmarks with -quick, -only or -contestants)
+                     bin/benchmarks with -quick, -only, -contestants or
+                     -before)
   -rounds N          how often every contestant takes its turn
   -window DURATION   how long each measurement counts
   -rate N            datagrams per second of loads at a fixed rate (default 30000)
   -install           install missing Debian packages of contestants (apt-get)
   -tnat64d PATH      the daemon (default: built from this source tree)
+  -before PATH       another version of the daemon, measured in turn with the first:
+                     contestants before-user and before-kernel
   -report DIR        write report.md from results.json of DIR again, and exit
   -list              name loads and contestants, with the estimate, and exit
 `
@@ -50,6 +53,7 @@ type settings struct {
 	rate        int
 	install     bool
 	tnat64d     string
+	before      string
 	list        bool
 	report      string
 	patience    time.Duration // for anything to happen; not a flag
@@ -88,7 +92,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return 0
 	}
-	err = bench(ctx, s, contestants(), stdout)
+	all := contestants()
+	if s.before != "" {
+		all = append(all, earlier(s.before)...)
+	}
+	err = bench(ctx, s, all, stdout)
 	if err != nil {
 		// A terminal sends Ctrl-C to our tools as well, and one may have ended
 		// before we heard of it.
@@ -122,6 +130,7 @@ func parse(args []string) (settings, error) {
 	fs.IntVar(&s.rate, "rate", 30000, "")
 	fs.BoolVar(&s.install, "install", false, "")
 	fs.StringVar(&s.tnat64d, "tnat64d", "", "")
+	fs.StringVar(&s.before, "before", "", "")
 	fs.BoolVar(&s.list, "list", false, "")
 	fs.StringVar(&s.report, "report", "", "")
 	if err := fs.Parse(args); err != nil {
@@ -153,7 +162,7 @@ func parse(args []string) (settings, error) {
 	}
 	if s.out == "" {
 		s.out = filepath.Join("benchmarks", "results")
-		if s.quick || len(s.only) > 0 || len(s.contestants) > 0 {
+		if s.quick || s.before != "" || len(s.only) > 0 || len(s.contestants) > 0 {
 			s.out = filepath.Join("bin", "benchmarks") // not over the published ones
 		}
 	}
