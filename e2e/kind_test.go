@@ -13,7 +13,7 @@ import (
 // address the CLAT shares it; nothing is configured.
 func TestNetworkKinds(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []lab.Kind{lab.DHCPv6Only, lab.Cloud, lab.Static, lab.Bridge, lab.Bond, lab.VLAN, lab.PPP} {
+	for _, kind := range []lab.Kind{lab.DHCPv6Only, lab.Cloud, lab.Static, lab.Bridge, lab.Bond, lab.VLAN, lab.PPP, lab.Delegated} {
 		t.Run(kind.String(), func(t *testing.T) {
 			t.Parallel()
 			for _, program := range kind.Programs() {
@@ -31,6 +31,9 @@ func TestNetworkKinds(t *testing.T) {
 				shared := kind == lab.DHCPv6Only || kind == lab.Cloud
 				if u.CLAT.Shared != shared || shared != (u.CLAT.IPv6 == own) {
 					t.Errorf("the CLAT has %s (shared: %v), the laptop %s", u.CLAT.IPv6, u.CLAT.Shared, own)
+				}
+				if delegated := kind == lab.Delegated; delegated != lab.DelegatedPrefix.Contains(u.CLAT.IPv6) {
+					t.Errorf("the CLAT has %s", u.CLAT.IPv6)
 				}
 				if shared {
 					wants(t, w.ctl(t, "status"), fmt.Sprintf("shares %s with this host", own))

@@ -15,7 +15,7 @@ func TestNetworkKindsUnderLoad(t *testing.T) {
 	if os.Getenv("TNAT64_LONG") == "" {
 		t.Skip("takes minutes: TNAT64_LONG=1 runs it")
 	}
-	for _, kind := range []lab.Kind{lab.DHCPv6Only, lab.Cloud, lab.Static, lab.Bridge, lab.Bond, lab.VLAN, lab.PPP} {
+	for _, kind := range []lab.Kind{lab.DHCPv6Only, lab.Cloud, lab.Static, lab.Bridge, lab.Bond, lab.VLAN, lab.PPP, lab.Delegated} {
 		t.Run(kind.String(), func(t *testing.T) {
 			for _, program := range kind.Programs() {
 				needProgram(t, program)

@@ -188,8 +188,10 @@ func (a *attachment) configureLaptop() error {
 	return steps(
 		func() error {
 			switch {
-			case n.options.Kind == DHCPv6Only:
-				return a.runDHCPv6()
+			case n.options.Unconfigured:
+				return a.serveDHCPv6()
+			case n.options.Kind.leases():
+				return steps(a.serveDHCPv6, a.askDHCPv6)
 			case n.options.Kind.byHand():
 				return a.configureByHand()
 			case n.options.DHCPv6:
@@ -207,8 +209,8 @@ func (a *attachment) configureLaptop() error {
 }
 
 // WaitOnline waits until the laptop has settled on this network: it has a
-// global IPv6 address and a default route, if the network has these to offer,
-// and all addresses passed duplicate address detection.
+// global IPv6 address, a default route, and an address in a delegated prefix, if the
+// network has these to offer, and all addresses passed duplicate address detection.
 func (a *attachment) WaitOnline(ctx context.Context) error {
 	n := a.network
 	// The kernel ignores RAs until the link is ready for IPv6, and asks for
@@ -228,7 +230,11 @@ func (a *attachment) WaitOnline(ctx context.Context) error {
 				return err
 			}
 		}
-		if addr.IsValid() && settled && routed {
+		delegated, err := a.hasDelegated()
+		if err != nil {
+			return err
+		}
+		if addr.IsValid() && settled && routed && delegated {
 			return nil
 		}
 		if (!routed || !addr.IsValid()) && try%5 == 4 {

@@ -38,34 +38,50 @@ func (a *attachment) leaseDHCPv6() error {
 // leaseTime is that of the DHCPv6 server: the shortest that it can.
 const leaseTime = "2m"
 
-// runDHCPv6 starts a DHCPv6 server on the router, which has one address to lease,
-// and a client on the laptop, which also takes over router advertisements from the
-// kernel. Both run as long as the lab; the client's files go with it, and its helper
-// processes, which have a PID namespace of their own. Its first process is the
-// shell, because the client changes its user, and then outlives its parent.
-func (a *attachment) runDHCPv6() error {
+// serveDHCPv6 starts the network's DHCPv6 server on the router, if the network's kind
+// has one. It has one address to lease, and runs as long as the lab.
+func (a *attachment) serveDHCPv6() error {
+	switch a.network.options.Kind {
+	case DHCPv6Only:
+		return a.runDnsmasq()
+	case Delegated:
+		return a.runKea()
+	}
+	return nil
+}
+
+func (a *attachment) runDnsmasq() error {
 	n := a.network
-	leased := dhcpv6(n.Link).String()
+	return n.Router.background(n.lab.life, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--no-hosts", "--no-resolv",
+		"--user=root", "--group=root", "--pid-file=", "--log-facility=/dev/null",
+		"--interface="+lan, "--bind-dynamic", "--dhcp-leasefile="+filepath.Join(n.lab.Dir, "leases"),
+		fmt.Sprintf("--dhcp-range=%s,%[1]s,64,%s", dhcpv6(n.Link), leaseTime))
+}
+
+// askDHCPv6 starts a DHCPv6 client on the laptop, which also takes over router
+// advertisements from the kernel. It runs as long as the lab; its files go with it,
+// and its helper processes, which have a PID namespace of their own. Its first
+// process is the shell, because the client changes its user, and then outlives its
+// parent.
+func (a *attachment) askDHCPv6() error {
+	n := a.network
 	config := filepath.Join(n.lab.Dir, "dhcpcd.conf")
-	if err := os.WriteFile(config, []byte("duid\nipv6only\nscript /bin/true\nia_na 1\n"), 0o644); err != nil {
+	text := "nodev\nduid\nipv6only\nscript /bin/true\ninterface " + a.Attached() + "\nia_na 1\n"
+	interfaces := []string{a.Attached()}
+	if n.options.Kind == Delegated {
+		text += fmt.Sprintf("ia_pd 2 %s/1/64\n", DelegatedLink)
+		interfaces = append(interfaces, DelegatedLink)
+	}
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		return fmt.Errorf("DHCPv6: %w", err)
 	}
-	return steps(
-		func() error {
-			return n.Router.background(n.lab.life, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--no-hosts", "--no-resolv",
-				"--user=root", "--group=root", "--pid-file=", "--log-facility=/dev/null",
-				"--interface="+lan, "--bind-dynamic", "--dhcp-leasefile="+filepath.Join(n.lab.Dir, "leases"),
-				fmt.Sprintf("--dhcp-range=%s,%[1]s,64,%s", leased, leaseTime))
-		},
-		func() error {
-			return n.lab.Laptop.background(n.lab.life, "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child", "sh", "-ec", `
-				mount -t tmpfs tmpfs /var/lib/dhcpcd
-				cp "$1" /var/lib/dhcpcd/config
-				mount -t tmpfs tmpfs /run
-				dhcpcd --config /var/lib/dhcpcd/config --nobackground --quiet "$2"
-				exit`, "sh", config, a.Attached())
-		},
-	)
+	return n.lab.Laptop.background(n.lab.life, "unshare", append([]string{"--mount", "--pid", "--mount-proc", "--fork", "--kill-child", "sh", "-ec", `
+		mount -t tmpfs tmpfs /var/lib/dhcpcd
+		cp "$1" /var/lib/dhcpcd/config
+		shift
+		mount -t tmpfs tmpfs /run
+		dhcpcd --config /var/lib/dhcpcd/config --nobackground --quiet "$@"
+		exit`, "sh", config}, interfaces...)...)
 }
 
 // background starts a program on the host that runs until life ends.

@@ -23,6 +23,7 @@ const (
 	Bond            // the uplink is a bond of two Ethernet links, one of them active; SLAAC
 	VLAN            // the uplink is a VLAN of the Ethernet link; SLAAC
 	PPP             // the uplink is a PPP link between two real pppd, with IPv6CP and without IPv4; SLAAC
+	Delegated       // as DHCPv6Only, and a /56 is delegated, of which the client (dhcpcd) puts a /64 on another interface, [DelegatedLink]; the server is kea
 	numKinds
 )
 
@@ -39,6 +40,7 @@ var kinds = [numKinds]struct {
 	Bond:       {name: "bond", link: "bond"},
 	VLAN:       {name: "vlan", link: "vlan"},
 	PPP:        {name: "ppp", programs: []string{"pppd"}, link: "ppp"},
+	Delegated:  {name: "delegated", programs: []string{"kea-dhcp6", "dhcpcd", "unshare"}},
 }
 
 // String returns the kind's name, for example "dhcpv6-only".
@@ -70,7 +72,10 @@ func (k Kind) Programs() []string { return slices.Clone(kinds[k].programs) }
 func (k Kind) byHand() bool { return k == Cloud || k == Static }
 
 // singleAddress reports whether the laptop has one address, a /128.
-func (k Kind) singleAddress() bool { return k == DHCPv6Only || k == Cloud }
+func (k Kind) singleAddress() bool { return k == DHCPv6Only || k == Delegated || k == Cloud }
+
+// leases reports whether the laptop's address is leased by a real DHCPv6 server.
+func (k Kind) leases() bool { return k == DHCPv6Only || k == Delegated }
 
 // staticLaptop is the address on a link that an administrator gives to the laptop.
 func staticLaptop(link netip.Prefix) netip.Addr {

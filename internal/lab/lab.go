@@ -29,7 +29,8 @@ type Options struct {
 
 	DNS *DNS // the router's resolver; default none, or one with DNS64 where only DNS can tell PREF64
 
-	Kind Kind // of network; default Ethernet with SLAAC
+	Kind         Kind // of network; default Ethernet with SLAAC
+	Unconfigured bool // the kernel alone configures the laptop, until the caller does; then see WaitOnline
 
 	// How the network is broken, or what else it lacks.
 	NoPREF64        bool           // the RAs do not tell PREF64, the PLAT works
@@ -141,9 +142,9 @@ type Lab struct {
 	guests   []*Host
 }
 
-// New builds a lab and returns when the laptop has configured its IPv6: an
-// address, a default route, and duplicate address detection done, which takes
-// the kernel two to three seconds. It needs root. On error nothing is left.
+// New builds a lab and returns when the laptop has configured its IPv6, unless it is
+// Unconfigured: an address, a default route, and duplicate address detection done,
+// which takes the kernel two to three seconds. It needs root. On error nothing is left.
 func New(ctx context.Context, o Options) (*Lab, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -203,7 +204,12 @@ func (l *Lab) build(ctx context.Context) error {
 			}
 			return l.AddUplink(Uplink2, l.Second)
 		},
-		func() error { return l.WaitOnline(ctx) },
+		func() error {
+			if l.options.Unconfigured {
+				return nil
+			}
+			return l.WaitOnline(ctx)
+		},
 		func() error {
 			if l.Second != nil {
 				return l.Second.WaitOnline(ctx)

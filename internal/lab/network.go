@@ -197,7 +197,7 @@ func (n *Network) start(life context.Context) error {
 	if o.NoDefaultRouter {
 		first.RouterLifetime = 0
 	}
-	if o.DHCPv6 || o.Kind == DHCPv6Only {
+	if o.DHCPv6 || o.Kind.leases() {
 		first.Managed, first.NotAutonomous = true, true
 	}
 	if !o.NoPREF64 {
