@@ -137,12 +137,17 @@ func TestSavedRouteWords(t *testing.T) {
 		{TUN: true, Link: "clat0", Weight: 256},
 		{Link: "eth0", Gateway: netip.MustParseAddr("fe80::2"), Weight: 1, Flags: 4},
 	}
-	for _, s := range []plan.SavedRoute{full, least, ipv6, multipath} {
+	object, group := full, multipath
+	object.Route.Object = plan.NexthopObject{ID: 4294967295, IPv6: true, Protocol: 16}
+	group.Route.Object = plan.NexthopObject{ID: 3, Protocol: 4}
+	group.Route.Multipath[0].Object = plan.NexthopObject{ID: 1}
+	group.Route.Multipath[1].Object = plan.NexthopObject{ID: 2, IPv6: true, Protocol: 255}
+	for _, s := range []plan.SavedRoute{full, least, ipv6, multipath, object, group} {
 		if got, err := parseSavedRoute(savedRouteFields(s)); err != nil || got != s {
 			t.Errorf("%q is read as %+v, %v", savedRouteFields(s), got, err)
 		}
 		for i := range savedRouteFields(s) {
-			for _, bad := range []string{"", "x", "-1", "2001:db8::/32", "99999999999"} {
+			for _, bad := range []string{"", "x", "-1", "2001:db8::/32", "99999999999", "nhid=", "nhid=1,4,3;2", "nhid=0,4,3", "nhid=1,5,3", "nhid=1,4,256"} {
 				words := slices.Clone(savedRouteFields(s))
 				words[i] = bad
 				_, _ = parseSavedRoute(words) // does not panic

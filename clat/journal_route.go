@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"tnat64d/clat/plan"
 )
@@ -33,11 +34,66 @@ func savedRouteFields(s plan.SavedRoute) []string {
 		}
 		words = append(words, link, addr(h.Gateway), strconv.Itoa(h.Weight), strconv.Itoa(h.Flags))
 	}
+	if f.Object.ID != 0 {
+		words = append(words, objectsWord(f))
+	}
 	return words
+}
+
+// nhid begins the word of a journal's line that names the nexthop object of a route
+// and those of its next hops.
+const nhid = "nhid="
+
+// objectsWord returns that word.
+func objectsWord(f plan.ForeignRoute) string {
+	object := func(o plan.NexthopObject) string {
+		family := 4
+		if o.IPv6 {
+			family = 6
+		}
+		return fmt.Sprintf("%d,%d,%d", o.ID, family, o.Protocol)
+	}
+	all := []string{object(f.Object)}
+	for _, h := range f.Hops() {
+		all = append(all, object(h.Object))
+	}
+	return nhid + strings.Join(all, ";")
+}
+
+// parseObjects reads what objectsWord has written into f, whose next hops are known.
+func parseObjects(word string, f *plan.ForeignRoute) error {
+	objects := []*plan.NexthopObject{&f.Object}
+	for i := range f.Hops() {
+		objects = append(objects, &f.Multipath[i].Object)
+	}
+	all := strings.Split(word, ";")
+	if len(all) != len(objects) {
+		return fmt.Errorf("%d nexthop objects of %d next hops", len(all), len(objects)-1)
+	}
+	for i, text := range all {
+		numbers := strings.Split(text, ",")
+		if len(numbers) != 3 || numbers[1] != "4" && numbers[1] != "6" {
+			return fmt.Errorf("nexthop object %q", text)
+		}
+		id, err := strconv.ParseUint(numbers[0], 10, 32)
+		if err != nil || id == 0 {
+			return fmt.Errorf("nexthop object %q", text)
+		}
+		protocol, err := strconv.ParseUint(numbers[2], 10, 8)
+		if err != nil {
+			return fmt.Errorf("nexthop object %q", text)
+		}
+		*objects[i] = plan.NexthopObject{ID: uint32(id), IPv6: numbers[1] == "6", Protocol: int(protocol)}
+	}
+	return nil
 }
 
 // parseSavedRoute reads the words of a line of the journal.
 func parseSavedRoute(words []string) (s plan.SavedRoute, err error) {
+	objects := ""
+	if n := len(words); n > savedRouteWords && strings.HasPrefix(words[n-1], nhid) {
+		objects, words = strings.TrimPrefix(words[n-1], nhid), words[:n-1]
+	}
 	hops := len(words) - savedRouteWords
 	if hops < 0 || hops%hopWords != 0 || hops/hopWords > plan.MaxHops {
 		return s, fmt.Errorf("%d words", len(words))
@@ -77,6 +133,9 @@ func parseSavedRoute(words []string) (s plan.SavedRoute, err error) {
 			err = fmt.Errorf("weight %d", h.Weight)
 		}
 		f.Multipath[i] = h
+	}
+	if objects != "" && err == nil {
+		err = parseObjects(objects, f)
 	}
 	if a := f.Destination.Addr(); err == nil && (f.Source.IsValid() && f.Source.Is4() != a.Is4() || f.Gateway.Is4() && a.Is6()) {
 		err = fmt.Errorf("the route to %s has addresses of the other family", f.Destination)

@@ -23,18 +23,19 @@ func TestForeignRouteOverRestart(t *testing.T) {
 		})
 	}})
 	const route, byNexthop = "203.0.113.77", "203.0.113.88"
+	part := "0.0.0.0/1 dev " + w.clat.TUN + " table 100"
 	w.laptop(t, "ip", "route", "add", route, "dev", w.clat.TUN)
 	w.laptop(t, "ip", "route", "add", "0.0.0.0/1", "dev", w.clat.TUN, "table", "100", "metric", "7")
 	w.laptop(t, "ip", "nexthop", "add", "id", "7", "dev", w.clat.TUN)
 	w.laptop(t, "ip", "route", "add", byNexthop, "nhid", "7")
 	routes := func() string {
-		return w.laptop(t, "ip", "-4", "route", "show", "table", "all", "dev", w.clat.TUN)
+		return w.laptop(t, "ip", "-4", "route", "show", "table", "all")
 	}
 	restored := func() {
 		t.Helper()
 		w.wantState(t, lab.Uplink, control.Up)
 		eventually(t, soon, func() error {
-			if got := routes(); !strings.Contains(got, route) || !strings.Contains(got, byNexthop) || !strings.Contains(got, "0.0.0.0/1 table 100") {
+			if got := routes(); !strings.Contains(got, route) || !strings.Contains(got, byNexthop+" nhid 7 ") || !strings.Contains(got, part) {
 				return fmt.Errorf("not restored:\n%s\n%s", got, w.log.String())
 			}
 			return nil
@@ -69,7 +70,7 @@ func TestForeignRouteOverRestart(t *testing.T) {
 	w.start(built(t, "tnat64d"), true)
 	eventually(t, soon, func() error {
 		got := routes()
-		if strings.Contains(got, route) || !strings.Contains(got, "0.0.0.0/1 table 100") {
+		if strings.Contains(got, route) || !strings.Contains(got, part) {
 			return fmt.Errorf("restored are:\n%s", got)
 		}
 		return nil

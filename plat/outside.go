@@ -51,7 +51,7 @@ func defaultLinks(h *netlink.Handle) (indexes []int, err error) {
 		return nil, fmt.Errorf("list the routes: %w", err)
 	}
 	routes = slices.DeleteFunc(routes, func(r netlink.Route) bool { return bits(r) > 0 })
-	if err := (nexthop.Reader{}).Complete(unix.AF_INET, routes); err != nil {
+	if err := (nexthop.Client{}).Complete(unix.AF_INET, routes); err != nil {
 		return nil, fmt.Errorf("list the nexthop objects: %w", err)
 	}
 	best := -1

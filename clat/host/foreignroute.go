@@ -17,10 +17,15 @@ import (
 // ForeignRoutes lists the unicast routes of other programs through a TUN of ours,
 // of both families. Those with an encapsulation, or more than [plan.MaxHops] next
 // hops, are left out. Of a route by a nexthop object, which goes with the TUN too,
-// the next hops are returned. Where the host has so many routes that a
+// the next hops are returned as well as the object, unless that cannot be restored
+// (a resilient group). Where the host has so many routes that a
 // dump is slow they are not known, unless thorough is set.
 func (k *routes) ForeignRoutes(link int, thorough bool) (fs []plan.ForeignRoute, known bool) {
 	if k.memory.socket != nil && !thorough {
+		return nil, false
+	}
+	objects, err := k.nexthops().Objects()
+	if err != nil {
 		return nil, false
 	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
@@ -32,10 +37,21 @@ func (k *routes) ForeignRoutes(link int, thorough bool) (fs []plan.ForeignRoute,
 		if err != nil {
 			return nil, false
 		}
-		for _, r := range routes {
-			if f, ok := k.foreignRoute(r, link); ok {
-				fs = append(fs, f)
+		var numbers []uint32 // of nexthop objects; none are asked for if none leads to the TUN
+		if onLink(objects, link) {
+			if numbers, err = k.nexthops().Numbers(family, routes); err != nil {
+				return nil, false
 			}
+		}
+		for i, r := range routes {
+			f, ok := k.foreignRoute(r, link)
+			if !ok {
+				continue
+			}
+			if numbers != nil {
+				nameObjects(&f, numbers[i], objects)
+			}
+			fs = append(fs, f)
 		}
 	}
 	// A link that has just gone has no routes, and had some.
@@ -43,6 +59,37 @@ func (k *routes) ForeignRoutes(link int, thorough bool) (fs []plan.ForeignRoute,
 		return nil, false
 	}
 	return fs, true
+}
+
+// onLink reports whether one of the objects leads to a link.
+func onLink(objects map[uint32]nexthop.Object, link int) bool {
+	for _, o := range objects {
+		if o.Link == link {
+			return true
+		}
+	}
+	return false
+}
+
+// nameObjects records in f the nexthop object id and, of a group, its members.
+// Nothing is recorded of objects that cannot be restored.
+func nameObjects(f *plan.ForeignRoute, id uint32, objects map[uint32]nexthop.Object) {
+	o, ok := objects[id]
+	hops := f.Hops()
+	if !ok || !o.Restorable() || len(hops) != len(o.Members) {
+		return
+	}
+	for i, m := range o.Members {
+		n, ok := objects[m.ID]
+		if !ok || !n.Restorable() || n.Gateway != hops[i].Gateway || m.Weight != hops[i].Weight {
+			return
+		}
+	}
+	f.Object = plan.NexthopObject{ID: id, IPv6: o.IPv6, Protocol: o.Protocol}
+	for i, m := range o.Members {
+		n := objects[m.ID]
+		f.Multipath[i].Object = plan.NexthopObject{ID: m.ID, IPv6: n.IPv6, Protocol: n.Protocol}
+	}
 }
 
 // foreignRoute returns what is recorded of r, unless it is not through link, not
@@ -81,7 +128,8 @@ func (k *routes) foreignRoute(r netlink.Route, link int) (f plan.ForeignRoute, o
 }
 
 // AddForeignRoute adds f, unless there is a route to the same destination with
-// the same metric in its table. Of an IPv6 multipath route the kernel removes only
+// the same metric in its table. The nexthop object that it names is restored, with
+// its number; if that is another one's by now, the route gets the next hops instead. Of an IPv6 multipath route the kernel removes only
 // the next hops on the TUN; they are added to what is left of it.
 func (k *routes) AddForeignRoute(link int, f plan.ForeignRoute) error {
 	r := &netlink.Route{
@@ -94,6 +142,13 @@ func (k *routes) AddForeignRoute(link int, f plan.ForeignRoute) error {
 		family = unix.AF_INET6
 	}
 	hops := f.Hops()
+	if f.Object.ID != 0 {
+		if err := k.restoreObjects(link, f); err == nil {
+			return unlessExists(k.nexthops().AddRoute(family, r, f.Object.ID))
+		} else if !errors.Is(err, nexthop.ErrOther) {
+			return err
+		}
+	}
 	if len(hops) == 0 {
 		r.LinkIndex, r.Flags = link, f.Flags
 		r.Gw, r.Via = nexthop.Gateway(family, f.Gateway)
@@ -119,6 +174,36 @@ func (k *routes) AddForeignRoute(link int, f plan.ForeignRoute) error {
 		err = k.handle.RouteAppend(r)
 	}
 	return unlessExists(err)
+}
+
+// restoreObjects restores the nexthop object of f, and of a group the members that
+// were on the TUN. The others must be there.
+func (k *routes) restoreObjects(link int, f plan.ForeignRoute) error {
+	objects := k.nexthops()
+	hops := f.Hops()
+	if len(hops) == 0 {
+		return objects.Restore(f.Object.ID, nexthop.Object{IPv6: f.Object.IPv6, Link: link, Gateway: f.Gateway, Flags: f.Flags, Protocol: f.Object.Protocol})
+	}
+	group, onTUN := nexthop.Object{Protocol: f.Object.Protocol}, map[uint32]bool{}
+	there, err := objects.Objects()
+	if err != nil {
+		return err
+	}
+	for _, h := range hops {
+		group.Members = append(group.Members, nexthop.Member{ID: h.Object.ID, Weight: h.Weight})
+		if _, ok := there[h.Object.ID]; !h.TUN && !ok {
+			return nexthop.ErrOther
+		}
+		if !h.TUN {
+			continue
+		}
+		onTUN[h.Object.ID] = true
+		o := nexthop.Object{IPv6: h.Object.IPv6, Link: link, Gateway: h.Gateway, Flags: h.Flags, Protocol: h.Object.Protocol}
+		if err := objects.Restore(h.Object.ID, o); err != nil {
+			return err
+		}
+	}
+	return objects.RestoreGroup(f.Object.ID, group, func(member uint32) bool { return onTUN[member] })
 }
 
 // consistsOf reports whether the route to the destination of r, with its metric

@@ -112,7 +112,7 @@ func (k *Host) Close() {
 }
 
 // nexthops reads the next hops of routes that name nexthop objects.
-func (k *kernel) nexthops() nexthop.Reader { return nexthop.Reader{Socket: k.route} }
+func (k *kernel) nexthops() nexthop.Client { return nexthop.Client{Socket: k.route} }
 
 // Handle returns the netlink handle, for package steer.
 func (k *Host) Handle() *netlink.Handle { return k.kernel.handle }

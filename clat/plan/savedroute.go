@@ -21,6 +21,7 @@ type ForeignRoute struct {
 	Scope       int
 	TOS         int
 	Flags       int // RTNH_F_ONLINK
+	Object      NexthopObject
 	// Multipath has the next hops of a multipath route, which has no Gateway of
 	// its own; the first zero Hop ends the list.
 	Multipath [MaxHops]Hop
@@ -33,6 +34,15 @@ type Hop struct {
 	Gateway netip.Addr // may be invalid; of either family
 	Weight  int        // from 1
 	Flags   int        // RTNH_F_ONLINK
+	Object  NexthopObject
+}
+
+// NexthopObject is a nexthop object, or a group of such, by which a route leads, or a
+// member of such a group.
+type NexthopObject struct {
+	ID       uint32 // 0: there is none
+	IPv6     bool   // its family; not of a group
+	Protocol int    // who made it
 }
 
 // Hops returns the next hops of a multipath route; none if it is not one.

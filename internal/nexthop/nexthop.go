@@ -1,4 +1,5 @@
-// Package nexthop reads the next hops of routes that name nexthop objects.
+// Package nexthop reads the next hops of routes that name nexthop objects, and
+// restores such objects.
 //
 // Routes may name a nexthop object (`ip nexthop`, Linux 5.3) or a group of them.
 // The kernel reports the next hops with the route, unless the sysctl
@@ -18,33 +19,41 @@ import (
 	"tnat64d/internal/dump"
 )
 
-// Reader reads nexthop objects by netlink.
-type Reader struct {
+// Client reads and restores nexthop objects by netlink.
+type Client struct {
 	// Socket is used for all requests and stays the caller's. If it is nil, each
 	// request opens one in the network namespace of the calling thread.
 	Socket *nl.SocketHandle
 }
 
-// object is a nexthop object.
-type object struct {
-	link    int
-	gateway netip.Addr // may be invalid; of either family
-	flags   int        // RTNH_F_*
-	encap   bool
-	members []member // of a group, which has nothing else
+// Object is a nexthop object.
+type Object struct {
+	IPv6     bool // an IPv6 route may name it; with an IPv6 gateway an IPv4 route as well
+	Link     int
+	Gateway  netip.Addr // may be invalid; of either family
+	Flags    int        // RTNH_F_*
+	Protocol int        // RTPROT_*: who made it
+	Members  []Member   // of a group, which has only these and Protocol
+	// special: it has an encapsulation, or is a resilient group, which this
+	// package cannot make anew.
+	special bool
 }
 
-// member is a member of a group.
-type member struct {
-	id     uint32
-	weight int // from 1
+// Member is a member of a group.
+type Member struct {
+	ID     uint32
+	Weight int // from 1
 }
 
 const (
-	rtaNHID          = 30 // RTA_NH_ID of linux/rtnetlink.h
-	sizeofNHMsg      = 8  // struct nhmsg of linux/nexthop.h
-	sizeofNHGrp      = 8  // struct nexthop_grp
-	offsetNHMsgFlags = 4
+	rtaNHID     = 30 // RTA_NH_ID of linux/rtnetlink.h
+	sizeofNHMsg = 8  // struct nhmsg of linux/nexthop.h
+	sizeofNHGrp = 8  // struct nexthop_grp
+	resilient   = 1  // NEXTHOP_GRP_TYPE_RES
+
+	// Offsets of nh_protocol and nh_flags in struct nhmsg.
+	offsetProtocol = 2
+	offsetFlags    = 4
 )
 
 // hasHops reports whether the kernel has reported the next hops of r, or r is of a
@@ -55,7 +64,7 @@ func hasHops(r netlink.Route) bool {
 
 // Complete adds the next hops of their nexthop objects to those of rs, routes of
 // one family in the order of a dump, that lack them.
-func (k Reader) Complete(family int, rs []netlink.Route) error {
+func (k Client) Complete(family int, rs []netlink.Route) error {
 	lacking := 0
 	for _, r := range rs {
 		if !hasHops(r) {
@@ -65,43 +74,74 @@ func (k Reader) Complete(family int, rs []netlink.Route) error {
 	if lacking == 0 {
 		return nil
 	}
-	ids, err := k.ids(family)
+	ids, err := k.Numbers(family, rs)
 	if err != nil {
 		return err
 	}
-	objects, err := k.list()
+	objects, err := k.Objects()
 	if err != nil {
 		return err
 	}
 	for i := range rs {
-		key := routeKeyOf(rs[i])
-		if hasHops(rs[i]) || len(ids[key]) == 0 {
-			continue
+		if !hasHops(rs[i]) && ids[i] != 0 {
+			setHops(&rs[i], family, ids[i], objects)
 		}
-		id := ids[key][0]
-		ids[key] = ids[key][1:]
-		setHops(&rs[i], family, id, objects)
 	}
 	return nil
 }
 
+// Numbers returns the number of the nexthop object of each of rs, routes of one
+// family in the order of a dump; 0 for a route without one.
+func (k Client) Numbers(family int, rs []netlink.Route) ([]uint32, error) {
+	type named struct {
+		key routeKey
+		id  uint32
+	}
+	ids := make(map[routeKey][]uint32, len(rs))
+	for _, r := range rs {
+		ids[routeKeyOf(r)] = nil
+	}
+	all, err := whole(func() (all []named, err error) {
+		req := k.request(unix.RTM_GETROUTE)
+		req.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family)}})
+		err = req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE, func(m []byte) bool {
+			key, id, ok := parseNamed(m)
+			if _, asked := ids[key]; ok && asked {
+				all = append(all, named{key, id})
+			}
+			return true
+		})
+		return all, err
+	})
+	for _, n := range all {
+		ids[n.key] = append(ids[n.key], n.id)
+	}
+	numbers := make([]uint32, len(rs))
+	for i, r := range rs {
+		if key := routeKeyOf(r); r.Type == unix.RTN_UNICAST && len(ids[key]) > 0 {
+			numbers[i], ids[key] = ids[key][0], ids[key][1:]
+		}
+	}
+	return numbers, err
+}
+
 // setHops gives r the next hops of a nexthop object. A route by a blackhole, or by
 // an object that has gone, has none.
-func setHops(r *netlink.Route, family int, id uint32, objects map[uint32]object) {
+func setHops(r *netlink.Route, family int, id uint32, objects map[uint32]Object) {
 	o := objects[id]
-	gateway := func(n object) (net.IP, netlink.Destination) { return Gateway(family, n.gateway) }
-	if o.members == nil {
-		r.LinkIndex, r.Flags = o.link, r.Flags|o.flags
+	gateway := func(n Object) (net.IP, netlink.Destination) { return Gateway(family, n.Gateway) }
+	if o.Members == nil {
+		r.LinkIndex, r.Flags = o.Link, r.Flags|o.Flags
 		r.Gw, r.Via = gateway(o)
 		r.Encap = encapOf(o)
 		return
 	}
-	for _, m := range o.members {
-		n, ok := objects[m.id]
-		if !ok || n.link == 0 {
+	for _, m := range o.Members {
+		n, ok := objects[m.ID]
+		if !ok || n.Link == 0 {
 			continue
 		}
-		h := &netlink.NexthopInfo{LinkIndex: n.link, Hops: m.weight - 1, Flags: n.flags, Encap: encapOf(n)}
+		h := &netlink.NexthopInfo{LinkIndex: n.Link, Hops: m.Weight - 1, Flags: n.Flags, Encap: encapOf(n)}
 		h.Gw, h.Via = gateway(n)
 		r.MultiPath = append(r.MultiPath, h)
 	}
@@ -116,8 +156,8 @@ func Gateway(family int, gateway netip.Addr) (gw net.IP, via netlink.Destination
 }
 
 // encapOf returns an encapsulation whose kind does not matter if n has one.
-func encapOf(n object) netlink.Encap {
-	if n.encap {
+func encapOf(n Object) netlink.Encap {
+	if n.special {
 		return &netlink.MPLSEncap{}
 	}
 	return nil
@@ -145,7 +185,7 @@ func addressOf(ip net.IP) netip.Addr {
 	return a.Unmap()
 }
 
-func (k Reader) request(kind int) *nl.NetlinkRequest {
+func (k Client) request(kind int) *nl.NetlinkRequest {
 	req := nl.NewNetlinkRequest(kind, unix.NLM_F_DUMP)
 	if k.Socket != nil {
 		req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: k.Socket}
@@ -156,33 +196,8 @@ func (k Reader) request(kind int) *nl.NetlinkRequest {
 // whole repeats a dump during which the list has changed.
 func whole[T any](list func() (T, error)) (T, error) { return dump.Whole(10, 0, list) }
 
-// ids returns the numbers of the nexthop objects of those routes of a
-// family of which the kernel reports no more.
-func (k Reader) ids(family int) (map[routeKey][]uint32, error) {
-	type named struct {
-		key routeKey
-		id  uint32
-	}
-	all, err := whole(func() (all []named, err error) {
-		req := k.request(unix.RTM_GETROUTE)
-		req.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family)}})
-		err = req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE, func(m []byte) bool {
-			if key, id, ok := parseNamed(m); ok {
-				all = append(all, named{key, id})
-			}
-			return true
-		})
-		return all, err
-	})
-	ids := map[routeKey][]uint32{}
-	for _, n := range all {
-		ids[n.key] = append(ids[n.key], n.id)
-	}
-	return ids, err
-}
-
-// parseNamed reads an RTM_NEWROUTE message of a route that has the number of a
-// nexthop object and no next hop.
+// parseNamed reads the key of a unicast route and the number of its nexthop object,
+// or 0, from an RTM_NEWROUTE message.
 func parseNamed(m []byte) (key routeKey, id uint32, ok bool) {
 	if len(m) < unix.SizeofRtMsg {
 		return key, 0, false
@@ -199,8 +214,6 @@ func parseNamed(m []byte) (key routeKey, id uint32, ok bool) {
 	key = routeKey{table: int(head.Table), tos: int(head.Tos)}
 	for _, at := range attrs {
 		switch v := at.Value; at.Attr.Type {
-		case unix.RTA_OIF, unix.RTA_MULTIPATH:
-			return key, 0, false
 		case unix.RTA_DST:
 			dst = addressOf(v)
 		case unix.RTA_TABLE: // head.Table has 8 bits
@@ -212,27 +225,27 @@ func parseNamed(m []byte) (key routeKey, id uint32, ok bool) {
 		}
 	}
 	key.dst = netip.PrefixFrom(dst, int(head.Dst_len))
-	return key, id, id != 0
+	return key, id, true
 }
 
-// list lists the nexthop objects by their numbers.
-func (k Reader) list() (map[uint32]object, error) {
+// Objects returns the nexthop objects by their numbers.
+func (k Client) Objects() (map[uint32]Object, error) {
 	messages, err := whole(func() ([][]byte, error) {
 		req := k.request(unix.RTM_GETNEXTHOP)
 		req.AddRawData(make([]byte, sizeofNHMsg))
 		return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWNEXTHOP)
 	})
-	objects := make(map[uint32]object, len(messages))
+	all := make(map[uint32]Object, len(messages))
 	for _, m := range messages {
 		if id, n, ok := parseObject(m); ok {
-			objects[id] = n
+			all[id] = n
 		}
 	}
-	return objects, err
+	return all, err
 }
 
 // parseObject reads an RTM_NEWNEXTHOP message.
-func parseObject(m []byte) (id uint32, n object, ok bool) {
+func parseObject(m []byte) (id uint32, n Object, ok bool) {
 	if len(m) < sizeofNHMsg {
 		return 0, n, false
 	}
@@ -240,22 +253,24 @@ func parseObject(m []byte) (id uint32, n object, ok bool) {
 	if err != nil {
 		return 0, n, false
 	}
-	n.flags = int(number32(m[offsetNHMsgFlags:]))
+	n.IPv6, n.Flags, n.Protocol = m[0] == unix.AF_INET6, int(number32(m[offsetFlags:])), int(m[offsetProtocol])
 	for _, at := range attrs {
 		switch v := at.Value; at.Attr.Type {
 		case unix.NHA_ID:
 			id = number32(v)
 		case unix.NHA_OIF:
-			n.link = int(number32(v))
+			n.Link = int(number32(v))
 		case unix.NHA_GATEWAY:
-			n.gateway, _ = netip.AddrFromSlice(v)
+			n.Gateway, _ = netip.AddrFromSlice(v)
 		case unix.NHA_ENCAP_TYPE:
-			n.encap = true
+			n.special = true
+		case unix.NHA_GROUP_TYPE:
+			n.special = n.special || len(v) >= 2 && binary.NativeEndian.Uint16(v) == resilient
 		case unix.NHA_GROUP:
-			n.members = []member{}
+			n.Members = []Member{}
 			for ; len(v) >= sizeofNHGrp; v = v[sizeofNHGrp:] {
 				// id, weight - 1, and since Linux 6.13 the upper byte of that
-				n.members = append(n.members, member{number32(v), int(v[4]) + int(v[5])<<8 + 1})
+				n.Members = append(n.Members, Member{number32(v), int(v[4]) + int(v[5])<<8 + 1})
 			}
 		}
 	}
