@@ -49,10 +49,14 @@ func (k *kernelEngine) detach() error {
 // watch pauses the engine while a program captures packets on the TUN, and
 // restores it where another program has removed it.
 func (k *kernelEngine) watch() {
-	if changed, captured, err := k.path.FollowCaptures(); err != nil {
-		k.log.Warn("cannot tell whether a program captures packets", "reason", err)
-	} else if changed {
-		k.log.Info("the kernel engine pauses while a program captures packets", "tun", k.tun, "captured", captured)
+	switch changed, captured, err := k.path.FollowCaptures(); {
+	case err != nil:
+		k.log.Warn("cannot pause or resume the kernel engine", "tun", k.tun, "reason", err)
+	case !changed:
+	case captured:
+		k.log.Info("a program captures packets; the kernel engine pauses", "tun", k.tun)
+	default:
+		k.log.Info("no program captures packets; the kernel engine may resume", "tun", k.tun)
 	}
 	if k.gateway == nil || k.gateway.Intact() || time.Since(k.attached) < reattachAfter {
 		return

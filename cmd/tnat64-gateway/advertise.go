@@ -3,8 +3,7 @@ package main
 import (
 	"context"
 	"net/netip"
-
-	"golang.org/x/sync/errgroup"
+	"sync"
 
 	"tnat64d/internal/config"
 	"tnat64d/plat/advertise"
@@ -57,11 +56,12 @@ type advertisePart struct {
 func (p *advertisePart) Run(ctx context.Context) error {
 	p.d.advertise.Store(p)
 	defer p.d.advertise.CompareAndSwap(p, nil)
-	g, ctx := errgroup.WithContext(ctx)
+	var all sync.WaitGroup
 	for _, a := range p.links {
-		g.Go(func() error { return a.Run(ctx) })
+		all.Go(func() { a.Run(ctx) })
 	}
-	return g.Wait()
+	all.Wait()
+	return nil
 }
 
 // advertisedLinks returns the names of the links that parts advertise on.

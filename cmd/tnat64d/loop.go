@@ -15,7 +15,6 @@ import (
 	"tnat64d/internal/cause"
 	"tnat64d/internal/config"
 	"tnat64d/internal/control"
-	"tnat64d/internal/say"
 )
 
 // tnat64d is the running daemon. One goroutine, the loop, owns all of it.
@@ -212,7 +211,10 @@ func (d *tnat64d) conclude(plans plan.Plan, outcomes []clat.Outcome) error {
 		}
 		if out.Missing != nil {
 			working++
-			d.partsMissing(u, out.Missing)
+			if u.state != control.Failed {
+				d.errors++
+			}
+			d.report.failure(u, "a part of the CLAT cannot be restored; retrying", out.Missing, d.conf.CLAT.TUN)
 			continue
 		}
 		d.report.progress(u, out.Progress)
@@ -247,34 +249,11 @@ func (d *tnat64d) uplinkFailed(u *uplink, err error) error {
 		u.attempt = c.Attempt()
 	}
 	d.retry.in(wait)
-	explained := d.reportFailure(u, "the CLAT has failed; retrying", err)
+	explained := d.report.failure(u, "the CLAT has failed; retrying", err, d.conf.CLAT.TUN)
 	if !d.report.wasUp && !mayPass(err) && (lasting(explained) || u.failures >= startAttempts) {
 		return explained
 	}
 	return nil
-}
-
-// partsMissing notes that parts of a CLAT cannot be restored. The rest of it works,
-// and the reconciler tries again.
-func (d *tnat64d) partsMissing(u *uplink, err error) {
-	if u.state != control.Failed {
-		d.errors++
-	}
-	d.reportFailure(u, "a part of the CLAT cannot be restored; retrying", err)
-}
-
-// reportFailure makes an uplink's state that of a failure, and returns it in words.
-func (d *tnat64d) reportFailure(u *uplink, message string, err error) error {
-	reason, explained := explain(err, d.conf.CLAT.TUN)
-	args := []any{"reason", explained}
-	if f := (*say.Failure)(nil); mayPass(err) && errors.As(explained, &f) {
-		args = append(args, "hint", f.Hint)
-	}
-	d.report.enter(u, news{
-		state: control.Failed, why: plan.Why{Reason: reason, Text: explained.Error()}, level: slog.LevelError,
-		message: message, args: args,
-	})
-	return explained
 }
 
 // failed decides what becomes of a pass that failed as a whole. Before the

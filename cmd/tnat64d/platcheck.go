@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
 	"tnat64d/clat/host"
 	"tnat64d/clat/plan"
 	"tnat64d/internal/control"
@@ -196,12 +197,15 @@ func (j *platJudge) checkReturn(u *uplink) {
 // comeBack takes in what checkReturn has found.
 func (j *platJudge) comeBack(us []*uplink, e returnChecked) {
 	i := slices.IndexFunc(us, func(u *uplink) bool { return u.Uplink == e.link && u.judged == e.via })
-	l := j.found.links[e.link.Index]
-	if i < 0 || l == nil {
+	if i < 0 {
 		return
 	}
 	u := us[i]
 	u.plat.checking = false
+	l := j.found.links[e.link.Index]
+	if l == nil {
+		return
+	}
 	for p, answers := range e.answers {
 		switch {
 		case answers:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"tnat64d/datapath"
 	"tnat64d/internal/control"
 	"tnat64d/internal/daemon"
+	"tnat64d/internal/say"
 	"tnat64d/siit"
 )
 
@@ -103,6 +105,21 @@ func (r *reporter) reportUp(u *uplink) {
 		args: []any{"pref64", c.PREF64.Prefix, "source", c.PREF64.Source, "ipv4", c.IPv4, "ipv6", c.IPv6, "mtu", int(c.MTU.IPv4()),
 			"tun", c.TUN, "engine", by, "queues", queues, "offloads", offloads, "steering", steering},
 	})
+}
+
+// failure reports that a step has failed on an uplink whose CLAT has the TUN of that
+// name, and returns the error in words.
+func (r *reporter) failure(u *uplink, message string, err error, tun string) error {
+	reason, explained := explain(err, tun)
+	args := []any{"reason", explained}
+	if f := (*say.Failure)(nil); mayPass(err) && errors.As(explained, &f) {
+		args = append(args, "hint", f.Hint)
+	}
+	r.enter(u, news{
+		state: control.Failed, why: plan.Why{Reason: reason, Text: explained.Error()}, level: slog.LevelError,
+		message: message, args: args,
+	})
+	return explained
 }
 
 // none reports that there is no uplink at all.

@@ -40,9 +40,9 @@ func serve(ctx context.Context, file string, c config.Config, passed []fdstore.D
 	if kept != nil {
 		defer kept.Close()
 	}
-	former, left := inherit(passed, kept, log), false
+	former, handedOver := inherit(passed, kept, log), false
 	defer func() {
-		if !left {
+		if !handedOver {
 			former.remove("")
 		}
 	}()
@@ -62,15 +62,8 @@ func serve(ctx context.Context, file string, c config.Config, passed []fdstore.D
 		return err
 	}
 	defer kernel.Close()
-	// With the journal's lock, what is there of ours belongs to nobody.
-	var removed []clat.Leftover
 	goesOn := former.usable()
-	if !goesOn {
-		removed = removeLeft(kernel, journal, log)
-		former.remove("")
-	}
-	cleanUp(kernel, log)
-	former.links().Programs(programs)
+	removed := removeFormer(kernel, programs, journal, former, log)
 	o, err := observeFreed(ctx, kernel, kept != nil && !goesOn, c.CLAT.TUN)
 	if err != nil {
 		return err
@@ -108,27 +101,12 @@ func serve(ctx context.Context, file string, c config.Config, passed []fdstore.D
 	if every, err := systemd.SdWatchdogEnabled(false); err == nil {
 		d.alive = every / 2
 	}
-	if c.Control.Metrics != "" {
-		if err := metrics.Serve(ctx, c.Control.Metrics, collector{d}, d.log); err != nil {
-			return err
-		}
-	}
-	if err := serveControl(&beside, c.Control.Socket, d); err != nil {
+	if err := answer(&beside, d); err != nil {
 		return err
 	}
-	if err := host.Watch(ctx, func() { d.post(hostChanged{}) }); err != nil {
+	if err := watch(&beside, d); err != nil {
 		return err
 	}
-	if err := kernel.WatchSysctls(ctx, func() { d.post(hostChanged{}) }); err != nil {
-		log.Warn("cannot watch sysctls; changes to them take effect at the next network change", "reason", err)
-	}
-	beside.Go(func() {
-		if err := resume.Watch(ctx, d.slept); err != nil {
-			log.Warn("cannot detect resume from suspend", "reason", err)
-		}
-	})
-	// The bus speaks up only after it has been spoken to.
-	beside.Go(func() { meetBus(ctx, d.found.bus, log) })
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, unix.SIGHUP)
 	defer signal.Stop(hup)
@@ -136,7 +114,7 @@ func serve(ctx context.Context, file string, c config.Config, passed []fdstore.D
 
 	err = d.loop()
 	if err == nil && d.mayLeave() {
-		left = true
+		handedOver = true
 		return d.leave()
 	}
 	daemon.Notify(log, systemd.SdNotifyStopping)
@@ -145,6 +123,34 @@ func serve(ctx context.Context, file string, c config.Config, passed []fdstore.D
 		log.Debug("the next start waits for duplicate address detection", "reason", saveErr)
 	}
 	return err
+}
+
+// answer starts to answer questions: on the control socket, and of metrics.
+func answer(beside *sync.WaitGroup, d *tnat64d) error {
+	if addr := d.conf.Control.Metrics; addr != "" {
+		if err := metrics.Serve(d.ctx, addr, collector{d}, d.log); err != nil {
+			return err
+		}
+	}
+	return serveControl(beside, d.conf.Control.Socket, d)
+}
+
+// watch starts to report changes of the host to the loop.
+func watch(beside *sync.WaitGroup, d *tnat64d) error {
+	if err := host.Watch(d.ctx, func() { d.post(hostChanged{}) }); err != nil {
+		return err
+	}
+	if err := d.host.WatchSysctls(d.ctx, func() { d.post(hostChanged{}) }); err != nil {
+		d.log.Warn("cannot watch sysctls; changes to them take effect at the next network change", "reason", err)
+	}
+	beside.Go(func() {
+		if err := resume.Watch(d.ctx, d.slept); err != nil {
+			d.log.Warn("cannot detect resume from suspend", "reason", err)
+		}
+	})
+	// D-Bus reports nothing before somebody connects.
+	beside.Go(func() { meetBus(d.ctx, d.found.bus, d.log) })
+	return nil
 }
 
 // freeWithin is how long the service manager may take to close what has been dropped
@@ -249,6 +255,18 @@ func openJournal(log *slog.Logger) (*clat.Journal, error) {
 		return nil, nil
 	}
 	return j, nil
+}
+
+// removeFormer removes what former processes have left that the next one cannot
+// take over, and returns the addresses. journal is locked: nobody else is at work.
+func removeFormer(k *host.Host, programs *steer.Programs, journal *clat.Journal, former *inheritance, log *slog.Logger) (removed []clat.Leftover) {
+	if !former.usable() {
+		removed = removeLeft(k, journal, log)
+		former.remove("")
+	}
+	cleanUp(k, log)
+	former.links().Programs(programs)
+	return removed
 }
 
 // removeLeft removes what a killed predecessor left and the kernel keeps, and

@@ -25,7 +25,8 @@ func loadWhenPossible(ctx context.Context, file string, check bool, log *slog.Lo
 		return err
 	}
 	if check {
-		return c, warnings, load()
+		err = load()
+		return c, warnings, err
 	}
 	err = whenPossible(ctx, config.Default().CLAT.TUN, log, load)
 	return c, warnings, err

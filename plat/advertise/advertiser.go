@@ -93,14 +93,14 @@ func (s *Successor) Error() string { return "another advertiser takes over" }
 
 // Run advertises until ctx ends, and then withdraws this router, unless a
 // [Successor] goes on. A link that is down or not there is waited for.
-func (a *Advertiser) Run(ctx context.Context) error {
+func (a *Advertiser) Run(ctx context.Context) {
 	a.restore()
 	failed, standby := 0, false
 	for ctx.Err() == nil {
 		begun := a.sent.Load()
 		err := a.session(ctx)
 		if err == nil {
-			return nil
+			return
 		}
 		if ctx.Err() != nil {
 			break
@@ -124,7 +124,6 @@ func (a *Advertiser) Run(ctx context.Context) error {
 	if err := a.withdraw(ctx); err != nil && !errors.Is(err, ErrStandby) {
 		a.log.Warn("cannot withdraw this router: hosts keep its default route until it expires", "reason", err)
 	}
-	return nil
 }
 
 // restore reads which prefixes were advertised before the start.
