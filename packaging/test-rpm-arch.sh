@@ -64,13 +64,13 @@ state() { systemctl --root="$r" is-enabled "$unit" 2>/dev/null || true; }
 # called CALL: the last step called systemd so.
 called() { grep -qxF -- "$1" "$r/calls" || fail "no \"$1\" among: $(cat "$r/calls")"; }
 
-# story PACKAGE PROGRAM CONFIGURATION UNIT SYSUSERS: install, edit the
-# configuration, enable the unit, upgrade, remove; "-" is none of that. install,
-# upgrade and remove are functions of the format.
+# story PACKAGE PROGRAM CONFIGURATION UNITS SYSUSERS: install, edit the
+# configuration, enable the first unit, upgrade, remove, which stops all units; "-"
+# is none of that. install, upgrade and remove are functions of the format.
 story() {
 	package=$1
-	local program=$2 configuration=$3
-	unit=$4
+	local program=$2 configuration=$3 units=$4
+	unit=${units%% *}
 	local sysusers=$5 first second installed before left
 	r=$work/$format-$package
 	skeleton "$r"
@@ -115,13 +115,13 @@ story() {
 	[ "$left" = "$before" ] || fail "left behind: $left"
 	[ "$configuration" = - ] || grep -rqs '^# edited' "$r/etc/tnat64" || fail "the edited configuration is lost"
 	if [ "$unit" != - ]; then
-		if [ $format = rpm ]; then called "systemd-update-helper remove-system-units $unit"; else called "systemctl --no-reload disable --now $unit"; fi
+		if [ $format = rpm ]; then called "systemd-update-helper remove-system-units $units"; else called "systemctl --no-reload disable --now $units"; fi
 	fi
 	echo "ok   $format: $package: install, upgrade ($(echo "$first" | cut -d' ' -f2) to $(echo "$second" | cut -d' ' -f2)), remove"
 }
 
 stories() {
-	story tnat64d tnat64d /etc/tnat64/tnat64d.toml tnat64d.service tnat64
+	story tnat64d tnat64d /etc/tnat64/tnat64d.toml "tnat64d.service tnat64d-cleanup.service" tnat64
 	story tnat64 tnat64 - - -
 	story tnat64-gateway tnat64-gateway /etc/tnat64/gateway.toml tnat64-gateway.service tnat64-gateway
 }

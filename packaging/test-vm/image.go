@@ -32,8 +32,12 @@ Description=Runs what test-vm sends
 DefaultDependencies=no
 After=local-fs.target systemd-udevd.service dev-virtio\x2dports-org.test.agent.device
 Wants=dev-virtio\x2dports-org.test.agent.device
+# On a busy machine systemd gives the port up before it is there.
+StartLimitIntervalSec=0
 [Service]
 ExecStart=/usr/local/sbin/agent
+Restart=always
+RestartSec=1
 KillMode=process
 [Install]
 WantedBy=multi-user.target
