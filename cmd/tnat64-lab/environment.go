@@ -17,12 +17,12 @@ type environment struct {
 }
 
 // newEnvironment returns the environment of a shell on the laptop: a prompt
-// that names it, tnat64ctl in $PATH, and the daemon's control socket.
-func newEnvironment(l *lab.Lab, inv invocation, socket string) (environment, error) {
+// that names it, tnat64ctl in $PATH, and the daemon's control socket and log.
+func newEnvironment(l *lab.Lab, inv invocation, socket, logPath string) (environment, error) {
 	path := programPath(inv)
 	e := environment{variables: append(lab.WithoutProxies(os.Environ()),
 		"PS1=(tnat64 laptop) # ", "TNAT64_LAB="+l.ID, "PATH="+path,
-		control.SocketVariable+"="+socket,
+		control.SocketVariable+"="+socket, control.LogVariable+"="+logPath,
 		// The machine's bus knows nothing of the laptop.
 		"DBUS_SYSTEM_BUS_ADDRESS=unix:path="+filepath.Join(l.Dir, "no-bus"))}
 	shell := os.Getenv("SHELL")

@@ -43,7 +43,7 @@ func shell(ctx context.Context, inv invocation, out io.Writer) (err error) {
 		}
 		return err
 	}
-	env, err := newEnvironment(l, inv, daemon.Socket)
+	env, err := newEnvironment(l, inv, daemon.Socket, logPath)
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func shell(ctx context.Context, inv invocation, out io.Writer) (err error) {
 	}
 	name := strings.TrimSuffix(lab.NameServer, ".")
 	fmt.Fprintf(out, "This shell is on the laptop. The IPv4-only server is %s (%s); try\n"+
-		"  tnat64ctl status   tnat64ctl doctor   tnat64ctl trace\n"+
+		"  tnat64ctl status   tnat64ctl doctor   tnat64ctl trace   tnat64ctl report\n"+
 		"  curl http://%[1]s/   ping %[1]s   traceroute -n %[1]s   dig %[2]s\n"+
 		"  curl -o /dev/null http://%[1]s/bytes/1000000000\n"+
 		"tnat64d's log: %[3]s\n"+

@@ -50,7 +50,7 @@ var version = "(devel)"
 // runReport is the subcommand report.
 func runReport(socket string, args []string, stdout, stderr io.Writer) error {
 	flags := newFlags("tnat64ctl report")
-	log := flags.String("log", "", "file with the daemon's `LOG`; default: the journal of tnat64d.service")
+	log := flags.String("log", os.Getenv(control.LogVariable), "file with the daemon's `LOG`; without one: the journal of tnat64d.service")
 	lines := flags.Int("lines", 200, "`COUNT` of the log's last lines to include")
 	const hint = "tnat64ctl report -h describes the command"
 	if err := flags.Parse(args); err != nil {

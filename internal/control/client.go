@@ -31,6 +31,10 @@ var (
 // clients that are given no other.
 const SocketVariable = "TNAT64_SOCKET"
 
+// LogVariable is the environment variable that names the file with the daemon's
+// log to clients that are given no other, where the journal does not have it.
+const LogVariable = "TNAT64_LOG"
+
 // Client asks a daemon.
 type Client struct {
 	path string
