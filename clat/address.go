@@ -78,7 +78,13 @@ func (a *address) claim(o plan.Observed, addr netip.Addr) (Progress, error) {
 	known := slices.Contains(a.added, addr)
 	switch {
 	case !present:
-		if err := a.add(addr, known); err != nil || known || !a.left.has(a.uplink.Name, addr) {
+		if i := slices.Index(a.passed, addr); i >= 0 && addr != a.active && !slices.Contains(a.mapped, addr) {
+			// Another program has removed it from the reserve.
+			a.passed = slices.Delete(a.passed, i, i+1)
+			a.left.add(a.uplink.Name, addr, time.Now())
+		}
+		added, err := a.add(addr, known)
+		if err != nil || !added || !a.left.has(a.uplink.Name, addr) {
 			return Pending, err
 		}
 		return Up, nil
@@ -103,23 +109,24 @@ func (a *address) claim(o plan.Observed, addr netip.Addr) (Progress, error) {
 	return Up, nil
 }
 
-// add adds addr, for the first time or because another program has removed it.
-func (a *address) add(addr netip.Addr, known bool) error {
+// add adds addr, for the first time or because another program has removed it,
+// unless that happens too often.
+func (a *address) add(addr netip.Addr, known bool) (added bool, err error) {
 	name, drift := fmt.Sprintf("address %s on %s", addr, a.uplink.Name), a.driftOf(addr)
 	if known && !drift.mayRestore(a.tools, name) {
-		return nil
+		return false, nil
 	}
 	if !known {
 		a.journal.add(a.uplink.Name, addr)
 		a.added = append(a.added, addr)
 	}
 	if err := a.host.AddCLATAddr(a.uplink.Index, addr); err != nil {
-		return fmt.Errorf("add address %s to %s: %w", addr, a.uplink.Name, err)
+		return false, fmt.Errorf("add address %s to %s: %w", addr, a.uplink.Name, err)
 	}
 	if known {
 		drift.restored(a.tools, name)
 	}
-	return nil
+	return true, nil
 }
 
 // driftOf returns the limit of an address, which outlasts its removal by us: the

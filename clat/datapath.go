@@ -89,6 +89,7 @@ func (d *datapath) Ensure(p pass) (Progress, error) {
 
 // Remove closes the path. Nothing of it is left, whatever the error.
 func (d *datapath) Remove() error {
+	d.opener.Unprepare(d.uplink)
 	var err error
 	if d.path != nil {
 		if err = d.path.Close(); err != nil {
@@ -121,7 +122,7 @@ func (d *datapath) ensureTUN(p pass) error {
 	want := p.want
 	opened := d.path == nil
 	if opened {
-		path, err := d.opener.Open(want.TUN, want.Queues)
+		path, err := d.opener.Open(want.TUN, want.Queues, d.uplink)
 		if err != nil {
 			return fmt.Errorf("open TUN %s: %w", want.TUN, err)
 		}

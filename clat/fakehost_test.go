@@ -17,14 +17,15 @@ import (
 // fakeHost is a host in memory that prints what is done to it as the commands
 // a person would type. It fails at the command that contains failAt.
 type fakeHost struct {
-	o       plan.Observed
-	out     []string
-	failAt  string
-	nodad   bool // addresses are usable at once, as on links without DAD
-	optDAD  bool // addresses are in use while they are in DAD
-	nobpf   bool // steering is refused for good
-	guarded Guarded
-	broken  bool // somebody has removed BPF programs
+	prepared map[plan.Uplink]int // queues
+	o        plan.Observed
+	out      []string
+	failAt   string
+	nodad    bool // addresses are usable at once, as on links without DAD
+	optDAD   bool // addresses are in use while they are in DAD
+	nobpf    bool // steering is refused for good
+	guarded  Guarded
+	broken   bool // somebody has removed BPF programs
 
 	routeState uint64
 	follows    []string // what the steering was asked to follow
@@ -192,6 +193,15 @@ func (h *fakeHost) AbortFlows(a netip.Addr) (int, error) {
 
 func (h *fakeHost) RouteState(netip.Prefix) uint64 { return h.routeState }
 
+func (h *fakeHost) Prepare(uplink plan.Uplink, queues int) {
+	if h.prepared == nil {
+		h.prepared = map[plan.Uplink]int{}
+	}
+	h.prepared[uplink] = queues
+}
+
+func (h *fakeHost) Unprepare(uplink plan.Uplink) { delete(h.prepared, uplink) }
+
 func (h *fakeHost) Guard(link int, g Guarded) (Guard, error) {
 	h.guarded = g
 	name := h.o.LinkName(link)
@@ -215,7 +225,7 @@ func (g *fakeGuard) SetGuarded(to Guarded) error {
 
 func (g *fakeGuard) Close() error { return g.h.do("unguard %s", g.link) }
 
-func (h *fakeHost) Open(name string, queues int) (Path, error) {
+func (h *fakeHost) Open(name string, queues int, uplink plan.Uplink) (Path, error) {
 	if err := h.do("tun open %s queues %d", name, queues); err != nil {
 		return nil, err
 	}

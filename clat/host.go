@@ -49,8 +49,13 @@ type Host interface {
 
 // Datapath makes the parts of a CLAT that die with the process.
 type Datapath interface {
-	// Open creates a TUN. It must not exist yet.
-	Open(name string, queues int) (Path, error)
+	// Open creates a TUN for the CLAT of an uplink. It must not exist yet.
+	Open(name string, queues int, uplink plan.Uplink) (Path, error)
+	// Prepare makes the next Open for the uplink, and what follows it, fast. It
+	// changes nothing on the host. Calling it again with the same arguments does
+	// nothing. Unprepare ends that if Open has not been called since.
+	Prepare(uplink plan.Uplink, queues int)
+	Unprepare(uplink plan.Uplink)
 	// Guard keeps packets from leaving by a link from the addresses of CLATs
 	// if the translator has not sent them, and IPv4 from coming to them.
 	Guard(link int, g Guarded) (Guard, error)

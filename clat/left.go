@@ -18,8 +18,8 @@ const (
 	maxLeft = 64
 )
 
-// LeftAddrs are the CLAT IPv6 addresses that served on a link until a moment ago,
-// with the time when they were removed. One that comes back, on the same link and
+// LeftAddrs are the CLAT IPv6 addresses that served on a link, or were in reserve
+// past DAD, until a moment ago, with the time when they were removed. One that comes back, on the same link and
 // so on the same network as its prefix is the same, serves before duplicate
 // address detection has ended, as an optimistic address (RFC 4429) does: the
 // neighbours still know it, and nobody else is likely to have taken it since.

@@ -80,7 +80,7 @@ func NewReconciler(h Host, d Datapath, journal *Journal, log *slog.Logger) *Reco
 	}
 	r := &Reconciler{
 		tools: t, opener: d, refusals: &refusals{wake: wake}, unremoved: &unremoved{tools: t},
-		saved: newSavedRoutes(journal, record, log),
+		reserves: reserves{opener: d}, saved: newSavedRoutes(journal, record, log),
 	}
 	r.guards = &guards{tools: t, opener: d, clats: r.clats, links: map[int]*guard{}}
 	return r
@@ -202,7 +202,8 @@ func (r *Reconciler) reconcile(o plan.Observed, d plan.Desired, sourceRules plan
 	return c.reconcile(o, d.CLAT, sourceRules)
 }
 
-// reserve puts the address on the uplink that a CLAT will have.
+// reserve puts the address on the uplink that a CLAT will have, and prepares its
+// packet path.
 func (r *Reconciler) reserve(o plan.Observed, d plan.Desired) Outcome {
 	a := r.reserves.on(d.Uplink)
 	if a == nil {
@@ -213,6 +214,9 @@ func (r *Reconciler) reserve(o plan.Observed, d plan.Desired) Outcome {
 	if err != nil { // no CLAT has failed: none is needed
 		r.log.Debug("cannot add the reserved CLAT address to the uplink; retrying", "iface", d.Uplink.Name, "reason", err)
 		r.wake.in(tryAgain)
+	}
+	if err == nil && progress != Replan {
+		r.opener.Prepare(d.Uplink, d.Queues)
 	}
 	return Outcome{Progress: progress}
 }

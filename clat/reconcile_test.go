@@ -210,6 +210,9 @@ func TestReserve(t *testing.T) {
 		if own := b.rec.Memory().Own; len(own) != 1 {
 			t.Fatalf("own addresses %v", own)
 		}
+		if q := b.host.prepared[b.rec.reserves.all[0].uplink]; q != 1 {
+			t.Fatalf("packet path prepared with %d queues", q)
+		}
 		return b
 	}
 	for name, end := range map[string]func(*bench){
@@ -228,8 +231,8 @@ func TestReserve(t *testing.T) {
 			}
 			b.expect(Down, delFirst)
 			b.expect(Down, ``)
-			if own := b.rec.Memory().Own; len(own) != 0 {
-				t.Errorf("own addresses %v", own)
+			if own := b.rec.Memory().Own; len(own)+len(b.host.prepared) != 0 {
+				t.Errorf("own addresses %v, prepared %v", own, b.host.prepared)
 			}
 		})
 	}
@@ -250,6 +253,21 @@ func TestReserve(t *testing.T) {
 		b := reserved(t)
 		b.host.dropAddr(netip.MustParseAddr(first))
 		b.expect(Down, addFirst)
+		b.host.dropNative()
+		if p, err := b.settled(); p != Up || err != nil {
+			t.Errorf("in DAD once more: progress %d, %v", p, err)
+		}
+	})
+	t.Run("another program removes it in DAD", func(t *testing.T) {
+		b := newBench(t, wlan)
+		b.host.addNative(2, 0)
+		b.expect(Down, addFirst)
+		b.host.dropAddr(netip.MustParseAddr(first))
+		b.expect(Down, addFirst)
+		b.host.dropNative()
+		if p, err := b.settled(); p != Pending || err != nil {
+			t.Errorf("progress %d, %v", p, err)
+		}
 	})
 	t.Run("it cannot be removed", func(t *testing.T) {
 		b := reserved(t)

@@ -10,7 +10,10 @@ import (
 
 // reserves are the addresses of CLATs that are not needed at present: see
 // [plan.Desired]. They have passed DAD, or are in it, and nothing uses them.
-type reserves struct{ all []*address }
+type reserves struct {
+	opener Datapath
+	all    []*address
+}
 
 // on returns the reserve of an uplink, or nil.
 func (r *reserves) on(u plan.Uplink) *address {
@@ -45,6 +48,7 @@ func (r *reserves) removeIf(which func(*address) bool) error {
 		if !which(a) {
 			return false
 		}
+		r.opener.Unprepare(a.uplink)
 		errs = append(errs, a.Remove())
 		a.unremoved.keep(a)
 		return true

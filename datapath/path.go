@@ -39,6 +39,9 @@ type Options struct {
 	Device    *tun.Device
 	Inherited *steer.Inherited
 
+	// Prepared, if not nil, has programs that are loaded already.
+	Prepared *Prepared
+
 	// Netlink is a handle of the network namespace. The Path does not close it.
 	Netlink *netlink.Handle
 	Log     *slog.Logger
@@ -79,7 +82,7 @@ type Path struct {
 func Open(o Options) (_ *Path, err error) {
 	device := o.Device
 	if device == nil {
-		if device, err = tun.Open(o.TUN, o.Queues); err != nil {
+		if device, err = tun.OpenAt(o.TUN, o.Queues, o.Prepared.tunIndex()); err != nil {
 			return nil, err
 		}
 	}

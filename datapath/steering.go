@@ -80,6 +80,9 @@ func (e *EngineRefused) Unwrap() error { return e.Err }
 func (p *Path) Steer(c SteeringConfig) (*Steering, error) {
 	s := &Steering{path: p, uplink: c.Uplink}
 	err := s.byBPF(c)
+	if unload := p.options.Prepared.Close(); unload != nil {
+		p.options.Log.Debug("cannot unload BPF programs", "tun", p.options.TUN, "reason", unload)
+	}
 	if refused := (*steer.Error)(nil); errors.As(err, &refused) && refused.Refused() && p.options.Engine != EngineKernel {
 		if c.Share != (steer.Share{}) {
 			why := strings.TrimPrefix(refused.Error(), "steer: ")
@@ -110,11 +113,7 @@ func (p *Path) Steer(c SteeringConfig) (*Steering, error) {
 
 func (s *Steering) byBPF(c SteeringConfig) error {
 	p := s.path
-	k, err := steer.New(steer.Config{
-		Uplink: c.Uplink, TUN: p.device.Index, Ours: c.Ours, Queues: len(p.device.Queues), KernelEngine: p.options.Engine != EngineUser,
-		Guarded: c.Guarded, Token: p.options.Token, Programs: p.options.Programs, Store: p.options.Store, Inherited: p.options.Inherited,
-		Share: c.Share, TranslatorFlows: c.TranslatorFlows, HostFlows: c.HostFlows,
-	})
+	k, err := steer.New(p.options.steer(c, p.device.Index, len(p.device.Queues)))
 	if err != nil {
 		return err
 	}

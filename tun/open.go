@@ -41,7 +41,11 @@ const interfaceFlags = unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.
 // An error wraps fs.ErrExist if there is an interface of that name already,
 // fs.ErrNotExist if the system has no TUN driver, fs.ErrPermission if the
 // process may not make interfaces (CAP_NET_ADMIN). Nothing is left behind then.
-func Open(name string, queues int) (*Device, error) {
+func Open(name string, queues int) (*Device, error) { return OpenAt(name, queues, 0) }
+
+// OpenAt is Open for an interface that gets the index, if that is free and not 0;
+// otherwise the kernel chooses one.
+func OpenAt(name string, queues, index int) (*Device, error) {
 	if queues < 1 {
 		return nil, fmt.Errorf("create TUN interface %q: invalid number of queues %d", name, queues)
 	}
@@ -52,7 +56,7 @@ func Open(name string, queues int) (*Device, error) {
 		return nil, createError(name, unix.EEXIST)
 	}
 	for range claims {
-		d, err := open(name, queues)
+		d, err := open(name, queues, index)
 		if !errors.Is(err, errForeign) {
 			return d, err
 		}
@@ -60,8 +64,8 @@ func Open(name string, queues int) (*Device, error) {
 	return nil, fmt.Errorf("create TUN interface %q: %w, %d times in a row", name, errForeign, claims)
 }
 
-// open is Open, once.
-func open(name string, queues int) (_ *Device, err error) {
+// open is OpenAt, once.
+func open(name string, queues, index int) (_ *Device, err error) {
 	d := &Device{Name: name, polling: newPolling()}
 	defer func() {
 		if err != nil {
@@ -72,7 +76,7 @@ func open(name string, queues int) (_ *Device, err error) {
 		return nil, fmt.Errorf("create TUN interface %q: %w", name, err)
 	}
 	for range queues {
-		q, err := d.openQueue()
+		q, err := d.openQueue(index)
 		if err != nil {
 			return nil, err
 		}
@@ -130,14 +134,15 @@ func (d *Device) Close() error {
 }
 
 // openQueue adds a queue to the interface, which the first one makes. It sets
-// d.Name, d.Index and d.Offloads to what the kernel made of them.
-func (d *Device) openQueue() (*Queue, error) {
+// d.Name, d.Index and d.Offloads to what the kernel made of them. The first one
+// asks for an interface index; 0 asks for none.
+func (d *Device) openQueue(index int) (*Queue, error) {
 	fd, err := unix.Open(clonePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, openError(err)
 	}
 	if d.Index == 0 {
-		err = d.create(fd)
+		err = d.create(fd, index)
 	} else {
 		err = attach(fd, d.Name, 0)
 	}
@@ -162,16 +167,25 @@ func (d *Device) openQueue() (*Queue, error) {
 
 // create makes fd the first queue of a new interface, which belongs to this
 // process's user by the time it gets the name d.Name.
-func (d *Device) create(fd int) error {
+func (d *Device) create(fd, index int) error {
 	temporary := temporaryName(d.Name)
-	if err := attach(fd, temporary, unix.IFF_TUN_EXCL); err != nil {
+	if index != 0 {
+		if err := unix.IoctlSetPointerInt(fd, unix.TUNSETIFINDEX, index); err != nil {
+			return fmt.Errorf("ask for interface index %d: %w", index, err)
+		}
+	}
+	err := attach(fd, temporary, unix.IFF_TUN_EXCL)
+	if errors.Is(err, unix.EBUSY) && index != 0 { // another interface has it
+		if err = unix.IoctlSetPointerInt(fd, unix.TUNSETIFINDEX, 0); err == nil {
+			err = attach(fd, temporary, unix.IFF_TUN_EXCL)
+		}
+	}
+	if err != nil {
 		return err
 	}
-	index, err := interfaceIndex(temporary)
-	if err != nil {
+	if d.Index, err = interfaceIndex(temporary); err != nil {
 		return fmt.Errorf("look up its index: %w", err)
 	}
-	d.Index = index
 	if err := d.own(fd); err != nil {
 		return err
 	}

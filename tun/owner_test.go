@@ -370,7 +370,7 @@ func TestNameTakenMeanwhile(t *testing.T) {
 	if err := h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "clat0"}, PeerName: "peer0"}); err != nil {
 		t.Fatal(err)
 	}
-	d, err := open("clat0", 1)
+	d, err := open("clat0", 1, 0)
 	if d != nil || !errors.Is(err, fs.ErrExist) {
 		t.Errorf("%v", err)
 	}

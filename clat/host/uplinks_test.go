@@ -46,7 +46,7 @@ func (p *realPath) closed(c io.Closer) {
 	p.opened = slices.DeleteFunc(p.opened, func(o io.Closer) bool { return o == c })
 }
 
-func (p *realPath) Open(name string, queues int) (clat.Path, error) {
+func (p *realPath) Open(name string, queues int, _ plan.Uplink) (clat.Path, error) {
 	d, err := tun.Open(name, queues)
 	if err == nil {
 		p.opened = append(p.opened, d)
@@ -82,6 +82,10 @@ func (t *realTUN) Close() error {
 	t.path.closed(t.Device)
 	return errors.Join(err, t.Device.Close())
 }
+
+func (*realPath) Prepare(plan.Uplink, int) {}
+
+func (*realPath) Unprepare(plan.Uplink) {}
 
 func (p *realPath) Guard(link int, g clat.Guarded) (clat.Guard, error) {
 	made, err := steer.NewGuard(steer.GuardConfig{Link: link, Guarded: steer.Guarded(g)})

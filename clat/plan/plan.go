@@ -40,6 +40,8 @@ type Desired struct {
 	// CLAT, goes. The uplink has it in the meantime, past DAD and used by nobody;
 	// invalid: none.
 	Reserve netip.Addr
+	// Queues is the number of queues of the TUN that comes with Reserve.
+	Queues int
 	// Backoff is set while the CLAT waits because its bring-up just failed.
 	Backoff bool
 	// MoveIn is the time until the CLAT has to leave its address, whose prefix
@@ -155,6 +157,9 @@ func (p *planner) desired(l Link, n int) Desired {
 	d := Desired{Uplink: Uplink{Name: l.Name, Index: l.Index}}
 	if why := whyStandby(o, l); why.is() && c.Enable == Auto {
 		d.Standby, d.Why, d.Reserve = true, why, p.reserve(l, why)
+		if d.Reserve.IsValid() {
+			d.Queues = c.Queues
+		}
 		return d
 	}
 	running := o.Memory.CLAT(l.Index)

@@ -35,6 +35,7 @@ type datapaths struct {
 	mu     sync.Mutex
 	paths  []*path
 	guards []*guard
+	ready  map[plan.Uplink]*datapath.Prepared
 	past   datapath.Stats // of paths and guards that were closed
 	see    see            // nil: nobody traces
 }
@@ -61,16 +62,15 @@ var engines = map[config.Engine]datapath.Engine{
 	config.EngineAuto: datapath.EngineAuto, config.EngineKernel: datapath.EngineKernel, config.EngineUser: datapath.EngineUser,
 }
 
-func (d *datapaths) Open(name string, queues int) (clat.Path, error) {
+func (d *datapaths) Open(name string, queues int, uplink plan.Uplink) (clat.Path, error) {
 	p := &path{tun: name}
-	o := datapath.Options{
-		TUN: name, Queues: queues, Engine: engines[d.engine], Token: d.token, Programs: d.programs, Netlink: d.handle, Log: d.log,
-		ICMPErrorsPerSecond: d.errorsPerSecond, OnFailed: func(err error) { d.failed(p, err) },
-		Device: d.inherited.take(name, queues), Inherited: d.inherited.links(), Store: d.keeper(),
-	}
+	o := d.options(queues)
+	o.TUN, o.OnFailed, o.Device = name, func(err error) { d.failed(p, err) }, d.inherited.take(name, queues)
+	o.Prepared = d.ready[uplink]
+	delete(d.ready, uplink)
 	made, err := datapath.Open(o)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, o.Prepared.Close())
 	}
 	p.packetPath = made
 	p.made = made
@@ -81,6 +81,40 @@ func (d *datapaths) Open(name string, queues int) (clat.Path, error) {
 		_ = d.show(p) // it translates nothing yet
 	}
 	return clatPath{made, p, d}, nil
+}
+
+// options returns those of a path with that number of queues.
+func (d *datapaths) options(queues int) datapath.Options {
+	return datapath.Options{
+		Queues: queues, Engine: engines[d.engine], Token: d.token, Programs: d.programs, Netlink: d.handle, Log: d.log,
+		ICMPErrorsPerSecond: d.errorsPerSecond, Inherited: d.inherited.links(), Store: d.keeper(),
+	}
+}
+
+// Prepare loads the BPF programs for the next path to an uplink. Where that fails
+// it is not tried again: opening the path will say why.
+func (d *datapaths) Prepare(uplink plan.Uplink, queues int) {
+	o := d.options(queues)
+	if d.ready[uplink].Fits(o, uplink.Index) {
+		return
+	}
+	d.Unprepare(uplink)
+	p, err := datapath.Prepare(o, uplink.Index)
+	if err != nil {
+		d.log.Debug("cannot load BPF programs in advance", "iface", uplink.Name, "reason", err)
+	}
+	if d.ready == nil {
+		d.ready = map[plan.Uplink]*datapath.Prepared{}
+	}
+	d.ready[uplink] = p
+}
+
+// Unprepare unloads what Prepare has loaded.
+func (d *datapaths) Unprepare(uplink plan.Uplink) {
+	if err := d.ready[uplink].Close(); err != nil {
+		d.log.Debug("cannot unload BPF programs", "iface", uplink.Name, "reason", err)
+	}
+	delete(d.ready, uplink)
 }
 
 // clatPath is a path as package clat wants it.

@@ -36,7 +36,7 @@ func newEngineBench(t testing.TB, linkHeader bool) *engineBench {
 	// The kernel always puts an Ethernet header in front.
 	c.tunHeaderLen, c.explicit = ethernetLen, MaxEAM
 	s := &Steering{ours: make(map[netip.Prefix]bool)}
-	if err := s.load(c, true); err != nil {
+	if err := s.load(c, Config{KernelEngine: true}); err != nil {
 		t.Fatalf("load: %+v", err)
 	}
 	t.Cleanup(func() { s.Close() })

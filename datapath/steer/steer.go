@@ -29,6 +29,10 @@ type Config struct {
 	// has those of the former one.
 	Store     Store
 	Inherited *Inherited
+	// Prepared has the programs loaded, if it was made for a Config like this one;
+	// otherwise New loads them. It may be nil.
+	Prepared *Prepared
+
 	// Share is the address that is shared with the host at first; see
 	// [Steering.SetShared]. The tables of flows take some 20 MB of the kernel's
 	// memory. The zero Share is none, also later.
@@ -86,16 +90,11 @@ func New(cfg Config) (_ *Steering, err error) {
 		return nil, &Error{"use the TUN", fmt.Errorf("interface %q is none", tun.Attrs().Name)}
 	}
 
-	c := newConstants(cfg.Uplink, ethernet, cfg.TUN)
-	c.queues, c.token, c.explicit, c.sharing = max(cfg.Queues, 1), cfg.Token, MaxEAM, cfg.Share != (Share{})
-	c.jumboKept = tun.Attrs().GSOIPv4MaxSize > 0 // the attribute came with what uses it
+	c := cfg.constants(ethernet, tun)
 	s.sharing = c.sharing
 	s.kept = kept{store: cfg.Store, tun: cfg.TUN, had: cfg.Inherited.takeMaps(cfg.TUN)}
 	c.kept = &s.kept
-	if cfg.Store != nil {
-		c.flowSeed = cfg.Token.seed() // the next process's maps go by it too
-	}
-	if err := s.load(c, cfg.KernelEngine); err != nil {
+	if err := s.load(c, cfg); err != nil {
 		return nil, err
 	}
 	if err := s.SetGuarded(cfg.Guarded); err != nil {
@@ -192,23 +191,19 @@ func steeringHooks(o *objects, sharing, engine bool, uplink, tun netlink.Link) [
 	}
 }
 
-// load loads the programs, with the kernel engine or without.
-func (s *Steering) load(c constants, kernelEngine bool) (err error) {
-	var refused error
-	if kernelEngine {
-		s.objects, refused, err = loadEngine(c)
-	} else {
-		if c.sharing {
-			c.programs = sharingPrograms
+// load loads the programs, with the kernel engine or without, unless they are
+// prepared.
+func (s *Steering) load(c constants, cfg Config) (err error) {
+	o, refused, ok := cfg.Prepared.take(c, cfg.KernelEngine, cfg.Store != nil)
+	if !ok {
+		if o, refused, err = loadFor(c, cfg.KernelEngine); err != nil {
+			return &Error{"load the BPF programs", err}
 		}
-		s.objects, err = load(c)
 	}
-	if err != nil {
-		return &Error{"load the BPF programs", err}
-	}
+	s.objects = o
 	s.guarded = newGuardMaps(s.objects.Guarded4, s.objects.Guarded6)
 	switch {
-	case !kernelEngine:
+	case !cfg.KernelEngine:
 		s.refused = errNotAskedFor
 	case refused != nil:
 		s.refused = &Error{"load the kernel engine", refused}
