@@ -34,6 +34,21 @@ if [ -n "$RELEASE_KEY" ]; then
 	fi
 fi
 
+# The changelog's section of this version, or Unreleased.
+section=Unreleased
+case $VERSION in
+v*-*-g* | *-dirty) ;;
+v*) section=${VERSION#v} ;;
+esac
+changes=$(awk -v section="$section" '
+	/^## / { inside = ($2 == section || $2 == "[" section "]") }
+	inside { print; lines++ }
+	END { if (!lines) exit 1 }
+' CHANGELOG.md) || {
+	echo "release.sh: CHANGELOG.md has no section \"## $section\"" >&2
+	exit 1
+}
+
 rm -rf "${DIST:?}"
 packaging/packages.sh
 
@@ -47,21 +62,7 @@ for deb in "$DIST"/*.deb; do
 	"$work/sbom" -name "$(dpkg-deb -f "$deb" Package)" -version "$VERSION" -time "$time" "$work"/root/usr/bin/* >"${deb%.deb}.spdx.json"
 done
 
-# The changelog's section of this version, or Unreleased.
-section=Unreleased
-case $VERSION in
-v*-*-g* | *-dirty) ;;
-v*) section=${VERSION#v} ;;
-esac
-awk -v section="$section" '
-	/^## / { inside = ($2 == section || $2 == "[" section "]") }
-	inside { print; lines++ }
-	END { if (!lines) exit 1 }
-' CHANGELOG.md >"$DIST/CHANGES.md" || {
-	echo "CHANGELOG.md has no section \"## $section\"" >&2
-	exit 1
-}
-
+printf '%s\n' "$changes" >"$DIST/CHANGES.md"
 packaging/checksums.sh "$DIST" "$RELEASE_KEY"
 echo "$DIST:"
 cat "$DIST/SHA256SUMS"

@@ -119,7 +119,7 @@ func TestReleaseUnusableKeyLeavesNoChecksums(t *testing.T) {
 }
 
 // TestReleaseSignsOnlyTags holds release.sh to refusing before it builds or
-// removes anything.
+// removes anything: what is no tag, cannot be signed, or has no changes.
 func TestReleaseSignsOnlyTags(t *testing.T) {
 	need(t, "ssh-keygen")
 	key, _ := throwAwayKey(t)
@@ -134,6 +134,7 @@ func TestReleaseSignsOnlyTags(t *testing.T) {
 		{"v1.2.3-rc1-dirty", key, "version v1.2.3-rc1-dirty is not a tag"},
 		{"abcdef0", key, "version abcdef0 is not a tag"},
 		{"v1.2.3", key + ".missing", "cannot read RELEASE_KEY " + key + ".missing"},
+		{"v987.6.5", key, `CHANGELOG.md has no section "## 987.6.5"`},
 	} {
 		t.Run(c.version, func(t *testing.T) {
 			cmd := exec.Command("./release.sh")

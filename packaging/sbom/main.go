@@ -79,6 +79,9 @@ func read(path string) (program, error) {
 // kernel requires of programs that call its helpers.
 const license = "Apache-2.0 AND (MIT OR GPL-2.0-only)"
 
+// maintainers supply the product and make the document.
+const maintainers = "tnat64d maintainers"
+
 // describe returns the document: the product contains the programs, and each of
 // these the modules that it is built from, and Go's standard library.
 func describe(name, version string, created time.Time, programs []program) *spdx.Document {
@@ -87,18 +90,19 @@ func describe(name, version string, created time.Time, programs []program) *spdx
 		DocumentName: name + "-" + version,
 		CreationInfo: &spdx.CreationInfo{
 			Created:  created.Format(time.RFC3339),
-			Creators: []common.Creator{{CreatorType: "Organization", Creator: "tnat64d maintainers"}, {CreatorType: "Tool", Creator: "tnat64d packaging/sbom"}},
+			Creators: []common.Creator{{CreatorType: "Organization", Creator: maintainers}, {CreatorType: "Tool", Creator: "tnat64d packaging/sbom"}},
 		},
 	}}
 	hash := sha256.New()
 	const product = "product"
-	d.add(&spdx.Package{PackageSPDXIdentifier: product, PackageName: name, PackageVersion: version}, license)
+	ours := &common.Supplier{SupplierType: "Organization", Supplier: maintainers}
+	d.add(&spdx.Package{PackageSPDXIdentifier: product, PackageName: name, PackageVersion: version, PackageSupplier: ours}, license)
 	d.relate(d.SPDXIdentifier, common.TypeRelationshipDescribe, product)
 	for _, p := range programs {
 		fmt.Fprintln(hash, p.name, p.sha256)
 		binary := id("program", p.name)
 		d.add(&spdx.Package{
-			PackageSPDXIdentifier: binary, PackageName: p.name, PackageVersion: version,
+			PackageSPDXIdentifier: binary, PackageName: p.name, PackageVersion: version, PackageSupplier: ours,
 			PackageChecksums:      []common.Checksum{{Algorithm: common.SHA256, Value: p.sha256}},
 			PrimaryPackagePurpose: "APPLICATION",
 			PackageComment:        p.setting("GOOS") + "/" + p.setting("GOARCH"),
@@ -133,8 +137,12 @@ const noAssertion = "NOASSERTION"
 // document is a document that grows.
 type document struct{ *spdx.Document }
 
-// add appends a package and completes the fields that SPDX 2.3 requires.
+// add appends a package and completes the fields that SPDX 2.3 requires, and its
+// supplier, which is one of the minimum elements of an SBOM (NTIA, 2021).
 func (d document) add(p *spdx.Package, terms string) {
+	if p.PackageSupplier == nil {
+		p.PackageSupplier = &common.Supplier{Supplier: noAssertion}
+	}
 	p.PackageDownloadLocation, p.PackageCopyrightText = noAssertion, noAssertion
 	p.PackageLicenseConcluded, p.PackageLicenseDeclared = terms, terms
 	d.Packages = append(d.Packages, p)
@@ -149,12 +157,18 @@ func (d document) module(program common.ElementID, path, version, terms string) 
 			PackageSPDXIdentifier: module, PackageName: path, PackageVersion: version,
 			PackageExternalReferences: []*spdx.PackageExternalReference{{
 				Category: common.CategoryPackageManager, RefType: common.TypePackageManagerPURL,
-				Locator: fmt.Sprintf("pkg:golang/%s@%s", path, version),
+				Locator: purl(path, version),
 			}},
 			PrimaryPackagePurpose: "LIBRARY",
 		}, terms)
 	}
 	d.relate(program, common.TypeRelationshipStaticLink, module)
+}
+
+// purl returns the package URL of a Go module: by the rules for this type the path
+// has lower-case letters only, and by those for all types a "+" is escaped.
+func purl(path, version string) string {
+	return "pkg:golang/" + strings.ToLower(path) + "@" + strings.ReplaceAll(version, "+", "%2B")
 }
 
 func (d document) relate(from common.ElementID, how string, to common.ElementID) {

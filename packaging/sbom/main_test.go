@@ -69,6 +69,26 @@ func written(t *testing.T, d *spdx.Document) string {
 	return b.String()
 }
 
+// TestSupplier: a supplier is one of the minimum elements of an SBOM.
+func TestSupplier(t *testing.T) {
+	for _, p := range example().Packages {
+		want := noAssertion
+		if p.PackageVersion == "v1.2.3" {
+			want = maintainers
+		}
+		if p.PackageSupplier == nil || p.PackageSupplier.Supplier != want {
+			t.Errorf("%s: supplier %v, want %s", p.PackageName, p.PackageSupplier, want)
+		}
+	}
+}
+
+func TestPURL(t *testing.T) {
+	got := purl("github.com/BurntSushi/toml", "v2.0.0+incompatible")
+	if want := "pkg:golang/github.com/burntsushi/toml@v2.0.0%2Bincompatible"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestSameProgramsSameDocument(t *testing.T) {
 	if a, b := written(t, example()), written(t, example()); a != b {
 		t.Errorf("%s\n%s", a, b)
