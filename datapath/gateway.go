@@ -3,7 +3,6 @@ package datapath
 import (
 	"errors"
 	"net/netip"
-	"strings"
 	"time"
 
 	"tnat64d/datapath/steer"
@@ -59,7 +58,7 @@ func (o Options) newGateway(c steer.GatewayConfig) (k *steer.Gateway, why string
 		if o.Engine == EngineKernel {
 			return nil, "", &EngineRefused{err}
 		}
-		return nil, "BPF is refused: " + strings.TrimPrefix(err.Error(), "steer: "), nil
+		return nil, "BPF is refused: " + refused.Reason(), nil
 	}
 	return k, "", err
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -85,10 +84,9 @@ func (p *Path) Steer(c SteeringConfig) (*Steering, error) {
 	}
 	if refused := (*steer.Error)(nil); errors.As(err, &refused) && refused.Refused() && p.options.Engine != EngineKernel {
 		if c.Share != (steer.Share{}) {
-			why := strings.TrimPrefix(refused.Error(), "steer: ")
-			return nil, &Refused{Why: "sharing the host's IPv6 address needs BPF: " + why, Err: err, Sharing: true}
+			return nil, &Refused{Why: "sharing the host's IPv6 address needs BPF: " + refused.Reason(), Err: err, Sharing: true}
 		}
-		if err = s.byNFTables(c, err); err == nil {
+		if err = s.byNFTables(c, refused); err == nil {
 			err = errors.Join(p.options.Inherited.Remove(c.Uplink), p.options.Inherited.Remove(p.device.Index))
 		}
 	}
@@ -129,9 +127,9 @@ func (s *Steering) byBPF(c SteeringConfig) error {
 	return nil
 }
 
-func (s *Steering) byNFTables(c SteeringConfig, bpf error) error {
+func (s *Steering) byNFTables(c SteeringConfig, bpf *steer.Error) error {
 	n, err := steernft.New(steernft.Config{Uplink: c.Uplink, TUN: s.path.device.Index, Ours: c.Ours})
-	s.why = strings.TrimPrefix(bpf.Error(), "steer: ")
+	s.why = bpf.Reason()
 	if cause.Of(err) == cause.Resource || errors.Is(err, unix.ENODEV) {
 		return err
 	}

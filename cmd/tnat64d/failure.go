@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -51,7 +50,7 @@ func explain(err error, tunName string) (plan.Reason, error) {
 		return plan.SteeringRefused, &say.Failure{What: "packets cannot be steered", Hint: hint, Err: steering}
 	case errors.As(err, &bpf):
 		hint := "BPF needs Linux 5.10 with CONFIG_BPF_SYSCALL, CAP_BPF or CAP_SYS_ADMIN in the initial user namespace, and no seccomp filter against bpf(2)"
-		return plan.SteeringRefused, &say.Failure{What: "packets cannot be steered", Hint: hint, Err: errors.New(strings.TrimPrefix(bpf.Error(), "steer: "))}
+		return plan.SteeringRefused, &say.Failure{What: "packets cannot be steered", Hint: hint, Err: errors.New(bpf.Reason())}
 	case errors.Is(err, plan.ErrIPv6Off):
 		return plan.IPv6Disabled, &say.Failure{What: "the uplink cannot have a CLAT address", Hint: "switch IPv6 on: sysctl -w net.ipv6.conf.INTERFACE.disable_ipv6=0", Err: err}
 	case errors.Is(err, fs.ErrExist):

@@ -99,5 +99,5 @@ func (a *attachment) Close() error {
 }
 
 func (h hook) error(err error) error {
-	return &Error{fmt.Sprintf("attach %s to interface %q", h.name, h.link.Attrs().Name), err}
+	return &Error{fmt.Sprintf("attach %s to interface %q", h.name, h.link.Attrs().Name), installing{err}}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/cilium/ebpf"
 
@@ -22,14 +21,17 @@ type Error struct {
 	Err error
 }
 
-func (e *Error) Error() string {
+func (e *Error) Error() string { return "steer: " + e.Reason() }
+
+// Reason is Error without the name of the package.
+func (e *Error) Reason() string {
 	switch {
 	case e.refused():
-		return fmt.Sprintf("steer: %s: the kernel's BPF verifier refuses them", e.Op)
+		return e.Op + ": the kernel's BPF verifier refuses them"
 	case errors.Is(e.Err, os.ErrPermission):
-		return fmt.Sprintf("steer: %s: not permitted, CAP_BPF and CAP_NET_ADMIN are needed", e.Op)
+		return e.Op + ": not permitted, CAP_BPF and CAP_NET_ADMIN are needed"
 	}
-	return fmt.Sprintf("steer: %s: %v", e.Op, e.Err)
+	return fmt.Sprintf("%s: %v", e.Op, e.Err)
 }
 
 // Format prints Error, and for %+v the details.
@@ -57,11 +59,14 @@ func (e *Error) Unwrap() error {
 // attaches none of our programs, for another reason than that it is short of
 // something at the moment or that the interface has gone.
 func (e *Error) Refused() bool {
-	if !strings.HasPrefix(e.Op, "load ") && !strings.HasPrefix(e.Op, "attach ") {
-		return false
-	}
-	return cause.Of(e.Err) == cause.Refused
+	var i installing
+	return errors.As(e.Err, &i) && cause.Of(i.error) == cause.Refused
 }
+
+// installing is the error of loading or attaching BPF programs.
+type installing struct{ error }
+
+func (i installing) Unwrap() error { return i.error }
 
 // refused says whether the verifier rejected a program. It leaves a log then;
 // without one the kernel stopped earlier, for example at missing rights.

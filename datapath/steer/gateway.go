@@ -64,7 +64,7 @@ func NewGateway(cfg GatewayConfig) (_ *Gateway, err error) {
 func (g *Gateway) load(c constants) (err error) {
 	c.programs, c.gsoKept = gatewayPrograms, true
 	if g.objects, err = loadWhole(c); err != nil {
-		return &Error{"load the kernel engine", err}
+		return &Error{"load the kernel engine", installing{err}}
 	}
 	return nil
 }

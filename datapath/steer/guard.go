@@ -66,7 +66,7 @@ func NewGuard(cfg GuardConfig) (_ *Guard, err error) {
 	c := newConstants(cfg.Link, ethernet, 0)
 	c.token = cfg.Token
 	if err := g.load(c); err != nil {
-		return nil, &Error{"load the BPF program", err}
+		return nil, &Error{"load the BPF program", installing{err}}
 	}
 	if err := g.SetGuarded(cfg.Guarded); err != nil {
 		return nil, err

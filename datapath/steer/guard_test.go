@@ -210,11 +210,11 @@ func TestRefused(t *testing.T) {
 		err  Error
 		want bool
 	}{
-		{Error{"load the BPF programs", unix.EPERM}, true},
-		{Error{"load the BPF programs", unix.ENOSYS}, true},
-		{Error{"load the BPF programs", fmt.Errorf("map: %w", unix.ENOMEM)}, false},
-		{Error{`attach uplink_egress to interface "eth0"`, unix.EINVAL}, true},
-		{Error{`attach uplink_egress to interface "eth0"`, unix.ENODEV}, false},
+		{Error{"load the BPF programs", installing{unix.EPERM}}, true},
+		{Error{"load the BPF programs", installing{unix.ENOSYS}}, true},
+		{Error{"load the BPF programs", installing{fmt.Errorf("map: %w", unix.ENOMEM)}}, false},
+		{Error{`attach uplink_egress to interface "eth0"`, installing{unix.EINVAL}}, true},
+		{Error{`attach uplink_egress to interface "eth0"`, installing{unix.ENODEV}}, false},
 		{Error{"find the uplink, interface 7", unix.EPERM}, false},
 		{Error{"list the routes", unix.EPERM}, false},
 	} {

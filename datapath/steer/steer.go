@@ -197,7 +197,7 @@ func (s *Steering) load(c constants, cfg Config) (err error) {
 	o, refused, ok := cfg.Prepared.take(c, cfg.KernelEngine, cfg.Store != nil)
 	if !ok {
 		if o, refused, err = loadFor(c, cfg.KernelEngine); err != nil {
-			return &Error{"load the BPF programs", err}
+			return &Error{"load the BPF programs", installing{err}}
 		}
 	}
 	s.objects = o
@@ -206,7 +206,7 @@ func (s *Steering) load(c constants, cfg Config) (err error) {
 	case !cfg.KernelEngine:
 		s.refused = errNotAskedFor
 	case refused != nil:
-		s.refused = &Error{"load the kernel engine", refused}
+		s.refused = &Error{"load the kernel engine", installing{refused}}
 	}
 	return nil
 }
