@@ -36,7 +36,7 @@ func Prepare(cfg Config) (*Prepared, error) {
 	}
 	p := &Prepared{c: cfg.constants(ethernet, uplink), engine: cfg.KernelEngine}
 	if p.objects, p.refused, err = loadFor(p.c, p.engine); err != nil {
-		return nil, &Error{"load the BPF programs", err}
+		return nil, &Error{"load the BPF programs", installing{err}}
 	}
 	return p, nil
 }
