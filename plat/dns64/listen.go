@@ -106,6 +106,19 @@ type conn struct {
 	release func()
 }
 
+// Write writes a message, or closes the connection after tcpWrite: a client that reads
+// nothing must not keep its connection and query for ever. The dns package does not
+// use [dns.Server.WriteTimeout], and reads on after an error.
+func (c *conn) Write(b []byte) (n int, err error) {
+	if err = c.SetWriteDeadline(time.Now().Add(tcpWrite)); err == nil {
+		n, err = c.Conn.Write(b)
+	}
+	if err != nil {
+		c.Close()
+	}
+	return n, err
+}
+
 // Close closes the connection and stops counting it.
 func (c *conn) Close() error {
 	defer c.release()

@@ -100,7 +100,7 @@ func (s *Server) serverTCP(l net.Listener) *dns.Server {
 	return &dns.Server{
 		Listener: tcpListener{l, s}, Handler: s,
 		MsgAcceptFunc: s.accept, MsgInvalidFunc: s.invalid,
-		ReadTimeout: tcpRead, WriteTimeout: tcpWrite, MaxTCPQueries: tcpQueries,
+		ReadTimeout: tcpRead, MaxTCPQueries: tcpQueries,
 		IdleTimeout: func() time.Duration { return tcpIdle },
 	}
 }

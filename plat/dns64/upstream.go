@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -144,22 +145,66 @@ func askOver(ctx context.Context, network string, server netip.AddrPort, query *
 	// of the socket.
 	q := *query
 	q.Id = dns.Id()
-	c := dns.Client{Net: network, UDPSize: udpSize, Timeout: timeout}
-	conn, err := c.DialContext(ctx, server.String())
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, network, server.String())
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	// The package only takes a deadline from ctx.
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	m, _, err := c.ExchangeWithConnContext(ctx, &q, conn)
-	switch {
-	case err != nil:
-		return nil, err
-	case !m.Response || len(m.Question) != 1 || !sameQuestion(m.Question[0], q.Question[0]):
-		return nil, errors.New("the response is to another question")
+	if network == "udp" {
+		return exchangeUDP(conn, &q)
 	}
-	return m, nil
+	framed := dns.Conn{Conn: conn}
+	if err := framed.WriteMsg(&q); err != nil {
+		return nil, err
+	}
+	m, err := framed.ReadMsg()
+	if err == nil && !answers(m, &q) {
+		err = errOtherQuestion
+	}
+	return m, err
+}
+
+var errOtherQuestion = errors.New("the response is to another question")
+
+// exchangeUDP sends q and returns its answer. It passes over every other datagram
+// (RFC 5452 section 9.1): anybody may send those in the name of the resolver, and
+// must not end the exchange. An answer that is longer than q permits is returned as
+// a truncated one.
+func exchangeUDP(conn net.Conn, q *dns.Msg) (*dns.Msg, error) {
+	packed, err := q.Pack()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write(packed); err != nil {
+		return nil, err
+	}
+	buffer := make([]byte, udpSize+1)
+	for {
+		n, err := conn.Read(buffer)
+		if err != nil {
+			return nil, err
+		}
+		m := new(dns.Msg)
+		malformed := m.Unpack(buffer[:n]) // the header and the question may be whole even so
+		switch {
+		case !answers(m, q):
+		case n == len(buffer):
+			m.Truncated = true
+			return m, nil
+		case malformed != nil:
+			return nil, fmt.Errorf("malformed response: %w", malformed)
+		default:
+			return m, nil
+		}
+	}
+}
+
+// answers reports whether m is a response to q. Its question may be written in
+// other letters.
+func answers(m, q *dns.Msg) bool {
+	return m.Response && m.Id == q.Id && len(m.Question) == 1 && sameQuestion(m.Question[0], q.Question[0])
 }
 
 func sameQuestion(a, b dns.Question) bool {
