@@ -131,12 +131,13 @@ test-others:
 	root=$$(nice ionice -c 3 $(GO) run ./packaging/test-others) && \
 	TNAT64_TEST_OTHERS=$$root $(GO) test -count=1 -v -parallel 4 -timeout 30m $(TESTOTHERS_FLAGS) ./packaging/test-others
 
-## test-matrix  Debian 12, 13 and forky, each network manager, in qemu: hours (root)
+## test-matrix  Debian 12, 13 and forky, each network manager, in qemu: hours (root);
+##          only rows that contain a word: TESTMATRIX_ROWS="trixie networkd"
 .PHONY: test-matrix
 test-matrix:
 	@packaging/install-packages.sh $(TESTMATRIX_PACKAGES)
 	@packaging/packages.sh amd64
-	@packaging/test-matrix.sh
+	@packaging/test-matrix.sh $(TESTMATRIX_ROWS)
 
 ## packages deb, rpm and Arch Linux packages for amd64 and arm64, into dist/
 packages:

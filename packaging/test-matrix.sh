@@ -1,8 +1,9 @@
 #!/bin/sh
 # test-matrix.sh: every row of the matrix of docs/tested.md that is not part of
-# `make test`, one machine at a time. A row that fails does not end it; the table
-# at the end names the rows, how long each took, and its result. Needs root, and
-# packages in dist/. With arguments, only rows that contain one of them run.
+# `make test`, one machine at a time. A row that fails does not end it. The summary,
+# bin/test-matrix/summary.md, is a table: what, version, date, commit, how long it
+# took, result. Needs root, and packages in dist/. With arguments, only rows that
+# contain one of them run.
 set -u
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root" || exit 1
@@ -10,8 +11,15 @@ GO=${GO:-go}
 logs=${LOGS:-$root/bin/test-matrix}
 mkdir -p "$logs"
 only=$*
-table=''
 failed=0
+commit=$(git -c safe.directory="$root" describe --always --dirty 2>/dev/null || echo unknown)
+summary=$logs/summary.md
+printf '| what | version | date | commit | seconds | result |\n|---|---|---|---|---|---|\n' >"$summary"
+
+# version LOG: the system or kernel that a row says it ran on.
+version() {
+	sed -n -e 's/^ *\(Debian GNU\/Linux .*\)/\1/p' -e 's/^kernel \(.*\) is up for .*/Linux \1/p' "$1" | grep -v ' ttyS0' | head -1
+}
 
 # row NAME COMMAND...
 row() {
@@ -28,16 +36,15 @@ row() {
 		result="FAIL, see $log"
 		failed=1
 	fi
-	line=$(printf '%-32s %5d s  %s  %s' "$name" $(($(date +%s) - begun)) "$(date +%F)" "$result")
-	echo "== $line"
-	table="$table$line
-"
+	line="| $name | $(version "$log") | $(date +%F) | $commit | $(($(date +%s) - begun)) | $result |"
+	echo "$line"
+	echo "$line" >>"$summary"
 }
 
 # shellcheck disable=SC2317 # row calls them
 kernel() { "$GO" run ./packaging/test-kernel -timeout 3h "$@"; }
 # shellcheck disable=SC2317
-vm() { "$GO" run ./packaging/test-vm -timeout 3h "$@"; }
+vm() { "$GO" run ./packaging/test-vm -v -timeout 3h "$@"; }
 
 row "kernel bookworm amd64" kernel
 row "kernel trixie amd64" kernel -release trixie
@@ -50,5 +57,10 @@ row "vm forky nm-clat" vm -release forky -story nm-clat
 row "vm bookworm networkd" vm -manager networkd
 row "vm bookworm ifupdown" vm -manager ifupdown
 row "vm bookworm dhcpcd" vm -manager dhcpcd
-printf '\n%s' "$table"
+if [ -z "${result:-}" ]; then
+	echo "test-matrix: no row contains one of: $only" >&2
+	exit 2
+fi
+printf '\n'
+cat "$summary"
 exit $failed
