@@ -1,6 +1,7 @@
 package tnat64d
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,14 +19,25 @@ var (
 	notAnchor  = regexp.MustCompile(`[^\pL\pN _-]`)
 )
 
-// TestLinks holds README.md, SECURITY.md and docs/ to links that lead to files,
-// and to headings in them, that exist.
+// TestLinks holds every page to links that lead to files, and to headings in
+// them, that exist.
 func TestLinks(t *testing.T) {
-	pages, err := filepath.Glob("docs/*.md")
+	var pages []string
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && slices.Contains([]string{".git", "bin", "dist"}, path):
+			return filepath.SkipDir
+		case filepath.Ext(path) == ".md":
+			pages = append(pages, path)
+		}
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range append(pages, "README.md", "SECURITY.md") {
+	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
