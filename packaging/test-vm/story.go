@@ -20,11 +20,11 @@ type scene struct {
 // Shell functions of all scripts.
 const prelude = `
 # waits COMMAND...: until it succeeds, for minutes: emulation beside other work
-# may be a hundred times as slow as the machine itself.
+# may be a hundred times as slow as the machine itself. A script has 10 minutes.
 waits() {
-	local until=$(($(date +%s) + 240))
+	local until=$(($(date +%s) + 480))
 	while [ $(date +%s) -lt $until ]; do "$@" >/dev/null 2>&1 && return 0; sleep 1; done
-	echo "after 240 seconds still not: $*"; return 1
+	echo "after 480 seconds still not: $*"; return 1
 }
 # not COMMAND...: it must fail. (set -e does not look at "!".)
 not() { if "$@"; then echo "this should have failed: $*"; return 1; fi; }
