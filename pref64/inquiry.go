@@ -1,11 +1,9 @@
 package pref64
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -112,19 +110,19 @@ func (q *inquiry) answered(o outcome, w want) bool {
 
 // words says how discovery by DNS stands, after "DNS: ".
 func (q *inquiry) words(now time.Time) string {
-	again := ""
-	if in := q.next.Sub(now).Round(time.Second); in > 0 {
-		again = fmt.Sprintf("again in %v", in)
-	}
+	in := q.next.Sub(now).Round(time.Second)
 	switch {
 	case q.paused:
 		return "not asked, because no answer is needed at present"
-	case q.last.kind == notAsked && again != "":
-		return "asked " + strings.Replace(again, "again ", "", 1)
+	case q.last.kind == notAsked && in > 0:
+		return fmt.Sprintf("asked in %v", in)
 	case q.last.kind == notAsked:
 		return "being asked"
 	}
-	again = cmp.Or(again, "being asked again")
+	again := "being asked again"
+	if in > 0 {
+		again = fmt.Sprintf("again in %v", in)
+	}
 	switch q.last.kind {
 	case found:
 		return fmt.Sprintf("from %v, %s", q.last.server, again)
