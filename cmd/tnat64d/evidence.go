@@ -30,10 +30,10 @@ type destination struct {
 // target is a destination to probe: with ICMP echo, and with a TCP connection if
 // it has a port.
 type target struct {
-	addr     netip.Addr
-	port     uint16 // of TCP; 0: none is known
-	answered bool   // earlier, over the path that is judged
-	user     uint32 // whose open socket it is from, if it has not answered
+	addr           netip.Addr
+	port           uint16 // of TCP; 0: none is known
+	answeredBefore bool   // over the path that is judged
+	user           uint32 // whose open socket it is from, if it has not answered
 }
 
 // note remembers the peers of a CLAT's sockets, whose packets take the path via.
@@ -85,7 +85,7 @@ func (e *evidence) targets(peers []host.Peer, via platPath) (all []target) {
 	slices.SortStableFunc(known, func(a, b destination) int { return cmp.Compare(rank[a.addr], rank[b.addr]) })
 	for _, d := range known {
 		if len(all) < maxTargets {
-			d.answered = d.via == via
+			d.answeredBefore = d.via == via
 			all = append(all, d.target)
 		}
 	}

@@ -67,7 +67,7 @@ func (c platCheck) severalWait() bool {
 	}
 	users, destinations := map[uint32]bool{}, map[netip.Addr]bool{}
 	for _, t := range c.targets {
-		if !t.answered && t.user != host.UnknownUser {
+		if !t.answeredBefore && t.user != host.UnknownUser {
 			users[t.user], destinations[t.addr] = true, true
 		}
 	}
@@ -93,7 +93,7 @@ func (c platCheck) severalWait() bool {
 func (c platCheck) judge() verdict {
 	lost := 0 // destinations that no longer answer
 	for _, t := range c.targets {
-		if t.answered {
+		if t.answeredBefore {
 			lost++
 		}
 	}
