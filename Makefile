@@ -23,7 +23,7 @@ BENCH_PACKAGES := gcc libc6-dev curl wget git openssh-client python3 iputils-pin
 BENCH_RESULTS  := $(CURDIR)/$(if $(QUICK),bin/benchmarks,benchmarks/results)
 PACKAGING_PACKAGES := lintian shellcheck zsh fish libarchive-tools systemd
 TESTVM_PACKAGES := debootstrap qemu-system-x86 e2fsprogs iproute2
-TESTOTHERS_PACKAGES := debootstrap debian-archive-keyring util-linux iproute2 iputils-ping dnsmasq-base dhcpcd-base
+TESTOTHERS_PACKAGES := debootstrap debian-archive-keyring util-linux iproute2 iputils-ping dnsmasq-base dhcpcd-base kea-dhcp6-server
 TESTRPMARCH_PACKAGES := dnf rpm pacman-package-manager busybox-static
 TESTIMAGE_PACKAGES := podman runc curl iputils-ping
 TESTKERNEL_PACKAGES := qemu-system-x86 iproute2 curl iputils-ping traceroute iperf3 bind9-dnsutils
@@ -124,7 +124,8 @@ test-kernel:
 	@packaging/install-packages.sh $(TESTKERNEL_PACKAGES)
 	$(GO) run ./packaging/test-kernel $(TESTKERNEL_FLAGS)
 
-## test-others  NetworkManager's CLAT and clatd beside tnat64d and instead of it (root)
+## test-others  NetworkManager's CLAT and clatd beside tnat64d and instead of it, and each
+##          program that configures a host on networks of several kinds (root)
 .PHONY: test-others
 test-others:
 	@packaging/install-packages.sh $(TESTOTHERS_PACKAGES)

@@ -96,7 +96,7 @@ func newMachine(t *testing.T, l *lab.Lab, files map[string]string, start string)
 
 // try runs a program on the machine.
 func (m *machine) try(ctx context.Context, name string, args ...string) (string, error) {
-	enter := []string{"--target", strconv.Itoa(m.init), "--mount", "--pid", "--root", "--wd=/", "--", name}
+	enter := []string{"--target", strconv.Itoa(m.init), "--mount", "--pid", "--root", "--wdns=/", "--", name}
 	cmd := m.lab.Laptop.Command(ctx, "nsenter", append(enter, args...)...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
 	out, err := cmd.CombinedOutput()

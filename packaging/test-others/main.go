@@ -1,6 +1,7 @@
 // Command test-others makes the root file system in which the tests of this
-// package run other CLATs: Debian forky with NetworkManager, clatd and tayga. It
-// prints the directory, which is kept in a cache outside the repository.
+// package run other CLATs, and programs that configure a host: Debian forky with
+// NetworkManager, clatd and tayga, systemd-networkd, netplan, ifupdown and dhcpcd.
+// It prints the directory, which is kept in a cache outside the repository.
 //
 // The tests have the laptop of the lab (package lab) run these programs beside
 // tnat64d and instead of it; `make test-others` runs both. It takes root, for
@@ -27,7 +28,11 @@ const release = "forky"
 
 // packages of the root file system besides those of debootstrap's smallest
 // variant.
-var packages = []string{"network-manager", "dbus", "clatd", "tayga", "iproute2", "iputils-ping", "nftables"}
+var packages = []string{
+	"network-manager", "clatd", "tayga", // whose CLATs are other ones
+	"systemd", "systemd-resolved", "netplan.io", "ifupdown", "dhcpcd-base", // which configure a host
+	"dbus", "iproute2", "iputils-ping", "nftables",
+}
 
 func main() {
 	cache := flag.String("cache", "/var/cache/tnat64-test-others", "directory for the root file system")

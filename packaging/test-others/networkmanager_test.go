@@ -16,6 +16,11 @@ import (
 // profile is the name of NetworkManager's connection on the laptop's uplink.
 const profile = "wired"
 
+// bus starts the system bus.
+const bus = `dbus-uuidgen --ensure
+dbus-daemon --system --nofork --nopidfile &
+while ! [ -S /run/dbus/system_bus_socket ]; do sleep 0.1; done`
+
 // networkManager boots a machine with NetworkManager, whose CLAT is on by its
 // configuration and not by the connection's.
 func (s *stage) networkManager() {
@@ -38,9 +43,7 @@ ipv4.dhcp-timeout=2147483647
 		"/usr/lib/NetworkManager/conf.d/90-tnat64.conf": string(ours),
 		"/etc/NetworkManager/system-connections/" + profile + ".nmconnection": "[connection]\nid=" + profile +
 			"\ntype=ethernet\ninterface-name=" + lab.Uplink + "\n[ipv4]\nmethod=auto\n[ipv6]\nmethod=auto\n",
-	}, `dbus-uuidgen --ensure
-dbus-daemon --system --nofork --nopidfile &
-while ! [ -S /run/dbus/system_bus_socket ]; do sleep 0.1; done
+	}, bus+`
 NetworkManager --debug --log-level=INFO &`)
 	eventually(s.t, func() error {
 		_, err := s.machine.try(s.t.Context(), "nmcli", "general", "status")

@@ -89,6 +89,13 @@ func newStage(t *testing.T, o lab.Options) *stage {
 	return &stage{Lab: l, t: t, pulse: startPulse(t, l), log: &book{}}
 }
 
+// online waits for the laptop's IPv6, for a limited time.
+func (s *stage) online(limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(s.t.Context(), limit)
+	defer cancel()
+	return s.WaitOnline(ctx)
+}
+
 // start starts tnat64d.
 func (s *stage) start(config string) {
 	s.t.Helper()
