@@ -37,13 +37,14 @@ func routedPrefix(o Observed, l Link, pref64 PREF64) (netip.Prefix, bool) {
 
 // usableElsewhere reports whether a is a global address of the host on an interface
 // that leads neither to a network of its own nor into a tunnel, and may be a source
-// towards PREF64.
+// towards PREF64. It may be in duplicate address detection: its prefix is the host's
+// already.
 func usableElsewhere(o Observed, l Link, a Addr, pref64 netip.Prefix) bool {
 	ip := a.Prefix.Addr()
 	m, ok := o.LinkByIndex(a.Link)
 	return ok && m.Index != l.Index && m.Up && !m.IsTunnel() && !o.IsOurs(m) && !o.HasIPv6Default(m.Index) &&
 		ip.Is6() && ip.IsGlobalUnicast() && !owns(o, ip) && label(ip) == label(pref64.Addr()) &&
-		!a.Temporary && !a.Deprecated && !a.Tentative && !a.DADFailed && a.Valid > 0
+		!a.Temporary && !a.Deprecated && !a.DADFailed && a.Valid > 0
 }
 
 // belongsTo reports whether the prefix of a, an address on another interface, is

@@ -71,7 +71,7 @@ func (w Why) missing() bool {
 // interface, that are routed to it through the uplink l, which has none.
 func elsewhere(o Observed, l Link, pref64 netip.Prefix) (as []Addr) {
 	for _, a := range o.Addrs {
-		if usableElsewhere(o, l, a, pref64) && belongsTo(o, l, a) {
+		if !a.Tentative && usableElsewhere(o, l, a, pref64) && belongsTo(o, l, a) {
 			as = append(as, a)
 		}
 	}
