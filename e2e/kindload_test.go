@@ -33,8 +33,8 @@ func TestNetworkKindsUnderLoad(t *testing.T) {
 				t.Run("ESP", w.esp)
 				t.Run("port unreachable", w.refused)
 				t.Run("connections", w.connectionsOfBoth)
-				t.Run("restart", func(t *testing.T) { w.endsInUse(t, 25001, shared, w.daemon.Stop) })
-				t.Run("SIGKILL", func(t *testing.T) { w.endsInUse(t, 25002, shared, func() error { w.daemon.Kill(); return nil }) })
+				t.Run("restart", func(t *testing.T) { w.endsInUse(t, 25001, !shared, w.daemon.Stop) })
+				t.Run("SIGKILL", func(t *testing.T) { w.endsInUse(t, 25002, false, func() error { w.daemon.Kill(); return nil }) })
 			})
 			t.Run("path MTU", func(t *testing.T) {
 				eachEngine(t, func(t *testing.T, config string) {
@@ -49,13 +49,13 @@ func TestNetworkKindsUnderLoad(t *testing.T) {
 	}
 }
 
-// endsInUse ends the daemon during a download over IPv4 and starts it again. An IPv6
-// connection of the laptop to the same server is not disturbed. Nor is the download,
-// unless the laptop has the CLAT's address too: while nobody translates its kernel
-// takes what comes for its own, and answers that there is no such connection.
-func (w *world) endsInUse(t *testing.T, port int, shared bool, end func() error) {
+// endsInUse ends the daemon and starts it again. An IPv6 connection of the laptop to
+// the same server is not disturbed. Nor is a download over IPv4 if the laptop has no
+// longer the CLAT's address while nobody translates. Otherwise its kernel takes what
+// comes for its own, and answers that there is no such connection.
+func (w *world) endsInUse(t *testing.T, port int, download bool, end func() error) {
 	var wait func()
-	if !shared {
+	if download {
 		udp := w.stream(t, 10*time.Millisecond)
 		udp.more(t)
 		wait = w.longDownload(t, 60<<20)
