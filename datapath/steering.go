@@ -138,6 +138,11 @@ func (s *Steering) byNFTables(c SteeringConfig, bpf *steer.Error) error {
 	}
 	s.by = nftSteering{n}
 	p := s.path
+	// A TUN of a former process may have a filter that waits for user space.
+	if err := p.device.SetFilter(-1); err != nil {
+		n.Close()
+		return err
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err = s.by.SetGuarded(c.Guarded); err == nil && p.user == nil {

@@ -103,6 +103,20 @@ func (d *Device) SetQueueProgram(program int) error {
 	return nil
 }
 
+// SetFilter makes a BPF program of type BPF_PROG_TYPE_SOCKET_FILTER say how many bytes
+// of each packet enter its queue; 0 drops it. program is its descriptor, which may be
+// closed afterwards; -1 ends filtering.
+func (d *Device) SetFilter(program int) error {
+	var err error
+	ctlErr := d.Queues[0].conn.Control(func(fd uintptr) {
+		err = unix.IoctlSetPointerInt(int(fd), unix.TUNSETFILTEREBPF, program)
+	})
+	if err := errors.Join(ctlErr, err); err != nil {
+		return fmt.Errorf("filter what enters the queues of TUN interface %q: %w", d.Name, err)
+	}
+	return nil
+}
+
 // KeepQueues closes all queues but the first n. What waits in the others is
 // lost, so call it before anything is sent.
 func (d *Device) KeepQueues(n int) error {

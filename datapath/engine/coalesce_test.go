@@ -545,8 +545,8 @@ func TestJoin(t *testing.T) {
 func TestFinishedWhenWritten(t *testing.T) {
 	q := &script{in: udpFrames(200, 100)}
 	finished, calls := 0, 0
-	e, _ := build(t, 0, Options{Queues: []Queue{q}, UDPSegments: true, OnFinished: func(queue, packets int) {
-		finished += packets
+	e, _ := build(t, 0, Options{Queues: []Queue{q}, UDPSegments: true, OnFinished: func(queue int, b Batch) {
+		finished += b.Packets
 		calls++
 		n := 0
 		for _, f := range q.out {

@@ -39,7 +39,7 @@ func TestDrainWritesWhatWasRead(t *testing.T) {
 	const n = 7
 	var finished [2]int
 	var queues []*interrupted
-	o := Options{OnFinished: func(queue, packets int) { finished[queue] += packets }}
+	o := Options{OnFinished: func(queue int, b Batch) { finished[queue] += b.Packets }}
 	for range 2 {
 		q := &interrupted{script: script{in: udpFrames(n, 100)}}
 		queues = append(queues, q)

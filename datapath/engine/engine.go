@@ -73,10 +73,17 @@ type Options struct {
 	// [tun.Offloads].
 	UDPSegments bool
 
-	// OnFinished, if set, is told how many more packets were read from
-	// Queues[queue] of which everything that came of them has been written.
-	// Each queue calls from its own goroutine.
-	OnFinished func(queue, packets int)
+	// OnFinished, if set, is told which packets were read from Queues[queue] since
+	// the last call. Everything that came of them has been written. Each queue calls
+	// from its own goroutine.
+	OnFinished func(queue int, b Batch)
+}
+
+// Batch is a number of packets, at least one, that were read from a queue.
+type Batch struct {
+	Packets   int
+	Fragments int  // of these, IPv4 fragments and IPv6 packets that begin with a Fragment Header
+	Emptied   bool // the queue was empty behind them
 }
 
 // Engine pumps packets through a translator.
@@ -84,7 +91,7 @@ type Engine struct {
 	translator atomic.Pointer[siit.Translator]
 	errors     errorLimits
 	onRefused  func(packet []byte, refused siit.Result) (again bool, better siit.Reason)
-	onFinished func(queue, packets int)
+	onFinished func(queue int, b Batch)
 	trace      atomic.Pointer[func(Seen)] // nil: nobody listens
 	icmp       icmpFragments
 	takesHop   atomic.Bool // see SetTakesHop

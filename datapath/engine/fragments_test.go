@@ -267,3 +267,25 @@ func TestJoiningFragmentsDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations for %d fragments", allocs, len(in))
 	}
 }
+
+// A batch says how many of its packets are fragments, and whether the queue was empty
+// behind it.
+func TestBatchCountsFragments(t *testing.T) {
+	in := cut4(udp4(bytesOf(rand.New(rand.NewPCG(3, 3)), 8192), 64)[siit.Headroom:], 1456, 1)
+	in = append(in, udpFrames(60, 10)...)
+	in = append(in, cut6(udp6(bytesOf(rand.New(rand.NewPCG(4, 4)), 8192), clat6)[siit.Headroom:], 1232, 2)...)
+	var got []Batch
+	e, _ := build(t, 0, Options{Queues: []Queue{&script{in: in}}, OnFinished: func(_ int, b Batch) { got = append(got, b) }})
+	e.workers[0].run()
+	var sum Batch
+	for i, b := range got {
+		if b.Packets > maxBatch || b.Emptied != (b.Packets < maxBatch) {
+			t.Errorf("batch %d: %+v", i, b)
+		}
+		sum.Packets += b.Packets
+		sum.Fragments += b.Fragments
+	}
+	if want := (Batch{Packets: 6 + 60 + 7, Fragments: 6 + 7}); sum != want || len(got) != 2 {
+		t.Errorf("batches %+v, want two with %+v together", got, want)
+	}
+}

@@ -17,6 +17,8 @@ const (
 	protocolICMP = 1
 	protocolTCP  = 6
 	protocolUDP  = 17
+
+	protocolFragment = 44
 )
 
 // segment is a translated TCP or UDP packet taken apart. Offsets count from the

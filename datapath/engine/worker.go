@@ -34,14 +34,17 @@ type worker struct {
 	idle    func()    // flush
 	joined  fragments // of IPv4, as they were read
 
-	unfinished int // packets that were read since the last flush
+	unfinished Batch // what was read since the last flush
 	counters
 }
 
 func newWorker(e *Engine, index int, q Queue, id uint16, udp bool) *worker {
 	w := &worker{engine: e, index: index, queue: q, buf: make([]byte, bufferLen), scratch: siit.NewScratch(id)}
 	w.out = newCoalescer(udp, w.scratch, w.write)
-	w.idle = w.flush
+	w.idle = func() {
+		w.unfinished.Emptied = true
+		w.flush()
+	}
 	w.joined.buf = make([]byte, bufferLen)
 	return w
 }
@@ -80,7 +83,7 @@ func (w *worker) step() error {
 		return err
 	}
 	// A read that fails has cost a packet as well.
-	if w.unfinished++; w.unfinished >= maxBatch {
+	if w.unfinished.Packets++; w.unfinished.Packets >= maxBatch {
 		w.flush()
 	}
 	return err
@@ -90,10 +93,10 @@ func (w *worker) step() error {
 func (w *worker) flush() {
 	w.endJoined()
 	w.out.flush()
-	if w.unfinished > 0 && w.engine.onFinished != nil {
+	if w.unfinished.Packets > 0 && w.engine.onFinished != nil {
 		w.engine.onFinished(w.index, w.unfinished)
 	}
-	w.unfinished = 0
+	w.unfinished = Batch{}
 }
 
 // receive takes the packet of n bytes in w.buf. It is translated, unless it is a
@@ -101,6 +104,9 @@ func (w *worker) flush() {
 func (w *worker) receive(n int, h tun.VnetHeader) {
 	p := siit.Packet{Buf: w.buf[:siit.Headroom+n], Off: siit.Headroom, Offload: siit.Offload(h)}
 	stripLinkHeader(&p)
+	if isFragment(p.Bytes()) {
+		w.unfinished.Fragments++
+	}
 	if w.joined.take(&p) {
 		return
 	}
@@ -199,6 +205,15 @@ func isPlain(p []byte) bool {
 		return p[6] == protocolTCP || p[6] == protocolUDP
 	}
 	return len(p) > 0 && p[0] == 0x45
+}
+
+// isFragment reports whether p is an IPv4 fragment, or IPv6 with a Fragment Header
+// directly behind its header.
+func isFragment(p []byte) bool {
+	if len(p) > 6 && p[0]>>4 == 6 {
+		return p[6] == protocolFragment
+	}
+	return len(p) > 7 && (p[6]&0x3f|p[7]) != 0
 }
 
 // collect keeps the fragment p of an ICMP message until the others are there.

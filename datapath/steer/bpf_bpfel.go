@@ -70,6 +70,14 @@ type bpfFlowKey struct {
 	Ports  uint64
 }
 
+type bpfFragmentQueue struct {
+	_        structs.HostLayout
+	Sent     uint64
+	Pad1     [15]uint64
+	Finished uint64
+	Pad2     [15]uint64
+}
+
 type bpfHost struct {
 	_    structs.HostLayout
 	Ipv4 uint32
@@ -173,6 +181,7 @@ const (
 	bpfMapEam6                 = "eam6"
 	bpfMapEstablishedFlows     = "established_flows"
 	bpfMapFragmentOwners       = "fragment_owners"
+	bpfMapFragmentQueues       = "fragment_queues"
 	bpfMapGuarded4             = "guarded4"
 	bpfMapGuarded6             = "guarded6"
 	bpfMapHostFlows            = "host_flows"
@@ -186,12 +195,14 @@ const (
 	bpfMapNewFlows             = "new_flows"
 	bpfMapOurs                 = "ours"
 	bpfMapQueueStates          = "queue_states"
+	bpfMapRefused              = "refused"
 	bpfMapRouter               = "router"
 	bpfMapRoutes               = "routes"
 	bpfMapShares               = "shares"
 	bpfMapTemplate             = "template"
 	bpfMapTranslated           = "translated"
 	bpfMapTranslations         = "translations"
+	bpfProgAdmit               = "admit"
 	bpfProgGatewayEgress       = "gateway_egress"
 	bpfProgGatewayIngress      = "gateway_ingress"
 	bpfProgGsoProbe            = "gso_probe"
@@ -211,6 +222,7 @@ const (
 	bpfProgUplinkIngress       = "uplink_ingress"
 	bpfProgUplinkTranslate     = "uplink_translate"
 	bpfVarFlowSeed             = "flow_seed"
+	bpfVarFragmentsWaiting     = "fragments_waiting"
 	bpfVarGsoKept              = "gso_kept"
 	bpfVarJumboKept            = "jumbo_kept"
 	bpfVarProcessors           = "processors"
@@ -264,6 +276,7 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
+	Admit               *ebpf.ProgramSpec `ebpf:"admit"`
 	GatewayEgress       *ebpf.ProgramSpec `ebpf:"gateway_egress"`
 	GatewayIngress      *ebpf.ProgramSpec `ebpf:"gateway_ingress"`
 	GsoProbe            *ebpf.ProgramSpec `ebpf:"gso_probe"`
@@ -295,6 +308,7 @@ type bpfMapSpecs struct {
 	Eam6             *ebpf.MapSpec `ebpf:"eam6"`
 	EstablishedFlows *ebpf.MapSpec `ebpf:"established_flows"`
 	FragmentOwners   *ebpf.MapSpec `ebpf:"fragment_owners"`
+	FragmentQueues   *ebpf.MapSpec `ebpf:"fragment_queues"`
 	Guarded4         *ebpf.MapSpec `ebpf:"guarded4"`
 	Guarded6         *ebpf.MapSpec `ebpf:"guarded6"`
 	HostFlows        *ebpf.MapSpec `ebpf:"host_flows"`
@@ -308,6 +322,7 @@ type bpfMapSpecs struct {
 	NewFlows         *ebpf.MapSpec `ebpf:"new_flows"`
 	Ours             *ebpf.MapSpec `ebpf:"ours"`
 	QueueStates      *ebpf.MapSpec `ebpf:"queue_states"`
+	Refused          *ebpf.MapSpec `ebpf:"refused"`
 	Router           *ebpf.MapSpec `ebpf:"router"`
 	Routes           *ebpf.MapSpec `ebpf:"routes"`
 	Shares           *ebpf.MapSpec `ebpf:"shares"`
@@ -321,6 +336,7 @@ type bpfMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
 	FlowSeed         *ebpf.VariableSpec `ebpf:"flow_seed"`
+	FragmentsWaiting *ebpf.VariableSpec `ebpf:"fragments_waiting"`
 	GsoKept          *ebpf.VariableSpec `ebpf:"gso_kept"`
 	JumboKept        *ebpf.VariableSpec `ebpf:"jumbo_kept"`
 	Processors       *ebpf.VariableSpec `ebpf:"processors"`
@@ -359,6 +375,7 @@ type bpfMaps struct {
 	Eam6             *ebpf.Map `ebpf:"eam6"`
 	EstablishedFlows *ebpf.Map `ebpf:"established_flows"`
 	FragmentOwners   *ebpf.Map `ebpf:"fragment_owners"`
+	FragmentQueues   *ebpf.Map `ebpf:"fragment_queues"`
 	Guarded4         *ebpf.Map `ebpf:"guarded4"`
 	Guarded6         *ebpf.Map `ebpf:"guarded6"`
 	HostFlows        *ebpf.Map `ebpf:"host_flows"`
@@ -372,6 +389,7 @@ type bpfMaps struct {
 	NewFlows         *ebpf.Map `ebpf:"new_flows"`
 	Ours             *ebpf.Map `ebpf:"ours"`
 	QueueStates      *ebpf.Map `ebpf:"queue_states"`
+	Refused          *ebpf.Map `ebpf:"refused"`
 	Router           *ebpf.Map `ebpf:"router"`
 	Routes           *ebpf.Map `ebpf:"routes"`
 	Shares           *ebpf.Map `ebpf:"shares"`
@@ -389,6 +407,7 @@ func (m *bpfMaps) Close() error {
 		m.Eam6,
 		m.EstablishedFlows,
 		m.FragmentOwners,
+		m.FragmentQueues,
 		m.Guarded4,
 		m.Guarded6,
 		m.HostFlows,
@@ -402,6 +421,7 @@ func (m *bpfMaps) Close() error {
 		m.NewFlows,
 		m.Ours,
 		m.QueueStates,
+		m.Refused,
 		m.Router,
 		m.Routes,
 		m.Shares,
@@ -416,6 +436,7 @@ func (m *bpfMaps) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
 	FlowSeed         *ebpf.Variable `ebpf:"flow_seed"`
+	FragmentsWaiting *ebpf.Variable `ebpf:"fragments_waiting"`
 	GsoKept          *ebpf.Variable `ebpf:"gso_kept"`
 	JumboKept        *ebpf.Variable `ebpf:"jumbo_kept"`
 	Processors       *ebpf.Variable `ebpf:"processors"`
@@ -431,6 +452,7 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
+	Admit               *ebpf.Program `ebpf:"admit"`
 	GatewayEgress       *ebpf.Program `ebpf:"gateway_egress"`
 	GatewayIngress      *ebpf.Program `ebpf:"gateway_ingress"`
 	GsoProbe            *ebpf.Program `ebpf:"gso_probe"`
@@ -453,6 +475,7 @@ type bpfPrograms struct {
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.Admit,
 		p.GatewayEgress,
 		p.GatewayIngress,
 		p.GsoProbe,

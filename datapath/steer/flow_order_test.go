@@ -33,8 +33,8 @@ func (l *lab) userSpace(t *testing.T, d *tundev.Device, s *Steering, cfg siit.Co
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := engine.Options{Translator: tr, UDPSegments: d.Offloads.USO, OnFinished: func(queue, packets int) {
-		progress[queue].Finished(packets, d.Queues[queue].Empty)
+	o := engine.Options{Translator: tr, UDPSegments: d.Offloads.USO, OnFinished: func(queue int, b engine.Batch) {
+		progress[queue].Finished(b.Packets, d.Queues[queue].Empty)
 	}}
 	for _, q := range d.Queues {
 		o.Queues = append(o.Queues, q)

@@ -17,6 +17,7 @@ type constants struct {
 	linkHeader   bool // frames of the uplink begin with an Ethernet header
 	tunHeaderLen int  // how many bytes the programs find in front of the IP header at the TUN
 	queues       int  // of the TUN
+	queueLen     int  // packets that one of them holds at least
 
 	programs           programSet
 	sharing            bool // the translator may share an address with the host
@@ -29,8 +30,17 @@ type constants struct {
 
 const ethernetLen = 14
 
+const (
+	usualQueueLen = 500  // tx_queue_len of a TUN, unless somebody sets it
+	clatQueueLen  = 1000 // what a CLAT's TUN is set to
+
+	// fragmentsReserve is how many places of a queue are for the later fragments of
+	// datagrams that have begun, and for other packets: two datagrams of 64 KiB.
+	fragmentsReserve = 100
+)
+
 func newConstants(uplink int, linkHeader bool, tun int) constants {
-	return constants{uplink: uplink, tun: tun, linkHeader: linkHeader, queues: 1, flowSeed: rand.Uint64(), explicit: 1, kept: &kept{}}
+	return constants{uplink: uplink, tun: tun, linkHeader: linkHeader, queues: 1, queueLen: usualQueueLen, flowSeed: rand.Uint64(), explicit: 1, kept: &kept{}}
 }
 
 // objects are programs and maps in the kernel.
@@ -91,6 +101,7 @@ func prepare(c constants) (*ebpf.CollectionSpec, error) {
 		specs.UplinkLinkHeader.Set(flag(c.linkHeader)),
 		specs.TunHeaderLen.Set(uint32(c.tunHeaderLen)),
 		specs.TunQueues.Set(uint32(c.queues)),
+		specs.FragmentsWaiting.Set(uint32(c.queueLen - fragmentsReserve)),
 		specs.Processors.Set(uint32(processors)),
 		specs.FlowSeed.Set(c.flowSeed),
 		specs.GsoKept.Set(flag(c.gsoKept)),
@@ -101,7 +112,9 @@ func prepare(c constants) (*ebpf.CollectionSpec, error) {
 			return nil, err
 		}
 	}
-	specs.QueueStates.MaxEntries = uint32(c.queues)
+	for _, m := range []*ebpf.MapSpec{specs.QueueStates, specs.FragmentQueues} {
+		m.MaxEntries = uint32(c.queues)
+	}
 	for _, m := range []*ebpf.MapSpec{specs.Hosts4, specs.Hosts6, specs.Eam4, specs.Eam6} {
 		m.MaxEntries = uint32(max(c.explicit, 1))
 	}

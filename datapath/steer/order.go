@@ -63,17 +63,23 @@ type queueStates struct{ all []queueState }
 
 // mapQueueStates maps the memory of the map queue_states.
 func mapQueueStates(m *ebpf.Map) (*queueStates, error) {
-	n := int(m.MaxEntries())
-	page := os.Getpagesize()
-	size := (n*int(unsafe.Sizeof(queueState{})) + page - 1) / page * page
-	b, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	b, err := mapMemory(m, int(unsafe.Sizeof(queueState{})))
 	if err != nil {
 		return nil, &Error{"map the memory of the TUN's queue states", err}
 	}
-	q := &queueStates{unsafe.Slice((*queueState)(unsafe.Pointer(&b[0])), n)}
-	runtime.AddCleanup(q, func(b []byte) { _ = unix.Munmap(b) }, b)
+	q := &queueStates{unsafe.Slice((*queueState)(unsafe.Pointer(&b[0])), m.MaxEntries())}
+	runtime.AddCleanup(q, unmapMemory, b)
 	return q, nil
 }
+
+// mapMemory maps the memory of an array whose values have so many bytes.
+func mapMemory(m *ebpf.Map, value int) ([]byte, error) {
+	page := os.Getpagesize()
+	size := (int(m.MaxEntries())*value + page - 1) / page * page
+	return unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+}
+
+func unmapMemory(b []byte) { _ = unix.Munmap(b) }
 
 // Progress returns a Progress for each queue of the TUN, in their order. It can
 // be used after Close, without effect.

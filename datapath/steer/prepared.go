@@ -73,6 +73,7 @@ func (p *Prepared) Close() error {
 // interface: it shows what the kernel can do.
 func (cfg Config) constants(ethernet bool, link netlink.Link) constants {
 	c := newConstants(cfg.Uplink, ethernet, cfg.TUN)
+	c.queueLen = clatQueueLen
 	c.queues, c.token, c.explicit, c.sharing = max(cfg.Queues, 1), cfg.Token, MaxEAM, cfg.Share != (Share{})
 	c.jumboKept = link.Attrs().GSOIPv4MaxSize > 0 // the attribute came with what uses it
 	if cfg.Store != nil {

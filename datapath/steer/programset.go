@@ -16,12 +16,18 @@ const (
 // Programs that are not needed must not be loaded: the verifier may look into
 // branches that are never taken, and refuse them.
 type (
+	// queueSupport is what each set has for the TUN's queues.
+	queueSupport struct {
+		Admit *ebpf.Program `ebpf:"admit"`
+	}
 	// engineSupport is what each set with the kernel engine has.
 	engineSupport struct {
+		queueSupport
 		SelectQueue *ebpf.Program `ebpf:"select_queue"`
 		GsoProbe    *ebpf.Program `ebpf:"gso_probe"`
 	}
 	steeringSet struct {
+		queueSupport
 		TunIngress    *ebpf.Program `ebpf:"tun_ingress"`
 		UplinkEgress  *ebpf.Program `ebpf:"uplink_egress"`
 		UplinkIngress *ebpf.Program `ebpf:"uplink_ingress"`
@@ -40,6 +46,7 @@ type (
 		GatewayIngress *ebpf.Program `ebpf:"gateway_ingress"`
 	}
 	sharingSet struct {
+		queueSupport
 		SharingTunIngress *ebpf.Program `ebpf:"sharing_tun_ingress"`
 		SharingEgress     *ebpf.Program `ebpf:"sharing_egress"`
 		SharingIngress    *ebpf.Program `ebpf:"sharing_ingress"`
@@ -66,7 +73,7 @@ func (o *objects) load(spec *ebpf.CollectionSpec, programs programSet, replace m
 		}
 		err := spec.LoadAndAssign(&set, &in)
 		o.TunTranslate, o.TunEgress, o.UplinkEgress, o.UplinkTranslate = set.TunTranslate, set.TunEgress, set.UplinkEgress, set.UplinkTranslate
-		o.SelectQueue, o.GsoProbe, o.bpfMaps = set.SelectQueue, set.GsoProbe, set.bpfMaps
+		o.SelectQueue, o.Admit, o.GsoProbe, o.bpfMaps = set.SelectQueue, set.Admit, set.GsoProbe, set.bpfMaps
 		return err
 	case gatewayPrograms:
 		var set struct {
@@ -75,7 +82,7 @@ func (o *objects) load(spec *ebpf.CollectionSpec, programs programSet, replace m
 		}
 		err := spec.LoadAndAssign(&set, &in)
 		o.GatewayEgress, o.GatewayIngress = set.GatewayEgress, set.GatewayIngress
-		o.SelectQueue, o.GsoProbe, o.bpfMaps = set.SelectQueue, set.GsoProbe, set.bpfMaps
+		o.SelectQueue, o.Admit, o.GsoProbe, o.bpfMaps = set.SelectQueue, set.Admit, set.GsoProbe, set.bpfMaps
 		return err
 	case sharingPrograms:
 		var set struct {
@@ -84,7 +91,7 @@ func (o *objects) load(spec *ebpf.CollectionSpec, programs programSet, replace m
 		}
 		err := spec.LoadAndAssign(&set, &in)
 		o.SharingTunIngress, o.SharingEgress, o.SharingIngress = set.SharingTunIngress, set.SharingEgress, set.SharingIngress
-		o.SelectQueue, o.bpfMaps = set.SelectQueue, set.bpfMaps
+		o.SelectQueue, o.Admit, o.bpfMaps = set.SelectQueue, set.Admit, set.bpfMaps
 		return err
 	case sharingEnginePrograms:
 		var set struct {
@@ -93,7 +100,7 @@ func (o *objects) load(spec *ebpf.CollectionSpec, programs programSet, replace m
 		}
 		err := spec.LoadAndAssign(&set, &in)
 		o.SharingTunTranslate, o.SharingTunEgress, o.SharingEgress, o.SharingTranslate = set.SharingTunTranslate, set.SharingTunEgress, set.SharingEgress, set.SharingTranslate
-		o.SelectQueue, o.GsoProbe, o.bpfMaps = set.SelectQueue, set.GsoProbe, set.bpfMaps
+		o.SelectQueue, o.Admit, o.GsoProbe, o.bpfMaps = set.SelectQueue, set.Admit, set.GsoProbe, set.bpfMaps
 		return err
 	default:
 		var set struct {
@@ -102,7 +109,7 @@ func (o *objects) load(spec *ebpf.CollectionSpec, programs programSet, replace m
 		}
 		err := spec.LoadAndAssign(&set, &in)
 		o.TunIngress, o.UplinkEgress, o.UplinkIngress, o.SelectQueue = set.TunIngress, set.UplinkEgress, set.UplinkIngress, set.SelectQueue
-		o.bpfMaps = set.bpfMaps
+		o.Admit, o.bpfMaps = set.Admit, set.bpfMaps
 		return err
 	}
 }

@@ -46,7 +46,7 @@ ipv4.dhcp-timeout=2147483647
 	}, bus+`
 NetworkManager --debug --log-level=INFO &`)
 	eventually(s.t, func() error {
-		_, err := s.machine.try(s.t.Context(), "nmcli", "general", "status")
+		_, err := s.machine.Try(s.t.Context(), "nmcli", "general", "status")
 		return err
 	})
 	// The kernel has configured the uplink already.

@@ -103,7 +103,7 @@ func (s *stage) start(config string) {
 	defer cancel()
 	o := lab.DaemonOptions{Config: config, Log: s.log}
 	if s.machine != nil {
-		o.Env = []string{"DBUS_SYSTEM_BUS_ADDRESS=" + s.machine.bus}
+		o.Env = []string{"DBUS_SYSTEM_BUS_ADDRESS=" + s.machine.Bus}
 	}
 	d, err := s.StartDaemonWith(ctx, filepath.Join(bin, "tnat64d"), o)
 	if err != nil {
@@ -180,7 +180,7 @@ func (s *stage) ctl(args ...string) string {
 	cmd := s.Laptop.Command(ctx, filepath.Join(bin, "tnat64ctl"), append([]string{"-socket", s.daemon.Socket}, args...)...)
 	cmd.Env = lab.WithoutProxies(os.Environ())
 	if s.machine != nil {
-		cmd.Env = append(cmd.Env, "DBUS_SYSTEM_BUS_ADDRESS="+s.machine.bus)
+		cmd.Env = append(cmd.Env, "DBUS_SYSTEM_BUS_ADDRESS="+s.machine.Bus)
 	}
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError

@@ -31,6 +31,7 @@
 #include <stdbool.h>
 
 #include "engine.h"
+#include "fragments.h"
 #include "gateway.h"
 #include "guard.h"
 #include "maps.h"
