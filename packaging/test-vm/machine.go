@@ -136,7 +136,7 @@ func (m *machine) next(ctx context.Context) (string, error) {
 
 // waitReady waits until the agent of another boot than the last one answers.
 func (m *machine) waitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Minute, errors.New("the machine does not boot"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Minute, errors.New("the machine does not boot"))
 	defer cancel()
 	for {
 		line, err := m.next(ctx)
