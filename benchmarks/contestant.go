@@ -77,12 +77,18 @@ func contestants() []contestant {
 		forwarded{}, taygaRouter{}, &gateway{engine: "user"}, &gateway{engine: "kernel"}}
 }
 
+// byName are contestants that run only if they are asked for.
+func byName() []contestant {
+	return []contestant{&daemon{engine: "user", shared: true}, &daemon{engine: "kernel", shared: true}}
+}
+
 // choose returns the contestants that were asked for. The first is the
 // baseline, which is always among them.
 func choose(all []contestant, ids []string) ([]contestant, error) {
 	if len(ids) == 0 {
 		return all, nil
 	}
+	all = slices.Concat(all, byName())
 	chosen := all[:1:1]
 	for _, id := range ids {
 		i := slices.IndexFunc(all, func(c contestant) bool { return c.id() == id })

@@ -15,6 +15,7 @@ import (
 // daemon is tnat64d with one of its engines.
 type daemon struct {
 	engine string // user or kernel
+	shared bool   // it shares the host's IPv6 address
 	path   string // of the program; set before anything is started
 	before bool   // another version, of -before
 }
@@ -29,19 +30,31 @@ func (d *daemon) id() string {
 	if d.before {
 		return "before-" + d.engine
 	}
-	return d.engine
+	return d.engine + d.suffix("-shared")
 }
 
 func (d *daemon) title() string {
 	if d.before {
 		return "before " + d.engine
 	}
-	return "tnat64d " + d.engine
+	return "tnat64d " + d.engine + d.suffix(", shared address")
 }
 
 func (d *daemon) packages() []string { return nil }
 func (d *daemon) cannot(load) string { return "" }
+
+// suffix returns text if the address is shared.
+func (d *daemon) suffix(text string) string {
+	if d.shared {
+		return text
+	}
+	return ""
+}
+
 func (d *daemon) about() string {
+	if d.shared {
+		return "tnat64d, " + d.engine + " engine, sharing the host's IPv6 address: BPF programs remember whose each flow is"
+	}
 	if d.engine == "kernel" {
 		return "tnat64d, kernel engine: simple packets are translated by BPF programs, the rest in user space. " +
 			"BPF runs in whoever sends or receives, so there is no translator's CPU time to read, only the machine's"
@@ -59,6 +72,9 @@ func (d *daemon) version(ctx context.Context) (string, error) {
 
 func (d *daemon) start(ctx context.Context, l *lab.Lab, s setup) (*service, error) {
 	config := fmt.Sprintf("[clat]\nengine = %q\n", d.engine)
+	if d.shared {
+		config += "ipv6 = \"shared\"\n"
+	}
 	if s.Queues > 0 {
 		config += fmt.Sprintf("queues = %d\n", s.Queues)
 	}

@@ -184,3 +184,59 @@ func BenchmarkKernelHosts(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkSharing runs each program of the kernel engine for an address of the
+// CLAT's own and for one that it shares with the host, in turn. The flows are
+// established.
+func BenchmarkSharing(b *testing.B) {
+	countRuns(b)
+	near, far := plainConfig.Mapping.CLAT.IPv4, netip.MustParseAddr("192.0.2.1")
+	datagram, ack, data := udp(plat6, clat6, 64), tcpSuper(plat6, clat6, 0), tcpSuper(plat6, clat6, benchSuper)
+	up := func(p []byte) [][]byte {
+		p = slices.Clone(p)
+		copy(p[40:], []byte{p[42], p[43], p[40], p[41]}) // the ports of an answer
+		return [][]byte{as4(p, near, far)}
+	}
+	var engines [2]*engineBench
+	for i, shared := range []bool{false, true} {
+		e := newEngineBenchFor(b, true, shared)
+		e.use(b, plainConfig)
+		if err := e.s.SetRouter(router6); err != nil {
+			b.Fatal(err)
+		}
+		if shared {
+			if err := e.s.SetShared(Share{Addr: plainConfig.Mapping.CLAT.IPv6, PREF64: plainConfig.Mapping.PREF64, IPv4: near}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		engines[i] = e
+	}
+	own, shared := engines[0].s.objects, engines[1].s.objects
+	programs := map[string][2]*ebpf.Program{
+		"up":          {own.TunEgress, shared.SharingTunEgress},
+		"down_uplink": {own.UplinkTranslate, shared.SharingTranslate},
+		"down":        {own.TunTranslate, shared.SharingTunTranslate},
+	}
+	for _, p := range []struct {
+		name, program string
+		packets       [][]byte
+		segments      int
+		verdict       uint32
+	}{
+		{"UDP_up_new", "up", up(datagram), 0, redirect},
+		{"UDP_down_uplink", "down_uplink", [][]byte{datagram}, 0, redirect},
+		{"UDP_up", "up", up(datagram), 0, redirect},
+		{"UDP_down", "down", [][]byte{datagram}, 0, pass},
+		{"TCP_up_new", "up", up(data), 3, redirect},
+		{"TCP_down_uplink", "down_uplink", [][]byte{data}, 3, redirect},
+		{"TCP_up", "up", up(data), 3, redirect},
+		{"ACK_up", "up", up(ack), 0, redirect},
+		{"TCP_down", "down", [][]byte{data}, 3, pass},
+	} {
+		for i, name := range []string{"own", "shared"} {
+			b.Run(p.name+"/"+name, func(b *testing.B) {
+				benchPacket{p.name, programs[p.program][i], p.packets, p.segments, p.verdict}.bench(b, engines[i].fresh())
+			})
+		}
+	}
+}

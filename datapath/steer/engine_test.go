@@ -31,10 +31,16 @@ type engineBench struct {
 
 func newEngineBench(t testing.TB, linkHeader bool) *engineBench {
 	t.Helper()
+	return newEngineBenchFor(t, linkHeader, false)
+}
+
+// newEngineBenchFor is newEngineBench for an address that is shared with the host.
+func newEngineBenchFor(t testing.TB, linkHeader, sharing bool) *engineBench {
+	t.Helper()
 	needsRoot(t)
 	c := newConstants(1000001, linkHeader, 1000002)
 	// The kernel always puts an Ethernet header in front.
-	c.tunHeaderLen, c.explicit = ethernetLen, MaxEAM
+	c.tunHeaderLen, c.explicit, c.sharing = ethernetLen, MaxEAM, sharing
 	s := &Steering{ours: make(map[netip.Prefix]bool)}
 	if err := s.load(c, Config{KernelEngine: true}); err != nil {
 		t.Fatalf("load: %+v", err)
