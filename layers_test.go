@@ -33,8 +33,8 @@ var layers = map[string][]string{
 	"clat/plan":          {"tnat64d/siit"},
 	"clat/plan/plantest": {"tnat64d/clat/plan", "tnat64d/siit"},
 	"clat/host": {
-		"tnat64d/clat/plan", "tnat64d/internal/cause", "tnat64d/internal/dump", "tnat64d/internal/nexthop",
-		"github.com/vishvananda/netlink", "golang.org/x/sys",
+		"tnat64d/clat/plan", "tnat64d/siit", "tnat64d/internal/cause", "tnat64d/internal/dump", "tnat64d/internal/nexthop",
+		"github.com/vishvananda/netlink", "golang.org/x/net", "golang.org/x/sys",
 		"github.com/vishvananda/netns", // netlink's own API wants its handles
 	},
 	"plat/advertise": {"github.com/mdlayher/ndp", "golang.org/x/net"},

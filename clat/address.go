@@ -83,16 +83,16 @@ func (a *address) claim(o plan.Observed, addr netip.Addr) (Progress, error) {
 			a.passed = slices.Delete(a.passed, i, i+1)
 			a.left.add(a.uplink.Name, addr, time.Now())
 		}
-		added, err := a.add(addr, known)
+		if !known && a.detections.has(o, a.uplink, addr) && !a.left.has(a.uplink.Name, addr) {
+			return a.addDetected(o, addr)
+		}
+		added, err := a.add(addr, known, false)
 		if err != nil || !added || !a.left.has(a.uplink.Name, addr) {
 			return Pending, err
 		}
 		return Up, nil
 	case e.DADFailed:
-		a.log.Warn("address is in use by another host", "iface", a.uplink.Name, "address", addr)
-		a.refusals.add(a.uplink.Index, addr)
-		a.dadRefused = addr
-		a.left.forget(a.uplink.Name, addr)
+		a.refuse(addr)
 		a.passed = slices.DeleteFunc(a.passed, func(b netip.Addr) bool { return b == addr })
 		if addr == a.active {
 			return Replan, nil // see instance.ensure: more than the address has to go
@@ -109,9 +109,40 @@ func (a *address) claim(o plan.Observed, addr netip.Addr) (Progress, error) {
 	return Up, nil
 }
 
+// addDetected adds addr when the detection that began without it is over. DAD of the
+// kernel takes its place if it fails.
+func (a *address) addDetected(o plan.Observed, addr netip.Addr) (Progress, error) {
+	wait, err := a.detections.ensure(o, a.uplink, addr)
+	switch {
+	case errors.Is(err, plan.ErrAddrInUse):
+		a.refuse(addr)
+		return Replan, nil
+	case err != nil:
+		a.log.Debug("cannot detect duplicates of the CLAT address", "iface", a.uplink.Name, "reason", err)
+		_, err := a.add(addr, false, false)
+		return Pending, err
+	case wait > 0:
+		a.wake.in(wait)
+		return Pending, nil
+	}
+	if _, err := a.add(addr, false, true); err != nil {
+		return Pending, err
+	}
+	a.detections.end(a.uplink)
+	return Up, nil
+}
+
+// refuse remembers that another host has addr.
+func (a *address) refuse(addr netip.Addr) {
+	a.log.Warn("address is in use by another host", "iface", a.uplink.Name, "address", addr)
+	a.refusals.add(a.uplink.Index, addr)
+	a.dadRefused = addr
+	a.left.forget(a.uplink.Name, addr)
+}
+
 // add adds addr, for the first time or because another program has removed it,
-// unless that happens too often.
-func (a *address) add(addr netip.Addr, known bool) (added bool, err error) {
+// unless that happens too often. detected says that no other host has it.
+func (a *address) add(addr netip.Addr, known, detected bool) (added bool, err error) {
 	name, drift := fmt.Sprintf("address %s on %s", addr, a.uplink.Name), a.driftOf(addr)
 	if known && !drift.mayRestore(a.tools, name) {
 		return false, nil
@@ -120,7 +151,7 @@ func (a *address) add(addr netip.Addr, known bool) (added bool, err error) {
 		a.journal.add(a.uplink.Name, addr)
 		a.added = append(a.added, addr)
 	}
-	if err := a.host.AddCLATAddr(a.uplink.Index, addr); err != nil {
+	if err := a.host.AddCLATAddr(a.uplink.Index, addr, detected); err != nil {
 		return false, fmt.Errorf("add address %s to %s: %w", addr, a.uplink.Name, err)
 	}
 	if known {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,15 +18,17 @@ import (
 // fakeHost is a host in memory that prints what is done to it as the commands
 // a person would type. It fails at the command that contains failAt.
 type fakeHost struct {
-	prepared map[plan.Uplink]int // queues
-	o        plan.Observed
-	out      []string
-	failAt   string
-	nodad    bool // addresses are usable at once, as on links without DAD
-	optDAD   bool // addresses are in use while they are in DAD
-	nobpf    bool // steering is refused for good
-	guarded  Guarded
-	broken   bool // somebody has removed BPF programs
+	detecting netip.Addr
+	inUse     bool                // what is being detected
+	prepared  map[plan.Uplink]int // queues
+	o         plan.Observed
+	out       []string
+	failAt    string
+	nodad     bool // addresses are usable at once, as on links without DAD
+	optDAD    bool // addresses are in use while they are in DAD
+	nobpf     bool // steering is refused for good
+	guarded   Guarded
+	broken    bool // somebody has removed BPF programs
 
 	routeState uint64
 	follows    []string // what the steering was asked to follow
@@ -74,12 +77,30 @@ func (h *fakeHost) text() string {
 	return s
 }
 
-func (h *fakeHost) AddCLATAddr(link int, a netip.Addr) error {
-	if err := h.do("ip -6 addr add %s/128 dev %s preferred_lft 0 noprefixroute proto %d", a, h.o.LinkName(link), plan.Protocol); err != nil {
+// Detect is over at the second call.
+func (h *fakeHost) Detect(link int, name string, a netip.Addr) (time.Duration, error) {
+	if h.detecting != a {
+		h.detecting = a
+		return time.Second, h.do("detect %s on %s", a, name)
+	}
+	if h.inUse {
+		return 0, plan.ErrAddrInUse
+	}
+	return 0, nil
+}
+
+func (h *fakeHost) EndDetect(int) { h.detecting = netip.Addr{} }
+
+func (h *fakeHost) AddCLATAddr(link int, a netip.Addr, detected bool) error {
+	nodad := ""
+	if detected {
+		nodad = " nodad"
+	}
+	if err := h.do("ip -6 addr add %s/128 dev %s preferred_lft 0 noprefixroute%s proto %d", a, h.o.LinkName(link), nodad, plan.Protocol); err != nil {
 		return err
 	}
 	h.o.Addrs = append(h.o.Addrs, plan.Addr{
-		Link: link, Prefix: netip.PrefixFrom(a, 128), Deprecated: true, NoRoute: true, Tentative: !h.nodad && !h.optDAD, Optimistic: h.optDAD, Valid: plan.Forever, Protocol: plan.Protocol,
+		Link: link, Prefix: netip.PrefixFrom(a, 128), Deprecated: true, NoRoute: true, Tentative: !detected && !h.nodad && !h.optDAD, Optimistic: h.optDAD, Valid: plan.Forever, Protocol: plan.Protocol,
 	})
 	return nil
 }

@@ -2,6 +2,7 @@ package clat
 
 import (
 	"net/netip"
+	"time"
 
 	"tnat64d/clat/plan"
 	"tnat64d/siit"
@@ -12,9 +13,15 @@ import (
 type Host interface {
 	// AddCLATAddr puts a on a link as an ordinary address /128 without
 	// prefix route, deprecated from the start so that no program chooses it
-	// as its source. The kernel does DAD.
-	AddCLATAddr(link int, a netip.Addr) error
+	// as its source. The kernel does DAD unless Detect has.
+	AddCLATAddr(link int, a netip.Addr, detected bool) error
 	DelCLATAddr(link int, a netip.Addr) error
+	// Detect does duplicate address detection of a for a link that does not have it
+	// yet, one address at a time. It returns after how long to call it again; 0
+	// means that no other host has the address. One that another host has is
+	// plan.ErrAddrInUse. EndDetect ends it.
+	Detect(link int, name string, a netip.Addr) (wait time.Duration, err error)
+	EndDetect(link int)
 	// SetTUN gives the TUN its alias, MTU, queue length and IPv4 address,
 	// and sets it up.
 	SetTUN(t plan.TUNLink) error

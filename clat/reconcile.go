@@ -76,7 +76,7 @@ func NewReconciler(h Host, d Datapath, journal *Journal, log *slog.Logger) *Reco
 	record := &addressRecord{journal, log}
 	t := tools{
 		host: h, log: log, journal: record, wake: wake,
-		flows: &flows{host: h, log: log}, left: LeftAddrs{},
+		flows: &flows{host: h, log: log}, left: LeftAddrs{}, detections: &detections{host: h},
 	}
 	r := &Reconciler{
 		tools: t, opener: d, refusals: &refusals{wake: wake}, unremoved: &unremoved{tools: t},
@@ -144,6 +144,7 @@ func (r *Reconciler) Reconcile(o plan.Observed, p plan.Plan) []Outcome {
 		return slices.ContainsFunc(r.clats(), func(c *instance) bool { return c.path.name == tun && c.foreign.restored })
 	})
 	r.unremoved.retry(o, p)
+	r.detections.endUnwanted(p)
 	if err := r.reserves.removeUnwanted(p); err != nil {
 		r.log.Error("cannot remove the reserved CLAT address", "reason", err)
 	}
@@ -156,6 +157,12 @@ func (r *Reconciler) Reconcile(o plan.Observed, p plan.Plan) []Outcome {
 	r.removeUnwanted(p, outcomes) // first: it makes room
 	for i, d := range p.Uplinks {
 		if outcomes[i] == (Outcome{}) {
+			if d.Detect.IsValid() {
+				if out := r.detect(o, d); out != (Outcome{}) {
+					outcomes[i] = out
+					continue
+				}
+			}
 			outcomes[i] = r.reconcile(o, d, p.SourceRules)
 		}
 	}
@@ -252,6 +259,7 @@ func (r *Reconciler) Down() error {
 		r.unremoved.remove(func(unremovedAddr) bool { return true }),
 		r.reserves.removeIf(func(*address) bool { return true }),
 	}
+	r.detections.endUnwanted(plan.Plan{})
 	r.inherited.abandon()
 	for _, c := range slices.Backward(slices.Clone(r.clats())) {
 		errs = append(errs, c.remove(false))

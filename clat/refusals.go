@@ -37,6 +37,9 @@ func (r *refusals) expire(o plan.Observed, p plan.Plan, serves func(plan.Uplink)
 	r.all = slices.DeleteFunc(r.all, func(f refusal) bool {
 		i := slices.IndexFunc(p.Uplinks, func(d plan.Desired) bool { return d.Uplink.Index == f.Link })
 		l, ok := o.LinkByIndex(f.Link)
+		if i >= 0 && p.Uplinks[i].Detect.IsValid() {
+			return false
+		}
 		if i < 0 || p.Uplinks[i].Hold || !ok || !l.Carrier {
 			return true
 		}

@@ -37,6 +37,8 @@ type tools struct {
 	wake    *wakeup
 	flows   *flows
 	left    LeftAddrs
+
+	detections *detections
 }
 
 // wakeup is when to reconcile again although nothing has changed.

@@ -177,3 +177,63 @@ func (w *world) wantStandbyAddress(t *testing.T) netip.Addr {
 	})
 	return a
 }
+
+// TestRoamGap measures by the kernel's notifications how long after the host's own
+// address on another network the CLAT has its default route. The host and the CLAT
+// are in DAD at the same time, and the CLAT's address is never the source of native
+// IPv6.
+func TestRoamGap(t *testing.T) {
+	measures(t)
+	w := newWorld(t, lab.Options{}, "")
+	w.moved = true
+	cafe, err := w.AddNetwork(lab.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel := w.followKernel(t)
+	at, next, n := w.Network, cafe, 0
+	wantShort(t, "the CLAT's default route after the host's own address", func() time.Duration {
+		// Nobody has been in this prefix before.
+		n++
+		if err := next.Renumber(netip.MustParsePrefix(fmt.Sprintf("2001:db8:77:%d::/64", n))); err != nil {
+			t.Fatal(err)
+		}
+		kernel.forget()
+		if _, err := w.Roam(t.Context(), next); err != nil {
+			t.Fatal(err)
+		}
+		sources := w.followSources(t) // until then the link had no carrier
+		at, next = next, at
+		gap := kernel.between(t, ownAddressValid, clatRouteAdded)
+		w.wantState(t, lab.Uplink, control.Up)
+		w.firstAnswer(t, "", soon)
+		wantNoCLATSource(t, sources())
+		return gap
+	})
+}
+
+// TestStartsChooseNoCLATSource asks for the source of native IPv6 during 20 starts
+// in which the host's own address is in DAD.
+func TestStartsChooseNoCLATSource(t *testing.T) {
+	measures(t)
+	w := newWorld(t, lab.Options{}, "")
+	w.moved = true
+	sources := w.followSources(t)
+	for n := range 20 {
+		if err := w.daemon.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		w.laptop(t, "sh", "-c", "ip -6 addr flush dev "+lab.Uplink+" scope global")
+		advert := w.Advert()
+		advert.Prefix = netip.MustParsePrefix(fmt.Sprintf("2001:db8:78:%d::/64", n))
+		w.start(built(t, "tnat64d"), false)
+		if err := w.SetAdvert(advert); err != nil {
+			t.Fatal(err)
+		}
+		w.wantState(t, lab.Uplink, control.Up)
+		if n%5 == 0 {
+			w.firstAnswer(t, "", startTimeout)
+		}
+	}
+	wantNoCLATSource(t, sources())
+}

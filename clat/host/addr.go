@@ -95,8 +95,9 @@ func lifetime(seconds uint32) time.Duration {
 // 0, and gives it an address label of its own. Its valid lifetime has no end: an
 // address whose DAD fails is kept by the kernel, flagged, only if it is permanent.
 // The kernel heeds IFA_F_OPTIMISTIC where the sysctl optimistic_dad says so, as for
-// the addresses that it forms itself.
-func (k addresses) AddCLATAddr(link int, a netip.Addr) error {
+// the addresses that it forms itself. It does no DAD if detected says that this is
+// done.
+func (k addresses) AddCLATAddr(link int, a netip.Addr, detected bool) error {
 	if err := k.labelAddr(a); err != nil {
 		return fmt.Errorf("address label: %w", err)
 	}
@@ -107,7 +108,11 @@ func (k addresses) AddCLATAddr(link int, a netip.Addr) error {
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, a.AsSlice()))
 	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, a.AsSlice()))
-	req.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(unix.IFA_F_NOPREFIXROUTE|unix.IFA_F_OPTIMISTIC)))
+	flags := uint32(unix.IFA_F_NOPREFIXROUTE | unix.IFA_F_OPTIMISTIC)
+	if detected {
+		flags = unix.IFA_F_NOPREFIXROUTE | unix.IFA_F_NODAD
+	}
+	req.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(flags)))
 	cache := nl.IfaCacheInfo{IfaCacheinfo: unix.IfaCacheinfo{Prefered: 0, Valid: infiniteLife}}
 	req.AddData(nl.NewRtAttr(unix.IFA_CACHEINFO, cache.Serialize()))
 	req.AddData(nl.NewRtAttr(ifaProto, []byte{plan.Protocol}))

@@ -37,7 +37,7 @@ func TestCleanUpOfFormerVersion(t *testing.T) {
 	set("wlan0.7", "accept_ra", 2)
 	set("all", "forwarding", 1)
 	set("all", "proxy_ndp", 0) // changed to 1 once, and back by another program
-	must(t, k.AddCLATAddr(l.Attrs().Index, clatAddr))
+	must(t, k.AddCLATAddr(l.Attrs().Index, clatAddr, false))
 	waitAddr(t, k, l.Attrs().Index, clatAddr, func(a plan.Addr) bool { return !a.Tentative })
 	must(t, k.kernel.handle.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, Family: unix.AF_INET6, Flags: netlink.NTF_PROXY, IP: clatAddr.AsSlice()}))
 	must(t, k.kernel.handle.RouteAdd(&netlink.Route{

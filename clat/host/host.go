@@ -33,6 +33,7 @@ type Host struct {
 	rules
 	lookups
 	*sockets
+	detections
 	former
 	foreign ForeignPrograms // may be nil
 	// written tells of writes to sysctls, or is nil.

@@ -101,8 +101,8 @@ func TestKernelCLATAddress(t *testing.T) {
 	l, _ := addVeth(t, k, "wlan0", "lan0")
 	index := l.Attrs().Index
 	before := allRoutes(t, k)
-	must(t, k.AddCLATAddr(index, clatAddr))
-	must(t, k.AddCLATAddr(index, clatAddr)) // twice is not an error
+	must(t, k.AddCLATAddr(index, clatAddr, false))
+	must(t, k.AddCLATAddr(index, clatAddr, false)) // twice is not an error
 	e, ok := observe(t, k).Addr(index, clatAddr)
 	if !ok || !e.Tentative {
 		t.Errorf("DAD is not under way: %+v", e)
@@ -145,7 +145,7 @@ func TestKernelReportsDADConflict(t *testing.T) {
 	k := enterNetns(t)
 	l, peer := addVeth(t, k, "wlan0", "lan0")
 	addAddr(t, k, peer, clatAddr.String()+"/64", unix.IFA_F_NODAD)
-	must(t, k.AddCLATAddr(l.Attrs().Index, clatAddr))
+	must(t, k.AddCLATAddr(l.Attrs().Index, clatAddr, false))
 	waitAddr(t, k, l.Attrs().Index, clatAddr, func(a plan.Addr) bool { return a.DADFailed })
 }
 
@@ -153,7 +153,7 @@ func TestKernelIPv6SwitchedOff(t *testing.T) {
 	k := enterNetns(t)
 	l, _ := addVeth(t, k, "wlan0", "lan0")
 	must(t, os.WriteFile("/proc/sys/net/ipv6/conf/wlan0/disable_ipv6", []byte("1"), 0))
-	if err := k.AddCLATAddr(l.Attrs().Index, clatAddr); !errors.Is(err, plan.ErrIPv6Off) {
+	if err := k.AddCLATAddr(l.Attrs().Index, clatAddr, false); !errors.Is(err, plan.ErrIPv6Off) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -323,7 +323,7 @@ func TestCleanUp(t *testing.T) {
 	addUnmarked(foreign)
 	noted := netip.MustParseAddr("2001:db8:1::c1a8")
 	addUnmarked(noted)
-	must(t, k.AddCLATAddr(index, clatAddr))
+	must(t, k.AddCLATAddr(index, clatAddr, false))
 
 	path := filepath.Join(t.TempDir(), "run", "journal")
 	j, err := clat.OpenJournal(path)
@@ -363,7 +363,7 @@ func TestCleanUp(t *testing.T) {
 
 func keepsProto(t *testing.T, k *Host, index int) bool {
 	probe := netip.MustParseAddr("2001:db8:1::ffff")
-	must(t, k.AddCLATAddr(index, probe))
+	must(t, k.AddCLATAddr(index, probe, false))
 	e, _ := observe(t, k).Addr(index, probe)
 	return e.Protocol == plan.Protocol
 }

@@ -42,6 +42,9 @@ type Desired struct {
 	Reserve netip.Addr
 	// Queues is the number of queues of the TUN that comes with Reserve.
 	Queues int
+	// Detect is the address that the CLAT will have when the host's own address has
+	// passed DAD. Its own DAD begins now, before the uplink has it; invalid: none.
+	Detect netip.Addr
 	// Backoff is set while the CLAT waits because its bring-up just failed.
 	Backoff bool
 	// MoveIn is the time until the CLAT has to leave its address, whose prefix
@@ -193,6 +196,9 @@ func (p *planner) desired(l Link, n int) Desired {
 		return d
 	}
 	if why := whyNoCLATAddr(o, l, c); why.is() {
+		if _, present := o.Addr(l.Index, v6); why.Reason == HostInDAD && !shared && !present {
+			d.Detect = v6
+		}
 		return hold(why)
 	}
 

@@ -115,6 +115,7 @@ func desiredText(b *strings.Builder, d plan.Desired) {
 	switch {
 	case d.Hold:
 		fmt.Fprintln(b, "hold:", d.Why)
+		detects(b, d)
 	case d.Standby:
 		fmt.Fprintln(b, "standby:", d.Why)
 		if d.Reserve.IsValid() {
@@ -122,6 +123,7 @@ func desiredText(b *strings.Builder, d plan.Desired) {
 		}
 	default:
 		fmt.Fprintln(b, "why:", d.Why)
+		detects(b, d)
 	}
 	for _, w := range d.Warnings {
 		fmt.Fprintln(b, "warning:", w)
@@ -188,5 +190,12 @@ func TestNoAddressBehindNetworks(t *testing.T) {
 	}
 	if d := make("addr wlan0 2001:db8:1::1/64\nconfig ipv6 2001:db8:c0::7\n"); d.Why.Reason != plan.IPv6InPREF64 {
 		t.Errorf("configured: %v", d.Why)
+	}
+}
+
+// detects prints the address whose duplicate address detection begins.
+func detects(b *strings.Builder, d plan.Desired) {
+	if d.Detect.IsValid() {
+		fmt.Fprintln(b, "detect:", d.Detect)
 	}
 }
