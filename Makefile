@@ -57,11 +57,11 @@ demo-gateway-pair: build
 	@packaging/install-packages.sh keepalived conntrackd iproute2 iputils-ping procps python3
 	@packaging/gateway-pair/demo.sh $(BIN)
 
-## demo-gateway-anycast  three active gateways and BGP; one dies, one joins (root)
+## demo-gateway-anycast  three active gateways and BGP (ROUTING=bird or frr); one dies, one joins (root)
 .PHONY: demo-gateway-anycast
 demo-gateway-anycast: build
-	@packaging/install-packages.sh bird2 iproute2 procps python3
-	@packaging/gateway-anycast/demo.sh $(BIN)
+	@packaging/install-packages.sh $(if $(filter frr,$(ROUTING)),frr,bird2) iproute2 procps python3
+	@packaging/gateway-anycast/demo.sh $(BIN) $(or $(ROUTING),bird)
 
 ## test-coredns  compares DNS64 with CoreDNS, which is a module of its own
 .PHONY: test-coredns

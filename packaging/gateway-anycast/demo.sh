@@ -1,12 +1,11 @@
 #!/bin/bash
-# Three active tnat64-gateways that announce the same NAT64 prefix by BGP (BIRD 2),
-# in network namespaces of this machine: 30 IPv6-only hosts behind one router that
+# Three active tnat64-gateways that announce the same NAT64 prefix by BGP, in network namespaces of this machine: 30 IPv6-only hosts behind one router that
 # spreads them by ECMP. One gateway dies, and another one is added. Needs root and
-# bird.
+# BIRD 2 or FRR.
 #
-#	packaging/gateway-anycast/demo.sh BIN
+#	packaging/gateway-anycast/demo.sh BIN [bird|frr]
 set -euo pipefail
-bin=$(realpath "$1") here=$(dirname "$(realpath "$0")") id=ta$$- dir=$(mktemp -d)
+bin=$(realpath "$1") routing=${2:-bird} here=$(dirname "$(realpath "$0")") id=ta$$- dir=$(mktemp -d)
 pids=()
 # shellcheck disable=SC2317 # by trap
 finish() {
@@ -27,8 +26,24 @@ wait_for() { # what, command...
 	tail -n 20 "$dir"/*.log >&2
 	exit 1
 }
-bird_on() { # host, configuration
-	on "$1" bird -f -c "$2" -s "$dir/$1.ctl" -P "$dir/$1.pid" > "$dir/$1-bird.log" 2>&1 & pids+=($!)
+bgp_on() { # host, configuration
+	if [ "$routing" = bird ]; then
+		on "$1" bird -f -c "$2" -s "$dir/$1.ctl" -P "$dir/$1.pid" > "$dir/$1-bird.log" 2>&1 & pids+=($!)
+		return
+	fi
+	local at=$dir/frr-$1
+	chmod 755 "$dir" # FRR runs as its own user
+	mkdir "$at"
+	: > "$at/zebra.conf"
+	cp "$2" "$at/bgpd.conf"
+	chown -R frr:frr "$at"
+	frr "$1" zebra
+	frr "$1" bgpd
+}
+frr() { # host, daemon
+	local at=$dir/frr-$1
+	on "$1" "/usr/lib/frr/$2" -f "$at/$2.conf" -z "$at/zserv" -i "$at/$2.pid" --vty_socket "$at" > "$dir/$1-$2.log" 2>&1 & pids+=($!)
+	wait_for "$2 on $1" test -e "$at/$2.vty"
 }
 
 for ns in c r s wan g1 g2 g3 g4; do
@@ -115,13 +130,13 @@ for line in sys.stdin:
 END
 on s python3 "$dir/server.py" & pids+=($!)
 gateway() { # number
-	sed "s/ROUTERID/192.0.2.$1/; s/ROUTER/2001:db8:f$1::1/" "$here/bird-gateway.conf" > "$dir/g$1.conf"
+	sed "s/ROUTERID/192.0.2.$1/; s/ROUTER/2001:db8:f$1::1/" "$here/$routing-gateway.conf" > "$dir/g$1.conf"
 	mkdir "$dir/g$1"
 	{ cat "$here/gateway.toml"; printf '[control]\nsocket = "%s/g%s/socket"\n' "$dir" "$1"; } > "$dir/g$1/gateway.toml"
 	RUNTIME_DIRECTORY=$dir/g$1 STATE_DIRECTORY=$dir/g$1 on "g$1" "$bin/tnat64-gateway" -config "$dir/g$1/gateway.toml" > "$dir/g$1.log" 2>&1 & pids+=($!)
-	bird_on "g$1" "$dir/g$1.conf"
+	bgp_on "g$1" "$dir/g$1.conf"
 }
-bird_on r "$here/bird-router.conf"
+bgp_on r "$here/$routing-router.conf"
 for i in 1 2 3; do gateway $i; done
 # shellcheck disable=SC2317 # by wait_for
 ways() { [ "$(on r ip -6 route show 2001:db8:64::/96 | grep -o 'dev g[0-9]' | sort -u | tr -d '\n')" = "$1" ]; }
@@ -154,7 +169,7 @@ gateway 4
 wait_for "the router has the new way" ways "dev g1dev g3dev g4"
 wait_for "g4 knows the way back" sh -c "ip netns exec ${id}g4 ip -6 route show 2001:db8:1::/64 | grep -q via"
 hosts 1 3 4
-echo "tnat64-gateway stops on g1, whose BIRD withdraws the prefix"
+echo "tnat64-gateway stops on g1, whose BGP withdraws the prefix"
 ip netns pids "${id}g1" | while read -r p; do [ "$(cat "/proc/$p/comm")" != tnat64-gateway ] || kill "$p"; done
 wait_for "the router has two ways" ways "dev g3dev g4"
 hosts 3 4
