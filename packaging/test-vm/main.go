@@ -100,7 +100,7 @@ func run() error {
 		return err
 	}
 	defer m.Close()
-	ready := scene{title: "the package", scripts: []string{"sysctl -a 2>/dev/null | grep -E '^net.*(forward|accept_ra |proxy_ndp)' | sort >/root/sysctls", install, "waits via clat0; waits fetch"}}
+	ready := scene{title: "the package", scripts: []string{"waits sh -c 'ip -6 route show default | grep -q .'; sysctl -a 2>/dev/null | grep -E '^net.*(forward|accept_ra |proxy_ndp)' | sort >/root/sysctls", install, "waits via clat0; waits fetch"}}
 	if *from != "" {
 		first := slices.IndexFunc(told, func(s scene) bool { return strings.Contains(s.title, *from) })
 		if first < 0 {
