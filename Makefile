@@ -186,6 +186,7 @@ bench:
 	@packaging/install-packages.sh $(BENCH_PACKAGES)
 	$(GO) run ./benchmarks -install $(if $(QUICK),-quick) -out $(BENCH_RESULTS)
 	$(GO) run -C benchmarks/charts . $(BENCH_RESULTS)
+	$(if $(QUICK),,$(GO) run ./benchmarks -pages $(BENCH_RESULTS))
 
 bench-quick:
 	@$(MAKE) --no-print-directory bench QUICK=1

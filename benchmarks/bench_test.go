@@ -101,6 +101,10 @@ func TestBench(t *testing.T) {
 				if why != "TCP only" || measured {
 					t.Errorf("%s, %s: %+v, %q", l.ID, c.ID, sum, why)
 				}
+			case (c.ID == "nm" || c.ID == "clatd") && why == "not measured" || c.ID == "nm" && why == "drops them":
+				if measured {
+					t.Errorf("%s, %s: %+v, %q", l.ID, c.ID, sum, why)
+				}
 			case sum.Rounds != 1:
 				t.Errorf("%s, %s: measured in %d rounds, %q", l.ID, c.ID, sum.Rounds, why)
 			case sum.Value <= 0:
@@ -118,7 +122,7 @@ func TestBench(t *testing.T) {
 	}
 	for _, x := range r.Coverage {
 		absent := r.contestant(x.Contestant).Absent != ""
-		translated := x.Contestant != "native" && x.Contestant != "shim"
+		translated := x.Contestant != "native" && x.Contestant != "shim" && x.Contestant != "nm" && x.Contestant != "clatd"
 		if x.Contestant == "tnat64" && hasAnyPrefix(x.Program, beyondTNAT64) {
 			translated = false
 		}
@@ -369,9 +373,9 @@ func TestUsage(t *testing.T) {
 		{"-rounds -1", 2, "positive"},
 		{"-rate 5", 2, "at least 1000"},
 		{"-only [", 2, "syntax error"},
-		{"-contestants nobody -list", 1, `unknown contestant "nobody"; there are native, shim, tnat64, tayga, user, kernel, router-ipv4, router-tayga, gateway-user, gateway-kernel`},
+		{"-contestants nobody -list", 1, `unknown contestant "nobody"; there are native, shim, tnat64, tayga, clatd, nm, user, kernel, router-ipv4, router-tayga, gateway-user, gateway-kernel`},
 		{"-h", 0, "Usage"},
-		{"-list -only tcp/*", 0, "TCP, 4 streams down, MTU 9000"},
+		{"-list -only tcp/*", 0, "TCP, 1 stream down, MTU 9000"},
 	} {
 		var out strings.Builder
 		if status := run(t.Context(), strings.Fields(c.args), &out, &out); status != c.status || !strings.Contains(out.String(), c.words) {

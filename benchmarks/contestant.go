@@ -73,7 +73,7 @@ type service struct {
 
 // contestants are all there are, the baseline first, those on the router last.
 func contestants() []contestant {
-	return []contestant{native{}, shim{}, &command{}, tayga{}, &daemon{engine: "user"}, &daemon{engine: "kernel"},
+	return []contestant{native{}, shim{}, &command{}, tayga{}, clatd{}, networkManager{}, &daemon{engine: "user"}, &daemon{engine: "kernel"},
 		forwarded{}, taygaRouter{}, &gateway{engine: "user"}, &gateway{engine: "kernel"}}
 }
 

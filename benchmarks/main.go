@@ -1,5 +1,5 @@
 // Command benchmarks measures what it costs to reach IPv4 across an IPv6-only
-// network: by translating every packet (tnat64d, tayga) and by rewriting each
+// network: by translating every packet (tnat64d, NetworkManager, tayga) and by rewriting each
 // connection once (TNAT64's shim), beside untranslated IPv6. README.md says how
 // and what the numbers mean.
 package main
@@ -40,6 +40,8 @@ namespaces of this machine, and writes results.json and report.md.
   -before PATH       another version of the daemon, measured in turn with the first:
                      contestants before-user and before-kernel
   -report DIR        write report.md from results.json of DIR again, and exit
+  -pages DIR         write the tables of README.md and docs/comparison.md from
+                     results.json of DIR, and exit
   -list              name loads and contestants, with the estimate, and exit
 `
 
@@ -57,6 +59,7 @@ type settings struct {
 	before      string
 	list        bool
 	report      string
+	pages       string
 	patience    time.Duration // for anything to happen; not a flag
 }
 
@@ -97,6 +100,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if s.before != "" {
 		all = append(all, earlier(s.before)...)
 	}
+	if s.pages != "" {
+		r, err := readResults(s.pages)
+		if err == nil {
+			err = r.writePages(".")
+		}
+		if err != nil {
+			fmt.Fprintf(stderr, "benchmarks: %v\n", err)
+			return 1
+		}
+		return 0
+	}
 	err = bench(ctx, s, all, stdout)
 	if err != nil {
 		// A terminal sends Ctrl-C to our tools as well, and one may have ended
@@ -134,6 +148,7 @@ func parse(args []string) (settings, error) {
 	fs.StringVar(&s.before, "before", "", "")
 	fs.BoolVar(&s.list, "list", false, "")
 	fs.StringVar(&s.report, "report", "", "")
+	fs.StringVar(&s.pages, "pages", "", "")
 	if err := fs.Parse(args); err != nil {
 		return s, err
 	}

@@ -151,29 +151,8 @@ var shortRows = []struct {
 }
 
 func shortSection(r *results, w *markdown) {
-	cs, titles := r.present(false)
 	w.text("\n## In short\n\n")
-	w.header(append([]string{"share of untranslated IPv6"}, titles[1:]...)...)
-	for _, row := range shortRows {
-		cells := []string{row.title}
-		found := false
-		for _, c := range cs[1:] {
-			var parts []string
-			for _, id := range row.loads {
-				text := "–"
-				if i := slices.IndexFunc(r.Loads, func(l load) bool { return l.ID == id }); i >= 0 {
-					if s, ok := r.summary(id, c.ID); ok {
-						text, found = value(float64(s.Ratio)), true
-					}
-				}
-				parts = append(parts, text)
-			}
-			cells = append(cells, strings.Join(parts, " / "))
-		}
-		if found {
-			w.row(cells...)
-		}
-	}
+	r.shares(w, nil)
 }
 
 func ratiosSection(r *results, w *markdown) {

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -23,12 +24,14 @@ var colors = map[string]color.Color{
 	"shim":   color.RGBA{0xe6, 0x9f, 0x00, 0xff},
 	"tnat64": color.RGBA{0x00, 0x9e, 0x73, 0xff},
 	"tayga":  color.RGBA{0xcc, 0x79, 0xa7, 0xff},
+	"clatd":  color.RGBA{0xb5, 0x9a, 0x00, 0xff},
+	"nm":     color.RGBA{0xd5, 0x5e, 0x00, 0xff},
 	"user":   color.RGBA{0x56, 0xb4, 0xe9, 0xff},
 	"kernel": color.RGBA{0x00, 0x72, 0xb2, 0xff},
 }
 
 func colorOf(id string) color.Color {
-	if c, ok := colors[id]; ok {
+	if c, ok := colors[strings.TrimPrefix(id, "gateway-")]; ok {
 		return c
 	}
 	return color.RGBA{0x00, 0x9e, 0x73, 0xff} // another contestant
@@ -128,6 +131,9 @@ func inShort(t theme) func(*results) ([][]*plot.Plot, float64, float64) {
 			return nil, 0, 0
 		}
 		cs := r.translators()
+		if slices.ContainsFunc(cs, func(c contestant) bool { return c.ID == "clatd" }) { // with a newer tayga
+			cs = slices.DeleteFunc(cs, func(c contestant) bool { return c.ID == "tayga" })
+		}
 		slices.SortStableFunc(cs, func(a, b contestant) int {
 			return cmp.Compare(r.typical(b.ID, loads), r.typical(a.ID, loads))
 		})
@@ -167,7 +173,7 @@ func (r *results) shares(t theme, loads []load, cs []contestant) ([][]*plot.Plot
 		one.LineStyle = draw.LineStyle{Color: t.grid, Width: vg.Points(0.5), Dashes: []vg.Length{vg.Points(3), vg.Points(2)}}
 		p.Add(one)
 	}
-	return [][]*plot.Plot{{p}}, 660, 120 + 34*float64(len(groups))
+	return [][]*plot.Plot{{p}}, 660, 100 + float64(len(cs))*(4+6.5*float64(len(groups)))
 }
 
 // cpu draws CPU time of the whole machine.
@@ -184,7 +190,7 @@ func cpu(r *results) ([][]*plot.Plot, float64, float64) {
 	}{
 		{"CPU time of the whole machine: seconds for a GB", r.find("tcp/1-up", "tcp/1-down", "tcp/4-up", "tcp/4-down", "tcp/1-up-9000", "tcp/1-down-9000")},
 		{"CPU time of the whole machine: seconds for a million datagrams, round trips or connections",
-			r.find("udp/64-fixed", "udp/512-fixed", "udp/1400-fixed", "fragments/fixed", "rr/tcp", "rr/udp", "connect")},
+			r.find("udp/64-fixed", "udp/1400-fixed", "fragments/fixed", "rr/tcp", "rr/udp", "connect")},
 	} {
 		var groups []group
 		var all []float64

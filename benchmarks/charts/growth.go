@@ -24,7 +24,7 @@ func growth(r *results) ([][]*plot.Plot, float64, float64) {
 	var all []*plot.Plot
 	var series []string
 	for _, l := range r.Loads {
-		if l.Series != "" && !l.Router && !slices.Contains(series, l.Series) {
+		if l.Series != "" && !slices.Contains(series, l.Series) {
 			series = append(series, l.Series)
 		}
 	}
@@ -51,16 +51,12 @@ func growth(r *results) ([][]*plot.Plot, float64, float64) {
 func (r *results) grows(series string) *plot.Plot {
 	p := light.newPlot("CPU time of the whole machine")
 	p.X.Label.Text = series
-	place := logarithmic
-	if strings.HasSuffix(series, "bytes") {
-		place = func(x float64) float64 { return x }
-	}
-	points := 0
+	points, lines := 0, 0
 	var ticks []plot.Tick
-	for _, c := range r.present() {
+	for _, c := range r.grown(series) {
 		var xy plotter.XYs
 		for _, l := range r.Loads {
-			if l.Series != series {
+			if l.Series != series || l.Router && !strings.HasPrefix(l.Unit.Cost, "million datagrams") {
 				continue
 			}
 			p.Y.Label.Text = "seconds for a " + strings.TrimSuffix(l.Unit.Cost, "s")
@@ -68,11 +64,14 @@ func (r *results) grows(series string) *plot.Plot {
 				p.Y.Label.Text = "seconds for a " + l.Unit.Cost
 			}
 			if s, ok := r.cost(l.ID, c.ID); ok {
-				xy = append(xy, plotter.XY{X: place(l.X), Y: s.median})
-				ticks = append(ticks, plot.Tick{Value: place(l.X), Label: strconv.Itoa(int(l.X))})
+				xy = append(xy, plotter.XY{X: logarithmic(l.X), Y: s.median})
+				ticks = append(ticks, plot.Tick{Value: logarithmic(l.X), Label: strconv.Itoa(int(l.X))})
 			}
 		}
 		points = max(points, len(xy))
+		if len(xy) > 0 {
+			lines++
+		}
 		addLine(p, xy, c.Title, c.ID)
 	}
 	if points < 2 {
@@ -80,9 +79,18 @@ func (r *results) grows(series string) *plot.Plot {
 	}
 	p.X.Tick.Marker = plot.ConstantTicks(ticks)
 	p.Y.Min = 0
-	p.Y.Max *= 1.35 // room for the legend
+	p.Y.Max *= 1 + 0.14*float64(lines) // room for the legend
 	p.Legend.Top, p.Legend.Left = true, true
 	return p
+}
+
+// grown are the contestants of a series: those on the router for a gateway's.
+func (r *results) grown(series string) []contestant {
+	i := slices.IndexFunc(r.Loads, func(l load) bool { return l.Series == series })
+	if !r.Loads[i].Router {
+		return r.present()
+	}
+	return slices.DeleteFunc(slices.Clone(r.Contestants), func(c contestant) bool { return c.Absent != "" || !c.Router && c.ID != "native" })
 }
 
 // eam draws nanoseconds per packet of the translators alone.
@@ -113,7 +121,7 @@ func (r *results) eam() *plot.Plot {
 	addLine(p, lines["KernelHosts/up"], "kernel engine of a gateway", "tnat64")
 	p.X.Tick.Marker = plot.ConstantTicks(ticks)
 	p.Y.Min = 0
-	p.Y.Max *= 1.35
+	p.Y.Max *= 1.56
 	p.Legend.Top, p.Legend.Left = true, true
 	return p
 }
