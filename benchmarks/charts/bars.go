@@ -94,14 +94,17 @@ func (b *barPlotter) Plot(c draw.Canvas, p *plot.Plot) {
 	thin := draw.LineStyle{Color: b.line, Width: vg.Points(0.5)}
 	for _, r := range b.bars {
 		low, high := y(r.at-r.width/2), y(r.at+r.width/2)
-		end := x(math.Min(r.median, b.limit))
+		end := x(r.median)
+		if r.median > b.limit { // it goes on: its number takes the place of its end
+			end = x(0.94 * b.limit)
+		}
 		c.FillPolygon(b.color, []vg.Point{{X: x(0), Y: low}, {X: end, Y: low}, {X: end, Y: high}, {X: x(0), Y: high}})
 		middle := y(r.at)
 		if r.median <= b.limit {
 			c.StrokeLine2(thin, x(r.low), middle, x(math.Min(r.high, b.limit)), middle)
-		} else { // it goes on beyond the edge: say how far
-			style := text.Style{Color: color.White, Font: font.From(plot.DefaultFont, vg.Points(7)), XAlign: draw.XRight, YAlign: draw.YCenter, Handler: p.TextHandler}
-			c.FillText(style, vg.Point{X: end - vg.Points(2), Y: middle}, short(r.median))
+		} else {
+			style := text.Style{Color: b.line, Font: font.From(plot.DefaultFont, vg.Points(8)), XAlign: draw.XLeft, YAlign: draw.YCenter, Handler: p.TextHandler}
+			c.FillText(style, vg.Point{X: end + vg.Points(3), Y: middle}, "» "+short(r.median))
 		}
 	}
 }
