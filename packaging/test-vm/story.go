@@ -156,13 +156,15 @@ var gateway = []scene{
 		`ip netns add phone; ip link add lan0 type veth peer name eth0 netns phone; ip link set lan0 up; ip addr add 2001:db8:2::1/64 dev lan0 nodad; ip -n phone link set lo up; ip -n phone link set eth0 up
 		ip netns add web; ip link add wan0 type veth peer name eth0 netns web; ip link set wan0 up; ip addr add 203.0.113.1/24 dev wan0; ip -n web link set eth0 up; ip -n web addr add 203.0.113.80/24 dev eth0
 		(ip netns exec web systemd-socket-activate -l 203.0.113.80:80 --inetd -a sh -c 'for i in 1 2 3 4 5; do read -r line; done; printf "HTTP/1.0 200 OK\r\n\r\nhello from the web\n"' >/dev/null 2>&1 &)
-		mark; dpkg -i /root/tnat64-gateway.deb; systemctl show -p ActiveState,ConditionResult,NRestarts tnat64-gateway`,
+		mark; tar -xf /dev/vdb -C /root; dpkg -i /root/tnat64-gateway.deb; systemctl show -p ActiveState,ConditionResult,NRestarts tnat64-gateway`,
 	}},
 	{title: "and runs as its own user, beside a host that has only IPv6", scripts: []string{
 		`printf '[nat64]\ninside = ["lan0"]\noutside = ["wan0"]\nprefix = "2001:db8:64::/96"\n[dns64]\nlisten = ["[2001:db8:2::1]:53"]\n[advertise]\ninterfaces = ["lan0"]\n' >/etc/tnat64/gateway.toml
 		systemctl start tnat64-gateway; systemctl status --no-pager -n 0 tnat64-gateway | cat; journal -t tnat64-gateway --no-pager`,
 		`ps -o user:16,group:16,rss,args -C tnat64-gateway; grep -E 'Cap(Eff|Bnd|Amb)|NoNewPrivs|Seccomp:' /proc/$(pidof tnat64-gateway)/status; systemd-analyze security tnat64-gateway | tail -1`,
-		`waits sh -c 'ip -n phone -6 route show default | grep -q .'; waits ip netns exec phone curl -sS --max-time 10 "http://[2001:db8:64::cb00:7150]/"; ip netns exec phone curl -sS --max-time 90 "http://[2001:db8:64::cb00:7150]/"; tnat64ctl -gateway status`,
+		`waits sh -c 'ip -n phone -6 route show default | grep -q .'; waits ip netns exec phone curl -sS --max-time 10 "http://[2001:db8:64::cb00:7150]/"; ip netns exec phone curl -sS --max-time 90 "http://[2001:db8:64::cb00:7150]/"`,
+		// tnat64ctl is in the package tnat64d, which is not installed here.
+		`dpkg-deb --fsys-tarfile /root/tnat64d.deb | tar -xO ./usr/bin/tnat64ctl >/root/tnat64ctl; chmod +x /root/tnat64ctl; /root/tnat64ctl -gateway status`,
 	}},
 	{title: "SIGKILL and reload of the gateway", scripts: []string{
 		`mark; kill -KILL $(pidof tnat64-gateway); waits sh -c 'systemctl is-active tnat64-gateway && pidof tnat64-gateway'; waits ip netns exec phone curl -sS --max-time 10 "http://[2001:db8:64::cb00:7150]/"
