@@ -170,9 +170,10 @@ var gateway = []scene{
 		`mark; kill -KILL $(pidof tnat64-gateway); waits sh -c 'systemctl is-active tnat64-gateway && pidof tnat64-gateway'; waits ip netns exec phone curl -sS --max-time 10 "http://[2001:db8:64::cb00:7150]/"
 		printf '[nat64]\nprefixx = 1\n' >/root/broken; cp /etc/tnat64/gateway.toml /root/good; cp /root/broken /etc/tnat64/gateway.toml; not systemctl reload tnat64-gateway; cp /root/good /etc/tnat64/gateway.toml; systemctl reload tnat64-gateway; sleep 2; ip netns exec phone curl -sS --max-time 90 "http://[2001:db8:64::cb00:7150]/"; journal -u tnat64-gateway --no-pager`,
 	}},
-	{title: "purge of the gateway leaves nothing", scripts: []string{
-		`apt-get purge -y -qq tnat64-gateway | grep -v '^(Reading'; not pidof tnat64-gateway; not ip link show nat64
-		find / /run -xdev -iname '*tnat64*' ! -path '/root/*' 2>/dev/null >/root/left || true; not grep . /root/left; not getent passwd tnat64-gateway; not getent group tnat64-gateway
+	{title: "purge of the gateway leaves the configuration only", scripts: []string{
+		`# The configuration is the administrator's, who wrote it.
+		apt-get purge -y -qq tnat64-gateway | grep -v '^(Reading'; not pidof tnat64-gateway; not ip link show nat64; [ "$(ls /etc/tnat64)" = gateway.toml ]
+		find / /run -xdev -iname '*tnat64*' ! -path '/root/*' 2>/dev/null >/root/left || true; not grep -vx /etc/tnat64 /root/left; not getent passwd tnat64-gateway; not getent group tnat64-gateway
 		waits sh -c '! ip -n phone -6 route show default | grep -q .'; ip -n phone -6 addr show dev eth0; ip rule; ip -6 rule`,
 	}},
 }
