@@ -18,8 +18,8 @@ import (
 // behaviour is what of a unit decides when its programs run.
 var behaviour = regexp.MustCompile(`^(\[.*\]|(Wants|After|StopWhenUnneeded|RefuseManualStart|StartLimit\w+|RemainAfterExit|Exec(Start|Stop|StopPost)|Restart\w*)=.*|Type=oneshot)$`)
 
-// userManager is a script with a systemd of its own, in a cgroup of its own. It ends
-// with 77 where systemd does not run.
+// userManager is the begin of a script with a systemd of its own, in a cgroup of its
+// own. It ends with 77 where systemd does not run.
 const userManager = `
 mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/system $XDG_RUNTIME_DIR
 cd "$HOME"
@@ -32,6 +32,10 @@ s() { systemctl --user "$@"; }
 n=0; until s is-system-running 2>/dev/null | grep -Eq 'running|degraded'; do sleep 0.1; n=$((n+1)); [ $n -lt 200 ] || exit 77; done
 is() { s show -p SubState --value "$1"; }
 await() { n=0; until [ "$(is $1)" = $2 ]; do sleep 0.1; n=$((n+1)); [ $n -lt 200 ] || { echo "$1 is $(is $1), not $2"; exit 1; }; done; }
+`
+
+// cleaningUp is the scene of tnat64d and its unit for cleaning up.
+const cleaningUp = `
 begin() { echo "$1"; s start tnat64d; await tnat64d running; :>log; }
 crash() { p=$(s show -p MainPID --value tnat64d); [ "$p" -gt 1 ]; kill -9 $p; await tnat64d auto-restart; }
 cleaned() { await tnat64d-cleanup dead; [ $(grep -c tnat64d-cleanup log) = 1 ]; }
@@ -82,7 +86,7 @@ func TestCleanUpUnit(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	// The end of the namespace ends systemd and all that it has started.
-	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", userManager)
+	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", userManager+cleaningUp)
 	cgroup := fmt.Sprintf("tnat64-test-%d", os.Getpid())
 	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_RUNTIME_DIR=/run/user", "XDG_CONFIG_HOME="+dir+"/conf", "DBUS_SESSION_BUS_ADDRESS=", "CGROUP="+cgroup)
 	t.Cleanup(func() { removeCgroups(t, cgroup) })
