@@ -24,7 +24,7 @@ const (
 // steering and the mapping by which packets are translated.
 type datapath struct {
 	tools
-	opener  Datapath
+	opener  Opener
 	guarded func() Guarded // addresses of all CLATs
 	uplink  plan.Uplink
 	name    string // of the TUN

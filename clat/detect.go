@@ -69,11 +69,11 @@ func (d *detections) endUnwanted(p plan.Plan) {
 	}
 }
 
-// detect continues the detection that d asks for. Where it cannot be done the
-// kernel's follows later.
-func (r *Reconciler) detect(o plan.Observed, d plan.Desired) Outcome {
+// detect continues the detection that d asks for, and reports whether another host
+// has the address. Where it cannot be done the kernel's follows later.
+func (r *Reconciler) detect(o plan.Observed, d plan.Desired) (refused bool) {
 	if r.left.has(d.Uplink.Name, d.Detect) {
-		return Outcome{} // it will serve during the kernel's
+		return false // it will serve during the kernel's
 	}
 	wait, err := r.detections.ensure(o, d.Uplink, d.Detect)
 	switch {
@@ -81,11 +81,11 @@ func (r *Reconciler) detect(o plan.Observed, d plan.Desired) Outcome {
 		r.log.Warn("address is in use by another host", "iface", d.Uplink.Name, "address", d.Detect)
 		r.refusals.add(d.Uplink.Index, d.Detect)
 		r.left.forget(d.Uplink.Name, d.Detect)
-		return Outcome{Progress: Replan}
+		return true
 	case err != nil:
 		r.log.Debug("cannot detect duplicates of the CLAT address in advance", "iface", d.Uplink.Name, "reason", err)
 	case wait > 0:
 		r.wake.in(wait)
 	}
-	return Outcome{}
+	return false
 }

@@ -2,7 +2,7 @@
 //
 // [Reconciler] makes the host match a [plan.Plan], step by step and idempotently,
 // through two interfaces: [Host] (implemented by package clat/host) and
-// [Datapath] (TUN, steering, engine). A step that fails on one uplink does not
+// [Opener] (TUN, steering, engine). A step that fails on one uplink does not
 // touch the others. Shutdown is the plan "nothing".
 //
 // # A change of network

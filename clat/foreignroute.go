@@ -68,7 +68,7 @@ func (s *savedRoutes) leave() {
 type foreignRoutes struct {
 	tools
 	saved    *savedRoutes
-	path     *datapath
+	datapath *datapath
 	network  plan.Network // that they belong to
 	restored bool         // through the present TUN
 }
@@ -88,17 +88,17 @@ func (f *foreignRoutes) Ensure(p pass) (Progress, error) {
 func (f *foreignRoutes) restore() {
 	n := 0
 	for _, s := range f.saved.all {
-		if s.TUN != f.path.name || s.Network != f.network || time.Since(f.saved.since) > savedFor {
+		if s.TUN != f.datapath.name || s.Network != f.network || time.Since(f.saved.since) > savedFor {
 			continue
 		}
-		if err := f.host.AddForeignRoute(f.path.index(), s.Route); err != nil {
-			f.log.Info("cannot restore a route of another program", "iface", f.path.name, "destination", s.Route.Destination, "reason", err)
+		if err := f.host.AddForeignRoute(f.datapath.index(), s.Route); err != nil {
+			f.log.Info("cannot restore a route of another program", "iface", f.datapath.name, "destination", s.Route.Destination, "reason", err)
 			continue
 		}
 		n++
 	}
 	if n > 0 {
-		f.log.Info("restored routes of other programs", "iface", f.path.name, "routes", n)
+		f.log.Info("restored routes of other programs", "iface", f.datapath.name, "routes", n)
 	}
 }
 
@@ -106,16 +106,16 @@ func (f *foreignRoutes) restore() {
 // other CLATs, and of networks that may come back, stay recorded. Where finding
 // them is costly they are looked for only if thorough is set.
 func (f *foreignRoutes) save(thorough bool) {
-	if !f.restored || f.path.path == nil {
+	if !f.restored || f.datapath.path == nil {
 		return
 	}
-	routes, known := f.host.ForeignRoutes(f.path.index(), thorough)
+	routes, known := f.host.ForeignRoutes(f.datapath.index(), thorough)
 	if !known {
 		return
 	}
-	saved := slices.DeleteFunc(slices.Clone(f.saved.all), func(s plan.SavedRoute) bool { return s.TUN == f.path.name })
+	saved := slices.DeleteFunc(slices.Clone(f.saved.all), func(s plan.SavedRoute) bool { return s.TUN == f.datapath.name })
 	for _, r := range routes[:min(len(routes), maxSaved-min(len(saved), maxSaved))] {
-		saved = append(saved, plan.SavedRoute{TUN: f.path.name, Network: f.network, Route: r})
+		saved = append(saved, plan.SavedRoute{TUN: f.datapath.name, Network: f.network, Route: r})
 	}
 	f.saved.set(saved)
 }

@@ -16,8 +16,8 @@ import (
 // of them ensures it before it has a route.
 type guards struct {
 	tools
-	opener Datapath
-	clats  func() []*instance
+	opener Opener
+	clats  *instances
 	want   []plan.Uplink // of the last plan
 	links  map[int]*guard
 }
@@ -34,9 +34,9 @@ type guard struct {
 
 // addresses returns the addresses that belong to our CLATs at present.
 func (g *guards) addresses() (a Guarded) {
-	for _, c := range g.clats() {
-		a.IPv4 = append(a.IPv4, c.path.ipv4)
-		a.IPv6 = append(a.IPv6, c.path.steered.ours...)
+	for _, c := range g.clats.running() {
+		a.IPv4 = append(a.IPv4, c.datapath.ipv4)
+		a.IPv6 = append(a.IPv6, c.datapath.steered.ours...)
 		for _, addr := range c.address.added {
 			a.IPv6 = append(a.IPv6, netip.PrefixFrom(addr, addr.BitLen()))
 		}
@@ -54,7 +54,7 @@ func (g *guards) addresses() (a Guarded) {
 func (g *guards) Ensure(pass) (Progress, error) {
 	g.tell()
 	want := g.want
-	if !slices.ContainsFunc(g.clats(), func(c *instance) bool { return c.path.started }) {
+	if !slices.ContainsFunc(g.clats.running(), func(c *instance) bool { return c.datapath.started }) {
 		want = nil
 	}
 	g.removeIf(func(l *guard) bool { return !slices.Contains(want, l.uplink) || g.steers(l.uplink) })
@@ -138,9 +138,9 @@ func (g *guards) tell() {
 		}
 		*told = now
 	}
-	for _, c := range g.clats() {
-		if c.path.steering != nil {
-			one(c.uplink.Name, &c.path.steered.guarded, c.path.steering.SetGuarded)
+	for _, c := range g.clats.running() {
+		if c.datapath.steering != nil {
+			one(c.uplink.Name, &c.datapath.steered.guarded, c.datapath.steering.SetGuarded)
 		}
 	}
 	for _, l := range g.links {
@@ -152,5 +152,5 @@ func (g *guards) tell() {
 
 // steers reports whether the steering of a CLAT guards the link.
 func (g *guards) steers(u plan.Uplink) bool {
-	return slices.ContainsFunc(g.clats(), func(c *instance) bool { return c.uplink == u && c.path.steering != nil })
+	return slices.ContainsFunc(g.clats.running(), func(c *instance) bool { return c.uplink == u && c.datapath.steering != nil })
 }

@@ -54,8 +54,8 @@ type Host interface {
 	RouteState(dst netip.Prefix) uint64
 }
 
-// Datapath makes the parts of a CLAT that die with the process.
-type Datapath interface {
+// Opener makes the parts of a CLAT that die with the process.
+type Opener interface {
 	// Open creates a TUN for the CLAT of an uplink. It must not exist yet.
 	Open(name string, queues int, uplink plan.Uplink) (Path, error)
 	// Prepare makes the next Open for the uplink, and what follows it, fast. It

@@ -186,12 +186,12 @@ func (i *inherited) take(c *instance) {
 		c.rule.state, c.rule.made = rulePresent, h.rule
 	}
 	c.foreign.restored = true // nothing has gone
-	c.path.inherited = h.Index
+	c.datapath.inherited = h.Index
 }
 
 // finish removes what is left when every CLAT has what it wants of it.
 func (i *inherited) finish(clats []*instance) {
-	if i == nil || i.settled || len(i.all) > 0 || slices.ContainsFunc(clats, func(c *instance) bool { return !c.path.started }) {
+	if i == nil || i.settled || len(i.all) > 0 || slices.ContainsFunc(clats, func(c *instance) bool { return !c.datapath.started }) {
 		return
 	}
 	i.settled = true
@@ -213,7 +213,7 @@ func (i *inherited) abandon() {
 // Leave records what the next process has to know, and leaves everything as it is,
 // for it to Inherit.
 func (r *Reconciler) Leave() {
-	for _, c := range r.clats() {
+	for _, c := range r.clats.running() {
 		c.foreign.save(true)
 	}
 }

@@ -17,12 +17,12 @@ type instance struct {
 	uplink plan.Uplink
 	queues int
 
-	address *address
-	path    *datapath
-	guards  *guards
-	rule    *rule
-	routes  *routes
-	foreign *foreignRoutes
+	address  *address
+	datapath *datapath
+	guards   *guards
+	rule     *rule
+	routes   *routes
+	foreign  *foreignRoutes
 
 	towards towards      // in force
 	tried   plan.Attempt // of the last pass
@@ -39,19 +39,12 @@ type towards struct {
 	via    netip.Addr
 }
 
-// part is a resource of a CLAT and its retry. Without a retry the CLAT ends if the
-// resource fails.
-type part struct {
-	resource
-	retry *retry
-}
-
 // parts lists the resources in the order of bring-up, from what nobody notices to
 // what attracts traffic. Tear-down is the list backwards.
-func (c *instance) parts() []part {
-	return []part{
+func (c *instance) parts() parts {
+	return parts{
 		{c.address, &c.address.retry},
-		{c.path, nil},
+		{c.datapath, nil},
 		{c.guards, nil}, // retries by itself, for each link
 		{inService{c.address}, &c.address.inService},
 		{c.rule, &c.rule.retry},
@@ -60,29 +53,9 @@ func (c *instance) parts() []part {
 	}
 }
 
-// missing returns why parts of the CLAT are missing that are tried again, or nil.
-func (c *instance) missing() error {
-	var errs []error
-	for _, r := range c.parts() {
-		if r.retry != nil {
-			errs = append(errs, r.retry.err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// retryNow ends the backoff of all parts: something else is to be tried.
-func (c *instance) retryNow() {
-	for _, r := range c.parts() {
-		if r.retry != nil {
-			*r.retry = retry{}
-		}
-	}
-}
-
 // remembered is what the next plan has to know.
 func (c *instance) remembered() plan.Remembered {
-	return plan.Remembered{Uplink: c.uplink, TUN: c.path.name, TUNIndex: c.path.index(), IPv4: c.path.ipv4, IPv6: c.address.active}
+	return plan.Remembered{Uplink: c.uplink, TUN: c.datapath.name, TUNIndex: c.datapath.index(), IPv4: c.datapath.ipv4, IPv6: c.address.active}
 }
 
 // mayStay reports whether what runs can become what is desired without starting
@@ -92,7 +65,7 @@ func (c *instance) mayStay(d plan.Desired) bool {
 		return d.Hold
 	}
 	want := d.CLAT
-	return c.path.name == want.TUN && c.queues == want.Queues && c.path.ipv4 == want.IPv4
+	return c.datapath.name == want.TUN && c.queues == want.Queues && c.datapath.ipv4 == want.IPv4
 }
 
 // maxStale is how often in a row a step may fail because of what has just gone,
@@ -113,38 +86,16 @@ func (c *instance) reconcile(o plan.Observed, want *plan.CLAT, sourceRules plan.
 	if err != nil {
 		return Outcome{Err: errors.Join(err, c.remove(false))}
 	}
-	return Outcome{Progress: p, Missing: c.missing()}
-}
-
-// attempt ensures one part. A CLAT that has been complete does not end because
-// another try to restore a part fails: the rest stays, and the part is tried again
-// after its own backoff. Meanwhile it is Pending.
-func (c *instance) attempt(r part, p pass) (Progress, error) {
-	if r.retry == nil {
-		return r.Ensure(p)
-	}
-	if c.served && r.retry.waits(c.wake) {
-		return Pending, nil
-	}
-	progress, err := r.Ensure(p)
-	switch {
-	case err == nil:
-		*r.retry = retry{}
-	case !c.served, cause.LinkGone(err), cause.SourceGone(err): // see reconcile
-	default:
-		r.retry.failed(err, c.wake)
-		return Pending, nil
-	}
-	return progress, err
+	return Outcome{Progress: p, Missing: c.parts().missing()}
 }
 
 func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules plan.SourceRules) (Progress, error) {
 	c.held = time.Time{}
 	if a := want.Attempt(); a != c.tried {
 		c.tried = a
-		c.retryNow()
+		c.parts().retryNow()
 	}
-	if c.path.gone(o) {
+	if c.datapath.gone(o) {
 		if err := c.lose(); err != nil {
 			return Down, err
 		}
@@ -154,19 +105,19 @@ func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules plan.Sou
 		return Replan, err // the observation does not have the TUN
 	}
 	parts := c.parts()
-	progress, err := c.attempt(parts[0], p)
+	progress, err := parts[0].attempt(p, c.served, c.wake)
 	switch {
 	case err != nil:
 		return Down, err
 	case progress == Replan && c.address.dadRefused == c.address.active:
-		c.path.breakFlows()
+		c.datapath.breakFlows()
 		return Replan, c.withdraw()
 	case progress == Replan:
 		return Replan, nil
 	}
 	if a := c.address.active; a.IsValid() && a != want.IPv6 && !c.address.serves(o) {
 		// Its network is gone: nothing must come from it any more.
-		c.path.breakFlows()
+		c.datapath.breakFlows()
 		if err := c.withdraw(); err != nil {
 			return Down, err
 		}
@@ -183,17 +134,17 @@ func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules plan.Sou
 	now.IPv6 = c.address.active
 	now.Translation.Mapping.CLAT.IPv6 = c.address.active
 	now.Shared = c.address.shared
-	if now.IPv6 != want.IPv6 && c.path.translatesBy(c.towards.pref64.Prefix) {
+	if now.IPv6 != want.IPv6 && c.datapath.translatesBy(c.towards.pref64.Prefix) {
 		now.PREF64, now.Via = c.towards.pref64, c.towards.via
 		now.Translation.Mapping.PREF64 = now.PREF64.Prefix
 	}
 	p.want = &now
 	c.towards = towards{now.PREF64, now.Via}
-	if changes(c.path.mapping.Mapping, now.Translation.Mapping) {
-		c.path.breakFlows()
+	if changes(c.datapath.mapping.Mapping, now.Translation.Mapping) {
+		c.datapath.breakFlows()
 	}
 	for _, r := range parts[1:] {
-		switch q, err := c.attempt(r, p); {
+		switch q, err := r.attempt(p, c.served, c.wake); {
 		case err != nil:
 			return Down, err
 		case q == Pending && r.retry != nil && r.retry.err != nil:
@@ -202,7 +153,7 @@ func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules plan.Sou
 			return q, nil
 		}
 	}
-	c.served = c.served || c.missing() == nil
+	c.served = c.served || parts.missing() == nil
 	return progress, nil
 }
 
@@ -213,24 +164,24 @@ func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules plan.Sou
 // whether it has opened the path for that.
 func (c *instance) steerFirst(p pass) (opened bool, err error) {
 	switch {
-	case c.address.active.IsValid() || p.want.Shared || c.path.inherited != 0:
+	case c.address.active.IsValid() || p.want.Shared || c.datapath.inherited != 0:
 		return false, nil // in the last case programs of the process before steer
-	case c.path.steering != nil:
-		return false, c.path.await(p.want)
+	case c.datapath.steering != nil:
+		return false, c.datapath.await(p.want)
 	case !c.left.has(c.uplink.Name, p.next) && !c.host.Connected(p.want.IPv4):
 		return false, nil
 	}
-	_, err = c.path.Ensure(p)
+	_, err = c.datapath.Ensure(p)
 	return true, err
 }
 
 // awaitAddress does what can be done while no address serves.
 func (c *instance) awaitAddress(p pass) (Progress, error) {
-	if changes(c.path.mapping.Mapping, p.want.Translation.Mapping) {
+	if changes(c.datapath.mapping.Mapping, p.want.Translation.Mapping) {
 		// What cannot survive need not wait for DAD to hear of it.
-		c.path.breakFlows()
+		c.datapath.breakFlows()
 	}
-	return Pending, c.path.await(p.want)
+	return Pending, c.datapath.await(p.want)
 }
 
 // withdraw ends the use of the address that serves. TUN, IPv4 address and engine
@@ -239,14 +190,14 @@ func (c *instance) withdraw() error {
 	// The address goes before the steering lets go of it, or the kernel would
 	// answer for it.
 	c.served = false
-	return errors.Join(c.routes.Remove(), c.rule.routes.Remove(), c.address.withdraw(), c.path.suspend())
+	return errors.Join(c.routes.Remove(), c.rule.routes.Remove(), c.address.withdraw(), c.datapath.suspend())
 }
 
 // lose takes down what has gone with a TUN that another program removed.
 func (c *instance) lose() error {
-	err := errors.Join(c.routes.Remove(), c.rule.Remove(), c.path.Remove())
+	err := errors.Join(c.routes.Remove(), c.rule.Remove(), c.datapath.Remove())
 	c.foreign.lost()
-	c.path.state = pathLost
+	c.datapath.state = pathLost
 	return err
 }
 
@@ -259,7 +210,7 @@ func (c *instance) hold(o plan.Observed, sourceRules plan.SourceRules) Outcome {
 		c.held = time.Now()
 	}
 	left := holdFor - time.Since(c.held)
-	if left <= 0 || !c.path.started || c.path.gone(o) {
+	if left <= 0 || !c.datapath.started || c.datapath.gone(o) {
 		return Outcome{Progress: Down, Err: c.remove(true)}
 	}
 	if err := c.withhold(o, sourceRules); err != nil {
@@ -291,9 +242,9 @@ func (c *instance) withhold(o plan.Observed, sourceRules plan.SourceRules) error
 // remove takes everything away, in the reverse order of bring-up, and goes on
 // after a step that fails. abort: what is connected can wait for nothing.
 func (c *instance) remove(abort bool) error {
-	abort = abort && c.path.started
+	abort = abort && c.datapath.started
 	if abort {
-		c.path.breakFlows()
+		c.datapath.breakFlows()
 	}
 	var errs []error
 	for _, r := range slices.Backward(c.parts()) {
@@ -302,7 +253,7 @@ func (c *instance) remove(abort bool) error {
 	c.address.unremoved.keep(c.address)
 	if abort {
 		// Those who have tried once more meanwhile.
-		c.flows.abort(c.path.ipv4, c.uplink.Name)
+		c.flows.abort(c.datapath.ipv4, c.uplink.Name)
 	}
 	c.ended = true
 	return errors.Join(errs...)

@@ -56,9 +56,9 @@ const (
 // What happens to one uplink does not touch the others.
 type Reconciler struct {
 	tools
-	opener Datapath
+	opener Opener
 
-	all       []*instance // first started first; see clats
+	clats     instances
 	guards    *guards
 	refusals  *refusals
 	unremoved *unremoved
@@ -71,7 +71,7 @@ type Reconciler struct {
 
 // NewReconciler returns a Reconciler for a host on which nothing of ours is
 // left (see CleanUp), or what Inherit takes over. journal may be nil.
-func NewReconciler(h Host, d Datapath, journal *Journal, log *slog.Logger) *Reconciler {
+func NewReconciler(h Host, d Opener, journal *Journal, log *slog.Logger) *Reconciler {
 	wake := &wakeup{}
 	record := &addressRecord{journal, log}
 	t := tools{
@@ -82,23 +82,8 @@ func NewReconciler(h Host, d Datapath, journal *Journal, log *slog.Logger) *Reco
 		tools: t, opener: d, refusals: &refusals{wake: wake}, unremoved: &unremoved{tools: t},
 		reserves: reserves{opener: d}, saved: newSavedRoutes(journal, record, log),
 	}
-	r.guards = &guards{tools: t, opener: d, clats: r.clats, links: map[int]*guard{}}
+	r.guards = &guards{tools: t, opener: d, clats: &r.clats, links: map[int]*guard{}}
 	return r
-}
-
-// clats returns the CLATs that run or are held.
-func (r *Reconciler) clats() []*instance {
-	r.all = slices.DeleteFunc(r.all, func(c *instance) bool { return c.ended })
-	return r.all
-}
-
-// on returns the CLAT on an uplink, or nil.
-func (r *Reconciler) on(u plan.Uplink) *instance {
-	all := r.clats()
-	if i := slices.IndexFunc(all, func(c *instance) bool { return c.uplink == u }); i >= 0 {
-		return all[i]
-	}
-	return nil
 }
 
 // Memory returns what the next [plan.Make] has to know.
@@ -107,7 +92,7 @@ func (r *Reconciler) Memory() plan.Memory {
 	for _, f := range r.refusals.all {
 		m.Refused = append(m.Refused, f.Refusal)
 	}
-	for _, c := range r.clats() {
+	for _, c := range r.clats.running() {
 		m.Own = append(m.Own, c.address.added...)
 		m.CLATs = append(m.CLATs, c.remembered())
 	}
@@ -137,54 +122,54 @@ func (r *Reconciler) RetryAfter() time.Duration { return r.wake.after }
 func (r *Reconciler) Reconcile(o plan.Observed, p plan.Plan) []Outcome {
 	r.wake.after, r.guards.want = 0, p.Guard
 	r.refusals.expire(o, p, func(u plan.Uplink) bool {
-		c := r.on(u)
+		c := r.clats.on(u)
 		return c != nil && c.address.active.IsValid()
 	})
 	r.saved.expire(func(tun string) bool {
-		return slices.ContainsFunc(r.clats(), func(c *instance) bool { return c.path.name == tun && c.foreign.restored })
+		return slices.ContainsFunc(r.clats.running(), func(c *instance) bool { return c.datapath.name == tun && c.foreign.restored })
 	})
 	r.unremoved.retry(o, p)
 	r.detections.endUnwanted(p)
 	if err := r.reserves.removeUnwanted(p); err != nil {
 		r.log.Error("cannot remove the reserved CLAT address", "reason", err)
 	}
-	outcomes := make([]Outcome, len(p.Uplinks))
+	decided := map[plan.Uplink]Outcome{}
 	for _, u := range r.inherited.settle(p) {
-		if i := slices.IndexFunc(p.Uplinks, func(d plan.Desired) bool { return d.Uplink == u }); i >= 0 {
-			outcomes[i].Progress = Replan // the observation still has what has just gone
-		}
+		decided[u] = Outcome{Progress: Replan} // the observation still has what has just gone
 	}
-	r.removeUnwanted(p, outcomes) // first: it makes room
-	for i, d := range p.Uplinks {
-		if outcomes[i] == (Outcome{}) {
-			if d.Detect.IsValid() {
-				if out := r.detect(o, d); out != (Outcome{}) {
-					outcomes[i] = out
-					continue
-				}
-			}
-			outcomes[i] = r.reconcile(o, d, p.SourceRules)
+	r.removeUnwanted(p, decided) // first: it makes room
+	var outcomes []Outcome
+	for _, d := range p.Uplinks {
+		out, ok := decided[d.Uplink]
+		switch {
+		case ok:
+		case d.Detect.IsValid() && r.detect(o, d):
+			out.Progress = Replan
+		default:
+			out = r.reconcile(o, d, p.SourceRules)
 		}
+		outcomes = append(outcomes, out)
 	}
 	r.guards.Ensure(pass{})
-	r.inherited.finish(r.clats())
+	r.inherited.finish(r.clats.running())
 	return outcomes
 }
 
-// removeUnwanted removes the CLATs that p does not have, or has otherwise.
-func (r *Reconciler) removeUnwanted(p plan.Plan, outcomes []Outcome) {
-	for _, c := range slices.Clone(r.clats()) {
+// removeUnwanted removes the CLATs that p does not have, or has otherwise, and adds
+// to decided what became of their uplinks.
+func (r *Reconciler) removeUnwanted(p plan.Plan, decided map[plan.Uplink]Outcome) {
+	for _, c := range slices.Clone(r.clats.running()) {
 		i := slices.IndexFunc(p.Uplinks, func(d plan.Desired) bool { return d.Uplink == c.uplink })
 		if i >= 0 && c.mayStay(p.Uplinks[i]) {
 			continue
 		}
 		err := c.remove(true)
 		if i >= 0 && p.Uplinks[i].CLAT == nil && !p.Uplinks[i].Reserve.IsValid() {
-			outcomes[i].Err = err
+			decided[c.uplink] = Outcome{Progress: Down, Err: err}
 			continue
 		}
 		if i >= 0 {
-			outcomes[i].Progress = Replan // the observation still has what has just gone
+			decided[c.uplink] = Outcome{Progress: Replan} // the observation still has what has just gone
 		}
 		if err != nil {
 			// Nobody asks for the errors of these: after a Replan the next outcome counts.
@@ -195,7 +180,7 @@ func (r *Reconciler) removeUnwanted(p plan.Plan, outcomes []Outcome) {
 
 // reconcile brings one uplink where d wants it, after what must go has gone.
 func (r *Reconciler) reconcile(o plan.Observed, d plan.Desired, sourceRules plan.SourceRules) Outcome {
-	c := r.on(d.Uplink)
+	c := r.clats.on(d.Uplink)
 	switch {
 	case d.CLAT == nil && c == nil && d.Reserve.IsValid():
 		return r.reserve(o, d)
@@ -233,21 +218,21 @@ func (r *Reconciler) reserve(o plan.Observed, d plan.Desired) Outcome {
 func (r *Reconciler) start(want *plan.CLAT) *instance {
 	u := want.Uplink
 	path := &datapath{tools: r.tools, opener: r.opener, guarded: r.guards.addresses, uplink: u, name: want.TUN, ipv4: want.IPv4}
-	main := routes{tools: r.tools, uplink: u, tun: want.TUN, path: path}
+	main := routes{tools: r.tools, uplink: u, tun: want.TUN, datapath: path}
 	reserved := r.reserves.take(u)
 	if reserved == nil {
 		reserved = newAddress(r.tools, u, r.refusals, r.unremoved)
 	}
 	c := &instance{
 		tools: r.tools, uplink: u, queues: want.Queues,
-		address: reserved,
-		path:    path, guards: r.guards,
+		address:  reserved,
+		datapath: path, guards: r.guards,
 		rule:    &rule{routes: main, warned: &r.warnedNoRules},
 		routes:  &main,
-		foreign: &foreignRoutes{tools: r.tools, saved: r.saved, path: path},
+		foreign: &foreignRoutes{tools: r.tools, saved: r.saved, datapath: path},
 	}
 	r.inherited.take(c)
-	r.all = append(r.clats(), c)
+	r.clats.all = append(r.clats.running(), c)
 	return c
 }
 
@@ -261,7 +246,7 @@ func (r *Reconciler) Down() error {
 	}
 	r.detections.endUnwanted(plan.Plan{})
 	r.inherited.abandon()
-	for _, c := range slices.Backward(slices.Clone(r.clats())) {
+	for _, c := range slices.Backward(slices.Clone(r.clats.running())) {
 		errs = append(errs, c.remove(false))
 	}
 	r.saved.leave()
@@ -271,7 +256,7 @@ func (r *Reconciler) Down() error {
 
 // DownUplink is Down for one uplink: what runs there is to start over.
 func (r *Reconciler) DownUplink(u plan.Uplink) error {
-	if c := r.on(u); c != nil {
+	if c := r.clats.on(u); c != nil {
 		return c.remove(false)
 	}
 	return nil

@@ -11,7 +11,7 @@ import (
 // reserves are the addresses of CLATs that are not needed at present: see
 // [plan.Desired]. They have passed DAD, or are in it, and nothing uses them.
 type reserves struct {
-	opener Datapath
+	opener Opener
 	all    []*address
 }
 

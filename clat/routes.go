@@ -12,21 +12,21 @@ import (
 // IPv4.
 type routes struct {
 	tools
-	uplink plan.Uplink
-	tun    string // name
-	path   *datapath
-	added  []plan.Route
-	drift  driftLimit
-	retry  retry
+	uplink   plan.Uplink
+	tun      string // name
+	datapath *datapath
+	added    []plan.Route
+	drift    driftLimit
+	retry    retry
 }
 
 // Ensure adds the default route of the main table, and routes beside useless ones
 // that would hide it.
 func (r *routes) Ensure(p pass) (Progress, error) {
-	if r.path.drifted {
+	if r.datapath.drifted {
 		return Up, nil // a route needs its source, and a link that is up
 	}
-	main := mainTableRoute(p.want, r.path.index())
+	main := mainTableRoute(p.want, r.datapath.index())
 	wants := []plan.Route{main}
 	for _, t := range p.want.Tables {
 		other := main

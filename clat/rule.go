@@ -30,11 +30,11 @@ type rule struct {
 
 // Ensure makes table and rule, or removes them if they are not wanted.
 func (r *rule) Ensure(p pass) (Progress, error) {
-	if r.path.drifted {
+	if r.datapath.drifted {
 		return Up, nil
 	}
 	if p.sourceRules.Wanted && r.state != ruleUnsupported {
-		main := mainTableRoute(p.want, r.path.index())
+		main := mainTableRoute(p.want, r.datapath.index())
 		if err := r.replace(p.o, plan.SourceRuleFor(p.want.IPv4, p.sourceRules.Priority).Route(main)); err != nil {
 			return Down, err
 		}
@@ -58,7 +58,7 @@ func (r *rule) ensureRule(p pass) error {
 	if !p.sourceRules.Wanted || r.state == ruleUnsupported {
 		return r.removeRule()
 	}
-	want := plan.SourceRuleFor(r.path.ipv4, p.sourceRules.Priority)
+	want := plan.SourceRuleFor(r.datapath.ipv4, p.sourceRules.Priority)
 	known, name := r.state == rulePresent && r.made == want, "rule for "+r.tun
 	if known && (slices.Contains(p.o.Rules, want) || !r.ruleDrift.mayRestore(r.tools, name)) {
 		return nil
