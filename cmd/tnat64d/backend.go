@@ -60,7 +60,7 @@ func (b backend) Nudge(n control.Nudge, by control.Peer) error {
 
 // trace is called in the loop.
 func (b backend) trace(see see) error {
-	err := b.d.path.trace(see)
+	err := b.d.path.trace(see, b.d.conf.CLAT.Engine)
 	b.d.report.changed()
 	return err
 }

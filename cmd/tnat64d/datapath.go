@@ -14,28 +14,18 @@ import (
 	"tnat64d/datapath"
 	"tnat64d/datapath/engine"
 	"tnat64d/datapath/steer"
-	"tnat64d/internal/config"
 	"tnat64d/internal/say"
 )
 
-// datapaths makes the packet paths of the CLATs and adds up what they count
-// while they come and go.
+// datapaths are the packet paths and guards of the CLATs. They add up what those
+// count while they come and go.
 type datapaths struct {
 	log    *slog.Logger
-	handle *netlink.Handle
-	failed func(*path, error) // a user engine ended by itself
-
-	errorsPerSecond int           // limit on ICMP errors of engines started from now on
-	engine          config.Engine // of what is opened from now on
-	token           steer.Token   // of all CLATs
-	programs        *steer.Programs
-	store           *store       // nil: nothing outlives this process
-	inherited       *inheritance // nil: nothing
+	handle *netlink.Handle // of the network namespace
 
 	mu     sync.Mutex
 	paths  []*path
 	guards []*guard
-	ready  map[plan.Uplink]*datapath.Prepared
 	past   datapath.Stats // of paths and guards that were closed
 	see    see            // nil: nobody traces
 }
@@ -55,66 +45,6 @@ type path struct {
 	made   *datapath.Path
 	tun    string // name
 	uplink string // name, for traces
-}
-
-// engines are the settings of both vocabularies.
-var engines = map[config.Engine]datapath.Engine{
-	config.EngineAuto: datapath.EngineAuto, config.EngineKernel: datapath.EngineKernel, config.EngineUser: datapath.EngineUser,
-}
-
-func (d *datapaths) Open(name string, queues int, uplink plan.Uplink) (clat.Path, error) {
-	p := &path{tun: name}
-	o := d.options(queues)
-	o.TUN, o.OnFailed, o.Device = name, func(err error) { d.failed(p, err) }, d.inherited.take(name, queues)
-	o.Prepared = d.ready[uplink]
-	delete(d.ready, uplink)
-	made, err := datapath.Open(o)
-	if err != nil {
-		return nil, errors.Join(err, o.Prepared.Close())
-	}
-	p.packetPath = made
-	p.made = made
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.paths = append(d.paths, p)
-	if d.see != nil {
-		_ = d.show(p) // it translates nothing yet
-	}
-	return clatPath{made, p, d}, nil
-}
-
-// options returns those of a path with that number of queues.
-func (d *datapaths) options(queues int) datapath.Options {
-	return datapath.Options{
-		Queues: queues, Engine: engines[d.engine], Token: d.token, Programs: d.programs, Netlink: d.handle, Log: d.log,
-		ICMPErrorsPerSecond: d.errorsPerSecond, Inherited: d.inherited.links(), Store: d.keeper(),
-	}
-}
-
-// Prepare loads the BPF programs for the next path to an uplink. Where that fails
-// it is not tried again: opening the path will say why.
-func (d *datapaths) Prepare(uplink plan.Uplink, queues int) {
-	o := d.options(queues)
-	if d.ready[uplink].Fits(o, uplink.Index) {
-		return
-	}
-	d.Unprepare(uplink)
-	p, err := datapath.Prepare(o, uplink.Index)
-	if err != nil {
-		d.log.Debug("cannot load BPF programs in advance", "iface", uplink.Name, "reason", err)
-	}
-	if d.ready == nil {
-		d.ready = map[plan.Uplink]*datapath.Prepared{}
-	}
-	d.ready[uplink] = p
-}
-
-// Unprepare unloads what Prepare has loaded.
-func (d *datapaths) Unprepare(uplink plan.Uplink) {
-	if err := d.ready[uplink].Close(); err != nil {
-		d.log.Debug("cannot unload BPF programs", "iface", uplink.Name, "reason", err)
-	}
-	delete(d.ready, uplink)
 }
 
 // clatPath is a path as package clat wants it.
@@ -182,20 +112,6 @@ type guard struct {
 	all *datapaths
 }
 
-func (d *datapaths) Guard(link int, addrs clat.Guarded) (clat.Guard, error) {
-	made, err := datapath.NewGuard(steer.GuardConfig{
-		Link: link, Guarded: steer.Guarded(addrs), Token: d.token, Programs: d.programs, Inherited: d.inherited.links(), Store: d.keeper(),
-	})
-	if err != nil {
-		return nil, err
-	}
-	g := &guard{made, d}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.guards = append(d.guards, g)
-	return g, nil
-}
-
 func (g *guard) SetGuarded(to clat.Guarded) error { return g.Guard.SetGuarded(steer.Guarded(to)) }
 
 // Close keeps the counts.
@@ -211,33 +127,21 @@ func (g *guard) Close() error {
 	return err
 }
 
-// useStore says where paths are kept for the next process, and what there is of the
-// former one. Both may be nil.
-func (d *datapaths) useStore(s *store, former *inheritance) {
-	d.store, d.inherited = s, former
-	if former != nil && former.token != 0 {
-		d.token = former.token // of the packets of programs that are still in force
-		return
-	}
-	if s != nil {
-		s.note(s.keepToken(d.token))
+// add takes in a path that has been opened. It translates nothing yet.
+func (d *datapaths) add(p *path) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.paths = append(d.paths, p)
+	if d.see != nil {
+		_ = d.show(p)
 	}
 }
 
-// keeper returns the store, if there is one.
-func (d *datapaths) keeper() steer.Store {
-	if d.store == nil {
-		return nil
-	}
-	return d.store
-}
-
-// kept reports whether all paths and guards are in the store, and at least one is.
+// kept reports whether all paths and guards are in the store of the service manager.
 func (d *datapaths) kept() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.store != nil && len(d.paths)+len(d.inherited.list()) > 0 && !slices.ContainsFunc(d.paths, func(p *path) bool { return !p.made.Kept() }) &&
-		!slices.ContainsFunc(d.guards, func(g *guard) bool { return !g.Kept() })
+	return !slices.ContainsFunc(d.paths, func(p *path) bool { return !p.made.Kept() }) && !slices.ContainsFunc(d.guards, func(g *guard) bool { return !g.Kept() })
 }
 
 // leave ends the user engines and leaves the rest to the next process.

@@ -23,7 +23,7 @@ func askSystemd(ctx context.Context) (bus.UnitState, error) {
 // mayLeave reports whether what carries packets is to go on without this process:
 // systemd restarts the daemon, and has all that it takes in its store.
 func (d *tnat64d) mayLeave() bool {
-	if !d.path.kept() {
+	if !d.opener.kept() {
 		return false
 	}
 	unit, err := askSystemd(context.Background())
@@ -33,7 +33,7 @@ func (d *tnat64d) mayLeave() bool {
 		return false
 	case !unit.Restarting:
 		return false
-	case !d.path.store.complete(unit.Stored):
+	case !d.opener.store.complete(unit.Stored):
 		d.log.Warn("systemd does not keep the descriptors of the CLAT: removing everything", "kept", unit.Stored, "hint", "see FileDescriptorStoreMax= in systemd.service(5)")
 		return false
 	}

@@ -30,6 +30,7 @@ type tnat64d struct {
 	host     *host.Host
 	found    *discoveries
 	path     *datapaths
+	opener   *opener
 	rec      *clat.Reconciler
 	judge    *platJudge
 	report   *reporter

@@ -37,7 +37,7 @@ func (d *tnat64d) reload() {
 	d.conf, d.inForce = c, configFile(d.file)
 	if c.Translation.ICMPErrorsPerSecond != old.Translation.ICMPErrorsPerSecond || c.CLAT.Engine != old.CLAT.Engine {
 		// They belong to the engine, which is then a new one.
-		d.path.errorsPerSecond, d.path.engine = c.Translation.ICMPErrorsPerSecond, c.CLAT.Engine
+		d.opener.errorsPerSecond, d.opener.engine = c.Translation.ICMPErrorsPerSecond, c.CLAT.Engine
 		complain(d.log, d.rec.Down())
 		for _, u := range d.uplinks {
 			u.identity = identity{} // what is up next is news, also with the same addresses

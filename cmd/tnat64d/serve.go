@@ -87,8 +87,8 @@ func serve(ctx context.Context, file string, c config.Config, passed []fdstore.D
 	defer beside.Wait()
 	defer cancel()
 	defer d.found.bus.Close()
-	d.path.useStore(kept, former)
-	d.rec = clat.NewReconciler(kernel, d.path, journal, log)
+	d.opener.useStore(kept, former)
+	d.rec = clat.NewReconciler(kernel, d.opener, journal, log)
 	if goesOn {
 		d.rec.Inherit(o, former.list(), former.remove)
 	}
@@ -177,8 +177,9 @@ func observeFreed(ctx context.Context, k *host.Host, dropped bool, tun string) (
 // newDaemon returns a daemon that has done nothing yet. Its loop ends with ctx.
 func newDaemon(ctx context.Context, h *host.Host, programs *steer.Programs, c config.Config, log *slog.Logger) *tnat64d {
 	in := &inbox{ctx: ctx, events: make(chan event)}
-	paths := &datapaths{
-		log: log, handle: h.Handle(), errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine, token: steer.NewToken(), programs: programs,
+	paths := &datapaths{log: log, handle: h.Handle()}
+	opener := &opener{
+		made: paths, log: log, errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine, token: steer.NewToken(), programs: programs,
 		failed: func(p *path, err error) { go in.post(engineEnded{p, err}) },
 	}
 	report := &reporter{log: log, paths: paths}
@@ -201,7 +202,7 @@ func newDaemon(ctx context.Context, h *host.Host, programs *steer.Programs, c co
 	}
 	return &tnat64d{
 		inbox: in, log: log, conf: c, started: time.Now(),
-		host: h, found: found, path: paths, judge: judge, report: report,
+		host: h, found: found, path: paths, opener: opener, judge: judge, report: report,
 	}
 }
 

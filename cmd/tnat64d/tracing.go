@@ -11,13 +11,13 @@ import (
 type see func(uplink string, p engine.Seen)
 
 // trace begins to show packets to see, or ends it if that is nil. It is called
-// in the loop.
-func (d *datapaths) trace(see see) error {
+// in the loop. engine is the setting.
+func (d *datapaths) trace(see see, engine config.Engine) error {
 	err := d.traceTo(see)
 	switch {
 	case see == nil:
 		d.log.Info("packets are no longer traced")
-	case d.engine == config.EngineUser:
+	case engine == config.EngineUser:
 		d.log.Info("packets are traced")
 	default:
 		d.log.Info("packets are traced; the kernel engine pauses")

@@ -32,7 +32,7 @@ func TestWatchersHearOfPrefixes(t *testing.T) {
 	defer kernel.Close()
 	log := slog.New(slog.DiscardHandler)
 	d := newDaemon(t.Context(), kernel, steer.NewPrograms(), config.Config{}, log)
-	d.rec = clat.NewReconciler(kernel, d.path, nil, log)
+	d.rec = clat.NewReconciler(kernel, d.opener, nil, log)
 	d.tick = time.AfterFunc(time.Hour, func() {})
 	d.retry.start(func() {})
 	d.conf.CLAT.Enable = config.Never
