@@ -106,7 +106,10 @@ func headline(s control.Status, now time.Time) string {
 		case c == nil:
 		case c.PLAT.State == control.PLATSilent:
 			return fmt.Sprintf("IPv4 does not work: the CLAT %s is up, but the network's NAT64 has not answered for %s.", on, ago(now.Sub(c.PLAT.Since)))
-		case c.PLAT.State == control.PLATUnknown:
+		case c.PLAT.State != control.PLATUnknown || translated(c.Traffic, "6to4") > 0:
+		case translated(c.Traffic, "4to6") > 0:
+			return fmt.Sprintf("IPv4 is ready: the CLAT %s has been up for %s, and no answer has been seen yet.", on, ago(now.Sub(u.Since)))
+		default:
 			return fmt.Sprintf("IPv4 is ready: the CLAT %s has been up for %s and has not been used yet.", on, ago(now.Sub(u.Since)))
 		}
 		return fmt.Sprintf("IPv4 works: the CLAT %s has been up for %s.", on, ago(now.Sub(u.Since)))
@@ -117,6 +120,9 @@ func headline(s control.Status, now time.Time) string {
 	case control.Standby:
 		return fmt.Sprintf("No CLAT %s, and none is needed%s.", on, colon(why))
 	case control.Failed:
+		if u.CLAT != nil {
+			return fmt.Sprintf("IPv4 may not work: a part of the CLAT %s cannot be restored; retrying%s.", on, colon(why))
+		}
 		return fmt.Sprintf("No CLAT %s: starting it failed; retrying%s.", on, colon(why))
 	}
 	return fmt.Sprintf("No CLAT %s%s.", on, colon(either(why, stateWords(u.State))))

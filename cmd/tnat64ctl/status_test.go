@@ -109,6 +109,14 @@ var statusCases = []struct {
 	}), "IPv4 does not work: the CLAT on wlan0 is up, but the network's NAT64 has not answered for 20 seconds."},
 	{"up-unused", with(func(u *control.Uplink) { u.CLAT.PLAT = control.PLAT{State: control.PLATUnknown} }),
 		"IPv4 is ready: the CLAT on wlan0 has been up for 12 minutes and has not been used yet."},
+	{"up-sent", with(func(u *control.Uplink) {
+		u.CLAT.PLAT = control.PLAT{State: control.PLATUnknown}
+		u.CLAT.Traffic = []control.Traffic{{Direction: "4to6", Engine: "kernel", Protocol: "udp", Packets: 14, Bytes: 1400}}
+	}), "IPv4 is ready: the CLAT on wlan0 has been up for 12 minutes, and no answer has been seen yet."},
+	{"up-answered", with(func(u *control.Uplink) {
+		u.CLAT.PLAT = control.PLAT{State: control.PLATUnknown}
+		u.CLAT.Traffic = []control.Traffic{{Direction: "4to6", Packets: 14}, {Direction: "6to4", Packets: 9}}
+	}), "IPv4 works: the CLAT on wlan0 has been up for 12 minutes."},
 	{"moving", with(func(u *control.Uplink) { u.State = control.Moving }), "IPv4 works: the CLAT on wlan0 has been up for 12 minutes."},
 	{"starting", without(control.Starting, "waiting for duplicate address detection"),
 		"IPv4 is about to work: the CLAT on wlan0 is starting: waiting for duplicate address detection."},
@@ -128,6 +136,9 @@ var statusCases = []struct {
 		"No CLAT on wlan0, and none is needed: native IPv4 on wlan0."},
 	{"failed", without(control.Failed, "clat0: device or resource busy"),
 		"No CLAT on wlan0: starting it failed; retrying: clat0: device or resource busy."},
+	{"failed-in-part", with(func(u *control.Uplink) {
+		u.State, u.Why = control.Failed, "add IPv4 default route on clat0: no buffer space available"
+	}), "IPv4 may not work: a part of the CLAT on wlan0 cannot be restored; retrying: add IPv4 default route on clat0: no buffer space available."},
 	{"no-uplink", control.Status{Version: "1.2.3", Started: before(time.Second), Enable: "never", Why: `clat.enable is "never"`},
 		`No CLAT: clat.enable is "never".`},
 	{"two-uplinks", func() control.Status {

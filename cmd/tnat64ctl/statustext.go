@@ -122,7 +122,7 @@ func engineWords(engine, why string) string {
 
 func (t *statusLines) clat(u *control.Uplink, now time.Time) {
 	c := u.CLAT
-	t.row("NAT64 answers", platWords(c.PLAT, now))
+	t.row("NAT64 answers", platWords(c.PLAT, translated(c.Traffic, "4to6"), now))
 	t.row("IPv4 address", fmt.Sprintf("%s on %s (route metric %d)", c.IPv4, c.TUN, c.Metric))
 	if c.Shared {
 		t.row("IPv6 address", fmt.Sprintf("shares %s with this host (on %s)", c.IPv6, u.Name))
@@ -196,16 +196,31 @@ func flowsWords(f *control.Flows) string {
 	return s
 }
 
-func platWords(p control.PLAT, now time.Time) string {
+// platWords says whether the PLAT answers; sent is how many packets were sent to it.
+func platWords(p control.PLAT, sent uint64, now time.Time) string {
 	switch p.State {
 	case control.PLATAnswering:
 		return fmt.Sprintf("yes, for %s%s", ago(now.Sub(p.Since)), colon(p.Why))
 	case control.PLATSilent:
 		return fmt.Sprintf("no, for %s%s", ago(now.Sub(p.Since)), colon(either(p.Why, "packets are sent and no answers arrive")))
 	case control.PLATUnknown:
-		return "unknown" + colon(either(p.Why, "no packet has been sent yet"))
+		why := "no packet has been sent yet"
+		if sent > 0 {
+			why = "not judged yet"
+		}
+		return "unknown" + colon(either(p.Why, why))
 	}
 	return string(p.State)
+}
+
+// translated returns how many packets were translated in a direction.
+func translated(all []control.Traffic, direction string) (packets uint64) {
+	for _, n := range all {
+		if n.Direction == direction {
+			packets += n.Packets
+		}
+	}
+	return packets
 }
 
 // trafficWords sums the counters of one direction over engines, by protocol.

@@ -81,7 +81,7 @@ func changes(old, s *control.Status, now time.Time) []string {
 			add("%s: NAT64 prefix %s", u.Name, prefixWords(*p, now))
 		}
 		if p := plat(u); p != plat(o) && p != "" {
-			add("%s: NAT64 answers: %s", u.Name, platWords(u.CLAT.PLAT, now))
+			add("%s: NAT64 answers: %s", u.Name, platWords(u.CLAT.PLAT, translated(u.CLAT.Traffic, "4to6"), now))
 		}
 		if a, b := u.CLAT, o.CLAT; a != nil && b != nil && a.Engine != b.Engine {
 			add("%s: engine %s%s", u.Name, a.Engine, colon(a.EngineWhy))

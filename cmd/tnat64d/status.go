@@ -53,7 +53,7 @@ func uplinkStatus(u *uplink, l *discovery, paths *datapaths) control.Uplink {
 		}
 	}
 	switch u.state {
-	case control.Up, control.Moving, control.Held:
+	case control.Up, control.Moving, control.Held, control.Failed: // failed in part
 		s.CLAT = clatStatus(u, paths)
 	case control.Standby:
 		s.StandbyIPv6 = address(u.want.Reserve)
