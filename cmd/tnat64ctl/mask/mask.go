@@ -69,11 +69,26 @@ func longestFirst(m map[string]*regexp.Regexp) []string {
 	})
 }
 
-// replaceAlone replaces what an expression of alone finds.
+// masked is an address as it has been replaced.
+var masked = regexp.MustCompile(`<[0-9a-f:.]+/[0-9]+ #[0-9]+>`)
+
+// replaceAlone replaces what an expression of alone finds, but not in what replaces
+// an address: a name may look like a part of that.
 func replaceAlone(what *regexp.Regexp, s, replacement string) string {
-	// Twice, because neighbours share the character between them.
-	s = what.ReplaceAllString(s, "${1}"+replacement+"${2}")
-	return what.ReplaceAllString(s, "${1}"+replacement+"${2}")
+	var b strings.Builder
+	end := 0
+	replace := func(s string) {
+		// Twice, because neighbours share the character between them.
+		s = what.ReplaceAllString(s, "${1}"+replacement+"${2}")
+		b.WriteString(what.ReplaceAllString(s, "${1}"+replacement+"${2}"))
+	}
+	for _, at := range masked.FindAllStringIndex(s, -1) {
+		replace(s[end:at[0]])
+		b.WriteString(s[at[0]:at[1]])
+		end = at[1]
+	}
+	replace(s[end:])
+	return b.String()
 }
 
 var (

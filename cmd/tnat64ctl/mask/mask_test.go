@@ -76,6 +76,21 @@ func TestTextKeeps(t *testing.T) {
 	}
 }
 
+// TestNamesInAddresses: the name of an interface or a host may look like a part of
+// what replaces an address.
+func TestNamesInAddresses(t *testing.T) {
+	for _, name := range []string{"48", "db8", "2001", "1"} {
+		var m Masker
+		m.HideLinks(name)
+		m.Hide(name)
+		if got, want := m.Text("from 2001:db8:1:2::3 on "+name+"."), "from <2001:db8:1::/48 #"; !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %q does not begin with %q", name, got, want)
+		} else if strings.HasSuffix(got, name+".") {
+			t.Errorf("%s is left: %q", name, got)
+		}
+	}
+}
+
 // TestNumbersSpanTexts: an address has one number in a whole report.
 func TestNumbersSpanTexts(t *testing.T) {
 	var m Masker
