@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
@@ -57,6 +58,7 @@ type VPN struct {
 	lab      *Lab
 	tun      [2]*os.File // laptop, server
 	conn     [2]*net.UDPConn
+	carrying sync.WaitGroup
 	rules    []*netlink.Rule
 	endpoint *netlink.Route
 }
@@ -120,6 +122,15 @@ func (v *VPN) open(i int, h *Host, addr netip.Addr) error {
 	)
 }
 
+// run runs f beside the caller until Close.
+func (v *VPN) run(f func()) {
+	v.carrying.Add(1)
+	v.lab.running.Go(func() {
+		defer v.carrying.Done()
+		f()
+	})
+}
+
 // carry moves packets in both directions until Close.
 func (v *VPN) carry() {
 	var peer atomic.Pointer[netip.AddrPort] // of the laptop, as the server sees it
@@ -127,7 +138,7 @@ func (v *VPN) carry() {
 	peers := [2]func() *netip.AddrPort{func() *netip.AddrPort { return &server }, peer.Load}
 	for i := range v.tun {
 		tun, conn := v.tun[i], v.conn[i]
-		v.lab.running.Go(func() {
+		v.run(func() {
 			buf := make([]byte, 1<<16)
 			for {
 				n, err := tun.Read(buf)
@@ -139,7 +150,7 @@ func (v *VPN) carry() {
 				}
 			}
 		})
-		v.lab.running.Go(func() {
+		v.run(func() {
 			buf := make([]byte, 1<<16)
 			for {
 				n, from, err := conn.ReadFromUDPAddrPort(buf)
@@ -236,6 +247,8 @@ func (v *VPN) Close() error {
 	}
 	v.rules, v.endpoint = nil, nil
 	v.stop()
+	// While one of these uses a TUN it keeps its name.
+	v.carrying.Wait()
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("lab: VPN: %w", err)
 	}
