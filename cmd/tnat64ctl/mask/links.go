@@ -16,7 +16,7 @@ var (
 // HideLinks makes the Masker replace these names of interfaces by numbers, except
 // for those that many hosts have. People name interfaces after themselves and
 // their networks.
-func (m *Masker) HideLinks(names ...string) {
+func (m *hidden) HideLinks(names ...string) {
 	for _, name := range names {
 		name = strings.TrimRight(strings.Trim(name, `"`), ".:,;")
 		if name == "" || usualLink.MatchString(name) || m.links[name] != nil {
@@ -30,7 +30,7 @@ func (m *Masker) HideLinks(names ...string) {
 }
 
 // noteLinks remembers what the text says is the name of an interface.
-func (m *Masker) noteLinks(s string) {
+func (m *hidden) noteLinks(s string) {
 	for _, found := range linkNamed.FindAllStringSubmatch(s, -1) {
 		m.HideLinks(found[1], found[2])
 	}

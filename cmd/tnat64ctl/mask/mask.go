@@ -17,11 +17,24 @@ import (
 // of them, so that a reader can still tell which ones are the same. The zero
 // value is ready to use.
 type Masker struct {
-	words   map[string]*regexp.Regexp
-	links   map[string]*regexp.Regexp // names of interfaces
-	numbers map[string]int
-	short   []netip.Prefix // shorter than a /48, seen in texts: see shown
+	hidden
+	addresses
 }
+
+// hidden are the names that are replaced wherever they stand alone.
+type hidden struct {
+	words map[string]*regexp.Regexp
+	links map[string]*regexp.Regexp // names of interfaces
+}
+
+// addresses replaces addresses and other identifiers.
+type addresses struct {
+	numbers
+	short []netip.Prefix // shorter than a /48, seen in texts: see shown
+}
+
+// numbers tells secrets apart.
+type numbers struct{ of map[string]int }
 
 // keptBits is how much of an IPv6 address stays: what the provider gives to a
 // customer at most (RFC 6177).
@@ -30,7 +43,7 @@ const keptBits = 48
 // Hide makes the Masker remove these words wherever they stand alone or as a
 // label of a name, in any case: host names, user names, domains. Empty words
 // and those that identify nobody ("localhost", "root", "debian") are ignored.
-func (m *Masker) Hide(words ...string) {
+func (m *hidden) Hide(words ...string) {
 	for _, w := range words {
 		w = strings.ToLower(strings.Trim(w, ". \t\n"))
 		if w == "" || slices.Contains(everybodys, w) || m.words[w] != nil {
@@ -44,7 +57,7 @@ func (m *Masker) Hide(words ...string) {
 }
 
 // hideHost hides the name of a host, and its first label.
-func (m *Masker) hideHost(name string) {
+func (m *hidden) hideHost(name string) {
 	label, _, _ := strings.Cut(name, ".")
 	m.Hide(name, label)
 }
@@ -148,7 +161,7 @@ func (m *Masker) Text(s string) string {
 // note remembers the prefixes in s that are shorter than a /48: with such a
 // PREF64 the /48 of an address has a part of an IPv4 address (RFC 6052 section
 // 2.2).
-func (m *Masker) note(s string) {
+func (m *addresses) note(s string) {
 	for _, found := range prefixes.FindAllStringSubmatch(s, -1) {
 		bits, _ := strconv.Atoi(found[2])
 		a, err := netip.ParseAddr(found[1])
@@ -162,24 +175,24 @@ func (m *Masker) note(s string) {
 }
 
 // number returns the number of a secret, which is that of its first occurrence.
-func (m *Masker) number(secret string) int {
-	if m.numbers == nil {
-		m.numbers = map[string]int{}
+func (m *numbers) number(secret string) int {
+	if m.of == nil {
+		m.of = map[string]int{}
 	}
-	n, ok := m.numbers[secret]
+	n, ok := m.of[secret]
 	if !ok {
-		n = len(m.numbers) + 1
-		m.numbers[secret] = n
+		n = len(m.of) + 1
+		m.of[secret] = n
 	}
 	return n
 }
 
-func (m *Masker) identifier(s string) string {
+func (m *addresses) identifier(s string) string {
 	return fmt.Sprintf("<id #%d>", m.number(strings.ToLower(s)))
 }
 
 // colons masks what has at least two colons.
-func (m *Masker) colons(s string) string {
+func (m *addresses) colons(s string) string {
 	if strings.Trim(s, ":.") == "" && s != "::" || clock.MatchString(s) || place.MatchString(s) {
 		return s
 	}
@@ -196,7 +209,7 @@ func (m *Masker) colons(s string) string {
 	return m.ipv6(a) + rest
 }
 
-func (m *Masker) ipv6(a netip.Addr) string {
+func (m *addresses) ipv6(a netip.Addr) string {
 	if public6(a) {
 		return a.String()
 	}
@@ -217,7 +230,7 @@ var shorter = slices.Clip([]netip.Prefix{
 })
 
 // shown returns the part of an address that stays.
-func (m *Masker) shown(a netip.Addr) netip.Prefix {
+func (m *addresses) shown(a netip.Addr) netip.Prefix {
 	bits := keptBits
 	for _, s := range append(shorter, m.short...) {
 		if s.Contains(a) {
@@ -238,7 +251,7 @@ func public6(a netip.Addr) bool {
 }
 
 // dotted masks numbers with dots.
-func (m *Masker) dotted(s string) string {
+func (m *addresses) dotted(s string) string {
 	a, err := netip.ParseAddr(s)
 	if err != nil {
 		return m.identifier(s)
