@@ -185,17 +185,18 @@ func (a *attachment) Replug() (usable time.Time, err error) {
 // configureLaptop does on the laptop what its kernel does not do by itself.
 func (a *attachment) configureLaptop() error {
 	n := a.network
+	lease := leases{n}
 	return steps(
 		func() error {
 			switch {
 			case n.options.Unconfigured:
-				return a.serveDHCPv6()
+				return lease.serve()
 			case n.options.Kind.leases():
-				return steps(a.serveDHCPv6, a.askDHCPv6)
+				return steps(lease.serve, lease.ask)
 			case n.options.Kind.byHand():
 				return a.configureByHand()
 			case n.options.DHCPv6:
-				return a.leaseDHCPv6()
+				return lease.give()
 			}
 			return nil
 		},
@@ -230,7 +231,7 @@ func (a *attachment) WaitOnline(ctx context.Context) error {
 				return err
 			}
 		}
-		delegated, err := a.hasDelegated()
+		delegated, err := leases{a.network}.delegated()
 		if err != nil {
 			return err
 		}

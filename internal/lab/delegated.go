@@ -31,8 +31,8 @@ const (
 // delegates a prefix. The router routes the prefix to the laptop's link-local address,
 // as a relay does that reads the server's answers (RFC 8415 section 18.4 and
 // RFC 8987).
-func (a *attachment) runKea() error {
-	n := a.network
+func (l leases) runKea() error {
+	n := l.network
 	leased := dhcpv6(n.Link)
 	type object = map[string]any
 	config, err := json.Marshal(object{"Dhcp6": object{
@@ -53,7 +53,7 @@ func (a *attachment) runKea() error {
 	file := filepath.Join(n.lab.Dir, "kea.json")
 	return steps(
 		func() error { return os.WriteFile(file, config, 0o644) },
-		a.behindLaptop,
+		l.behindLaptop,
 		func() error {
 			return n.Router.background(n.lab.life, "env", "KEA_PIDFILE_DIR="+n.lab.Dir, "KEA_LOCKFILE_DIR=none", "KEA_LOGGER_DESTINATION="+filepath.Join(n.lab.Dir, "kea.log"),
 				"kea-dhcp6", "-c", file)
@@ -63,8 +63,8 @@ func (a *attachment) runKea() error {
 }
 
 // behindLaptop makes the laptop's interface towards hosts behind it, if it is not there.
-func (a *attachment) behindLaptop() error {
-	laptop := a.network.lab.Laptop
+func (l leases) behindLaptop() error {
+	laptop := l.network.lab.Laptop
 	err := laptop.Netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: DelegatedLink}})
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("make %s: %w", DelegatedLink, err)
@@ -72,12 +72,12 @@ func (a *attachment) behindLaptop() error {
 	return laptop.up(DelegatedLink)
 }
 
-// hasDelegated reports whether the laptop has an address in the prefix that the
+// delegated reports whether the laptop has an address in the prefix that the
 // network delegates, or the network delegates none.
-func (a *attachment) hasDelegated() (bool, error) {
-	if a.network.options.Kind != Delegated {
+func (l leases) delegated() (bool, error) {
+	if l.network.options.Kind != Delegated {
 		return true, nil
 	}
-	addrs, err := a.network.lab.Laptop.Addresses(DelegatedLink)
+	addrs, err := l.network.lab.Laptop.Addresses(DelegatedLink)
 	return slices.ContainsFunc(addrs, func(p netip.Prefix) bool { return DelegatedPrefix.Contains(p.Addr()) }), err
 }

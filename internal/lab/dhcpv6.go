@@ -18,14 +18,17 @@ func dhcpv6(link netip.Prefix) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// leaseDHCPv6 gives the laptop what a DHCPv6 client would have got: a /128, no
+// leases is how a network gives the laptop what its DHCPv6 server has (RFC 8415).
+type leases struct{ network *Network }
+
+// give gives the laptop what a DHCPv6 client would have got: a /128, no
 // route (RFC 8415 section 18.2.10.1).
-func (a *attachment) leaseDHCPv6() error {
-	n := a.network
-	link, err := n.lab.Laptop.Netlink.LinkByName(a.Attached())
+func (l leases) give() error {
+	n := l.network
+	link, err := n.lab.Laptop.Netlink.LinkByName(n.Attached())
 	if err == nil {
 		err = n.lab.Laptop.Netlink.AddrReplace(link, &netlink.Addr{
-			IPNet: ipNet(netip.PrefixFrom(dhcpv6(a.network.Link), 128)),
+			IPNet: ipNet(netip.PrefixFrom(dhcpv6(n.Link), 128)),
 			Flags: unix.IFA_F_NOPREFIXROUTE, ValidLft: 7200, PreferedLft: 3600,
 		})
 	}
@@ -38,36 +41,36 @@ func (a *attachment) leaseDHCPv6() error {
 // leaseTime is that of the DHCPv6 server: the shortest that it can.
 const leaseTime = "2m"
 
-// serveDHCPv6 starts the network's DHCPv6 server on the router, if the network's kind
+// serve starts the network's DHCPv6 server on the router, if the network's kind
 // has one. It has one address to lease, and runs as long as the lab.
-func (a *attachment) serveDHCPv6() error {
-	switch a.network.options.Kind {
+func (l leases) serve() error {
+	switch l.network.options.Kind {
 	case DHCPv6Only:
-		return a.runDnsmasq()
+		return l.runDnsmasq()
 	case Delegated:
-		return a.runKea()
+		return l.runKea()
 	}
 	return nil
 }
 
-func (a *attachment) runDnsmasq() error {
-	n := a.network
+func (l leases) runDnsmasq() error {
+	n := l.network
 	return n.Router.background(n.lab.life, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--no-hosts", "--no-resolv",
 		"--user=root", "--group=root", "--pid-file=", "--log-facility=/dev/null",
 		"--interface="+lan, "--bind-dynamic", "--dhcp-leasefile="+filepath.Join(n.lab.Dir, "leases"),
 		fmt.Sprintf("--dhcp-range=%s,%[1]s,64,%s", dhcpv6(n.Link), leaseTime))
 }
 
-// askDHCPv6 starts a DHCPv6 client on the laptop, which also takes over router
+// ask starts a DHCPv6 client on the laptop, which also takes over router
 // advertisements from the kernel. It runs as long as the lab; its files go with it,
 // and its helper processes, which have a PID namespace of their own. Its first
 // process is the shell, because the client changes its user, and then outlives its
 // parent.
-func (a *attachment) askDHCPv6() error {
-	n := a.network
+func (l leases) ask() error {
+	n := l.network
 	config := filepath.Join(n.lab.Dir, "dhcpcd.conf")
-	text := "nodev\nduid\nipv6only\nscript /bin/true\ninterface " + a.Attached() + "\nia_na 1\n"
-	interfaces := []string{a.Attached()}
+	text := "nodev\nduid\nipv6only\nscript /bin/true\ninterface " + n.Attached() + "\nia_na 1\n"
+	interfaces := []string{n.Attached()}
 	if n.options.Kind == Delegated {
 		text += fmt.Sprintf("ia_pd 2 %s/1/64\n", DelegatedLink)
 		interfaces = append(interfaces, DelegatedLink)
