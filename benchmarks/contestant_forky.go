@@ -105,31 +105,11 @@ func (networkManager) version(ctx context.Context) (string, error) {
 }
 
 func (networkManager) start(ctx context.Context, l *lab.Lab, _ setup) (*service, error) {
-	const profile = "wired"
 	activated := false
-	return startForky(ctx, l, lab.MachineOptions{
-		Files: map[string]string{
-			"/etc/NetworkManager/conf.d/benchmarks.conf": `[main]
-plugins=keyfile
-auth-polkit=root-only
-dhcp=internal
-dns=none
-no-auto-default=*
-[connection]
-ipv4.clat=1
-ipv4.dhcp-timeout=2147483647
-`,
-			"/etc/NetworkManager/system-connections/" + profile + ".nmconnection": "[connection]\nid=" + profile +
-				"\ntype=ethernet\ninterface-name=" + lab.Uplink + "\n[ipv4]\nmethod=auto\n[ipv6]\nmethod=auto\n",
-		},
-		Start: `dbus-uuidgen --ensure
-dbus-daemon --system --nofork --nopidfile &
-while ! [ -S /run/dbus/system_bus_socket ]; do sleep 0.1; done
-NetworkManager --debug --log-level=WARN &`,
-	}, func(ctx context.Context, m *lab.Machine) error {
+	return startForky(ctx, l, lab.NetworkManager("WARN", nil), func(ctx context.Context, m *lab.Machine) error {
 		if !activated {
 			// The kernel has configured the uplink already.
-			if _, err := m.Try(ctx, "nmcli", "connection", "up", profile); err != nil {
+			if _, err := m.Try(ctx, "nmcli", "connection", "up", lab.NetworkManagerProfile); err != nil {
 				return err
 			}
 			activated = true

@@ -131,8 +131,7 @@ var configurers = []configurer{
 					"\ntype=ethernet\ninterface-name=" + lab.Uplink + "\n[ipv4]\nmethod=disabled\n[ipv6]\n" + ipv6,
 			}, g.kind != lab.Delegated
 		},
-		start: bus + `
-NetworkManager --debug --log-level=INFO &
+		start: lab.StartBus + `NetworkManager --debug --log-level=INFO &
 while ! nmcli connection up ` + profile + `; do sleep 0.3; done
 `,
 		again: "nmcli connection up " + profile,

@@ -14,12 +14,7 @@ import (
 )
 
 // profile is the name of NetworkManager's connection on the laptop's uplink.
-const profile = "wired"
-
-// bus starts the system bus.
-const bus = `dbus-uuidgen --ensure
-dbus-daemon --system --nofork --nopidfile &
-while ! [ -S /run/dbus/system_bus_socket ]; do sleep 0.1; done`
+const profile = lab.NetworkManagerProfile
 
 // networkManager boots a machine with NetworkManager, whose CLAT is on by its
 // configuration and not by the connection's.
@@ -29,22 +24,8 @@ func (s *stage) networkManager() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.machine = newMachine(s.t, s.Lab, map[string]string{
-		"/etc/NetworkManager/conf.d/test.conf": `[main]
-plugins=keyfile
-auth-polkit=root-only
-dhcp=internal
-dns=none
-no-auto-default=*
-[connection]
-ipv4.clat=1
-ipv4.dhcp-timeout=2147483647
-`,
-		"/usr/lib/NetworkManager/conf.d/90-tnat64.conf": string(ours),
-		"/etc/NetworkManager/system-connections/" + profile + ".nmconnection": "[connection]\nid=" + profile +
-			"\ntype=ethernet\ninterface-name=" + lab.Uplink + "\n[ipv4]\nmethod=auto\n[ipv6]\nmethod=auto\n",
-	}, bus+`
-NetworkManager --debug --log-level=INFO &`)
+	o := lab.NetworkManager("INFO", map[string]string{"/usr/lib/NetworkManager/conf.d/90-tnat64.conf": string(ours)})
+	s.machine = newMachine(s.t, s.Lab, o.Files, o.Start)
 	eventually(s.t, func() error {
 		_, err := s.machine.Try(s.t.Context(), "nmcli", "general", "status")
 		return err
