@@ -65,6 +65,7 @@ func TestHostileRouter(t *testing.T) {
 	flow := w.connection(t, "", netip.Addr{})
 	b := w.neighbour(t)
 	planted := []lab.PREF64{{Prefix: netip.MustParsePrefix("2001:db8:bad::/96"), Lifetime: 65528 * time.Second}}
+	part := netip.PrefixFrom(lab.Synthesize(w.PREF64(), lab.ServerIPv4), 120).Masked()
 	for _, c := range []struct {
 		name   string
 		advert lab.Advert
@@ -77,6 +78,12 @@ func TestHostileRouter(t *testing.T) {
 		{"and takes it back", lab.Advert{Prefix: netip.MustParsePrefix("64:ff9b::/64")}, false},
 		{"the end of the router's prefix", lab.Advert{
 			Prefix: netip.PrefixFrom(was.IPv6, 64).Masked(), Valid: 2 * time.Hour}, false},
+		{"a prefix on the link that is PREF64", lab.Advert{
+			Prefix: w.PREF64(), Valid: forever, Preferred: forever}, false},
+		{"a prefix on the link that is a part of PREF64", lab.Advert{
+			Prefix: part, Valid: forever, Preferred: forever}, false},
+		{"a prefix on the link that is everything", lab.Advert{
+			Prefix: netip.MustParsePrefix("::/0"), Valid: forever, Preferred: forever}, false},
 		{"a PREF64", lab.Advert{PREF64: planted}, false},
 		{"the end of the router's PREF64", lab.Advert{PREF64: []lab.PREF64{{Prefix: w.PREF64()}}}, false},
 		{"as a default router", lab.Advert{RouterLifetime: 9000 * time.Second, PREF64: planted,
@@ -90,6 +97,7 @@ func TestHostileRouter(t *testing.T) {
 			time.Sleep(2 * time.Second) // an address in DAD
 			w.wantPREF64(t, w.PREF64())
 			wantAlive(t, "after that", flow)
+			w.connection(t, "", netip.Addr{})
 			w.wantSame(t, was, index)
 		})
 	}

@@ -64,10 +64,12 @@ func Router(h *netlink.Handle, uplink int, src, dst, via netip.Addr) (netip.Addr
 }
 
 // advertisedOnLink reports whether r says that a network is on the link, as
-// routers advertise it or as an address of the host implies it.
+// routers advertise it or as an address of the host implies it. A default route
+// without a router can be a network manager's, for a point-to-point link; the kernel
+// adds one only if somebody advertises the prefix ::/0.
 func advertisedOnLink(r netlink.Route) bool {
-	return prefixLen(r) > 0 && len(r.Gw) == 0 && r.Via == nil && len(r.MultiPath) == 0 &&
-		(r.Protocol == unix.RTPROT_KERNEL || r.Protocol == unix.RTPROT_RA)
+	return len(r.Gw) == 0 && r.Via == nil && len(r.MultiPath) == 0 &&
+		(r.Protocol == unix.RTPROT_KERNEL || r.Protocol == unix.RTPROT_RA && prefixLen(r) > 0)
 }
 
 // bestHops returns the next hops of the best of the routes and of those that

@@ -63,8 +63,9 @@ const (
 // address, to each part of PREF64 for which the host has a route of its own, in
 // any table: its own choice, by rules and metrics, as for a program that sends
 // IPv6. Prefixes of networks are treated likewise, and as a whole where the host has
-// a route to them that is no part of a default route. More specific routes come
-// first. left is the number of routes beyond MaxRoutes. Ask again when routes, rules
+// a route to them that is no part of a default route. Left out are routes that say
+// that a part of PREF64 is on the link, if they are not an administrator's (see
+// [Router]). More specific routes come first. left is the number of routes beyond MaxRoutes. Ask again when routes, rules
 // or links change.
 func RoutesInside(h *netlink.Handle, tun int, src netip.Addr, pref64 netip.Prefix, networks []netip.Prefix) (rs []Route, left int, err error) {
 	prefixes, err := dump.Whole(5, 0, func() ([]insideRoute, error) { return routesInside(h, pref64, networks) })
@@ -85,9 +86,13 @@ func RoutesInside(h *netlink.Handle, tun int, src netip.Addr, pref64 netip.Prefi
 		if !ok {
 			continue // more specific routes cover all of it
 		}
-		r, err := chosenRoute(h, tun, src, example, links)
+		r, advertised, err := chosenRoute(h, tun, src, example, links)
 		if err != nil {
 			return nil, 0, &Error{"ask for the route to " + example.String(), err}
+		}
+		// The prefix of a network may be one of the link (explicit address mappings).
+		if advertised && !slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Overlaps(p.prefix) }) {
+			continue
 		}
 		r.Prefix = p.prefix
 		if p.hops > 1 && !r.Action.Rejects() && r.linkHeader {
@@ -189,38 +194,39 @@ func lastOf(p netip.Prefix) netip.Addr {
 }
 
 // chosenRoute asks the kernel for the route to dst. A lack of memory is an error
-// and no route that rejects.
-func chosenRoute(h *netlink.Handle, tun int, src, dst netip.Addr, links map[int]netlink.Link) (Route, error) {
+// and no route that rejects. advertised reports whether it is one that any station on
+// the link can make the kernel add.
+func chosenRoute(h *netlink.Handle, tun int, src, dst netip.Addr, links map[int]netlink.Link) (r Route, advertised bool, err error) {
 	got, err := h.RouteGetWithOptions(net.IP(dst.AsSlice()), &netlink.RouteGetOptions{SrcAddr: net.IP(src.AsSlice())})
 	switch {
 	case cause.Of(err) == cause.Resource:
-		return Route{}, err
+		return Route{}, false, err
 	case errors.Is(err, unix.EINVAL):
-		return Route{Action: RouteBlackhole}, nil
+		return Route{Action: RouteBlackhole}, false, nil
 	case errors.Is(err, unix.EACCES):
-		return Route{Action: RouteProhibit}, nil
+		return Route{Action: RouteProhibit}, false, nil
 	case err != nil || len(got) == 0:
-		return Route{Action: RouteUnreachable}, nil
+		return Route{Action: RouteUnreachable}, false, nil
 	}
-	r := Route{Action: RouteOnLink, Link: got[0].LinkIndex}
+	r = Route{Action: RouteOnLink, Link: got[0].LinkIndex}
 	l, known := links[r.Link]
 	if !known {
 		l, err = h.LinkByIndex(r.Link)
 		if cause.Of(err) == cause.Resource {
-			return Route{}, err
+			return Route{}, false, err
 		}
 		links[r.Link] = l
 	}
 	if err != nil || l == nil || r.Link == tun {
-		return Route{Action: RouteUnreachable}, nil
+		return Route{Action: RouteUnreachable}, false, nil
 	}
 	if r.linkHeader, err = steerable.LinkHeader(l); err != nil || l.Attrs().Flags&net.FlagLoopback != 0 {
-		return Route{Action: RouteUnreachable}, nil
+		return Route{Action: RouteUnreachable}, false, nil
 	}
 	if gateway, ok := netip.AddrFromSlice(got[0].Gw); ok {
 		r.Action, r.Gateway = RouteGateway, gateway
 	}
-	return r, nil
+	return r, advertisedOnLink(got[0]), nil
 }
 
 // value is r as the programs want it.

@@ -85,6 +85,11 @@ func TestRoutesInside(t *testing.T) {
 		{Dst: prefixNet("2001:db8:c::/48"), LinkIndex: up, Gw: gw},
 		{Dst: prefixNet("2001:db8:c::808:800/120"), Type: unix.RTN_UNREACHABLE},
 		{Dst: prefixNet("2000::/3"), LinkIndex: up, Gw: gw},
+		// What is behind a PLAT is not on the link, whatever a station advertises, but
+		// a network of explicit mappings can be.
+		{Dst: prefixNet("64:ff9b::909:900/120"), LinkIndex: up, Protocol: unix.RTPROT_KERNEL},
+		{Dst: prefixNet("64:ff9b::a0a:a00/120"), LinkIndex: up, Protocol: unix.RTPROT_RA},
+		{Dst: prefixNet("2001:db8:d::/96"), LinkIndex: up, Protocol: unix.RTPROT_KERNEL},
 		// No business of PREF64's.
 		{Dst: prefixNet("64:ff9b:1::/48"), Type: unix.RTN_UNREACHABLE},
 	} {
@@ -102,6 +107,7 @@ func TestRoutesInside(t *testing.T) {
 		{Prefix: p("64:ff9b::c633:6400/120"), Action: RouteBlackhole},
 		{Prefix: p("2001:db8:c::808:800/120"), Action: RouteUnreachable},
 		{Prefix: p("2001:db8:c::/96"), Action: RouteGateway, Link: up, Gateway: otherRouter},
+		{Prefix: p("2001:db8:d::/96"), Action: RouteOnLink, Link: up},
 	}
 	if got := inside(); !slices.Equal(got, want) {
 		t.Errorf("routes inside PREF64:\n%+v, want\n%+v", got, want)
