@@ -198,6 +198,7 @@ const (
 	bpfMapRefused              = "refused"
 	bpfMapRouter               = "router"
 	bpfMapRoutes               = "routes"
+	bpfMapShareTemplate        = "share_template"
 	bpfMapShares               = "shares"
 	bpfMapTemplate             = "template"
 	bpfMapTranslated           = "translated"
@@ -325,6 +326,7 @@ type bpfMapSpecs struct {
 	Refused          *ebpf.MapSpec `ebpf:"refused"`
 	Router           *ebpf.MapSpec `ebpf:"router"`
 	Routes           *ebpf.MapSpec `ebpf:"routes"`
+	ShareTemplate    *ebpf.MapSpec `ebpf:"share_template"`
 	Shares           *ebpf.MapSpec `ebpf:"shares"`
 	Template         *ebpf.MapSpec `ebpf:"template"`
 	Translated       *ebpf.MapSpec `ebpf:"translated"`
@@ -392,6 +394,7 @@ type bpfMaps struct {
 	Refused          *ebpf.Map `ebpf:"refused"`
 	Router           *ebpf.Map `ebpf:"router"`
 	Routes           *ebpf.Map `ebpf:"routes"`
+	ShareTemplate    *ebpf.Map `ebpf:"share_template"`
 	Shares           *ebpf.Map `ebpf:"shares"`
 	Template         *ebpf.Map `ebpf:"template"`
 	Translated       *ebpf.Map `ebpf:"translated"`
@@ -424,6 +427,7 @@ func (m *bpfMaps) Close() error {
 		m.Refused,
 		m.Router,
 		m.Routes,
+		m.ShareTemplate,
 		m.Shares,
 		m.Template,
 		m.Translated,

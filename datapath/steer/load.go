@@ -48,6 +48,7 @@ type objects struct {
 	bpfPrograms // those that are not in the programSet are nil
 	bpfMaps
 	translation *ebpf.MapSpec // of an array that can be put into the map "translations"
+	sharing     *ebpf.MapSpec // of one for the map "shares"
 }
 
 // Close unloads everything that nothing else holds.
@@ -65,7 +66,7 @@ func load(c constants) (*objects, error) {
 	if err := checkDescriptors(spec); err != nil {
 		return nil, err
 	}
-	o := &objects{translation: spec.Maps["template"]}
+	o := &objects{translation: spec.Maps["template"], sharing: spec.Maps["share_template"]}
 	if err := o.load(spec, c.programs, c.kept.replaces(spec)); err != nil {
 		return nil, checkRefusal(err)
 	}

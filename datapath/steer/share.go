@@ -64,7 +64,6 @@ func (s Share) keep(ours map[netip.Prefix]bool) {
 //
 // The address is not one of those of [Steering.SetOurs].
 func (s *Steering) SetShared(to Share) error {
-	const key = uint32(0)
 	if to != (Share{}) {
 		if err := to.check(); err != nil {
 			return &Error{"share the host's address", err}
@@ -78,12 +77,12 @@ func (s *Steering) SetShared(to Share) error {
 		s.share = Share{}
 	}
 	if to == (Share{}) {
-		if err := s.objects.Shares.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		if err := withdraw(s.objects.Shares); err != nil {
 			return &Error{"stop sharing the host's address", err}
 		}
 		return nil
 	}
-	if err := s.objects.Shares.Put(key, to.value()); err != nil {
+	if err := exchange(s.objects.Shares, s.objects.sharing, to.value()); err != nil {
 		return &Error{fmt.Sprintf("share %s", to.Addr), err}
 	}
 	s.share = to

@@ -10,7 +10,6 @@ import (
 
 	"github.com/cilium/ebpf"
 
-	"tnat64d/internal/cause"
 	"tnat64d/siit"
 )
 
@@ -152,21 +151,9 @@ func (e *Engine) SetTranslation(t *Translation) error {
 
 // put brings a translation into force, with the ways out of the host.
 func (e *Engine) put(t *Translation, x exits) error {
-	const key = uint32(0)
-	if err := cause.Descriptors(3); err != nil {
-		return &Error{"make the kernel engine's parameters", err}
-	}
 	value := t.value()
 	value.Router, value.HasRoutes = x.router, flag(x.routes)
-	spec := e.objects.translation.Copy()
-	spec.Contents = []ebpf.MapKV{{Key: key, Value: value}}
-	array, err := ebpf.NewMap(spec)
-	if err != nil {
-		return &Error{"make the kernel engine's parameters", err}
-	}
-	defer array.Close() // the programs' map holds it
-	// The kernel waits here until no program uses the old one.
-	if err := e.objects.Translations.Put(key, array); err != nil {
+	if err := exchange(e.objects.Translations, e.objects.translation, value); err != nil {
 		return &Error{"switch the kernel engine on", err}
 	}
 	e.translation, e.exits = t, x
@@ -196,7 +183,7 @@ func (e *Engine) lookForRoutes(are bool) error {
 // switchOff leaves all packets to user space.
 func (e *Engine) switchOff() error {
 	e.translation = nil
-	if err := e.objects.Translations.Delete(uint32(0)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+	if err := withdraw(e.objects.Translations); err != nil {
 		return &Error{"switch the kernel engine off", err}
 	}
 	return nil

@@ -34,19 +34,28 @@ struct share {
 	__u32 pref_len; // bits of PREF64; 0: everybody
 };
 
-// At most one entry, key 0; replaced as a whole.
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+// No entry, or an array with one share, which is exchanged as a whole like a
+// translation, see engine.h.
+struct share_array {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct share);
+} share_template SEC(".maps"); // an unused one, from which clang and Go learn the types
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct share_array);
 } shares SEC(".maps");
 
 static __always_inline const struct share *shared(void)
 {
 	union slot zero = { 0 };
+	void *array = bpf_map_lookup_elem(&shares, &zero.u32);
 
-	return bpf_map_lookup_elem(&shares, &zero.u32);
+	return array ? bpf_map_lookup_elem(array, &zero.u32) : NULL;
 }
 
 // The key is written in whole 64-bit words: see union slot.

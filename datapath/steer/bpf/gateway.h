@@ -45,14 +45,13 @@ SEC("tc")
 int gateway_ingress(struct __sk_buff *skb)
 {
 	enum outcome outcome = DECLINED;
-	struct departure unused;
 
 	if (stage(skb) != STAGE_FRESH)
 		return TC_ACT_UNSPEC;
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
 		outcome = to4(skb, GATEWAY);
 	else if (skb->protocol == bpf_htons(ETH_P_IP))
-		outcome = to6(skb, GATEWAY, &unused);
+		outcome = to6(skb, GATEWAY, NULL, NULL);
 	switch (outcome) {
 	case TRANSLATED:
 		// As what user space writes: nobody's mark on the packet before it

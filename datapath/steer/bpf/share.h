@@ -17,6 +17,7 @@
 #include "flow.h"
 #include "maps.h"
 #include "packet.h"
+#include "to6.h"
 #include "transport.h"
 
 #define TCP_FLAGS 13 // offset of the flags
@@ -28,6 +29,7 @@
 #define ICMP_ECHO_REQUEST 128
 #define ICMP_ECHO_REPLY 129
 #define ICMP_ERROR_MAX 127
+#define ECHO_ID 4 // offset of the identifier
 
 // Who an incoming packet is for.
 enum owner {
@@ -126,13 +128,14 @@ static __always_inline __u32 l3_offset(struct __sk_buff *skb)
 }
 
 // change_port puts another port, or identifier, at an offset of the packet, and
-// corrects the checksum at check_at.
-static __always_inline bool change_port(struct __sk_buff *skb, __u32 at, __u32 check_at, __u32 protocol, __u32 from, __u32 to)
+// corrects the checksum at check_at. Both are counted from the IPv6 header, which
+// begins at l3.
+static __always_inline bool change_port(struct __sk_buff *skb, __u32 l3, __u32 at, __u32 check_at, __u32 protocol, __u32 from, __u32 to)
 {
 	union slot port = { bpf_htons(to) };
 
-	return !bpf_skb_store_bytes(skb, at, &port.u32, 2, 0) &&
-	       !bpf_l4_csum_replace(skb, check_at, bpf_htons(from), port.all, 2 | (protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0));
+	return !bpf_skb_store_bytes(skb, l3 + at, &port.u32, 2, 0) &&
+	       !bpf_l4_csum_replace(skb, l3 + check_at, bpf_htons(from), port.all, 2 | (protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0));
 }
 
 static __always_inline __u32 checksum_offset(__u32 protocol)
@@ -146,49 +149,35 @@ static __always_inline __u32 checksum_offset(__u32 protocol)
 	return ICMP_CHECK;
 }
 
-// claim_port remembers the flow of a packet that leaves from the shared address,
-// and gives the packet the port that its flow has on the wire. l3 is where its
-// IPv6 header begins. If there is no port it returns false.
-static __always_inline bool claim_port(struct __sk_buff *skb, __u32 l3, bool translator)
+// A packet that belongs to no flow: an ICMP answer or error.
+#define NO_FLOW (~0ULL)
+
+// sent_ports returns the ports of a packet that leaves, the own one in the upper
+// half and the remote one in the lower, or NO_FLOW. first are the first 6 bytes of
+// its transport header, or more. They are a number, as of an array clang would
+// compute the address of one or the other port, which takes CAP_PERFMON.
+static __always_inline __u64 sent_ports(__u32 next, __u64 first)
 {
-	const struct share *s = shared();
-	struct ipv6hdr ip6 __attribute__((aligned(8)));
-	struct flow_key key;
-	struct place p;
-	union {
-		__u64 all;
-		union transport header;
-		__be16 ports[4];
-	} t = { 0 };
+	if (next == IPPROTO_ICMPV6)
+		return (first & 0xff) == ICMP_ECHO_REQUEST ? (__u64)bpf_ntohs(first >> 32 & 0xffff) << 32 : NO_FLOW;
+	if (has_ports(next))
+		return (__u64)bpf_ntohs(first & 0xffff) << 32 | bpf_ntohs(first >> 16 & 0xffff);
+	return 0;
+}
+
+// claim_flow remembers the flow of a packet that leaves from the shared address,
+// and gives the packet the port that its flow has on the wire. If there is no port
+// it returns false. p is where its transport header is, ports are as of sent_ports.
+static __always_inline bool claim_flow(struct __sk_buff *skb, struct place p, const __be64 *dst, __u64 ports, bool translator)
+{
+	const __u32 own = ports >> 32;
+	const __u32 at = p.at + (p.next == IPPROTO_ICMPV6 ? ECHO_ID : 0);
 	union slot flags = { 0 };
 	enum claim how = CLAIM;
-	__u32 own, remote = 0, closing = 0, at;
-	const __be64 *addrs = (const void *)&ip6.saddr;
+	struct flow_key key;
+	__u32 closing = 0;
 	__s32 port;
 
-	if (!s || load_ipv6(skb, &ip6) || addrs[0] != s->host[0] || addrs[1] != s->host[1])
-		return true;
-	if (!translator && !is_partner(s, addrs + 2))
-		return true;
-	p = find_transport(skb, 0, ip6.nexthdr);
-	if (p.fragment == LATER_FRAGMENT)
-		return true;
-	at = p.at;
-	if (p.next == IPPROTO_ICMPV6) {
-		if (load(skb, p.at, &t.all, sizeof(t.all)))
-			return true;
-		if (t.header.echo.type != ICMP_ECHO_REQUEST)
-			return true; // answers and errors
-		own = bpf_ntohs(t.ports[2]);
-		at += 4;
-	} else if (has_ports(p.next)) {
-		if (load(skb, p.at, &t.all, sizeof(t.all)))
-			return true;
-		own = bpf_ntohs(t.ports[0]);
-		remote = bpf_ntohs(t.ports[1]);
-	} else {
-		own = 0;
-	}
 	if (p.next == IPPROTO_TCP && !load(skb, p.at + TCP_FLAGS, &flags.u8, sizeof(flags.u8))) {
 		if (flags.all & (TCP_FIN | TCP_RST))
 			closing = CLOSING;
@@ -198,9 +187,9 @@ static __always_inline bool claim_port(struct __sk_buff *skb, __u32 l3, bool tra
 	}
 	if (!is_movable(p.next))
 		how = CLAIM_FIXED;
-	key.remote[0] = addrs[2];
-	key.remote[1] = addrs[3];
-	key.ports = flow_ports(p.next, ON_WIRE, remote, own);
+	key.remote[0] = dst[0];
+	key.remote[1] = dst[1];
+	key.ports = flow_ports(p.next, ON_WIRE, ports & 0xffff, own);
 	port = translator ? translator_port(&key, how, closing, bpf_ktime_get_ns()) : host_port(&key, how, closing, bpf_ktime_get_ns());
 	if (port == NO_PORT) {
 		COUNT(no_port);
@@ -208,10 +197,44 @@ static __always_inline bool claim_port(struct __sk_buff *skb, __u32 l3, bool tra
 	}
 	if ((__u32)port == own)
 		return true;
-	if (change_port(skb, l3 + at, l3 + p.at + checksum_offset(p.next), p.next, own, port))
+	if (change_port(skb, translator ? tun_header_len : l3_offset(skb), at, p.at + checksum_offset(p.next), p.next, own, port))
 		return true;
 	COUNT(failed);
 	return false;
+}
+
+// claim_port is claim_flow for a packet that nobody has looked into.
+static __always_inline bool claim_port(struct __sk_buff *skb, bool translator)
+{
+	const struct share *s = shared();
+	struct ipv6hdr ip6 __attribute__((aligned(8)));
+	struct place p;
+	__u64 first = 0, ports;
+	const __be64 *addrs = (const void *)&ip6.saddr;
+
+	if (!s || load_ipv6(skb, &ip6) || addrs[0] != s->host[0] || addrs[1] != s->host[1])
+		return true;
+	if (!translator && !is_partner(s, addrs + 2))
+		return true;
+	p = find_transport(skb, 0, ip6.nexthdr);
+	if (p.fragment == LATER_FRAGMENT)
+		return true;
+	if ((p.next == IPPROTO_ICMPV6 || has_ports(p.next)) && load(skb, p.at, &first, sizeof(first)))
+		return true;
+	ports = sent_ports(p.next, first);
+	return ports == NO_FLOW || claim_flow(skb, p, addrs + 2, ports, translator);
+}
+
+// claim_translated is claim_flow for a packet that to6 has translated.
+static __always_inline bool claim_translated(struct __sk_buff *skb, const struct translated6 *t)
+{
+	const struct share *s = shared();
+	struct place p = { .at = IPV6_LEN, .next = t->next };
+	const __u64 ports = sent_ports(t->next, t->first);
+
+	if (!s || t->src[0] != s->host[0] || t->src[1] != s->host[1] || ports == NO_FLOW)
+		return true;
+	return claim_flow(skb, p, t->dst, ports, true);
 }
 
 #define TCP_LISTENS 10
@@ -300,7 +323,7 @@ static __always_inline enum owner own_flow(struct __sk_buff *skb, const struct f
 
 // quoted_owner says who an ICMPv6 error is for, by the packet that it quotes, and
 // corrects the port in that. at is where the message begins.
-static __always_inline enum owner quoted_owner(struct __sk_buff *skb, const struct share *s, __u32 l3, __u32 at)
+static __always_inline enum owner quoted_owner(struct __sk_buff *skb, const struct share *s, __u32 at)
 {
 	struct ipv6hdr ip6 __attribute__((aligned(8)));
 	const __be64 *addrs = (const void *)&ip6.saddr;
@@ -338,7 +361,7 @@ static __always_inline enum owner quoted_owner(struct __sk_buff *skb, const stru
 	key.ports = flow_ports(p.next, ON_WIRE, remote, own);
 	port = own;
 	owner = own_flow(skb, &key, &port);
-	if (port != own && !change_port(skb, l3 + at, l3 + message + ICMP_CHECK, IPPROTO_ICMPV6, own, port))
+	if (port != own && !change_port(skb, l3_offset(skb), at, message + ICMP_CHECK, IPPROTO_ICMPV6, own, port))
 		return NOBODY;
 	return owner;
 }
@@ -356,7 +379,7 @@ static __always_inline enum owner packet_owner(struct __sk_buff *skb, const stru
 		union transport header;
 		__be16 ports[4];
 	} t = { 0 };
-	__u32 own = 0, remote = 0, port, at = p.at, l3;
+	__u32 own = 0, remote = 0, port, at = p.at;
 	__u64 owner;
 	__u64 *known;
 
@@ -369,12 +392,11 @@ static __always_inline enum owner packet_owner(struct __sk_buff *skb, const stru
 		known = bpf_map_lookup_elem(&fragment_owners, &packet);
 		return known ? *known : BOTH;
 	}
-	l3 = l3_offset(skb);
 	if (p.next == IPPROTO_ICMPV6) {
 		if (load(skb, p.at, &t.all, sizeof(t.all)))
 			return HOST;
 		if (t.header.echo.type <= ICMP_ERROR_MAX)
-			return p.fragment ? HOST : quoted_owner(skb, s, l3, p.at);
+			return p.fragment ? HOST : quoted_owner(skb, s, p.at);
 		if (t.header.echo.type != ICMP_ECHO_REPLY)
 			return HOST;
 		own = bpf_ntohs(t.ports[2]);
@@ -393,7 +415,7 @@ static __always_inline enum owner packet_owner(struct __sk_buff *skb, const stru
 	key.ports = flow_ports(p.next, ON_WIRE, remote, own);
 	port = own;
 	owner = own_flow(skb, &key, &port);
-	if (port != own && !change_port(skb, l3 + at, l3 + p.at + checksum_offset(p.next), p.next, own, port))
+	if (port != own && !change_port(skb, l3_offset(skb), at, p.at + checksum_offset(p.next), p.next, own, port))
 		return NOBODY;
 	if (p.fragment == FIRST_FRAGMENT)
 		bpf_map_update_elem(&fragment_owners, &packet, &owner, BPF_ANY);

@@ -265,12 +265,13 @@ static __always_inline int send_translated(struct __sk_buff *skb, struct departu
 static __always_inline int to_tun(struct __sk_buff *skb, bool sharing)
 {
 	struct departure to;
+	struct translated6 became;
 
 	// IPv6 comes from steer_in: user space is to read it.
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		switch (to6(skb, CLAT, &to)) {
+		switch (to6(skb, CLAT, &to, &became)) {
 		case TRANSLATED:
-			if (sharing && !claim_port(skb, tun_header_len, true))
+			if (sharing && !claim_translated(skb, &became))
 				return TC_ACT_SHOT;
 			return send_translated(skb, &to);
 		case BROKEN:
@@ -330,7 +331,7 @@ static __always_inline int from_tun(struct __sk_buff *skb, bool translate, bool 
 		COUNT(foreign_source);
 		return TC_ACT_SHOT;
 	}
-	if (sharing && !claim_port(skb, tun_header_len, true))
+	if (sharing && !claim_port(skb, true))
 		return TC_ACT_SHOT;
 	verdict = send_out(skb, find_route(&ip6.daddr), &ip6.daddr);
 	if (verdict != TC_ACT_SHOT)
@@ -376,7 +377,7 @@ int sharing_egress(struct __sk_buff *skb)
 
 	if (verdict != TC_ACT_UNSPEC || skb->protocol != bpf_htons(ETH_P_IPV6) || is_translated(skb))
 		return verdict;
-	return claim_port(skb, l3_offset(skb), false) ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+	return claim_port(skb, false) ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }
 
 // guard_ingress is for links that are no uplink.

@@ -98,8 +98,16 @@ struct departure {
 	struct next_hop router; // family 0: there is none
 };
 
-// to6 translates an IPv4 packet. Of a CLAT's it says in to where it goes.
-static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, struct departure *to)
+// A translated packet of a CLAT, for who asks which flow it belongs to.
+struct translated6 {
+	__be64 src[2], dst[2];
+	__u64 next;  // the transport protocol, whose header follows the IPv6 header
+	__u64 first; // the first 6 bytes of that header
+};
+
+// to6 translates an IPv4 packet. Of a CLAT's it says in to where it goes, and in
+// became what it is now.
+static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, struct departure *to, struct translated6 *became)
 {
 	const struct translation *t = current();
 	const __u32 l3 = tun_header_len, l4 = l3 + IPV4_LEN;
@@ -225,8 +233,14 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, s
 	if (segment + IPV6_LEN > (frag & IPV4_DF ? mtu6 : limit6))
 		decline6(SIZE);
 	if (role == CLAT) { // what a gateway sends is forwarded by the kernel
-		to->dst[0] = header[3];
-		to->dst[1] = header[4];
+		became->src[0] = header[1];
+		became->src[1] = header[2];
+		became->dst[0] = to->dst[0] = header[3];
+		became->dst[1] = to->dst[1] = header[4];
+		became->next = next;
+		became->first = in.transport.udp.source | (__u32)in.transport.udp.dest << 16 | (__u64)in.transport.udp.len << 32;
+		if (kind.all)
+			became->first = (became->first & ~0xffULL) | kind.all;
 		to->router = t->router;
 		to->has_routes = t->has_routes;
 		if (to->has_routes) {
