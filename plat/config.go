@@ -27,6 +27,7 @@ type Config struct {
 	Addresses            []nat44.Range
 	PortsPerClient       int
 	ConnectionsPerClient int
+	ConnectionsPer64     int
 
 	LogSessions         bool   // every connection of a client
 	ICMPErrorsPerSecond int    // to each side
@@ -49,6 +50,7 @@ func (c Config) nat44(outside []string, table *Table) (nat44.Config, error) {
 	n := nat44.Config{
 		TUN: c.TUN, Inside: c.Inside, Outside: outside, Prefix: c.Prefix.Masked(), Pool: c.Pool, Mode: c.NAT44,
 		Addresses: c.Addresses, PortsPerClient: c.PortsPerClient, ConnectionsPerClient: c.ConnectionsPerClient,
+		ConnectionsPer64: c.ConnectionsPer64,
 	}
 	for _, m := range c.Static {
 		n.Static = append(n.Static, m.IPv4)

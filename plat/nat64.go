@@ -209,6 +209,7 @@ func (n *NAT64) start(h *netlink.Handle, failed chan<- error) error {
 	if !n.rules.Owned() {
 		n.log.Warn("the kernel keeps nftables tables of a killed process (Linux before 5.12); the next start removes them")
 	}
+	n.table.SetRules(n.rules, n.log)
 	n.path, err = datapath.Open(datapath.Options{
 		TUN: n.config.TUN, Queues: min(runtime.NumCPU(), 4), Engine: n.config.Engine, Netlink: h, Log: n.log,
 		ICMPErrorsPerSecond: n.config.ICMPErrorsPerSecond, OnRefused: n.admit,
@@ -283,6 +284,7 @@ func (n *NAT64) stop() error {
 		n.path = nil
 	}
 	if n.rules != nil {
+		n.table.SetRules(nil, n.log)
 		errs = append(errs, n.rules.Close())
 		n.rules = nil
 	}

@@ -27,7 +27,7 @@ func (f formerHosts) reuse() {
 		gone[a] = true
 	}
 	if f.forget(func(a netip.Addr) bool { return gone[a] }) {
-		f.table.pool.reuse(lost)
+		f.table.reuse(lost)
 	}
 }
 

@@ -37,6 +37,7 @@ type Table struct {
 	changes  uint64 // of the dynamic maps
 	refused  [siit.NumReasons]uint64
 	mirrored mirrored
+	places   places
 }
 
 // NewTable returns a table with the static maps. They must not contradict each
@@ -145,6 +146,7 @@ func (t *Table) Pin(a netip.Addr) (netip.Addr, error) {
 // put enters e. The caller holds t.mu, or is the only one.
 func (t *Table) put(e *entry) {
 	t.pool.take(e.ipv4)
+	t.places.put(e.host())
 	t.enter(e)
 	t.mirrored.put(e)
 }

@@ -18,7 +18,7 @@ func conntrackText(t *statusLines, c *control.Conntrack) {
 	}
 	rows := []string{use}
 	if c.NearlyFull() {
-		rows = append(rows, "conntrack-nearly-full: raise net.netfilter.nf_conntrack_max, or lower connections-per-client or maps-per-64")
+		rows = append(rows, "conntrack-nearly-full: raise net.netfilter.nf_conntrack_max, or lower connections-per-64")
 	}
 	if c.Dropped > 0 || c.EarlyDropped > 0 {
 		rows = append(rows, fmt.Sprintf("the kernel has dropped %d packets whose connection it could not track, and evicted %d connections from the full table", c.Dropped, c.EarlyDropped))

@@ -46,6 +46,8 @@ type NAT64 struct {
 	PortsPerClient int
 	// ConnectionsPerClient limits the connections of one client; 0: no limit.
 	ConnectionsPerClient int
+	// ConnectionsPer64 limits those of all hosts of a /64 together; 0: no limit.
+	ConnectionsPer64 int
 	// MapsPer64 limits the dynamic maps for the hosts of one /64.
 	MapsPer64 int
 	// MapIdle is how long a dynamic map may be silent before it is given back.
@@ -184,6 +186,7 @@ func DefaultGateway() Gateway {
 			Pool:                 netip.MustParsePrefix("100.64.0.0/16"),
 			PortsPerClient:       2016,
 			ConnectionsPerClient: 4000,
+			ConnectionsPer64:     65536,
 			MapsPer64:            256,
 			MapIdle:              2 * time.Hour,
 			TUN:                  "nat64",

@@ -25,6 +25,7 @@ nat44    = "pool"
 addresses = ["203.0.113.1-203.0.113.4", "203.0.113.9", "198.51.100.0/30"]
 ports-per-client = 504
 connections-per-client = 0
+connections-per-64 = 30000
 maps-per-64 = 2
 map-idle = "90m"
 deny     = ["10.128.0.0/9", "192.168.1.1"]
@@ -74,7 +75,7 @@ metrics = "[::1]:9647"
 			Addresses: []AddrRange{
 				{addr("203.0.113.1"), addr("203.0.113.4")}, {addr("203.0.113.9"), addr("203.0.113.9")}, {addr("198.51.100.0"), addr("198.51.100.3")},
 			},
-			PortsPerClient: 504, MapsPer64: 2, MapIdle: 90 * time.Minute,
+			PortsPerClient: 504, ConnectionsPer64: 30000, MapsPer64: 2, MapIdle: 90 * time.Minute,
 			Deny: []netip.Prefix{prefix("10.128.0.0/9"), prefix("192.168.1.1/32")}, TUN: "nat0",
 			Maps: []StaticMap{{addr("10.64.0.10"), addr("2001:db8:1::10")}},
 			Forwards: []Forward{
@@ -175,6 +176,7 @@ func TestParseGatewayMistakes(t *testing.T) {
 		{in + "ports-per-client = 70000", `t.toml:3:20: nat64.ports-per-client: "70000" is out of range`},
 		{in + "ports-per-client = -1", `out of range`},
 		{in + "connections-per-client = -1", `out of range`},
+		{in + "connections-per-64 = -1", `out of range`},
 		{in + "maps-per-64 = 0", `out of range`},
 		{in + "map-idle = 7200", `t.toml:3:12: nat64.map-idle: "7200" is an integer, not a string`},
 		{in + "map-idle = \"2 hours\"", `nat64.map-idle: "2 hours" is not a duration; allowed: a duration from "1s" to "720h"`},

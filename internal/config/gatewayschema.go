@@ -40,6 +40,7 @@ func nat64Keys(r *gatewayReading) []key {
 		list("addresses", &n.Addresses, addressRange),
 		integer("ports-per-client", &n.PortsPerClient, 0, 64512, "0 (shared) to 64512, which are all ports from 1024"),
 		integer("connections-per-client", &n.ConnectionsPerClient, 0, math.MaxInt32, "0 or more (0: no limit)"),
+		integer("connections-per-64", &n.ConnectionsPer64, 0, math.MaxInt32, "0 or more (0: no limit)"),
 		integer("maps-per-64", &n.MapsPer64, 1, 1<<24, "1 to 16777216"),
 		text("map-idle", &n.MapIdle, idleTime),
 		list("deny", &n.Deny, ipv4Network),

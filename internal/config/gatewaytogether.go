@@ -96,8 +96,10 @@ func (r *gatewayReading) outsideAddresses() {
 	if ports := r.given["nat64.ports-per-client"]; ports != nil && n.NAT44 != NAT44Pool {
 		r.warn("nat64.ports-per-client", ports, fmt.Sprintf("not used because nat64.nat44 is %q", n.NAT44))
 	}
-	if limit := r.given["nat64.connections-per-client"]; limit != nil && n.NAT44 == NAT44None {
-		r.warn("nat64.connections-per-client", limit, `not used because nat64.nat44 is "none"`)
+	for _, key := range []string{"nat64.connections-per-client", "nat64.connections-per-64"} {
+		if limit := r.given[key]; limit != nil && n.NAT44 == NAT44None {
+			r.warn(key, limit, `not used because nat64.nat44 is "none"`)
+		}
 	}
 	total := uint64(0)
 	for i, a := range n.Addresses {

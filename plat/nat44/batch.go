@@ -31,6 +31,19 @@ func (b *batch) rule(c *nftables.Chain, parts ...[]expr.Any) {
 	b.conn.AddRule(&nftables.Rule{Table: c.Table, Chain: c, Exprs: all})
 }
 
+// few is how many names are compared one after the other, which then takes less
+// time than a set.
+const few = 8
+
+// notAny matches an interface, by a key of its name, that is none of those named,
+// of which the most frequent is to be the first.
+func (b *batch) notAny(t *nftables.Table, k expr.MetaKey, names ...string) []expr.Any {
+	if len(names) <= few {
+		return notBy(k, names)
+	}
+	return append(meta(k), notIn(b.interfaces(t, names))...)
+}
+
 // interfaces adds an anonymous set of interface names.
 func (b *batch) interfaces(t *nftables.Table, names []string) *nftables.Set {
 	s := &nftables.Set{Table: t, Anonymous: true, Constant: true, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}
@@ -59,13 +72,13 @@ func (b *batch) count(t *nftables.Table, c Count) []expr.Any {
 }
 
 // clear empties the chains, adding those that are not there yet, and removes the
-// sets.
+// sets but that of the places of hosts.
 func (b *batch) clear(t *nftables.Table, sets []*nftables.Set) {
 	for _, c := range b.chains(t) {
 		b.conn.FlushChain(c)
 	}
 	for _, set := range sets {
-		if !set.Anonymous { // those go with their rule
+		if !set.Anonymous && set.Name != places { // those go with their rule
 			b.conn.DelSet(set)
 		}
 	}

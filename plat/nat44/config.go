@@ -28,6 +28,7 @@ type Config struct {
 	PortsPerClient int     // of Pool: a fixed range for each address of the pool (RFC 7422); 0: shared
 
 	ConnectionsPerClient int // 0: no limit
+	ConnectionsPer64     int // of all hosts of a /64 together; 0: no limit
 	Forwards             []Forward
 }
 

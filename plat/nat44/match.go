@@ -10,7 +10,10 @@ import (
 )
 
 // Bits of the connection's status (include/uapi/linux/netfilter/nf_conntrack_common.h).
-const statusDestinationNAT = 1 << 5 // IPS_DST_NAT
+const (
+	statusConfirmed      = 1 << 3 // IPS_CONFIRMED: its first packet has left
+	statusDestinationNAT = 1 << 5 // IPS_DST_NAT
+)
 
 func name(s string) []byte {
 	b := make([]byte, unix.IFNAMSIZ)
@@ -25,20 +28,25 @@ func compare(op expr.CmpOp, data []byte) []expr.Any {
 }
 
 // Each of these matches an interface, or any other than it.
-func comesBy(link string) []expr.Any {
-	return append(meta(expr.MetaKeyIIFNAME), compare(expr.CmpOpEq, name(link))...)
+func comesBy(link string) []expr.Any { return by(expr.MetaKeyIIFNAME, link) }
+
+func comesNotBy(link string) []expr.Any { return notBy(expr.MetaKeyIIFNAME, []string{link}) }
+
+func leavesBy(link string) []expr.Any { return by(expr.MetaKeyOIFNAME, link) }
+
+func leavesNotBy(link string) []expr.Any { return notBy(expr.MetaKeyOIFNAME, []string{link}) }
+
+func by(k expr.MetaKey, link string) []expr.Any {
+	return append(meta(k), compare(expr.CmpOpEq, name(link))...)
 }
 
-func comesNotBy(link string) []expr.Any {
-	return append(meta(expr.MetaKeyIIFNAME), compare(expr.CmpOpNeq, name(link))...)
-}
-
-func leavesBy(link string) []expr.Any {
-	return append(meta(expr.MetaKeyOIFNAME), compare(expr.CmpOpEq, name(link))...)
-}
-
-func leavesNotBy(link string) []expr.Any {
-	return append(meta(expr.MetaKeyOIFNAME), compare(expr.CmpOpNeq, name(link))...)
+// notBy matches what none of some names is.
+func notBy(k expr.MetaKey, links []string) []expr.Any {
+	all := meta(k)
+	for _, l := range links {
+		all = append(all, compare(expr.CmpOpNeq, name(l))...)
+	}
+	return all
 }
 
 // in looks register 1 up in a set; notIn matches what is not there.
@@ -65,15 +73,23 @@ func destination4() []expr.Any { return load(expr.PayloadBaseNetworkHeader, 16, 
 func destination6() []expr.Any { return load(expr.PayloadBaseNetworkHeader, 24, 16) }
 
 // within matches if register 1 holds an address of p.
-func within(p netip.Prefix) []expr.Any {
+func within(p netip.Prefix) []expr.Any { return prefix(expr.CmpOpEq, p) }
+
+// notWithin matches if it holds any other.
+func notWithin(p netip.Prefix) []expr.Any { return prefix(expr.CmpOpNeq, p) }
+
+func prefix(op expr.CmpOp, p netip.Prefix) []expr.Any {
 	p = p.Masked()
-	n := p.Addr().BitLen() / 8
-	mask := make([]byte, n)
-	for i := range p.Bits() {
-		mask[i/8] |= 0x80 >> (i % 8)
+	return append([]expr.Any{mask(p.Bits(), p.Addr().BitLen())}, compare(op, p.Addr().AsSlice())...)
+}
+
+// mask clears all but the first bits of an address of a length in bits in register 1.
+func mask(bits, length int) expr.Any {
+	m := make([]byte, length/8)
+	for i := range bits {
+		m[i/8] |= 0x80 >> (i % 8)
 	}
-	return append([]expr.Any{&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(n), Mask: mask, Xor: make([]byte, n)}},
-		compare(expr.CmpOpEq, p.Addr().AsSlice())...)
+	return &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(len(m)), Mask: m, Xor: make([]byte, len(m))}
 }
 
 // bits compares bits of a key of the connection: any of them is set, or, with

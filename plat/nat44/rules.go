@@ -3,18 +3,22 @@ package nat44
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
-// maxClients bounds the set that counts connections.
-const maxClients = 1 << 16
+// sourceAndLink is an IPv6 address and the index of an interface.
+var sourceAndLink = nftables.MustConcatSetType(nftables.TypeIP6Addr, nftables.TypeIFIndex)
 
 // Set replaces the rules by those of c. Tracked connections keep their addresses,
-// and the count of a client's connections begins anew.
+// the counts of connections begin anew, and hosts stay where Place has put them.
 func (r *Ruleset) Set(c Config) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if err := c.check(); err != nil {
 		return fmt.Errorf("nat44: %w", err)
 	}
@@ -35,6 +39,7 @@ func (r *Ruleset) Set(c Config) error {
 	if err := r.conn.Flush(); err != nil {
 		return fmt.Errorf("nftables: set the rules: %w", err)
 	}
+	r.places = all.places
 	return nil
 }
 
@@ -42,6 +47,7 @@ func (r *Ruleset) Set(c Config) error {
 type rules struct {
 	*batch
 	config Config
+	places *nftables.Set // nil: nothing depends on where a host is
 }
 
 // table6 drops what is for the translator and does not come from a client's
@@ -49,31 +55,73 @@ type rules struct {
 func (r *rules) table6(t *nftables.Table) {
 	c, all := r.config, r.chains(t)
 	if c.Prefix.IsValid() {
-		r.rule(all["arrival"], destination6(), within(c.Prefix), comesNotBy(c.TUN), noReturn(), r.count(t, SpoofedSource), drop())
+		r.spoofed(all["arrival"])
 	}
 	if len(c.Inside) > 0 {
-		r.rule(all["forward"], leavesBy(c.TUN), meta(expr.MetaKeyIIFNAME), notIn(r.interfaces(t, append([]string{c.TUN}, c.Inside...))), r.count(t, NotInside), drop())
+		r.rule(all["forward"], leavesBy(c.TUN), r.notAny(t, expr.MetaKeyIIFNAME, append(slices.Clone(c.Inside), c.TUN)...), r.count(t, NotInside), drop())
 	}
 }
 
 func (r *rules) table4(t *nftables.Table) {
 	c, all := r.config, r.chains(t)
-	r.rule(all["arrival"], comesNotBy(c.TUN), source4(), within(c.Pool), r.count(t, ForgedPoolSource), drop())
+	r.rule(all["arrival"], source4(), within(c.Pool), comesNotBy(c.TUN), r.count(t, ForgedPoolSource), drop())
 	if len(c.Outside) > 0 {
-		r.rule(all["forward"], comesBy(c.TUN), meta(expr.MetaKeyOIFNAME), notIn(r.interfaces(t, append([]string{c.TUN}, c.Outside...))), r.count(t, NotOutside), prohibited())
+		r.rule(all["forward"], comesBy(c.TUN), r.notAny(t, expr.MetaKeyOIFNAME, append(slices.Clone(c.Outside), c.TUN)...), r.count(t, NotOutside), prohibited())
 	}
 	if c.Mode != None {
 		// A routed pool is not filtered.
 		static := &nftables.Set{Table: t, Name: "static", KeyType: nftables.TypeIPAddr}
 		r.fill(static, keys(c.Static))
+		r.known(all["forward"])
 		r.unsolicited(all["forward"], static)
 		r.untranslated(all["departure"], static)
 	}
 	r.toGateway(all["input"])
-	r.connections(all["forward"])
+	r.confirmed(all["forward"])
+	r.limits(all["forward"])
 	r.timeouts(all["forward"])
 	r.forwards(all["destination"])
 	r.sourceNAT(all["source"])
+}
+
+// returnValid is how long it is remembered that a route leads back to a source.
+const returnValid = 5 * time.Second
+
+// maxSources bounds the sources of which that is remembered. Those of others are
+// looked up for each packet.
+const maxSources = 1 << 16
+
+// spoofed drops what comes for the translator by an interface to which no route
+// leads back. The lookup of the route takes several times as long as that of a
+// source in a set.
+func (r *rules) spoofed(chain *nftables.Chain) {
+	c, t := r.config, chain.Table
+	s := &nftables.Set{Table: t, Name: "sources", KeyType: sourceAndLink, Dynamic: true, HasTimeout: true, Size: maxSources}
+	r.fill(s, nil)
+	r.rule(chain, destination6(), notWithin(c.Prefix), accept())
+	// Registers 8 to 12, of 32 bits; 8 to 11 are register 1.
+	source := []expr.Any{
+		&expr.Payload{DestRegister: 8, Base: expr.PayloadBaseNetworkHeader, Offset: 8, Len: 16},
+		&expr.Meta{Key: expr.MetaKeyIIF, Register: 12},
+	}
+	r.rule(chain, source, in(s), accept())
+	r.rule(chain, comesBy(c.TUN), accept())
+	r.rule(chain, noReturn(), r.count(t, SpoofedSource), drop())
+	r.rule(chain, source, []expr.Any{&expr.Dynset{
+		SrcRegKey: 1, SetName: s.Name, SetID: s.ID, Operation: unix.NFT_DYNSET_OP_ADD, Timeout: returnValid,
+	}})
+}
+
+// known ends the chain for packets of connections that have been answered, which
+// are most.
+func (r *rules) known(chain *nftables.Chain) {
+	r.rule(chain, bits(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED, expr.CmpOpNeq), accept())
+}
+
+// confirmed ends the chain for all but the first packet of a connection. A
+// connection without an answer is new to connection tracking with every packet.
+func (r *rules) confirmed(chain *nftables.Chain) {
+	r.rule(chain, bits(expr.CtKeySTATUS, statusConfirmed, expr.CmpOpNeq), accept())
 }
 
 // toGateway refuses what clients send to the host itself: only forwarded ports of
@@ -94,29 +142,13 @@ func (r *rules) unsolicited(chain *nftables.Chain, static *nftables.Set) {
 // outside to a static map, and ICMP errors about them, have such addresses.
 func (r *rules) untranslated(chain *nftables.Chain, static *nftables.Set) {
 	c := r.config
-	out := append(append(leavesNotBy(c.TUN), source4()...), within(c.Pool)...)
+	out := append(append(source4(), within(c.Pool)...), leavesNotBy(c.TUN)...)
 	if len(c.Static) > 0 {
 		answers := append(out, bits(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED, expr.CmpOpNeq)...)
 		r.rule(chain, answers, source4(), in(static), accept())
 		r.rule(chain, answers, source4(), compare(expr.CmpOpEq, c.own().AsSlice()), accept())
 	}
 	r.rule(chain, out, r.count(chain.Table, Untranslated), drop())
-}
-
-// connections limits the connections of each client. With a routed pool nothing
-// depends on connection tracking.
-func (r *rules) connections(chain *nftables.Chain) {
-	c, t := r.config, chain.Table
-	if c.ConnectionsPerClient == 0 || c.Mode == None {
-		return
-	}
-	s := &nftables.Set{Table: t, Name: "connections", KeyType: nftables.TypeIPAddr, Dynamic: true, Size: maxClients}
-	r.fill(s, nil)
-	r.rule(chain, comesBy(c.TUN), isNew(), source4(),
-		[]expr.Any{&expr.Dynset{
-			SrcRegKey: 1, SetName: s.Name, SetID: s.ID, Operation: unix.NFT_DYNSET_OP_ADD,
-			Exprs: []expr.Any{&expr.Connlimit{Count: uint32(c.ConnectionsPerClient), Flags: expr.NFT_CONNLIMIT_F_INV}},
-		}}, r.count(t, Connections), prohibited())
 }
 
 func keys(addresses []netip.Addr) (all []nftables.SetElement) {

@@ -3,6 +3,7 @@ package nat44
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -16,12 +17,15 @@ const tableOwner = 2
 // tableName is that of both tables, of IPv4 and of IPv6.
 const tableName = "tnat64-gateway"
 
-// Ruleset is the nftables rules that are in force. Only Counters may be called
-// concurrently with other methods.
+// Ruleset is the nftables rules that are in force. Its methods may be called at any
+// time before Close.
 type Ruleset struct {
-	conn   *nftables.Conn
 	v4, v6 *nftables.Table
 	owned  bool
+
+	mu     sync.Mutex // of what follows
+	conn   *nftables.Conn
+	places *nftables.Set // nil: no rule asks for them
 }
 
 // New makes the tables with the rules of c.
@@ -99,6 +103,8 @@ func (r *Ruleset) Owned() bool { return r.owned }
 
 // Close removes the tables. Connections that are tracked keep their addresses.
 func (r *Ruleset) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.conn.DelTable(r.v4)
 	r.conn.DelTable(r.v6)
 	err := r.conn.Flush()
@@ -141,6 +147,8 @@ const (
 	Untranslated     Count = "untranslated-source"  // dropped: IPv4 that would leave with an address of the pool
 	ToGateway        Count = "to-gateway"           // refused: IPv4 from a client to an address of the gateway, not to a forwarded port
 	Connections      Count = "too-many-connections" // refused: a client has connections-per-client
+
+	NetworkConnections Count = "too-many-connections-of-64" // refused: the hosts of a /64 have connections-per-64
 )
 
 // Explanation returns one sentence for people.
@@ -156,10 +164,14 @@ var counts = map[Count]string{
 	Untranslated:     "IPv4 would have left with a source address of the pool; connection tracking could not assign it to a connection.",
 	ToGateway:        "A client sent to an outside address that has port forwards, but not to one of the forwarded ports.",
 	Connections:      "A client has as many connections as nat64.connections-per-client allows.",
+
+	NetworkConnections: "The hosts of a /64 have as many connections as nat64.connections-per-64 allows.",
 }
 
 // Counters reads the counters.
 func (r *Ruleset) Counters() (map[Count]uint64, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	all := map[Count]uint64{}
 	for _, t := range []*nftables.Table{r.v4, r.v6} {
 		objects, err := r.conn.GetNamedObjects(t)

@@ -19,7 +19,7 @@ func config(mode Mode) Config {
 		Prefix: netip.MustParsePrefix("2001:db8:64::/96"), Static: []netip.Addr{netip.MustParseAddr("100.64.0.9")},
 		TUN: "nat64", Inside: []string{"lan0"}, Outside: []string{"wan0"}, Pool: pool, Mode: mode,
 		Addresses:      []Range{{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("203.0.113.2")}},
-		PortsPerClient: 2000, ConnectionsPerClient: 100,
+		PortsPerClient: 2000, ConnectionsPerClient: 100, ConnectionsPer64: 1000,
 		Forwards: []Forward{{unix.IPPROTO_TCP, netip.MustParseAddrPort("203.0.113.1:8443"), netip.MustParseAddrPort("100.64.0.2:443")}},
 	}
 }
@@ -81,9 +81,12 @@ func inNamespace(t *testing.T) {
 // listRules returns what the program nft shows.
 func listRules(t *testing.T) string {
 	t.Helper()
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Skipf("needs the program nft: %v", err)
+	}
 	out, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
 	if err != nil {
-		t.Skipf("needs the program nft: %v", err)
+		t.Fatalf("nft cannot list the rules: %v\n%s", err, out)
 	}
 	return string(out)
 }
@@ -163,7 +166,7 @@ func TestRuleset(t *testing.T) {
 		config       Config
 		wants, never []string
 	}{
-		{config(Masquerade), []string{"masquerade", "203.0.113.1 . 8443 : 100.64.0.2 . 443", "ct count over 100", "established : 7440", "elements = { 100.64.0.9 }", "fib saddr . iif oif 0", "snat to ct original ip daddr"}, []string{"map ports", "map addresses"}},
+		{config(Masquerade), []string{"masquerade", "203.0.113.1 . 8443 : 100.64.0.2 . 443", "ct count over 100 ", "ct count over 250 ", "established : 7440", "elements = { 100.64.0.9 }", "fib saddr . iif oif 0", "snat to ct original ip daddr"}, []string{"map ports", "map addresses"}},
 		{config(Pool), []string{"map ports"}, []string{"masquerade"}},
 		{shared, []string{"map addresses"}, []string{"masquerade", "map ports"}},
 		{config(None), []string{"not-outside", "forged-pool-source"}, []string{"masquerade", "map ports", "ct count", "@static"}},
