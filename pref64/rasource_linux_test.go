@@ -20,6 +20,7 @@ import (
 
 	"github.com/mdlayher/ndp"
 	"github.com/vishvananda/netns"
+	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 )
 
@@ -181,6 +182,35 @@ func TestRASourceRaw(t *testing.T) {
 	if s := r.log.String(); strings.Contains(s, "level=WARN") {
 		t.Errorf("logged:\n%s", s)
 	}
+}
+
+// TestRASourceOwn has the host be a router itself on the link: it does not hear its
+// own RAs, but those of another router.
+func TestRASourceOwn(t *testing.T) {
+	l := newTestNet(t, 0).newLink("up0")
+	r := l.start(0)
+	if _, err := l.solicitation(); err != nil { // the sockets are open
+		t.Fatal(err)
+	}
+	var own net.PacketConn
+	l.net.in(l.net.host, func() (err error) {
+		own, err = net.ListenPacket("ip6:58", "::")
+		return err
+	})
+	defer own.Close()
+	conn := ipv6.NewPacketConn(own)
+	if on, err := conn.MulticastLoopback(); err != nil || !on {
+		t.Fatalf("the host does not hear itself: %v, %v", on, err)
+	}
+	msg := advertisement(t, router1, option(prefixA, time.Hour))
+	if _, err := conn.WriteTo(msg, &ipv6.ControlMessage{HopLimit: 255, IfIndex: l.index}, &net.IPAddr{IP: allNodes.AsSlice()}); err != nil {
+		t.Fatal(err)
+	}
+	l.advertise(router1, option(prefixB, time.Hour))
+	if rep := r.next(); len(rep.Observations) != 1 || rep.Observations[0].Prefix != prefixB {
+		t.Errorf("report %+v, want only %s", rep, prefixB)
+	}
+	r.expect(prefixB)
 }
 
 // checksum adds up an ICMPv6 message with its pseudo-header; 0xffff is right.

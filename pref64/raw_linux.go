@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 )
@@ -37,9 +38,11 @@ func openRaw(ctx context.Context, ifindex int) (*rawConn, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		cerr := c.Control(func(fd uintptr) {
-			if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, ifindex); err == nil {
-				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVFRAGSIZE, 1)
-			}
+			err = errors.Join(
+				withoutOwn(int(fd)),
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, ifindex),
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVFRAGSIZE, 1),
+			)
 		})
 		return errors.Join(cerr, err)
 	}}
@@ -66,6 +69,26 @@ func openRaw(ctx context.Context, ifindex int) (*rawConn, error) {
 		return nil, fmt.Errorf("raw ICMPv6 socket: %w", err)
 	}
 	return c, nil
+}
+
+// withoutOwn keeps the socket from receiving what this host multicasts, as one that
+// is a router on the interface does. The kernel ignores such RAs too.
+func withoutOwn(fd int) error {
+	const everything = 1<<32 - 1
+	raw, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadExtension{Num: bpf.ExtType},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_LOOPBACK, SkipTrue: 1},
+		bpf.RetConstant{Val: everything},
+		bpf.RetConstant{Val: 0},
+	})
+	if err != nil {
+		return err
+	}
+	filter := make([]unix.SockFilter, len(raw))
+	for i, r := range raw {
+		filter[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
 }
 
 func (c *rawConn) close() { c.conn.Close() }
