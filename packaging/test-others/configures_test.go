@@ -33,8 +33,8 @@ var givens = []given{
 // configurer is a program that configures the laptop's uplink.
 type configurer struct {
 	name    string
-	version string                                           // command that prints it
-	files   func(g given) (files map[string]string, ok bool) // !ok: it cannot configure this, or the test does not know how
+	version string // command that prints it
+	files   func(g given) map[string]string
 	start   string
 	again   string // configures the uplink once more
 }
@@ -54,6 +54,9 @@ kill $pid
 while grep -q "^State:.[^Z]" /proc/$pid/status; do sleep 0.1; done
 ` + networkd
 
+// behindPath is the file of networkd for the interface that gets a delegated prefix.
+const behindPath = "/etc/systemd/network/20-inside.network"
+
 // networkdFiles are those of systemd.network(5).
 func networkdFiles(g given) map[string]string {
 	uplink := "[Match]\nName=" + lab.Uplink + "\n[Network]\n"
@@ -65,57 +68,88 @@ func networkdFiles(g given) map[string]string {
 	}
 	return map[string]string{
 		"/etc/systemd/network/10-uplink.network": uplink,
-		"/etc/systemd/network/20-inside.network": "[Match]\nName=" + lab.DelegatedLink +
+		behindPath: "[Match]\nName=" + lab.DelegatedLink +
 			"\n[Network]\nDHCPPrefixDelegation=yes\nIPv6AcceptRA=no\nConfigureWithoutCarrier=yes\n[DHCPPrefixDelegation]\nSubnetId=1\n",
 	}
+}
+
+const dhcpcdPath = "/etc/dhcpcd.conf"
+
+// dhcpcdConf is dhcpcd.conf(5).
+func dhcpcdConf(g given) string {
+	text := "nodev\nduid\nipv6only\nallowinterfaces " + lab.Uplink + " " + lab.DelegatedLink + "\ninterface " + lab.Uplink + "\n"
+	switch {
+	case g.own != "":
+		return text + "noipv6rs\nstatic ip6_address=" + g.own + "\n"
+	case g.kind == lab.Delegated:
+		text += "ia_pd 2 " + lab.DelegatedLink + "/1/64\n"
+	}
+	return text + "ia_na 1\n"
+}
+
+// nmKeyfile is a connection of NetworkManager.
+func nmKeyfile(name, kind, ifname, ipv6 string) string {
+	return fmt.Sprintf("[connection]\nid=%s\ntype=%s\ninterface-name=%s\n[ipv4]\nmethod=disabled\n[ipv6]\n%s", name, kind, ifname, ipv6)
 }
 
 var configurers = []configurer{
 	{
 		name: "systemd-networkd", version: "/usr/lib/systemd/systemd-networkd --version | head -1",
-		files: func(g given) (map[string]string, bool) { return networkdFiles(g), true },
+		files: networkdFiles,
 		start: networkd,
 		again: networkdAgain,
 	},
 	{
 		name: "netplan", version: "dpkg-query -W -f 'netplan.io ${Version}' netplan.io",
-		files: func(g given) (map[string]string, bool) {
+		files: func(g given) map[string]string {
 			text := "network:\n  version: 2\n  ethernets:\n    " + lab.Uplink + ":\n"
 			if g.own != "" {
 				text += fmt.Sprintf("      accept-ra: false\n      addresses: [%q]\n      routes:\n      - {to: default, via: %q, on-link: true}\n", g.own, g.router)
 			} else {
 				text += "      dhcp6: true\n      accept-ra: true\n"
 			}
-			return map[string]string{"/etc/netplan/50-uplink.yaml": text}, g.kind != lab.Delegated
+			files := map[string]string{"/etc/netplan/50-uplink.yaml": text}
+			if g.kind == lab.Delegated { // of which netplan has no settings
+				files[behindPath] = networkdFiles(g)[behindPath]
+			}
+			return files
 		},
 		start: "/usr/libexec/netplan/configure\n" + networkd, // as netplan's unit does before networkd
 		again: networkdAgain,
 	},
 	{
 		name: "ifupdown", version: "dpkg-query -W -f 'ifupdown ${Version}' ifupdown",
-		files: func(g given) (map[string]string, bool) {
-			// Its DHCPv6 needs dhclient, which this release has not.
+		files: func(g given) map[string]string {
+			if g.own == "" {
+				// Its method "inet6 dhcp" knows dhclient alone, which this release has
+				// not. "inet dhcp" runs dhcpcd, which does both families.
+				return map[string]string{
+					"/etc/network/interfaces": "iface " + lab.Uplink + " inet dhcp\n",
+					dhcpcdPath:                dhcpcdConf(g),
+				}
+			}
 			text := fmt.Sprintf("iface %s inet6 static\n\taddress %s\n\tgateway %s\n\taccept_ra 0\n", lab.Uplink, g.own, g.router)
-			return map[string]string{"/etc/network/interfaces": text}, g.own != ""
+			return map[string]string{"/etc/network/interfaces": text}
 		},
 		start: "mkdir -p /run/network; ifup " + lab.Uplink + "\n",
 		again: "ifdown " + lab.Uplink + "; ifup " + lab.Uplink,
 	},
 	{
 		name: "dhcpcd", version: "dhcpcd --version | head -1",
-		files: func(g given) (map[string]string, bool) {
-			text := "nodev\nduid\nipv6only\nallowinterfaces " + lab.Uplink + " " + lab.DelegatedLink + "\ninterface " + lab.Uplink + "\nia_na 1\n"
-			if g.kind == lab.Delegated {
-				text += "ia_pd 2 " + lab.DelegatedLink + "/1/64\n"
+		files: func(g given) map[string]string {
+			files := map[string]string{dhcpcdPath: dhcpcdConf(g)}
+			if g.own != "" { // it has no setting for a default route of IPv6
+				files["/etc/dhcpcd.exit-hook"] = fmt.Sprintf("if $if_up && [ $interface = %[1]s ]; then ip -6 route replace default via %[2]s dev %[1]s onlink; fi\n",
+					lab.Uplink, g.router)
 			}
-			return map[string]string{"/etc/dhcpcd.conf": text}, g.own == ""
+			return files
 		},
 		start: "dhcpcd --nobackground &\n",
 		again: "dhcpcd --rebind",
 	},
 	{
 		name: "NetworkManager", version: "NetworkManager --version",
-		files: func(g given) (map[string]string, bool) {
+		files: func(g given) map[string]string {
 			ours, err := os.ReadFile("../networkmanager/90-tnat64.conf")
 			if err != nil {
 				panic(err)
@@ -124,14 +158,25 @@ var configurers = []configurer{
 			if g.own != "" {
 				ipv6 = fmt.Sprintf("method=manual\naddress1=%s,%s\n", g.own, g.router)
 			}
-			return map[string]string{
-				"/etc/NetworkManager/conf.d/test.conf":          "[main]\nplugins=keyfile\nauth-polkit=root-only\ndns=none\nno-auto-default=*\n[connection]\nipv4.clat=0\n",
-				"/usr/lib/NetworkManager/conf.d/90-tnat64.conf": string(ours),
-				"/etc/NetworkManager/system-connections/" + profile + ".nmconnection": "[connection]\nid=" + profile +
-					"\ntype=ethernet\ninterface-name=" + lab.Uplink + "\n[ipv4]\nmethod=disabled\n[ipv6]\n" + ipv6,
-			}, g.kind != lab.Delegated
+			files := map[string]string{
+				"/etc/NetworkManager/conf.d/test.conf":                                "[main]\nplugins=keyfile\nauth-polkit=root-only\ndns=none\nno-auto-default=*\n[connection]\nipv4.clat=0\n",
+				"/usr/lib/NetworkManager/conf.d/90-tnat64.conf":                       string(ours),
+				"/etc/NetworkManager/system-connections/" + profile + ".nmconnection": nmKeyfile(profile, "ethernet", lab.Uplink, ipv6),
+			}
+			if g.kind == lab.Delegated { // it asks for a prefix to share
+				files["/etc/NetworkManager/system-connections/behind.nmconnection"] = nmKeyfile("behind", "ethernet", lab.DelegatedLink, "method=shared\n")
+			}
+			return files
 		},
-		start: lab.StartBus + `NetworkManager --debug --log-level=INFO &
+		start: lab.StartBus + `
+if [ -e /etc/NetworkManager/system-connections/behind.nmconnection ]; then
+	# In the place of a bridge, which waits for ports.
+	behind=` + lab.DelegatedLink + `
+	ip link del $behind
+	ip link add $behind up type veth peer name host
+	ip link set host up
+fi
+NetworkManager --debug --log-level=INFO &
 while ! nmcli connection up ` + profile + `; do sleep 0.3; done
 `,
 		again: "nmcli connection up " + profile,
@@ -162,16 +207,11 @@ func TestConfigured(t *testing.T) {
 	t.Run("by", func(t *testing.T) {
 		for _, c := range configurers {
 			for _, g := range givens {
-				files, ok := c.files(g)
-				if !ok {
-					answers[g.name+c.name] = "not run"
-					continue
-				}
 				answers[g.name+c.name] = "no"
 				t.Run(c.name+"/"+g.kind.String(), func(t *testing.T) {
 					t.Parallel()
 					s := newStage(t, lab.Options{Kind: g.kind, Unconfigured: true})
-					s.machine = newMachine(t, s.Lab, files, c.start)
+					s.machine = newMachine(t, s.Lab, c.files(g), c.start)
 					s.configured(g)
 					version := strings.TrimSpace(s.machine.run(t, "/bin/sh", "-c", c.version))
 					s.start("")
@@ -226,7 +266,8 @@ func (s *stage) carries(g given) {
 		}
 		a := u.CLAT.IPv6
 		if u.CLAT.Shared != g.shared || g.shared && a != own || g.within.IsValid() && !g.within.Contains(a) {
-			return fmt.Errorf("the CLAT has %s (shared: %v), the laptop %s", a, u.CLAT.Shared, own)
+			behind, _ := s.Laptop.Addresses(lab.DelegatedLink)
+			return fmt.Errorf("the CLAT has %s (shared: %v), the laptop %s, and behind it %s", a, u.CLAT.Shared, own, behind)
 		}
 		return nil
 	})
