@@ -15,7 +15,7 @@ TOOL      := $(GO) tool -modfile=packaging/tools/go.mod
 # across the lab, other DNS64 servers to compare ours with, a bus of its own for
 # fake services, what masquerades the lab's guests, and clang to check that the
 # committed BPF objects are what their source says.
-TEST_PACKAGES  := curl iputils-ping traceroute iperf3 bind9-dnsutils bind9 unbound dbus-daemon nftables clang-14 llvm-14 libbpf-dev gcc libc6-dev musl-tools python3 wget git openssh-client openssh-server python3-requests iproute2 procps tcpdump dnsmasq-base dhcpcd-base kea-dhcp6-server ppp util-linux
+TEST_PACKAGES  := curl iputils-ping traceroute iperf3 bind9-dnsutils bind9 unbound dbus-daemon nftables clang-14 llvm-14 libbpf-dev gcc libc6-dev musl-tools python3 wget git openssh-client openssh-server python3-requests iproute2 procps tcpdump dnsmasq-base dhcpcd-base kea-dhcp6-server ppp wireguard-tools util-linux
 # Of the benchmarks: a compiler for the load generator, and programs of the
 # coverage table. Contestants are installed by the benchmarks themselves, which
 # go on without those that cannot be.
@@ -26,7 +26,7 @@ TESTVM_PACKAGES := debootstrap qemu-system-x86 e2fsprogs iproute2
 TESTOTHERS_PACKAGES := debootstrap debian-archive-keyring util-linux iproute2 iputils-ping dnsmasq-base dhcpcd-base kea-dhcp6-server
 TESTRPMARCH_PACKAGES := dnf rpm pacman-package-manager busybox-static
 TESTIMAGE_PACKAGES := podman runc curl iputils-ping
-TESTKERNEL_PACKAGES := qemu-system-x86 iproute2 curl iputils-ping traceroute iperf3 bind9-dnsutils
+TESTKERNEL_PACKAGES := qemu-system-x86 ppp wireguard-tools iproute2 curl iputils-ping traceroute iperf3 bind9-dnsutils
 # The other rows of the matrix: kernels and programs of other releases and architectures.
 TESTMATRIX_PACKAGES := $(TESTKERNEL_PACKAGES) $(TESTVM_PACKAGES) qemu-system-arm xz-utils zstd debian-archive-keyring
 

@@ -2,18 +2,23 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"tnat64d/internal/control"
 	"tnat64d/internal/lab"
 )
 
+// kinds are those of networks other than Ethernet with SLAAC, which the other tests
+// have.
+var kinds = []lab.Kind{lab.DHCPv6Only, lab.Cloud, lab.Static, lab.Bridge, lab.Bond, lab.VLAN, lab.PPP, lab.NoARP, lab.RawIP, lab.WireGuard, lab.GRE, lab.Delegated}
+
 // TestNetworkKinds has the traffic of every day on each kind of network, with real
 // servers and clients where the kind has some. On those that give the laptop one
 // address the CLAT shares it; nothing is configured.
 func TestNetworkKinds(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []lab.Kind{lab.DHCPv6Only, lab.Cloud, lab.Static, lab.Bridge, lab.Bond, lab.VLAN, lab.PPP, lab.Delegated} {
+	for _, kind := range kinds {
 		t.Run(kind.String(), func(t *testing.T) {
 			t.Parallel()
 			for _, program := range kind.Programs() {
@@ -21,7 +26,7 @@ func TestNetworkKinds(t *testing.T) {
 			}
 			eachEngine(t, func(t *testing.T, config string) {
 				t.Parallel()
-				w := newWorld(t, lab.Options{Kind: kind}, config)
+				w := newWorld(t, lab.Options{Kind: kind}, config+kind.Config())
 				w.moved = true // addresses of ports may be in DAD at first
 				own, err := w.LaptopAddress()
 				if err != nil {
@@ -46,6 +51,9 @@ func TestNetworkKinds(t *testing.T) {
 				t.Run("traceroute", func(t *testing.T) { w.traceroute(t) })
 				t.Run("DNS", w.dig)
 				t.Run("UDP", w.datagrams)
+				if n := w.counters(t); n["kernel"] > 0 != strings.Contains(config, `"kernel"`) {
+					t.Errorf("%v packets were translated by engine", n)
+				}
 			})
 		})
 	}

@@ -15,14 +15,14 @@ func TestNetworkKindsUnderLoad(t *testing.T) {
 	if os.Getenv("TNAT64_LONG") == "" {
 		t.Skip("takes minutes: TNAT64_LONG=1 runs it")
 	}
-	for _, kind := range []lab.Kind{lab.DHCPv6Only, lab.Cloud, lab.Static, lab.Bridge, lab.Bond, lab.VLAN, lab.PPP, lab.Delegated} {
+	for _, kind := range kinds {
 		t.Run(kind.String(), func(t *testing.T) {
 			for _, program := range kind.Programs() {
 				needProgram(t, program)
 			}
 			shared := kind == lab.DHCPv6Only || kind == lab.Cloud
 			eachEngine(t, func(t *testing.T, config string) {
-				w := newWorldOn(t, stage{network: lab.Options{Kind: kind}, config: config, prepare: fewPorts})
+				w := newWorldOn(t, stage{network: lab.Options{Kind: kind}, config: config + kind.Config(), prepare: fewPorts})
 				w.moved = true // addresses of ports may be in DAD at first
 				t.Run("iperf3 TCP up", func(t *testing.T) { w.iperf(t) })
 				t.Run("iperf3 TCP down", func(t *testing.T) { w.iperf(t, "-R") })
@@ -38,7 +38,7 @@ func TestNetworkKindsUnderLoad(t *testing.T) {
 			})
 			t.Run("path MTU", func(t *testing.T) {
 				eachEngine(t, func(t *testing.T, config string) {
-					w := newWorld(t, lab.Options{Kind: kind, MTUISP: 1400}, config)
+					w := newWorld(t, lab.Options{Kind: kind, MTUISP: 1400}, config+kind.Config())
 					w.moved = true
 					t.Run("download", func(t *testing.T) { w.download(t, size(16<<20)) })
 					t.Run("upload", func(t *testing.T) { w.upload(t, size(16<<20)) })

@@ -50,6 +50,9 @@ row "kernel bookworm amd64" kernel
 row "kernel trixie amd64" kernel -release trixie
 row "kernel forky amd64" kernel -release forky
 row "kernel bookworm arm64" kernel -arch arm64
+row "networks bookworm" kernel -suites e2e:networks
+row "networks trixie" kernel -release trixie -suites e2e:networks
+row "networks forky" kernel -release forky -suites e2e:networks
 row "vm bookworm networkmanager" vm
 row "vm trixie networkmanager" vm -release trixie
 row "vm forky networkmanager" vm -release forky

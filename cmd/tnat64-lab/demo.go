@@ -164,7 +164,7 @@ func (s *story) start(ctx context.Context) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	s.daemon, err = s.StartDaemon(ctx, s.tnat64d, "", &s.log)
+	s.daemon, err = s.StartDaemon(ctx, s.tnat64d, "[clat]\n"+s.invocation.options.Kind.Config(), &s.log)
 	return err
 }
 

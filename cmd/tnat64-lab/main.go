@@ -26,10 +26,12 @@ needed), start tnat64d on the laptop, and remove everything at the end. They
 change nothing else on this machine.
 
   -network KIND    the laptop's link, and how it gets its IPv6 address:
-                   slaac (default), bridge, bond, vlan, ppp: from router advertisements;
+                   slaac (default), bridge, bond, vlan, ppp, noarp, raw-ip: from router
+                   advertisements;
                    dhcpv6-only: one address, leased by dnsmasq to dhcpcd;
                    delegated: that, and a /56 delegated by kea;
-                   cloud: one address, static: a /64, both configured manually, DNS64 only
+                   cloud: one address, static: a /64, both configured manually, DNS64 only;
+                   wireguard, gre: as static, through a tunnel
   -pref64 PREFIX   the network's NAT64 prefix, of length 32, 40, 48, 56, 64 or 96,
                    or just /LENGTH for an example prefix (default 64:ff9b::/96)
   -mtu N           MTU of the link laptop - router (default 1500, at least 1280)

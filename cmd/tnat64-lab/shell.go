@@ -74,7 +74,7 @@ func shell(ctx context.Context, inv invocation, out io.Writer) (err error) {
 func startForShell(ctx context.Context, l *lab.Lab, inv invocation, log io.Writer) (*lab.Daemon, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	daemon, err := l.StartDaemon(ctx, inv.tnat64d, "", log)
+	daemon, err := l.StartDaemon(ctx, inv.tnat64d, "[clat]\n"+inv.options.Kind.Config(), log)
 	if err != nil || inv.options.NativeIPv4 {
 		return daemon, err
 	}

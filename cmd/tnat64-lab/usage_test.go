@@ -16,7 +16,7 @@ func TestUsage(t *testing.T) {
 		{"", 2, "say demo"},
 		{"dance", 2, `unknown command "dance"`},
 		{"demo now", 2, `unexpected argument "now"`},
-		{"demo -network moon", 2, `there is no network "moon", but slaac, dhcpv6-only, cloud, static, bridge, bond, vlan, ppp, delegated`},
+		{"demo -network moon", 2, `there is no network "moon", but slaac, dhcpv6-only, cloud, static, bridge, bond, vlan, ppp, noarp, raw-ip, wireguard, gre, delegated`},
 		{"demo -mtu", 2, "flag needs an argument"},
 		{"demo -mtu 1000", 2, "MTU 1000 of the link laptop - router is not between 1280 and 65535"},
 		{"shell -mtu-isp x", 2, "invalid value"},

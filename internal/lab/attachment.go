@@ -55,8 +55,8 @@ func (a *attachment) carrierOn() (firstRA time.Time, err error) {
 	a.mu.Unlock()
 	err = steps(
 		func() error {
-			if n.options.Kind == PPP {
-				return nil // it has none
+			if !n.options.Kind.hasHardwareAddr() {
+				return nil
 			}
 			return n.Router.setHardwareAddr(lan, n.mac)
 		},

@@ -15,7 +15,7 @@
 // one machine with HTTP, echo and DNS.
 //
 // That is what the zero [Options] give. Options.Kind makes other access networks:
-// one address by DHCPv6 or by hand, a bridge, bond, VLAN or PPP link. Others break it in the ways networks
+// one address by DHCPv6 or by hand, a bridge, bond, VLAN or PPP link, links without neighbours, tunnels. Others break it in the ways networks
 // are broken, or add to it: a resolver with or without DNS64, more PLATs, dead
 // PLATs, hops that swallow long packets, an access point that knows few
 // addresses, DHCPv6, native IPv4. [Lab.AddNetwork] makes further networks with

@@ -23,6 +23,10 @@ const (
 	Bond            // the uplink is a bond of two Ethernet links, one of them active; SLAAC
 	VLAN            // the uplink is a VLAN of the Ethernet link; SLAAC
 	PPP             // the uplink is a PPP link between two real pppd, with IPv6CP and without IPv4; SLAAC
+	NoARP           // the uplink is an Ethernet link without neighbours (NOARP), as that of an MBIM modem; SLAAC
+	RawIP           // the uplink has neither link header nor neighbours, as that of most modems, which give a /64: a TUN at either end; SLAAC
+	WireGuard       // the uplink is a WireGuard tunnel over another link; addresses and default route by hand; no RAs
+	GRE             // the uplink is a GRE tunnel in IPv6 over another link; addresses and default route by hand; no RAs
 	Delegated       // as DHCPv6Only, and a /56 is delegated, of which the client (dhcpcd) puts a /64 on another interface, [DelegatedLink]; the server is kea
 	numKinds
 )
@@ -30,16 +34,19 @@ const (
 var kinds = [numKinds]struct {
 	name     string
 	programs []string // that the kind runs
-	link     string   // kind of link that the kernel must have; "": Ethernet
 }{
 	SLAAC:      {name: "slaac"},
 	DHCPv6Only: {name: "dhcpv6-only", programs: []string{"dnsmasq", "dhcpcd", "unshare"}},
 	Cloud:      {name: "cloud"},
 	Static:     {name: "static"},
-	Bridge:     {name: "bridge", link: "bridge"},
-	Bond:       {name: "bond", link: "bond"},
-	VLAN:       {name: "vlan", link: "vlan"},
-	PPP:        {name: "ppp", programs: []string{"pppd"}, link: "ppp"},
+	Bridge:     {name: "bridge"},
+	Bond:       {name: "bond"},
+	VLAN:       {name: "vlan"},
+	PPP:        {name: "ppp", programs: []string{"pppd"}},
+	NoARP:      {name: "noarp"},
+	RawIP:      {name: "raw-ip"},
+	WireGuard:  {name: "wireguard", programs: []string{"wg"}},
+	GRE:        {name: "gre"},
 	Delegated:  {name: "delegated", programs: []string{"kea-dhcp6", "dhcpcd", "unshare"}},
 }
 
@@ -69,7 +76,23 @@ func (k Kind) Programs() []string { return slices.Clone(kinds[k].programs) }
 
 // byHand reports whether the laptop is configured by hand, and the router sends no
 // advertisements. PREF64 is known to DNS alone.
-func (k Kind) byHand() bool { return k == Cloud || k == Static }
+func (k Kind) byHand() bool { return k == Cloud || k == Static || k == WireGuard || k == GRE }
+
+// isTunnel reports whether the uplink is of an rtnetlink kind that tunnels have.
+func (k Kind) isTunnel() bool { return k == RawIP || k == WireGuard || k == GRE }
+
+// Config returns what the section [clat] of tnat64d's configuration must have on the
+// laptop: nothing, but for tunnels, which must be named.
+func (k Kind) Config() string {
+	if !k.isTunnel() {
+		return ""
+	}
+	return fmt.Sprintf("uplinks = [%q]\n", Uplink)
+}
+
+// hasHardwareAddr reports whether the interfaces of the link have Ethernet addresses
+// of their own.
+func (k Kind) hasHardwareAddr() bool { return k != PPP && k != NoARP && !k.isTunnel() }
 
 // singleAddress reports whether the laptop has one address, a /128.
 func (k Kind) singleAddress() bool { return k == DHCPv6Only || k == Delegated || k == Cloud }
@@ -86,7 +109,7 @@ func staticLaptop(link netip.Prefix) netip.Addr {
 
 // gateway returns the address of the router in the laptop's default route.
 func (n *Network) gateway() netip.Addr {
-	if n.options.Kind == Static {
+	if n.options.Kind.byHand() && n.options.Kind != Cloud {
 		return n.IPv6
 	}
 	return n.Local

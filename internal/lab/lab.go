@@ -154,7 +154,8 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 		return nil, fmt.Errorf("lab: making network namespaces: %w", os.ErrPermission)
 	}
 	if _, err := Sweep(); err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
+		// It is another lab's, and in the way of nobody.
+		o.Log.Warn("cannot remove what a lab has left", "reason", err)
 	}
 	id, err := newID()
 	if err != nil {

@@ -38,6 +38,20 @@ func (u *uplinks) plug(ifname string, mac net.HardwareAddr, n *Network) error {
 		)
 	case PPP:
 		err = u.lab.dialPPP(laptop, router)
+	case NoARP:
+		// Either end sends to its own address, for want of another.
+		router.mac = laptop.mac
+		err = steps(
+			func() error { return connect(laptop, router, n.options.MTU) },
+			laptop.withoutARP,
+			router.withoutARP,
+		)
+	case RawIP:
+		err = u.lab.connectRawIP(laptop, router)
+	case WireGuard:
+		err = u.lab.tunnel(laptop, router, wireGuard)
+	case GRE:
+		err = u.lab.tunnel(laptop, router, gre)
 	default:
 		err = connect(laptop, router, n.options.MTU)
 	}
@@ -53,6 +67,11 @@ func (e end) port(n int) end {
 	mac := append(net.HardwareAddr{}, e.mac...)
 	mac[3] = byte(n + 1)
 	return end{e.host, fmt.Sprint(port, n), mac}
+}
+
+// withoutARP makes the interface of an end one without neighbours.
+func (e end) withoutARP() error {
+	return e.host.change(e.ifname, "no ARP on", e.host.Netlink.LinkSetARPOff)
 }
 
 func newBridge() netlink.Link {

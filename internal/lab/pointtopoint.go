@@ -25,13 +25,11 @@ var (
 // as long as the lab.
 func (l *Lab) AddPointToPoint(ifname string, metric int) (err error) {
 	defer wrap(&err, "lab: point-to-point link %s", ifname)
+	if err := l.connectRawIP(end{host: l.Laptop, ifname: ifname}, end{host: l.Router, ifname: ifname}); err != nil {
+		return err
+	}
 	hosts := [2]*Host{l.Laptop, l.Router}
-	var tun [2]*os.File
 	for i, addr := range []netip.Addr{PointToPointLaptop, PointToPointRouter} {
-		if tun[i], err = hosts[i].openTUN(ifname); err != nil {
-			return err
-		}
-		context.AfterFunc(l.life, func() { tun[i].Close() })
 		err = steps(
 			func() error { return hosts[i].up(ifname) },
 			func() error { return hosts[i].address(ifname, addr, 64) },
@@ -43,12 +41,26 @@ func (l *Lab) AddPointToPoint(ifname string, metric int) (err error) {
 	l.Network.mu.Lock()
 	l.Network.beyond = append(l.Network.beyond, netip.PrefixFrom(PointToPointRouter, 64).Masked())
 	l.Network.mu.Unlock()
-	for i := range tun {
-		l.running.Go(func() { forwardPackets(tun[i], tun[1-i]) })
-	}
 	return l.Laptop.change(ifname, "default route into", func(link netlink.Link) error {
 		return l.Laptop.Netlink.RouteReplace(&netlink.Route{Dst: ipNet(anyIPv6), LinkIndex: link.Attrs().Index, Priority: metric})
 	})
+}
+
+// connectRawIP makes a link without link header: a TUN at either end, still down. It
+// lasts as long as the lab.
+func (l *Lab) connectRawIP(a, b end) error {
+	var tun [2]*os.File
+	for i, e := range [2]end{a, b} {
+		var err error
+		if tun[i], err = e.host.openTUN(e.ifname); err != nil {
+			return err
+		}
+		context.AfterFunc(l.life, func() { tun[i].Close() })
+	}
+	for i := range tun {
+		l.running.Go(func() { forwardPackets(tun[i], tun[1-i]) })
+	}
+	return nil
 }
 
 // forwardPackets writes to one TUN what it reads from another, until that is closed.

@@ -51,7 +51,7 @@ _tnat64() {
 	-protocol) words='tcp udp icmp' ;;
 	-verdict) words='translated reply drop collected' ;;
 	-interface | -uplink) words=$(command ls /sys/class/net 2>/dev/null) ;;
-	-network) words='slaac dhcpv6-only cloud static bridge bond vlan ppp delegated' ;;
+	-network) words='slaac dhcpv6-only cloud static bridge bond vlan ppp noarp raw-ip wireguard gre delegated' ;;
 	-reason | -address | -c | -lines | -target | -dns | -pref64 | -mtu | -mtu-isp) words= ;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")

@@ -37,7 +37,7 @@ complete -c tnat64ctl -n "__fish_seen_subcommand_from translate report" -F
 
 complete -c tnat64-lab -f
 complete -c tnat64-lab -n __fish_is_first_arg -a 'demo shell'
-complete -c tnat64-lab -n 'not __fish_is_first_arg' -o network -x -a 'slaac dhcpv6-only cloud static bridge bond vlan ppp delegated' -d 'kind of network'
+complete -c tnat64-lab -n 'not __fish_is_first_arg' -o network -x -a 'slaac dhcpv6-only cloud static bridge bond vlan ppp noarp raw-ip wireguard gre delegated' -d 'kind of network'
 complete -c tnat64-lab -n 'not __fish_is_first_arg' -o pref64 -x -d 'prefix of the NAT64'
 complete -c tnat64-lab -n 'not __fish_is_first_arg' -o mtu -x -d 'of the link laptop - router'
 complete -c tnat64-lab -n 'not __fish_is_first_arg' -o mtu-isp -x -d 'of a link beyond the NAT64'

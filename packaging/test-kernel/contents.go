@@ -23,7 +23,7 @@ import (
 var programs = []string{
 	"sh", "cat", "cp", "grep", "mount", "sleep", "true", // of the tests' scripts
 	"ip", "setpriv", "unshare",
-	"curl", "dig", "iperf3", "ping", "traceroute",
+	"curl", "dig", "iperf3", "ping", "traceroute", "pppd", "wg",
 }
 
 // commands are built and stand in /usr/local/bin.
@@ -123,6 +123,8 @@ func goOutput(ctx context.Context, arch, dir string, args ...string) (string, er
 func addSystem(a *archive, dir string) error {
 	errs := []error{
 		a.directory("/root"),
+		a.file("/etc/ppp/options", 0o644, nil), // pppd does not start without it
+		a.file("/etc/resolv.conf", 0o644, nil), // on which the lab mounts that of a host
 		a.file("/etc/hosts", 0o644, []byte("127.0.0.1 localhost\n::1 localhost\n")),
 		a.file("/etc/passwd", 0o644, []byte("root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")),
 		a.file("/usr/local/bin/go", 0o755, goStandIn),

@@ -139,6 +139,10 @@ func unpackAll(ctx context.Context, debs []string, root string) error {
 	return nil
 }
 
+// unpackedParts is another number whenever unpackKernel unpacks other parts of a
+// package, so that what an earlier version has put into the cache is not used.
+const unpackedParts = "2"
+
 // cachedKernel downloads Debian's newest kernel as far as apt knows, unless it
 // is in the cache already.
 func cachedKernel(ctx context.Context) (kernel, error) {
@@ -154,7 +158,7 @@ func cachedKernel(ctx context.Context) (kernel, error) {
 	if err != nil {
 		return kernel{}, err
 	}
-	cache = filepath.Join(cache, "tnat64d", "kernel")
+	cache = filepath.Join(cache, "tnat64d", "kernel-"+unpackedParts)
 	dir := filepath.Join(cache, name+"_"+field(paragraph, "Version"))
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		err = unpackKernel(ctx, name, cache, dir)
@@ -241,7 +245,7 @@ func unpackKernel(ctx context.Context, name, cache, dir string) error {
 	}
 	deb := exec.CommandContext(ctx, "dpkg-deb", "--fsys-tarfile", debs[0])
 	tar := exec.CommandContext(ctx, "tar", "-x", "-C", root, "--wildcards", "./boot/vmlinuz-*",
-		"./lib/modules/*/kernel/net", "./lib/modules/*/kernel/drivers/net", "./lib/modules/*/kernel/lib", "./lib/modules/*/kernel/crypto")
+		"./lib/modules/*/kernel/net", "./lib/modules/*/kernel/drivers/net", "./lib/modules/*/kernel/lib", "./lib/modules/*/kernel/crypto", "./lib/modules/*/kernel/arch")
 	if tar.Stdin, err = deb.StdoutPipe(); err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 // them by itself when they are asked for.
 var wanted = []string{
 	"tun", "veth", "dummy", "bridge", "8021q", "vxlan",
+	"bonding", "ppp_async", "wireguard", "ip6_gre", // uplinks of the lab
 	"crc32c_generic", "nf_tables", "nft_objref", "nft_fwd_netdev", // libcrc32c, which nf_tables needs, asks for an implementation
 	"sch_ingress", "cls_bpf", "cls_u32", "cls_matchall", "act_bpf", "act_mirred",
 	"tcp_diag", "udp_diag", // to end connections

@@ -104,6 +104,9 @@ func execute(plan guest.Plan, jobs []string, events *events) error {
 		return err
 	}
 	events.send(guest.Event{Kernel: unix.ByteSliceToString(uts.Release[:])})
+	if err := noFallbackTunnels(); err != nil {
+		return err
+	}
 	if err := loadModules(plan.Modules); err != nil {
 		return err
 	}

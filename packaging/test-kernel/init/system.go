@@ -15,6 +15,7 @@ func mountAll() error {
 		{"proc", "/proc", ""},
 		{"sysfs", "/sys", ""},
 		{"devtmpfs", "/dev", ""},
+		{"devpts", "/dev/pts", "mode=620"}, // of pppd
 		{"tmpfs", "/run", "mode=755"},
 		{"tmpfs", "/tmp", "mode=1777"},
 		{"bpf", "/sys/fs/bpf", "mode=700"},
@@ -33,6 +34,12 @@ func mountAll() error {
 // too small for some thousands of connections.
 func limits() error {
 	return unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1024, Max: 524288})
+}
+
+// noFallbackTunnels keeps the modules of tunnels from making a device in each network
+// namespace, as they have been doing since before there were namespaces.
+func noFallbackTunnels() error {
+	return os.WriteFile("/proc/sys/net/core/fb_tunnels_only_for_init_net", []byte("2"), 0)
 }
 
 // loadModules loads kernel modules, each after what it needs.
