@@ -180,6 +180,9 @@ func (c *Client) explain(err error) error {
 		return err
 	case errors.Is(err, unix.EAGAIN), errors.As(err, &timeout) && timeout.Timeout():
 		return &say.Failure{What: fmt.Sprintf("tnat64d does not answer at %s", c.path), Hint: "it hangs or is overloaded: systemctl restart tnat64d"}
+	case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
+		return &say.Failure{What: fmt.Sprintf("the program at %s closes the connection without an answer", c.path),
+			Hint: "too many programs may be connected, of all users or of you; the log of tnat64d says so: journalctl -u tnat64d"}
 	case errors.Is(err, unix.EINVAL):
 		return &say.Failure{What: fmt.Sprintf("%q is not a valid socket path", c.path), Hint: "set -socket to the path of control.socket in the configuration"}
 	}

@@ -21,11 +21,53 @@ func (s slots) take() bool {
 func (s slots) free() { <-s }
 
 // limited is a listener that has only so many connections at a time, and
-// closes others at once.
+// closes others at once. Those who are not root get a part of them, each user
+// a part of that, so that no member of the group keeps out root.
 type limited struct {
 	net.Listener
 	slots    slots
+	others   slots // of slots; each but root's connections takes one of these, too
+	perUser  int
+	isRoot   func(Peer) bool
 	complain *complaints
+
+	mu    sync.Mutex
+	users map[uint32]int // connections of each user that has some and is not root
+}
+
+// take admits a connection of p.
+func (l *limited) take(p Peer) bool {
+	if l.isRoot(p) {
+		return l.slots.take()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.users[p.UID] >= l.perUser || !l.others.take() {
+		return false
+	}
+	if !l.slots.take() {
+		l.others.free()
+		return false
+	}
+	if l.users == nil {
+		l.users = map[uint32]int{}
+	}
+	l.users[p.UID]++
+	return true
+}
+
+// free gives back what take has taken.
+func (l *limited) free(p Peer) {
+	l.slots.free()
+	if l.isRoot(p) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.others.free()
+	if l.users[p.UID]--; l.users[p.UID] == 0 {
+		delete(l.users, p.UID)
+	}
 }
 
 func (l *limited) Accept() (net.Conn, error) {
@@ -34,15 +76,15 @@ func (l *limited) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.slots.take() {
-			peer, err := peerOf(c)
-			if err != nil {
-				l.complain.say("cannot identify a client of the control socket; it gets the rights of an unknown user", "reason", err)
-			}
+		peer, err := peerOf(c)
+		if err != nil {
+			l.complain.say("cannot identify a client of the control socket; it gets the rights of an unknown user", "reason", err)
+		}
+		if l.take(peer) {
 			return &conn{Conn: c, listener: l, peer: peer}, nil
 		}
 		c.Close()
-		l.complain.say("too many connections to the control socket at the same time")
+		l.complain.say("too many connections to the control socket at the same time", "uid", peer.UID)
 	}
 }
 
@@ -69,7 +111,7 @@ func (c *conn) Read(b []byte) (int, error) {
 
 func (c *conn) Close() error {
 	c.once.Do(func() {
-		c.listener.slots.free()
+		c.listener.free(c.peer)
 		if c.spoke.Load() && !c.understood.Load() {
 			c.listener.complain.say("a client of the control socket sent an invalid request")
 		}

@@ -51,13 +51,16 @@ func requester(r *http.Request) Peer {
 	return Peer{UID: nobodyUID}
 }
 
+// isRoot reports whether p is root, or has root's rights here.
+func (s *Server) isRoot(p Peer) bool { return p.UID == 0 || slices.Contains(s.admins, p.UID) }
+
 // adminOnly lets only root, and the users in s.admins, use a handler that
 // changes the daemon or shows what other users send. rule is what the others
 // are told.
 func (s *Server) adminOnly(rule string, handler http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		p := requester(r)
-		if p.UID == 0 || slices.Contains(s.admins, p.UID) {
+		if s.isRoot(p) {
 			handler(w, r)
 			return
 		}

@@ -130,3 +130,40 @@ func TestOwnUserIsNotRoot(t *testing.T) {
 		t.Error("the daemon was nudged or traced")
 	}
 }
+
+// TestGroupDoesNotKeepOutRoot has a member of the group hold as many connections,
+// and follow as many streams, as the daemon lets it.
+func TestGroupDoesNotKeepOutRoot(t *testing.T) {
+	needUsers(t)
+	for _, request := range []string{"", "GET /v1/watch HTTP/1.0\r\n\r\n"} {
+		t.Run(fmt.Sprintf("%q", request), func(t *testing.T) {
+			r := start(t, quick)
+			openUp(r.path)
+			if err := os.Chmod(r.path, 0o666); err != nil { // as if everybody was in the group
+				t.Fatal(err)
+			}
+			open := 0
+			for range 2 * quick.connections {
+				c, err := dialAs(r.path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				// The connections of one client are accepted in their order.
+				c.Write([]byte(request))
+				c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+				if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+					open++
+				}
+			}
+			if open != quick.user {
+				t.Errorf("one user holds %d connections, want %d", open, quick.user)
+			}
+			r.works(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			if err := r.Watch(ctx, func(Status) error { cancel(); return nil }); err != nil && !errors.Is(err, context.Canceled) {
+				t.Errorf("root cannot watch: %v", err)
+			}
+		})
+	}
+}

@@ -42,6 +42,8 @@ type Backend interface {
 // limits bound what clients can cost.
 type limits struct {
 	connections int // at a time; more are closed at once
+	others      int // of these, of users who are not root; fewer than requests and streams
+	user        int // of these, of one user
 	requests    int // at a time; more are refused
 	streams     int // of these, watches and traces; the rest is for short ones
 	traces      int // of these
@@ -53,7 +55,7 @@ type limits struct {
 }
 
 var ordinary = limits{
-	connections: 32, requests: 16, streams: 12, traces: 4,
+	connections: 32, others: 8, user: 4, requests: 16, streams: 12, traces: 4,
 	request: 5 * time.Second, stream: time.Minute, beat: 30 * time.Second, pause: 100 * time.Millisecond,
 }
 
@@ -128,7 +130,10 @@ func (s *Server) Run(ctx context.Context) error {
 			srv.Close()
 		}
 	})
-	err := srv.Serve(&limited{Listener: s.socket, slots: make(slots, s.limits.connections), complain: s.complain})
+	err := srv.Serve(&limited{
+		Listener: s.socket, slots: make(slots, s.limits.connections), others: make(slots, s.limits.others),
+		perUser: s.limits.user, isRoot: s.isRoot, complain: s.complain,
+	})
 	if stop() {
 		srv.Close()
 		return err

@@ -102,7 +102,7 @@ func (b *buffer) String() string {
 // quick are the limits of tests, with time for those who behave on a machine
 // under load.
 var quick = limits{
-	connections: 32, requests: 16, streams: 12, traces: 4,
+	connections: 32, others: 8, user: 4, requests: 16, streams: 12, traces: 4,
 	request: 30 * time.Second, stream: 30 * time.Second, beat: 20 * time.Millisecond, pause: time.Millisecond,
 }
 
@@ -528,7 +528,7 @@ func TestClientErrors(t *testing.T) {
 		{answer("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"), "tnat64d refuses: 500 No", nil},
 		{answer("SSH-2.0-OpenSSH\r\n"), "does not speak the protocol of tnat64d", nil},
 		{answer("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhaha"), "does not speak the protocol of tnat64d", nil},
-		{answer(""), "does not speak the protocol of tnat64d", nil},
+		{answer(""), "closes the connection without an answer", nil},
 	} {
 		_, err := NewClient(tt.path).Status(t.Context())
 		if err == nil || !strings.Contains(err.Error(), tt.want) || tt.is != nil && !errors.Is(err, tt.is) {
