@@ -25,29 +25,60 @@ func (e *Engine) QueueProgram() int { return e.objects.SelectQueue.FD() }
 type Progress struct {
 	memory *queueStates
 	state  *queueState
+	now    func() time.Time
 
 	settled bool // nothing is in the queue that was there before this Progress
 
-	// Packets that have a number but never come out of the queue, because it
-	// was full, leave a gap between the numbers given and those finished.
-	gap      uint64    // the smallest since gapSince
-	gapSince time.Time // zero: there is none
+	gap gap
 
 	// Where the queue never gets empty, what was sent before so many packets
 	// were read has been read as well.
 	reads, checkpoint uint64
 }
 
+// gap is how far the numbers given to packets are ahead of those finished while the
+// queue is empty. Packets that have a number and never come out of the queue, because
+// it was full, leave one. So does, for a moment, a packet on its way into the queue.
+// That moment is long where the host of a virtual machine suspends the processor that
+// it is on.
+type gap struct {
+	least       uint64 // of all samples
+	samples     int
+	first, last time.Time
+}
+
 const (
-	// gapAge is how long a gap must last until it means that packets were
-	// dropped. A processor that was interrupted between giving a packet its
-	// number and putting it into the queue makes a gap too.
-	gapAge = 50 * time.Millisecond
+	// What is missing in each of so many samples, over so long, was dropped.
+	// Until then its flow goes through user space, which costs no order.
+	gapSamples  = 10
+	gapAge      = 500 * time.Millisecond
+	gapInterval = gapAge / 2 / gapSamples // between two samples, at least
+
 	// queueBound is how many packets a queue never holds: those of the TUN's
 	// ring (its tx_queue_len) and of the queueing discipline before it, of which
 	// fq_codel's 10,240 are the most.
 	queueBound = 1 << 14
 )
+
+// sample notes that so many numbers are missing, if the queue is empty and the last
+// sample was long enough ago. It returns how many packets were dropped for certain.
+func (g *gap) sample(missing uint64, now time.Time, empty func() bool) uint64 {
+	if now.Sub(g.last) < gapInterval || !empty() {
+		return 0
+	}
+	g.last = now
+	if g.samples == 0 {
+		g.least, g.first = missing, now
+	}
+	g.samples++
+	g.least = min(g.least, missing)
+	if g.samples < gapSamples || now.Sub(g.first) < gapAge {
+		return 0
+	}
+	dropped := g.least
+	*g = gap{}
+	return dropped
+}
 
 // queueState is struct queue_state of bpf/order.h.
 type queueState struct {
@@ -90,7 +121,7 @@ func (e *Engine) Progress() ([]*Progress, error) {
 	}
 	all := make([]*Progress, len(memory.all))
 	for i := range all {
-		all[i] = &Progress{memory: memory, state: &memory.all[i]}
+		all[i] = &Progress{memory: memory, state: &memory.all[i], now: time.Now}
 	}
 	return all, nil
 }
@@ -104,7 +135,7 @@ func (p *Progress) Finished(packets int, empty func() bool) {
 	if !p.settled {
 		if empty() {
 			p.settled = true
-			p.gapSince = time.Time{}
+			p.gap = gap{}
 			atomic.StoreUint64(&p.state.finished, sent)
 		}
 		return
@@ -119,26 +150,11 @@ func (p *Progress) Finished(packets int, empty func() bool) {
 		p.reads, p.checkpoint = 0, sent
 	}
 	if done == sent {
-		p.gapSince = time.Time{}
+		p.gap = gap{}
 	} else {
-		done += p.dropped(sent-done, empty)
+		done += p.gap.sample(sent-done, p.now(), empty)
 	}
 	atomic.StoreUint64(&p.state.finished, done)
-}
-
-// dropped returns how many packets are known to have been dropped.
-func (p *Progress) dropped(gap uint64, empty func() bool) uint64 {
-	now := time.Now()
-	if p.gapSince.IsZero() {
-		p.gap, p.gapSince = gap, now
-		return 0
-	}
-	p.gap = min(p.gap, gap)
-	if now.Sub(p.gapSince) < gapAge || !empty() {
-		return 0
-	}
-	p.gapSince = time.Time{}
-	return p.gap
 }
 
 // String describes p for tests and logs.

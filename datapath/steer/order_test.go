@@ -122,7 +122,8 @@ func TestOrder(t *testing.T) {
 func TestProgress(t *testing.T) {
 	memory := &queueStates{make([]queueState, 1)}
 	q := &memory.all[0]
-	p := &Progress{memory: memory, state: q}
+	clock := time.Unix(0, 0)
+	p := &Progress{memory: memory, state: q, now: func() time.Time { return clock }}
 	waiting := 0
 	empty := func() bool { return waiting == 0 }
 	send := func(n int) { q.sent += uint64(n); waiting += n }
@@ -152,14 +153,24 @@ func TestProgress(t *testing.T) {
 	read(1)
 	want(0)
 
+	// samples lets the queue be seen empty so often, over so long.
+	samples := func(n int, over time.Duration) {
+		t.Helper()
+		for range n {
+			clock = clock.Add(over / time.Duration(n))
+			send(1)
+			read(1)
+		}
+	}
+
 	// A full queue.
 	send(10)
 	waiting -= 4
 	read(6)
 	want(4)
-	time.Sleep(gapAge)
-	send(1)
-	read(1)
+	samples(gapSamples-1, gapAge)
+	want(4)
+	samples(2, gapAge)
 	want(0)
 	send(2)
 	read(1)
@@ -167,13 +178,30 @@ func TestProgress(t *testing.T) {
 	read(1)
 	want(0)
 
-	// A gap is not believed as long as the queue is not empty.
-	send(5)
+	// A processor that stands still for long with a packet that has a number.
+	q.sent++
+	samples(1, time.Hour)
+	want(1)
+	samples(2, time.Hour)
+	want(1)
+	waiting++
 	read(1)
-	time.Sleep(gapAge)
+	want(0)
+
+	// A queue that has had something in it for long, and is empty when the next
+	// packet has its number and is on its way.
+	send(1)
+	for range 10 * gapSamples {
+		send(1)
+		clock = clock.Add(gapAge)
+		read(1)
+		want(1)
+	}
+	q.sent++
 	read(1)
-	want(3)
-	read(3)
+	want(1)
+	waiting++
+	read(1)
 	want(0)
 
 	// A queue that never gets empty and drops half of what it should take.
