@@ -25,6 +25,12 @@ func MakeRoot(ctx context.Context, dir, release string, packages []string) error
 	if err := quiet(ctx, "debootstrap", "--variant=minbase", release, dir, site, debootstrapScript); err != nil {
 		return err
 	}
+	return AddPackages(ctx, dir, packages)
+}
+
+// AddPackages installs packages and what they depend on in a root file system of
+// MakeRoot. It takes root. On error it leaves what it has done.
+func AddPackages(ctx context.Context, dir string, packages []string) error {
 	// By the release's own apt, which knows its dependencies better than
 	// debootstrap of another one.
 	if err := quiet(ctx, "cp", "/etc/resolv.conf", filepath.Join(dir, "etc/resolv.conf")); err != nil {

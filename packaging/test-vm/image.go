@@ -47,39 +47,68 @@ WantedBy=multi-user.target
 }
 
 // prepareImage returns the system's image of the cache, or makes it, which takes
-// a minute or two.
+// half a minute, and for a release's first one another minute or two.
 func prepareImage(ctx context.Context, cache string, s system) (image, error) {
-	hash := sha256.New()
-	fmt.Fprint(hash, s, s.packages(), s.files(), s.units())
-	dir := filepath.Join(cache, fmt.Sprintf("%s-%s-%x", s.release, s.manager, hash.Sum(nil)[:6]))
-	img := image{filepath.Join(dir, "disk"), filepath.Join(dir, "vmlinuz"), filepath.Join(dir, "initrd")}
-	if _, err := os.Stat(dir); err == nil {
-		return img, nil
-	} else if !errors.Is(err, os.ErrNotExist) {
-		return img, err
+	name := fmt.Sprintf("%s-%s-%s", s.release, s.manager, hash(s, basePackages, s.packages(), s.files(), s.units()))
+	dir, err := cached(cache, name, func(work string) error {
+		base, err := cached(cache, s.release+"-base-"+hash(s.release, basePackages), func(work string) error {
+			return apt.MakeRoot(ctx, filepath.Join(work, "root"), s.release, basePackages)
+		})
+		if err != nil {
+			return err
+		}
+		root := filepath.Join(work, "root")
+		if err := command(ctx, "cp", "-a", filepath.Join(base, "root"), root); err != nil {
+			return err
+		}
+		if err := makeImage(ctx, work, root, s); err != nil {
+			return err
+		}
+		return os.RemoveAll(root)
+	})
+	return image{filepath.Join(dir, "disk"), filepath.Join(dir, "vmlinuz"), filepath.Join(dir, "initrd")}, err
+}
+
+// hash returns a short name of values.
+func hash(values ...any) string {
+	sum := sha256.Sum256(fmt.Append(nil, values...))
+	return fmt.Sprintf("%x", sum[:6])
+}
+
+// cached returns the directory of that name in the cache. If there is none, fill
+// fills a directory that becomes it.
+func cached(cache, name string, fill func(work string) error) (string, error) {
+	dir := filepath.Join(cache, name)
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		return dir, err
 	}
 	start := time.Now()
 	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return img, err
+		return "", err
 	}
 	work, err := os.MkdirTemp(cache, "work-")
 	if err != nil {
-		return img, err
+		return "", err
 	}
 	defer os.RemoveAll(work)
-	if err := makeImage(ctx, work, s); err != nil {
-		return img, err
+	if err := fill(work); err != nil {
+		return "", err
 	}
-	if err := errors.Join(os.RemoveAll(filepath.Join(work, "root")), os.Chmod(work, 0o755), os.Rename(work, dir)); err != nil {
-		return img, err
+	if err := os.Chmod(work, 0o755); err != nil {
+		return "", err
 	}
-	fmt.Printf("made a root file system of Debian %s in %s\n", s.release, time.Since(start).Round(time.Second))
-	return img, nil
+	// Another process may have been faster.
+	if err := os.Rename(work, dir); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", err
+	}
+	fmt.Printf("made %s in %s\n", name, time.Since(start).Round(time.Second))
+	return dir, nil
 }
 
-func makeImage(ctx context.Context, work string, s system) error {
-	root := filepath.Join(work, "root")
-	if err := apt.MakeRoot(ctx, root, s.release, s.packages()); err != nil {
+// makeImage makes the image of a system in work from the release's root file
+// system, to which it adds what the system has besides.
+func makeImage(ctx context.Context, work, root string, s system) error {
+	if err := apt.AddPackages(ctx, root, s.packages()); err != nil {
 		return err
 	}
 	for name, content := range s.files() {

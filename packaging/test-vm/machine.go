@@ -52,7 +52,7 @@ func (m *machine) start(ctx context.Context, img image, packages map[string]stri
 		return err
 	}
 	socket := filepath.Join(m.dir, "agent")
-	m.qemu = n.lab.Laptop.Command(ctx, "nice", "-n", "10", "qemu-system-x86_64",
+	m.qemu = n.lab.Laptop.Command(ctx, "qemu-system-x86_64",
 		"-m", "768", "-smp", "1",
 		"-nodefaults", "-no-user-config", "-display", "none",
 		"-accel", "tcg,thread=single", "-cpu", "max",

@@ -65,15 +65,16 @@ func newSystem(release, manager string) (system, error) {
 	return system{release, manager}, nil
 }
 
-// packages lists the machine's packages besides those of debootstrap's smallest
+// basePackages are those of every machine, besides those of debootstrap's smallest
 // variant.
-func (s system) packages() []string {
-	return append([]string{
-		"systemd", "systemd-sysv", "libpam-systemd", "udev", "dbus",
-		"linux-image-cloud-amd64", "initramfs-tools", "kmod",
-		"curl", "iproute2", "iputils-ping", "procps",
-	}, managers[s.manager].packages...)
+var basePackages = []string{
+	"systemd", "systemd-sysv", "libpam-systemd", "udev", "dbus",
+	"linux-image-cloud-amd64", "initramfs-tools", "kmod",
+	"curl", "iproute2", "iputils-ping", "procps",
 }
+
+// packages lists the machine's packages besides basePackages.
+func (s system) packages() []string { return managers[s.manager].packages }
 
 // files returns the machine's files that are ours, by path.
 func (s system) files() map[string]string {
