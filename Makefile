@@ -31,6 +31,8 @@ TESTKERNEL_PACKAGES := qemu-system-x86 ppp wireguard-tools iproute2 curl iputils
 TESTMATRIX_PACKAGES := $(TESTKERNEL_PACKAGES) $(TESTVM_PACKAGES) qemu-system-arm xz-utils zstd debian-archive-keyring
 
 export CGO_ENABLED ?= 0
+# Where Go's own installer puts it, which sudo's PATH does not have.
+export PATH := $(PATH):/usr/local/go/bin
 
 .PHONY: help build demo demo-gateway shell test test-packages test-manifests check vulncheck test-race test-unprivileged test-all test-hostile test-kernel soak packages release test-vm fuzz bench bench-quick bench-shared bench-siit generate clean
 
@@ -39,8 +41,10 @@ help:
 
 ## build    the commands, into bin/
 build:
+	@command -v $(GO) >/dev/null || { echo '$(GO) is not in PATH; with sudo: sudo env "PATH=$$PATH" make ...' >&2; exit 1; }
 	@mkdir -p $(BIN)
 	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/ $(COMMANDS:%=./cmd/%)
+	@[ -z "$$SUDO_UID" ] || chown -Rh "$$SUDO_UID:$$SUDO_GID" $(BIN)
 
 ## demo     a whole 464XLAT network on this machine, shown in a dozen lines (root)
 demo: build
