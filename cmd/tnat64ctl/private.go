@@ -6,6 +6,7 @@ import (
 	"os/user"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Users between these ids are people: below are those of the system, above those
@@ -45,8 +46,12 @@ func hostNames(host string) []string {
 	return []string{host, label}
 }
 
+// minPart is how many letters a part of a person's name has, to be hidden where it
+// stands alone: "Smith", but not "J.".
+const minPart = 3
+
 // people returns the names of the users in a file like /etc/passwd who are people:
-// those of their accounts, and their own.
+// those of their accounts, and their own and its parts.
 func people(passwd string) (names []string) {
 	for line := range strings.Lines(passwd) {
 		f := strings.Split(line, ":")
@@ -58,6 +63,11 @@ func people(passwd string) (names []string) {
 		}
 		own, _, _ := strings.Cut(f[4], ",") // then come rooms and telephone numbers
 		names = append(names, f[0], own)
+		for _, part := range strings.Fields(own) {
+			if utf8.RuneCountInString(part) >= minPart {
+				names = append(names, part)
+			}
+		}
 	}
 	return names
 }

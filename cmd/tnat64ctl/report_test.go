@@ -27,8 +27,8 @@ func TestReportMasksStatus(t *testing.T) {
 }
 
 func TestPeople(t *testing.T) {
-	got := people("root:x:0:0:root:/root:/bin/sh\nbob:x:1000:1000:Bob Smith,Room 7,,:/home/bob:/bin/sh\nnobody:x:65534:65534:nobody:/:\nbroken:x\n")
-	if want := []string{"bob", "Bob Smith"}; !slices.Equal(got, want) {
+	got := people("root:x:0:0:root:/root:/bin/sh\nbob:x:1000:1000:Bob J. Smith,Room 7,,:/home/bob:/bin/sh\nnobody:x:65534:65534:nobody:/:\nbroken:x\n")
+	if want := []string{"bob", "Bob J. Smith", "Bob", "Smith"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

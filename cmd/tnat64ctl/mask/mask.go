@@ -66,6 +66,8 @@ func (m *hidden) hideHost(name string) {
 var everybodys = []string{
 	"localhost", "root", "local", "lan", "home", "internal", "localdomain", "host", "user", "admin", "nobody",
 	"debian", "ubuntu", "fedora", "arch", "kernel", "systemd", "tnat64", "tnat64d", "tnat64-gateway",
+	// Of the accounts that images for clouds and live systems have.
+	"cloud", "default", "ec2", "ec2-user", "cloud-user", "live", "guest", "test",
 }
 
 // alone returns an expression for what expression finds where neither letters nor
@@ -110,15 +112,10 @@ var (
 	colons = regexp.MustCompile(`[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f.:]*`)
 	clock  = regexp.MustCompile(`^([01]?[0-9]|2[0-3]):[0-5][0-9]:[0-6][0-9]([.][0-9]*)?:?$`)
 	// place is a line and a column of a file, or a port between colons.
-	place  = regexp.MustCompile(`^:[0-9]{1,5}:[0-9]{0,5}:?$`)
-	dashes = regexp.MustCompile(`(?i)[0-9a-f]{1,12}(-[0-9a-f]{1,12}){3,}`)
+	place = regexp.MustCompile(`^:[0-9]{1,5}:[0-9]{0,5}:?$`)
 	// names has at least one dot, and a letter at the beginning of its last label.
 	names  = regexp.MustCompile(`[\pL\pN_-]+(\.[\pL\pN_-]+)*\.[\pL_][\pL\pN_-]*`)
 	dotted = regexp.MustCompile(`[0-9]+(\.[0-9]+){3,}`)
-	cisco  = regexp.MustCompile(`(?i)[0-9a-f]{4}\.[0-9a-f]{4}\.[0-9a-f]{4}`)
-	digits = regexp.MustCompile(`[0-9A-Fa-f]{12,}`)
-	// address4 may be an IPv4 address in hexadecimal digits.
-	address4 = regexp.MustCompile(`\b(0x)?[0-9A-Fa-f]{8,11}\b`)
 
 	prefixes = regexp.MustCompile(`([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)/([0-9]{1,2})\b`)
 )
@@ -138,19 +135,13 @@ func (m *Masker) Text(s string) string {
 	m.noteSenders(s)
 	m.noteLinks(s)
 	s = m.values(s)
+	s = m.clients(s)
 	s = m.paths(s)
 	s = colons.ReplaceAllStringFunc(s, m.colons)
 	s = cisco.ReplaceAllStringFunc(s, m.identifier)
 	s = names.ReplaceAllStringFunc(s, m.name)
 	s = dotted.ReplaceAllStringFunc(s, m.dotted)
-	s = dashes.ReplaceAllStringFunc(s, m.identifier)
-	s = digits.ReplaceAllStringFunc(s, m.identifier)
-	s = address4.ReplaceAllStringFunc(s, func(s string) string {
-		if !strings.ContainsAny(s, "abcdefABCDEF") && !strings.HasPrefix(s, "0x") {
-			return s // a number
-		}
-		return m.identifier(s)
-	})
+	s = m.identifiers(s)
 	s = m.hideLinks(s)
 	for _, w := range longestFirst(m.words) {
 		s = replaceAlone(m.words[w], s, "<name>")
@@ -187,14 +178,13 @@ func (m *numbers) number(secret string) int {
 	return n
 }
 
-func (m *addresses) identifier(s string) string {
-	return fmt.Sprintf("<id #%d>", m.number(strings.ToLower(s)))
-}
-
 // colons masks what has at least two colons.
 func (m *addresses) colons(s string) string {
 	if strings.Trim(s, ":.") == "" && s != "::" || clock.MatchString(s) || place.MatchString(s) {
 		return s
+	}
+	if eui64.MatchString(s) {
+		return m.identifier(s)
 	}
 	// A sentence may go on with a colon or a dot behind an address.
 	word, rest := s, ""

@@ -27,15 +27,22 @@ func TestText(t *testing.T) {
 		{"IPv4", "198.51.100.7, 10.1.2.3, 100.64.0.1, 192.0.0.1, 127.0.0.1", "<IPv4 #1>, <private IPv4 #2>, <shared IPv4 #3>, 192.0.0.1, 127.0.0.1"},
 		{"more than an IPv4 address", "1.2.3.4.5 300.1.2.3", "<id #1> <id #2>"},
 		{"MAC addresses", "00:11:22:33:44:55 00-11-22-33-44-55 0011.2233.4455 wlx001122aabbcc", "<id #1> <id #3> <id #2> wlx<id #4>"},
+		{"MAC addresses of switches", "001122-334455 0011-2233-4455 00 11 22 33 44 55", "<id #1> <id #2> <id #3>"},
+		{"EUI-64 is no IPv6 address", "ac:de:48:00:11:22:33:44", "<id #1>"},
+		{"bytes", `\xac\xde\x48\x00 [172 222 72 0 17 34]`, "<id #1> <id #2>"},
 		{"DUID", "00:03:00:01:00:11:22:33:44:55", "<id #1>"},
+		{"DUID by its name", `duid "\000\003\"x", DUID-LLT=Abc,client-id: 7`, "duid <id #1>, DUID-LLT=<id #2>,client-id: <id #3>"},
 		{"UUID", "5f3c1a2b-0000-4aaa-8bbb-001122334455", "<id #1>"},
 		{"names", "dns.example.net and ipv4only.arpa, Bücher.example", "<name #1> and ipv4only.arpa, <name #2>"},
 		{"reverse names", "7.100.51.198.in-addr.arpa", "<name #1>"},
 		{"name with the address in it", "host-2001-db8-1-2.example.net", "<name #1>"},
 		{"own host name", "on Bobs-Laptop: bobs-laptop bobs-laptop", "on <name>: <name> <name>"},
 		{"home directory", "/home/bob/tnat64d.toml", "/home/<user>/tnat64d.toml"},
-		{"path", "/srv/acme/tnat64d.toml:3:1: x; in '/media/bob/ACME STICK'; unix:path=/run/dbus/system_bus_socket", "/srv/<path #1>/tnat64d.toml:3:1: x; in '/media/<path #2> STICK'; unix:path=/run/dbus/system_bus_socket"},
+		{"path", "/srv/acme/tnat64d.toml:3:1: x; in '/media/bob/ACME STICK'; unix:path=/run/dbus/system_bus_socket", "/srv/<path #1>/tnat64d.toml:3:1: x; in '/media/<path #2>'; unix:path=/run/dbus/system_bus_socket"},
 		{"path in a home directory", "/var/home/bob/acme/tnat64d.toml /acme.toml", "/var/home/<user>/<path #1>/tnat64d.toml /<path #2>"},
+		{"path with spaces", "  configuration     /srv/ACME & Sons/x y.toml\nopen /home/Bob Smith/a b: no such file\npath=\"/mnt/ACME & Sons/x: gone\"", "  configuration     /srv/<path #1>\nopen /home/<user>/<path #2>: no such file\npath=\"/mnt/<path #3>: gone\""},
+		{"relative path", "-config ../acme/x.toml ./acme", "-config <path #1> <path #2>"},
+		{"directory below one of everybody's", "/etc/tnat64/acme/x /usr/local/acme /usr/bin/curl", "/etc/<path #1> /<path #2> /usr/bin/curl"},
 		{"network in a path", "/etc/NetworkManager/system-connections/Bobs-Wifi.nmconnection", "/etc/<path #1>"},
 		{"value of the configuration", `/etc/tnat64/tnat64d.toml:4:8: clat.ipv4: "hunter2" is not an address; allowed: "/", ":"`, `/etc/tnat64/tnat64d.toml:4:8: clat.ipv4: "<value>" is not an address; allowed: "/", ":"`},
 		{"value in an escaped message", `reason="a.toml:3:1: invalid TOML, at \"x=\\\"hunter2\": expected ']'" iface=wlan0`, `reason="<name #1>:3:1: invalid TOML, at \"<value>\": expected ']'" iface=wlan0`},
@@ -46,6 +53,8 @@ func TestText(t *testing.T) {
 		{"interface that a person named", `fe80::1%acme-vpn. iface=bobs_lan: on bobs_lan, wlan0`, `<fe80::/10 #1>%<link #2>. iface=<link #3>: on <link #3>, wlan0`},
 		{"sender of a line of syslog", "Nov 28 10:00:00 nas9 tnat64d[12]: no CLAT\n2026-11-28T10:00:00.123+01:00 nas9 tnat64d: nas9", "Nov 28 10:00:00 <name> tnat64d[12]: no CLAT\n2026-11-28T10:00:00.123+01:00 <name> tnat64d: <name>"},
 		{"SSID", `ssid="Bobs Wifi" SSID: Bobs`, `ssid=<name> SSID: <name>`},
+		{"SSID with quotes", `ssid="Bob's \"X\" Wifi" essid:'X Y' next`, `ssid=<name> essid:<name> next`},
+		{"SSID with spaces", `msg="SSID: Bobs Wifi" SSID=Bobs Wifi, channel 6`, `msg="SSID: <name>" SSID=<name>, channel 6`},
 		{"control characters", "a\x1b[31mb\tc\xff", "a [31mb c?"},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
@@ -67,7 +76,8 @@ func TestTextKeeps(t *testing.T) {
 		"reason=udp-zero-checksum engine=kernel", "clat0 192.0.0.1 mtu 1480", "systemd-resolved.service", "facade decade",
 		"2026-11-28T03:17:19+0100 tnat64d[12]: rejected: keeping the old one", "Nov 28 03:17:19 systemd[1]: Started tnat64d.service: it is up",
 		"iface=enp0s31f6 iface=wlp0s20f3 iface=wwan0 iface=eth0.42 iface=eno1 iface=ens3f0np0 fe80::%eth0", "linux/amd64 and/or TUN/TAP /usr/bin/curl /dev/net/tun",
-		"/run/tnat64-lab/tn64-8749-4nmb7-1/tnat64d.sock", `level=INFO msg="no CLAT" reason="waiting"`,
+		"/run/tnat64-lab/tn64-8749-4nmb7-1/tnat64d.sock", `reason="/dev/net/tun is missing"`, "  configuration     /etc/tnat64/tnat64d.toml", "open /dev/net/tun: no such file",
+		"2 to 9 queues, 10 20 30", "[1 2 3]", "the client is idle", `level=INFO msg="no CLAT" reason="waiting"`,
 	} {
 		var m Masker
 		if got := m.Text(s); got != s {

@@ -10,7 +10,9 @@ var (
 	excerpt = regexp.MustCompile(`(?m)(^|\]: )( +[0-9]+ \| ).*`)
 	// message begins a message about a line and a column of a file.
 	message = regexp.MustCompile(`:[0-9]+:[0-9]+: `)
-	ssid    = regexp.MustCompile(`(?i)\b(e?ssid[ =:]+)("[^"\n]*"|'[^'\n]*'|[^\s"',]+)`)
+	// ssid is the name of a wireless network; without quotes it may go on with more
+	// words.
+	ssid = regexp.MustCompile(`(?i)\b(e?ssid[ =:]+)("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^"',;()\n]*[^\s"',;()])`)
 )
 
 // values masks what a message about the configuration quotes from it: values,
