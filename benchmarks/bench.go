@@ -93,7 +93,7 @@ func (b *session) list() error {
 	for _, l := range b.results.Loads {
 		fmt.Fprintf(b.to, "  %-20s %s\n", l.ID, l.Title)
 	}
-	fmt.Fprintln(b.to, "other parts:\n  coverage, siit, instructions")
+	fmt.Fprintln(b.to, "other parts:\n  coverage, siit, instructions, bpf")
 	_, err := fmt.Fprintf(b.to, "estimate: %s\n", b.estimate().Round(time.Second))
 	return err
 }

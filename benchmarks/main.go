@@ -26,7 +26,8 @@ namespaces of this machine, and writes results.json and report.md.
 
   -quick             two short rounds instead of five, fewer points: under 4 minutes
   -only LIST         only these loads, by name or pattern ("tcp/*,udp/64-up"), and of
-                     the other parts only those named: coverage, siit, instructions
+                     the other parts only those named: coverage, siit, instructions,
+                     bpf
   -contestants LIST  only these (and native, which the ratios need); kernel-shared and
                      user-shared, which share the host's IPv6 address, only run so
   -out DIR           where results go (default benchmarks/results, and

@@ -268,7 +268,7 @@ func growthSection(r *results, w *markdown) {
 
 func instructionsSection(r *results, w *markdown) {
 	counted := slices.ContainsFunc(r.Summaries, func(s summary) bool { return s.Instructions > 0 })
-	if len(r.Instructions) == 0 && len(r.Programs) == 0 && !counted {
+	if len(r.Instructions) == 0 && len(r.Programs) == 0 && len(r.BPFCosts) == 0 && !counted {
 		return
 	}
 	w.text("\n## Instructions per packet\n")
@@ -290,6 +290,7 @@ func instructionsSection(r *results, w *markdown) {
 			w.row(i.What, fmt.Sprintf("%.0f", i.PerPacket))
 		}
 	}
+	bpfCostTable(r, w)
 	if len(r.Programs) > 0 {
 		w.text("\nThe BPF programs of tnat64d, as the kernel counted them (BPF run statistics): nanoseconds depend on the machine, runs do not.\n" +
 			"A run sees a super-packet as one. Instructions are how long a program is, of which a packet takes one path.\n\n")
@@ -297,6 +298,36 @@ func instructionsSection(r *results, w *markdown) {
 		for _, p := range r.Programs {
 			w.row("`"+p.Name+"`", p.Engine, p.Load, value(p.Runs)+" per "+p.Per, fmt.Sprintf("%.0f", p.NSPerRun), thousands(p.Instructions), thousands(p.MachineCode))
 		}
+	}
+}
+
+// bpfCostTable compares contestants that translate in BPF programs.
+func bpfCostTable(r *results, w *markdown) {
+	var who, titles []string
+	for _, c := range r.BPFCosts {
+		if !slices.Contains(who, c.Contestant) {
+			who, titles = append(who, c.Contestant), append(titles, r.contestant(c.Contestant).Title)
+		}
+	}
+	if len(who) == 0 {
+		return
+	}
+	w.text("\nNanoseconds that BPF programs run for a packet or super-packet, as the kernel counts them, all programs of its direction\n" +
+		"together, in turns: the median of the rounds, in parentheses the least and the most. The counting takes a part of it for\n" +
+		"each program: NetworkManager has one in each direction, tnat64d two.\n\n")
+	w.header(append([]string{"packets"}, titles...)...)
+	for _, row := range bpfRows {
+		cells := []string{row.title}
+		for _, id := range who {
+			i := slices.IndexFunc(r.BPFCosts, func(c bpfCost) bool { return c.Row == row.title && c.Contestant == id })
+			if i < 0 {
+				cells = append(cells, "–")
+				continue
+			}
+			c := r.BPFCosts[i]
+			cells = append(cells, fmt.Sprintf("%.0f (%.0f–%.0f)", c.NS, c.Low, c.High))
+		}
+		w.row(cells...)
 	}
 }
 

@@ -28,6 +28,7 @@ type results struct {
 	Translator   []translation      `json:"translator,omitempty"`
 	Instructions []instructions     `json:"instructions,omitempty"`
 	Programs     []bpfProgram       `json:"bpf_programs,omitempty"`
+	BPFCosts     []bpfCost          `json:"bpf_costs,omitempty"`
 	Notes        []string           `json:"notes,omitempty"`
 
 	samples   []sample // single measurements, of which Summaries are made

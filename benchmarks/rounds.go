@@ -62,6 +62,10 @@ func (b *session) estimate() time.Duration {
 	if b.wants("coverage") {
 		d += perCoverage
 	}
+	if b.wants("bpf") {
+		turns := min(bpfRounds, b.rounds) * len(b.bpfContestants()) * len(bpfLoadIDs())
+		d += time.Duration(turns) * (min(b.window, bpfWindow)*5/4 + perSample)
+	}
 	if b.wants("siit") {
 		d += b.microTime()
 	}
@@ -76,7 +80,7 @@ func (b *session) estimate() time.Duration {
 // hurts all alike, and a ratio compares what was measured within a few seconds.
 // Another one is first in every round.
 func (b *session) measure(ctx context.Context) (err error) {
-	if len(b.results.Loads) == 0 && !b.wants("instructions") {
+	if len(b.results.Loads) == 0 && !b.wants("instructions") && !b.wants("bpf") {
 		return nil
 	}
 	var stages []*stage
@@ -104,6 +108,11 @@ func (b *session) measure(ctx context.Context) (err error) {
 			if !isRouter(c) {
 				find(c, setup{MTU: ethernet})
 			}
+		}
+	}
+	if b.wants("bpf") {
+		for _, c := range b.bpfContestants() {
+			find(c, setup{MTU: ethernet})
 		}
 	}
 	b.say("%d labs for %d loads and %d contestants", len(stages), len(b.results.Loads), len(b.contestants))
@@ -162,6 +171,9 @@ func (b *session) measure(ctx context.Context) (err error) {
 	b.judgeQuiet()
 	if b.wants("instructions") {
 		b.countPrograms(ctx, find)
+	}
+	if b.wants("bpf") {
+		b.compareBPF(ctx, find)
 	}
 	b.finish(stages)
 	return nil
