@@ -26,14 +26,15 @@ func TestLoadsWithoutPerfmon(t *testing.T) {
 	}
 	c := newConstants(1000001, true, 1000002)
 	c.token, c.queues = testToken, 2
-	for _, c.sharing = range []bool{false, true} {
+	for variant := range 8 {
+		c.sharing, c.jumboKept, c.linkHeader = variant&1 > 0, variant&2 > 0, variant&4 > 0
 		o, refused, err := loadEngine(c)
 		if err != nil || refused != nil {
 			var why *ebpf.VerifierError
 			if errors.As(refused, &why) {
 				t.Logf("%+v", why)
 			}
-			t.Fatalf("sharing %v: refused %+v, %+v", c.sharing, refused, err)
+			t.Fatalf("sharing %v, jumbo kept %v, link header %v: refused %+v, %+v", c.sharing, c.jumboKept, c.linkHeader, refused, err)
 		}
 		defer o.Close()
 	}

@@ -45,7 +45,7 @@ static __always_inline struct addr6 embed_at(__u64 hi, __u64 lo, __u32 bits, __u
 	struct addr6 a = { hi, lo };
 	__u32 behind; // bits of the IPv4 address behind the octet u
 
-	if (bits == 96) {
+	if (likely(bits == 96)) {
 		a.lo |= v4;
 		return a;
 	}
@@ -72,7 +72,7 @@ static __always_inline __u32 extract_at(__u32 bits, struct addr6 a)
 {
 	__u32 behind;
 
-	if (bits == 96)
+	if (likely(bits == 96))
 		return a.lo;
 	if (bits == 32)
 		return a.hi;

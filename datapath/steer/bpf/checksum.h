@@ -21,11 +21,15 @@ static __always_inline __u16 fold(__u64 sum)
 	return sum;
 }
 
+// sum_word sums up 8 bytes as they are in the packet.
+static __always_inline __u64 sum_word(__u64 w)
+{
+	return (w & 0xffffffff) + (w >> 32);
+}
+
 static __always_inline __u64 sum64(__u64 host_order)
 {
-	__u64 w = bpf_cpu_to_be64(host_order);
-
-	return (w & 0xffffffff) + (w >> 32);
+	return sum_word(bpf_cpu_to_be64(host_order));
 }
 
 static __always_inline __u64 sum_addr6(struct addr6 a)
@@ -36,6 +40,12 @@ static __always_inline __u64 sum_addr6(struct addr6 a)
 static __always_inline __u64 sum_addr4(__u32 a)
 {
 	return bpf_htonl(a);
+}
+
+// fold32 reduces a sum to 32 bits, for bpf_csum_update.
+static __always_inline __u32 fold32(__u64 sum)
+{
+	return sum_word(sum_word(sum));
 }
 
 // A large multiple of 0xffff, which is zero in one's complement.
@@ -59,7 +69,7 @@ static __always_inline __u64 sum_part(const __u64 *part)
 
 #pragma unroll
 	for (int i = 0; i < MESSAGE_PART / 8; i++)
-		sum += (part[i] & 0xffffffff) + (part[i] >> 32);
+		sum += sum_word(part[i]);
 	return sum;
 }
 

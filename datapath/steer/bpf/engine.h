@@ -14,6 +14,12 @@ volatile const __u32 gso_kept;          // bpf_skb_change_proto leaves the size 
 volatile const __u32 jumbo_kept;        // IPv4 super-packets may be longer than 64 KiB (kernel 6.3)
 volatile const __u32 tun_header_len;    // bytes in front of the IP header at the TUN: 0, but 14 in BPF_PROG_TEST_RUN
 
+// The path of the usual packet is kept together in the code, and all else behind it:
+// between two packets the processor runs both ends' network stack, and has to load
+// the program from its larger caches again, line by line.
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
 // slot is a small number on the stack, for a helper that takes its address.
 // Set all of it: without CAP_PERFMON the verifier of 6.1 takes a constant in a
 // slot of 8 bytes for a pointer that a later, shorter write would corrupt. The
@@ -25,6 +31,24 @@ union slot {
 	__u32 u32;
 	__u8 u8;
 };
+
+// ip_header and packet_end are where the bytes of a packet begin and end that a
+// program reads and writes without a helper. A helper that changes the packet makes
+// both void. Without CAP_PERFMON the verifier lets only constants of the code be
+// added to such a pointer, not tun_header_len.
+static __always_inline void *ip_header(const struct __sk_buff *skb)
+{
+	void *p = (void *)(long)skb->data;
+
+	if (tun_header_len)
+		asm volatile("%0 += 14" : "+r"(p));
+	return p;
+}
+
+static __always_inline void *packet_end(const struct __sk_buff *skb)
+{
+	return (void *)(long)skb->data_end;
+}
 
 // What a translator does. A constant in each program.
 enum role {
@@ -141,11 +165,18 @@ struct {
 	__type(value, __u64);
 } declined SEC(".maps");
 
+// translated_by returns where this processor counts.
+static __always_inline struct amount *translated_by(enum way way, enum protocol protocol)
+{
+	union slot key = { way * PROTOCOLS + protocol };
+
+	return bpf_map_lookup_elem(&translated, &key.u32);
+}
+
 // count_translated counts a packet of len bytes.
 static __always_inline void count_translated(enum way way, enum protocol protocol, __u32 len)
 {
-	union slot key = { way * PROTOCOLS + protocol };
-	struct amount *a = bpf_map_lookup_elem(&translated, &key.u32);
+	struct amount *a = translated_by(way, protocol);
 
 	if (!a)
 		return;

@@ -115,7 +115,7 @@ static __always_inline bool is_behind(__u64 flow)
 	if (!last)
 		return false;
 	number = *last;
-	if (!number)
+	if (likely(!number))
 		return false;
 	key.all = queue_of(flow);
 	q = bpf_map_lookup_elem(&queue_states, &key.u32);

@@ -18,6 +18,7 @@
 #include "hosts.h"
 #include "networks.h"
 #include "order.h"
+#include "packet.h"
 #include "routes.h"
 #include "transport.h"
 
@@ -27,10 +28,10 @@
 #define IPV4_DF 0x4000
 
 // decline leaves a packet to user space as it is.
-#define decline6(why)                                                          \
+#define decline6(reason)                                                       \
 	do {                                                                   \
-		count_declined(TO6, DECLINED_##why);                           \
-		return DECLINED;                                               \
+		why = DECLINED_##reason;                                       \
+		goto declined;                                                 \
 	} while (0)
 
 // What the addresses of an IPv4 packet become.
@@ -53,13 +54,13 @@ static __always_inline bool clat_addresses6(const struct translation *t, __u32 s
 	}
 	if (dst == t->clat4)
 		return false;
-	if (t->has_eam && explicit6(dst, &to->dst)) {
+	if (unlikely(t->has_eam) && explicit6(dst, &to->dst)) {
 		to->neutral = 0;
 		return true;
 	}
 	if (is_illegal_destination(dst))
 		return false;
-	if (t->has_networks) {
+	if (unlikely(t->has_networks)) {
 		__u32 other = 0;
 		int found = network_to6(t, dst, &to->dst, &other);
 
@@ -119,7 +120,9 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, s
 		union transport transport;
 	} in __attribute__((aligned(8)));
 	__u64 header[IPV6_LEN / 8];
+	void *p, *limit;
 	enum protocol protocol;
+	enum declined why;
 	struct route *route;
 	struct mapped6 addrs;
 	__u32 src, dst, total, len, segment, next;
@@ -130,33 +133,46 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, s
 
 	if (!t)
 		return DECLINED;
-	if (skb->vlan_present)
+	if (unlikely(skb->vlan_present))
 		decline6(HEADER);
-	if (bpf_skb_load_bytes(skb, l3, &in, sizeof(in)))
-		decline6(MALFORMED);
+	p = ip_header(skb);
+	limit = packet_end(skb);
+	if (unlikely(p + IPV4_LEN + sizeof(in.transport) > limit)) {
+		// Headers may be in pages.
+		if (unlikely(bpf_skb_pull_data(skb, l4 + sizeof(in.transport))))
+			decline6(MALFORMED);
+		p = ip_header(skb);
+		limit = packet_end(skb);
+		if (unlikely(p + IPV4_LEN + sizeof(in.transport) > limit))
+			decline6(MALFORMED);
+	}
+	for (unsigned int i = 0; i < IPV4_LEN / 4; i++)
+		in.words[i] = ((const __u32 *)p)[i];
+	in.transport.words[0] = ((const __u32 *)(p + IPV4_LEN))[0];
+	in.transport.words[1] = ((const __u32 *)(p + IPV4_LEN))[1];
 
 	// The header (RFC 1812 section 5.2.2). A link's padding at the end counts
 	// as a lie here.
-	if (*(__u8 *)&in.ip != 0x45)
+	if (unlikely(*(__u8 *)&in.ip != 0x45))
 		decline6(HEADER);
 	total = bpf_ntohs(in.ip.tot_len);
 	// Longer than 64 KiB (BIG TCP), from a guest: the kernel splits it for user
 	// space.
-	if (!total && skb->gso_size)
+	if (unlikely(!total && skb->gso_size))
 		decline6(OFFLOAD);
-	if (total != skb->len - l3)
+	if (unlikely(total != skb->len - l3))
 		decline6(MALFORMED);
-	if (fold((__u64)in.words[0] + in.words[1] + in.words[2] + in.words[3] + in.words[4]) != 0xffff)
+	if (unlikely(fold((__u64)in.words[0] + in.words[1] + in.words[2] + in.words[3] + in.words[4]) != 0xffff))
 		decline6(MALFORMED);
 	frag = bpf_ntohs(in.ip.frag_off);
-	if (frag & ~IPV4_DF)
+	if (unlikely(frag & ~IPV4_DF))
 		decline6(HEADER);
 
 	src = bpf_ntohl(in.ip.saddr);
 	dst = bpf_ntohl(in.ip.daddr);
-	if (role == CLAT ? !clat_addresses6(t, src, dst, &addrs) : !gateway_addresses6(t, src, dst, &addrs))
+	if (unlikely(role == CLAT ? !clat_addresses6(t, src, dst, &addrs) : !gateway_addresses6(t, src, dst, &addrs)))
 		decline6(ADDRESS);
-	if (in.ip.ttl <= 1)
+	if (unlikely(in.ip.ttl <= 1))
 		decline6(TTL);
 
 	header[0] = bpf_cpu_to_be64(6ULL << 60 | (__u64)in.ip.tos << 52 | (__u64)(total - IPV4_LEN) << 16 | (in.ip.ttl - 1));
@@ -170,46 +186,43 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, s
 		change = delta(sum_addr4(src) + sum_addr4(dst), sum_addr6(addrs.src) + sum_addr6(addrs.dst));
 
 	next = in.ip.protocol;
-	switch (next) {
-	case IPPROTO_TCP:
-		if (len < TCP_MIN)
+	if (likely(next == IPPROTO_TCP)) {
+		if (unlikely(len < TCP_MIN))
 			decline6(MALFORMED);
 		if (skb->gso_size) {
-			segment = tcp_segment(skb, l4, len);
-			if (!segment)
+			segment = tcp_segment(skb, true, p + IPV4_LEN, limit, l4, len);
+			if (unlikely(!segment))
 				decline6(OFFLOAD);
 		}
 		protocol = TCP;
 		check_at = TCP_CHECK;
-		break;
-	case IPPROTO_UDP:
-		if (!in.transport.udp.check)
+	} else if (likely(next == IPPROTO_UDP)) {
+		if (unlikely(!in.transport.udp.check))
 			decline6(CHECKSUM);
-		if (bpf_ntohs(in.transport.udp.len) != len)
+		if (unlikely(bpf_ntohs(in.transport.udp.len) != len))
 			decline6(MALFORMED);
 		if (skb->gso_size) {
 			segment = udp_segment(skb, len);
-			if (!segment)
+			if (unlikely(!segment))
 				decline6(OFFLOAD);
 		}
 		protocol = UDP;
 		check_at = UDP_CHECK;
 		check_flags = BPF_F_MARK_MANGLED_0; // RFC 8200 section 8.1
-		break;
-	case IPPROTO_ICMP: {
+	} else if (next == IPPROTO_ICMP) {
 		__u32 old = in.transport.echo.type;
 		__s64 sum;
 
-		if (skb->gso_size)
+		if (unlikely(skb->gso_size))
 			decline6(OFFLOAD);
-		if (old != 8 && old != 0)
+		if (unlikely(old != 8 && old != 0))
 			decline6(ICMP);
 		kind.all = old == 8 ? 128 : 129;
 		// A wrong checksum must not become a right one.
-		if (len > MESSAGE_MAX)
+		if (unlikely(len > MESSAGE_MAX))
 			decline6(ICMP);
 		sum = sum_message(skb, l4, len);
-		if (sum < 0 || fold(sum) != 0xffff)
+		if (unlikely(sum < 0 || fold(sum) != 0xffff))
 			decline6(CHECKSUM);
 		// The type is another, and unlike ICMPv4's this checksum covers a
 		// pseudo-header. What it gains is what changes.
@@ -219,9 +232,7 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, s
 		next = IPPROTO_ICMPV6;
 		protocol = ECHO;
 		check_at = ICMP_CHECK;
-		break;
-	}
-	default:
+	} else {
 		decline6(PROTOCOL);
 	}
 	header[0] |= bpf_cpu_to_be64((__u64)next << 8);
@@ -230,7 +241,7 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, s
 	mtu6 = t->mtu6;
 	limit6 = t->limit6;
 	barrier_var(mtu6); // or clang chooses between their addresses, see engine.h
-	if (segment + IPV6_LEN > (frag & IPV4_DF ? mtu6 : limit6))
+	if (unlikely(segment + IPV6_LEN > (frag & IPV4_DF ? mtu6 : limit6)))
 		decline6(SIZE);
 	if (role == CLAT) { // what a gateway sends is forwarded by the kernel
 		became->src[0] = header[1];
@@ -243,24 +254,38 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, s
 			became->first = (became->first & ~0xffULL) | kind.all;
 		to->router = t->router;
 		to->has_routes = t->has_routes;
-		if (to->has_routes) {
+		if (unlikely(to->has_routes)) {
 			route = find_route(to->dst);
-			if (route && route->action == ROUTE_REJECT)
+			if (unlikely(route && route->action == ROUTE_REJECT))
 				decline6(ROUTE);
 		}
 	}
-	if (is_behind(flow4(in.ip.saddr, in.ip.daddr)))
+	if (unlikely(is_behind(flow4(in.ip.saddr, in.ip.daddr))))
 		decline6(ORDER);
 
-	if (bpf_skb_change_proto(skb, bpf_htons(ETH_P_IPV6), 0))
+	if (unlikely(bpf_skb_change_proto(skb, bpf_htons(ETH_P_IPV6), 0)))
 		decline6(MEMORY);
 	// From here on there is no way back.
-	if (bpf_skb_store_bytes(skb, l3, header, sizeof(header), BPF_F_RECOMPUTE_CSUM))
+	p = ip_header(skb);
+	limit = packet_end(skb);
+	if (unlikely(p + IPV6_LEN > limit))
 		return BROKEN;
-	if (kind.all && bpf_skb_store_bytes(skb, l3 + IPV6_LEN, &kind.u8, sizeof(kind.u8), BPF_F_RECOMPUTE_CSUM))
+	for (unsigned int i = 0; i < IPV6_LEN / 8; i++)
+		((__u64 *)p)[i] = header[i];
+	// What a gateway forwards may come with a sum that its network card has made of
+	// the whole packet. That of the IPv4 header in it is zero. The host itself
+	// forwards nothing with such a sum.
+	if (role == GATEWAY)
+		bpf_csum_update(skb, fold32(sum_word(header[0]) + sum_word(header[1]) + sum_word(header[2]) +
+					    sum_word(header[3]) + sum_word(header[4])));
+	if (unlikely(kind.all) && bpf_skb_store_bytes(skb, l3 + IPV6_LEN, &kind.u8, sizeof(kind.u8), BPF_F_RECOMPUTE_CSUM))
 		return BROKEN;
-	if (change && bpf_l4_csum_replace(skb, l3 + IPV6_LEN + check_at, 0, change, BPF_F_PSEUDO_HDR | check_flags))
+	if (change && unlikely(bpf_l4_csum_replace(skb, l3 + IPV6_LEN + check_at, 0, change, BPF_F_PSEUDO_HDR | check_flags)))
 		return BROKEN;
 	count_translated(TO6, protocol, total);
 	return TRANSLATED;
+
+declined:
+	count_declined(TO6, why);
+	return DECLINED;
 }

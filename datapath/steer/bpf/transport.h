@@ -20,6 +20,7 @@ union transport {
 		__be16 check;
 		__be32 id; // identifier and sequence number
 	} echo;
+	__u32 words[2];
 };
 
 #define TCP_MIN 20
@@ -41,13 +42,18 @@ static __always_inline bool is_tcp_inside(struct __sk_buff *skb)
 
 // tcp_segment returns the length of the largest segment of a TCP super-packet,
 // its TCP header included, which begins at off and is len bytes long with all
-// that follows. 0: it is none that can be translated.
-static __always_inline __u32 tcp_segment(struct __sk_buff *skb, __u32 off, __u32 len)
+// that follows. 0: it is none that can be translated. Where direct is set, tcp is
+// where off is in the packet, which ends at limit.
+static __always_inline __u32 tcp_segment(struct __sk_buff *skb, bool direct, const void *tcp, const void *limit, __u32 off, __u32 len)
 {
 	__u32 header, size = skb->gso_size;
 	union slot offset = { 0 };
 
-	if (!gso_kept || bpf_skb_load_bytes(skb, off + TCP_OFFSET, &offset.u8, sizeof(offset.u8)))
+	if (!gso_kept)
+		return 0;
+	if (likely(direct && tcp + TCP_MIN <= limit))
+		offset.all = ((const __u8 *)tcp)[TCP_OFFSET];
+	else if (bpf_skb_load_bytes(skb, off + TCP_OFFSET, &offset.u8, sizeof(offset.u8)))
 		return 0;
 	header = (offset.u8 >> 4) * 4;
 	if (header < TCP_MIN || header > len)
