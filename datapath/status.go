@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"net/netip"
 	"slices"
 
 	"tnat64d/datapath/steer"
@@ -14,6 +15,7 @@ type Status struct {
 	Queues    int           // of the TUN
 	Offloads  string        // of the TUN
 	Routes    []steer.Route // of the host inside PREF64
+	Next      netip.Addr    // see [Steering.SetNext]; invalid: none
 }
 
 // Status returns the present state.
@@ -27,6 +29,9 @@ func (p *Path) Status() Status {
 	}
 	if p.steering != nil {
 		s.Steering = p.steering.by.Attached()
+		if p.steering.kernel != nil {
+			s.Next = p.steering.kernel.Next().Addr
+		}
 	}
 	if p.gateway != nil {
 		s.Steering = p.gateway.kernel.Attached()

@@ -96,6 +96,14 @@ type bpfNetwork4 struct {
 	Addr uint32
 }
 
+type bpfNextAddress struct {
+	_        structs.HostLayout
+	Main     [2]uint64
+	Next     [2]uint64
+	Router   bpfNextHop
+	Learning uint32
+}
+
 type bpfNextHop struct {
 	_      structs.HostLayout
 	Family uint32
@@ -167,13 +175,15 @@ type bpfTranslation struct {
 	HasNetworks uint32
 	HasRoutes   uint32
 	Router      bpfNextHop
-	Pad         uint32
+	HasNext     uint32
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	bpfMapBeganTables          = "began_tables"
+	bpfMapBeganTemplate        = "began_template"
 	bpfMapCounts               = "counts"
 	bpfMapDeclined             = "declined"
 	bpfMapDenied4              = "denied4"
@@ -193,6 +203,7 @@ const (
 	bpfMapNetworks4            = "networks4"
 	bpfMapNetworks6            = "networks6"
 	bpfMapNewFlows             = "new_flows"
+	bpfMapNextAddresses        = "next_addresses"
 	bpfMapOurs                 = "ours"
 	bpfMapQueueStates          = "queue_states"
 	bpfMapRefused              = "refused"
@@ -302,6 +313,8 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
+	BeganTables      *ebpf.MapSpec `ebpf:"began_tables"`
+	BeganTemplate    *ebpf.MapSpec `ebpf:"began_template"`
 	Counts           *ebpf.MapSpec `ebpf:"counts"`
 	Declined         *ebpf.MapSpec `ebpf:"declined"`
 	Denied4          *ebpf.MapSpec `ebpf:"denied4"`
@@ -321,6 +334,7 @@ type bpfMapSpecs struct {
 	Networks4        *ebpf.MapSpec `ebpf:"networks4"`
 	Networks6        *ebpf.MapSpec `ebpf:"networks6"`
 	NewFlows         *ebpf.MapSpec `ebpf:"new_flows"`
+	NextAddresses    *ebpf.MapSpec `ebpf:"next_addresses"`
 	Ours             *ebpf.MapSpec `ebpf:"ours"`
 	QueueStates      *ebpf.MapSpec `ebpf:"queue_states"`
 	Refused          *ebpf.MapSpec `ebpf:"refused"`
@@ -370,6 +384,8 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
+	BeganTables      *ebpf.Map `ebpf:"began_tables"`
+	BeganTemplate    *ebpf.Map `ebpf:"began_template"`
 	Counts           *ebpf.Map `ebpf:"counts"`
 	Declined         *ebpf.Map `ebpf:"declined"`
 	Denied4          *ebpf.Map `ebpf:"denied4"`
@@ -389,6 +405,7 @@ type bpfMaps struct {
 	Networks4        *ebpf.Map `ebpf:"networks4"`
 	Networks6        *ebpf.Map `ebpf:"networks6"`
 	NewFlows         *ebpf.Map `ebpf:"new_flows"`
+	NextAddresses    *ebpf.Map `ebpf:"next_addresses"`
 	Ours             *ebpf.Map `ebpf:"ours"`
 	QueueStates      *ebpf.Map `ebpf:"queue_states"`
 	Refused          *ebpf.Map `ebpf:"refused"`
@@ -403,6 +420,8 @@ type bpfMaps struct {
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
+		m.BeganTables,
+		m.BeganTemplate,
 		m.Counts,
 		m.Declined,
 		m.Denied4,
@@ -422,6 +441,7 @@ func (m *bpfMaps) Close() error {
 		m.Networks4,
 		m.Networks6,
 		m.NewFlows,
+		m.NextAddresses,
 		m.Ours,
 		m.QueueStates,
 		m.Refused,

@@ -27,6 +27,7 @@ type Engine struct {
 type exits struct {
 	router bpfNextHop // family 0: none
 	routes bool       // there are routes inside PREF64
+	next   bool       // there is a next address
 }
 
 // KernelEngine returns nil if the kernel engine can be used, or an [*Error]

@@ -49,6 +49,7 @@ type objects struct {
 	bpfMaps
 	translation *ebpf.MapSpec // of an array that can be put into the map "translations"
 	sharing     *ebpf.MapSpec // of one for the map "shares"
+	began       *ebpf.MapSpec // of a table that can be put into the map "began_tables", but for its size
 }
 
 // Close unloads everything that nothing else holds.
@@ -66,7 +67,7 @@ func load(c constants) (*objects, error) {
 	if err := checkDescriptors(spec); err != nil {
 		return nil, err
 	}
-	o := &objects{translation: spec.Maps["template"], sharing: spec.Maps["share_template"]}
+	o := &objects{translation: spec.Maps["template"], sharing: spec.Maps["share_template"], began: spec.Maps["began_template"]}
 	if err := o.load(spec, c.programs, c.kept.replaces(spec)); err != nil {
 		return nil, checkRefusal(err)
 	}

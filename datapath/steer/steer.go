@@ -58,6 +58,7 @@ type Steering struct {
 	sharing bool // the tables of flows are there
 	evicted evictions
 	kept    kept
+	next    nextAddress
 	waiting func() error // attaches the programs; nil: they are attached
 	routes  map[netip.Prefix]Route
 }
@@ -93,6 +94,7 @@ func New(cfg Config) (_ *Steering, err error) {
 	c := cfg.constants(ethernet, tun)
 	s.sharing = c.sharing
 	s.kept = kept{store: cfg.Store, tun: cfg.TUN, had: cfg.Inherited.takeMaps(cfg.TUN)}
+	s.next.began = s.kept.take(beganFlows)
 	c.kept = &s.kept
 	if err := s.load(c, cfg); err != nil {
 		return nil, err
@@ -155,6 +157,7 @@ func (s *Steering) keepMaps() {
 // Close detaches the programs, last attached first, and frees them; a store keeps
 // nothing of them either. It may be called twice, and after the interfaces have gone.
 func (s *Steering) Close() error {
+	s.closeBegan()
 	s.kept.drop()
 	return s.installed.Close()
 }
@@ -211,12 +214,12 @@ func (s *Steering) load(c constants, cfg Config) (err error) {
 	return nil
 }
 
-// SetOurs makes the IPv6 prefixes that are steered equal to ours; calling it
+// SetOurs makes the IPv6 prefixes that are steered equal to prefixes; calling it
 // again with the same is harmless. New prefixes are added before old ones are
 // removed. After an error call it again: it continues where it stopped.
-func (s *Steering) SetOurs(ours []netip.Prefix) error {
-	want := make(map[netip.Prefix]bool, len(ours))
-	for _, p := range ours {
+func (s *Steering) SetOurs(prefixes []netip.Prefix) error {
+	want := make(map[netip.Prefix]bool, len(prefixes))
+	for _, p := range prefixes {
 		if err := steerable.CheckPrefix(p); err != nil {
 			return &Error{"set the steered prefixes", err}
 		}
@@ -244,7 +247,7 @@ func (s *Steering) steer(p netip.Prefix) error {
 	if s.ours[p] {
 		return nil
 	}
-	if err := s.objects.Ours.Put(prefixKey(p), uint8(1)); err != nil {
+	if err := s.objects.Ours.Put(prefixKey(p), markOurs); err != nil {
 		return &Error{fmt.Sprintf("steer %s", p), err}
 	}
 	s.ours[p] = true
@@ -289,5 +292,5 @@ func (s *Steering) SetRouter(router netip.Addr) error {
 // until SetTranslation and SetOurs say otherwise. What arrives for addresses
 // that were ours is left to the kernel, which should not have them any more.
 func (s *Steering) Suspend() error {
-	return errors.Join(s.SetTranslation(nil), s.SetOurs(nil), s.SetShared(Share{}))
+	return errors.Join(s.SetTranslation(nil), s.SetNext(Next{}, nil), s.SetOurs(nil), s.SetShared(Share{}))
 }

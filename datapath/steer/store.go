@@ -33,7 +33,7 @@ type Store interface {
 // version is made anew. What it held is found again: flows of a shared address by
 // the host's sockets ([Config.TranslatorFlows]; see also bpf/share.h), the order
 // within flows by the end of what waits in the TUN's queues ([Progress]).
-var keptMaps = []string{"established_flows", "new_flows", "host_flows", "fragment_owners", "queue_states", "last_sent"}
+var keptMaps = []string{"established_flows", "new_flows", "host_flows", "fragment_owners", "queue_states", "last_sent", beganFlows}
 
 // Inherited are the links and maps of a former process. It is used by one
 // goroutine. The nil Inherited has none.
@@ -255,10 +255,40 @@ func (k *kept) replaces(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
 	return fit
 }
 
+// take removes an inherited map, which is none of those that are loaded with the
+// programs, and returns it, or nil. The store has it still.
+func (k *kept) take(name string) *ebpf.Map {
+	m := k.had[name]
+	if m != nil {
+		delete(k.had, name)
+		k.names = append(k.names, mapName(k.tun, name))
+	}
+	return m
+}
+
+// add keeps a map that is made while the programs are in use, and remove gives it up.
+func (k *kept) add(name string, m *ebpf.Map) {
+	if k.store != nil {
+		k.store.Keep(mapName(k.tun, name), m.FD())
+		k.names = append(k.names, mapName(k.tun, name))
+	}
+}
+
+func (k *kept) remove(name string) {
+	inStore := mapName(k.tun, name)
+	if i := slices.Index(k.names, inStore); i >= 0 && k.store != nil {
+		k.store.Drop(inStore)
+		k.names = slices.Delete(k.names, i, i+1)
+	}
+}
+
 // keep keeps the maps, which are in use by now, in the place of those that the
 // store has of the former process.
 func (k *kept) keep(maps map[string]*ebpf.Map) {
 	for _, name := range keptMaps {
+		if name == beganFlows {
+			continue // it comes and goes: see [Steering.SetNext]
+		}
 		m, inStore := maps[name], mapName(k.tun, name)
 		before := k.had[name]
 		same := m != nil && before != nil && sameMap(m, before)

@@ -152,7 +152,7 @@ func (e *Engine) SetTranslation(t *Translation) error {
 // put brings a translation into force, with the ways out of the host.
 func (e *Engine) put(t *Translation, x exits) error {
 	value := t.value()
-	value.Router, value.HasRoutes = x.router, flag(x.routes)
+	value.Router, value.HasRoutes, value.HasNext = x.router, flag(x.routes), flag(x.next)
 	if err := exchange(e.objects.Translations, e.objects.translation, value); err != nil {
 		return &Error{"switch the kernel engine on", err}
 	}

@@ -76,7 +76,7 @@ struct translation {
 	// map "routes" has any. Here they share the cache lines of the rest.
 	__u32 has_routes;
 	struct next_hop router;
-	__u32 pad;
+	__u32 has_next; // 1: there is a next address, see next.h
 };
 
 // No entry, or an array with one translation. The array is exchanged as a

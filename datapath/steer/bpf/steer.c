@@ -35,6 +35,7 @@
 #include "gateway.h"
 #include "guard.h"
 #include "maps.h"
+#include "next.h"
 #include "order.h"
 #include "packet.h"
 #include "routes.h"
@@ -45,9 +46,10 @@
 
 char _license[] SEC("license") = "Dual MIT/GPL";
 
-// is_ours says whether the translator owns an address.
-static __always_inline bool is_ours(const struct in6_addr *addr)
+// is_ours says whether the translator owns an address: 0 or one of OURS_*.
+static __always_inline __u32 is_ours(const struct in6_addr *addr)
 {
+	const __u8 *found;
 	// The padding puts the address on an 8-byte boundary. Without CAP_PERFMON
 	// the verifier of 6.1 takes a constant in the first half of an 8-byte slot
 	// of the stack for a pointer that the second half would corrupt.
@@ -58,7 +60,8 @@ static __always_inline bool is_ours(const struct in6_addr *addr)
 
 	key.prefix.len = 128;
 	__builtin_memcpy(key.prefix.addr, addr, sizeof(key.prefix.addr));
-	return bpf_map_lookup_elem(&ours, &key.prefix) != NULL;
+	found = bpf_map_lookup_elem(&ours, &key.prefix);
+	return found ? *found : 0;
 }
 
 // steer_in redirects an IPv6 packet to the TUN: with flags 0 to user space. The
@@ -140,6 +143,25 @@ static __always_inline int send_out(struct __sk_buff *skb, struct route *r, cons
 	return bpf_redirect_neigh(uplink_ifindex, NULL, 0, 0);
 }
 
+// send_next is send_out for what has the next address, which may have a router of its
+// own.
+static __always_inline int send_next(struct __sk_buff *skb, struct route *r, const void *dst)
+{
+	const struct next_address *n;
+
+	mark_translated(skb);
+	if (r)
+		return send_by(skb, r, dst);
+	if (!uplink_link_header)
+		return bpf_redirect(uplink_ifindex, 0);
+	if (!add_link_header(skb))
+		return TC_ACT_SHOT;
+	n = next_address();
+	if (n && n->router.family == AF_INET6)
+		return bpf_redirect_neigh(uplink_ifindex, (struct bpf_redir_neigh *)&n->router, sizeof(n->router), 0);
+	return bpf_redirect_neigh(uplink_ifindex, NULL, 0, 0);
+}
+
 // steer_shared takes what is for us of the packets to a shared address.
 static __always_inline int steer_shared(struct __sk_buff *skb, const struct ipv6hdr *ip6, __u64 flags)
 {
@@ -194,6 +216,7 @@ static __always_inline int from_uplink(struct __sk_buff *skb, bool translate, bo
 {
 	const struct share *s = NULL;
 	bool shares;
+	__u32 owned;
 	struct ipv6hdr ip6 __attribute__((aligned(8)));
 
 	if (translate && !sharing && likely(is_simple(skb))) {
@@ -216,7 +239,8 @@ static __always_inline int from_uplink(struct __sk_buff *skb, bool translate, bo
 		return TC_ACT_UNSPEC;
 	if (load_ipv6(skb, &ip6))
 		return TC_ACT_UNSPEC;
-	if (!is_ours(&ip6.daddr))
+	owned = is_ours(&ip6.daddr);
+	if (!owned)
 		return TC_ACT_UNSPEC;
 
 	// The CLAT address is an ordinary address of the kernel's, which does
@@ -227,6 +251,10 @@ static __always_inline int from_uplink(struct __sk_buff *skb, bool translate, bo
 	}
 	if (is_unicast_to_many(skb)) {
 		COUNT(unicast_to_many);
+		return TC_ACT_SHOT;
+	}
+	if (!sharing && unlikely(owned == OURS_NEXT) && !to_main(skb, &ip6)) {
+		COUNT(failed);
 		return TC_ACT_SHOT;
 	}
 	shares = false;
@@ -298,6 +326,17 @@ static __always_inline int to_tun(struct __sk_buff *skb, bool sharing)
 		case TRANSLATED:
 			if (sharing && !claim_translated(skb, &became))
 				return TC_ACT_SHOT;
+			if (!sharing && unlikely(to.has_next)) {
+				switch (choose_source(skb, tun_header_len)) {
+				case FROM_NEXT:
+					return send_next(skb, find_route(to.dst), to.dst);
+				case FROM_NOWHERE:
+					COUNT(failed);
+					return TC_ACT_SHOT;
+				case FROM_MAIN:
+					break;
+				}
+			}
 			return send_translated(skb, &to);
 		case BROKEN:
 			COUNT(failed);
@@ -327,7 +366,9 @@ int sharing_tun_egress(struct __sk_buff *skb)
 static __always_inline int from_tun(struct __sk_buff *skb, bool translate, bool sharing)
 {
 	struct ipv6hdr ip6 __attribute__((aligned(8)));
-	bool ours, fresh = translate && stage(skb) == STAGE_FRESH;
+	bool fresh = translate && stage(skb) == STAGE_FRESH;
+	enum departed source = FROM_MAIN;
+	__u32 ours;
 	int verdict;
 
 	// IPv4 is a translated packet for the local stack and its firewall.
@@ -358,7 +399,16 @@ static __always_inline int from_tun(struct __sk_buff *skb, bool translate, bool 
 	}
 	if (sharing && !claim_port(skb, true))
 		return TC_ACT_SHOT;
-	verdict = send_out(skb, find_route(&ip6.daddr), &ip6.daddr);
+	if (!sharing && unlikely(ours == OURS_BESIDE_NEXT))
+		source = choose_source(skb, tun_header_len);
+	if (source == FROM_NOWHERE) {
+		COUNT(failed);
+		return TC_ACT_SHOT;
+	}
+	if (source == FROM_NEXT)
+		verdict = send_next(skb, find_route(&ip6.daddr), &ip6.daddr);
+	else
+		verdict = send_out(skb, find_route(&ip6.daddr), &ip6.daddr);
 	if (verdict != TC_ACT_SHOT)
 		COUNT(steered_out);
 	return verdict;

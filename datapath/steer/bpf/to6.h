@@ -96,6 +96,7 @@ static __always_inline bool gateway_addresses6(const struct translation *t, __u3
 struct departure {
 	__be64 dst[2];
 	__u64 has_routes;       // there may be a route for dst; in a slot of its own, see union slot
+	__u64 has_next;         // there is a next address, see next.h
 	struct next_hop router; // family 0: there is none
 };
 
@@ -254,6 +255,7 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, s
 			became->first = (became->first & ~0xffULL) | kind.all;
 		to->router = t->router;
 		to->has_routes = t->has_routes;
+		to->has_next = t->has_next;
 		if (unlikely(to->has_routes)) {
 			route = find_route(to->dst);
 			if (unlikely(route && route->action == ROUTE_REJECT))
