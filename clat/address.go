@@ -12,8 +12,8 @@ import (
 )
 
 // address is the resource of the CLAT IPv6 addresses on the uplink: the one that
-// serves, the one that is to serve after DAD, and those of explicit address
-// mappings (RFC 7757).
+// serves, the one that is to serve after DAD, the next one (see [plan.CLAT]), and
+// those of explicit address mappings (RFC 7757).
 type address struct {
 	tools
 	uplink     plan.Uplink
@@ -22,7 +22,8 @@ type address struct {
 	added      []netip.Addr // that we have put on the uplink
 	active     netip.Addr   // has passed DAD and serves; invalid: none
 	shared     bool         // active is an address of the host's, which stays
-	mapped     []netip.Addr // of explicit address mappings
+	mapped     []netip.Addr // of explicit address mappings, and the next one
+	spare      netip.Addr   // the last next one, unless it serves all flows by now
 	passed     []netip.Addr // of added: those that have passed DAD
 	dadRefused netip.Addr   // what the last Ensure found in use by another host
 	drift      map[netip.Addr]*driftLimit
@@ -49,6 +50,9 @@ func (a *address) Ensure(p pass) (Progress, error) {
 	progress, err := a.claim(p.o, p.next)
 	if progress == Up && err == nil {
 		a.active, a.shared = p.next, false
+		if a.spare == p.next {
+			a.spare = netip.Addr{}
+		}
 	}
 	return progress, err
 }
@@ -197,7 +201,7 @@ func (a *address) removeIf(which func(netip.Addr) bool) error {
 		}
 		if i := slices.Index(a.passed, b); i >= 0 {
 			a.passed = slices.Delete(a.passed, i, i+1)
-			if !slices.Contains(a.mapped, b) {
+			if !slices.Contains(a.mapped, b) && b != a.spare {
 				a.left.add(a.uplink.Name, b, time.Now())
 			}
 		}
@@ -224,12 +228,15 @@ type inService struct{ *address }
 
 func (s inService) Ensure(p pass) (Progress, error) {
 	s.mapped = p.want.EAMAddrs
+	if next := p.want.Next; next.IsValid() {
+		s.mapped, s.spare = append(slices.Clone(s.mapped), next), next
+	}
 	progress := Up
 	for _, m := range s.mapped {
 		q, err := s.claim(p.o, m)
 		if err != nil {
 			// This does not end the CLAT.
-			s.log.Warn("cannot add an address of translation.eam to the uplink", "iface", s.uplink.Name, "address", m, "reason", err)
+			s.log.Warn("cannot add a further address to the uplink", "iface", s.uplink.Name, "address", m, "reason", err)
 			s.added = slices.DeleteFunc(s.added, func(b netip.Addr) bool { return m == b })
 		}
 		if q == Replan {

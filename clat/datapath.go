@@ -41,6 +41,8 @@ type datapath struct {
 	mapping  siit.Config // in force; zero: none
 	started  bool        // packets are translated
 
+	oneAddress bool // a next address cannot be used
+
 	lostDrift, linkDrift, steeringDrift driftLimit // of the TUN, its settings and the steering
 }
 
@@ -51,6 +53,9 @@ type steered struct {
 	guarded    Guarded
 	dropToMany bool // IPv6 unicast in frames to many
 	follows    followed
+
+	next        Next
+	nextFollows uint64 // the generation of the host's routes that it follows
 }
 
 // followed is for what the steering was last asked to follow the host's routes,
@@ -158,7 +163,12 @@ func (d *datapath) ensureSteering(p pass) error {
 			return fmt.Errorf("remove the remains of the steering: %w", err)
 		}
 	}
-	share := shareOf(want)
+	share, next := shareOf(want), d.nextFor(p)
+	if d.steering != nil {
+		if err := d.endNext(next, want.IPv6); err != nil {
+			return err
+		}
+	}
 	if d.steering != nil && (share == (Share{})) != (d.steered.share == (Share{})) {
 		// Other programs do it.
 		err := d.steering.Close()
@@ -174,7 +184,7 @@ func (d *datapath) ensureSteering(p pass) error {
 		if err != nil {
 			return fmt.Errorf("steer packets between %s and %s: %w", d.uplink.Name, want.TUN, err)
 		}
-		d.steering, d.steered = s, steered{guarded: g}
+		d.steering, d.steered, d.oneAddress = s, steered{guarded: g}, false
 		if drifted {
 			d.steeringDrift.restored(d.tools, name)
 		}
@@ -197,7 +207,7 @@ func (d *datapath) ensureSteering(p pass) error {
 		d.steered.dropToMany = uplink.DropUnicastToMany
 	}
 	d.follow(want)
-	return nil
+	return d.ensureNext(p, next)
 }
 
 // shareOf returns what a CLAT shares with the host.
@@ -219,16 +229,9 @@ func begun(h Host, c *plan.CLAT, share Share) (b Begun) {
 	}
 	b.Host = h.Connections(share.Addr)
 	for _, v4 := range h.Connections(share.IPv4) {
-		p, ok := c.Translation.Mapping.PrefixOf(v4.Remote.Addr())
-		if !ok {
-			continue
+		if v6, ok := behind(c.Translation.Mapping, v4); ok {
+			b.CLAT = append(b.CLAT, v6)
 		}
-		pref64, err := siit.NewPrefix(p)
-		if err != nil {
-			continue // nobody translates by it either
-		}
-		v4.Remote = netip.AddrPortFrom(pref64.Embed(v4.Remote.Addr()), v4.Remote.Port())
-		b.CLAT = append(b.CLAT, v4)
 	}
 	return b
 }
@@ -286,6 +289,7 @@ func (d *datapath) suspend() error {
 	if d.path != nil {
 		d.state = pathSuspended
 	}
+	d.steered.next = Next{}
 	if d.steering == nil {
 		return nil
 	}
@@ -307,7 +311,7 @@ func (d *datapath) translatesBy(pref64 netip.Prefix) bool {
 // that changes, so that the other side hears of it too.
 func (d *datapath) breakFlows() {
 	if d.mapping.Mapping.PREF64.IsValid() {
-		d.flows.abort(d.ipv4, d.uplink.Name)
+		d.flows.abort(d.ipv4, nil, d.uplink.Name)
 	}
 	d.mapping = siit.Config{}
 }

@@ -39,6 +39,9 @@ type fakeHost struct {
 
 	connected bool // programs have connections by the CLAT
 
+	began, flowing []plan.Connection // before there was a next address, and now
+	onlyOne        bool              // the steering takes no next address
+
 	norules  bool   // no policy routing
 	inherits bool   // a TUN that is there is taken over
 	noabort  bool   // no CONFIG_INET_DIAG_DESTROY
@@ -205,11 +208,26 @@ func (h *fakeHost) Connected(netip.Addr) bool { return h.connected }
 
 func (h *fakeHost) Connections(netip.Addr) []plan.Connection { return nil }
 
-func (h *fakeHost) AbortFlows(a netip.Addr) (int, error) {
+// began are the flows that Began lists.
+func (h *fakeHost) Began(netip.Addr, int) []plan.Connection { return h.began }
+
+func (h *fakeHost) AbortFlows(a netip.Addr, which func(plan.Connection) bool) (int, error) {
 	if h.noabort {
 		return 0, errors.ErrUnsupported
 	}
-	return 1, h.do("ss -K src %s", a)
+	if which == nil {
+		return 1, h.do("ss -K src %s", a)
+	}
+	n := 0
+	for _, c := range h.flowing {
+		if which(c) {
+			n++
+			if err := h.do("ss -K src %s sport %d", a, c.Port); err != nil {
+				return n, err
+			}
+		}
+	}
+	return n, nil
 }
 
 func (h *fakeHost) RouteState(netip.Prefix) uint64 { return h.routeState }
@@ -294,7 +312,7 @@ func (p *fakePath) Steer(uplink int, ours []netip.Prefix, share Share, _ Begun, 
 		return nil, err
 	}
 	p.hasSteering = true
-	return &fakeSteering{h, p}, nil
+	return &fakeSteering{h: h, path: p}, nil
 }
 
 func (p *fakePath) SetMapping(siit.Config) error {
@@ -322,8 +340,9 @@ func (p *fakePath) Close() error {
 }
 
 type fakeSteering struct {
-	h    *fakeHost
-	path *fakePath
+	h     *fakeHost
+	path  *fakePath
+	keeps []plan.Connection
 }
 
 func (s *fakeSteering) Intact() bool { return !s.h.broken }
@@ -352,6 +371,19 @@ func (s *fakeSteering) Follow(src netip.Addr, dst netip.Prefix, networks []netip
 	s.h.follows = append(s.h.follows, follow)
 	return nil
 }
+
+func (s *fakeSteering) SetNext(n Next, pref64 netip.Prefix, begun func() []plan.Connection) error {
+	if s.h.onlyOne {
+		return errors.ErrUnsupported
+	}
+	if n == (Next{}) {
+		return s.h.do("steer next none")
+	}
+	s.keeps = begun()
+	return s.h.do("steer next %s for new flows to %s", n.Addr, pref64)
+}
+
+func (s *fakeSteering) KeepsMain(c plan.Connection) bool { return slices.Contains(s.keeps, c) }
 
 func (s *fakeSteering) Suspend() error { return s.h.do("steer suspend") }
 

@@ -37,11 +37,11 @@ type Host interface {
 	AddSourceRule(r plan.SourceRule) error
 	// DelSourceRule removes r, whatever its priority.
 	DelSourceRule(r plan.SourceRule) error
-	// AbortFlows ends the TCP connections and connected UDP sockets of the
-	// host's programs that have the local address a, so that they need not
-	// wait for what cannot come. The error is errors.ErrUnsupported where the
-	// kernel cannot.
-	AbortFlows(a netip.Addr) (flows int, err error)
+	// AbortFlows ends those TCP connections and connected UDP sockets of the
+	// host's programs with the local address a that which selects, so that they
+	// need not wait for what cannot come; nil selects all. The error is
+	// errors.ErrUnsupported where the kernel cannot.
+	AbortFlows(a netip.Addr, which func(plan.Connection) bool) (flows int, err error)
 	// Connected reports whether a program has a TCP connection from the
 	// address a. Where the kernel does not tell nobody has.
 	Connected(a netip.Addr) bool
@@ -49,6 +49,10 @@ type Host interface {
 	// host's programs that have the local address a. Where the kernel does not
 	// tell there are none.
 	Connections(a netip.Addr) []plan.Connection
+	// Began lists as well the UDP sockets that are not connected, with the zero
+	// Remote, and masqueraded connections: at most limit, and one more if there
+	// are more.
+	Began(a netip.Addr, limit int) []plan.Connection
 	// RouteState returns a number that is another one when the host's routes
 	// to dst or a part of it, or what they depend on, may have changed before it was observed.
 	RouteState(dst netip.Prefix) uint64
@@ -95,6 +99,16 @@ type Share struct {
 	IPv4   netip.Addr   // of the CLAT
 }
 
+// Next is a second IPv6 address of a CLAT, which flows that begin have, while the
+// prefix of the first one is deprecated: see [plan.CLAT]. The zero Next is none.
+type Next struct {
+	Main, Addr netip.Addr
+	Via        netip.Addr // the router for packets from Addr; invalid: the host's routes choose
+}
+
+// MaxBegan is how many flows may have begun before there is a next address.
+const MaxBegan = 1 << 13
+
 // Begun are the flows on a shared address that began before the steering did, by
 // IPv6 addresses: of the CLAT, which may have been restarted, and of the host.
 type Begun struct{ CLAT, Host []plan.Connection }
@@ -139,6 +153,16 @@ type Steering interface {
 	// the prefixes of networks go by the host's routes to these, if it has any.
 	// It is asked again when those may have changed.
 	Follow(src netip.Addr, pref64 netip.Prefix, networks []netip.Prefix, via netip.Addr) error
+	// SetNext gives flows that begin from now on the next address. begun lists
+	// those that have begun, by IPv6 addresses, and is called while every flow that
+	// sends counts as such. Packets from the next address to pref64 go as Follow
+	// says. The error is errors.ErrUnsupported where the steering cannot tell flows
+	// apart. Called again with the same addresses it follows the
+	// routes, and with the zero Next all flows have the main address.
+	SetNext(n Next, pref64 netip.Prefix, begun func() []plan.Connection) error
+	// KeepsMain reports whether a flow has the main address, by the IPv6 address
+	// of its remote.
+	KeepsMain(c plan.Connection) bool
 	// Suspend ends translation by the kernel engine and drops what the other
 	// engine sends, until SetOurs, SetShared and [Path.SetMapping] are called again.
 	Suspend() error

@@ -89,8 +89,13 @@ func describe(o plan.Observed, ours []plan.Addr, t Inherited) (c inheritedCLAT, 
 		}
 	}
 	on := slices.DeleteFunc(slices.Clone(ours), func(a plan.Addr) bool { return a.Link != uplink.Index })
-	if len(on) == 1 {
+	switch len(on) {
+	case 1:
 		c.ipv6 = on[0].Prefix.Addr()
+	case 2:
+		if main, _, ok := plan.MainOf(o, uplink.Index, on[0].Prefix.Addr(), on[1].Prefix.Addr()); ok {
+			c.ipv6 = main
+		}
 	}
 	for _, r := range o.Routes {
 		if r.Link == t.Index && !r.IPv6 && r.Protocol == plan.Protocol {

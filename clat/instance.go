@@ -55,7 +55,10 @@ func (c *instance) parts() parts {
 
 // remembered is what the next plan has to know.
 func (c *instance) remembered() plan.Remembered {
-	return plan.Remembered{Uplink: c.uplink, TUN: c.datapath.name, TUNIndex: c.datapath.index(), IPv4: c.datapath.ipv4, IPv6: c.address.active}
+	return plan.Remembered{
+		Uplink: c.uplink, TUN: c.datapath.name, TUNIndex: c.datapath.index(), IPv4: c.datapath.ipv4, IPv6: c.address.active,
+		OneAddress: c.datapath.oneAddress,
+	}
 }
 
 // mayStay reports whether what runs can become what is desired without starting
@@ -134,6 +137,9 @@ func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules plan.Sou
 	now.IPv6 = c.address.active
 	now.Translation.Mapping.CLAT.IPv6 = c.address.active
 	now.Shared = c.address.shared
+	if now.IPv6 != want.IPv6 {
+		now.Next = netip.Addr{}
+	}
 	if now.IPv6 != want.IPv6 && c.datapath.translatesBy(c.towards.pref64.Prefix) {
 		now.PREF64, now.Via = c.towards.pref64, c.towards.via
 		now.Translation.Mapping.PREF64 = now.PREF64.Prefix
@@ -141,7 +147,7 @@ func (c *instance) ensure(o plan.Observed, want *plan.CLAT, sourceRules plan.Sou
 	p.want = &now
 	c.towards = towards{now.PREF64, now.Via}
 	if changes(c.datapath.mapping.Mapping, now.Translation.Mapping) {
-		c.datapath.breakFlows()
+		c.datapath.breakFlowsTo(now.IPv6)
 	}
 	for _, r := range parts[1:] {
 		switch q, err := r.attempt(p, c.served, c.wake); {
@@ -253,7 +259,7 @@ func (c *instance) remove(abort bool) error {
 	c.address.unremoved.keep(c.address)
 	if abort {
 		// Those who have tried once more meanwhile.
-		c.flows.abort(c.datapath.ipv4, c.uplink.Name)
+		c.flows.abort(c.datapath.ipv4, nil, c.uplink.Name)
 	}
 	c.ended = true
 	return errors.Join(errs...)

@@ -3,6 +3,7 @@ package clat
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -25,6 +26,7 @@ type bench struct {
 	rec  *Reconciler
 	conf plan.Config
 	log  *bytes.Buffer
+	done []string // what quiet has seen
 }
 
 const wlan = `
@@ -77,6 +79,20 @@ func (b *bench) settled() (Progress, error) {
 		}
 	}
 	return Replan, nil
+}
+
+// quiet passes until nothing more is done, and forgets what was.
+func (b *bench) quiet() {
+	b.t.Helper()
+	for {
+		if _, err := b.settled(); err != nil {
+			b.t.Fatalf("reconcile: %v", err)
+		}
+		b.done = append(b.done, b.host.out...)
+		if b.host.text() == "" {
+			return
+		}
+	}
 }
 
 // passAll is pass for several uplinks.
@@ -534,29 +550,115 @@ func TestPREF64AndPrefixChange(t *testing.T) {
 	b.expect(Up, ``)
 }
 
-// The router renumbers: the address in the deprecated prefix serves until that is
-// about to end, and then until the new address has passed DAD.
-func TestUplinkPrefixDeprecated(t *testing.T) {
-	b := newBench(t, wlan)
+// renumbered returns a bench whose router has deprecated the prefix of the CLAT
+// address, for another one, and the new address.
+func renumbered(t *testing.T) (b *bench, next string) {
+	t.Helper()
+	b = newBench(t, wlan)
 	b.up()
 	b.host.o.Addrs[0].Deprecated, b.host.o.Addrs[0].Valid = true, 2*time.Hour
 	b.host.o.Addrs = append(b.host.o.Addrs, plan.Addr{Link: 2, Prefix: netip.MustParsePrefix("2001:db8:3::10/64"), Valid: plan.Forever})
+	return b, "2001:db8:3:0:b03c:9d87:e76:360b"
+}
+
+// The router renumbers: flows that exist keep the address in the deprecated prefix
+// until that is about to end, and those that begin have one in the new prefix as soon
+// as it has passed DAD.
+func TestUplinkPrefixDeprecated(t *testing.T) {
+	b, next := renumbered(t)
+	old := plan.Connection{Protocol: 6, Port: 1, Remote: netip.MustParseAddrPort("192.0.2.1:80")}
+	fresh := plan.Connection{Protocol: 6, Port: 2, Remote: netip.MustParseAddrPort("192.0.2.1:80")}
+	b.host.began, b.host.flowing = []plan.Connection{old}, []plan.Connection{old, fresh}
+	b.expect(Up, `
+		steer ours [`+first+`/128 `+next+`/128]
+		ip -6 addr add `+next+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64
+	`)
 	b.expect(Up, ``)
+	b.host.dad(true)
+	b.expect(Up, `steer next `+next+` for new flows to 64:ff9b::/96`)
+	b.expect(Up, ``)
+	if g := fmt.Sprint(b.host.guarded.IPv6); !strings.Contains(g, first) || !strings.Contains(g, next) {
+		t.Errorf("guarded: %s", g)
+	}
 	b.host.o.Memory = b.rec.Memory()
 	if d := plan.Make(b.host.o, b.conf).Uplinks[0]; d.MoveIn != 2*time.Hour-30*time.Second {
 		t.Errorf("it moves in %v", d.MoveIn)
 	}
 	b.host.o.Addrs[0].Valid = 30 * time.Second
-	const next = "2001:db8:3:0:b03c:9d87:e76:360b"
-	b.expect(Moving, `ip -6 addr add `+next+`/128 dev wlan0 preferred_lft 0 noprefixroute proto 64`)
-	b.expect(Moving, ``)
-	b.host.dad(true)
 	b.expect(Up, `
-		ss -K src 192.0.0.1
+		ss -K src 192.0.0.1 sport 1
+		steer next none
 		steer ours [`+next+`/128]
 		engine translator
 		ip -6 addr del `+first+`/128 dev wlan0
 	`)
+	b.expect(Up, ``)
+}
+
+// The old prefix ends at once, or before the next address is ready.
+func TestUplinkPrefixDeprecatedAndGone(t *testing.T) {
+	for _, ready := range []bool{true, false} {
+		t.Run(fmt.Sprintf("next_address_ready_%v", ready), func(t *testing.T) {
+			b, next := renumbered(t)
+			b.quiet()
+			if ready {
+				b.host.dad(true)
+				b.quiet()
+			}
+			b.host.o.Addrs = b.host.o.Addrs[1:]
+			switches := `
+				steer ours [` + next + `/128]
+				engine translator
+				ip -6 addr del ` + first + `/128 dev wlan0
+			`
+			if ready {
+				b.expect(Up, `steer next none`+switches)
+				return
+			}
+			b.quiet()
+			b.host.dad(true)
+			b.quiet()
+			done := strings.Join(b.done, "\n")
+			if n := strings.Count(done, "ss -K src 192.0.0.1"); n != 1 {
+				t.Errorf("connections were cut %d times:\n%s", n, done)
+			}
+			b.expect(Up, ``)
+		})
+	}
+}
+
+// The router takes it back: only what has begun in the meantime ends.
+func TestUplinkPrefixPreferredAgain(t *testing.T) {
+	b, next := renumbered(t)
+	fresh := plan.Connection{Protocol: 6, Port: 2, Remote: netip.MustParseAddrPort("192.0.2.1:80")}
+	b.host.flowing = []plan.Connection{fresh}
+	b.quiet()
+	b.host.dad(true)
+	b.quiet()
+	b.host.o.Addrs[0].Deprecated = false
+	b.expect(Up, `
+		ss -K src 192.0.0.1 sport 2
+		steer next none
+		steer ours [`+first+`/128]
+		ip -6 addr del `+next+`/128 dev wlan0
+	`)
+	b.expect(Up, ``)
+}
+
+// A steering that cannot tell flows apart: all keep the address, as long as they can.
+func TestUplinkPrefixDeprecatedOneAddress(t *testing.T) {
+	b, next := renumbered(t)
+	b.host.onlyOne = true
+	b.quiet()
+	b.host.dad(true)
+	b.quiet()
+	if after := b.rec.RetryAfter(); after == 0 {
+		t.Error("it does not plan again")
+	}
+	b.quiet()
+	if _, there := b.host.o.Addr(2, netip.MustParseAddr(next)); there {
+		t.Errorf("%s is on the uplink, of no use:\n%s", next, strings.Join(b.done, "\n"))
+	}
 	b.expect(Up, ``)
 }
 

@@ -85,9 +85,10 @@ type flows struct {
 	warned bool
 }
 
-// abort ends the connections from a, the IPv4 address of the CLAT on iface.
-func (f *flows) abort(a netip.Addr, iface string) {
-	n, err := f.host.AbortFlows(a)
+// abort ends those connections from a, the IPv4 address of the CLAT on iface, that
+// which selects; nil selects all.
+func (f *flows) abort(a netip.Addr, which func(plan.Connection) bool, iface string) {
+	n, err := f.host.AbortFlows(a, which)
 	switch {
 	case err != nil && !f.warned:
 		f.warned = true

@@ -75,7 +75,8 @@ func parseAddr(m []byte) (plan.Addr, bool) {
 	}
 	a.Prefix = netip.PrefixFrom(address, int(head.Prefixlen))
 	a.Temporary = address.Is6() && flags&unix.IFA_F_TEMPORARY != 0 // the same bit is "secondary" in IPv4
-	a.Deprecated = flags&unix.IFA_F_DEPRECATED != 0
+	// The kernel sets the flag some time after the lifetime.
+	a.Deprecated = flags&unix.IFA_F_DEPRECATED != 0 || address.Is6() && a.Preferred == 0
 	inDAD := flags&unix.IFA_F_TENTATIVE != 0
 	a.Optimistic = inDAD && flags&unix.IFA_F_OPTIMISTIC != 0
 	a.Tentative = inDAD && !a.Optimistic

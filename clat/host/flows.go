@@ -36,10 +36,11 @@ const (
 // UDP only the first of them is of use.
 const connected = 1<<1 | 1<<2 | 1<<3 | 1<<4 | 1<<5 | 1<<8 | 1<<9 | 1<<11
 
-// AbortFlows ends TCP connections and connected UDP sockets that have the
-// local address a, also those of IPv6 sockets. Their programs get
-// ECONNABORTED at once; the other side gets a reset if there is still a way.
-func (k *sockets) AbortFlows(a netip.Addr) (int, error) {
+// AbortFlows ends those TCP connections and connected UDP sockets with the local
+// address a that which selects, also those of IPv6 sockets; nil selects all. Their
+// programs get ECONNABORTED at once; the other side gets a reset if there is still a
+// way.
+func (k *sockets) AbortFlows(a netip.Addr, which func(plan.Connection) bool) (int, error) {
 	if k.handle == nil {
 		return 0, fmt.Errorf("list sockets: %w by this kernel: %w", errors.ErrUnsupported, k.missing)
 	}
@@ -52,7 +53,7 @@ func (k *sockets) AbortFlows(a netip.Addr) (int, error) {
 		states   uint32
 	}{{unix.IPPROTO_TCP, connected}, {unix.IPPROTO_UDP, 1 << 1}} {
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-			aborted, err := k.abortFlows(a, family, s.protocol, s.states)
+			aborted, err := k.abortFlows(a, which, family, s.protocol, s.states)
 			n += aborted
 			if err != nil {
 				errs = append(errs, err)
@@ -125,14 +126,16 @@ func (k *sockets) flows(a netip.Addr, family, protocol uint8, states uint32) ([]
 	return whole(func() ([][]byte, error) { return list.Execute(unix.NETLINK_INET_DIAG, 0) })
 }
 
-func (k *sockets) abortFlows(a netip.Addr, family, protocol uint8, states uint32) (int, error) {
+func (k *sockets) abortFlows(a netip.Addr, which func(plan.Connection) bool, family, protocol uint8, states uint32) (int, error) {
 	sockets, err := k.flows(a, family, protocol, states)
 	if err != nil {
 		return 0, fmt.Errorf("list sockets: %w", unlessNoDiag(err))
 	}
 	n := 0
 	for _, s := range sockets {
-		if len(s) < sizeofDiagMessage {
+		c, ok := parseConnection(s)
+		c.Protocol = protocol
+		if !ok || which != nil && !which(c) {
 			continue
 		}
 		req := k.diag(sockDestroy, unix.NLM_F_ACK)

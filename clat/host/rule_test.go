@@ -231,7 +231,7 @@ func TestKernelAbortFlows(t *testing.T) {
 			accepted <- c
 		}
 	}()
-	if n, err := k.AbortFlows(clat); n != 0 || err != nil {
+	if n, err := k.AbortFlows(clat, nil); n != 0 || err != nil {
 		if errors.Is(err, errors.ErrUnsupported) {
 			t.Skip("needs CONFIG_INET_DIAG_DESTROY: ", err)
 		}
@@ -260,7 +260,7 @@ func TestKernelAbortFlows(t *testing.T) {
 	if !k.Connected(clat) {
 		t.Error("nobody is connected")
 	}
-	n, err := k.AbortFlows(clat)
+	n, err := k.AbortFlows(clat, nil)
 	if n != len(end) || err != nil {
 		t.Errorf("%d aborted, %v", n, err)
 	}
@@ -283,10 +283,10 @@ func TestKernelAbortFlows(t *testing.T) {
 		t.Errorf("unconnected UDP: %v", err)
 	}
 	// The connection to the listener has its local address too: a server's.
-	if n, err := k.AbortFlows(clat); n != 1 || err != nil {
+	if n, err := k.AbortFlows(clat, nil); n != 1 || err != nil {
 		t.Errorf("%d aborted the second time, %v", n, err)
 	}
-	if n, err := k.AbortFlows(clat); n != 0 || err != nil {
+	if n, err := k.AbortFlows(clat, nil); n != 0 || err != nil {
 		t.Errorf("%d aborted the third time, %v", n, err)
 	}
 	if k.Connected(clat) {

@@ -121,6 +121,12 @@ func (r realSteering) SetShared(to clat.Share) error {
 	return r.Steering.SetShared(steer.Share(to))
 }
 
+func (realSteering) SetNext(clat.Next, netip.Prefix, func() []plan.Connection) error {
+	return errors.ErrUnsupported
+}
+
+func (realSteering) KeepsMain(plan.Connection) bool { return true }
+
 func (r realSteering) Close() error {
 	r.path.closed(r.Steering)
 	return r.Steering.Close()

@@ -103,6 +103,9 @@ type Remembered struct {
 	TUNIndex int        // 0: there is none yet
 	IPv4     netip.Addr // kept while no other link has it
 	IPv6     netip.Addr // in use; invalid: none
+
+	// OneAddress says that its packet path cannot use a next address.
+	OneAddress bool
 }
 
 // Left is a CLAT address that was in use on a link.

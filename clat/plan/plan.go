@@ -76,7 +76,10 @@ type CLAT struct {
 	IPv4   netip.Addr
 	PREF64 PREF64
 	Via    netip.Addr // the router that packets go to; invalid: the host's routes choose
-	MTU    MTU6
+	// Next is the address in another prefix that flows have which begin while the
+	// prefix of IPv6 is deprecated; invalid: all have IPv6. NextVia is its Via.
+	Next, NextVia netip.Addr
+	MTU           MTU6
 	// QueueLen is how many packets may wait in each queue of the TUN.
 	QueueLen int
 	Metric   int          // of the IPv4 default route in the main table
@@ -93,6 +96,9 @@ type CLAT struct {
 // host's own IPv6 stack. It does not contain a shared address.
 func (c CLAT) Ours() []netip.Prefix {
 	ours := c.Translation.Mapping.Ours()
+	if c.Next.IsValid() {
+		ours = append(slices.Clone(ours), netip.PrefixFrom(c.Next, 128))
+	}
 	if c.Shared {
 		ours = slices.DeleteFunc(slices.Clone(ours), func(p netip.Prefix) bool { return p == netip.PrefixFrom(c.IPv6, 128) })
 	}
@@ -213,6 +219,9 @@ func (p *planner) desired(l Link, n int) Desired {
 	d.CLAT.EAMAddrs, d.Warnings = eam, append(d.Warnings, unanswered...)
 	if v6 == running.IPv6 && !shared {
 		d.MoveIn = moveIn(o, l.Index, v6)
+		if d.CLAT.Next = p.next(l, v4, v6, p64); d.CLAT.Next.IsValid() {
+			d.CLAT.NextVia = routerFor(o, l.Index, d.CLAT.Next, p64)
+		}
 	}
 	d.Why = because(PREF64Known, "PREF64 %s on %s (%s)", p64.Prefix, l.Name, p64.Source)
 	return d

@@ -117,6 +117,10 @@ var statusCases = []struct {
 		u.CLAT.PLAT = control.PLAT{State: control.PLATUnknown}
 		u.CLAT.Traffic = []control.Traffic{{Direction: "4to6", Packets: 14}, {Direction: "6to4", Packets: 9}}
 	}), "IPv4 works: the CLAT on wlan0 has been up for 12 minutes."},
+	{"renumbered", with(func(u *control.Uplink) {
+		a := netip.MustParseAddr("2001:db8:2:0:c4b8:e8d2:c7e7:1cd4")
+		u.CLAT.NextIPv6 = &a
+	}), "IPv4 works: the CLAT on wlan0 has been up for 12 minutes."},
 	{"moving", with(func(u *control.Uplink) { u.State = control.Moving }), "IPv4 works: the CLAT on wlan0 has been up for 12 minutes."},
 	{"starting", without(control.Starting, "waiting for duplicate address detection"),
 		"IPv4 is about to work: the CLAT on wlan0 is starting: waiting for duplicate address detection."},

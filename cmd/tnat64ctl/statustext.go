@@ -129,6 +129,9 @@ func (t *statusLines) clat(u *control.Uplink, now time.Time) {
 	} else {
 		t.row("IPv6 address", fmt.Sprintf("%s on %s", c.IPv6, u.Name))
 	}
+	if c.NextIPv6 != nil {
+		t.row("next address", c.NextIPv6.String()+", for new connections: the network is renumbered")
+	}
 	if c.Flows != nil {
 		t.row("flows", flowsWords(c.Flows))
 	}

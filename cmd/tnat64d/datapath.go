@@ -97,6 +97,15 @@ func (s clatSteering) SetGuarded(g clat.Guarded) error {
 
 func (s clatSteering) SetShared(to clat.Share) error { return s.Steering.SetShared(steerShare(to)) }
 
+func (s clatSteering) SetNext(n clat.Next, pref64 netip.Prefix, begun func() []plan.Connection) error {
+	return s.Steering.SetNext(n.Main, n.Addr, n.Via, pref64, func() []steer.Flow { return steerFlows(begun()) })
+}
+
+func (s clatSteering) KeepsMain(c plan.Connection) bool { return s.Steering.KeepsMain(steer.Flow(c)) }
+
+// The packages agree on how many flows may have begun.
+var _ = [1]struct{}{}[steer.MaxBegan-clat.MaxBegan]
+
 func steerFlows(cs []plan.Connection) (fs []steer.Flow) {
 	for _, c := range cs {
 		fs = append(fs, steer.Flow(c))

@@ -119,6 +119,7 @@ func clatStatus(u *uplink, paths *datapaths) *control.CLAT {
 		PLAT:    control.PLAT{State: u.plat.state, Since: u.plat.since},
 		Traffic: []control.Traffic{},
 	}
+	s.NextIPv6 = address(now.Next)
 	switch {
 	case u.plat.state == control.PLATSilent:
 		s.PLAT.Reason, s.PLAT.Why = platSilent.String(), platSilent.explanation()

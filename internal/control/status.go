@@ -116,6 +116,9 @@ type CLAT struct {
 	// Shared says that IPv6 is an address of the host's, which its own connections
 	// use as well.
 	Shared bool `json:"shared,omitempty"`
+	// NextIPv6 is the address that new flows have while the prefix of IPv6 is
+	// deprecated.
+	NextIPv6 *netip.Addr `json:"next_ipv6,omitempty"`
 	// Flows are those on a shared address.
 	Flows  *Flows `json:"flows,omitempty"`
 	MTU4   int    `json:"mtu4"` // largest IPv4 packet, bytes
