@@ -15,7 +15,7 @@ TOOL      := $(GO) tool -modfile=packaging/tools/go.mod
 # across the lab, other DNS64 servers to compare ours with, a bus of its own for
 # fake services, what masquerades the lab's guests, and clang to check that the
 # committed BPF objects are what their source says.
-TEST_PACKAGES  := curl iputils-ping traceroute iperf3 bind9-dnsutils bind9 unbound dbus-daemon nftables clang-14 llvm-14 libbpf-dev gcc libc6-dev musl-tools python3 wget git openssh-client openssh-server python3-requests iproute2 procps tcpdump dnsmasq-base dhcpcd-base kea-dhcp6-server ppp wireguard-tools util-linux
+TEST_PACKAGES  := curl iputils-ping traceroute iperf3 bind9-dnsutils bind9 unbound dbus-daemon nftables clang-14 llvm-14 libbpf-dev gcc libc6-dev musl-tools python3 wget git openssh-client openssh-server python3-requests iproute2 procps tcpdump dnsmasq-base dhcpcd-base kea-dhcp6-server ppp wireguard-tools util-linux debian-archive-keyring
 # Of the benchmarks: a compiler for the load generator, and programs of the
 # coverage table. Contestants are installed by the benchmarks themselves, which
 # go on without those that cannot be.

@@ -1,12 +1,14 @@
 package apt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -60,6 +62,43 @@ func AddPackages(ctx context.Context, dir string, packages []string) error {
 		err = os.Truncate(resolvers, 0)
 	}
 	return err
+}
+
+// ExtractRoot is MakeRoot without the scripts of packages, and without those that
+// nobody depends on: it takes seconds. There are no users but those of users, lines of
+// /etc/passwd, and none of the files that scripts make.
+func ExtractRoot(ctx context.Context, dir, release, arch string, packages []string, users string) error {
+	work, err := os.MkdirTemp(filepath.Dir(dir), "archive-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	archive, err := Open(ctx, work, release, arch)
+	if err != nil {
+		return err
+	}
+	debs, err := archive.DownloadAll(ctx, packages...)
+	if err != nil {
+		return err
+	}
+	// The links from /bin to /usr/bin and the like come first.
+	slices.SortStableFunc(debs, func(a, b string) int {
+		return cmp.Compare(strings.Index(filepath.Base(b), "base-files_"), strings.Index(filepath.Base(a), "base-files_"))
+	})
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	for _, deb := range debs {
+		if err := quiet(ctx, "dpkg-deb", "--extract", deb, dir); err != nil {
+			return err
+		}
+	}
+	for _, d := range []string{"proc", "sys", "dev", "run", "tmp", "etc", "var/lib/dbus"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(dir, "etc/passwd"), []byte(users), 0o644)
 }
 
 // quiet runs a program. Its last lines are in the error if it fails.

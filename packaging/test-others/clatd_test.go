@@ -12,7 +12,7 @@ import (
 // clatd boots a machine with clatd, which runs tayga.
 func (s *stage) clatd(config string) {
 	s.t.Helper()
-	s.machine = newMachine(s.t, s.Lab, map[string]string{
+	s.machine = newMachine(s.t, s.Lab, s.root, map[string]string{
 		"/etc/clatd.conf":  "v4-conncheck-enable=no\nclat-dev=clat\n" + config,
 		"/etc/resolv.conf": "nameserver " + s.IPv6.String() + "\n",
 	}, "clatd -c /etc/clatd.conf &")

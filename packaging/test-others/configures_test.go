@@ -211,7 +211,7 @@ func TestConfigured(t *testing.T) {
 				t.Run(c.name+"/"+g.kind.String(), func(t *testing.T) {
 					t.Parallel()
 					s := newStage(t, lab.Options{Kind: g.kind, Unconfigured: true})
-					s.machine = newMachine(t, s.Lab, c.files(g), c.start)
+					s.machine = newMachine(t, s.Lab, s.root, c.files(g), c.start)
 					s.configured(g)
 					version := strings.TrimSpace(s.machine.run(t, "/bin/sh", "-c", c.version))
 					s.start("")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
 	"testing"
 	"time"
 
@@ -20,10 +19,10 @@ type machine struct {
 
 // newMachine boots a machine with files (path and content; none for others but its
 // root) and a shell script that starts its programs and waits for them.
-func newMachine(t *testing.T, l *lab.Lab, files map[string]string, start string) *machine {
+func newMachine(t *testing.T, l *lab.Lab, root string, files map[string]string, start string) *machine {
 	t.Helper()
 	log := &book{}
-	m, err := l.StartMachine(lab.MachineOptions{Root: os.Getenv(rootVariable), Files: files, Start: start, Log: log})
+	m, err := l.StartMachine(lab.MachineOptions{Root: root, Files: files, Start: start, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

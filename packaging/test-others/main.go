@@ -5,7 +5,8 @@
 //
 // The tests have the laptop of the lab (package lab) run these programs beside
 // tnat64d and instead of it; `make test-others` runs both. It takes root, for
-// debootstrap and for network namespaces.
+// debootstrap and for network namespaces. `go test` by itself, and so `make test`, runs
+// one of them, with packages that it downloads and unpacks (short_test.go).
 package main
 
 import (
@@ -53,8 +54,16 @@ func makeRoot(ctx context.Context, cache string) (string, error) {
 	if os.Getuid() != 0 {
 		return "", fmt.Errorf("needs root, for debootstrap: %w", os.ErrPermission)
 	}
+	return cached(cache, release, packages, func(dir string) error {
+		return apt.MakeRoot(ctx, dir, release, packages)
+	})
+}
+
+// cached returns the root file system with a name and packages of a cache. If there is
+// none it has fill make it in a directory that does not exist.
+func cached(cache, name string, packages []string, fill func(dir string) error) (string, error) {
 	hash := sha256.Sum256(fmt.Append(nil, release, packages))
-	root := filepath.Join(cache, fmt.Sprintf("%s-%x", release, hash[:6]))
+	root := filepath.Join(cache, fmt.Sprintf("%s-%x", name, hash[:6]))
 	if _, err := os.Stat(root); !errors.Is(err, os.ErrNotExist) {
 		return root, err
 	}
@@ -68,10 +77,10 @@ func makeRoot(ctx context.Context, cache string) (string, error) {
 	}
 	defer os.RemoveAll(work)
 	made := filepath.Join(work, "root")
-	if err := apt.MakeRoot(ctx, made, release, packages); err != nil {
+	if err := fill(made); err != nil {
 		return "", fmt.Errorf("root file system: %w", err)
 	}
-	if err := os.Rename(made, root); err != nil {
+	if err := os.Rename(made, root); err != nil && !errors.Is(err, os.ErrExist) { // another process was faster
 		return "", err
 	}
 	fmt.Fprintf(os.Stderr, "made a root file system of Debian %s in %s\n", release, time.Since(start).Round(time.Second))

@@ -25,7 +25,7 @@ func (s *stage) networkManager() {
 		s.t.Fatal(err)
 	}
 	o := lab.NetworkManager("INFO", map[string]string{"/usr/lib/NetworkManager/conf.d/90-tnat64.conf": string(ours)})
-	s.machine = newMachine(s.t, s.Lab, o.Files, o.Start)
+	s.machine = newMachine(s.t, s.Lab, s.root, o.Files, o.Start)
 	eventually(s.t, func() error {
 		_, err := s.machine.Try(s.t.Context(), "nmcli", "general", "status")
 		return err

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,27 +27,27 @@ var errSilent = errors.New("no datagram has been answered")
 // server, which has an address for documentation.
 var pref64 = netip.MustParsePrefix("2001:db8:64::/96")
 
-// bin has our programs.
+// bin is the directory for our programs, which built fills.
 var bin string
+
+var built = sync.OnceValue(func() error {
+	build := exec.Command("go", "build", "-o", bin+"/", "tnat64d/cmd/tnat64d", "tnat64d/cmd/tnat64ctl")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
+})
 
 func TestMain(m *testing.M) {
 	status := 1
-	dir, err := os.MkdirTemp("", "tnat64-others-")
-	if err == nil && os.Getenv(rootVariable) != "" {
-		build := exec.Command("go", "build", "-o", dir+"/", "tnat64d/cmd/tnat64d", "tnat64d/cmd/tnat64ctl")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		var out []byte
-		if out, err = build.CombinedOutput(); err != nil {
-			err = fmt.Errorf("%w\n%s", err, out)
-		}
-	}
-	if err != nil {
+	var err error
+	if bin, err = os.MkdirTemp("", "tnat64-others-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	} else {
-		bin = dir
 		status = m.Run()
 	}
-	os.RemoveAll(dir)
+	os.RemoveAll(bin)
 	os.Exit(status)
 }
 
@@ -55,6 +56,7 @@ type stage struct {
 	*lab.Lab
 	*pulse
 	t       *testing.T
+	root    string   // root file system of the machine
 	machine *machine // of the other CLAT
 	daemon  *lab.Daemon
 	log     *book
@@ -72,6 +74,15 @@ func needRoot(t *testing.T) {
 func newStage(t *testing.T, o lab.Options) *stage {
 	t.Helper()
 	needRoot(t)
+	return newStageOn(t, o, os.Getenv(rootVariable))
+}
+
+// newStageOn is newStage with a root file system.
+func newStageOn(t *testing.T, o lab.Options, root string) *stage {
+	t.Helper()
+	if err := built(); err != nil {
+		t.Fatal(err)
+	}
 	if !o.PREF64.IsValid() {
 		o.PREF64 = pref64
 	}
@@ -86,7 +97,7 @@ func newStage(t *testing.T, o lab.Options) *stage {
 			t.Errorf("close the lab: %v", err)
 		}
 	})
-	return &stage{Lab: l, t: t, pulse: startPulse(t, l), log: &book{}}
+	return &stage{Lab: l, t: t, root: root, pulse: startPulse(t, l), log: &book{}}
 }
 
 // online waits for the laptop's IPv6, for a limited time.
