@@ -27,7 +27,7 @@ type gateway struct {
 func (g *gateway) id() string    { return "gateway-" + g.engine }
 func (g *gateway) title() string { return "tnat64-gateway " + g.engine }
 func (g *gateway) about() string {
-	text := "tnat64-gateway with its own masquerading and no limit of connections per client; "
+	text := "tnat64-gateway with its own masquerading and its default limits of connections; "
 	if g.engine == "kernel" {
 		return text + "kernel engine: simple packets are translated by BPF programs, the rest in user space"
 	}
@@ -59,7 +59,6 @@ clients = [%q]
 pool = %q
 engine = %q
 tun = %q
-connections-per-client = 0
 [control]
 socket = %q
 `, gatewayPrefix, lab.RouterInside, lab.RouterOutside, mapClients, mapPool, g.engine, gatewayTUN, socket)
