@@ -19,7 +19,11 @@ var forwarding = []string{"net/ipv4/ip_forward", forwardIPv6}
 type ErrNoForwarding struct{ Sysctls []string }
 
 func (e *ErrNoForwarding) Error() string {
-	return "the kernel does not forward packets: " + strings.Join(e.Sysctls, ", ") + " is 0"
+	verb := " is 0"
+	if len(e.Sysctls) > 1 {
+		verb = " are 0"
+	}
+	return "the kernel does not forward packets: " + strings.Join(e.Sysctls, " and ") + verb
 }
 
 // CheckForwarding returns an [*ErrNoForwarding] if this host is no router.

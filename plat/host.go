@@ -48,9 +48,10 @@ func observeOnce(h *netlink.Handle, c Config) (o observed, err error) {
 		return o, fmt.Errorf("list the addresses: %w", err)
 	}
 	for _, a := range addrs {
-		for _, ip := range []net.IP{a.IP, a.Broadcast} {
-			if b, ok := netip.AddrFromSlice(ip.To4()); ok && b.IsValid() && !b.IsUnspecified() {
-				o.own = append(o.own, netip.PrefixFrom(b, 32))
+		for _, ip := range []net.IP{a.IP, a.Broadcast, broadcast(a.IPNet)} {
+			b, ok := netip.AddrFromSlice(ip.To4())
+			if p := netip.PrefixFrom(b, 32); ok && !b.IsUnspecified() && !slices.Contains(o.own, p) {
+				o.own = append(o.own, p)
 			}
 		}
 	}
@@ -61,6 +62,22 @@ func observeOnce(h *netlink.Handle, c Config) (o observed, err error) {
 	}
 	o.mtu6, o.mtu4 = lowest(links, c.Inside, 1280), lowest(links, o.outside, 68)
 	return o, nil
+}
+
+// broadcast returns the last address of a link's IPv4 network, to which the kernel
+// listens also where the address has been set without a broadcast address; nil if
+// the network has none (RFC 3021).
+func broadcast(n *net.IPNet) net.IP {
+	ip := n.IP.To4()
+	ones, bits := n.Mask.Size()
+	if ip == nil || bits != 32 || ones > 30 {
+		return nil
+	}
+	last := make(net.IP, len(ip))
+	for i := range ip {
+		last[i] = ip[i] | ^n.Mask[i]
+	}
+	return last
 }
 
 // lowest returns the smallest MTU of the links called names, but no less than

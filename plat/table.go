@@ -112,7 +112,8 @@ func (t *Table) restore(m Map, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	v4, v6 := number(m.IPv4), m.IPv6.As16()
-	if !t.config.Pool.Contains(m.IPv4) {
+	// Whether it is a client is not known yet where that depends on a link.
+	if !t.config.Pool.Contains(m.IPv4) || !m.IPv6.IsGlobalUnicast() {
 		return false
 	}
 	if e := t.at4(v4); e != nil && e.static && e.ipv6 == v6 {

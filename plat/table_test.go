@@ -251,6 +251,7 @@ func TestStoreDamaged(t *testing.T) {
 		"of the future":  {storeHeader + "\n10.0.0.5 2001:db8::5 99999999999\n", 1, false},
 		"a long line":    {storeHeader + "\n" + good + "\n" + strings.Repeat("x", 1000) + "\n", 1, true},
 		"zero bytes":     {storeHeader + "\n\x00\x00\x00\n" + good + "\n", 1, false},
+		"no hosts":       {storeHeader + "\n" + strings.Join([]string{"10.0.0.8 fe80::1", "10.0.0.6 ff02::1", "10.0.0.7 ::1", "10.0.0.9 ::"}, " 99999999999\n") + " 99999999999\n" + good + "\n", 1, false},
 		"with interface": {storeHeader + "\n10.0.0.5 fe80::1%eth0 1\n", 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"tnat64d/datapath"
 	"tnat64d/internal/config"
@@ -48,7 +49,7 @@ func (p *nat64Part) Run(ctx context.Context) error {
 			Err:  refused.Err,
 		}
 	case errors.As(err, &off):
-		return say.Hint(err, "start it with -setup, or set it: sysctl -w %s=1", off.Sysctls[0])
+		return say.Hint(err, "start it with -setup, or set what is missing: sysctl -w %s=1", strings.Join(off.Sysctls, "=1 "))
 	case errors.Is(err, fs.ErrExist):
 		return say.Hint(err, "set nat64.tun to another name, or remove the interface: ip link del %s", p.tun)
 	case errors.Is(err, fs.ErrPermission):

@@ -162,7 +162,7 @@ var counts = map[Count]string{
 	ForgedPoolSource: "IPv4 with a source address of the pool arrived on an interface.",
 	Unsolicited:      "IPv4 to an address of the pool belonged to no connection, static map or port forward.",
 	Untranslated:     "IPv4 would have left with a source address of the pool; connection tracking could not assign it to a connection.",
-	ToGateway:        "A client sent to an outside address that has port forwards, but not to one of the forwarded ports.",
+	ToGateway:        "A client sent to an address of the gateway, such as an outside address with port forwards, but not to a forwarded port.",
 	Connections:      "A client has as many connections as nat64.connections-per-client allows.",
 
 	NetworkConnections: "The hosts of a /64 have as many connections as nat64.connections-per-64 allows.",
