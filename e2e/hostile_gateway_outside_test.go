@@ -55,6 +55,21 @@ inside  = "[2001:db8:1::12]:80"
 		if n.dropped("unsolicited") < 3 {
 			t.Errorf("unsolicited packets are not counted: %+v", n.status().Drops)
 		}
+		// What connection tracking assigns to no connection: resets, and ICMP errors
+		// about packets that nobody sent. What the client's kernel receives counts.
+		unsolicited := n.dropped("unsolicited")
+		before := n.in("c1", icmp6Received)
+		n.in("s", raw4("198.51.100.7", client, `tcp(80, 4444, 4)`)+"\n"+raw4("198.51.100.7", client, `tcp(80, 4444, 3)`)+"\n"+
+			errors4("198.51.100.7", client))
+		eventually(t, soon, func() error {
+			if d := n.dropped("unsolicited") - unsolicited; d != 2+4 {
+				return fmt.Errorf("%d packets are counted as unsolicited, want 6: %+v", d, n.status().Drops)
+			}
+			return nil
+		})
+		if after := n.in("c1", icmp6Received); after != before {
+			t.Errorf("the client receives ICMPv6 errors: %s before, then %s", before, after)
+		}
 	})
 	t.Run("static map and port forward are reached", func(t *testing.T) {
 		wants(t, n.in("s", "curl -sS -m 20 http://100.64.0.9/"), "you are "+to("203.0.113.2"))
@@ -156,6 +171,28 @@ def ip4(src, dst, data):
     pseudo = socket.inet_aton(src) + socket.inet_aton(dst) + struct.pack("!HH", 6, len(data))
     s.sendto(struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(data), 0, 0, 64, 6, 0) + pseudo[:8] + summed(pseudo, 6, data), (dst, 0))
 `
+
+// icmp6Received is a command that prints how many ICMPv6 errors a host has received.
+const icmp6Received = `grep -E '^Icmp6In(DestUnreachs|PktTooBigs|TimeExcds|ParmProblems) ' /proc/net/snmp6`
+
+// errors4 sends four ICMP errors about packets that dst has not sent.
+func errors4(src, dst string) string {
+	return fmt.Sprintf(`python3 - <<'END'
+import socket, struct
+def total(b):
+    t = sum(struct.unpack("!%%dH" %% (len(b) // 2), b))
+    while t >> 16: t = (t & 0xffff) + (t >> 16)
+    return ~t & 0xffff
+def ip(src, dst, protocol, data):
+    h = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(data), 0, 0, 64, protocol, 0) + socket.inet_aton(src) + socket.inet_aton(dst)
+    return h[:10] + struct.pack("!H", total(h)) + h[12:] + data
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+quoted = ip(%[2]q, "198.51.100.9", 6, struct.pack("!HHI", 4444, 80, 1))
+for kind, code, rest in (3, 1, 0), (3, 4, 500), (11, 0, 0), (12, 0, 0):
+    m = struct.pack("!BBHI", kind, code, 0, rest) + quoted
+    s.sendto(ip(%[1]q, %[2]q, 1, m[:2] + struct.pack("!H", total(m)) + m[4:]), (%[2]q, 0))
+END`, src, dst)
+}
 
 // raw4 and raw6 send one packet.
 func raw4(src, dst, payload string) string {

@@ -104,8 +104,14 @@ func bits(key expr.CtKey, mask uint32, op expr.CmpOp) []expr.Any {
 
 func isNew() []expr.Any { return bits(expr.CtKeySTATE, expr.CtStateBitNEW, expr.CmpOpNeq) }
 
-// unknown matches what belongs to no connection, whatever connection tracking
-// thinks of it, and neither begins one to an address that is translated.
+// invalid matches what connection tracking assigns to no connection, such as an ICMP
+// error about none. It has no status, so that no rule that asks for one matches.
+func invalid() []expr.Any {
+	return bits(expr.CtKeySTATE, expr.CtStateBitINVALID|expr.CtStateBitUNTRACKED, expr.CmpOpNeq)
+}
+
+// unknown matches what begins a connection, but not to an address that is
+// translated.
 func unknown() []expr.Any {
 	return append(bits(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED, expr.CmpOpEq),
 		bits(expr.CtKeySTATUS, statusDestinationNAT, expr.CmpOpEq)...)

@@ -134,7 +134,9 @@ func (r *rules) toGateway(chain *nftables.Chain) {
 // forwarded port, or a connection.
 func (r *rules) unsolicited(chain *nftables.Chain, static *nftables.Set) {
 	tun := r.config.TUN
-	r.rule(chain, leavesBy(tun), comesNotBy(tun), unknown(), destination4(), notIn(static), r.count(chain.Table, Unsolicited), drop())
+	for _, which := range [][]expr.Any{invalid(), unknown()} {
+		r.rule(chain, leavesBy(tun), comesNotBy(tun), which, destination4(), notIn(static), r.count(chain.Table, Unsolicited), drop())
+	}
 }
 
 // untranslated drops what would leave with an address of the pool: what
