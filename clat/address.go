@@ -210,12 +210,16 @@ func (a *address) removeIf(which func(netip.Addr) bool) error {
 	return errors.Join(errs...)
 }
 
-// removeAddr removes a CLAT address of ours from an uplink, and from the journal.
+// removeAddr removes a CLAT address of ours from an uplink, and from the journal. It
+// ends connections of native IPv6 from there: the kernel chooses the address where
+// the host has no other, until we remove it, nothing that such a program sends
+// passes the guard, and the program would wait for its own time-out.
 func removeAddr(t tools, u plan.Uplink, a netip.Addr) error {
 	if err := t.host.DelCLATAddr(u.Index, a); err != nil {
 		return fmt.Errorf("remove address %s from %s: %w", a, u.Name, err)
 	}
 	t.journal.del(u.Name, a)
+	t.flows.abort(a, nil, u.Name)
 	return nil
 }
 

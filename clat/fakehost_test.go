@@ -48,6 +48,9 @@ type fakeHost struct {
 	vanish   string // the command that contains it finds no link
 	source   string // the command that contains it finds no source address
 
+	lastIndex int          // of a TUN
+	aborted6  []netip.Addr // IPv6 addresses given to AbortFlows
+
 	meanwhile func() // happens before the next command, once
 }
 
@@ -215,6 +218,10 @@ func (h *fakeHost) AbortFlows(a netip.Addr, which func(plan.Connection) bool) (i
 	if h.noabort {
 		return 0, errors.ErrUnsupported
 	}
+	if a.Is6() { // programs that were given the CLAT address as a source
+		h.aborted6 = append(h.aborted6, a)
+		return 0, nil
+	}
 	if which == nil {
 		return 1, h.do("ss -K src %s", a)
 	}
@@ -271,10 +278,12 @@ func (h *fakeHost) Open(name string, queues int, uplink plan.Uplink) (Path, erro
 	if l, ok := h.o.LinkByName(name); ok && h.inherits {
 		return &fakePath{h: h, index: l.Index, name: name}, nil
 	}
-	index := 100
+	// The kernel gives no index again that a link has just had.
+	h.lastIndex = max(h.lastIndex+1, 100)
 	for _, l := range h.o.Links {
-		index = max(index, l.Index+1)
+		h.lastIndex = max(h.lastIndex, l.Index+1)
 	}
+	index := h.lastIndex
 	h.o.Links = append(h.o.Links, plan.Link{Index: index, Name: name, Kind: "tun", Carrier: true, MTU: 1500})
 	return &fakePath{h: h, index: index, name: name}, nil
 }

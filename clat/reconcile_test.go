@@ -836,7 +836,7 @@ func TestTUNDeleted(t *testing.T) {
 			tun close clat0
 		`
 		for range restoreBurst {
-			b.host.dropLink(100)
+			b.host.dropLink(b.host.lastIndex)
 			b.expect(Up, remains+`
 				tun open clat0 queues 1
 				ip link set clat0 mtu 1500 alias "tnat64d: CLAT on wlan0" up; ip addr add 192.0.0.1/32 dev clat0
@@ -845,7 +845,7 @@ func TestTUNDeleted(t *testing.T) {
 				ip route append default dev clat0 src 192.0.0.1 metric 2048 mtu 1480 proto 64
 			`)
 		}
-		b.host.dropLink(100)
+		b.host.dropLink(b.host.lastIndex)
 		b.expect(Pending, remains)
 		b.expect(Pending, ``)
 		time.Sleep(b.rec.RetryAfter())

@@ -85,7 +85,7 @@ type flows struct {
 	warned bool
 }
 
-// abort ends those connections from a, the IPv4 address of the CLAT on iface, that
+// abort ends those connections from a, an address of the CLAT on iface, that
 // which selects; nil selects all.
 func (f *flows) abort(a netip.Addr, which func(plan.Connection) bool, iface string) {
 	n, err := f.host.AbortFlows(a, which)

@@ -327,6 +327,24 @@ func TestDetachedGuardIsRestored(t *testing.T) {
 	})
 }
 
+// Programs whose native IPv6 got the CLAT address as its source are told that it
+// is gone.
+func TestAbortFromRemovedAddress(t *testing.T) {
+	b := newBench(t, wlan)
+	b.pass()
+	b.host.dad(true)
+	b.pass()
+	own := b.rec.Memory().Own
+	if len(own) != 1 || len(b.host.aborted6) != 0 {
+		t.Fatalf("CLAT addresses %v, aborted %v", own, b.host.aborted6)
+	}
+	b.conf.Enable = plan.Never
+	b.pass()
+	if !slices.Equal(b.host.aborted6, own) {
+		t.Errorf("aborted from %v, want %v", b.host.aborted6, own)
+	}
+}
+
 // Connections that cannot be aborted are worth one line.
 func TestAbortUnsupported(t *testing.T) {
 	b := newBench(t, wlan)

@@ -1,13 +1,16 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"tnat64d/internal/control"
 	"tnat64d/internal/lab"
@@ -72,6 +75,47 @@ func TestCLATAddressIsNoSource(t *testing.T) {
 	w.firstAnswer(t, "", startTimeout)
 
 	wantNoCLATSource(t, sources())
+}
+
+// TestConnectionFromCLATAddressEnds has a program whose native IPv6 got the CLAT
+// address as its source, as the kernel chooses for a moment when another program
+// removes the host's own addresses. Nothing of it leaves, and when the CLAT address
+// goes, the program is told.
+func TestConnectionFromCLATAddressEnds(t *testing.T) {
+	t.Parallel()
+	needProgram(t, "ss")
+	w := newWorldOn(t, stage{})
+	w.moved = true
+	advert, was := w.Advert(), w.clat.IPv6
+	ended := make(chan error, 1)
+	go func() {
+		c, err := connect(w.Laptop, "tcp6", "[2001:db8:ffff::1]:80", "", was)
+		if err == nil {
+			c.Close()
+		}
+		ended <- err
+	}()
+	eventually(t, soon, func() error {
+		out, err := w.try(t, "ss", "-Htn6", "state", "syn-sent")
+		if err == nil && !strings.Contains(out, was.String()) {
+			err = errors.New("the program has not begun to connect")
+		}
+		return err
+	})
+	w.laptop(t, "ip", "-6", "addr", "flush", "dev", lab.Uplink, "scope", "global")
+	select {
+	case err := <-ended:
+		if !errors.Is(err, unix.ECONNABORTED) {
+			t.Errorf("the connection ends with %v, want %v", err, unix.ECONNABORTED)
+		}
+	case <-time.After(soon):
+		t.Error("the program is still waiting")
+	}
+	if err := w.SetAdvert(advert); err != nil {
+		t.Fatal(err)
+	}
+	w.wantState(t, lab.Uplink, control.Up)
+	w.firstAnswer(t, "", startTimeout)
 }
 
 type chosen struct{ all, clat int }
