@@ -159,9 +159,12 @@ func (h *hidden) take(which int) (int, error) {
 	for {
 		var b [1]byte
 		var oob [64]byte
-		n, on, _, _, err := unix.Recvmsg(fd, b[:], oob[:], unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
+		n, on, flags, _, err := unix.Recvmsg(fd, b[:], oob[:], unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
 		switch err {
 		case nil:
+			if flags&unix.MSG_CTRUNC != 0 {
+				return -1, unix.EMFILE // the socket is lost, as there was no number for it
+			}
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:

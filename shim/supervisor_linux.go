@@ -135,20 +135,22 @@ func (t *trapped) whenStocked(h handler) reply {
 		if later != nil {
 			return later()
 		}
-		return r
+		return t.whenExhausted(r)
 	}
 	t.say("hidden", "the relay has no socket for a program, which gets ENOBUFS")
 	return fail(unix.ENOBUFS)
 }
 
-// lacks notes that a call can be handled only when the stock has been filled.
+// lacks notes that a call can be handled only when the stock has been filled, or
+// there are descriptors again. It returns false for other errors.
 func (t *trapped) lacks(err error) bool {
 	var e emptyStock
 	if errors.As(err, &e) {
 		t.short = &e
 		return true
 	}
-	return false
+	t.runOut(err)
+	return exhausted(err)
 }
 
 func (t *trapped) answer(r reply) {
