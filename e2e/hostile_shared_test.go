@@ -282,6 +282,7 @@ func TestHostileSharedNeighbour(t *testing.T) {
 	before, _ := w.flows(t)
 	b := w.neighbour(t)
 	remote := lab.Synthesize(lab.WellKnownPrefix, lab.ServerIPv4)
+	mac := w.uplinkMAC(t)
 	send := func(from, to uint16, tcp bool) {
 		t.Helper()
 		ip := &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolUDP, SrcIP: remote.AsSlice(), DstIP: own.AsSlice()}
@@ -298,7 +299,7 @@ func TestHostileSharedNeighbour(t *testing.T) {
 		}
 		buf := gopacket.NewSerializeBuffer()
 		err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
-			&layers.Ethernet{SrcMAC: b.MAC, DstMAC: w.uplinkMAC(t), EthernetType: layers.EthernetTypeIPv6}, ip, l4, gopacket.Payload("scan"))
+			&layers.Ethernet{SrcMAC: b.MAC, DstMAC: mac, EthernetType: layers.EthernetTypeIPv6}, ip, l4, gopacket.Payload("scan"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -119,11 +119,13 @@ func runWorld(world string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	a.Flags = unix.IFA_F_NODAD
+	// The only route is that of the local address, which the kernel adds a little
+	// later. By a route of the prefix, packets would leave and not arrive.
+	a.Flags = unix.IFA_F_NODAD | unix.IFA_F_NOPREFIXROUTE
 	if err := netlink.AddrAdd(lo, a); err != nil {
 		return 0, err
 	}
-	for !routeTo(six) { // the kernel adds the route of the address a little later
+	for !routeTo(six) {
 		time.Sleep(time.Millisecond)
 	}
 	if err := serveEcho(netip.AddrPortFrom(six, 7)); err != nil {
