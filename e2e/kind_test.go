@@ -13,6 +13,9 @@ import (
 // have.
 var kinds = []lab.Kind{lab.DHCPv6Only, lab.Cloud, lab.Static, lab.Bridge, lab.Bond, lab.VLAN, lab.PPP, lab.NoARP, lab.RawIP, lab.WireGuard, lab.GRE, lab.Delegated}
 
+// kindMTU is the path MTU beyond the PLAT: less than that of any kind's link.
+const kindMTU = 1300
+
 // TestNetworkKinds has the traffic of every day on each kind of network, with real
 // servers and clients where the kind has some. On those that give the laptop one
 // address the CLAT shares it; nothing is configured.
@@ -26,7 +29,7 @@ func TestNetworkKinds(t *testing.T) {
 			}
 			eachEngine(t, func(t *testing.T, config string) {
 				t.Parallel()
-				w := newWorld(t, lab.Options{Kind: kind}, config+kind.Config())
+				w := newWorld(t, lab.Options{Kind: kind, MTUISP: kindMTU}, config+kind.Config())
 				w.moved = true // addresses of ports may be in DAD at first
 				own, err := w.LaptopAddress()
 				if err != nil {
@@ -51,6 +54,7 @@ func TestNetworkKinds(t *testing.T) {
 				t.Run("traceroute", func(t *testing.T) { w.traceroute(t) })
 				t.Run("DNS", w.dig)
 				t.Run("UDP", w.datagrams)
+				t.Run("path MTU", func(t *testing.T) { w.pathMTU(t, kindMTU) })
 				if n := w.counters(t); n["kernel"] > 0 != strings.Contains(config, `"kernel"`) {
 					t.Errorf("%v packets were translated by engine", n)
 				}

@@ -17,12 +17,16 @@ type Cmd struct {
 	host *Host
 }
 
+// pipeDelay is how long after the end of a process its pipes are read, in case a
+// grandchild keeps them open. A busy machine takes seconds to read what is left.
+const pipeDelay = 20 * time.Second
+
 // Command prepares a process inside the host. As with exec.CommandContext the
 // process is killed when ctx ends.
 func (h *Host) Command(ctx context.Context, name string, args ...string) *Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.WaitDelay = time.Second // for pipes that a grandchild keeps open
+	cmd.WaitDelay = pipeDelay
 	return &Cmd{Cmd: cmd, host: h}
 }
 
