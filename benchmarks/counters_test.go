@@ -76,6 +76,7 @@ func TestSummarise(t *testing.T) {
 		at("native", 1, 1e6, 1), at("native", 2, 2e6, 2), at("native", 3, 1e6, 1),
 		at("a", 1, 5e5, 1), at("a", 2, 1e6, 2), at("a", 3, 8e5, 0.8),
 		at("b", 4, 1e6, 1), // of a round in which native failed
+		at("a-shared", 1, 4e5, 1), at("a-shared", 3, 8e5, 1), at("a-shared", 4, 1e6, 1),
 	}}
 	s, ok := r.summaryOf(l, "a")
 	if !ok || s.Rounds != 3 || s.Value != 8e5 || s.Ratio != 0.5 || s.Low != 0.5 || s.High != 0.8 || s.Machine != 2 || s.MachineLow != 1 || s.MachineHigh != 2 {
@@ -83,6 +84,9 @@ func TestSummarise(t *testing.T) {
 	}
 	if s, ok := r.summaryOf(l, "b"); !ok || !math.IsNaN(float64(s.Ratio)) {
 		t.Errorf("without a baseline: %+v", s)
+	}
+	if s, ok := r.summaryOf(l, "a-shared"); !ok || s.Shared != 0.9 || s.SharedLow != 0.8 || s.SharedHigh != 1 {
+		t.Errorf("beside an address of its own: %+v", s)
 	}
 	if _, ok := r.summaryOf(l, "c"); ok {
 		t.Error("a contestant without samples has a summary")

@@ -18,7 +18,7 @@ func (r *results) report() []byte {
 	}
 	sections := []func(*results, *markdown){machineSection, contestantsSection}
 	if len(r.Summaries) > 0 {
-		sections = append(sections, shortSection, ratiosSection, valuesSection, latencySection, cpuSection, memorySection, lossSection, growthSection, gatewaySection)
+		sections = append(sections, shortSection, ratiosSection, sharedSection, valuesSection, latencySection, cpuSection, memorySection, lossSection, growthSection, gatewaySection)
 	}
 	sections = append(sections, instructionsSection, translatorSection, coverageSection, missingSection)
 	for _, section := range sections {
@@ -177,6 +177,26 @@ parentheses the least and the most. 1.00 is as fast as IPv6. For connections and
 			return "–" // untranslated IPv6 got nothing through
 		}
 		return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Ratio, s.Low, s.High)
+	})
+}
+
+// sharedSection compares a shared address with the CLAT's own.
+func sharedSection(r *results, w *markdown) {
+	if !slices.ContainsFunc(r.Summaries, func(s summary) bool { return s.Shared > 0 }) {
+		return
+	}
+	w.text(`
+## Shared address
+
+What arrives per second when the CLAT shares the host's address, as a share of what arrives with an address of its own by the
+same engine in the same round: the median of the rounds, in parentheses the least and the most.
+
+`)
+	r.table(w, r.main(), true, []string{"load"}, title, func(_ load, s summary) string {
+		if !(s.Shared > 0) {
+			return "–"
+		}
+		return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Shared, s.SharedLow, s.SharedHigh)
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // summary is what the rounds say about a contestant under a load. Numbers are
@@ -19,6 +20,12 @@ type summary struct {
 	Ratio measure `json:"ratio"`
 	Low   measure `json:"low"`
 	High  measure `json:"high"`
+
+	// The ratio of a shared address to the CLAT's own with the same engine in the
+	// same round, so too.
+	Shared     measure `json:"shared,omitzero"`
+	SharedLow  measure `json:"shared_low,omitzero"`
+	SharedHigh measure `json:"shared_high,omitzero"`
 
 	// CPU seconds of the whole machine per GB or million units: median, least,
 	// most; and of the translator's process.
@@ -78,7 +85,8 @@ func (r *results) summarise() {
 // summaryOf puts together the rounds of a contestant under a load. ok is false
 // if there are none.
 func (r *results) summaryOf(l load, contestant string) (s summary, ok bool) {
-	base := make(map[int]sample)
+	base, unshared := make(map[int]sample), make(map[int]sample)
+	engine, shares := strings.CutSuffix(contestant, "-shared")
 	var own []sample
 	for _, x := range r.samples {
 		if x.Load != l.ID {
@@ -86,6 +94,9 @@ func (r *results) summaryOf(l load, contestant string) (s summary, ok bool) {
 		}
 		if x.Contestant == r.Contestants[0].ID {
 			base[x.Round] = x
+		}
+		if shares && x.Contestant == engine {
+			unshared[x.Round] = x
 		}
 		if x.Contestant == contestant {
 			own = append(own, x)
@@ -112,13 +123,19 @@ func (r *results) summaryOf(l load, contestant string) (s summary, ok bool) {
 	}
 	s.Load, s.Contestant, s.Rounds = l.ID, contestant, len(own)
 	s.Value = med(func(x sample) float64 { return x.Value })
-	s.Ratio, s.Low, s.High = spread(of(func(x sample) float64 {
-		b, ok := base[x.Round]
-		if !ok || b.Value == 0 {
-			return math.NaN()
-		}
-		return x.Value / b.Value
-	}))
+	ratioTo := func(others map[int]sample) (mid, low, high measure) {
+		return spread(of(func(x sample) float64 {
+			b, ok := others[x.Round]
+			if !ok || b.Value == 0 {
+				return math.NaN()
+			}
+			return x.Value / b.Value
+		}))
+	}
+	s.Ratio, s.Low, s.High = ratioTo(base)
+	if shares {
+		s.Shared, s.SharedLow, s.SharedHigh = ratioTo(unshared)
+	}
 	s.Machine, s.MachineLow, s.MachineHigh = spread(of(func(x sample) float64 { return x.MachineCPU / amount(x) }))
 	s.Translator = med(func(x sample) float64 { return x.TranslatorCPU / amount(x) })
 	s.Loss = med(func(x sample) float64 { return x.Loss })
