@@ -21,7 +21,7 @@ import (
 // programs of the machine that tests run. They and the libraries that they
 // need come along.
 var programs = []string{
-	"sh", "cat", "cp", "grep", "mount", "sleep", "true", // of the tests' scripts
+	"sh", "cat", "cp", "grep", "mount", "seq", "sleep", "true", // of the tests' scripts
 	"ip", "setpriv", "unshare",
 	"curl", "dig", "iperf3", "ping", "traceroute", "pppd", "wg",
 }
