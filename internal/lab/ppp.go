@@ -13,6 +13,10 @@ import (
 // pppWithin is how long two pppd may take to agree, on a busy machine.
 const pppWithin = 30 * time.Second
 
+// pppQueue is the queue length of an Ethernet interface, in packets. That of PPP is 3,
+// and a datagram of 60 KB has 45 fragments.
+const pppQueue = 1000
+
 // dialPPP makes a PPP link between two ends: a pppd on each, connected by pipes in the
 // place of a serial line. It returns when the link is up. The link lasts as long as
 // the lab.
@@ -50,6 +54,9 @@ func (l *Lab) dialPPP(laptop, router end) error {
 		if err := e.waitLinkLocal(ctx); err != nil {
 			words, _ := os.ReadFile(filepath.Join(l.Dir, "pppd-"+e.host.Name+".log"))
 			return fmt.Errorf("%w; pppd says: %s", err, strings.TrimSpace(string(words)))
+		}
+		if err := e.host.setQueueLength(e.ifname, pppQueue); err != nil {
+			return err
 		}
 	}
 	return nil
