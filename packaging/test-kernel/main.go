@@ -142,7 +142,7 @@ func runMachines(ctx context.Context, k kernel, p platform, initramfs string, ma
 		for _, s := range machines[i] {
 			if tests := r.again[s.name]; len(tests) > 0 {
 				failed += len(tests)
-				s.run = "^(" + strings.Join(tests, "|") + ")$"
+				s.run = s.only(tests)
 				again = append(again, s)
 			}
 		}

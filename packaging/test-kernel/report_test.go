@@ -73,6 +73,10 @@ func TestSuites(t *testing.T) {
 			t.Errorf("%s has no tests: %v", dir, err)
 		}
 	}
+	s := suite{run: networks}
+	if got, want := s.only([]string{"TestUplinkName", "TestNetworkKinds"}), "^TestUplinkName$|"+alternatives(networks)[0]; got != want || !strings.HasPrefix(want, "^TestUplinkName$|^TestNetworkKinds$/^(bridge|") {
+		t.Errorf("once more: %s, want %s", got, want)
+	}
 	if _, err := choose(suites, "tun,nun"); err == nil {
 		t.Error("a directory that does not exist is not noticed")
 	}

@@ -84,6 +84,38 @@ func choose(all []suite, list string) ([]suite, error) {
 	return chosen, nil
 }
 
+// only returns the pattern for some tests of the suite, without the subtests that the
+// suite's own pattern leaves out.
+func (s suite) only(tests []string) string {
+	var patterns []string
+	for _, test := range tests {
+		pattern := "^" + test + "$"
+		for _, p := range alternatives(s.run) {
+			if strings.HasPrefix(p, pattern+"/") {
+				pattern = p
+			}
+		}
+		patterns = append(patterns, pattern)
+	}
+	return strings.Join(patterns, "|")
+}
+
+// alternatives splits a pattern at each "|" that is not in parentheses.
+func alternatives(pattern string) (list []string) {
+	depth, begin := 0, 0
+	for i, c := range pattern {
+		switch {
+		case c == '(':
+			depth++
+		case c == ')':
+			depth--
+		case c == '|' && depth == 0:
+			list, begin = append(list, pattern[begin:i]), i+1
+		}
+	}
+	return append(list, pattern[begin:])
+}
+
 // byMachine divides suites among machines.
 func byMachine(all []suite) [][]suite {
 	machines := map[int][]suite{}
