@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/binary"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -11,10 +12,11 @@ import (
 )
 
 // pulse is a program on the laptop that sends a datagram to the server every
-// few milliseconds, by whatever IPv4 route and source the laptop has at that
+// few milliseconds, by whatever route and source the laptop has at that
 // moment, and notes which were answered.
 type pulse struct {
 	conn net.PacketConn
+	to   net.Addr
 	stop chan struct{}
 	done sync.WaitGroup
 
@@ -25,11 +27,16 @@ type pulse struct {
 
 const beat = 10 * time.Millisecond
 
-func startPulse(t *testing.T, l *lab.Lab) *pulse {
+// startPulse sends to a server's address of either family.
+func startPulse(t *testing.T, l *lab.Lab, server netip.Addr) *pulse {
 	t.Helper()
-	p := &pulse{stop: make(chan struct{})}
+	p := &pulse{stop: make(chan struct{}), to: &net.UDPAddr{IP: server.AsSlice(), Port: lab.PortEcho}}
+	network := "udp6"
+	if server.Is4() {
+		network = "udp4"
+	}
 	err := l.Laptop.Do(func() (err error) {
-		p.conn, err = net.ListenPacket("udp4", "0.0.0.0:0")
+		p.conn, err = net.ListenPacket(network, "")
 		return err
 	})
 	if err != nil {
@@ -46,7 +53,6 @@ func startPulse(t *testing.T, l *lab.Lab) *pulse {
 }
 
 func (p *pulse) send() {
-	server := &net.UDPAddr{IP: lab.ServerIPv4.AsSlice(), Port: lab.PortEcho}
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
 	for {
@@ -58,7 +64,7 @@ func (p *pulse) send() {
 			n := len(p.sent)
 			p.sent, p.answered = append(p.sent, now), append(p.answered, false)
 			p.mu.Unlock()
-			p.conn.WriteTo(binary.BigEndian.AppendUint32(nil, uint32(n)), server) // without a route it is not answered
+			p.conn.WriteTo(binary.BigEndian.AppendUint32(nil, uint32(n)), p.to) // without a route it is not answered
 		}
 	}
 }

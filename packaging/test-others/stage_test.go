@@ -54,7 +54,8 @@ func TestMain(m *testing.M) {
 // stage is a lab whose laptop has another CLAT, tnat64d, or both.
 type stage struct {
 	*lab.Lab
-	*pulse
+	*pulse         // by IPv4
+	native  *pulse // by the laptop's own IPv6, to the PLAT
 	t       *testing.T
 	root    string   // root file system of the machine
 	machine *machine // of the other CLAT
@@ -97,7 +98,7 @@ func newStageOn(t *testing.T, o lab.Options, root string) *stage {
 			t.Errorf("close the lab: %v", err)
 		}
 	})
-	return &stage{Lab: l, t: t, root: root, pulse: startPulse(t, l), log: &book{}}
+	return &stage{Lab: l, t: t, root: root, pulse: startPulse(t, l, lab.ServerIPv4), native: startPulse(t, l, lab.Synthesize(o.PREF64, lab.ServerIPv4)), log: &book{}}
 }
 
 // online waits for the laptop's IPv6, for a limited time.
@@ -227,12 +228,14 @@ func (s *stage) laptopIPv4(ifname string) []netip.Addr {
 	return found
 }
 
-// result prints what has become of IPv4 since a moment.
+// result prints what has become of IPv4 since a moment, and of the laptop's own IPv6:
+// without that no CLAT works.
 func (s *stage) result(since time.Time) gap {
 	s.t.Helper()
 	time.Sleep(2 * time.Second) // so that what follows is seen as well
 	g := s.since(since)
-	s.t.Logf("result: IPv4 was gone for %v at most (%d of %d datagrams lost)", g.longest.Round(beat), g.lost, g.sent)
+	own := s.native.since(since)
+	s.t.Logf("result: IPv4 was gone for %v at most (%d of %d datagrams lost), the laptop's own IPv6 for %v", g.longest.Round(beat), g.lost, g.sent, own.longest.Round(beat))
 	return g
 }
 
