@@ -177,15 +177,19 @@ func (s *stream) wantWhole(t *testing.T, atMost int) {
 // TestRestartUnderSystemd restarts tnat64d under a service manager that keeps its
 // descriptors, by a job and after a kill. The TUN with its foreign routes, the
 // addresses and the programs stay, and everything arrives. A stop leaves nothing.
-func TestRestartUnderSystemd(t *testing.T) { testRestartUnderSystemd(t, stage{}) }
+func TestRestartUnderSystemd(t *testing.T) {
+	testRestartUnderSystemd(t, stage{}, func(t *testing.T, _ int) string { return built(t, "tnat64d") })
+}
 
 // TestSharedRestartUnderSystemd is the same with an address that the CLAT shares with
 // the laptop, which also uses IPv6 from a port that a flow of the CLAT has.
 func TestSharedRestartUnderSystemd(t *testing.T) {
-	testRestartUnderSystemd(t, stage{network: dhcpv6Only})
+	testRestartUnderSystemd(t, stage{network: dhcpv6Only}, func(t *testing.T, _ int) string { return built(t, "tnat64d") })
 }
 
-func testRestartUnderSystemd(t *testing.T, on stage) {
+// testRestartUnderSystemd restarts as the program that next names for the first, second
+// and third restart.
+func testRestartUnderSystemd(t *testing.T, on stage, next func(t *testing.T, restart int) string) {
 	t.Parallel()
 	eachEngine(t, func(t *testing.T, config string) {
 		t.Parallel()
@@ -207,7 +211,7 @@ func testRestartUnderSystemd(t *testing.T, on stage) {
 		download := w.longDownload(t, 30<<20)
 		udp.more(t)
 		kept := s.Names()
-		for _, end := range []struct {
+		for n, end := range []struct {
 			job string
 			end func() error
 		}{
@@ -224,7 +228,7 @@ func testRestartUnderSystemd(t *testing.T, on stage) {
 				wantAlive(t, "a connection while no process is there", flow)
 				wantAlive(t, "IPv6 while no process is there", own)
 			}
-			w.start(built(t, "tnat64d"), true)
+			w.start(next(t, n), true)
 			udp.more(t)
 			wantAlive(t, "the connection of before", flow)
 			wantAlive(t, "IPv6 after it", own)

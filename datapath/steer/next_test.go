@@ -299,7 +299,9 @@ func (l *nextLab) fragmentedEcho(t *testing.T, from netip.Addr) {
 		t.Fatal(err)
 	}
 	for n := range 3 {
-		f, ok := l.wire.next(t, patience, func(f frame) bool { return isIPv6(f.ip()) && f.ip()[6] == protoFragment && destination(f.ip()) == plat6 })
+		f, ok := l.wire.next(t, patience, func(f frame) bool {
+			return isIPv6(f.ip()) && f.ip()[6] == protoFragment && destination(f.ip()) == plat6
+		})
 		if !ok || source(f.ip()) != from {
 			t.Errorf("fragment %d: seen %v, from %v", n, ok, f)
 		}

@@ -108,10 +108,17 @@ func New(cfg Config) (_ *Steering, err error) {
 	if err := s.SetShared(cfg.Share); err != nil {
 		return nil, err
 	}
+	if err := s.kept.move(s.filledMaps()); err != nil {
+		return nil, err
+	}
 	if err := s.remember(cfg.TranslatorFlows, cfg.HostFlows); err != nil {
 		return nil, err
 	}
 	s.waiting = func() error {
+		// What has begun since New.
+		if err := s.kept.move(s.filledMaps()); err != nil {
+			return err
+		}
 		// Packets are taken from the uplink only when they have a way back.
 		hooks := steeringHooks(s.objects, c.sharing, s.refused == nil, uplink, tun)
 		if err := s.hooks.attach(s.netlink, cfg.Attach, hooks, cfg.Inherited.attach(cfg.Store)); err != nil {
@@ -141,17 +148,24 @@ func (s *Steering) Attach() error {
 
 // keepMaps puts into the store the maps that the programs in use need.
 func (s *Steering) keepMaps() {
-	maps := map[string]*ebpf.Map{}
-	if s.hooks.by == "tcx" { // nothing is kept of others
-		if s.refused == nil {
-			maps["queue_states"], maps["last_sent"] = s.objects.QueueStates, s.objects.LastSent
-		}
-		if s.sharing {
-			maps["established_flows"], maps["new_flows"] = s.objects.EstablishedFlows, s.objects.NewFlows
-			maps["host_flows"], maps["fragment_owners"] = s.objects.HostFlows, s.objects.FragmentOwners
-		}
+	if s.hooks.by != "tcx" { // nothing is kept of others
+		s.kept.keep(nil)
+		return
 	}
-	s.kept.keep(maps)
+	s.kept.keep(s.filledMaps())
+}
+
+// filledMaps are the maps that packets fill.
+func (s *Steering) filledMaps() map[string]*ebpf.Map {
+	maps := map[string]*ebpf.Map{}
+	if s.refused == nil {
+		maps["queue_states"], maps["last_sent"] = s.objects.QueueStates, s.objects.LastSent
+	}
+	if s.sharing {
+		maps["established_flows"], maps["new_flows"] = s.objects.EstablishedFlows, s.objects.NewFlows
+		maps["host_flows"], maps["fragment_owners"] = s.objects.HostFlows, s.objects.FragmentOwners
+	}
+	return maps
 }
 
 // Close detaches the programs, last attached first, and frees them; a store keeps

@@ -30,10 +30,17 @@ type Store interface {
 }
 
 // keptMaps are the maps that are kept. A map whose layout is another one in this
-// version is made anew. What it held is found again: flows of a shared address by
-// the host's sockets ([Config.TranslatorFlows]; see also bpf/share.h), the order
-// within flows by the end of what waits in the TUN's queues ([Progress]).
+// version is made anew. Flows of a shared address are copied into it: see [movedMaps].
+// What is not copied is found again by the host's sockets ([Config.TranslatorFlows];
+// see also bpf/share.h), and the order within flows by the end of what waits in the
+// TUN's queues ([Progress]).
 var keptMaps = []string{"established_flows", "new_flows", "host_flows", "fragment_owners", "queue_states", "last_sent", beganFlows}
+
+// movedMaps are those of keptMaps whose entries are copied into a map of another
+// layout. Their keys stay as they are, and their values grow at the end: a field that a
+// version does not know is zero for the next one. A version that must break this has
+// another token (tokenMagic of cmd/tnat64d) and starts afresh.
+var movedMaps = []string{"established_flows", "new_flows", "host_flows", "fragment_owners"}
 
 // Inherited are the links and maps of a former process. It is used by one
 // goroutine. The nil Inherited has none.
@@ -280,6 +287,32 @@ func (k *kept) remove(name string) {
 		k.store.Drop(inStore)
 		k.names = slices.Delete(k.names, i, i+1)
 	}
+}
+
+// move copies the entries of inherited maps into those that were made anew because
+// their layout is another one. Entries that do not fit are left out.
+func (k *kept) move(maps map[string]*ebpf.Map) error {
+	for _, name := range movedMaps {
+		from, to := k.had[name], maps[name]
+		if from == nil || to == nil || sameMap(from, to) || from.KeySize() != to.KeySize() {
+			continue
+		}
+		key, value := make([]byte, from.KeySize()), make([]byte, from.ValueSize())
+		moved := make([]byte, to.ValueSize())
+		entries := from.Iterate()
+		for n := uint32(0); n < to.MaxEntries() && entries.Next(&key, &value); n++ {
+			clear(moved)
+			copy(moved, value)
+			if err := to.Put(key, moved); err != nil {
+				return &Error{"move the flows of the former process", err}
+			}
+		}
+		// Packets change the table meanwhile.
+		if err := entries.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+			return &Error{"read the flows of the former process", err}
+		}
+	}
+	return nil
 }
 
 // keep keeps the maps, which are in use by now, in the place of those that the

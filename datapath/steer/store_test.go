@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -148,5 +149,52 @@ func TestInheritedRefuses(t *testing.T) {
 	}
 	if _, err := r.Stat(); err != nil {
 		t.Errorf("the refused descriptor: %v", err)
+	}
+}
+
+// Flows that the former process has remembered are copied into a table of another
+// layout: with longer values, of which the rest is zero, with shorter ones, or of
+// another size. A table with other keys is left alone.
+func TestMoveFlows(t *testing.T) {
+	needsRoot(t)
+	table := func(keySize, valueSize, entries uint32) *ebpf.Map {
+		t.Helper()
+		m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.LRUHash, KeySize: keySize, ValueSize: valueSize, MaxEntries: entries})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { m.Close() })
+		return m
+	}
+	for _, c := range []struct {
+		name string
+		to   *ebpf.Map
+		want []byte // the value of an entry; nil: there is none
+	}{
+		{"longer values", table(8, 12, 1024), []byte{1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0}},
+		{"shorter values", table(8, 4, 1024), []byte{1, 2, 3, 4}},
+		{"smaller", table(8, 8, 512), []byte{1, 2, 3, 4, 5, 6, 7, 8}},
+		{"other keys", table(16, 8, 1024), nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			from := table(8, 8, 1024)
+			for n := range byte(100) {
+				if err := from.Put([]byte{n, 0, 0, 0, 0, 0, 0, 0}, []byte{1, 2, 3, 4, 5, 6, 7, 8}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			k := kept{had: map[string]*ebpf.Map{"host_flows": from}}
+			if err := k.move(map[string]*ebpf.Map{"host_flows": c.to}); err != nil {
+				t.Fatal(err)
+			}
+			for n := range byte(100) {
+				got := make([]byte, c.to.ValueSize())
+				key := make([]byte, c.to.KeySize())
+				key[0] = n
+				if err := c.to.Lookup(key, got); (err == nil) != (c.want != nil) || err == nil && !slices.Equal(got, c.want) {
+					t.Errorf("entry %d: %x, %v", n, got, err)
+				}
+			}
+		})
 	}
 }
