@@ -37,6 +37,7 @@ type bpfCounters struct {
 	UnicastToMany           uint64
 	Failed                  uint64
 	Rejected                uint64
+	FragmentBacklog         uint64
 	NoPort                  uint64
 	OtherPort               uint64
 	EstablishedFlowsAdded   uint64
@@ -68,14 +69,6 @@ type bpfFlowKey struct {
 	_      structs.HostLayout
 	Remote [2]uint64
 	Ports  uint64
-}
-
-type bpfFragmentQueue struct {
-	_        structs.HostLayout
-	Sent     uint64
-	Pad1     [15]uint64
-	Finished uint64
-	Pad2     [15]uint64
 }
 
 type bpfHost struct {
@@ -191,7 +184,6 @@ const (
 	bpfMapEam6                 = "eam6"
 	bpfMapEstablishedFlows     = "established_flows"
 	bpfMapFragmentOwners       = "fragment_owners"
-	bpfMapFragmentQueues       = "fragment_queues"
 	bpfMapGuarded4             = "guarded4"
 	bpfMapGuarded6             = "guarded6"
 	bpfMapHostFlows            = "host_flows"
@@ -322,7 +314,6 @@ type bpfMapSpecs struct {
 	Eam6             *ebpf.MapSpec `ebpf:"eam6"`
 	EstablishedFlows *ebpf.MapSpec `ebpf:"established_flows"`
 	FragmentOwners   *ebpf.MapSpec `ebpf:"fragment_owners"`
-	FragmentQueues   *ebpf.MapSpec `ebpf:"fragment_queues"`
 	Guarded4         *ebpf.MapSpec `ebpf:"guarded4"`
 	Guarded6         *ebpf.MapSpec `ebpf:"guarded6"`
 	HostFlows        *ebpf.MapSpec `ebpf:"host_flows"`
@@ -393,7 +384,6 @@ type bpfMaps struct {
 	Eam6             *ebpf.Map `ebpf:"eam6"`
 	EstablishedFlows *ebpf.Map `ebpf:"established_flows"`
 	FragmentOwners   *ebpf.Map `ebpf:"fragment_owners"`
-	FragmentQueues   *ebpf.Map `ebpf:"fragment_queues"`
 	Guarded4         *ebpf.Map `ebpf:"guarded4"`
 	Guarded6         *ebpf.Map `ebpf:"guarded6"`
 	HostFlows        *ebpf.Map `ebpf:"host_flows"`
@@ -429,7 +419,6 @@ func (m *bpfMaps) Close() error {
 		m.Eam6,
 		m.EstablishedFlows,
 		m.FragmentOwners,
-		m.FragmentQueues,
 		m.Guarded4,
 		m.Guarded6,
 		m.HostFlows,

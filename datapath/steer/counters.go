@@ -44,6 +44,7 @@ func readCounters(counts *ebpf.Map) (Counters, error) {
 		sum.Dropped[NoMemory] += c.Failed
 		sum.Dropped[RejectedRoute] += c.Rejected
 		sum.Dropped[NoPort] += c.NoPort
+		sum.Dropped[FragmentBacklog] += c.FragmentBacklog
 		sum.OtherPort += c.OtherPort
 	}
 	return sum, nil

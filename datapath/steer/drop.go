@@ -12,6 +12,7 @@ const (
 	NoMemory                     // the kernel had none to change the link header
 	RejectedRoute                // IPv6 from user space to a destination that a route rejects
 	NoPort                       // IPv6 from a shared address towards a port where none is free on the wire
+	FragmentBacklog              // a fragment for user space while too many wait, or of a datagram of which one was dropped so
 
 	// NumDrops is the number of reasons, for arrays of counters.
 	NumDrops
@@ -32,4 +33,5 @@ var drops = [NumDrops]struct{ name, explanation string }{
 	NoMemory:         {"no-memory", "The kernel had no memory to change the packet."},
 	RejectedRoute:    {"rejected-route", "The translator sent IPv6 to a destination that a route of the host rejects, which it did not know yet."},
 	NoPort:           {"no-port", "The CLAT and the host, which share an IPv6 address, use the same ports towards a destination, and no other port was free."},
+	FragmentBacklog:  {"fragment-backlog", "Fragments came faster than they could be translated; whole datagrams were dropped."},
 }

@@ -1,10 +1,6 @@
 package steer
 
-import (
-	"runtime"
-	"sync/atomic"
-	"unsafe"
-)
+import "sync/atomic"
 
 // AdmitProgram returns the descriptor of the program that refuses fragments before
 // a TUN queue is full, whole datagrams at a time, for TUNSETFILTEREBPF. It relies on
@@ -15,8 +11,8 @@ func (e *Engine) AdmitProgram() int { return e.objects.Admit.FD() }
 // one TUN queue. See bpf/fragments.h. One goroutine uses it, the one that reads the
 // queue.
 type FragmentProgress struct {
-	memory *fragmentQueues
-	queue  *fragmentQueue
+	memory *queueStates
+	queue  *queueState
 
 	// Fragments that found the queue full are never read. They are known to be
 	// gone when the queue is empty and, if it never is, when as many packets were
@@ -24,31 +20,16 @@ type FragmentProgress struct {
 	reads, checkpoint uint64
 }
 
-// fragmentQueue is struct fragment_queue of bpf/fragments.h.
-type fragmentQueue struct {
-	sent     uint64
-	_        [15]uint64
-	finished uint64
-	_        [15]uint64
-}
-
-// fragmentQueues is the memory of the map fragment_queues. It is unmapped when
-// nothing refers to it any more, which may be after the Steering was closed.
-type fragmentQueues struct{ all []fragmentQueue }
-
 // FragmentProgress returns one for each queue of the TUN, in their order. It can be
 // used after Close, without effect.
 func (e *Engine) FragmentProgress() ([]*FragmentProgress, error) {
-	m := e.objects.FragmentQueues
-	b, err := mapMemory(m, int(unsafe.Sizeof(fragmentQueue{})))
+	memory, err := mapQueueStates(e.objects.QueueStates)
 	if err != nil {
-		return nil, &Error{"map the memory of the TUN's fragment queues", err}
+		return nil, err
 	}
-	memory := &fragmentQueues{unsafe.Slice((*fragmentQueue)(unsafe.Pointer(&b[0])), m.MaxEntries())}
-	runtime.AddCleanup(memory, unmapMemory, b)
-	all := make([]*FragmentProgress, len(memory.all))
+	all := make([]*FragmentProgress, len(memory.fragments))
 	for i := range all {
-		all[i] = &FragmentProgress{memory: memory, queue: &memory.all[i]}
+		all[i] = &FragmentProgress{memory: memory, queue: &memory.fragments[i]}
 	}
 	return all, nil
 }

@@ -50,6 +50,9 @@ func TestAdmit(t *testing.T) {
 	if v6(1, 1) || v6(1, 0x80) {
 		t.Error("IPv6 fragments are admitted")
 	}
+	if c, err := s.Counters(); err != nil || c.Dropped[FragmentBacklog] != 5 {
+		t.Errorf("%d fragments were counted as refused, want 5 (%v)", c.Dropped[FragmentBacklog], err)
+	}
 	if !v6(2, 0x80) {
 		t.Error("a later fragment of another IPv6 datagram is refused")
 	}

@@ -114,9 +114,7 @@ func prepare(c constants) (*ebpf.CollectionSpec, error) {
 			return nil, err
 		}
 	}
-	for _, m := range []*ebpf.MapSpec{specs.QueueStates, specs.FragmentQueues} {
-		m.MaxEntries = uint32(c.queues)
-	}
+	specs.QueueStates.MaxEntries = 2 * uint32(c.queues)
 	for _, m := range []*ebpf.MapSpec{specs.Hosts4, specs.Hosts6, specs.Eam4, specs.Eam6} {
 		m.MaxEntries = uint32(max(c.explicit, 1))
 	}

@@ -88,26 +88,24 @@ type queueState struct {
 	_        [15]uint64
 }
 
-// queueStates is the memory of the map queue_states. It is unmapped when nothing
-// refers to it any more, which may be after the Steering was closed.
-type queueStates struct{ all []queueState }
+// queueStates is the memory of the map queue_states: of the queues for all packets,
+// and of the same queues for fragments. It is unmapped when nothing refers to it any
+// more, which may be after the Steering was closed.
+type queueStates struct{ all, fragments []queueState }
 
 // mapQueueStates maps the memory of the map queue_states.
 func mapQueueStates(m *ebpf.Map) (*queueStates, error) {
-	b, err := mapMemory(m, int(unsafe.Sizeof(queueState{})))
+	page := os.Getpagesize()
+	size := (int(m.MaxEntries())*int(unsafe.Sizeof(queueState{})) + page - 1) / page * page
+	b, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, &Error{"map the memory of the TUN's queue states", err}
 	}
-	q := &queueStates{unsafe.Slice((*queueState)(unsafe.Pointer(&b[0])), m.MaxEntries())}
+	states := unsafe.Slice((*queueState)(unsafe.Pointer(&b[0])), m.MaxEntries())
+	queues := len(states) / 2
+	q := &queueStates{all: states[:queues:queues], fragments: states[queues:]}
 	runtime.AddCleanup(q, unmapMemory, b)
 	return q, nil
-}
-
-// mapMemory maps the memory of an array whose values have so many bytes.
-func mapMemory(m *ebpf.Map, value int) ([]byte, error) {
-	page := os.Getpagesize()
-	size := (int(m.MaxEntries())*value + page - 1) / page * page
-	return unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 }
 
 func unmapMemory(b []byte) { _ = unix.Munmap(b) }

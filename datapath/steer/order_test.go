@@ -120,7 +120,7 @@ func TestOrder(t *testing.T) {
 
 // What user space never gets, because a queue was full, does not count for ever.
 func TestProgress(t *testing.T) {
-	memory := &queueStates{make([]queueState, 1)}
+	memory := &queueStates{all: make([]queueState, 1)}
 	q := &memory.all[0]
 	clock := time.Unix(0, 0)
 	p := &Progress{memory: memory, state: q, now: func() time.Time { return clock }}

@@ -20,18 +20,6 @@ volatile const __u32 tun_header_len;    // bytes in front of the IP header at th
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-// slot is a small number on the stack, for a helper that takes its address.
-// Set all of it: without CAP_PERFMON the verifier of 6.1 takes a constant in a
-// slot of 8 bytes for a pointer that a later, shorter write would corrupt. The
-// number of fewer bytes is at the same address, as all of this is little endian.
-// Registers are spilled as a whole too, since code is generated for -mcpu=v2,
-// which has no 32-bit ones.
-union slot {
-	__u64 all;
-	__u32 u32;
-	__u8 u8;
-};
-
 // ip_header and packet_end are where the bytes of a packet begin and end that a
 // program reads and writes without a helper. A helper that changes the packet makes
 // both void. Without CAP_PERFMON the verifier lets only constants of the code be

@@ -16,24 +16,8 @@
 #include <bpf/bpf_helpers.h>
 
 #include "engine.h"
+#include "maps.h"
 #include "order.h"
-
-// Fragments in one queue. The numbers have cache lines of their own, see struct
-// queue_state.
-struct fragment_queue {
-	__u64 sent; // to the queue
-	__u64 pad1[15];
-	__u64 finished; // of those, that user space has read
-	__u64 pad2[15];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); // the loader sets tun_queues
-	__type(key, __u32);
-	__type(value, struct fragment_queue);
-} fragment_queues SEC(".maps");
 
 // No datagram begins while so many fragments wait. Set by the loader.
 volatile const __u32 fragments_waiting;
@@ -91,13 +75,13 @@ int admit(struct __sk_buff *skb)
 {
 	union slot first = { 0 }, key = { 0 };
 	__u64 datagram = load_fragment(skb, &first);
-	volatile struct fragment_queue *q;
+	volatile struct queue_state *q;
 	__u64 *entry;
 
 	if (!datagram)
 		return -1;
-	key.all = skb->queue_mapping % tun_queues;
-	q = bpf_map_lookup_elem(&fragment_queues, &key.u32);
+	key.all = tun_queues + skb->queue_mapping % tun_queues;
+	q = bpf_map_lookup_elem(&queue_states, &key.u32);
 	if (!q)
 		return -1;
 	key.all = (datagram >> 32) % REFUSED_ENTRIES;
@@ -105,10 +89,13 @@ int admit(struct __sk_buff *skb)
 	if (!entry)
 		return -1;
 	if (!first.all) {
-		if (*entry == datagram)
+		if (*entry == datagram) {
+			COUNT(fragment_backlog);
 			return 0;
+		}
 	} else if ((__s64)(q->sent - q->finished) >= fragments_waiting) {
 		*entry = datagram;
+		COUNT(fragment_backlog);
 		return 0;
 	} else if (*entry == datagram) {
 		*entry = 0; // an identification was used again

@@ -85,13 +85,9 @@ static __always_inline bool is_guarded4(struct __sk_buff *skb, __u32 off)
 
 static __always_inline bool is_guarded6(const struct in6_addr *addr)
 {
-	struct { // aligned as in is_ours
-		__u32 pad;
-		struct prefix prefix;
-	} key __attribute__((aligned(8)));
+	union whole_prefix key;
 
-	key.prefix.len = 128;
-	__builtin_memcpy(key.prefix.addr, addr, sizeof(key.prefix.addr));
+	set_whole_prefix(&key, addr);
 	return bpf_map_lookup_elem(&guarded6, &key.prefix) != NULL;
 }
 
@@ -131,10 +127,10 @@ static __always_inline bool is_stray_ipv4(struct __sk_buff *skb)
 static __always_inline bool is_unicast_to_many(const struct __sk_buff *skb)
 {
 	struct multicast_policy *policy;
-	__u32 key = 0;
+	union slot key = { 0 };
 
 	if (skb->pkt_type != PACKET_BROADCAST && skb->pkt_type != PACKET_MULTICAST)
 		return false;
-	policy = bpf_map_lookup_elem(&multicast, &key);
+	policy = bpf_map_lookup_elem(&multicast, &key.u32);
 	return policy && policy->drop;
 }

@@ -113,18 +113,14 @@ static __always_inline bool host_to4(struct addr6 a, __u32 *to)
 // suffix follows the IPv6 prefix (RFC 7757 section 3.3.1).
 static __always_inline bool explicit6(__u32 a, struct addr6 *to)
 {
-	struct { // see is_local4
-		__u32 pad;
-		struct network4 network;
-	} key __attribute__((aligned(8)));
+	union whole_network4 key;
 	struct eam *e;
 	__u64 suffix, hi, lo;
 	__u32 bits6;
 
 	if (host_to6(a, to))
 		return true;
-	key.network.len = 32;
-	key.network.addr = bpf_htonl(a);
+	set_whole_network4(&key, a);
 	e = bpf_map_lookup_elem(&eam4, &key.network);
 	if (!e)
 		return false;
@@ -148,10 +144,7 @@ static __always_inline bool explicit6(__u32 a, struct addr6 *to)
 // which the IPv4 prefix leaves room follow it (RFC 7757 section 3.3.2).
 static __always_inline bool explicit4(struct addr6 a, __u32 *to)
 {
-	struct { // see is_ours
-		__u32 pad;
-		struct prefix prefix;
-	} key __attribute__((aligned(8)));
+	union whole_prefix key;
 	__be64 words[2] = { bpf_cpu_to_be64(a.hi), bpf_cpu_to_be64(a.lo) };
 	struct eam *e;
 	__u64 suffix;
@@ -159,8 +152,7 @@ static __always_inline bool explicit4(struct addr6 a, __u32 *to)
 
 	if (host_to4(a, to))
 		return true;
-	key.prefix.len = 128;
-	__builtin_memcpy(key.prefix.addr, words, sizeof(key.prefix.addr));
+	set_whole_prefix(&key, words);
 	e = bpf_map_lookup_elem(&eam6, &key.prefix);
 	if (!e)
 		return false;

@@ -9,10 +9,28 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "maps.h"
+
 struct network4 {
 	__u32 len; // bits
 	__be32 addr;
 };
+
+// The key of a trie for one IPv4 address in host byte order, in whole words as union
+// slot.
+union whole_network4 {
+	__u64 words[2];
+	struct {
+		__u32 pad;
+		struct network4 network;
+	};
+};
+
+static __always_inline void set_whole_network4(union whole_network4 *key, __u32 a)
+{
+	key->words[0] = 32ULL << 32;
+	key->words[1] = bpf_htonl(a);
+}
 
 // Nobody behind the PLAT has an address in these. At least those of the
 // translation in force: what is there by mistake is left to user space.
@@ -28,15 +46,9 @@ struct {
 // networks of a trie.
 static __always_inline bool in_networks(void *trie, __u32 a)
 {
-	// The padding keeps the constant out of the first half of a slot of the
-	// stack: see is_ours.
-	struct {
-		__u32 pad;
-		struct network4 network;
-	} key __attribute__((aligned(8)));
+	union whole_network4 key;
 
-	key.network.len = 32;
-	key.network.addr = bpf_htonl(a);
+	set_whole_network4(&key, a);
 	return bpf_map_lookup_elem(trie, &key.network) != NULL;
 }
 

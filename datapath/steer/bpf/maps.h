@@ -13,12 +13,39 @@ volatile const __u32 tun_ifindex;        // the CLAT's TUN
 volatile const __u32 uplink_ifindex;     // the link towards the PLAT
 volatile const __u32 uplink_link_header; // 1: frames carry an Ethernet header; 0: they begin with the IP header
 
+// slot is a small number on the stack, for a helper that takes its address.
+// Set all of it: without CAP_PERFMON the verifier of 6.1 takes a constant in a
+// slot of 8 bytes for a pointer that a later, shorter write would corrupt. The
+// number of fewer bytes is at the same address, as all of this is little endian.
+// Registers are spilled as a whole too, since code is generated for -mcpu=v2,
+// which has no 32-bit ones.
+union slot {
+	__u64 all;
+	__u32 u32;
+	__u8 u8;
+};
+
 // The IPv6 prefixes whose packets the translator takes and may send: the CLAT
 // address (/128) and the IPv6 side of the EAM table.
 struct prefix {
 	__u32 len; // bits
 	__u8 addr[16];
 };
+
+// The key of a trie for one IPv6 address, in whole words as union slot.
+union whole_prefix {
+	__u64 words[3];
+	struct {
+		__u32 pad;
+		struct prefix prefix;
+	};
+};
+
+static __always_inline void set_whole_prefix(union whole_prefix *key, const void *addr)
+{
+	key->words[0] = 128ULL << 32;
+	__builtin_memcpy(key->words + 1, addr, 16);
+}
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -58,6 +85,7 @@ struct counters {
 	__u64 unicast_to_many;   // dropped: IPv6 for one of our addresses in a broadcast or multicast frame
 	__u64 failed;         // dropped: no memory to change the packet's link header
 	__u64 rejected;       // dropped: user space sent IPv6 to what a route rejects
+	__u64 fragment_backlog; // dropped: too many fragments wait for user space
 	__u64 no_port;        // dropped: no port is free on the shared address, or it cannot be changed
 	__u64 other_port;     // flows on the shared address that were given another port
 	// Entries of the tables of flows that programs have added and deleted. What is
@@ -77,8 +105,8 @@ struct {
 
 #define COUNT(what)                                                            \
 	do {                                                                   \
-		__u32 zero_ = 0;                                               \
-		struct counters *c_ = bpf_map_lookup_elem(&counts, &zero_);    \
+		union slot zero_ = { 0 };                                      \
+		struct counters *c_ = bpf_map_lookup_elem(&counts, &zero_.u32); \
 		if (c_)                                                        \
 			c_->what++;                                            \
 	} while (0)

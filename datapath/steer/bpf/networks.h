@@ -42,26 +42,18 @@ struct {
 // network_of returns the longest network that an IPv4 address is in, or NULL.
 static __always_inline struct pref64 *network_of(__u32 a)
 {
-	struct { // see is_local4
-		__u32 pad;
-		struct network4 network;
-	} key __attribute__((aligned(8)));
+	union whole_network4 key;
 
-	key.network.len = 32;
-	key.network.addr = bpf_htonl(a);
+	set_whole_network4(&key, a);
 	return bpf_map_lookup_elem(&networks4, &key.network);
 }
 
 static __always_inline struct pref64 *prefix_of(struct addr6 a)
 {
-	struct { // see is_ours
-		__u32 pad;
-		struct prefix prefix;
-	} key __attribute__((aligned(8)));
+	union whole_prefix key;
 	__be64 words[2] = { bpf_cpu_to_be64(a.hi), bpf_cpu_to_be64(a.lo) };
 
-	key.prefix.len = 128;
-	__builtin_memcpy(key.prefix.addr, words, sizeof(key.prefix.addr));
+	set_whole_prefix(&key, words);
 	return bpf_map_lookup_elem(&networks6, &key.prefix);
 }
 

@@ -39,10 +39,13 @@ struct queue_state {
 	__u64 pad2[15];
 };
 
+// The queues, and behind them once more each of them for its fragments alone, see
+// fragments.h.
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); // the loader sets tun_queues
+	__uint(max_entries, 2); // the loader sets 2 * tun_queues
 	__type(key, __u32);
 	__type(value, struct queue_state);
 } queue_states SEC(".maps");

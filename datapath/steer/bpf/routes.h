@@ -41,12 +41,8 @@ struct {
 // find_route returns the route to an IPv6 address, if it is an exception.
 static __always_inline struct route *find_route(const void *dst)
 {
-	struct { // see is_ours
-		__u32 pad;
-		struct prefix prefix;
-	} key __attribute__((aligned(8)));
+	union whole_prefix key;
 
-	key.prefix.len = 128;
-	__builtin_memcpy(key.prefix.addr, dst, sizeof(key.prefix.addr));
+	set_whole_prefix(&key, dst);
 	return bpf_map_lookup_elem(&routes, &key.prefix);
 }

@@ -228,11 +228,15 @@ static __always_inline bool claim_port(struct __sk_buff *skb, bool translator)
 // claim_translated is claim_flow for a packet that to6 has translated.
 static __always_inline bool claim_translated(struct __sk_buff *skb, const struct translated6 *t)
 {
-	const struct share *s = shared();
 	struct place p = { .at = IPV6_LEN, .next = t->next };
 	const __u64 ports = sent_ports(t->next, t->first);
+	const struct share *s;
 
-	if (!s || t->src[0] != s->host[0] || t->src[1] != s->host[1] || ports == NO_FLOW)
+	if (ports == NO_FLOW)
+		return true;
+	// Looked up where it is compared: see steer_shared.
+	s = shared();
+	if (!s || t->src[0] != s->host[0] || t->src[1] != s->host[1])
 		return true;
 	return claim_flow(skb, p, t->dst, ports, true);
 }

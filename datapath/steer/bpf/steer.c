@@ -49,17 +49,10 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 // is_ours says whether the translator owns an address: 0 or one of OURS_*.
 static __always_inline __u32 is_ours(const struct in6_addr *addr)
 {
+	union whole_prefix key;
 	const __u8 *found;
-	// The padding puts the address on an 8-byte boundary. Without CAP_PERFMON
-	// the verifier of 6.1 takes a constant in the first half of an 8-byte slot
-	// of the stack for a pointer that the second half would corrupt.
-	struct {
-		__u32 pad;
-		struct prefix prefix;
-	} key __attribute__((aligned(8)));
 
-	key.prefix.len = 128;
-	__builtin_memcpy(key.prefix.addr, addr, sizeof(key.prefix.addr));
+	set_whole_prefix(&key, addr);
 	found = bpf_map_lookup_elem(&ours, &key.prefix);
 	return found ? *found : 0;
 }
@@ -96,10 +89,13 @@ static __always_inline bool add_link_header(struct __sk_buff *skb)
 static __always_inline int send_by(struct __sk_buff *skb, struct route *r, const void *dst)
 {
 	__u32 ifindex = r->ifindex;
-	struct { // see is_ours
-		__u32 pad;
-		struct next_hop hop;
-	} on_link __attribute__((aligned(8)));
+	union { // as union whole_prefix
+		__u64 words[3];
+		struct {
+			__u32 pad;
+			struct next_hop hop;
+		};
+	} on_link;
 
 	switch (r->action) {
 	case ROUTE_NO_LINK_HEADER:
@@ -111,8 +107,8 @@ static __always_inline int send_by(struct __sk_buff *skb, struct route *r, const
 	case ROUTE_ON_LINK:
 		if (!add_link_header(skb))
 			return TC_ACT_SHOT;
-		on_link.hop.family = AF_INET6;
-		__builtin_memcpy(on_link.hop.addr, dst, sizeof(on_link.hop.addr));
+		on_link.words[0] = (__u64)AF_INET6 << 32;
+		__builtin_memcpy(on_link.words + 1, dst, sizeof(on_link.hop.addr));
 		return bpf_redirect_neigh(ifindex, (struct bpf_redir_neigh *)&on_link.hop, sizeof(on_link.hop), 0);
 	case ROUTE_KERNEL:
 		if (!add_link_header(skb))
@@ -128,7 +124,7 @@ static __always_inline int send_by(struct __sk_buff *skb, struct route *r, const
 static __always_inline int send_out(struct __sk_buff *skb, struct route *r, const void *dst)
 {
 	struct next_hop *via;
-	__u32 key = 0;
+	union slot key = { 0 };
 
 	mark_translated(skb);
 	if (r)
@@ -137,7 +133,7 @@ static __always_inline int send_out(struct __sk_buff *skb, struct route *r, cons
 		return bpf_redirect(uplink_ifindex, 0);
 	if (!add_link_header(skb))
 		return TC_ACT_SHOT;
-	via = bpf_map_lookup_elem(&router, &key);
+	via = bpf_map_lookup_elem(&router, &key.u32);
 	if (via)
 		return bpf_redirect_neigh(uplink_ifindex, (struct bpf_redir_neigh *)via, sizeof(*via), 0);
 	return bpf_redirect_neigh(uplink_ifindex, NULL, 0, 0);
