@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -296,52 +295,6 @@ func (w *world) datagrams(t *testing.T) {
 				t.Errorf("%d bytes sent, %d came back, %v", c.size, n, err)
 			}
 		})
-	}
-}
-
-// bursts sends datagrams of mixed sizes in bursts that fit the sockets, so that
-// none may be lost, altered or out of order.
-func (w *world) bursts(t *testing.T) {
-	const burst = 32
-	bursts := int(size(1000))
-	if err := w.KeepOrder(); err != nil {
-		t.Fatal(err)
-	}
-	conn, err := connect(w.Laptop, "udp4", service(lab.PortEcho), "", netip.Addr{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	// A neighbour that is just being resolved lets packets overtake those that wait
-	// for it.
-	if err := answered(w.Laptop, "", patience); err != nil {
-		t.Fatal(err)
-	}
-	rnd := rand.New(rand.NewPCG(64, 64))
-	all := pattern(8192)
-	sizes := []int{1, 64, 64, 512, 1200, 1400}
-	back := make([]byte, 2000)
-	var sent [burst][]byte
-	for b := range bursts {
-		size := sizes[rnd.IntN(len(sizes))]
-		for i := range sent {
-			if rnd.IntN(8) == 0 {
-				size = rnd.IntN(1400)
-			}
-			from := rnd.IntN(len(all) - size)
-			sent[i] = all[from : from+size]
-			if _, err := conn.Write(sent[i]); err != nil {
-				t.Fatal(err)
-			}
-		}
-		conn.SetReadDeadline(time.Now().Add(patience))
-		for i := range sent {
-			n, err := conn.Read(back)
-			if err != nil || !slices.Equal(back[:n], sent[i]) {
-				at := slices.IndexFunc(sent[:], func(d []byte) bool { return slices.Equal(d, back[:n]) })
-				t.Fatalf("burst %d, datagram %d: %d bytes came back of %d (%v): datagram %d, or -1 for none", b, i, n, len(sent[i]), err, at)
-			}
-		}
 	}
 }
 
