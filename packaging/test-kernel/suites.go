@@ -53,6 +53,7 @@ var suites = []suite{
 	{name: "datapath/steer", dir: "datapath/steer", machine: 2},
 
 	{name: "e2e:networks", dir: "e2e", machine: 0, run: networks, extra: true},
+	{name: "plat/nat44", dir: "plat/nat44", machine: 2, extra: true},
 }
 
 // arm64Suites are those for arm64: the translator, the system calls of the shim,
