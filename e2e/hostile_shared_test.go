@@ -235,19 +235,7 @@ func TestHostileSharedEviction(t *testing.T) {
 		t.Parallel()
 		w := newSharedWorld(t, config, nil)
 		conns := w.pushes(t)
-		for _, name := range []string{"established_flo", "new_flows"} {
-			m := w.daemonMap(t, name)
-			var keys [][]uint64
-			key, value := make([]uint64, 3), make([]uint64, 3)
-			for all := m.Iterate(); all.Next(&key, &value); {
-				keys = append(keys, slices.Clone(key))
-			}
-			for _, k := range keys {
-				if err := m.Delete(k); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
+		w.evict(t, "established_flo", "new_flows")
 		conns.push(t, "after the eviction")
 		flows, recovered := w.flows(t)
 		if recovered != 2 { // by IPv4: TCP and UDP
@@ -255,6 +243,68 @@ func TestHostileSharedEviction(t *testing.T) {
 		}
 		if flows["established"].Evicted < 2 || flows["established"].Flows != 2 {
 			t.Errorf("established: %+v", flows["established"])
+		}
+	})
+}
+
+// evict empties tables of flows.
+func (w *world) evict(t *testing.T, tables ...string) {
+	t.Helper()
+	for _, name := range tables {
+		m := w.daemonMap(t, name)
+		var keys [][]uint64
+		key, value := make([]uint64, 3), make([]uint64, 3)
+		for all := m.Iterate(); all.Next(&key, &value); {
+			keys = append(keys, slices.Clone(key))
+		}
+		for _, k := range keys {
+			if err := m.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestHostileSharedPortTheft has a local user evict the flow of another one's
+// connected socket, and then use its port for the other family towards the same
+// server. What the server sends to the first socket does not reach the second.
+func TestHostileSharedPortTheft(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, config string) {
+		t.Parallel()
+		w := newSharedWorld(t, config, nil)
+		port := 20000
+		for _, transport := range []string{"tcp", "udp"} {
+			for _, order := range [][2]string{{"4", "6"}, {"6", "4"}} {
+				t.Run(transport+" "+order[0]+" before "+order[1], func(t *testing.T) {
+					port++
+					var conns [2]net.Conn
+					for i, family := range order {
+						to := service(lab.PortEcho)
+						if family == "6" {
+							to = native(lab.PortEcho)
+						}
+						var err error
+						if conns[i], err = w.dialFrom(transport+family, port, to); err != nil {
+							t.Fatal(err)
+						}
+						defer conns[i].Close()
+						if err := roundTrip(conns[i], fmt.Appendf(nil, "first of IPv%s", family)); err != nil {
+							t.Fatalf("IPv%s: %v", family, err)
+						}
+						if i == 0 {
+							w.evict(t, "established_flo", "new_flows", "host_flows")
+						}
+					}
+					for round := range 3 {
+						for i, c := range conns {
+							if err := roundTrip(c, fmt.Appendf(nil, "IPv%s, round %d", order[i], round)); err != nil {
+								t.Fatalf("IPv%s, round %d: %v", order[i], round, err)
+							}
+						}
+					}
+				})
+			}
 		}
 	})
 }

@@ -17,6 +17,8 @@
 #include "flow.h"
 #include "maps.h"
 #include "packet.h"
+#include "ports.h"
+#include "sockets.h"
 #include "to6.h"
 #include "transport.h"
 
@@ -190,7 +192,7 @@ static __always_inline bool claim_flow(struct __sk_buff *skb, struct place p, co
 	key.remote[0] = dst[0];
 	key.remote[1] = dst[1];
 	key.ports = flow_ports(p.next, ON_WIRE, ports & 0xffff, own);
-	port = translator ? translator_port(&key, how, closing, bpf_ktime_get_ns()) : host_port(&key, how, closing, bpf_ktime_get_ns());
+	port = translator ? translator_port(skb, &key, how, closing, bpf_ktime_get_ns()) : host_port(skb, &key, how, closing, bpf_ktime_get_ns());
 	if (port == NO_PORT) {
 		COUNT(no_port);
 		return false;
@@ -241,58 +243,6 @@ static __always_inline bool claim_translated(struct __sk_buff *skb, const struct
 	return claim_flow(skb, p, t->dst, ports, true);
 }
 
-#define TCP_LISTENS 10
-#define TCP_SYN_RECEIVED 12
-#define TCP_CONNECTED 1 // of UDP too
-
-// has_connection says whether a socket of the host is connected by these addresses
-// and ports: a tuple's source is the remote. A socket that listens does not count.
-static __always_inline bool has_connection(struct __sk_buff *skb, __u32 protocol, struct bpf_sock_tuple *tuple, __u32 len)
-{
-	struct bpf_sock *sk;
-	bool connected;
-
-	if (protocol == IPPROTO_TCP) {
-		sk = bpf_skc_lookup_tcp(skb, tuple, len, BPF_F_CURRENT_NETNS, 0);
-		if (!sk)
-			return false;
-		connected = sk->state != TCP_LISTENS && sk->state != TCP_SYN_RECEIVED;
-	} else {
-		sk = bpf_sk_lookup_udp(skb, tuple, len, BPF_F_CURRENT_NETNS, 0);
-		if (!sk)
-			return false;
-		connected = sk->state == TCP_CONNECTED;
-	}
-	bpf_sk_release(sk);
-	return connected;
-}
-
-// socket_flow says whether a connected IPv4 socket of the host has a flow that is in
-// no table, and the host no IPv6 socket. The flow was evicted, or began before
-// the tables did.
-static __always_inline bool socket_flow(struct __sk_buff *skb, const struct share *s, const struct flow_key *key)
-{
-	const __u32 protocol = key->ports & 0xff;
-	const __be16 own = bpf_htons(key->ports >> 32), remote = bpf_htons(key->ports >> 16 & 0xffff);
-	struct addr6 behind = { bpf_be64_to_cpu(key->remote[0]), bpf_be64_to_cpu(key->remote[1]) };
-	struct bpf_sock_tuple tuple __attribute__((aligned(8)));
-
-	if (!s->pref_len || (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
-		return false;
-	__builtin_memset(&tuple, 0, sizeof(tuple));
-	tuple.ipv4.saddr = bpf_htonl(extract_at(s->pref_len, behind));
-	tuple.ipv4.daddr = s->clat4;
-	tuple.ipv4.sport = remote;
-	tuple.ipv4.dport = own;
-	if (!has_connection(skb, protocol, &tuple, sizeof(tuple.ipv4)))
-		return false;
-	__builtin_memcpy(tuple.ipv6.saddr, key->remote, sizeof(tuple.ipv6.saddr));
-	__builtin_memcpy(tuple.ipv6.daddr, s->host, sizeof(tuple.ipv6.daddr));
-	tuple.ipv6.sport = remote;
-	tuple.ipv6.dport = own;
-	return !has_connection(skb, protocol, &tuple, sizeof(tuple.ipv6));
-}
-
 // own_flow looks for the flow that has a port on the wire, and says whose it is.
 // port becomes that of the socket.
 static __always_inline enum owner own_flow(struct __sk_buff *skb, const struct flow_key *key, __u32 *port)
@@ -316,7 +266,8 @@ static __always_inline enum owner own_flow(struct __sk_buff *skb, const struct f
 		return HOST;
 	}
 	s = shared(); // see steer_shared
-	if (!s || !socket_flow(skb, s, key))
+	// A connected IPv4 socket whose flow was evicted, or began before the tables did.
+	if (!s || !has_ipv4_connection(skb, s, key) || has_ipv6_connection(skb, s, key))
 		return HOST;
 	found.seen = now;
 	found.port = key->ports >> 32;
