@@ -26,7 +26,7 @@ TESTVM_PACKAGES := debootstrap qemu-system-x86 e2fsprogs iproute2
 TESTOTHERS_PACKAGES := debootstrap debian-archive-keyring util-linux iproute2 iputils-ping dnsmasq-base dhcpcd-base kea-dhcp6-server
 TESTRPMARCH_PACKAGES := dnf rpm pacman-package-manager busybox-static
 TESTIMAGE_PACKAGES := podman runc curl iputils-ping
-TESTKERNEL_PACKAGES := qemu-system-x86 ppp wireguard-tools iproute2 curl iputils-ping traceroute iperf3 bind9-dnsutils
+TESTKERNEL_PACKAGES := qemu-system-x86 ppp wireguard-tools dbus-daemon iproute2 curl iputils-ping traceroute iperf3 bind9-dnsutils
 # The other rows of the matrix: kernels and programs of other releases and architectures.
 TESTMATRIX_PACKAGES := $(TESTKERNEL_PACKAGES) $(TESTVM_PACKAGES) qemu-system-arm xz-utils zstd debian-archive-keyring
 

@@ -46,7 +46,7 @@ func NewGuard(c steer.GuardConfig) (*Guard, error) {
 // Kept reports whether the guard works without this process, if it has a store.
 func (g *Guard) Kept() bool {
 	b, ok := g.by.(bpfGuard)
-	return ok && b.Attached() == "tcx"
+	return ok && b.Outlives()
 }
 
 // Intact reports whether no other program has removed the guard.

@@ -67,7 +67,7 @@ func (s *Steering) attach() error {
 // outlives reports whether the programs stay in force without this process. s may be
 // nil.
 func (s *Steering) outlives() bool {
-	return s != nil && s.kernel != nil && s.kernel.Attached() == "tcx"
+	return s != nil && s.kernel != nil && s.kernel.Outlives()
 }
 
 // keepQueues puts the queues of the TUN into the store if the steering outlives the

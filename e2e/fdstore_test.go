@@ -197,7 +197,7 @@ func testRestartUnderSystemd(t *testing.T, on stage, next func(t *testing.T, res
 		on := on
 		on.config, on.how = config, s.how
 		w := newWorldOn(t, on)
-		w.needTCX(t)
+		w.needBPF(t)
 		index := w.index(t, w.clat.TUN)
 		w.laptop(t, "ip", "route", "add", "203.0.113.0/24", "dev", w.clat.TUN)
 		flow := w.connection(t, "", netip.Addr{})
@@ -259,8 +259,8 @@ func testRestartUnderSystemd(t *testing.T, on stage, next func(t *testing.T, res
 	})
 }
 
-// needTCX waits until the CLAT is up, and skips the test on kernels before Linux 6.6.
-func (w *world) needTCX(t *testing.T) {
+// needBPF waits until the CLAT is up, and skips the test where BPF is refused.
+func (w *world) needBPF(t *testing.T) {
 	t.Helper()
 	eventually(t, soon, func() error {
 		if !strings.Contains(w.log.String(), "CLAT is up") {
@@ -268,8 +268,18 @@ func (w *world) needTCX(t *testing.T) {
 		}
 		return nil
 	})
+	if strings.Contains(w.log.String(), "steering=nftables") {
+		t.Skip("this kernel refuses BPF: nothing outlives the daemon")
+	}
+}
+
+// needTCX is needBPF, and skips the test on kernels before Linux 6.6, which have no
+// links to keep.
+func (w *world) needTCX(t *testing.T) {
+	t.Helper()
+	w.needBPF(t)
 	if !strings.Contains(w.log.String(), "steering=tcx") {
-		t.Skip("this kernel has no tcx: nothing outlives the daemon")
+		t.Skip("this kernel has no tcx")
 	}
 }
 

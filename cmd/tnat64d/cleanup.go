@@ -44,7 +44,7 @@ func cleanUpOnce(log *slog.Logger) error {
 	}
 	defer kernel.Close()
 	removeLeft(kernel, j, log)
-	cleanUp(kernel, log)
+	cleanUp(kernel, nil, log)
 	openMemory(nil, log).close()
 	return nil
 }

@@ -62,6 +62,9 @@ func serve(ctx context.Context, file string, c config.Config, passed []fdstore.D
 		return err
 	}
 	defer kernel.Close()
+	if err := former.links().FindFilters(kernel.Handle()); err != nil {
+		log.Warn("cannot look for what a previous process left", "reason", err)
+	}
 	goesOn := former.usable()
 	removed := removeFormer(kernel, programs, journal, former, log)
 	o, err := observeFreed(ctx, kernel, kept != nil && !goesOn, c.CLAT.TUN)
@@ -265,7 +268,7 @@ func removeFormer(k *host.Host, programs *steer.Programs, journal *clat.Journal,
 		removed = removeLeft(k, journal, log)
 		former.remove("")
 	}
-	cleanUp(k, log)
+	cleanUp(k, former, log)
 	former.links().Programs(programs)
 	return removed
 }
@@ -286,13 +289,18 @@ func removeLeft(k *host.Host, j *clat.Journal, log *slog.Logger) []clat.Leftover
 	return removed
 }
 
-// cleanUp removes what could be left of a predecessor beside that.
-func cleanUp(k *host.Host, log *slog.Logger) {
+// cleanUp removes what could be left of a predecessor beside that, and is not to be
+// taken over.
+func cleanUp(k *host.Host, former *inheritance, log *slog.Logger) {
 	leftovers, tunErr := tun.RemoveLeftovers(plan.AliasPrefix)
 	for _, name := range leftovers {
 		log.Warn("removed a leftover TUN interface", "iface", name, "reason", "another program made it persistent or attached to it")
 	}
-	if err := errors.Join(tunErr, steer.CleanUp(k.Handle()), steernft.CleanUp()); err != nil {
+	err := errors.Join(tunErr, steernft.CleanUp())
+	if !former.links().HasFilters() {
+		err = errors.Join(err, steer.CleanUp(k.Handle()))
+	}
+	if err != nil {
 		log.Warn("cannot remove what a previous process left", "reason", err)
 	}
 }

@@ -39,8 +39,9 @@ type attachment struct {
 	hooks []io.Closer
 	by    string // "tcx", or "clsact" and in brackets why not tcx
 
-	attached []*ebpf.Program
-	known    *Programs // is told of them; may be nil
+	attached  []*ebpf.Program
+	known     *Programs  // is told of them; may be nil
+	inherited *Inherited // may have filters of a former process; may be nil
 }
 
 // attach attaches every hook the same way. tcx is attachTCX.
@@ -65,7 +66,7 @@ func (a *attachment) attach(h *netlink.Handle, how Attach, hooks []hook, tcx fun
 			how = Clsact
 			a.by = fmt.Sprintf("clsact (%v)", err)
 		}
-		filter, err := attachClsact(h, at)
+		filter, err := a.inherited.attachClsact(h, at)
 		if err != nil {
 			return at.error(err)
 		}

@@ -46,7 +46,7 @@ type GuardConfig struct {
 
 // NewGuard attaches a Guard to an interface. The error is an [*Error].
 func NewGuard(cfg GuardConfig) (_ *Guard, err error) {
-	g := &Guard{hooks: attachment{known: cfg.Programs}}
+	g := &Guard{hooks: attachment{known: cfg.Programs, inherited: cfg.Inherited}}
 	defer func() {
 		if err != nil {
 			g.Close()
@@ -103,6 +103,9 @@ func (g *Guard) Intact() bool { return g.hooks.intact() }
 
 // Attached says by what the programs are attached: as [Steering.Attached].
 func (g *Guard) Attached() string { return g.hooks.by }
+
+// Outlives is that of [Steering].
+func (g *Guard) Outlives() bool { return g.hooks.by != "" }
 
 // Counters returns what was dropped, and zero for what a Guard does not count.
 func (g *Guard) Counters() (Counters, error) { return readCounters(g.objects.Counts) }

@@ -37,6 +37,10 @@ func (i *installed) find(what string, index int) (netlink.Link, error) {
 // brackets why not tcx.
 func (i *installed) Attached() string { return i.hooks.by }
 
+// Outlives reports whether the programs stay in force without this process, and are
+// there for an [Inherited] of the next one, if their interfaces are.
+func (i *installed) Outlives() bool { return i.hooks.by != "" }
+
 // Intact reports whether every program is where it was attached. Others who may
 // attach programs may also detach them, which nothing reports.
 func (i *installed) Intact() bool { return i.hooks.intact() }

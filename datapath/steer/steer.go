@@ -68,7 +68,7 @@ type Steering struct {
 // locked to its thread if that thread has a network namespace of its own. When
 // New fails, everything it did is undone; the error is an [*Error].
 func New(cfg Config) (_ *Steering, err error) {
-	s := &Steering{ours: make(map[netip.Prefix]bool), installed: installed{hooks: attachment{known: cfg.Programs}}}
+	s := &Steering{ours: make(map[netip.Prefix]bool), installed: installed{hooks: attachment{known: cfg.Programs, inherited: cfg.Inherited}}}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -124,7 +124,7 @@ func New(cfg Config) (_ *Steering, err error) {
 		if err := s.hooks.attach(s.netlink, cfg.Attach, hooks, cfg.Inherited.attach(cfg.Store)); err != nil {
 			return err
 		}
-		s.keepMaps()
+		s.kept.keep(s.filledMaps())
 		// What the former process attached there besides.
 		return errors.Join(cfg.Inherited.Remove(cfg.TUN), cfg.Inherited.Remove(cfg.Uplink))
 	}
@@ -144,15 +144,6 @@ func (s *Steering) Attach() error {
 	}
 	s.waiting = nil
 	return attach()
-}
-
-// keepMaps puts into the store the maps that the programs in use need.
-func (s *Steering) keepMaps() {
-	if s.hooks.by != "tcx" { // nothing is kept of others
-		s.kept.keep(nil)
-		return
-	}
-	s.kept.keep(s.filledMaps())
 }
 
 // filledMaps are the maps that packets fill.

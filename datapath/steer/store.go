@@ -17,7 +17,7 @@ import (
 // takes them over by an [Inherited].
 //
 // Kept are the tcx links, which keep the programs in force while no process is
-// there, and those maps that hold what passing packets have left: flows of a
+// there (tc filters need no link, see [Inherited.FindFilters]), and those maps that hold what passing packets have left: flows of a
 // shared address, and the order within flows. Everything else the next process
 // knows by itself. It loads programs and maps of its own version, fills them, and
 // then exchanges the program of each link (BPF_LINK_UPDATE). Each packet sees a
@@ -48,6 +48,8 @@ type Inherited struct {
 	store Store // has copies of all
 	links []inheritedLink
 	maps  []inheritedMap
+
+	filters []inheritedFilter
 }
 
 type inheritedLink struct {
@@ -158,11 +160,15 @@ func (i *Inherited) Programs(p *Programs) {
 	for _, l := range i.links {
 		p.own[l.program] = true
 	}
+	for _, id := range i.filterPrograms() {
+		p.own[id] = true
+	}
 }
 
 // Steers reports whether programs of the former process are in force on that TUN.
 func (i *Inherited) Steers(tun int) bool {
-	return i != nil && slices.ContainsFunc(i.links, func(l inheritedLink) bool { return l.ifindex == tun })
+	return i != nil && (slices.ContainsFunc(i.links, func(l inheritedLink) bool { return l.ifindex == tun }) ||
+		slices.ContainsFunc(i.filters, func(f inheritedFilter) bool { return f.ifindex() == tun }))
 }
 
 // takeMaps returns the maps of the translator with that TUN, by their names in
@@ -223,7 +229,7 @@ func (i *Inherited) Remove(ifindex int) error {
 	if i == nil {
 		return nil
 	}
-	var errs []error
+	errs := i.removeFilters(ifindex)
 	i.links = slices.DeleteFunc(i.links, func(l inheritedLink) bool {
 		if ifindex != 0 && l.ifindex != ifindex {
 			return false

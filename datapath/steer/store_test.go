@@ -58,9 +58,12 @@ func (s *fakeStore) names() (all []string) {
 // TestInherited has a second Steering take over what a first one has attached: the
 // same links with other programs, and the maps that have the same layout.
 func TestInherited(t *testing.T) {
-	if _, there := attachments()["tcx"]; !there {
-		t.Skip("the kernel has no tcx")
+	for by, attach := range attachments() {
+		t.Run(by, func(t *testing.T) { testInherited(t, attach) })
 	}
+}
+
+func testInherited(t *testing.T, attach Attach) {
 	for _, c := range []struct {
 		name   string
 		queues int // of the second one
@@ -73,7 +76,7 @@ func TestInherited(t *testing.T) {
 			l := newLab(t)
 			store := &fakeStore{t, map[string]int{}}
 			config := Config{
-				Uplink: l.laptop.index(t, l.uplink), TUN: l.tun.index, Queues: 2, KernelEngine: true, Token: testToken, Store: store,
+				Uplink: l.laptop.index(t, l.uplink), TUN: l.tun.index, Queues: 2, KernelEngine: true, Token: testToken, Store: store, Attach: attach,
 			}
 			begin := func() (s *Steering) {
 				t.Helper()
@@ -90,6 +93,9 @@ func TestInherited(t *testing.T) {
 			before := store.names()
 
 			config.Queues, config.Inherited = c.queues, store.inherited()
+			if err := config.Inherited.FindFilters(l.laptop.nl); err != nil || config.Inherited.HasFilters() != (attach == Clsact) {
+				t.Fatalf("filters are found: %v, %v", config.Inherited.HasFilters(), err)
+			}
 			second := begin()
 			if second.hooks.by != "" || !first.Intact() {
 				t.Error("programs were exchanged before Attach")
@@ -104,6 +110,12 @@ func TestInherited(t *testing.T) {
 				t.Errorf("kept are %v, were %v", now, before)
 			}
 			for n, h := range second.hooks.hooks {
+				if attach == Clsact {
+					if f := h.(*clsactFilter); f.detached() {
+						t.Errorf("filter %d has another program than %d", n, f.program)
+					}
+					continue
+				}
 				info, err := h.(tcxLink).Info()
 				if err != nil {
 					t.Fatal(err)

@@ -23,7 +23,7 @@ import (
 var programs = []string{
 	"sh", "cat", "cp", "grep", "mount", "seq", "sleep", "true", // of the tests' scripts
 	"ip", "setpriv", "unshare",
-	"curl", "dig", "iperf3", "ping", "traceroute", "pppd", "wg",
+	"curl", "dig", "iperf3", "ping", "traceroute", "pppd", "wg", "dbus-daemon",
 }
 
 // commands are built and stand in /usr/local/bin.

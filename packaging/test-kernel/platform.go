@@ -70,7 +70,7 @@ func newUserland(ctx context.Context, p platform) (userland, error) {
 
 // foreignPackages have the programs of the tests.
 var foreignPackages = []string{
-	"dash", "coreutils", "grep", "mount", "util-linux", "iproute2", "iputils-ping", "curl", "bind9-dnsutils", "traceroute", "iperf3", "ppp", "wireguard-tools",
+	"dash", "coreutils", "grep", "mount", "util-linux", "iproute2", "iputils-ping", "curl", "bind9-dnsutils", "traceroute", "iperf3", "ppp", "wireguard-tools", "dbus-daemon",
 }
 
 // foreignUserland downloads packages of another architecture and what they
