@@ -41,6 +41,10 @@ func newHost(id, name string) (*Host, error) {
 	ready := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread dies with the goroutine
+		if err := prepareNamespaces(namedNamespaces); err != nil {
+			ready <- err
+			return
+		}
 		ns, err := netns.NewNamed(h.Namespace)
 		h.ns = ns
 		ready <- err
