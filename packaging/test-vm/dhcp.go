@@ -23,7 +23,9 @@ var (
 
 const (
 	routerLink = "lan0" // the router's interface
-	leaseTime  = 20 * time.Second
+	// The client asks again after half of it, and gives up after all of it, which a
+	// starved emulation must not reach.
+	leaseTime = 2 * time.Minute
 )
 
 // dhcpServer is a DHCPv4 server (RFC 2131) for one client.

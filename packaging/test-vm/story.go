@@ -37,7 +37,7 @@ mark() { date +%s >/run/mark; sleep 1; }
 journal() { journalctl -b -o short-monotonic --no-hostname --since "@$(cat /run/mark)" "$@"; }
 gone() { not ip link show clat0; }
 # A fault of the machine shows the log.
-trap 's=$?; [ $s = 0 ] || { echo "--- status $s; journal:"; journalctl -b -n 40 --no-pager -o short-monotonic; ip addr; ip route; ip -6 route; }' EXIT
+trap 's=$?; [ $s = 0 ] || { echo "--- status $s; journal:"; journalctl -b -n 40 --no-pager -o short-monotonic; echo "--- tnat64d:"; journalctl -b -u tnat64d -n 400 --no-pager -o short-monotonic --no-hostname; ip addr; ip route; ip -6 route; }' EXIT
 set -e
 `
 
