@@ -146,10 +146,11 @@ func (w *world) counters(t *testing.T) map[string]float64 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	metrics, err := w.daemon.Metrics(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var metrics map[string]float64
+	eventually(t, patience, func() (err error) {
+		metrics, err = w.daemon.Metrics(ctx)
+		return err
+	})
 	n := map[string]float64{}
 	for name, v := range metrics {
 		for _, engine := range []string{"kernel", "user"} {

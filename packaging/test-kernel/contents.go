@@ -67,10 +67,14 @@ func build(ctx context.Context, dir, initramfs string, k kernel, p platform, u u
 		if tests.run != "" {
 			s.run = tests.run
 		}
-		plan.Jobs = append(plan.Jobs, guest.Job{Name: s.name, Dir: s.dir, Args: []string{
+		args := []string{
 			"-test.v=test2json", "-test.short", "-test.timeout=" + testTimeout,
 			"-test.run=" + s.run, "-test.skip=" + s.skip, fmt.Sprint("-test.count=", tests.count),
-		}})
+		}
+		if s.parallel > 0 {
+			args = append(args, fmt.Sprint("-test.parallel=", s.parallel))
+		}
+		plan.Jobs = append(plan.Jobs, guest.Job{Name: s.name, Dir: s.dir, Args: args})
 	}
 	if plan.Modules, err = addModules(a, k); err != nil {
 		return err

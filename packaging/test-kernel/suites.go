@@ -15,6 +15,7 @@ type suite struct {
 	machine   int
 	run, skip string // which tests, as in go test; "" means all and none
 	extra     bool   // runs only if it is named
+	parallel  int    // tests at once; 0: as many as the tests themselves choose
 }
 
 const (
@@ -52,7 +53,7 @@ var suites = []suite{
 	{name: "datapath/engine", dir: "datapath/engine", machine: 2, run: realTUN},
 	{name: "datapath/steer", dir: "datapath/steer", machine: 2},
 
-	{name: "e2e:networks", dir: "e2e", machine: 0, run: networks, extra: true},
+	{name: "e2e:networks", dir: "e2e", machine: 0, run: networks, extra: true, parallel: 4},
 	{name: "plat/nat44", dir: "plat/nat44", machine: 2, extra: true},
 }
 
@@ -65,7 +66,7 @@ var arm64Suites = []suite{
 	{name: "datapath/engine", dir: "datapath/engine"},
 	{name: "datapath/steer", dir: "datapath/steer"},
 	{name: "e2e", dir: "e2e", run: "^Test(Native|Restart)$"},
-	{name: "e2e:networks", dir: "e2e", run: networks, extra: true},
+	{name: "e2e:networks", dir: "e2e", run: networks, extra: true, parallel: 4},
 }
 
 // choose returns those of all suites that are in a list of names with commas; all
