@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -59,7 +60,9 @@ func newUserland(ctx context.Context, p platform) (userland, error) {
 	if err != nil {
 		return userland{}, err
 	}
-	root := filepath.Join(cache, "tnat64d", "userland-"+p.arch)
+	// Another list of packages is another directory.
+	sum := sha256.Sum256(fmt.Append(nil, foreignPackages))
+	root := filepath.Join(cache, "tnat64d", fmt.Sprintf("userland-%s-%x", p.arch, sum[:6]))
 	if err := foreignUserland(ctx, p.arch, root); err != nil {
 		return userland{}, fmt.Errorf("get Debian's programs for %s: %w", p.arch, err)
 	}
