@@ -142,17 +142,23 @@ func TestSavedRouteWords(t *testing.T) {
 	group.Route.Object = plan.NexthopObject{ID: 3, Protocol: 4}
 	group.Route.Multipath[0].Object = plan.NexthopObject{ID: 1}
 	group.Route.Multipath[1].Object = plan.NexthopObject{ID: 2, IPv6: true, Protocol: 255}
-	for _, s := range []plan.SavedRoute{full, least, ipv6, multipath, object, group} {
+	metrics, all := group, full
+	metrics.Route.Realm = 7
+	for i := range all.Route.Metrics.Numbers {
+		all.Route.Metrics.Numbers[i] = uint32(4294967295 - i)
+	}
+	all.Route.Metrics.MTULock, all.Route.Metrics.RTOLock, all.Route.Metrics.CongestionControl = true, true, "bpf_cubic.1"
+	for _, s := range []plan.SavedRoute{full, least, ipv6, multipath, object, group, metrics, all} {
 		if got, err := parseSavedRoute(savedRouteFields(s)); err != nil || got != s {
 			t.Errorf("%q is read as %+v, %v", savedRouteFields(s), got, err)
 		}
 		for i := range savedRouteFields(s) {
-			for _, bad := range []string{"", "x", "-1", "2001:db8::/32", "99999999999", "nhid=", "nhid=1,4,3;2", "nhid=0,4,3", "nhid=1,5,3", "nhid=1,4,256"} {
+			for _, bad := range []string{"", "x", "-1", "2001:db8::/32", "99999999999", "nhid=", "nhid=1,4,3;2", "nhid=0,4,3", "nhid=1,5,3", "nhid=1,4,256", "metrics=", "metrics=1", "metrics=18:1", "metrics=1:", "metrics=:1", "metrics=congctl:"} {
 				words := slices.Clone(savedRouteFields(s))
 				words[i] = bad
 				_, _ = parseSavedRoute(words) // does not panic
 			}
-			if _, err := parseSavedRoute(savedRouteFields(s)[:i]); err == nil && (i < savedRouteWords || (i-savedRouteWords)%hopWords != 0) {
+			if _, err := parseSavedRoute(savedRouteFields(s)[:i]); err == nil && (i < savedRouteWords || i < savedRouteWords+hopWords*len(s.Route.Hops()) && (i-savedRouteWords)%hopWords != 0) {
 				t.Errorf("%d words are enough", i)
 			}
 		}

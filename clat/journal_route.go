@@ -34,6 +34,9 @@ func savedRouteFields(s plan.SavedRoute) []string {
 		}
 		words = append(words, link, addr(h.Gateway), strconv.Itoa(h.Weight), strconv.Itoa(h.Flags))
 	}
+	if word := metricsWord(f); word != metricsKey {
+		words = append(words, word)
+	}
 	if f.Object.ID != 0 {
 		words = append(words, objectsWord(f))
 	}
@@ -94,6 +97,10 @@ func parseSavedRoute(words []string) (s plan.SavedRoute, err error) {
 	if n := len(words); n > savedRouteWords && strings.HasPrefix(words[n-1], nhid) {
 		objects, words = strings.TrimPrefix(words[n-1], nhid), words[:n-1]
 	}
+	metrics := ""
+	if n := len(words); n > savedRouteWords && strings.HasPrefix(words[n-1], metricsKey) {
+		metrics, words = strings.TrimPrefix(words[n-1], metricsKey), words[:n-1]
+	}
 	hops := len(words) - savedRouteWords
 	if hops < 0 || hops%hopWords != 0 || hops/hopWords > plan.MaxHops {
 		return s, fmt.Errorf("%d words", len(words))
@@ -136,6 +143,9 @@ func parseSavedRoute(words []string) (s plan.SavedRoute, err error) {
 	}
 	if objects != "" && err == nil {
 		err = parseObjects(objects, f)
+	}
+	if metrics != "" && err == nil {
+		err = parseMetrics(metrics, f)
 	}
 	if a := f.Destination.Addr(); err == nil && (f.Source.IsValid() && f.Source.Is4() != a.Is4() || f.Gateway.Is4() && a.Is6()) {
 		err = fmt.Errorf("the route to %s has addresses of the other family", f.Destination)

@@ -24,10 +24,10 @@ func TestForeignRouteOverRestart(t *testing.T) {
 	}})
 	const route, byNexthop = "203.0.113.77", "203.0.113.88"
 	part := "0.0.0.0/1 dev " + w.clat.TUN + " table 100"
-	w.laptop(t, "ip", "route", "add", route, "dev", w.clat.TUN)
+	w.laptop(t, "ip", "route", "add", route, "dev", w.clat.TUN, "mtu", "1400", "advmss", "1300", "initcwnd", "20", "quickack", "1")
 	w.laptop(t, "ip", "route", "add", "0.0.0.0/1", "dev", w.clat.TUN, "table", "100", "metric", "7")
 	w.laptop(t, "ip", "nexthop", "add", "id", "7", "dev", w.clat.TUN)
-	w.laptop(t, "ip", "route", "add", byNexthop, "nhid", "7")
+	w.laptop(t, "ip", "route", "add", byNexthop, "nhid", "7", "advmss", "1200")
 	routes := func() string {
 		return w.laptop(t, "ip", "-4", "route", "show", "table", "all")
 	}
@@ -35,7 +35,7 @@ func TestForeignRouteOverRestart(t *testing.T) {
 		t.Helper()
 		w.wantState(t, lab.Uplink, control.Up)
 		eventually(t, soon, func() error {
-			if got := routes(); !strings.Contains(got, route) || !strings.Contains(got, byNexthop+" nhid 7 ") || !strings.Contains(got, part) {
+			if got := routes(); !strings.Contains(got, "advmss 1300 initcwnd 20 quickack 1") || !strings.Contains(got, "advmss 1200") || !strings.Contains(got, byNexthop+" nhid 7 ") || !strings.Contains(got, part) {
 				return fmt.Errorf("not restored:\n%s\n%s", got, w.log.String())
 			}
 			return nil

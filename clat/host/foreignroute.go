@@ -106,7 +106,7 @@ func (k *routes) foreignRoute(r netlink.Route, link int) (f plan.ForeignRoute, o
 	f = plan.ForeignRoute{
 		Destination: netip.PrefixFrom(addrOf(r.Dst.IP), ones), Source: addrOf(r.Src), Gateway: gatewayOf(r.Gw, r.Via),
 		Metric: r.Priority, MTU: r.MTU, Table: r.Table, Protocol: int(r.Protocol), Scope: int(r.Scope), TOS: r.Tos,
-		Flags: r.Flags & unix.RTNH_F_ONLINK,
+		Flags: r.Flags & unix.RTNH_F_ONLINK, Realm: r.Realm, Metrics: metricsOf(r),
 	}
 	if len(r.MultiPath) == 0 {
 		return f, r.LinkIndex == link
@@ -132,11 +132,7 @@ func (k *routes) foreignRoute(r netlink.Route, link int) (f plan.ForeignRoute, o
 // its number; if that is another one's by now, the route gets the next hops instead. Of an IPv6 multipath route the kernel removes only
 // the next hops on the TUN; they are added to what is left of it.
 func (k *routes) AddForeignRoute(link int, f plan.ForeignRoute) error {
-	r := &netlink.Route{
-		Dst: &net.IPNet{IP: f.Destination.Addr().AsSlice(), Mask: net.CIDRMask(f.Destination.Bits(), f.Destination.Addr().BitLen())},
-		Src: f.Source.AsSlice(), Priority: f.Metric, MTU: f.MTU, Table: f.Table,
-		Protocol: netlink.RouteProtocol(f.Protocol), Scope: netlink.Scope(f.Scope), Tos: f.TOS, Type: unix.RTN_UNICAST,
-	}
+	r := routeOf(f)
 	family := unix.AF_INET
 	if f.Destination.Addr().Is6() {
 		family = unix.AF_INET6
@@ -174,6 +170,33 @@ func (k *routes) AddForeignRoute(link int, f plan.ForeignRoute) error {
 		err = k.handle.RouteAppend(r)
 	}
 	return unlessExists(err)
+}
+
+// routeOf returns the route f without its next hops.
+func routeOf(f plan.ForeignRoute) *netlink.Route {
+	r := &netlink.Route{
+		Dst: &net.IPNet{IP: f.Destination.Addr().AsSlice(), Mask: net.CIDRMask(f.Destination.Bits(), f.Destination.Addr().BitLen())},
+		Src: f.Source.AsSlice(), Priority: f.Metric, MTU: f.MTU, Table: f.Table,
+		Protocol: netlink.RouteProtocol(f.Protocol), Scope: netlink.Scope(f.Scope), Tos: f.TOS, Type: unix.RTN_UNICAST,
+		Realm: f.Realm, MTULock: f.Metrics.MTULock, RtoMinLock: f.Metrics.RTOLock, Congctl: f.Metrics.CongestionControl,
+	}
+	for number, value := range nexthop.Metrics(r) {
+		if value != nil && number != unix.RTAX_MTU {
+			*value = int(f.Metrics.Numbers[number])
+		}
+	}
+	return r
+}
+
+// metricsOf returns the metrics of r without its MTU.
+func metricsOf(r netlink.Route) plan.RouteMetrics {
+	m := plan.RouteMetrics{MTULock: r.MTULock, RTOLock: r.RtoMinLock, CongestionControl: r.Congctl}
+	for number, value := range nexthop.Metrics(&r) {
+		if value != nil && number != unix.RTAX_MTU {
+			m.Numbers[number] = uint32(*value)
+		}
+	}
+	return m
 }
 
 // restoreObjects restores the nexthop object of f, and of a group the members that

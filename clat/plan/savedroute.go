@@ -21,6 +21,8 @@ type ForeignRoute struct {
 	Scope       int
 	TOS         int
 	Flags       int // RTNH_F_ONLINK
+	Realm       int // RTA_FLOW; 0: none
+	Metrics     RouteMetrics
 	Object      NexthopObject
 	// Multipath has the next hops of a multipath route, which has no Gateway of
 	// its own; the first zero Hop ends the list.

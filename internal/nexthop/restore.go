@@ -87,7 +87,7 @@ func (k Client) RestoreGroup(id uint32, o Object, lost func(member uint32) bool)
 }
 
 // AddRoute adds a unicast route by the nexthop object id. Of r it uses destination,
-// preferred source, metric, MTU, table, protocol, scope and TOS.
+// preferred source, priority, metrics, table, protocol, scope and TOS.
 func (k Client) AddRoute(family int, r *netlink.Route, id uint32) error {
 	req := k.change(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	ones, _ := r.Dst.Mask.Size()
@@ -107,9 +107,7 @@ func (k Client) AddRoute(family int, r *netlink.Route, id uint32) error {
 	if r.Priority > 0 {
 		req.AddData(nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(uint32(r.Priority))))
 	}
-	if r.MTU > 0 {
-		metrics := nl.NewRtAttr(unix.RTA_METRICS, nil)
-		metrics.AddRtAttr(unix.RTAX_MTU, nl.Uint32Attr(uint32(r.MTU)))
+	if metrics := metricsAttr(r); metrics != nil {
 		req.AddData(metrics)
 	}
 	req.AddData(nl.NewRtAttr(rtaNHID, nl.Uint32Attr(id)))
