@@ -63,7 +63,11 @@ func (k lookups) ask(o *plan.Observed) {
 		o.Egress4 = append(o.Egress4, k.egress(*o, l.Index)...)
 	}
 	o.DefaultTables4 = k.defaultTables4(*o)
-	o.OnLink4 = k.onLink4()
+	for _, n := range k.onLink4() {
+		if !slices.Contains(o.OnLink4, n) {
+			o.OnLink4 = append(o.OnLink4, n)
+		}
+	}
 }
 
 // defaultTables4 lists the tables of [plan.Observed.DefaultTables4]. It asks the

@@ -153,14 +153,37 @@ func TestIPv6DefaultRoute(t *testing.T) {
 	}
 }
 
-// TestOnLinkNetworks finds networks that contain addresses of 192.0.0.0/29.
+// TestOnLinkNetworks finds networks that are reached without a router.
 func TestOnLinkNetworks(t *testing.T) {
 	b := newRealBench(t)
 	b.uplink("eth0", "2001:db8:1::", 100)
-	ip(t, "addr add 192.0.2.2/24 dev eth0; route add 192.0.0.4/31 dev eth0; route add 128.0.0.0/1 dev eth0; route add 192.0.0.0/24 via 192.0.2.1; route add default via 192.0.2.1")
-	o := observe(t, b.k)
-	if len(o.OnLink4) != 1 || o.OnLink4[0].Prefix.String() != "192.0.0.4/31" {
-		t.Errorf("networks are %+v", o.OnLink4)
+	ip(t, "addr add 192.0.2.2/24 dev eth0; addr add 10.1.1.1 peer 10.1.1.2/32 dev eth0; route add 192.0.0.4/31 dev eth0; route add 10.99.0.0/16 dev eth0; route add 10.98.0.0/16 dev eth0 table 100;"+
+		"route add 128.0.0.0/1 dev eth0; route add 192.0.0.0/24 via 192.0.2.1; route add 10.97.0.0/16 via 192.0.2.1; route add unreachable 10.96.0.0/16; route add default via 192.0.2.1")
+	var got []string
+	for _, n := range observe(t, b.k).OnLink4 {
+		got = append(got, n.Prefix.String())
+	}
+	slices.Sort(got)
+	if want := []string{"10.1.1.2/32", "10.98.0.0/16", "10.99.0.0/16", "192.0.0.4/31", "192.0.2.0/24"}; !slices.Equal(got, want) {
+		t.Errorf("networks are %v, want %v", got, want)
+	}
+}
+
+// TestAddLargest bounds the networks and keeps the larger ones.
+func TestAddLargest(t *testing.T) {
+	var ns []plan.OnLink
+	for i := range 2 * maxOnLink {
+		for _, bits := range []int{32, 8 + i%17} {
+			ns = addLargest(ns, plan.OnLink{Link: 1, Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), bits)})
+		}
+	}
+	if len(ns) != maxOnLink {
+		t.Errorf("%d networks", len(ns))
+	}
+	for _, n := range ns {
+		if n.Prefix.Bits() > 16 {
+			t.Fatalf("%s is there", n.Prefix)
+		}
 	}
 }
 

@@ -128,9 +128,11 @@ func (k *Host) Observe() (plan.Observed, error) {
 	if o.Addrs, err = whole(k.addresses.list); err != nil {
 		return o, fmt.Errorf("list addresses: %w", err)
 	}
-	if o.Routes, err = k.defaults(); err != nil {
+	w, err := k.ways()
+	if err != nil {
 		return o, fmt.Errorf("list routes: %w", err)
 	}
+	o.Routes, o.OnLink4 = w.defaults, w.onLink4
 	if o.Rules, err = k.sourceRules(); err != nil {
 		return o, fmt.Errorf("list rules: %w", err)
 	}

@@ -3,7 +3,6 @@ package host
 import (
 	"errors"
 	"net/netip"
-	"slices"
 	"syscall"
 	"time"
 
@@ -36,11 +35,11 @@ const (
 // that the answer may have changed. Routes that are neither default routes nor
 // lead to a destination in question do not count.
 type routeMemory struct {
-	socket   *nl.NetlinkSocket // nil: there are few routes, and nothing is remembered
-	defaults []plan.Route
-	known    bool
-	asOf     time.Time // when everything was last forgotten
-	heard    time.Time // when the last change of everything was heard of
+	socket *nl.NetlinkSocket // nil: there are few routes, and nothing is remembered
+	ways   ways
+	known  bool
+	asOf   time.Time // when everything was last forgotten
+	heard  time.Time // when the last change of everything was heard of
 
 	// Each change has a number. all is that of the last change of everything,
 	// and to those of what was last heard of routes to a destination.
@@ -48,24 +47,25 @@ type routeMemory struct {
 	to          map[netip.Prefix]uint64
 }
 
-// recall returns the default routes if they are known.
-func (m *routeMemory) recall() ([]plan.Route, bool) {
+// recall returns what has been found if it is known. Networks on a link may have
+// changed since.
+func (m *routeMemory) recall() (ways, bool) {
 	if m.socket == nil {
-		return nil, false
+		return ways{}, false
 	}
 	m.listen()
 	if time.Since(m.asOf) >= believed {
 		m.forget()
 	}
-	return slices.Clone(m.defaults), m.known
+	return m.ways.clone(), m.known
 }
 
 // remember takes what has been found among all routes of the host, after recall.
-func (m *routeMemory) remember(defaults []plan.Route, all int) {
+func (m *routeMemory) remember(w ways, all int) {
 	switch {
 	case m.socket != nil:
 		if time.Since(m.heard) >= quiet {
-			m.defaults, m.known = slices.Clone(defaults), true
+			m.ways, m.known = w.clone(), true
 		}
 	case all >= manyRoutes:
 		s, err := nl.Subscribe(unix.NETLINK_ROUTE,
@@ -100,7 +100,7 @@ func (m *routeMemory) state(dst netip.Prefix) uint64 {
 
 func (m *routeMemory) forget() {
 	m.serial++
-	m.all, m.known, m.defaults, m.asOf = m.serial, false, nil, time.Now()
+	m.all, m.known, m.ways, m.asOf = m.serial, false, ways{}, time.Now()
 }
 
 // listen reads what the kernel has said since the last time.

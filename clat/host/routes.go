@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -10,26 +11,39 @@ import (
 	"tnat64d/clat/plan"
 )
 
-// defaults lists the default routes of both families, from memory where that is
-// allowed.
-func (k *routes) defaults() ([]plan.Route, error) {
-	if rs, ok := k.memory.recall(); ok {
-		return rs, nil
+// maxOnLink bounds the networks that onLink4 holds, the largest of all. A host with a
+// route for each of its containers has up to some hundred.
+const maxOnLink = 256
+
+// ways are what is looked for among all routes of the host.
+type ways struct {
+	defaults []plan.Route  // of both families
+	onLink4  []plan.OnLink // of IPv4, at most maxOnLink
+}
+
+func (w ways) clone() ways { return ways{slices.Clone(w.defaults), slices.Clone(w.onLink4)} }
+
+// ways looks at the routes of both families, or recalls them where that is allowed.
+func (k *routes) ways() (ways, error) {
+	if w, ok := k.memory.recall(); ok {
+		return w, nil
 	}
 	var (
-		out []plan.Route
+		out ways
 		all int
 	)
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		n := 0
+		var onLink []plan.OnLink
 		rs, err := whole(func() (rs []plan.Route, err error) {
-			rs, n, err = k.defaultRoutes(family)
+			rs, onLink, n, err = k.defaultRoutes(family)
 			return rs, err
 		})
 		if err != nil {
-			return nil, err
+			return ways{}, err
 		}
-		out = append(out, rs...)
+		out.defaults = append(out.defaults, rs...)
+		out.onLink4 = append(out.onLink4, onLink...)
 		all += n
 	}
 	k.memory.remember(out, all)
@@ -39,13 +53,18 @@ func (k *routes) defaults() ([]plan.Route, error) {
 // defaultRoutes lists the default routes of one family in every table, those of IPv4
 // also in parts. Those that lead nowhere (unreachable, or a dead next hop) are left
 // out. The kernel knows no way to ask for them: it gives all routes, and all is how
-// many.
-func (k *routes) defaultRoutes(family int) (out []plan.Route, all int, err error) {
+// many. onLink are the IPv4 networks that are reached without a router.
+func (k *routes) defaultRoutes(family int) (out []plan.Route, onLink []plan.OnLink, all int, err error) {
 	var found []netlink.Route
 	err = k.eachRoute(family, &netlink.Route{Type: unix.RTN_UNICAST}, netlink.RT_FILTER_TYPE, func(r netlink.Route) bool {
 		all++
-		if _, ok := defaultOrPart(r); ok && r.Table != unix.RT_TABLE_LOCAL {
+		_, isDefault := defaultOrPart(r)
+		switch {
+		case r.Table == unix.RT_TABLE_LOCAL:
+		case isDefault:
 			found = append(found, r)
+		case family == unix.AF_INET && r.LinkIndex != 0 && len(r.Gw) == 0 && r.Via == nil && r.Protocol != plan.Protocol:
+			onLink = addLargest(onLink, plan.OnLink{Link: r.LinkIndex, Prefix: destination(r)})
 		}
 		return true
 	})
@@ -55,7 +74,25 @@ func (k *routes) defaultRoutes(family int) (out []plan.Route, all int, err error
 	for _, r := range found {
 		out = append(out, planRoutes(r)...)
 	}
-	return out, all, err
+	return out, onLink, all, err
+}
+
+// addLargest adds a network, which takes the place of the smallest if there are
+// maxOnLink already.
+func addLargest(ns []plan.OnLink, n plan.OnLink) []plan.OnLink {
+	if len(ns) < maxOnLink {
+		return append(ns, n)
+	}
+	least := 0
+	for i := range ns {
+		if ns[i].Prefix.Bits() > ns[least].Prefix.Bits() {
+			least = i
+		}
+	}
+	if n.Prefix.Bits() < ns[least].Prefix.Bits() {
+		ns[least] = n
+	}
+	return ns
 }
 
 // planRoutes are the next hops of r as package plan knows them. Those that the
@@ -85,12 +122,17 @@ func planRoutes(r netlink.Route) (out []plan.Route) {
 // defaultOrPart reports whether r is a default route or, in IPv4, a part of one,
 // which it returns.
 func defaultOrPart(r netlink.Route) (part netip.Prefix, ok bool) {
-	ones, _ := r.Dst.Mask.Size()
-	if ones == 0 {
+	part = destination(r)
+	if part.Bits() == 0 {
 		return netip.Prefix{}, true
 	}
-	part = netip.PrefixFrom(addrOf(r.Dst.IP), ones)
 	return part, r.Family == unix.AF_INET && plan.IsPart(part)
+}
+
+// destination returns the network that r leads to.
+func destination(r netlink.Route) netip.Prefix {
+	ones, _ := r.Dst.Mask.Size()
+	return netip.PrefixFrom(addrOf(r.Dst.IP), ones)
 }
 
 // eachRoute calls f with every route that matches, of every table if the filter

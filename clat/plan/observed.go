@@ -25,7 +25,8 @@ type Observed struct {
 	// DefaultTables4 holds the tables in which the kernel finds an IPv4 default route
 	// or a part of one, for packets that no rule selects by source, mark, user or port.
 	DefaultTables4 []DefaultTable
-	// OnLink4 holds the IPv4 on-link routes that overlap 192.0.0.0/29.
+	// OnLink4 holds the IPv4 networks that routes reach without a router, the largest
+	// 256 of all tables and what overlaps 192.0.0.0/29.
 	OnLink4 []OnLink
 
 	// PREF64 holds the known prefixes of each link, the best first.
