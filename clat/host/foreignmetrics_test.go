@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -98,4 +99,34 @@ func routesText(t *testing.T) string {
 	text, err := exec.Command("ip", "-4", "-details", "route", "show", "table", "all").Output()
 	must(t, err)
 	return string(text)
+}
+
+// TestKernelForeignSpecial has routes with attributes that would be lost: they are not
+// recorded, and a plain route beside each of them is.
+func TestKernelForeignSpecial(t *testing.T) {
+	for _, special := range []string{
+		"-4 198.51.100.0/24 encap ip id 7 dst 192.0.2.9 dev clat0",
+		"-4 198.51.100.0/24 cwnd lock 11 dev clat0",
+		"-4 198.51.100.0/24 mtu lock 1300 advmss lock 1200 dev clat0",
+		"-4 198.51.100.0/24 nexthop dev clat0 realm 7 nexthop dev eth0",
+		"-4 198.51.100.0/24 nexthop dev clat0 encap ip id 7 dst 192.0.2.9 nexthop dev eth0",
+		"-6 2001:db8:7::/48 encap ip6 id 7 dst 2001:db8:9::9 dev clat0",
+		"-6 2001:db8:7::/48 from 2001:db8:8::/48 dev clat0",
+		"-6 2001:db8:7::/48 dev clat0 expires 1000",
+		"-6 2001:db8:7::/48 dev clat0 pref high",
+	} {
+		t.Run(special, func(t *testing.T) {
+			b := newRealBench(t)
+			b.uplink("eth0", "2001:db8:1::", 100)
+			_, l := openCLAT(t, b.k, "clat0", "192.0.0.1")
+			family, route, _ := strings.Cut(special, " ")
+			dst, _, _ := strings.Cut(route, " ")
+			ip(t, family+" route add "+route)
+			ip(t, family+" route add "+dst+" dev clat0 metric 77")
+			fs, known := b.k.ForeignRoutes(l.Index, true)
+			if !known || len(fs) != 1 || fs[0].Metric != 77 {
+				t.Errorf("recorded are %+v, %t", fs, known)
+			}
+		})
+	}
 }

@@ -15,8 +15,9 @@ import (
 )
 
 // ForeignRoutes lists the unicast routes of other programs through a TUN of ours,
-// of both families. Those with an encapsulation, or more than [plan.MaxHops] next
-// hops, are left out. Of a route by a nexthop object, which goes with the TUN too,
+// of both families. Left out are those with an attribute that cannot be restored
+// ([nexthop.Extra]), such as an encapsulation, or with more than [plan.MaxHops] next
+// hops. Of a route by a nexthop object, which goes with the TUN too,
 // the next hops are returned as well as the object, unless that cannot be restored
 // (a resilient group). Where the host has so many routes that a
 // dump is slow they are not known, unless thorough is set.
@@ -37,20 +38,21 @@ func (k *routes) ForeignRoutes(link int, thorough bool) (fs []plan.ForeignRoute,
 		if err != nil {
 			return nil, false
 		}
-		var numbers []uint32 // of nexthop objects; none are asked for if none leads to the TUN
-		if onLink(objects, link) {
-			if numbers, err = k.nexthops().Numbers(family, routes); err != nil {
-				return nil, false
-			}
-		}
+		var extras []nexthop.Extra // asked for only if there is a foreign route
 		for i, r := range routes {
 			f, ok := k.foreignRoute(r, link)
 			if !ok {
 				continue
 			}
-			if numbers != nil {
-				nameObjects(&f, numbers[i], objects)
+			if extras == nil {
+				if extras, err = k.nexthops().Extras(family, routes); err != nil {
+					return nil, false
+				}
 			}
+			if extras[i].Special {
+				continue
+			}
+			nameObjects(&f, extras[i].Object, objects)
 			fs = append(fs, f)
 		}
 	}
@@ -59,16 +61,6 @@ func (k *routes) ForeignRoutes(link int, thorough bool) (fs []plan.ForeignRoute,
 		return nil, false
 	}
 	return fs, true
-}
-
-// onLink reports whether one of the objects leads to a link.
-func onLink(objects map[uint32]nexthop.Object, link int) bool {
-	for _, o := range objects {
-		if o.Link == link {
-			return true
-		}
-	}
-	return false
 }
 
 // nameObjects records in f the nexthop object id and, of a group, its members.

@@ -74,7 +74,7 @@ func (k Client) Complete(family int, rs []netlink.Route) error {
 	if lacking == 0 {
 		return nil
 	}
-	ids, err := k.Numbers(family, rs)
+	extras, err := k.Extras(family, rs)
 	if err != nil {
 		return err
 	}
@@ -83,46 +83,46 @@ func (k Client) Complete(family int, rs []netlink.Route) error {
 		return err
 	}
 	for i := range rs {
-		if !hasHops(rs[i]) && ids[i] != 0 {
-			setHops(&rs[i], family, ids[i], objects)
+		if !hasHops(rs[i]) && extras[i].Object != 0 {
+			setHops(&rs[i], family, extras[i].Object, objects)
 		}
 	}
 	return nil
 }
 
-// Numbers returns the number of the nexthop object of each of rs, routes of one
-// family in the order of a dump; 0 for a route without one.
-func (k Client) Numbers(family int, rs []netlink.Route) ([]uint32, error) {
-	type named struct {
-		key routeKey
-		id  uint32
+// Extras returns what netlink.Route does not have of each of rs, unicast routes of one
+// family in the order of a dump.
+func (k Client) Extras(family int, rs []netlink.Route) ([]Extra, error) {
+	type keyed struct {
+		key   routeKey
+		extra Extra
 	}
-	ids := make(map[routeKey][]uint32, len(rs))
+	byKey := make(map[routeKey][]Extra, len(rs))
 	for _, r := range rs {
-		ids[routeKeyOf(r)] = nil
+		byKey[routeKeyOf(r)] = nil
 	}
-	all, err := whole(func() (all []named, err error) {
+	all, err := whole(func() (all []keyed, err error) {
 		req := k.request(unix.RTM_GETROUTE)
 		req.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family)}})
 		err = req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE, func(m []byte) bool {
-			key, id, ok := parseNamed(m)
-			if _, asked := ids[key]; ok && asked {
-				all = append(all, named{key, id})
+			key, extra, ok := parseExtra(m)
+			if _, asked := byKey[key]; ok && asked {
+				all = append(all, keyed{key, extra})
 			}
 			return true
 		})
 		return all, err
 	})
 	for _, n := range all {
-		ids[n.key] = append(ids[n.key], n.id)
+		byKey[n.key] = append(byKey[n.key], n.extra)
 	}
-	numbers := make([]uint32, len(rs))
+	extras := make([]Extra, len(rs))
 	for i, r := range rs {
-		if key := routeKeyOf(r); r.Type == unix.RTN_UNICAST && len(ids[key]) > 0 {
-			numbers[i], ids[key] = ids[key][0], ids[key][1:]
+		if key := routeKeyOf(r); r.Type == unix.RTN_UNICAST && len(byKey[key]) > 0 {
+			extras[i], byKey[key] = byKey[key][0], byKey[key][1:]
 		}
 	}
-	return numbers, err
+	return extras, err
 }
 
 // setHops gives r the next hops of a nexthop object. A route by a blackhole, or by
@@ -195,38 +195,6 @@ func (k Client) request(kind int) *nl.NetlinkRequest {
 
 // whole repeats a dump during which the list has changed.
 func whole[T any](list func() (T, error)) (T, error) { return dump.Whole(10, 0, list) }
-
-// parseNamed reads the key of a unicast route and the number of its nexthop object,
-// or 0, from an RTM_NEWROUTE message.
-func parseNamed(m []byte) (key routeKey, id uint32, ok bool) {
-	if len(m) < unix.SizeofRtMsg {
-		return key, 0, false
-	}
-	head := nl.DeserializeRtMsg(m)
-	attrs, err := nl.ParseRouteAttr(m[unix.SizeofRtMsg:])
-	if err != nil || head.Type != unix.RTN_UNICAST {
-		return key, 0, false
-	}
-	dst := netip.IPv4Unspecified()
-	if head.Family == unix.AF_INET6 {
-		dst = netip.IPv6Unspecified()
-	}
-	key = routeKey{table: int(head.Table), tos: int(head.Tos)}
-	for _, at := range attrs {
-		switch v := at.Value; at.Attr.Type {
-		case unix.RTA_DST:
-			dst = addressOf(v)
-		case unix.RTA_TABLE: // head.Table has 8 bits
-			key.table = int(number32(v))
-		case unix.RTA_PRIORITY:
-			key.metric = int(number32(v))
-		case rtaNHID:
-			id = number32(v)
-		}
-	}
-	key.dst = netip.PrefixFrom(dst, int(head.Dst_len))
-	return key, id, true
-}
 
 // Objects returns the nexthop objects by their numbers.
 func (k Client) Objects() (map[uint32]Object, error) {

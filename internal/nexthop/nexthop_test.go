@@ -17,7 +17,9 @@ func TestParseNexthop(t *testing.T) {
 			m[i] = byte(i * 7)
 		}
 		parseObject(m)
-		parseNamed(m)
+		parseExtra(m)
+		specialHops(m)
+		specialMetrics(m)
 	}
 	group := append(make([]byte, sizeofNHMsg), 8, 0, unix.NHA_ID, 0, 9, 0, 0, 0, 20, 0, unix.NHA_GROUP, 0, 1, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 255, 1, 0, 0)
 	id, o, ok := parseObject(group)
