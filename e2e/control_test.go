@@ -109,15 +109,18 @@ func TestControlSocketAbused(t *testing.T) {
 // ping wants answers, each once.
 func (w *world) ping(t *testing.T) {
 	t.Helper()
-	if err := w.pinged(t); err != nil {
+	if err := w.pingedWith(t, onePing()); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// pinged is ping for those who try again.
-func (w *world) pinged(t *testing.T) error {
+// pinged is ping for those who try again: it gives up a lost packet after 3 seconds, so
+// that the time until it succeeds is that of the recovery.
+func (w *world) pinged(t *testing.T) error { return w.pingedWith(t, onePing("-W", "3")) }
+
+func (w *world) pingedWith(t *testing.T, args []string) error {
 	for range 3 {
-		out, err := w.try(t, "ping", onePing()...)
+		out, err := w.try(t, "ping", args...)
 		if err != nil || strings.Contains(out, "DUP!") {
 			return fmt.Errorf("ping: %v\n%s", err, out)
 		}
