@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"tnat64d/clat/plan"
+
 	"github.com/vishvananda/netlink"
 )
 
@@ -128,5 +130,36 @@ func TestKernelForeignSpecial(t *testing.T) {
 				t.Errorf("recorded are %+v, %t", fs, known)
 			}
 		})
+	}
+}
+
+// TestKernelForeignMetricsIPv6 is TestKernelForeignMetrics for IPv6 routes, a multipath
+// route among them.
+func TestKernelForeignMetricsIPv6(t *testing.T) {
+	b := newRealBench(t)
+	b.uplink("eth0", "2001:db8:1::", 100)
+	dev, l := openCLAT(t, b.k, "clat0", "192.0.0.1")
+	all := []string{
+		"dev clat0 mtu lock 1300", "dev clat0 window 5000 advmss 1200", "dev clat0 hoplimit 33 initcwnd 20 initrwnd 21 quickack 1 congctl reno",
+		"advmss 1200 initcwnd 20 nexthop via fe80::5 dev clat0 nexthop via fe80::9 dev eth0",
+	}
+	for i, attrs := range all {
+		ip(t, fmt.Sprintf("-6 route add 2001:db8:7:%d::/64 %s", i, attrs))
+	}
+	fs, known := b.k.ForeignRoutes(l.Index, true)
+	if !known || len(fs) != len(all) {
+		t.Fatalf("%d routes are recorded of %d: %+v", len(fs), len(all), fs)
+	}
+	dev.Close()
+	_, l = openCLAT(t, b.k, "clat0", "192.0.0.1")
+	for _, f := range fs {
+		must(t, b.k.AddForeignRoute(l.Index, f))
+	}
+	again, _ := b.k.ForeignRoutes(l.Index, true)
+	for _, f := range fs {
+		// The kernel appends what is restored of an IPv6 multipath route.
+		if !slices.ContainsFunc(again, func(g plan.ForeignRoute) bool { return sameHops(g, f) }) {
+			t.Errorf("restored are %+v\nwithout %+v", again, f)
+		}
 	}
 }
