@@ -210,7 +210,7 @@ func (l *limits) error6(m []byte, fragment bool) (e icmpHead, r Reason) {
 			less += fragmentLen
 		}
 		return icmpHead{3, 4, min(word-less, uint32(l.mtu4), uint32(l.mtu6-20))}, None
-	case kind == 3 && code <= 1:
+	case kind == 3: // the code is unchanged, whatever it is
 		return icmpHead{11, code, 0}, None
 	case kind == 4 && code == 0:
 		if p := pointer6(word); p != no {

@@ -15,7 +15,7 @@ import (
 // codes6 is the error table of section 6: ICMPv6 type and code to ICMPv4.
 var codes6 = map[[2]uint8][2]uint8{
 	{1, 0}: {3, 1}, {1, 1}: {3, 10}, {1, 2}: {3, 1}, {1, 3}: {3, 1}, {1, 4}: {3, 3},
-	{3, 0}: {11, 0}, {3, 1}: {11, 1}, {4, 0}: {12, 0}, {4, 1}: {3, 2},
+	{4, 0}: {12, 0}, {4, 1}: {3, 2},
 }
 
 // pointer6 is the pointer table of section 6.
@@ -54,6 +54,8 @@ func TestICMPTypes6to4(t *testing.T) {
 			switch {
 			case typ == 2: // any code
 				want, translatable = [2]uint8{3, 4}, true
+			case typ == 3: // "The Code is unchanged"
+				want, translatable = [2]uint8{11, key[1]}, true
 			case typ == 128 && code == 0:
 				want, translatable = [2]uint8{8, 0}, true
 			case typ == 129 && code == 0:

@@ -159,8 +159,13 @@ func (e *errorTo4) write(s *Scratch, c *to4, mtu4 int) {
 	}
 	out = out[:ipv4Len+icmpLen+n]
 	putICMP(out[ipv4Len:], e.head, 0)
-	df := len(out) > minMTU6-ipv4Len
-	putIPv4((*[ipv4Len]byte)(out), c.h.tos(), len(out), s.nextID(), c.h.frag4(df), c.h.b[7]-1, protoICMP, c.a.src, c.a.dst)
+	df, id := len(out) > minMTU6-ipv4Len, uint16(c.h.id)
+	if c.h.fragment { // an atomic fragment (RFC 7915 section 5.1.1)
+		df = false
+	} else {
+		id = s.nextID()
+	}
+	putIPv4((*[ipv4Len]byte)(out), c.h.tos(), len(out), id, c.h.frag4(df), c.h.b[7]-1, protoICMP, c.a.src, c.a.dst)
 	q.Buf = q.Buf[:q.Off+len(out)]
 	s.emit(q)
 }

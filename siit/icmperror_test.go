@@ -93,6 +93,10 @@ func TestICMPErrorQuotesIllegalAddress(t *testing.T) {
 			check(t, host, error6(remote6, 1, 3, 0, ip6{src: clat6, dst: a, payload: udp(clat6, a, data(8))}.bytes()), true)
 		}
 	})
+	t.Run("from the CLAT to itself", func(t *testing.T) {
+		check(t, host, error4(3, 1, 0, ip4{src: clat4, dst: clat4, payload: udp(clat4, clat4, data(8))}.bytes()), true)
+		check(t, host, error6(remote6, 1, 3, 0, ip6{src: clat6, dst: clat6, payload: udp(clat6, clat6, data(8))}.bytes()), true)
+	})
 	t.Run("from the block of the CLATs", func(t *testing.T) {
 		a := netip.MustParseAddr("192.0.0.5")
 		check(t, host, error4(3, 1, 0, ip4{src: a, dst: clat4, payload: udp(a, clat4, data(8))}.bytes()), true)
@@ -243,5 +247,34 @@ func TestICMPErrorQuotesAtomicFragment(t *testing.T) {
 	for _, f := range []extension{fragment(7, 0, true), fragment(7, 8, false)} {
 		part := ip6{src: clat6, dst: remote6, proto: protoICMPv6, ext: []extension{f}, payload: echo}.bytes()
 		r.run(t, error6(remote6, 3, 0, 0, part), siit.Offload{}).dropped(t, siit.FragmentedICMP)
+	}
+}
+
+// An ICMPv6 error that comes as an atomic fragment, as one that was put together
+// does, has its identification from there and DF=0 whatever its size (RFC 7915
+// section 5.1.1).
+func TestICMPErrorInAtomicFragment(t *testing.T) {
+	for _, nodeID := range []bool{false, true} {
+		cfg := hostConfig()
+		cfg.NodeID = nodeID
+		r := newRig(t, cfg)
+		for _, src := range []netip.Addr{remote6, native6} {
+			for _, quoted := range []int{48, 160, 1184, 1232, 1240, 1500, 4000, 60000} { // bytes, the outer packet has 56 more
+				for _, kind := range []uint8{1, 2, 3, 4} {
+					word := map[uint8]uint32{2: 1400, 4: 6}[kind]
+					body := sent6(65515 - 8)[:quoted]
+					whole := ip6{src: src, proto: protoICMPv6, payload: icmp6(src, clat6, kind, 0, word, body)}
+					plain := mustParse(t, r.run(t, whole.bytes(), siit.Offload{}).one(t))
+					whole.ext = []extension{fragment(0x1234abcd, 0, false)}
+					p := mustParse(t, r.run(t, whole.bytes(), siit.Offload{}).one(t))
+					if p.id != 0xabcd || p.df || p.isFragment() {
+						t.Errorf("type %d from %v, %d bytes quoted: ID %#x, DF %v", kind, src, quoted, p.id, p.df)
+					}
+					if !bytes.Equal(p.transport, plain.transport) {
+						t.Errorf("type %d from %v, %d bytes quoted: another message than without Fragment Header", kind, src, quoted)
+					}
+				}
+			}
+		}
 	}
 }

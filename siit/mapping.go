@@ -229,6 +229,8 @@ func (m *mapping) refused6(src uint32, by how, dst uint32, to how) Reason {
 // side, or None. Whether the destination is illegal is not asked.
 func (m *mapping) refused4(src uint32, by how, dst uint32, to how) Reason {
 	switch {
+	case by == byCLAT: // only the translator itself sends from there, and not to here
+		return SourceIllegal
 	case by == byPREF64 && (illegalSource4(src) || isLinkLocal4(src) || m.host && isCLAT4(src)):
 		return SourceIllegal
 	case by == byPREF64 && inAny(m.local4, src):
@@ -276,16 +278,13 @@ func (m *mapping) addresses4(h *header6) (a mapped4, r Reason) {
 	if by == byPREF64 && m.hosts != nil {
 		return a, SourceIllegal // behind PREF64 is IPv4, which comes the other way
 	}
-	switch by {
-	case unmapped:
+	if by == unmapped {
 		if !h.icmpError {
 			return a, SourceOutsidePREF64
 		}
 		if src, by = m.router4(h.b[8:]); by == unmapped {
 			src, a.fromDummy = dummy4, true
 		}
-	case byCLAT: // only the translator itself sends from there, and not to here
-		return a, SourceIllegal
 	}
 	if r = m.refused4(src, by, dst, to); r != None {
 		return a, r
