@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -97,6 +98,9 @@ func TestVPN(t *testing.T) {
 // TestVPNResolver has the laptop ask the VPN's resolver, which resolv.conf
 // names.
 func TestVPNResolver(t *testing.T) {
+	if _, err := exec.LookPath("getent"); err != nil {
+		t.Skipf("needs the program %q", "getent")
+	}
 	l := newTestLab(t, Options{NativeIPv4: true})
 	if _, err := l.StartVPN(VPNSplit); err != nil {
 		t.Fatal(err)
