@@ -95,11 +95,12 @@ vulncheck:
 	$(GO) run ./packaging/vulncheck $(VULNCHECK_FLAGS)
 
 # What has libraries of its own, in modules of its own: the manifests for clouds
-# and clusters against the types of their APIs, the SBOM, and the charts of the
-# benchmarks.
+# and clusters against the types of their APIs, the SBOM, the image, and the charts
+# of the benchmarks.
 test-manifests:
 	$(GO) test -C packaging/manifests ./...
 	$(GO) test -C packaging/sbom ./...
+	$(GO) test -C packaging/image ./...
 	$(GO) test -C benchmarks/charts ./...
 
 # "make check" has vetted all packages with their tests; -vet=off does not do it

@@ -14,12 +14,16 @@ time=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 [ $# -gt 0 ] || set -- amd64 arm64
+"$GO" build -o "$stage/notices" ./packaging/notices
 images=
 for arch in "$@"; do
 	mkdir "$stage/$arch"
 	# The same binaries as in the packages.
 	CGO_ENABLED=0 GOOS=linux GOARCH=$arch GOAMD64=v1 GOARM64=v8.0 GOFLAGS='' "$GO" build -trimpath -buildvcs=false \
 		-ldflags "-s -w -buildid= -X main.version=$VERSION" -o "$stage/$arch/" ./cmd/tnat64d ./cmd/tnat64ctl
+	"$stage/notices" "$stage/$arch"/* | gzip -9n >"$stage/third-party-notices.gz"
+	mv "$stage/third-party-notices.gz" "$stage/$arch/"
+	cp LICENSE "$stage/$arch/"
 	images="$images $arch=$stage/$arch"
 done
 mkdir -p "$dist"

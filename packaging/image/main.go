@@ -1,10 +1,12 @@
 // Command image writes an OCI image of tnat64d for several architectures as one
-// archive, from scratch: static binaries and empty directories, nothing else.
+// archive, from scratch: static binaries, their licences and empty directories,
+// nothing else.
 // The same binaries and time give the same bytes.
 //
 //	image -version V -revision COMMIT -time SECONDS -out FILE.tar ARCH=DIRECTORY...
 //
-// DIRECTORY has the binaries for ARCH (amd64, arm64).
+// DIRECTORY has the binaries for ARCH (amd64, arm64), LICENSE, and the licences
+// of what is linked into them, third-party-notices.gz.
 package main
 
 import (
@@ -39,8 +41,11 @@ func main() {
 // programs are in /usr/bin of the image.
 var programs = []string{"tnat64ctl", "tnat64d"}
 
+// licences are in /usr/share/licenses/tnat64d of the image, as in the rpm.
+var licences = []string{"LICENSE", "third-party-notices.gz"}
+
 // directories are made, so that volumes have a place on a read-only root.
-var directories = []string{"etc/", "etc/tnat64/", "run/", "run/tnat64/", "usr/", "usr/bin/", "var/", "var/lib/", "var/lib/tnat64/"}
+var directories = []string{"etc/", "etc/tnat64/", "run/", "run/tnat64/", "usr/", "usr/bin/", "usr/share/", "usr/share/licenses/", "usr/share/licenses/tnat64d/", "var/", "var/lib/", "var/lib/tnat64/"}
 
 // made is what an image is made from.
 type made struct {
@@ -133,6 +138,11 @@ func (m made) layer(dir string) ([]byte, error) {
 	}
 	for _, name := range programs {
 		if err := m.add(w, path.Join("usr/bin", name), filepath.Join(dir, name), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range licences {
+		if err := m.add(w, path.Join("usr/share/licenses/tnat64d", name), filepath.Join(dir, name), 0o644); err != nil {
 			return nil, err
 		}
 	}
