@@ -53,6 +53,41 @@ func isExtension(b []byte) bool {
 	return true
 }
 
+// kept returns how many bytes of the extension structure ext there is room for
+// (RFC 7915 sections 4.2 and 5.2): all of it, or its header and the first objects,
+// or nothing. What is not well-formed is not cut, as that would make its checksum
+// right.
+func kept(ext []byte, room int) int {
+	if len(ext) <= room {
+		return len(ext)
+	}
+	if !isExtension(ext) {
+		return 0
+	}
+	n := extensionHeaderLen
+	for {
+		next := n + int(binary.BigEndian.Uint16(ext[n:]))
+		if next > room {
+			break
+		}
+		n = next // not the end of ext, which there is no room for
+	}
+	if n == extensionHeaderLen {
+		return 0
+	}
+	return n
+}
+
+// putExtension writes the first n bytes of the extension structure ext to x. If
+// that is not all of it, the checksum is made right.
+func putExtension(x, ext []byte, n int) {
+	copy(x, ext[:n])
+	if n > 0 && n < len(ext) && !isZero(x[2:]) {
+		x[2], x[3] = 0, 0
+		binary.BigEndian.PutUint16(x[2:], ^Sum(x[:n], 0))
+	}
+}
+
 // quoteLeast4 returns how many bytes of the IPv4 packet at the start of q an
 // ICMP error must quote: the header and 8 bytes of payload (RFC 792).
 func quoteLeast4(q []byte) int {

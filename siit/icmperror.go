@@ -15,6 +15,7 @@ type errorTo6 struct {
 	head  icmpHead
 	quote quoteTo6
 	ext   []byte // extension structure, or nil
+	keep  int    // bytes of it that are written
 }
 
 // icmpError4 translates an ICMPv4 error that has passed check4.
@@ -54,10 +55,9 @@ func (t *Translator) checkError4(c *to6, e *errorTo6) (r Reason) {
 	quote, ext := original(body, m[5], 4, quoteLeast4(body))
 	behind := ext == nil
 	const room = maxError6 - ipv6Len - icmpLen
-	if e.head.kind == 2 || e.head.kind == 4 || len(ext) > room-minOriginal {
-		ext = nil // RFC 4884 section 4.6 knows none in these types
+	if e.head.kind != 2 && e.head.kind != 4 { // RFC 4884 section 4.6 knows none in these types
+		e.ext, e.keep = ext, kept(ext, room-minOriginal)
 	}
-	e.ext = ext
 	return e.quote.check(&t.mapping, quote, behind)
 }
 
@@ -65,12 +65,13 @@ func (t *Translator) checkError4(c *to6, e *errorTo6) (r Reason) {
 func (e *errorTo6) write(s *Scratch, c *to6) {
 	q := s.packet(maxError6)
 	out := q.Bytes()
-	body := out[ipv6Len+icmpLen : maxError6-len(e.ext)]
+	body := out[ipv6Len+icmpLen : maxError6-e.keep]
 	n := e.quote.write(body)
-	if e.ext != nil {
+	if e.keep > 0 {
 		n = pad(body, n, 8, len(body))
 		e.head.word = uint32(n/8) << 24
-		n += copy(out[ipv6Len+icmpLen+n:], e.ext)
+		putExtension(out[ipv6Len+icmpLen+n:], e.ext, e.keep)
+		n += e.keep
 	}
 	out = out[:ipv6Len+icmpLen+n]
 	putIPv6(out, c.h.b[1], icmpLen+n, protoICMPv6, c.h.b[8]-1, c.addrs[:])
@@ -129,18 +130,21 @@ func (t *Translator) checkError6(c *to4, e *errorTo4) (r Reason) {
 // write writes the ICMPv4 error that c and e describe, of at most mtu4 bytes.
 func (e *errorTo4) write(s *Scratch, c *to4, mtu4 int) {
 	room := mtu4 - ipv4Len - icmpLen
-	if e.ext != nil || e.node {
-		room = min(room, maxError4-ipv4Len-icmpLen)
-	}
-	extLen := len(e.ext)
+	extRoom := min(room, maxError4-ipv4Len-icmpLen) - minOriginal
+	nodeLen := 0
 	if e.node {
-		extLen += nodeIDLen
-		if e.ext == nil {
-			extLen += extensionHeaderLen
-		}
+		nodeLen = nodeIDLen
 	}
-	if extLen > room-minOriginal {
-		e.ext, e.node, extLen = nil, false, 0
+	keep := kept(e.ext, extRoom-nodeLen)
+	if e.node && keep == 0 {
+		nodeLen += extensionHeaderLen
+	}
+	extLen := keep + nodeLen
+	if extLen > extRoom {
+		e.node, keep, extLen = false, 0, 0
+	}
+	if extLen > 0 {
+		room = extRoom + minOriginal
 	}
 	q := s.packet(ipv4Len + icmpLen + e.quote.size() + minOriginal + extLen)
 	out := q.Bytes()
@@ -151,9 +155,9 @@ func (e *errorTo4) write(s *Scratch, c *to4, mtu4 int) {
 		n = pad(body, n, 4, len(body))
 		e.head.word |= uint32(n/4) << 16
 		x := out[ipv4Len+icmpLen+n:][:extLen]
-		copy(x, e.ext)
+		putExtension(x, e.ext, keep)
 		if e.node {
-			appendNodeID(x, len(e.ext), c.h.b[8:24])
+			appendNodeID(x, keep, c.h.b[8:24])
 		}
 		n += extLen
 	}

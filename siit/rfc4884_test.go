@@ -276,3 +276,91 @@ func TestNodeID(t *testing.T) {
 		}
 	})
 }
+
+// Of an extension structure that is too long, the objects that there is room for
+// stay, in front of the node identification, if that is added (RFC 7915 sections
+// 4.2 and 5.2). What is not well-formed goes as a whole.
+func TestExtensionsTooLong(t *testing.T) {
+	plain := newRig(t, hostConfig())
+	cfg := hostConfig()
+	cfg.NodeID = true
+	named := newRig(t, cfg)
+	node := object(5, 4, append([]byte{0, 2, 0, 0}, native6.AsSlice()...))
+	const room4, room6 = 576 - 28 - 128, 1280 - 48 - 128
+	for _, c := range []struct {
+		name  string
+		sizes []int // of the objects
+	}{
+		{"all of it", []int{412}},
+		{"four bytes more", []int{208, 208}},
+		{"of odd length", []int{137, 139, 141, 143}},
+		{"the first alone", []int{1100}},
+		{"the first is too long", []int{1200, 8}},
+		{"many", []int{8, 400, 8, 100, 8, 8, 500, 8, 200, 8}},
+	} {
+		var objects [][]byte
+		for i, n := range c.sizes {
+			objects = append(objects, object(2, uint8(i), data(n-4)))
+		}
+		fit := func(room int) (fitting [][]byte) {
+			room -= 4
+			for _, o := range objects {
+				if room -= len(o); room < 0 {
+					break
+				}
+				fitting = append(fitting, o)
+			}
+			return fitting
+		}
+		whole := extensionStructure(objects...)
+		without := append([]byte{0x20, 0, 0, 0}, whole[4:]...) // checksum
+		wrong := append([]byte{0x20, 0, 0x12, 0x34}, whole[4:]...)
+		check := func(r *rig, in []byte, room int, structure []byte, more ...[]byte) {
+			t.Helper()
+			if len(in) > 65535 {
+				t.Fatal("too long")
+			}
+			out := r.run(t, in, siit.Offload{}).one(t)
+			at, version := 20, 4
+			if out[0]>>4 == 6 {
+				at, version = 40, 6
+			}
+			_, got, err := splitExtension(out[at:], version)
+			if err != nil && structure[2] != 0x12 {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+			for _, o := range more {
+				room -= len(o)
+			}
+			fitting := fit(room)
+			var want []byte
+			switch {
+			case structure[2] == 0x12 && len(structure) > room: // only the others
+				if fitting = nil; len(more) > 0 {
+					want = extensionStructure(more...)
+				}
+			case structure[2] == 0x12:
+				return // see TestBadExtensionLengths
+			case len(fitting)+len(more) > 0:
+				want = extensionStructure(append(fitting, more...)...)
+				if structure[2]|structure[3] == 0 && len(more) == 0 {
+					want[2], want[3] = 0, 0
+				}
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s, %d bytes from IPv%d: extension of %d bytes, want %d\n got %x\nwant %x", c.name, len(structure), 10-version, len(got), len(want), got, want)
+			}
+		}
+		for _, structure := range [][]byte{whole, without, wrong} {
+			for _, payload := range []int{20, 400, 1000} {
+				body4, length4 := extended(received4(payload), 4, structure)
+				if length4 < 256 {
+					check(plain, error4(11, 0, uint32(length4)<<16, body4), room6, structure)
+				}
+				body6, length6 := extended(sent6(payload), 8, structure)
+				check(plain, error6(remote6, 3, 0, uint32(length6)<<24, body6), room4, structure)
+				check(named, error6(native6, 1, 0, uint32(length6)<<24, body6), room4, structure, node)
+			}
+		}
+	}
+}
