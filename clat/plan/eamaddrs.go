@@ -46,18 +46,31 @@ func eamAddrs(o Observed, l Link, m siit.Mapping) (as []netip.Addr, warnings []W
 		warnings = append(warnings, warn(EAMAddrsTooMany, nil, "%d addresses of translation.eam on %s get no answers to neighbour discovery: the limit is %d", left, l.Name, maxEAMAddrs))
 	}
 	for _, e := range m.EAM {
-		if e.IPv4.Bits() < 32 && onLink(e.IPv6.Addr()) && isBehind(o, l, e.IPv4) {
-			warnings = append(warnings, warn(EAMNetworkOnLink, e.IPv6, "%s of translation.eam lies in a network on %s: to reach hosts of %s behind this one, neighbours need a route to this host", e.IPv6, l.Name, e.IPv4))
+		if !onLink(e.IPv6.Addr()) || !isBehind(o, l, e.IPv4) {
+			continue
 		}
+		if e.IPv4.IsSingleIP() {
+			warnings = append(warnings, warn(EAMNetworkOnLink, e.IPv6, "%s of translation.eam lies in a network on %s: to reach %s behind this host, neighbours need a route to this host", e.IPv6.Addr(), l.Name, e.IPv4.Addr()))
+			continue
+		}
+		warnings = append(warnings, warn(EAMNetworkOnLink, e.IPv6, "%s of translation.eam lies in a network on %s: to reach hosts of %s behind this one, neighbours need a route to this host", e.IPv6, l.Name, e.IPv4))
 	}
 	return as, warnings
 }
 
-// isBehind reports whether a part of p is a network of the host on another link.
+// isBehind reports whether a part of p is a network of the host on another link,
+// by an address of the host or by a route, and not just an address of the host.
 func isBehind(o Observed, l Link, p netip.Prefix) bool {
-	return slices.ContainsFunc(o.Addrs, func(e Addr) bool {
-		return e.Link != l.Index && e.Prefix.Addr().Is4() && e.Prefix.Bits() < 32 && e.Prefix.Bits() >= MinNetwork && e.Prefix.Overlaps(p)
-	})
+	own := func(e Addr) bool { return e.Prefix.Addr() == p.Addr() }
+	if p.IsSingleIP() && slices.ContainsFunc(o.Addrs, own) {
+		return false
+	}
+	contains := func(link int, n netip.Prefix) bool {
+		on, ok := o.LinkByIndex(link)
+		return ok && link != l.Index && !o.IsOurs(on) && n.Addr().Is4() && n.Bits() >= MinNetwork && n.Overlaps(p)
+	}
+	return slices.ContainsFunc(o.Addrs, func(e Addr) bool { return e.Prefix.Bits() < 32 && contains(e.Link, e.Prefix) }) ||
+		slices.ContainsFunc(o.OnLink4, func(n OnLink) bool { return contains(n.Link, n.Prefix) })
 }
 
 // eamIPv6 maps an IPv4 address by the entry with the longest prefix (RFC 7757

@@ -38,7 +38,7 @@ var warningKinds = [NumWarningKinds]struct{ name, explanation string }{
 	EAMAddrRefused:     {"eam-address-in-use", "Another host on the uplink has the IPv6 address of an explicit mapping."},
 	EAMAddrOfHost:      {"eam-address-of-host", "This host has the IPv6 address of an explicit mapping for another purpose."},
 	EAMAddrsTooMany:    {"eam-addresses-too-many", "There are more explicit mappings of addresses on the uplink than the host answers neighbour discovery for."},
-	EAMNetworkOnLink:   {"eam-network-on-link", "An explicit mapping of a network on the uplink works only if the neighbours have a route to this host."},
+	EAMNetworkOnLink:   {"eam-network-on-link", "An explicit mapping of hosts behind this one to the uplink's network works only if the neighbours have a route to this host."},
 }
 
 // Warning is a WarningKind with its particulars.
