@@ -38,11 +38,15 @@ type network struct {
 	before lab.Snapshot // of the laptop without a daemon
 }
 
+// limit is how long anything may take: the labs of an emulated machine share one
+// processor, on which the kernel checks the BPF programs of each daemon for seconds.
+const limit = 3 * time.Minute
+
 func newNetwork(t *testing.T, o lab.Options) *network {
 	t.Helper()
 	needRoot(t)
 	t.Parallel() // a lab spends its first seconds waiting for the kernel's DAD
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	l, err := lab.New(ctx, o)
 	if err != nil {
@@ -66,7 +70,7 @@ func newNetwork(t *testing.T, o lab.Options) *network {
 // start starts the daemon and returns when it is ready.
 func (n *network) start(config string) {
 	n.t.Helper()
-	ctx, cancel := context.WithTimeout(n.t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(n.t.Context(), limit)
 	defer cancel()
 	d, err := n.StartDaemon(ctx, n.path, config, n.log)
 	if err != nil {
@@ -78,7 +82,7 @@ func (n *network) start(config string) {
 // up waits for a CLAT.
 func (n *network) up() lab.CLAT {
 	n.t.Helper()
-	ctx, cancel := context.WithTimeout(n.t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(n.t.Context(), limit)
 	defer cancel()
 	c, err := n.WaitCLAT(ctx)
 	if err != nil {
@@ -101,7 +105,7 @@ func (n *network) stop() {
 func (n *network) clean() {
 	n.t.Helper()
 	var diff []string
-	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		after, err := n.Laptop.Snapshot()
 		if err != nil {
 			n.t.Fatal(err)
@@ -116,7 +120,7 @@ func (n *network) clean() {
 // eventually waits until ok; what says what did not become true.
 func (n *network) eventually(what string, ok func() bool) {
 	n.t.Helper()
-	for end := time.Now().Add(60 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(limit); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			n.t.Fatalf("not in time: %s\n%s", what, n.log)
 		}
@@ -132,7 +136,7 @@ func (n *network) said(text string, times int) {
 func (n *network) get() error {
 	var d net.Dialer
 	client := &http.Client{
-		Timeout: 60 * time.Second,
+		Timeout: limit,
 		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
 			err = n.Laptop.Do(func() error {
 				conn, err = d.DialContext(ctx, network, addr)

@@ -48,7 +48,7 @@ var suites = []suite{
 
 	{name: "e2e", dir: "e2e", machine: 1, run: core + "|" + ppp, skip: slow},
 
-	{name: "cmd/tnat64d", dir: "cmd/tnat64d", machine: 2},
+	{name: "cmd/tnat64d", dir: "cmd/tnat64d", machine: 2, parallel: 4},
 	{name: "internal/lab", dir: "internal/lab", machine: 2},
 	{name: "datapath/engine", dir: "datapath/engine", machine: 2, run: realTUN},
 	{name: "datapath/steer", dir: "datapath/steer", machine: 2},
