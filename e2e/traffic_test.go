@@ -246,7 +246,11 @@ func roundTrip(c net.Conn, data []byte) error {
 
 // datagrams sends UDP that is fragmented on the way there and back because DF
 // is clear, and UDP without checksum.
-func (w *world) datagrams(t *testing.T) {
+func (w *world) datagrams(t *testing.T) { w.datagramsAgain(t, patience) }
+
+// datagramsAgain is datagrams on a link that loses packets by itself: each datagram is
+// sent again after so long without an answer.
+func (w *world) datagramsAgain(t *testing.T, again time.Duration) {
 	for _, c := range []struct {
 		name       string
 		port       uint16
@@ -284,13 +288,17 @@ func (w *world) datagrams(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			conn.SetDeadline(time.Now().Add(patience))
-			sent := pattern(c.size)
-			if _, err := conn.Write(sent); err != nil {
-				t.Fatal(err)
+			sent, back := pattern(c.size), make([]byte, 1<<16)
+			n := 0
+			for end := time.Now().Add(patience); ; {
+				if _, err = conn.Write(sent); err != nil {
+					t.Fatal(err)
+				}
+				conn.SetReadDeadline(time.Now().Add(again))
+				if n, err = conn.Read(back); !errors.Is(err, os.ErrDeadlineExceeded) || time.Now().After(end) {
+					break
+				}
 			}
-			back := make([]byte, 1<<16)
-			n, err := conn.Read(back)
 			if err != nil || !slices.Equal(back[:n], sent) {
 				t.Errorf("%d bytes sent, %d came back, %v", c.size, n, err)
 			}
