@@ -26,13 +26,16 @@ type Found struct {
 // privilege can hear.
 var ErrNoPrefix = errors.New("no PREF64 found")
 
-// resolverLimit is how long the resolver may take.
-const resolverLimit = 5 * time.Second
+const (
+	resolverLimit = 5 * time.Second // how long the resolver may take
+	resolverPause = time.Second     // between a failure and the next question
+)
 
 // Discover finds the PREF64 of the network: the system's resolver is asked for
 // ipv4only.arpa (RFC 7050). If it knows none, Discover listens for router
-// advertisements (RFC 8781) until patience, counted from the start, has passed;
-// waiting is called once before. Routers cannot be asked without privilege.
+// advertisements (RFC 8781) until patience, counted from the start, has passed, and
+// asks a resolver that has failed again; waiting is called once before. Routers
+// cannot be asked without privilege.
 func Discover(ctx context.Context, patience time.Duration, waiting func(error)) (Found, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -42,7 +45,7 @@ func Discover(ctx context.Context, patience time.Duration, waiting func(error)) 
 
 	p, err := askResolver(ctx)
 	if err == nil {
-		return Found{p, "DNS (ipv4only.arpa)"}, nil
+		return byDNS(p), nil
 	}
 	select {
 	case f := <-heard:
@@ -52,13 +55,43 @@ func Discover(ctx context.Context, patience time.Duration, waiting func(error)) 
 	if waiting != nil {
 		waiting(err)
 	}
+	answered := make(chan netip.Prefix, 1)
+	if !errors.Is(err, errNone) {
+		go askAgain(ctx, answered)
+	}
 	select {
 	case f := <-heard:
 		return f, nil
+	case p := <-answered:
+		return byDNS(p), nil
 	case <-timeout.C:
 		return Found{}, fmt.Errorf("%w: %w, and no router advertises one", ErrNoPrefix, err)
 	case <-ctx.Done():
 		return Found{}, ctx.Err()
+	}
+}
+
+func byDNS(p netip.Prefix) Found { return Found{p, "DNS (ipv4only.arpa)"} }
+
+// errNone is the error of a resolver that works and knows no PREF64.
+var errNone = errors.New("DNS has none")
+
+// askAgain asks the resolver until it answers: a datagram was lost, or it was not yet
+// there.
+func askAgain(ctx context.Context, answered chan<- netip.Prefix) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(resolverPause):
+		}
+		p, err := askResolver(ctx)
+		if err == nil {
+			answered <- p
+		}
+		if err == nil || errors.Is(err, errNone) {
+			return
+		}
 	}
 }
 
@@ -70,13 +103,13 @@ func askResolver(ctx context.Context) (netip.Prefix, error) {
 	if err != nil {
 		var d *net.DNSError
 		if errors.As(err, &d) && d.IsNotFound {
-			return netip.Prefix{}, errors.New("DNS has none (no AAAA record of ipv4only.arpa)")
+			return netip.Prefix{}, fmt.Errorf("%w (no AAAA record of ipv4only.arpa)", errNone)
 		}
 		return netip.Prefix{}, fmt.Errorf("DNS fails (%w)", err)
 	}
 	prefixes, reason := pref64.Prefixes(addrs)
 	if len(prefixes) == 0 {
-		return netip.Prefix{}, fmt.Errorf("DNS answers for ipv4only.arpa with addresses of no NAT64 (%s)", reason)
+		return netip.Prefix{}, fmt.Errorf("%w (the addresses of ipv4only.arpa are of no NAT64: %s)", errNone, reason)
 	}
 	return prefixes[0], nil
 }
