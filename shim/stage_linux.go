@@ -61,8 +61,10 @@ func Stage() {
 }
 
 // stage starts a process of ours, with c as its end of a channel and the
-// standard files given; nil: none.
+// standard files given; nil: none. It closes c here, so that the other end tells when
+// the process has ended, however early.
 func stage(what string, c *channel, attr *syscall.SysProcAttr, files []uintptr) (pid int, err error) {
+	defer c.close()
 	if files == nil {
 		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 		if err != nil {
