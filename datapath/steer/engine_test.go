@@ -41,7 +41,7 @@ func newEngineBenchFor(t testing.TB, linkHeader, sharing bool) *engineBench {
 	c := newConstants(1000001, linkHeader, 1000002)
 	// The kernel always puts an Ethernet header in front.
 	c.tunHeaderLen, c.explicit, c.sharing = ethernetLen, MaxEAM, sharing
-	s := &Steering{ours: make(map[netip.Prefix]bool)}
+	s := &Steering{}
 	if err := s.load(c, Config{KernelEngine: true}); err != nil {
 		t.Fatalf("load: %+v", err)
 	}

@@ -193,8 +193,8 @@ func TestSuspend(t *testing.T) {
 	if err := s.Suspend(); err != nil {
 		t.Fatal(err)
 	}
-	if len(s.ours) != 0 {
-		t.Errorf("still ours: %v", s.ours)
+	if len(s.ours.has) != 0 {
+		t.Errorf("still ours: %v", s.ours.has)
 	}
 	if err := s.Suspend(); err != nil {
 		t.Error(err)

@@ -32,22 +32,9 @@ const (
 	tableFragments = uint32(1) // NEXT_FRAGMENTS
 )
 
-// Values of the map "ours", see bpf/next.h.
-const (
-	markOurs       = uint8(1)
-	markBesideNext = uint8(2)
-	markNext       = uint8(3)
-)
-
 // ErrTooManyFlows is the error of [Steering.SetNext] where more flows have begun
 // than can be told from those that begin now.
 var ErrTooManyFlows = errors.New("too many flows")
-
-// nextAddress is the state of [Steering.SetNext].
-type nextAddress struct {
-	Next
-	began *ebpf.Map // flows that keep the main address; nil: none
-}
 
 // SetNext gives flows that begin from now on the address n.Addr. begun lists the
 // flows that began before, by IPv6 addresses; a UDP socket that is not connected has
@@ -58,78 +45,98 @@ type nextAddress struct {
 // Both addresses must be among those of [Steering.SetOurs]. On a shared address
 // there can be no next one. Packets of other protocols than TCP and UDP, but for
 // echo requests, keep the main address.
-func (s *Steering) SetNext(n Next, begun func() []Flow) error {
-	if n == s.next.Next {
+func (s *Steering) SetNext(n Next, begun func() []Flow) error { return s.next.set(n, begun) }
+
+// Next returns what SetNext was given.
+func (s *Steering) Next() Next { return s.next.Next }
+
+// KeepsMain reports whether a flow keeps the main address while there is a next one.
+func (s *Steering) KeepsMain(f Flow) bool { return s.next.keepsMain(f) }
+
+// nextAddress is what [Steering.SetNext] has set. It is empty after New, but for the
+// table of a former process.
+type nextAddress struct {
+	engine  *Engine
+	ours    *steeredPrefixes
+	kept    *kept
+	sharing bool
+
+	Next
+	began *ebpf.Map // flows that keep the main address; nil: none
+}
+
+func (a *nextAddress) set(n Next, begun func() []Flow) error {
+	if n == a.Next {
 		return nil
 	}
-	if n.Main == s.next.Main && n.Addr == s.next.Addr {
-		if err := s.putNext(n, false); err != nil {
+	if n.Main == a.Main && n.Addr == a.Addr {
+		if err := a.put(n, false); err != nil {
 			return err
 		}
-		s.next.Next = n
+		a.Next = n
 		return nil
 	}
-	if s.next.Next != (Next{}) || n == (Next{}) {
-		if err := s.endNext(); err != nil || n == (Next{}) {
+	if a.Next != (Next{}) || n == (Next{}) {
+		if err := a.end(); err != nil || n == (Next{}) {
 			return err
 		}
 	}
-	if err := s.beginNext(n, begun); err != nil {
-		return errors.Join(err, s.endNext())
+	if err := a.begin(n, begun); err != nil {
+		return errors.Join(err, a.end())
 	}
 	return nil
 }
 
-func (s *Steering) beginNext(n Next, begun func() []Flow) error {
+func (a *nextAddress) begin(n Next, begun func() []Flow) error {
 	main, next := netip.PrefixFrom(n.Main, 128), netip.PrefixFrom(n.Addr, 128)
-	if s.sharing || !s.ours[main] || !s.ours[next] {
+	if a.sharing || !a.ours.has[main] || !a.ours.has[next] {
 		return &Error{"use the next address", fmt.Errorf("%s and %s are not both steered by themselves", n.Main, n.Addr)}
 	}
-	s.next.Next = n
-	inherited := s.next.began != nil
+	a.Next = n
+	inherited := a.began != nil
 	if !inherited {
-		m, err := s.makeTable(beganFlows, 2*MaxBegan) // the kernel evicts entries before it is quite full
+		m, err := a.makeTable(beganFlows, 2*MaxBegan) // the kernel evicts entries before it is quite full
 		if err != nil {
 			return err
 		}
-		s.next.began = m
+		a.began = m
 	}
-	fragments, err := s.makeTable("next_fragments", nextFragments)
+	fragments, err := a.makeTable("next_fragments", nextFragments)
 	if err != nil {
 		return err
 	}
 	defer fragments.Close() // the programs' map holds it
-	if err := errors.Join(s.objects.BeganTables.Put(tableBegan, s.next.began), s.objects.BeganTables.Put(tableFragments, fragments)); err != nil {
+	if err := errors.Join(a.engine.objects.BeganTables.Put(tableBegan, a.began), a.engine.objects.BeganTables.Put(tableFragments, fragments)); err != nil {
 		return &Error{"make the table of flows", err}
 	}
-	if err := s.putNext(n, !inherited); err != nil {
+	if err := a.put(n, !inherited); err != nil {
 		return err
 	}
-	if err := errors.Join(s.objects.Ours.Put(prefixKey(next), markNext), s.objects.Ours.Put(prefixKey(main), markBesideNext)); err != nil {
+	if err := errors.Join(a.ours.mark(next, markNext), a.ours.mark(main, markBesideNext)); err != nil {
 		return &Error{fmt.Sprintf("steer %s", n.Addr), err}
 	}
-	x := s.exits
+	x := a.engine.exits
 	x.next = true
-	if err := s.setExits(x); err != nil {
+	if err := a.engine.setExits(x); err != nil {
 		return err
 	}
 	if inherited {
 		return nil
 	}
-	if err := s.rememberBegun(begun()); err != nil {
+	if err := a.remember(begun()); err != nil {
 		return err
 	}
-	s.kept.add(beganFlows, s.next.began)
-	return s.putNext(n, false)
+	a.kept.add(beganFlows, a.began)
+	return a.put(n, false)
 }
 
-// rememberBegun notes flows that keep the main address.
-func (s *Steering) rememberBegun(flows []Flow) error {
+// remember notes flows that keep the main address.
+func (a *nextAddress) remember(flows []Flow) error {
 	if len(flows) > MaxBegan {
 		return &Error{"use the next address", fmt.Errorf("%w: %d have begun", ErrTooManyFlows, len(flows))}
 	}
 	for _, f := range flows {
-		if err := s.next.began.Put(began(f), uint64(1)); err != nil {
+		if err := a.began.Put(began(f), uint64(1)); err != nil {
 			return &Error{"remember a flow", err}
 		}
 	}
@@ -146,24 +153,20 @@ func began(f Flow) bpfFlowKey {
 	return key
 }
 
-// Next returns what SetNext was given.
-func (s *Steering) Next() Next { return s.next.Next }
-
-// KeepsMain reports whether a flow keeps the main address while there is a next one.
-func (s *Steering) KeepsMain(f Flow) bool {
-	if s.next.Next == (Next{}) || s.next.began == nil {
+func (a *nextAddress) keepsMain(f Flow) bool {
+	if a.Next == (Next{}) || a.began == nil {
 		return true
 	}
 	var one uint64
-	if s.next.began.Lookup(began(f), &one) == nil {
+	if a.began.Lookup(began(f), &one) == nil {
 		return true
 	}
-	return f.Protocol == unix.IPPROTO_UDP && s.next.began.Lookup(began(Flow{Protocol: f.Protocol, Port: f.Port}), &one) == nil
+	return f.Protocol == unix.IPPROTO_UDP && a.began.Lookup(began(Flow{Protocol: f.Protocol, Port: f.Port}), &one) == nil
 }
 
 // makeTable makes a map for "began_tables".
-func (s *Steering) makeTable(name string, entries uint32) (*ebpf.Map, error) {
-	spec := s.objects.began.Copy()
+func (a *nextAddress) makeTable(name string, entries uint32) (*ebpf.Map, error) {
+	spec := a.engine.objects.began.Copy()
 	spec.Name, spec.MaxEntries = name, entries
 	m, err := ebpf.NewMap(spec)
 	if err != nil {
@@ -172,48 +175,48 @@ func (s *Steering) makeTable(name string, entries uint32) (*ebpf.Map, error) {
 	return m, nil
 }
 
-func (s *Steering) putNext(n Next, learning bool) error {
+func (a *nextAddress) put(n Next, learning bool) error {
 	value := bpfNextAddress{Main: halves(n.Main.As16()), Next: halves(n.Addr.As16()), Learning: flag(learning)}
 	if n.Router.IsValid() {
 		value.Router = bpfNextHop{Family: unix.AF_INET6, Addr: n.Router.As16()}
 	}
-	if err := s.objects.NextAddresses.Put(uint32(0), value); err != nil {
+	if err := a.engine.objects.NextAddresses.Put(uint32(0), value); err != nil {
 		return &Error{fmt.Sprintf("use the next address %s", n.Addr), err}
 	}
 	return nil
 }
 
-// endNext lets all flows have the main address, those of the next one too. It goes on
+// end lets all flows have the main address, those of the next one too. It goes on
 // after an error.
-func (s *Steering) endNext() error {
+func (a *nextAddress) end() error {
 	var errs []error
-	x := s.exits
+	x := a.engine.exits
 	x.next = false
-	errs = append(errs, s.setExits(x))
-	for _, a := range []netip.Addr{s.next.Main, s.next.Addr} {
-		if p := netip.PrefixFrom(a, 128); a.IsValid() && s.ours[p] {
-			errs = append(errs, s.objects.Ours.Put(prefixKey(p), markOurs))
+	errs = append(errs, a.engine.setExits(x))
+	for _, addr := range []netip.Addr{a.Main, a.Addr} {
+		if p := netip.PrefixFrom(addr, 128); addr.IsValid() && a.ours.has[p] {
+			errs = append(errs, a.ours.mark(p, markOurs))
 		}
 	}
-	deletions := []error{s.objects.NextAddresses.Delete(uint32(0)), s.objects.BeganTables.Delete(tableBegan), s.objects.BeganTables.Delete(tableFragments)}
+	deletions := []error{a.engine.objects.NextAddresses.Delete(uint32(0)), a.engine.objects.BeganTables.Delete(tableBegan), a.engine.objects.BeganTables.Delete(tableFragments)}
 	for _, err := range deletions {
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			errs = append(errs, err)
 		}
 	}
-	s.next.Next = Next{}
-	s.closeBegan()
+	a.Next = Next{}
+	a.close()
 	if err := errors.Join(errs...); err != nil {
 		return &Error{"end the use of the next address", err}
 	}
 	return nil
 }
 
-// closeBegan gives up the table of flows that keep the main address.
-func (s *Steering) closeBegan() {
-	if s.next.began != nil {
-		s.next.began.Close()
-		s.kept.remove(beganFlows)
+// close gives up the table of flows that keep the main address.
+func (a *nextAddress) close() {
+	if a.began != nil {
+		a.began.Close()
+		a.kept.remove(beganFlows)
 	}
-	s.next.began = nil
+	a.began = nil
 }

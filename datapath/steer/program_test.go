@@ -37,7 +37,7 @@ func loaded(t *testing.T, linkHeader bool) *Steering {
 	if err != nil {
 		t.Fatalf("load: %+v", &Error{"load", err})
 	}
-	s := &Steering{installed: installed{Engine: Engine{objects: objects}}, ours: make(map[netip.Prefix]bool), guarded: newGuardMaps(objects.Guarded4, objects.Guarded6)}
+	s := &Steering{installed: installed{Engine: Engine{objects: objects}}, ours: newSteeredPrefixes(objects.Ours), guarded: newGuardMaps(objects.Guarded4, objects.Guarded6)}
 	t.Cleanup(func() { s.Close() })
 	if err := s.SetOurs([]netip.Prefix{netip.PrefixFrom(clat6, 128), eam6}); err != nil {
 		t.Fatal(err)

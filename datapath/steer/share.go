@@ -71,7 +71,7 @@ func (s *Steering) SetShared(to Share) error {
 	}
 	// What is steered and not shared is not the host's any more.
 	if old := s.share; old.Addr.IsValid() && old.Addr != to.Addr {
-		if err := s.steerNot(netip.PrefixFrom(old.Addr, 128)); err != nil {
+		if err := s.ours.remove(netip.PrefixFrom(old.Addr, 128)); err != nil {
 			return err
 		}
 		s.share = Share{}
@@ -86,7 +86,7 @@ func (s *Steering) SetShared(to Share) error {
 		return &Error{fmt.Sprintf("share %s", to.Addr), err}
 	}
 	s.share = to
-	return s.steer(netip.PrefixFrom(to.Addr, 128))
+	return s.ours.add(netip.PrefixFrom(to.Addr, 128))
 }
 
 // Flow is a flow on a shared address.

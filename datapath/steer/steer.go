@@ -52,7 +52,7 @@ type Config struct {
 // the other methods by one goroutine at a time.
 type Steering struct {
 	installed
-	ours    map[netip.Prefix]bool // what the kernel's map holds
+	ours    steeredPrefixes
 	guarded guardMaps
 	share   Share
 	sharing bool // the tables of flows are there
@@ -68,7 +68,7 @@ type Steering struct {
 // locked to its thread if that thread has a network namespace of its own. When
 // New fails, everything it did is undone; the error is an [*Error].
 func New(cfg Config) (_ *Steering, err error) {
-	s := &Steering{ours: make(map[netip.Prefix]bool), installed: installed{hooks: attachment{known: cfg.Programs, inherited: cfg.Inherited}}}
+	s := &Steering{installed: installed{hooks: attachment{known: cfg.Programs, inherited: cfg.Inherited}}}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -94,7 +94,7 @@ func New(cfg Config) (_ *Steering, err error) {
 	c := cfg.constants(ethernet, tun)
 	s.sharing = c.sharing
 	s.kept = kept{store: cfg.Store, tun: cfg.TUN, had: cfg.Inherited.takeMaps(cfg.TUN)}
-	s.next.began = s.kept.take(beganFlows)
+	s.next = nextAddress{engine: &s.Engine, ours: &s.ours, kept: &s.kept, sharing: s.sharing, began: s.kept.take(beganFlows)}
 	c.kept = &s.kept
 	if err := s.load(c, cfg); err != nil {
 		return nil, err
@@ -162,7 +162,7 @@ func (s *Steering) filledMaps() map[string]*ebpf.Map {
 // Close detaches the programs, last attached first, and frees them; a store keeps
 // nothing of them either. It may be called twice, and after the interfaces have gone.
 func (s *Steering) Close() error {
-	s.closeBegan()
+	s.next.close()
 	s.kept.drop()
 	return s.installed.Close()
 }
@@ -209,6 +209,7 @@ func (s *Steering) load(c constants, cfg Config) (err error) {
 		}
 	}
 	s.objects = o
+	s.ours = newSteeredPrefixes(s.objects.Ours)
 	s.guarded = newGuardMaps(s.objects.Guarded4, s.objects.Guarded6)
 	switch {
 	case !cfg.KernelEngine:
@@ -231,41 +232,7 @@ func (s *Steering) SetOurs(prefixes []netip.Prefix) error {
 		want[p.Masked()] = true
 	}
 	s.share.keep(want)
-	for p := range want {
-		if err := s.steer(p); err != nil {
-			return err
-		}
-	}
-	for p := range s.ours {
-		if want[p] {
-			continue
-		}
-		if err := s.steerNot(p); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// steer steers the packets to p, if it does not yet.
-func (s *Steering) steer(p netip.Prefix) error {
-	if s.ours[p] {
-		return nil
-	}
-	if err := s.objects.Ours.Put(prefixKey(p), markOurs); err != nil {
-		return &Error{fmt.Sprintf("steer %s", p), err}
-	}
-	s.ours[p] = true
-	return nil
-}
-
-// steerNot ends what steer does.
-func (s *Steering) steerNot(p netip.Prefix) error {
-	if err := s.objects.Ours.Delete(prefixKey(p)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return &Error{fmt.Sprintf("stop steering %s", p), err}
-	}
-	delete(s.ours, p)
-	return nil
+	return s.ours.replace(want)
 }
 
 // SetRouter makes every packet go to this router on the uplink, whatever the
