@@ -41,7 +41,7 @@ type datapath struct {
 	mapping  siit.Config // in force; zero: none
 	started  bool        // packets are translated
 
-	oneAddress bool // a next address cannot be used
+	renumbering renumbering
 
 	lostDrift, linkDrift, steeringDrift driftLimit // of the TUN, its settings and the steering
 }
@@ -53,9 +53,6 @@ type steered struct {
 	guarded    Guarded
 	dropToMany bool // IPv6 unicast in frames to many
 	follows    followed
-
-	next        Next
-	nextFollows uint64 // the generation of the host's routes that it follows
 }
 
 // followed is for what the steering was last asked to follow the host's routes,
@@ -103,6 +100,7 @@ func (d *datapath) Remove() error {
 	}
 	d.state, d.path, d.inherited, d.steering, d.started, d.drifted = pathClosed, nil, 0, nil, false, false
 	d.link, d.steered, d.mapping = plan.TUNLink{}, steered{}, siit.Config{}
+	d.renumbering.next = Next{}
 	return err
 }
 
@@ -163,9 +161,9 @@ func (d *datapath) ensureSteering(p pass) error {
 			return fmt.Errorf("remove the remains of the steering: %w", err)
 		}
 	}
-	share, next := shareOf(want), d.nextFor(p)
+	share, next := shareOf(want), d.renumbering.wanted(p)
 	if d.steering != nil {
-		if err := d.endNext(next, want.IPv6); err != nil {
+		if err := d.renumbering.end(d.steering, d.mapping.Mapping, next, want.IPv6); err != nil {
 			return err
 		}
 	}
@@ -184,7 +182,8 @@ func (d *datapath) ensureSteering(p pass) error {
 		if err != nil {
 			return fmt.Errorf("steer packets between %s and %s: %w", d.uplink.Name, want.TUN, err)
 		}
-		d.steering, d.steered, d.oneAddress = s, steered{guarded: g}, false
+		d.steering, d.steered = s, steered{guarded: g}
+		d.renumbering.next, d.renumbering.oneAddress = Next{}, false
 		if drifted {
 			d.steeringDrift.restored(d.tools, name)
 		}
@@ -207,7 +206,8 @@ func (d *datapath) ensureSteering(p pass) error {
 		d.steered.dropToMany = uplink.DropUnicastToMany
 	}
 	d.follow(want)
-	return d.ensureNext(p, next)
+	d.renumbering.ensure(d.steering, want, next, d.steered.follows.generation)
+	return nil
 }
 
 // shareOf returns what a CLAT shares with the host.
@@ -228,11 +228,7 @@ func begun(h Host, c *plan.CLAT, share Share) (b Begun) {
 		return b
 	}
 	b.Host = h.Connections(share.Addr)
-	for _, v4 := range h.Connections(share.IPv4) {
-		if v6, ok := behind(c.Translation.Mapping, v4); ok {
-			b.CLAT = append(b.CLAT, v6)
-		}
-	}
+	b.CLAT = allBehind(c.Translation.Mapping, h.Connections(share.IPv4))
 	return b
 }
 
@@ -289,7 +285,7 @@ func (d *datapath) suspend() error {
 	if d.path != nil {
 		d.state = pathSuspended
 	}
-	d.steered.next = Next{}
+	d.renumbering.next = Next{}
 	if d.steering == nil {
 		return nil
 	}
@@ -305,6 +301,18 @@ func changes(was, to siit.Mapping) bool {
 // translatesBy reports whether the mapping in force has this PREF64.
 func (d *datapath) translatesBy(pref64 netip.Prefix) bool {
 	return d.started && pref64.IsValid() && d.mapping.Mapping.PREF64 == pref64
+}
+
+// breakFlowsTo ends the connections that do not survive when the CLAT address becomes
+// to: where that has been the next address, those that have it go on.
+func (d *datapath) breakFlowsTo(to netip.Addr) {
+	if n := d.renumbering.next; n == (Next{}) || n.Addr != to || d.steering == nil {
+		d.breakFlows()
+		return
+	}
+	m := d.mapping.Mapping
+	d.flows.abort(d.ipv4, func(c plan.Connection) bool { return keepsMain(d.steering, m, c) }, d.uplink.Name)
+	d.mapping = siit.Config{}
 }
 
 // breakFlows ends the connections by the mapping in force. To be called before

@@ -9,16 +9,28 @@ import (
 	"tnat64d/siit"
 )
 
-// nextFor returns the next address that the steering is to use: that of p.want, when
+// renumbering is the use of a second CLAT address while a network is renumbered: see
+// [Steering.SetNext]. In use is none at first.
+type renumbering struct {
+	tools
+	uplink plan.Uplink
+	ipv4   netip.Addr // of the CLAT
+
+	next       Next
+	follows    uint64 // the generation of the host's routes that it follows
+	oneAddress bool   // a next address cannot be used
+}
+
+// wanted returns the next address that the steering is to use: that of p.want, when
 // the uplink has it and it has passed DAD.
-func (d *datapath) nextFor(p pass) Next {
+func (r *renumbering) wanted(p pass) Next {
 	n := Next{Main: p.want.IPv6, Addr: p.want.Next, Via: p.want.NextVia}
-	if !n.Addr.IsValid() || d.oneAddress || p.want.Shared {
+	if !n.Addr.IsValid() || r.oneAddress || p.want.Shared {
 		return Next{}
 	}
-	e, there := p.o.Addr(d.uplink.Index, n.Addr)
+	e, there := p.o.Addr(r.uplink.Index, n.Addr)
 	usable := there && !e.Tentative && !e.DADFailed
-	if !usable && !d.steered.next.sameAddrs(n) { // restoring it is inService's business
+	if !usable && !r.next.sameAddrs(n) { // restoring it is inService's business
 		return Next{}
 	}
 	return n
@@ -26,60 +38,65 @@ func (d *datapath) nextFor(p pass) Next {
 
 func (n Next) sameAddrs(m Next) bool { return n.Main == m.Main && n.Addr == m.Addr }
 
-// endNext ends the use of a next address other than n, before the steering lets go of
-// it. The connections from there end, unless it becomes main.
-func (d *datapath) endNext(n Next, main netip.Addr) error {
-	have := d.steered.next
+// end ends the use of a next address other than n, before the steering lets go of it.
+// The connections from there end, unless it becomes main. m is the mapping in force.
+func (r *renumbering) end(s Steering, m siit.Mapping, n Next, main netip.Addr) error {
+	have := r.next
 	if have == (Next{}) || have.sameAddrs(n) {
 		return nil
 	}
 	if main == have.Main {
-		d.flows.abort(d.ipv4, func(c plan.Connection) bool { return !d.keepsMain(c) }, d.uplink.Name)
+		r.flows.abort(r.ipv4, func(c plan.Connection) bool { return !keepsMain(s, m, c) }, r.uplink.Name)
 	}
-	d.steered.next = Next{}
-	if err := d.steering.SetNext(Next{}, netip.Prefix{}, nil); err != nil {
+	r.next = Next{}
+	if err := s.SetNext(Next{}, netip.Prefix{}, nil); err != nil {
 		return fmt.Errorf("end the use of %s: %w", have.Addr, err)
 	}
 	return nil
 }
 
-// ensureNext uses n, the next address, for the flows that begin from now on.
-func (d *datapath) ensureNext(p pass, n Next) error {
-	if n == (Next{}) || n == d.steered.next && d.steered.nextFollows == d.steered.follows.generation {
-		return nil
+// ensure uses n, the next address, for the flows that begin from now on. generation is
+// that of the host's routes to the PLAT.
+func (r *renumbering) ensure(s Steering, want *plan.CLAT, n Next, generation uint64) {
+	if n == (Next{}) || n == r.next && r.follows == generation {
+		return
 	}
-	begins := !n.sameAddrs(d.steered.next)
-	err := d.steering.SetNext(n, p.want.PREF64.Prefix, func() []plan.Connection { return d.began(p.want) })
+	begins := !n.sameAddrs(r.next)
+	err := s.SetNext(n, want.PREF64.Prefix, func() []plan.Connection { return r.began(want) })
 	switch {
 	case err == nil:
-		d.steered.next, d.steered.nextFollows = n, d.steered.follows.generation
+		r.next, r.follows = n, generation
 		if begins {
-			d.log.Info("the network is renumbered: new connections use another address, existing ones keep theirs", "iface", d.uplink.Name, "ipv6", n.Main, "next", n.Addr)
+			r.log.Info("the network is renumbered: new connections use another address, existing ones keep theirs", "iface", r.uplink.Name, "ipv6", n.Main, "next", n.Addr)
 		}
 	case begins:
 		// All flows have the main address until its prefix ends.
-		d.oneAddress = true
-		d.wake.in(1) // without the next address
-		level := d.log.Info
+		r.oneAddress = true
+		r.wake.in(1) // without the next address
+		level := r.log.Info
 		if errors.Is(err, errors.ErrUnsupported) {
-			level = d.log.Debug
+			level = r.log.Debug
 		}
-		level("the network is renumbered: all connections keep the address until its prefix ends", "iface", d.uplink.Name, "ipv6", n.Main, "reason", err)
+		level("the network is renumbered: all connections keep the address until its prefix ends", "iface", r.uplink.Name, "ipv6", n.Main, "reason", err)
 	default:
-		d.log.Debug("no route to the PLAT from the next address", "iface", d.uplink.Name, "reason", err)
+		r.log.Debug("no route to the PLAT from the next address", "iface", r.uplink.Name, "reason", err)
 	}
-	return nil
 }
 
 // began lists the flows from the CLAT that have begun, by IPv6 addresses.
-func (d *datapath) began(want *plan.CLAT) (all []plan.Connection) {
-	some := d.host.Began(d.ipv4, MaxBegan)
+func (r *renumbering) began(want *plan.CLAT) (all []plan.Connection) {
+	some := r.host.Began(r.ipv4, MaxBegan)
 	if len(some) > MaxBegan {
 		return some // the steering has no room for them
 	}
-	for _, c := range some {
-		if c, ok := behind(want.Translation.Mapping, c); ok {
-			all = append(all, c)
+	return allBehind(want.Translation.Mapping, some)
+}
+
+// allBehind returns those of the connections that behind knows.
+func allBehind(m siit.Mapping, of []plan.Connection) (all []plan.Connection) {
+	for _, v4 := range of {
+		if v6, ok := behind(m, v4); ok {
+			all = append(all, v6)
 		}
 	}
 	return all
@@ -103,18 +120,7 @@ func behind(m siit.Mapping, c plan.Connection) (plan.Connection, bool) {
 }
 
 // keepsMain reports whether a connection of a program has the main address.
-func (d *datapath) keepsMain(c plan.Connection) bool {
-	c, ok := behind(d.mapping.Mapping, c)
-	return !ok || d.steering.KeepsMain(c)
-}
-
-// breakFlowsTo ends the connections that do not survive when the CLAT address becomes
-// to: where that has been the next address, those that have it go on.
-func (d *datapath) breakFlowsTo(to netip.Addr) {
-	if d.steered.next == (Next{}) || d.steered.next.Addr != to || d.steering == nil {
-		d.breakFlows()
-		return
-	}
-	d.flows.abort(d.ipv4, d.keepsMain, d.uplink.Name)
-	d.mapping = siit.Config{}
+func keepsMain(s Steering, m siit.Mapping, c plan.Connection) bool {
+	c, ok := behind(m, c)
+	return !ok || s.KeepsMain(c)
 }

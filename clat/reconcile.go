@@ -217,7 +217,8 @@ func (r *Reconciler) reserve(o plan.Observed, d plan.Desired) Outcome {
 // in reserve.
 func (r *Reconciler) start(want *plan.CLAT) *instance {
 	u := want.Uplink
-	path := &datapath{tools: r.tools, opener: r.opener, guarded: r.guards.addresses, uplink: u, name: want.TUN, ipv4: want.IPv4}
+	path := &datapath{tools: r.tools, opener: r.opener, guarded: r.guards.addresses, uplink: u, name: want.TUN, ipv4: want.IPv4,
+		renumbering: renumbering{tools: r.tools, uplink: u, ipv4: want.IPv4}}
 	main := routes{tools: r.tools, uplink: u, tun: want.TUN, datapath: path}
 	reserved := r.reserves.take(u)
 	if reserved == nil {
