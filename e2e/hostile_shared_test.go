@@ -273,39 +273,25 @@ func TestHostileSharedPortTheft(t *testing.T) {
 	eachEngine(t, func(t *testing.T, config string) {
 		t.Parallel()
 		w := newSharedWorld(t, config, nil)
-		port := 20000
-		for _, transport := range []string{"tcp", "udp"} {
-			for _, order := range [][2]string{{"4", "6"}, {"6", "4"}} {
-				t.Run(transport+" "+order[0]+" before "+order[1], func(t *testing.T) {
-					port++
-					var conns [2]net.Conn
-					for i, family := range order {
-						to := service(lab.PortEcho)
-						if family == "6" {
-							to = native(lab.PortEcho)
-						}
-						var err error
-						if conns[i], err = w.dialFrom(transport+family, port, to); err != nil {
-							t.Fatal(err)
-						}
-						defer conns[i].Close()
-						if err := roundTrip(conns[i], fmt.Appendf(nil, "first of IPv%s", family)); err != nil {
-							t.Fatalf("IPv%s: %v", family, err)
-						}
-						if i == 0 {
-							w.evict(t, "established_flo", "new_flows", "host_flows")
-						}
-					}
-					for round := range 3 {
-						for i, c := range conns {
-							if err := roundTrip(c, fmt.Appendf(nil, "IPv%s, round %d", order[i], round)); err != nil {
-								t.Fatalf("IPv%s, round %d: %v", order[i], round, err)
-							}
-						}
-					}
-				})
+		eachPort(t, func(t *testing.T, transport string, order [2]string, port int) {
+			var conns [2]net.Conn
+			for i, family := range order {
+				conns[i] = w.dialFamily(t, transport, family, port)
+				if err := roundTrip(conns[i], fmt.Appendf(nil, "first of IPv%s", family)); err != nil {
+					t.Fatalf("IPv%s: %v", family, err)
+				}
+				if i == 0 {
+					w.evict(t, "established_flo", "new_flows", "host_flows")
+				}
 			}
-		}
+			for round := range 3 {
+				for i, c := range conns {
+					if err := roundTrip(c, fmt.Appendf(nil, "IPv%s, round %d", order[i], round)); err != nil {
+						t.Fatalf("IPv%s, round %d: %v", order[i], round, err)
+					}
+				}
+			}
+		})
 	})
 }
 

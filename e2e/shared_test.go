@@ -80,6 +80,35 @@ func (w *world) dialFrom(network string, port int, to string) (c net.Conn, err e
 	return c, err
 }
 
+// eachPort runs a test with TCP and with UDP, and with each family first, each time with
+// another local port.
+func eachPort(t *testing.T, run func(t *testing.T, transport string, order [2]string, port int)) {
+	t.Helper()
+	port := 20000
+	for _, transport := range []string{"tcp", "udp"} {
+		for _, order := range [][2]string{{"4", "6"}, {"6", "4"}} {
+			port++
+			t.Run(transport+" "+order[0]+" before "+order[1], func(t *testing.T) { run(t, transport, order, port) })
+		}
+	}
+}
+
+// dialFamily connects to the echo service of the server from a local port, by its IPv4
+// address or by the one behind PREF64, until the test ends.
+func (w *world) dialFamily(t *testing.T, transport, family string, port int) net.Conn {
+	t.Helper()
+	to := service(lab.PortEcho)
+	if family == "6" {
+		to = native(lab.PortEcho)
+	}
+	c, err := w.dialFrom(transport+family, port, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
 // TestSharedPorts has programs use one port for IPv4 and for IPv6 towards the same
 // port of the same server: whoever comes second, neither is disturbed.
 func TestSharedPorts(t *testing.T) {
@@ -87,41 +116,27 @@ func TestSharedPorts(t *testing.T) {
 	eachEngine(t, func(t *testing.T, config string) {
 		t.Parallel()
 		w := newSharedWorld(t, config, nil)
-		port := 20000
-		for _, transport := range []string{"tcp", "udp"} {
-			for _, order := range [][2]string{{"4", "6"}, {"6", "4"}} {
-				t.Run(transport+" "+order[0]+" before "+order[1], func(t *testing.T) {
-					port++
-					var conns []net.Conn
-					for _, family := range order {
-						to := service(lab.PortEcho)
-						if family == "6" {
-							to = native(lab.PortEcho)
-						}
-						c, err := w.dialFrom(transport+family, port, to)
-						if err != nil {
-							t.Fatal(err)
-						}
-						defer c.Close()
-						conns = append(conns, c)
-						if err := roundTrip(c, []byte("first")); err != nil {
-							t.Fatalf("IPv%s: %v", family, err)
-						}
-					}
-					for i := range 3 {
-						for j, c := range conns {
-							size := []int{20, 1200, 1400}[i]
-							if transport == "udp" && i == 2 {
-								size = 8192 // in fragments
-							}
-							if err := roundTrip(c, pattern(size)); err != nil {
-								t.Fatalf("IPv%s, round %d: %v", order[j], i, err)
-							}
-						}
-					}
-				})
+		eachPort(t, func(t *testing.T, transport string, order [2]string, port int) {
+			var conns []net.Conn
+			for _, family := range order {
+				c := w.dialFamily(t, transport, family, port)
+				conns = append(conns, c)
+				if err := roundTrip(c, []byte("first")); err != nil {
+					t.Fatalf("IPv%s: %v", family, err)
+				}
 			}
-		}
+			for i := range 3 {
+				for j, c := range conns {
+					size := []int{20, 1200, 1400}[i]
+					if transport == "udp" && i == 2 {
+						size = 8192 // in fragments
+					}
+					if err := roundTrip(c, pattern(size)); err != nil {
+						t.Fatalf("IPv%s, round %d: %v", order[j], i, err)
+					}
+				}
+			}
+		})
 		t.Run("echo", func(t *testing.T) {
 			v6 := lab.Synthesize(lab.WellKnownPrefix, lab.ServerIPv4).String()
 			for _, to := range []string{server, v6, server, v6} {

@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"io"
 	"os/exec"
 	"reflect"
 	"slices"
@@ -76,16 +77,8 @@ func TestKernelForeignMetrics(t *testing.T) {
 				ip(t, fmt.Sprintf("route add 198.51.100.%d %s %s", i, hop, attrs))
 			}
 			before := routesText(t)
-			fs, known := b.k.ForeignRoutes(l.Index, true)
-			if !known || len(fs) != len(all) {
-				t.Fatalf("%d routes are recorded of %d: %+v", len(fs), len(all), fs)
-			}
-			dev.Close()
-			_, l = openCLAT(t, b.k, "clat0", "192.0.0.1")
-			for _, f := range fs {
-				must(t, b.k.AddForeignRoute(l.Index, f))
-			}
-			if again, _ := b.k.ForeignRoutes(l.Index, true); !slices.Equal(fs, again) {
+			fs, again := restoredForeign(t, b, dev, l.Index, len(all))
+			if !slices.Equal(fs, again) {
 				t.Errorf("restored are %+v\nfrom %+v", again, fs)
 			}
 			if after := routesText(t); after != before {
@@ -93,6 +86,23 @@ func TestKernelForeignMetrics(t *testing.T) {
 			}
 		})
 	}
+}
+
+// restoredForeign records the routes of other programs through a TUN, of which there
+// are n, opens the TUN again and restores them. again is what is recorded then.
+func restoredForeign(t *testing.T, b *realBench, dev io.Closer, tun, n int) (fs, again []plan.ForeignRoute) {
+	t.Helper()
+	fs, known := b.k.ForeignRoutes(tun, true)
+	if !known || len(fs) != n {
+		t.Fatalf("%d routes are recorded of %d: %+v", len(fs), n, fs)
+	}
+	dev.Close()
+	_, l := openCLAT(t, b.k, "clat0", "192.0.0.1")
+	for _, f := range fs {
+		must(t, b.k.AddForeignRoute(l.Index, f))
+	}
+	again, _ = b.k.ForeignRoutes(l.Index, true)
+	return fs, again
 }
 
 // routesText returns the IPv4 routes as ip-route(8) shows them.
@@ -146,16 +156,7 @@ func TestKernelForeignMetricsIPv6(t *testing.T) {
 	for i, attrs := range all {
 		ip(t, fmt.Sprintf("-6 route add 2001:db8:7:%d::/64 %s", i, attrs))
 	}
-	fs, known := b.k.ForeignRoutes(l.Index, true)
-	if !known || len(fs) != len(all) {
-		t.Fatalf("%d routes are recorded of %d: %+v", len(fs), len(all), fs)
-	}
-	dev.Close()
-	_, l = openCLAT(t, b.k, "clat0", "192.0.0.1")
-	for _, f := range fs {
-		must(t, b.k.AddForeignRoute(l.Index, f))
-	}
-	again, _ := b.k.ForeignRoutes(l.Index, true)
+	fs, again := restoredForeign(t, b, dev, l.Index, len(all))
 	for _, f := range fs {
 		// The kernel appends what is restored of an IPv6 multipath route.
 		if !slices.ContainsFunc(again, func(g plan.ForeignRoute) bool { return sameHops(g, f) }) {
