@@ -2,15 +2,19 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/lab"
 )
 
 // bpfCost is how long the BPF programs of a contestant run for a packet, all
-// programs that the packet passes in one direction together.
+// runs for the packet in one direction together: a program may run twice, if it
+// redirects the packet to the interface that it is attached to.
 type bpfCost struct {
 	Row        string  `json:"row"` // of bpfRows
 	Contestant string  `json:"contestant"`
@@ -46,6 +50,21 @@ var bpfOut = map[string]bool{
 
 // bpfRunsMin is how often a program runs at least if the load passes it.
 const bpfRunsMin = 1000
+
+// bpfState is what programs have run and packets have passed the uplink so far.
+type bpfState struct {
+	programs map[ebpf.ProgramID]bpfRun
+	in, out  uint64 // packets, a super-packet as one
+}
+
+func (s *stage) bpfState() (bpfState, error) {
+	link, err := s.lab.Laptop.Netlink.LinkByName(lab.Uplink)
+	if err != nil {
+		return bpfState{}, fmt.Errorf("count the packets of %s: %w", lab.Uplink, err)
+	}
+	all, err := programs()
+	return bpfState{all, link.Attrs().Statistics.RxPackets, link.Attrs().Statistics.TxPackets}, err
+}
 
 // Each contestant takes its turn so often, for so long: a program runs ten thousand
 // times meanwhile.
@@ -113,13 +132,14 @@ func (b *session) compareBPF(ctx context.Context, find func(contestant, setup) *
 		for _, id := range bpfLoadIDs() {
 			for i := range who {
 				c := who[(i+round)%len(who)]
-				before, err := programs()
+				s := find(c, setup{MTU: ethernet})
+				before, err := s.bpfState()
 				if err == nil {
-					_, err = find(c, setup{MTU: ethernet}).try(ctx, g, all[id])
+					_, err = s.try(ctx, g, all[id])
 				}
-				var after map[ebpf.ProgramID]bpfRun
+				var after bpfState
 				if err == nil {
-					after, err = programs()
+					after, err = s.bpfState()
 				}
 				if ctx.Err() != nil {
 					return
@@ -166,21 +186,25 @@ func costOf(row, contestant string, rounds []map[string]float64) bpfCost {
 	return c
 }
 
-// nsPerPacket returns how long each program of c in one direction ran for a packet. Each
-// of them sees every packet once. Of several programs with a name it takes the one
-// that ran most, as other labs may be on the machine.
-func nsPerPacket(before, after map[ebpf.ProgramID]bpfRun, c contestant, out bool) map[string]float64 {
+// nsPerPacket returns how long each program of c in one direction ran for a packet of
+// that direction. Of several programs with a name it takes the one that ran most, as
+// other labs may be on the machine.
+func nsPerPacket(before, after bpfState, c contestant, out bool) map[string]float64 {
 	_, networkManagers := c.(networkManager)
+	packets := after.in - before.in
+	if out {
+		packets = after.out - before.out
+	}
 	most := make(map[string]uint64)
 	ns := make(map[string]float64)
-	for id, run := range after {
-		was, ok := before[id]
+	for id, run := range after.programs {
+		was, ok := before.programs[id]
 		if direction, known := bpfOut[run.name]; !ok || !known || direction != out || strings.HasPrefix(run.name, "nm_") != networkManagers {
 			continue
 		}
-		if runs := run.runs - was.runs; runs >= max(bpfRunsMin, most[run.name]) {
+		if runs := run.runs - was.runs; packets > 0 && runs >= max(bpfRunsMin, most[run.name]) {
 			most[run.name] = runs
-			ns[run.name] = float64((run.time - was.time).Nanoseconds()) / float64(runs)
+			ns[run.name] = float64((run.time - was.time).Nanoseconds()) / float64(packets)
 		}
 	}
 	return ns

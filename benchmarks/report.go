@@ -334,7 +334,8 @@ func bpfCostTable(r *results, w *markdown) {
 	}
 	w.text("\nNanoseconds that BPF programs run for a packet or super-packet, as the kernel counts them, all programs of its direction\n" +
 		"together, in turns: the median of the rounds, in parentheses the least and the most. The counting takes a part of it for\n" +
-		"each program: NetworkManager has one in each direction, tnat64d two.\n\n")
+		"each run. There are two for a packet: tnat64d has two programs in each direction, and NetworkManager one that redirects the\n" +
+		"translated packet to the same interface, so that it runs again.\n\n")
 	w.header(append([]string{"packets"}, titles...)...)
 	for _, row := range bpfRows {
 		cells := []string{row.title}
