@@ -78,6 +78,13 @@ func TestHostileSources(t *testing.T) {
 		taken(behind("172.18.0.2"))
 		taken(behind("10.1.2.3"))
 		taken(behind("198.51.100.7"))
+		// Behind a router; public networks are no sign of a spoofed source.
+		w.laptop(t, "ip", "route", "add", "10.1.0.0/16", "via", "172.17.0.2")
+		w.laptop(t, "ip", "route", "add", "198.51.99.0/24", "via", "172.17.0.2")
+		dropped(behind("10.1.2.3"), "source-routed-network")
+		taken(behind("198.51.99.7"))
+		w.laptop(t, "ip", "route", "del", "10.1.0.0/16")
+		taken(behind("10.1.2.3"))
 		w.page(t)
 		w.laptop(t, "ip", "link", "del", "docker0")
 		taken(behind("172.17.0.2"))

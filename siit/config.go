@@ -22,6 +22,10 @@ type Config struct {
 	// is dropped if its source stands behind PREF64 for an address in one of
 	// them, as it would seem to come from there.
 	LocalIPv4 []netip.Prefix
+	// RoutedIPv4 are IPv4 networks behind a router on this side. As for LocalIPv4,
+	// but ICMP errors are translated: a router behind PREF64 may have an address in
+	// the same private network, and path MTU discovery needs what it says.
+	RoutedIPv4 []netip.Prefix
 
 	// DenyIPv4 are IPv4 networks that nobody reaches through PREF64. The sender is
 	// told that it is prohibited. A host in Mapping.Hosts or Mapping.EAM is

@@ -54,6 +54,29 @@ func TestSourcesOfTheHost(t *testing.T) {
 	}
 }
 
+// Networks behind a router of the host: nothing comes from there through the PLAT but
+// ICMP errors, which routers on the way may send from the same private network.
+func TestSourcesBehindARouterOfTheHost(t *testing.T) {
+	cfg := hostConfig()
+	cfg.RoutedIPv4 = []netip.Prefix{netip.MustParsePrefix("10.5.0.0/16")}
+	for src, want := range map[string]siit.Reason{"10.5.1.1": siit.SourceRoutedNetwork, "10.6.0.1": siit.None} {
+		from := embed(pref64, netip.MustParseAddr(src))
+		message := ip6{src: from, proto: protoICMPv6, payload: icmp6(from, clat6, 3, 0, 0, ip6{src: clat6, dst: remote6, payload: udp(clat6, remote6, data(8))}.bytes())}.bytes()
+		if o := newRig(t, cfg).run(t, message, siit.Offload{}); o.verdict != siit.Translated {
+			t.Errorf("ICMP error from %s: %v", src, o)
+		}
+		for name, in := range map[string][]byte{
+			"UDP":  ip6{src: from, payload: udp(from, clat6, data(8))}.bytes(),
+			"echo": ip6{src: from, proto: protoICMPv6, payload: icmp6(from, clat6, 128, 0, 0, data(8))}.bytes(),
+		} {
+			o := newRig(t, cfg).run(t, in, siit.Offload{})
+			if want == siit.None && o.verdict != siit.Translated || want != siit.None && (o.verdict != siit.Drop || o.reason != want) {
+				t.Errorf("%s from %s: %v, want %v", name, src, o, want)
+			}
+		}
+	}
+}
+
 func TestLocalIPv4IsChecked(t *testing.T) {
 	for _, bad := range []netip.Prefix{{}, netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("::ffff:10.0.0.0/104")} {
 		cfg := hostConfig()

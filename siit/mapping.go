@@ -15,6 +15,7 @@ type mapping struct {
 
 	dropPrivate  bool   // drop what PREF64 maps to a private address (RFC 6052 section 3.1)
 	local4       []cidr // no source behind PREF64 is in these
+	routed4      []cidr // nor in these, but that of an ICMP error
 	deny4, pool4 []cidr // destinations that are refused
 }
 
@@ -285,6 +286,9 @@ func (m *mapping) addresses4(h *header6) (a mapped4, r Reason) {
 		if src, by = m.router4(h.b[8:]); by == unmapped {
 			src, a.fromDummy = dummy4, true
 		}
+	}
+	if by == byPREF64 && !h.icmpError && inAny(m.routed4, src) {
+		return a, SourceRoutedNetwork
 	}
 	if r = m.refused4(src, by, dst, to); r != None {
 		return a, r

@@ -29,6 +29,7 @@ const (
 	DestinationIllegal
 	SourceOutsidePREF64
 	SourceLocalNetwork
+	SourceRoutedNetwork
 	DestinationUnmappable
 	WKPPrivate
 	NoPREF64
@@ -95,6 +96,7 @@ var reasons = [NumReasons]struct{ name, explanation string }{
 	DestinationIllegal:    {"destination-illegal", "The destination is multicast, broadcast, loopback, link-local, class E or in 192.0.0.0/29."},
 	SourceOutsidePREF64:   {"source-outside-pref64", "The IPv6 source is outside PREF64, so no IPv4 address represents it."},
 	SourceLocalNetwork:    {"source-local-network", "The IPv6 source represents an IPv4 address in one of the host's own networks, which are not behind the PLAT."},
+	SourceRoutedNetwork:   {"source-routed-network", "The IPv6 source represents an IPv4 address in a private network that the host reaches by another router, not through the PLAT."},
 	DestinationUnmappable: {"destination-unmappable", "No IPv4 address represents the IPv6 destination."},
 	NoPREF64:              {"no-pref64", "The configuration makes the destination's network unreachable (pref64 = \"none\" in clat.route)."},
 	WKPPrivate:            {"wkp-private", "The well-known prefix 64:ff9b::/96 must not represent private IPv4 addresses (setting wkp-private)."},

@@ -30,6 +30,9 @@ func New(cfg Config) (*Translator, error) {
 	if m.local4, err = cidrs(cfg.LocalIPv4); err != nil {
 		return nil, err
 	}
+	if m.routed4, err = cidrs(cfg.RoutedIPv4); err != nil {
+		return nil, err
+	}
 	if m.deny4, err = cidrs(cfg.DenyIPv4); err != nil {
 		return nil, err
 	}

@@ -192,6 +192,30 @@ func TestOnLinkNetworks(t *testing.T) {
 	}
 }
 
+// TestRoutedNetworks finds private networks behind routers.
+func TestRoutedNetworks(t *testing.T) {
+	b := newRealBench(t)
+	b.uplink("eth0", "2001:db8:1::", 100)
+	addVeth(t, b.k, "eth1", "to-eth1")
+	ip(t, "addr add 192.0.2.2/24 dev eth0; addr add 192.168.1.2/24 dev eth1; route add 10.5.0.0/16 via 192.168.1.1; route add 172.20.1.1 via 192.0.2.1; -4 route add 100.64.1.0/24 via inet6 fe80::1 dev eth1;"+
+		"route add 10.6.0.0/16 nexthop via 192.168.1.1 nexthop via 192.0.2.1; nexthop add id 7 via 192.168.1.1 dev eth1; route add 10.7.0.0/16 nhid 7;"+
+		"route add 203.0.113.0/24 via 192.168.1.1; route add 10.0.0.0/7 via 192.168.1.1; route add 128.0.0.0/1 via 192.168.1.1; route add default via 192.168.1.1;"+
+		"route add 10.8.0.0/16 via 192.168.1.1 table 100; route add unreachable 10.9.0.0/16; route add 10.10.0.0/16 dev eth1; route add 10.11.0.0/16 via 192.168.1.1 proto 64")
+	for _, compat := range []string{"1", "0"} {
+		must(t, os.WriteFile("/proc/sys/net/ipv4/nexthop_compat_mode", []byte(compat), 0))
+		o := observe(t, b.k)
+		var got []string
+		for _, n := range o.Routed4 {
+			got = append(got, n.Prefix.String()+" "+o.LinkName(n.Link))
+		}
+		slices.Sort(got)
+		want := []string{"10.5.0.0/16 eth1", "10.6.0.0/16 eth0", "10.6.0.0/16 eth1", "10.7.0.0/16 eth1", "100.64.1.0/24 eth1", "172.20.1.1/32 eth0"}
+		if !slices.Equal(got, want) {
+			t.Errorf("compatibility %s: networks are %v, want %v", compat, got, want)
+		}
+	}
+}
+
 // TestAddLargest bounds the networks and keeps the larger ones.
 func TestAddLargest(t *testing.T) {
 	var ns []plan.OnLink

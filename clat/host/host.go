@@ -132,7 +132,7 @@ func (k *Host) Observe() (plan.Observed, error) {
 	if err != nil {
 		return o, fmt.Errorf("list routes: %w", err)
 	}
-	o.Routes, o.OnLink4 = w.defaults, w.onLink4
+	o.Routes, o.OnLink4, o.Routed4 = w.defaults, w.onLink4, w.routed4
 	if o.Rules, err = k.sourceRules(); err != nil {
 		return o, fmt.Errorf("list rules: %w", err)
 	}
@@ -176,7 +176,7 @@ func (k *Host) foreignCLATs(link int) (names []string, hidden bool, err error) {
 
 // whole reads a list at most ten times. A host so busy that each time the list
 // changes is observed again anyway, when the changes are reported.
-func whole[T any](list func() ([]T, error)) ([]T, error) { return dump.Whole(10, 0, list) }
+func whole[T any](list func() (T, error)) (T, error) { return dump.Whole(10, 0, list) }
 
 // kind is the rtnetlink kind; netlink calls hardware "device", and tun "tuntap".
 func kind(l netlink.Link) string {

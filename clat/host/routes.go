@@ -15,13 +15,19 @@ import (
 // route for each of its containers has up to some hundred.
 const maxOnLink = 256
 
+// maxRouted bounds the routes of which routed4 holds the next hops, the first of all.
+const maxRouted = 256
+
 // ways are what is looked for among all routes of the host.
 type ways struct {
 	defaults []plan.Route  // of both families
 	onLink4  []plan.OnLink // of IPv4, at most maxOnLink
+	routed4  []plan.OnLink // private networks of IPv4 behind routers, at most maxRouted routes
 }
 
-func (w ways) clone() ways { return ways{slices.Clone(w.defaults), slices.Clone(w.onLink4)} }
+func (w ways) clone() ways {
+	return ways{slices.Clone(w.defaults), slices.Clone(w.onLink4), slices.Clone(w.routed4)}
+}
 
 // ways looks at the routes of both families, or recalls them where that is allowed.
 func (k *routes) ways() (ways, error) {
@@ -34,28 +40,30 @@ func (k *routes) ways() (ways, error) {
 	)
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		n := 0
-		var onLink []plan.OnLink
-		rs, err := whole(func() (rs []plan.Route, err error) {
-			rs, onLink, n, err = k.defaultRoutes(family)
-			return rs, err
+		w, err := whole(func() (w ways, err error) {
+			w, n, err = k.waysOf(family)
+			return w, err
 		})
 		if err != nil {
 			return ways{}, err
 		}
-		out.defaults = append(out.defaults, rs...)
-		out.onLink4 = append(out.onLink4, onLink...)
+		out.defaults = append(out.defaults, w.defaults...)
+		out.onLink4 = append(out.onLink4, w.onLink4...)
+		out.routed4 = append(out.routed4, w.routed4...)
 		all += n
 	}
 	k.memory.remember(out, all)
 	return out, nil
 }
 
-// defaultRoutes lists the default routes of one family in every table, those of IPv4
-// also in parts. Those that lead nowhere (unreachable, or a dead next hop) are left
-// out. The kernel knows no way to ask for them: it gives all routes, and all is how
-// many. onLink are the IPv4 networks that are reached without a router.
-func (k *routes) defaultRoutes(family int) (out []plan.Route, onLink []plan.OnLink, all int, err error) {
-	var found []netlink.Route
+// waysOf lists the default routes of one family in every table, those of IPv4
+// also in parts, and the IPv4 networks that are reached without a router or, if they
+// are private, by one. Routes that lead nowhere (unreachable, or a dead next hop) are
+// left out. The kernel knows no way to ask for them: it gives all routes, and all is
+// how many.
+func (k *routes) waysOf(family int) (out ways, all int, err error) {
+	var found []netlink.Route // in the order of the dump
+	routed := 0
 	err = k.eachRoute(family, &netlink.Route{Type: unix.RTN_UNICAST}, netlink.RT_FILTER_TYPE, func(r netlink.Route) bool {
 		all++
 		_, isDefault := defaultOrPart(r)
@@ -63,8 +71,12 @@ func (k *routes) defaultRoutes(family int) (out []plan.Route, onLink []plan.OnLi
 		case r.Table == unix.RT_TABLE_LOCAL:
 		case isDefault:
 			found = append(found, r)
-		case family == unix.AF_INET && r.LinkIndex != 0 && len(r.Gw) == 0 && r.Via == nil && r.Protocol != plan.Protocol:
-			onLink = addLargest(onLink, plan.OnLink{Link: r.LinkIndex, Prefix: destination(r)})
+		case family != unix.AF_INET || r.Protocol == plan.Protocol:
+		case r.LinkIndex != 0 && len(r.Gw) == 0 && r.Via == nil:
+			out.onLink4 = addLargest(out.onLink4, plan.OnLink{Link: r.LinkIndex, Prefix: destination(r)})
+		case r.Table == plan.TableMain && routed < maxRouted && plan.IsPrivate4(destination(r)):
+			found = append(found, r)
+			routed++
 		}
 		return true
 	})
@@ -72,9 +84,15 @@ func (k *routes) defaultRoutes(family int) (out []plan.Route, onLink []plan.OnLi
 		err = k.nexthops().Complete(family, found)
 	}
 	for _, r := range found {
-		out = append(out, planRoutes(r)...)
+		if _, isDefault := defaultOrPart(r); isDefault {
+			out.defaults = append(out.defaults, planRoutes(r)...)
+			continue
+		}
+		for _, hop := range planRoutes(r) {
+			out.routed4 = append(out.routed4, plan.OnLink{Link: hop.Link, Prefix: destination(r)})
+		}
 	}
-	return out, onLink, all, err
+	return out, all, err
 }
 
 // addLargest adds a network, which takes the place of the smallest if there are

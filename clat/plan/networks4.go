@@ -56,10 +56,45 @@ func localNetworks4(o Observed, own netip.Addr) (networks []netip.Prefix) {
 		add(e.Link, e.Prefix)
 	}
 	for _, n := range o.OnLink4 {
-		add(n.Link, n.Prefix)
+		// A VPN's public routes are a default route in many parts
+		// (AllowedIPs without the home network), not a network.
+		if l, _ := o.LinkByIndex(n.Link); !overlays[l.Kind] || IsPrivate4(n.Prefix) {
+			add(n.Link, n.Prefix)
+		}
 	}
 	if !ServiceContinuityPrefix.Contains(own) {
 		networks = append(networks, netip.PrefixFrom(own, own.BitLen()))
+	}
+	slices.SortFunc(networks, netip.Prefix.Compare)
+	return slices.Compact(networks)
+}
+
+// private4 is the address space that only a site or a provider routes: private (RFC 1918)
+// and shared address space (RFC 6598).
+var private4 = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("100.64.0.0/10"),
+}
+
+// IsPrivate4 reports whether all of p is private or shared IPv4 address space.
+func IsPrivate4(p netip.Prefix) bool {
+	return slices.ContainsFunc(private4, func(n netip.Prefix) bool { return p.Bits() >= n.Bits() && n.Contains(p.Addr()) })
+}
+
+// routedNetworks4 returns the private IPv4 networks that the host reaches by a router
+// and not through a CLAT of ours. A packet from the PLAT with a source in one of them
+// would fail a strict reverse path check (RFC 3704 section 2.2): the answer would leave
+// by another link. Public networks do not count, because a VPN may have routes to most
+// of them while its own endpoint is reached through the CLAT.
+func routedNetworks4(o Observed) (networks []netip.Prefix) {
+	ours := func(n OnLink) bool {
+		l, ok := o.LinkByIndex(n.Link)
+		return !ok || o.IsOurs(l)
+	}
+	for _, n := range o.Routed4 {
+		if !slices.ContainsFunc(o.Routed4, func(m OnLink) bool { return m.Prefix == n.Prefix && ours(m) }) {
+			networks = append(networks, n.Prefix.Masked())
+		}
 	}
 	slices.SortFunc(networks, netip.Prefix.Compare)
 	return slices.Compact(networks)

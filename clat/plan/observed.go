@@ -29,6 +29,10 @@ type Observed struct {
 	// OnLink4 holds the IPv4 networks that routes reach without a router, the largest
 	// 256 of all tables and what overlaps 192.0.0.0/29.
 	OnLink4 []OnLink
+	// Routed4 holds the private IPv4 networks (see [IsPrivate4]) that routes of the
+	// main table reach by a router, at most 256. A multipath route is one entry for
+	// each next hop.
+	Routed4 []OnLink
 
 	// PREF64 holds the known prefixes of each link, the best first.
 	PREF64 []PREF64
@@ -228,7 +232,8 @@ func (o Observed) isDefaultTable(table int) bool {
 	return table == TableMain || slices.ContainsFunc(o.DefaultTables4, func(t DefaultTable) bool { return t.Table == table })
 }
 
-// OnLink is a network that is reached over a link without a gateway.
+// OnLink is a network that is reached over a link, without a gateway but in
+// [Observed.Routed4].
 type OnLink struct {
 	Link   int // interface index
 	Prefix netip.Prefix

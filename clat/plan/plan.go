@@ -233,7 +233,7 @@ func (p *planner) translation(v4, v6 netip.Addr, pref64 netip.Prefix, mtu MTU6) 
 	t.Mapping.PREF64 = pref64
 	t.Mapping.CLAT = siit.Pair{IPv4: v4, IPv6: v6}
 	t.ICMPSource4, _ = p.icmpSource(v4)
-	t.LocalIPv4 = localNetworks4(p.o, v4)
+	t.LocalIPv4, t.RoutedIPv4 = localNetworks4(p.o, v4), routedNetworks4(p.o)
 	t.MTU6, t.MTU4 = int(mtu), int(mtu.IPv4())
 	t.LowestIPv6MTU = min(t.LowestIPv6MTU, int(mtu))
 	return t

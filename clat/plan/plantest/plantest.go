@@ -159,6 +159,8 @@ func parseLine(o *plan.Observed, c *plan.Config, f []string) error {
 		}
 	case "onlink4":
 		o.OnLink4 = append(o.OnLink4, plan.OnLink{Link: dev(), Prefix: netip.MustParsePrefix(next())})
+	case "routed4":
+		o.Routed4 = append(o.Routed4, plan.OnLink{Link: dev(), Prefix: netip.MustParsePrefix(next())})
 	case "pref64":
 		p := plan.PREF64{Link: dev(), Prefix: netip.MustParsePrefix(next()), Source: "test"}
 		for len(f) > 0 {
