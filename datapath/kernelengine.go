@@ -94,12 +94,12 @@ func kernelTranslation(c siit.Config) *steer.Translation {
 		}
 		return &steer.Translation{
 			PREF64: c.Mapping.PREF64, DeniedIPv4: denied,
-			MTU6: c.MTU6, MTU4: c.MTU4, LowestIPv6MTU: lowest, DropWKPPrivate: c.DropWKPPrivate,
+			MTU6: c.MTU6, MTU4: c.MTU4, LowestIPv6MTU: lowest, ZeroTrafficClass: c.ZeroTrafficClass, ZeroTOS: c.ZeroTOS, DropWKPPrivate: c.DropWKPPrivate,
 		}
 	}
 	return &steer.Translation{
 		IPv4: c.Mapping.CLAT.IPv4, IPv6: c.Mapping.CLAT.IPv6, EAM: c.Mapping.EAM, Networks: c.Mapping.Networks, PREF64: c.Mapping.PREF64,
-		MTU6: c.MTU6, MTU4: c.MTU4, LowestIPv6MTU: lowest, DropWKPPrivate: c.DropWKPPrivate, LocalIPv4: slices.Concat(c.LocalIPv4, c.RoutedIPv4),
+		MTU6: c.MTU6, MTU4: c.MTU4, LowestIPv6MTU: lowest, ZeroTrafficClass: c.ZeroTrafficClass, ZeroTOS: c.ZeroTOS, DropWKPPrivate: c.DropWKPPrivate, LocalIPv4: slices.Concat(c.LocalIPv4, c.RoutedIPv4),
 	}
 }
 

@@ -35,6 +35,11 @@ type Config struct {
 	// Those that no host has are unreachable from both sides.
 	PoolIPv4 netip.Prefix
 
+	// ZeroTrafficClass and ZeroTOS write 0 to that field of translated packets,
+	// instead of the other one's value (RFC 7915 sections 4.1 and 5.1). What ICMP
+	// errors quote keeps it.
+	ZeroTrafficClass    bool
+	ZeroTOS             bool
 	DropUDPZeroChecksum bool // drop IPv4 UDP without checksum instead of computing one (RFC 7915 section 4.5)
 	DropWKPPrivate      bool // drop non-global IPv4 addresses towards 64:ff9b::/96 (RFC 6052 section 3.1)
 	NodeID              bool // append the Node Identification Object to errors from sources that cannot be mapped

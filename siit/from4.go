@@ -9,6 +9,7 @@ type to6 struct {
 	o       offload
 	addrs   [32]byte // source and destination in IPv6
 	neutral bool     // their sum is that of the IPv4 addresses
+	class   uint8    // Traffic Class
 	next    uint8    // upper-layer protocol in IPv6
 	field   int      // the transport checksum, from the start of the payload; 0: none
 	compute bool     // a UDP checksum, as there is none
@@ -45,6 +46,7 @@ func (t *Translator) check4(p *Packet, c *to6) refusal {
 	if r != None {
 		return drop(r)
 	}
+	c.class = h.b[1] & t.classMask
 	if p.Offload != (Offload{}) {
 		if c.o, r = checkOffload(p.Offload, h.b, h.ihl, h.proto, h.isFragment(), GSOTCPv4); r != None {
 			return drop(r)
@@ -159,18 +161,18 @@ func (c *to6) write(s *Scratch, p *Packet, l *limits) {
 		d := delta(sum8(h.b[12:]), add(sum16(c.addrs[:]), sum16(c.addrs[16:])))
 		c.o.update(payload[c.field:], h.proto, d)
 	}
-	tos, ttl, id := h.b[1], h.b[8]-1, h.id()
+	ttl, id := h.b[8]-1, h.id()
 	if c.split {
 		if c.o.partial {
 			complete(payload, 0, c.field)
 		}
-		l.split6(s, payload, &c.addrs, tos, c.next, ttl, id, h.fragOff, h.more)
+		l.split6(s, payload, &c.addrs, c.class, c.next, ttl, id, h.fragOff, h.more)
 		return
 	}
 	end := p.Off + len(h.b)
 	at := p.Off + h.ihl - c.grow
 	out := p.Buf[at:end]
-	putIPv6(out, tos, len(out)-ipv6Len, c.next, ttl, c.addrs[:])
+	putIPv6(out, c.class, len(out)-ipv6Len, c.next, ttl, c.addrs[:])
 	if h.isFragment() {
 		out[6] = protoFragment
 		putFragmentHeader(out[ipv6Len:], c.next, h.fragOff, h.more, id)

@@ -7,7 +7,8 @@ type to4 struct {
 	o     offload
 	a     mapped4
 	proto uint8 // in IPv4
-	field int   // the transport checksum, from the start of the payload; 0: none
+	tos   uint8
+	field int // the transport checksum, from the start of the payload; 0: none
 	echo  icmpHeader
 
 	df    bool
@@ -48,6 +49,7 @@ func (t *Translator) check6(p *Packet, c *to4) refusal {
 	if r != None {
 		return drop(r)
 	}
+	c.tos = h.tos() & t.tosMask
 	if p.Offload != (Offload{}) {
 		if c.o, r = checkOffload(p.Offload, h.b, h.l4, h.proto, h.fragment, GSOTCPv6); r != None {
 			return drop(r)
@@ -152,7 +154,7 @@ func (c *to4) write(s *Scratch, p *Packet, l *limits) {
 		}
 	}
 	var head [ipv4Len]byte
-	putIPv4(&head, h.tos(), ipv4Len+len(payload), id, h.frag4(c.df), h.b[7]-1, c.proto, c.a.src, c.a.dst)
+	putIPv4(&head, c.tos, ipv4Len+len(payload), id, h.frag4(c.df), h.b[7]-1, c.proto, c.a.src, c.a.dst)
 	if c.split {
 		if c.o.partial {
 			complete(payload, 0, c.field)

@@ -74,7 +74,7 @@ func (e *errorTo6) write(s *Scratch, c *to6) {
 		n += e.keep
 	}
 	out = out[:ipv6Len+icmpLen+n]
-	putIPv6(out, c.h.b[1], icmpLen+n, protoICMPv6, c.h.b[8]-1, c.addrs[:])
+	putIPv6(out, c.class, icmpLen+n, protoICMPv6, c.h.b[8]-1, c.addrs[:])
 	putICMP(out[ipv6Len:], e.head, pseudo6(c.addrs[:], icmpLen+n, protoICMPv6))
 	q.Buf = q.Buf[:q.Off+len(out)]
 	s.emit(q)
@@ -169,7 +169,7 @@ func (e *errorTo4) write(s *Scratch, c *to4, mtu4 int) {
 	} else {
 		id = s.nextID()
 	}
-	putIPv4((*[ipv4Len]byte)(out), c.h.tos(), len(out), id, c.h.frag4(df), c.h.b[7]-1, protoICMP, c.a.src, c.a.dst)
+	putIPv4((*[ipv4Len]byte)(out), c.tos, len(out), id, c.h.frag4(df), c.h.b[7]-1, protoICMP, c.a.src, c.a.dst)
 	q.Buf = q.Buf[:q.Off+len(out)]
 	s.emit(q)
 }

@@ -167,8 +167,12 @@ func checkHeader(cfg siit.Config, p, q parsed, pkt siit.Packet) error {
 	if q.ttl != p.ttl-1 || q.ttl == 0 {
 		return fmt.Errorf("TTL %d became %d", p.ttl, q.ttl)
 	}
-	if q.tos != p.tos {
-		return fmt.Errorf("TOS %#x became %#x", p.tos, q.tos)
+	tos := p.tos
+	if q.version == 6 && cfg.ZeroTrafficClass || q.version == 4 && cfg.ZeroTOS {
+		tos = 0
+	}
+	if q.tos != tos {
+		return fmt.Errorf("TOS %#x became %#x, want %#x", p.tos, q.tos, tos)
 	}
 	if err := checkAddresses(cfg, p, q); err != nil {
 		return err

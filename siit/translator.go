@@ -13,6 +13,8 @@ type Translator struct {
 	routes           routeTable
 	limits           limits
 	sources          sources
+	classMask        uint8 // what of the TOS becomes the Traffic Class
+	tosMask          uint8 // and the other way
 	dropZeroChecksum bool
 	nodeID           bool
 }
@@ -53,7 +55,7 @@ func New(cfg Config) (*Translator, error) {
 		// Linux drops what arrives from one of its own addresses.
 		return nil, errors.New("ICMP errors must not come from the CLAT's own IPv4 address")
 	}
-	return &Translator{mapping: m, limits: l, sources: own, dropZeroChecksum: cfg.DropUDPZeroChecksum, nodeID: cfg.NodeID}, nil
+	return &Translator{mapping: m, limits: l, sources: own, dropZeroChecksum: cfg.DropUDPZeroChecksum, classMask: mask(cfg.ZeroTrafficClass), tosMask: mask(cfg.ZeroTOS), nodeID: cfg.NodeID}, nil
 }
 
 func newLimits(cfg Config) (limits, error) {
@@ -92,6 +94,14 @@ func newSources(cfg Config) (sources, error) {
 		own.ipv6, own.hasIPv6 = src6.As16(), true
 	}
 	return own, nil
+}
+
+// mask returns what is kept of an octet.
+func mask(zero bool) uint8 {
+	if zero {
+		return 0
+	}
+	return 0xff
 }
 
 func or(v, otherwise int) int {

@@ -155,6 +155,8 @@ type bpfTranslation struct {
 	PrefLo      uint64
 	MaskHi      uint64
 	MaskLo      uint64
+	FirstMask   uint64
+	ClassMask   uint32
 	PrefLen     uint32
 	Clat4       uint32
 	Mtu6        uint32
@@ -169,6 +171,7 @@ type bpfTranslation struct {
 	HasRoutes   uint32
 	Router      bpfNextHop
 	HasNext     uint32
+	_           [4]byte
 }
 
 // Names of all BPF objects in the ELF.

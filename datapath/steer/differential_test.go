@@ -131,7 +131,8 @@ func TestDifferential(t *testing.T) {
 	}
 	configs = append(configs,
 		siit.Config{Mapping: siit.Mapping{PREF64: netip.MustParsePrefix("64:ff9b::/96"), CLAT: clat("203.0.113.9", "2001:db9:1::c1a7")}, MTU6: 9000, MTU4: 700, DropWKPPrivate: true},
-		siit.Config{Mapping: siit.Mapping{PREF64: netip.MustParsePrefix("64:ff9b::/96"), CLAT: clat("192.0.0.1", "2001:db9:1::c1a7")}, MTU6: 1280, MTU4: 1260},
+		siit.Config{Mapping: siit.Mapping{PREF64: netip.MustParsePrefix("64:ff9b::/96"), CLAT: clat("192.0.0.1", "2001:db9:1::c1a7")}, MTU6: 1280, MTU4: 1260, ZeroTrafficClass: true},
+		siit.Config{Mapping: siit.Mapping{PREF64: netip.MustParsePrefix("64:ff9b::/96"), CLAT: clat("192.0.0.1", "2001:db9:1::c1a7")}, ZeroTOS: true},
 	)
 
 	configs = append(configs, eamConfigs()...)

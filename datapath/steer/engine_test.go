@@ -78,16 +78,18 @@ func translationOf(cfg siit.Config) *Translation {
 	}
 	mtu6 := or(cfg.MTU6, 1500)
 	return &Translation{
-		IPv4:           cfg.Mapping.CLAT.IPv4,
-		IPv6:           cfg.Mapping.CLAT.IPv6,
-		EAM:            cfg.Mapping.EAM,
-		Networks:       cfg.Mapping.Networks,
-		PREF64:         cfg.Mapping.PREF64,
-		MTU6:           mtu6,
-		MTU4:           or(cfg.MTU4, mtu6-20),
-		LowestIPv6MTU:  or(cfg.LowestIPv6MTU, 1280),
-		DropWKPPrivate: cfg.DropWKPPrivate,
-		LocalIPv4:      cfg.LocalIPv4,
+		IPv4:             cfg.Mapping.CLAT.IPv4,
+		IPv6:             cfg.Mapping.CLAT.IPv6,
+		EAM:              cfg.Mapping.EAM,
+		Networks:         cfg.Mapping.Networks,
+		PREF64:           cfg.Mapping.PREF64,
+		MTU6:             mtu6,
+		MTU4:             or(cfg.MTU4, mtu6-20),
+		LowestIPv6MTU:    or(cfg.LowestIPv6MTU, 1280),
+		ZeroTrafficClass: cfg.ZeroTrafficClass,
+		ZeroTOS:          cfg.ZeroTOS,
+		DropWKPPrivate:   cfg.DropWKPPrivate,
+		LocalIPv4:        cfg.LocalIPv4,
 	}
 }
 

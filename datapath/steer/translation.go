@@ -34,6 +34,8 @@ type Translation struct {
 	// are left to user space, which drops them.
 	LocalIPv4 []netip.Prefix
 
+	ZeroTrafficClass, ZeroTOS bool // write 0 to that field instead of the other one's value
+
 	DropWKPPrivate bool // leave packets between private IPv4 addresses and 64:ff9b::/96 to user space, which drops them
 }
 
@@ -100,12 +102,26 @@ func (t *Translation) value() bpfTranslation {
 		Mtu4:        uint32(t.MTU4),
 		Limit6:      uint32(min(t.LowestIPv6MTU, t.MTU6)),
 		Neutral:     flag(t.IPv4.IsValid() && prefix.Neutral(siit.Pair{IPv4: t.IPv4, IPv6: t.IPv6})),
+		ClassMask:   octet(!t.ZeroTrafficClass),
+		FirstMask:   firstMask(t.ZeroTOS),
 		HasEam:      flag(len(t.EAM) > 0),
 		HasLocal:    flag(len(t.LocalIPv4) > 0),
 		HasNetworks: flag(len(t.Networks) > 0),
 		DropPrivate: flag(t.DropWKPPrivate),
 		WellKnown:   flag(t.PREF64.Masked() == siit.WellKnownPrefix()),
 	}
+}
+
+// octet returns a mask that keeps an octet, or nothing.
+func octet(keep bool) uint32 { return 0xff * flag(keep) }
+
+// firstMask returns a mask for the first 64 bits of an IPv6 header (RFC 8200 section 3)
+// that keeps all, or all but the Traffic Class.
+func firstMask(zeroClass bool) uint64 {
+	if zeroClass {
+		return ^uint64(0xff << 52)
+	}
+	return ^uint64(0)
 }
 
 // SetTranslation makes the kernel engine translate the simple packets of t, or

@@ -84,6 +84,9 @@ type Translation struct {
 	// LowestIPv6MTU is the size in bytes to which IPv4 packets without DF are
 	// fragmented (RFC 7915 section 4).
 	LowestIPv6MTU int
+	// TrafficClass is that of the IPv6 packets, and TOS that of the IPv4 packets
+	// (RFC 7915 sections 4.1 and 5.1).
+	TrafficClass, TOS ClassOfService
 	// UDPZeroChecksum is what becomes of IPv4 UDP without checksum (RFC 7915
 	// section 4.5).
 	UDPZeroChecksum ZeroChecksum

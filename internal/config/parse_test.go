@@ -53,6 +53,8 @@ func TestParseEveryKey(t *testing.T) {
 		},
 		Translation: Translation{
 			LowestIPv6MTU:       1400,
+			TrafficClass:        ZeroClass,
+			TOS:                 ZeroClass,
 			UDPZeroChecksum:     DropZeroChecksum,
 			WKPPrivate:          DropPrivate,
 			ICMPErrorsPerSecond: 0,
@@ -91,6 +93,8 @@ sources = ["dns", "ra"]
 dns-servers = ["2001:db8::53", "fe80::1%eth0"]
 [translation]
 lowest-ipv6-mtu = 1400
+traffic-class = "zero"
+tos = "zero"
 udp-zero-checksum = "drop"
 wkp-private = "drop"
 icmp-errors-per-second = 0
@@ -112,7 +116,7 @@ clat.enable = 'always'
 clat . uplinks = ['wlan0', 'eth0.5']
 "clat".pref64 = ["2001:db8:64::/96", "64:ff9b::/96",]
 discovery = { sources = ["dns", "ra"], dns-servers = ["2001:db8::53", "fe80::1%eth0"] }
-translation = { lowest-ipv6-mtu = 1400, udp-zero-checksum = "drop", wkp-private = "drop", icmp-errors-per-second = 0, icmp-source = "192.0.0.8", node-id = false, eam = [{ipv4 = "192.0.2.0/28", ipv6 = "2001:db8:cccc::/124"}, {ipv4 = "192.0.2.16/32", ipv6 = "2001:db8:dddd::1/128"}] }
+translation = { lowest-ipv6-mtu = 1400, traffic-class = "zero", tos = "zero", udp-zero-checksum = "drop", wkp-private = "drop", icmp-errors-per-second = 0, icmp-source = "192.0.0.8", node-id = false, eam = [{ipv4 = "192.0.2.0/28", ipv6 = "2001:db8:cccc::/124"}, {ipv4 = "192.0.2.16/32", ipv6 = "2001:db8:dddd::1/128"}] }
 control.socket = "/tmp//t.sock"
 control.metrics = """[::1]:9646"""
 clat.ipv6 = "2001:DB8:1:0::C1A7"
@@ -167,7 +171,7 @@ func TestMistakes(t *testing.T) {
 		{"[clat]\nMTU2 = 1400", `2:1: unknown key "MTU2" in [clat] (did you mean "mtu"?); allowed: ` + clatKeys},
 		{"[clat]\nfrobnicate = 1400", `2:1: unknown key "frobnicate" in [clat]; allowed: ` + clatKeys},
 		{"[clat.mtu]\n", `1:7: clat.mtu: "{...}" is a table, not an integer; allowed: ` + mtu},
-		{"[translation]\nnode_id = true", `2:1: unknown key "node_id" in [translation] (did you mean "node-id"?); allowed: lowest-ipv6-mtu, udp-zero-checksum, wkp-private, icmp-errors-per-second, icmp-source, node-id, eam`},
+		{"[translation]\nnode_id = true", `2:1: unknown key "node_id" in [translation] (did you mean "node-id"?); allowed: lowest-ipv6-mtu, traffic-class, tos, udp-zero-checksum, wkp-private, icmp-errors-per-second, icmp-source, node-id, eam`},
 
 		// [clat]
 		{"[clat]\nenable = \"sometimes\"", `2:10: clat.enable: "sometimes" is not an allowed value; allowed: auto, always, never`},
@@ -242,6 +246,7 @@ func TestMistakes(t *testing.T) {
 		{"[translation]\nlowest-ipv6-mtu = 1279", `2:19: translation.lowest-ipv6-mtu: "1279" is out of range; allowed: 1280 to 65535`},
 		{"[translation]\nlowest-ipv6-mtu = 65536", `2:19: translation.lowest-ipv6-mtu: "65536" is out of range; allowed: 1280 to 65535`},
 		{"[translation]\nudp-zero-checksum = \"calculate\"", `2:21: translation.udp-zero-checksum: "calculate" is not an allowed value; allowed: compute, drop`},
+		{"[translation]\ntos = \"keep\"", `2:7: translation.tos: "keep" is not an allowed value; allowed: copy, zero`},
 		{"[translation]\nwkp-private = false", `2:15: translation.wkp-private: "false" is a boolean, not a string; allowed: allow, drop`},
 		{"[translation]\nicmp-errors-per-second = -1", `2:26: translation.icmp-errors-per-second: "-1" is out of range; allowed: 0 or more (0: none are sent)`},
 		{"[translation]\nicmp-source = \"::1\"", `2:15: translation.icmp-source: "::1" is IPv6, not IPv4; allowed: ` + source},

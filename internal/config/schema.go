@@ -53,6 +53,8 @@ func discoveryKeys(d *Discovery) []key {
 func translationKeys(t *Translation, eam *[]*node) []key {
 	return []key{
 		integer("lowest-ipv6-mtu", &t.LowestIPv6MTU, 1280, 65535, "1280 to 65535"),
+		text("traffic-class", &t.TrafficClass, oneOf[ClassOfService](classWords)),
+		text("tos", &t.TOS, oneOf[ClassOfService](classWords)),
 		text("udp-zero-checksum", &t.UDPZeroChecksum, oneOf[ZeroChecksum](zeroChecksumWords)),
 		text("wkp-private", &t.WKPPrivate, oneOf[Private](privateWords)),
 		integer("icmp-errors-per-second", &t.ICMPErrorsPerSecond, 0, math.MaxInt32, "0 or more (0: none are sent)"),

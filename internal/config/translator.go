@@ -34,6 +34,8 @@ func (c Config) Translator(pref64 netip.Prefix, clat siit.Pair, mtu4 int) siit.C
 		LowestIPv6MTU:       t.LowestIPv6MTU,
 		ICMPSource4:         otherThan(t.ICMPSource, clat.IPv4),
 		ICMPSource6:         clat.IPv6,
+		ZeroTrafficClass:    t.TrafficClass == ZeroClass,
+		ZeroTOS:             t.TOS == ZeroClass,
 		DropUDPZeroChecksum: t.UDPZeroChecksum == DropZeroChecksum,
 		DropWKPPrivate:      t.WKPPrivate == DropPrivate,
 		NodeID:              t.NodeID,

@@ -13,6 +13,7 @@ func TestTranslator(t *testing.T) {
 	c, _, err := Parse("t.toml", []byte(`
 [translation]
 lowest-ipv6-mtu = 1300
+tos = "zero"
 udp-zero-checksum = "drop"
 wkp-private = "drop"
 icmp-source = "192.0.0.3"
@@ -35,7 +36,7 @@ ipv6 = "2001:db8:cccc::/124"
 		},
 		MTU6: 1500, MTU4: 1480, LowestIPv6MTU: 1300,
 		ICMPSource4: netip.MustParseAddr("192.0.0.3"), ICMPSource6: pair.IPv6,
-		DropUDPZeroChecksum: true, DropWKPPrivate: true,
+		ZeroTOS: true, DropUDPZeroChecksum: true, DropWKPPrivate: true,
 	}
 	if d := cmp.Diff(want, got, cmpNetip); d != "" {
 		t.Errorf("(-want +got)\n%s", d)

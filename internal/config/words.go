@@ -64,6 +64,21 @@ var zeroChecksumWords = []string{"compute", "drop"}
 // String returns the word of the file.
 func (z ZeroChecksum) String() string { return zeroChecksumWords[z] }
 
+// ClassOfService is what is written to TOS or Traffic Class of a translated packet.
+type ClassOfService uint8
+
+const (
+	// CopyClass: what the other one was.
+	CopyClass ClassOfService = iota
+	// ZeroClass: always 0.
+	ZeroClass
+)
+
+var classWords = []string{"copy", "zero"}
+
+// String returns the word of the file.
+func (c ClassOfService) String() string { return classWords[c] }
+
 // Private is what becomes of non-global IPv4 addresses towards 64:ff9b::/96.
 type Private uint8
 

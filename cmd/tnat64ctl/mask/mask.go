@@ -288,7 +288,7 @@ var known = regexp.MustCompile(`^(` + strings.Join([]string{
 	`(resolv|nsswitch|gai)\.conf`,
 	`(systemd-(resolved|networkd|timesyncd|logind)|NetworkManager|dhcpcd|wpa_supplicant|iwd|connman|networking)(\.service)?`,
 	`org\.freedesktop\.(NetworkManager|resolve1|login1|DBus)(\.[A-Z][A-Za-z]+)*`,
-	`(clat|discovery|translation|control|shim)\.(enable|uplinks|pref64|ipv6|ipv4|engine|tun|mtu|metric|queues|route|network|sources|dns-servers|plat-probe|lowest-ipv6-mtu|udp-zero-checksum|wkp-private|icmp-errors-per-second|icmp-source|node-id|eam|socket|metrics|local|fallback|method)`,
+	`(clat|discovery|translation|control|shim)\.(enable|uplinks|pref64|ipv6|ipv4|engine|tun|mtu|metric|queues|route|network|sources|dns-servers|plat-probe|lowest-ipv6-mtu|traffic-class|tos|udp-zero-checksum|wkp-private|icmp-errors-per-second|icmp-source|node-id|eam|socket|metrics|local|fallback|method)`,
 	`net\.ipv[46]\.(conf|neigh)\.(all|default)\.[a-z0-9_]+`,
 	`net\.ipv[46]\.[a-z0-9_]+`,
 	`kernel\.unprivileged_bpf_disabled`,

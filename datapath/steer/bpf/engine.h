@@ -50,6 +50,11 @@ struct translation {
 	__u64 clat6_hi, clat6_lo; // not of a gateway, like clat4
 	__u64 pref_hi, pref_lo;
 	__u64 mask_hi, mask_lo;
+	// What is kept of the first 64 bits of an IPv6 header: all, or all but the Traffic
+	// Class. Applied before anything is known of them, so that the verifier of 6.1
+	// (without CAP_PERFMON) has no more states to go through.
+	__u64 first_mask;
+	__u32 class_mask; // what of the TOS becomes the Traffic Class: 0xff or 0
 	__u32 pref_len; // bits: 32, 40, 48, 56, 64 or 96
 	__u32 clat4;
 	__u32 mtu6, mtu4;   // of the next hops on either side

@@ -159,7 +159,7 @@ static __always_inline enum outcome to4(struct __sk_buff *skb, enum role role)
 			return DECLINED;
 		}
 	}
-	first = bpf_be64_to_cpu(in.words[0]);
+	first = bpf_be64_to_cpu(in.words[0]) & t->first_mask;
 	if (first >> 60 != 6)
 		return DECLINED;
 	if (unlikely(skb->vlan_present))

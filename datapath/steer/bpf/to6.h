@@ -176,7 +176,7 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, s
 	if (unlikely(in.ip.ttl <= 1))
 		decline6(TTL);
 
-	header[0] = bpf_cpu_to_be64(6ULL << 60 | (__u64)in.ip.tos << 52 | (__u64)(total - IPV4_LEN) << 16 | (in.ip.ttl - 1));
+	header[0] = bpf_cpu_to_be64(6ULL << 60 | (__u64)(in.ip.tos & t->class_mask) << 52 | (__u64)(total - IPV4_LEN) << 16 | (in.ip.ttl - 1));
 	header[1] = bpf_cpu_to_be64(addrs.src.hi);
 	header[2] = bpf_cpu_to_be64(addrs.src.lo);
 	header[3] = bpf_cpu_to_be64(addrs.dst.hi);
