@@ -27,22 +27,36 @@ type Progress struct {
 	state  *queueState
 	now    func() time.Time
 
-	settled bool // nothing is in the queue that was there before this Progress
-
-	gap gap
+	done  uint64 // packets that are finished, as far as they can be counted
+	count counted
+	gap   gap
 
 	// Where the queue never gets empty, what was sent before so many packets
 	// were read has been read as well.
 	reads, checkpoint uint64
 }
 
+// counted says what done counts.
+type counted int
+
+const (
+	// All that was read since the start, which may have begun in the midst of
+	// packets without a number, and of those that another Progress has read.
+	sinceStart counted = iota
+	// The same, and packets without a number are known to be among them.
+	withoutNumber
+	// Packets with a number, and none that has not been read or dropped.
+	onlyNumbered
+)
+
 // gap is how far the numbers given to packets are ahead of those finished while the
 // queue is empty. Packets that have a number and never come out of the queue, because
-// it was full, leave one. So does, for a moment, a packet on its way into the queue.
-// That moment is long where the host of a virtual machine suspends the processor that
-// it is on.
+// it was full, leave one. So does, for a moment, a packet on its way into the queue,
+// in the queueing discipline before it for example. That moment is long where the
+// host of a virtual machine suspends the processor that it is on. Packets that were
+// read and have no number make it less, below zero too.
 type gap struct {
-	least       uint64 // of all samples
+	least       int64 // of all samples
 	samples     int
 	first, last time.Time
 }
@@ -61,10 +75,11 @@ const (
 )
 
 // sample notes that so many numbers are missing, if the queue is empty and the last
-// sample was long enough ago. It returns how many packets were dropped for certain.
-func (g *gap) sample(missing uint64, now time.Time, empty func() bool) uint64 {
+// sample was long enough ago. It returns how many are missing for certain, once there
+// are samples enough.
+func (g *gap) sample(missing int64, now time.Time, empty func() bool) (certain int64, ok bool) {
 	if now.Sub(g.last) < gapInterval || !empty() {
-		return 0
+		return 0, false
 	}
 	g.last = now
 	if g.samples == 0 {
@@ -73,11 +88,11 @@ func (g *gap) sample(missing uint64, now time.Time, empty func() bool) uint64 {
 	g.samples++
 	g.least = min(g.least, missing)
 	if g.samples < gapSamples || now.Sub(g.first) < gapAge {
-		return 0
+		return 0, false
 	}
-	dropped := g.least
+	certain = g.least
 	*g = gap{}
-	return dropped
+	return certain, true
 }
 
 // queueState is struct queue_state of bpf/order.h.
@@ -119,40 +134,50 @@ func (e *Engine) Progress() ([]*Progress, error) {
 	}
 	all := make([]*Progress, len(memory.all))
 	for i := range all {
-		all[i] = &Progress{memory: memory, state: &memory.all[i], now: time.Now}
+		all[i] = newProgress(memory, i)
 	}
 	return all, nil
 }
 
+func newProgress(memory *queueStates, queue int) *Progress {
+	state := &memory.all[queue]
+	return &Progress{
+		memory: memory, state: state, now: time.Now,
+		done:       atomic.LoadUint64(&state.finished),
+		checkpoint: atomic.LoadUint64(&state.sent),
+	}
+}
+
 // Finished says that so many more packets were read from the queue, at least
 // one, and that all that came of them has been written. empty reports whether the
-// queue is empty; it is only asked where packets seem to have been dropped.
+// queue is empty; it is only asked where the count may be wrong.
 func (p *Progress) Finished(packets int, empty func() bool) {
 	// Loaded before empty is asked: what is sent later does not count.
 	sent := atomic.LoadUint64(&p.state.sent)
-	if !p.settled {
-		if empty() {
-			p.settled = true
-			p.gap = gap{}
-			atomic.StoreUint64(&p.state.finished, sent)
-		}
-		return
-	}
-	done := p.state.finished + uint64(packets) // nobody else writes it
-	if done > sent {
-		p.settled = false // something came that had no number
-		return
-	}
+	p.done += uint64(packets)
 	if p.reads += uint64(packets); p.reads >= queueBound {
-		done = max(done, p.checkpoint)
+		if p.count != onlyNumbered || p.done < p.checkpoint {
+			p.done, p.count, p.gap = max(p.checkpoint, p.state.finished), onlyNumbered, gap{}
+		}
 		p.reads, p.checkpoint = 0, sent
 	}
-	if done == sent {
+	missing := int64(sent - p.done)
+	switch {
+	case missing < 0 && p.count != withoutNumber:
+		p.count, p.gap = withoutNumber, gap{}
+	case missing == 0 && p.count == onlyNumbered:
 		p.gap = gap{}
-	} else {
-		done += p.gap.sample(sent-done, p.now(), empty)
+	case missing == 0 && p.count == sinceStart && empty():
+		p.count, p.gap = onlyNumbered, gap{}
+	default:
+		if certain, ok := p.gap.sample(missing, p.now(), empty); ok {
+			p.done += uint64(certain) // may be below zero
+			p.count = onlyNumbered
+		}
 	}
-	atomic.StoreUint64(&p.state.finished, done)
+	if p.count == onlyNumbered {
+		atomic.StoreUint64(&p.state.finished, p.done)
+	}
 }
 
 // String describes p for tests and logs.

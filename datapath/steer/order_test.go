@@ -118,14 +118,20 @@ func TestOrder(t *testing.T) {
 	})
 }
 
-// What user space never gets, because a queue was full, does not count for ever.
+// What user space never gets, because a queue was full, does not count for ever,
+// and nothing counts before it has been read.
 func TestProgress(t *testing.T) {
 	memory := &queueStates{all: make([]queueState, 1)}
 	q := &memory.all[0]
 	clock := time.Unix(0, 0)
-	p := &Progress{memory: memory, state: q, now: func() time.Time { return clock }}
 	waiting := 0
 	empty := func() bool { return waiting == 0 }
+	start := func() *Progress {
+		p := newProgress(memory, 0)
+		p.now = func() time.Time { return clock }
+		return p
+	}
+	p := start()
 	send := func(n int) { q.sent += uint64(n); waiting += n }
 	read := func(n int) {
 		for range n {
@@ -140,19 +146,6 @@ func TestProgress(t *testing.T) {
 		}
 	}
 
-	send(5)
-	waiting += 3 // from before the programs were there
-	read(4)
-	want(5)
-	read(4)
-	want(0)
-	send(3)
-	want(3)
-	read(2)
-	want(1)
-	read(1)
-	want(0)
-
 	// samples lets the queue be seen empty so often, over so long.
 	samples := func(n int, over time.Duration) {
 		t.Helper()
@@ -162,6 +155,45 @@ func TestProgress(t *testing.T) {
 			read(1)
 		}
 	}
+
+	send(5)
+	read(4)
+	want(5) // there may be others without a number behind them
+	read(1)
+	want(0)
+	send(3)
+	want(3)
+	read(2)
+	want(1)
+	read(1)
+	want(0)
+
+	// Packets without a number, from before the programs were there, and numbers
+	// whose packets are on their way into the queue.
+	p = start()
+	waiting += 3
+	read(3)
+	q.sent += 2
+	send(1)
+	read(1)
+	want(3)
+	samples(gapSamples-2, gapAge)
+	want(3 + gapSamples - 2)
+	waiting += 2
+	read(2)
+	samples(1, gapAge)
+	want(0)
+
+	// The same, seen by another Progress than the one that read the others.
+	send(5)
+	p = start()
+	q.sent += 19
+	read(5)
+	want(24)
+	clock = clock.Add(gapAge)
+	waiting += 19
+	read(19)
+	want(0)
 
 	// A full queue.
 	send(10)
@@ -215,5 +247,24 @@ func TestProgress(t *testing.T) {
 	}
 	if behind := q.sent - q.finished; behind > 3*queueBound {
 		t.Errorf("%d packets behind in a queue that never holds more than %d", behind, queueBound)
+	}
+
+	// The same where it is not empty at the start either.
+	finished := q.finished
+	p = start()
+	waiting = 100
+	for range queueBound - 1 {
+		send(1)
+		read(1)
+		if q.finished != finished {
+			t.Fatalf("%v: some of %d may wait still", p, waiting)
+		}
+	}
+	for range queueBound + 1 {
+		send(1)
+		read(1)
+	}
+	if behind := q.sent - q.finished; behind < 100 || behind > 3*queueBound {
+		t.Errorf("%d packets behind in a queue that holds 100", behind)
 	}
 }
