@@ -37,7 +37,7 @@ mark() { date +%s >/run/mark; sleep 1; }
 journal() { journalctl -b -o short-monotonic --no-hostname --since "@$(cat /run/mark)" "$@"; }
 gone() { not ip link show clat0; }
 # A fault of the machine shows the log.
-trap 's=$?; [ $s = 0 ] || { echo "--- status $s; journal:"; journalctl -b -n 40 --no-pager -o short-monotonic; echo "--- tnat64d:"; journalctl -b -u tnat64d -n 400 --no-pager -o short-monotonic --no-hostname; ip addr; ip route; ip -6 route; }' EXIT
+trap 's=$?; [ $s = 0 ] || { echo "--- status $s; journal:"; journalctl -b -n 40 --no-pager -o short-monotonic; echo "--- tnat64d:"; journalctl -b -u tnat64d -n 4000 --no-pager -o short-monotonic --no-hostname; ip addr; ip route; ip -6 route; }' EXIT
 set -e
 `
 
@@ -141,7 +141,7 @@ var laptop = []scene{
 		`mark; waits via clat0; route4; journal -t tnat64d --no-pager; fetch`,
 	}, reboot: true},
 	{title: "after a reboot, with nobody's help", scripts: []string{
-		`waits via clat0; fetch; systemctl is-active tnat64d; journalctl -b -t tnat64d --no-pager -o short-monotonic --no-hostname`,
+		`waits via clat0; fetch; systemctl is-active tnat64d; systemctl show -p NRestarts,Result tnat64d; journalctl -b -u tnat64d --no-pager -o short-monotonic --no-hostname; [ "$(systemctl show -P NRestarts tnat64d)" = 0 ]`,
 		`systemd-analyze | head -1; systemd-analyze critical-chain tnat64d.service | tail -n +4`,
 		`unmanaged; systemctl is-system-running || systemctl --failed --no-legend`,
 	}},
