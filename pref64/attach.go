@@ -10,18 +10,11 @@ import (
 // without a Router Advertisement that confirms it.
 const confirmWithin = 5 * time.Second
 
-// rankWithin is how long after the first Router Advertisement of a default router
-// the prefix of a router that ranks higher replaces the one in use. All routers of a
-// link answer a solicitation, each after up to 3.5 s (RFC 4861 section 10,
-// MIN_DELAY_BETWEEN_RAS and MAX_RA_DELAY_TIME), and in any order.
-const rankWithin = 4 * time.Second
-
 // attachment is what is known of the link since it last got carrier.
 type attachment struct {
 	number   int // of attachments so far
 	since    time.Time
 	heard    heard
-	first    time.Time // of the first advertisement of a default router; zero: none
 	identity identity
 	confirm  time.Time // end of waiting while identity is not settled; zero otherwise
 	before   onLinks   // prefixes for addresses before it, while identity is not settled
@@ -64,11 +57,6 @@ func (a attachment) reattached(onLink onLinks, now time.Time) attachment {
 		before = onLink
 	}
 	return attachment{number: a.number + 1, since: now, before: before, identity: unknown, confirm: now.Add(confirmWithin)}
-}
-
-// ranking reports whether routers of a lower rank may have answered before others.
-func (a *attachment) ranking(now time.Time) bool {
-	return !a.first.IsZero() && now.Before(a.first.Add(rankWithin))
 }
 
 // recognize reports whether ra comes from a router that advertised one of its

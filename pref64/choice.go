@@ -61,7 +61,6 @@ func (l *flapLimits) prove(p netip.Prefix) {
 type choice struct {
 	current    Observation   // its Prefix is invalid if none is in use
 	since      time.Time     // when current.Prefix was adopted
-	restored   bool          // it was Remembered then
 	home       netip.Prefix  // would be in use if nothing were in doubt
 	held       netip.Prefix  // waits for its turn; invalid if nothing does
 	heldUntil  time.Time     // when its turn is
@@ -91,7 +90,7 @@ func (c *choice) adopt(s selection, now time.Time) (changed bool, held Observati
 	}
 	changed = next.Prefix != c.current.Prefix
 	if changed {
-		c.since, c.restored = now, next.Remembered
+		c.since = now
 	}
 	c.current, c.held, c.candidates = next, waiting.Prefix, nil
 	if next.Prefix.IsValid() {

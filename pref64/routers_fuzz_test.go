@@ -14,6 +14,7 @@ import (
 func FuzzNeighbours(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9})
 	f.Add([]byte{3, 9, 200, 17, 3, 9, 201, 17, 255, 255, 255, 255})
+	f.Add([]byte("\x00vvvvv\x01\x0e\x03")) // by a router that ranks higher, soon after the start
 	f.Add([]byte{8, 64, 64, 64, 8, 65, 65, 65, 7, 1, 1, 1, 6, 2, 3, 4})
 	f.Fuzz(func(t *testing.T, script []byte) {
 		synctest.Test(t, func(t *testing.T) {

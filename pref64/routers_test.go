@@ -1,9 +1,7 @@
 package pref64
 
 import (
-	"fmt"
 	"net/netip"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,7 +141,6 @@ func TestRank(t *testing.T) {
 		{"a forged router of high preference does not replace what is in use", func(t *testing.T) {
 			l := newLookout(t, nil)
 			l.hear(router1, pio1, prefixA)
-			l.sleep(rankWithin)
 			ra := hourly(bad1, 18*time.Hour, prefixB)
 			ra.Preference = High
 			l.send(ra)
@@ -165,7 +162,6 @@ func TestRank(t *testing.T) {
 		{"a forged router says the same, with high preference", func(t *testing.T) {
 			l := newLookout(t, nil)
 			l.hear(router1, pio1, prefixA)
-			l.sleep(rankWithin)
 			ra := hourly(bad1, 18*time.Hour, prefixA)
 			ra.Preference = High
 			l.send(ra)
@@ -179,7 +175,6 @@ func TestRank(t *testing.T) {
 			l := newLookout(t, nil)
 			l.hear(router1, pio1, prefixA)
 			l.hear(router2, pio2, prefixA)
-			l.sleep(rankWithin)
 			l.Unreachable(router1)
 			l.uses(prefixA, RA, router2)
 			for _, o := range l.Snapshot().OnLink {
@@ -282,83 +277,6 @@ func TestRank(t *testing.T) {
 			if mtu := l.Snapshot().MTU; mtu != 1400 {
 				t.Errorf("the MTU is %d", mtu)
 			}
-		}},
-	}.run(t)
-}
-
-// TestRoutersAnswerInAnyOrder has three routers answer a solicitation in all orders.
-// The one that the host prefers has no NAT64; the others have each their own, or the
-// same one.
-func TestRoutersAnswerInAnyOrder(t *testing.T) {
-	high, medium, low := router1, router2, netip.MustParseAddr("fe80::3")
-	preference := map[netip.Addr]Preference{high: High, medium: Medium, low: Low}
-	orders := [][]netip.Addr{{high, medium, low}, {high, low, medium}, {medium, high, low}, {medium, low, high}, {low, high, medium}, {low, medium, high}}
-	for _, c := range []struct {
-		name  string
-		lows  netip.Prefix // PREF64 of the router of low preference
-		tell  func(l *lookout)
-		after time.Duration // between two answers
-		want  netip.Addr    // the router that is followed; invalid: the first to answer of those with NAT64
-	}{
-		{"each its own", prefixB, func(*lookout) {}, time.Second, medium},
-		{"the same", prefixA, func(*lookout) {}, time.Second, medium},
-		{"the host's routes prefer another", prefixB, func(l *lookout) {
-			l.SetRouters([]Gateway{{high, 50}, {medium, 1024}, {low, 100}})
-		}, time.Second, low},
-		{"long after each other", prefixB, func(*lookout) {}, time.Minute, netip.Addr{}},
-	} {
-		for _, order := range orders {
-			t.Run(fmt.Sprint(c.name, order), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					l := newLookout(t, func(o *Options) { o.DNS = false })
-					c.tell(l)
-					pref64 := map[netip.Addr][]netip.Prefix{medium: {prefixA}, low: {c.lows}}
-					for _, router := range order {
-						ra := hourly(router, time.Hour, pref64[router]...)
-						ra.Preference = preference[router]
-						l.send(ra)
-						l.sleep(c.after)
-					}
-					want := c.want
-					if !want.IsValid() {
-						want = order[slices.IndexFunc(order, func(r netip.Addr) bool { return r != high })]
-					}
-					l.uses(pref64[want][0], RA, want)
-					if rs := l.Snapshot().Routers[0]; rs[0] != want {
-						t.Errorf("routers %v, want %v first", rs, want)
-					}
-					l.sleep(10 * time.Minute) // and it stays
-					l.uses(pref64[want][0], RA, want)
-				})
-			})
-		}
-	}
-}
-
-// TestRankAfterAttachment: what was in use before a carrier change, or before a
-// restart, stays although a router that ranks higher answers.
-func TestRankAfterAttachment(t *testing.T) {
-	better := func() RouterAdvertisement {
-		ra := hourly(router2, time.Hour, prefixB)
-		ra.Preference = High
-		return ra
-	}
-	scripts{
-		{"carrier change", func(t *testing.T) {
-			l := newLookout(t, func(o *Options) { o.DNS = false })
-			l.hear(router1, pio1, prefixA)
-			l.sleep(time.Minute)
-			l.Attached()
-			l.hear(router1, pio1, prefixA)
-			l.send(better())
-			l.uses(prefixA, RA, router1)
-		}},
-		{"restart", func(t *testing.T) {
-			l := newLookout(t, func(o *Options) { o.DNS = false })
-			l.Restore(Remembered{Prefix: prefixA, Origin: RA, Router: router1, Default: true, Left: time.Hour})
-			l.hear(router1, pio1, prefixA)
-			l.send(better())
-			l.uses(prefixA, RA, router1)
 		}},
 	}.run(t)
 }

@@ -14,7 +14,6 @@ type selection struct {
 	inUse     Observation // its Prefix is invalid if none is in use
 	since     time.Time   // when inUse was adopted
 	awaitsDNS bool        // DNS has not answered yet, so that a mere neighbour is not believed
-	byRank    bool        // the rank of routers counts before what is in use: not all may have answered yet
 }
 
 // class orders the sources of a prefix, the best first.
@@ -55,8 +54,8 @@ func (s selection) class(e entry) class {
 
 // ranked returns the usable prefixes, each once, best first: those that only a
 // neighbour advertises last, then by doubt, if doubts count, then by class,
-// then keep, then as the host prefers their routers (before keep if byRank), then
-// in the order of arrival.
+// then keep, then as the host prefers their routers, then in the order of
+// arrival.
 func (s selection) ranked(keep netip.Prefix, doubts bool) []Observation {
 	until := func(p netip.Prefix) time.Time {
 		if !doubts {
@@ -74,18 +73,14 @@ func (s selection) ranked(keep netip.Prefix, doubts bool) []Observation {
 	}
 	slices.SortStableFunc(usable, func(a, b entry) int {
 		x, y := s.class(a), s.class(b)
-		byRouters, atOnce := 0, 0
+		byRouters := 0
 		if a.Origin == RA && b.Origin == RA {
 			byRouters = s.routers.compare(a.Router, b.Router)
-		}
-		if s.byRank {
-			atOnce = byRouters
 		}
 		return cmp.Or(
 			falseFirst(x >= byNeighbour, y >= byNeighbour),
 			until(a.Prefix).Compare(until(b.Prefix)), // zero is before all
 			cmp.Compare(x, y),
-			atOnce,
 			-falseFirst(a.Prefix == keep, b.Prefix == keep),
 			-falseFirst(s.isInUse(a), s.isInUse(b)),
 			byRouters,

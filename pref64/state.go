@@ -46,13 +46,6 @@ func (s *state) selection() selection {
 	return selection{tables: &s.tables, inUse: s.choice.current, since: s.choice.since, awaitsDNS: s.inquiry.awaited()}
 }
 
-// selectionAt returns the selection from which the prefix to use is adopted at now.
-func (s *state) selectionAt(now time.Time) selection {
-	sel := s.selection()
-	sel.byRank = s.link.ranking(now) && !s.choice.restored && !s.choice.since.Before(s.link.since)
-	return sel
-}
-
 // apply takes in what a Source found.
 func (s *state) apply(r Report, now time.Time) {
 	for _, ig := range r.Ignored {
@@ -101,9 +94,6 @@ func (s *state) hearRA(ra *RouterAdvertisement, now time.Time) {
 		return
 	}
 	s.link.heard = defaultRouterRA
-	if s.link.first.IsZero() {
-		s.link.first = now
-	}
 	if s.link.identity != settled {
 		s.settle(ra)
 	}
@@ -258,7 +248,7 @@ func (s *state) update(now time.Time) (tell bool, at time.Time) {
 	}
 
 	before := s.choice.current.Prefix
-	changed, held := s.choice.adopt(s.selectionAt(now), now)
+	changed, held := s.choice.adopt(s.selection(), now)
 	if held.Prefix.IsValid() {
 		s.ignored.note(Ignored{Reason: Flapping, Prefix: held.Prefix, Router: held.Router}, now)
 	}

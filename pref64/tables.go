@@ -91,8 +91,8 @@ func (t *tables) next(now time.Time) (at time.Time) {
 // advertised returns the resolvers that routers advertise and that are to be asked.
 func (t *tables) advertised() []netip.Addr { return t.resolvers.advertised(&t.routers) }
 
-// speakers returns the routers that advertise the prefix of o at present: the
-// router of o, then the others as the host prefers them.
+// speakers returns the routers that advertise the prefix of o at present, the
+// router of o first.
 func (t *tables) speakers(o Observation) (all []netip.Addr) {
 	if o.Origin != RA {
 		return nil
@@ -103,6 +103,5 @@ func (t *tables) speakers(o Observation) (all []netip.Addr) {
 			all = append(all, e.Router)
 		}
 	}
-	slices.SortStableFunc(all[1:], t.routers.compare)
 	return all
 }

@@ -18,8 +18,7 @@ import (
 //     message. Static prefixes are in the order given. Prefixes in doubt come
 //     after the others (Doubt).
 //   - The prefix in use is kept as long as it is valid and nothing of a better
-//     Origin appears. On a new attachment this begins when all routers have had
-//     time to answer: until then one that ranks higher replaces it. A router that appears later does not replace DNS on a
+//     Origin appears. A router that appears later does not replace DNS on a
 //     network that has other routers.
 //   - Full tables evict entries of neighbours first, then those of the owner
 //     with the most entries.
