@@ -26,10 +26,10 @@ var layers = map[string][]string{
 	"datapath/steer":     {"tnat64d/siit", "tnat64d/datapath/steerable", "tnat64d/internal/cause", "tnat64d/internal/dump", "github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"datapath/steerable": {"github.com/vishvananda/netlink"},
 	"datapath/steernft":  {"tnat64d/internal/cause", "tnat64d/datapath/steerable", "github.com/vishvananda/netlink", "golang.org/x/sys"},
-	"plat":               {"tnat64d/plat/nat44", "tnat64d/siit", "tnat64d/datapath", "tnat64d/tun", "tnat64d/internal/dump", "tnat64d/internal/nexthop", "tnat64d/internal/replacefile", "github.com/vishvananda/netlink", "golang.org/x/sys"},
+	"plat":               {"tnat64d/plat/nat44", "tnat64d/siit", "tnat64d/datapath", "tnat64d/tun", "tnat64d/internal/dump", "tnat64d/internal/nexthop", "tnat64d/internal/regularfile", "tnat64d/internal/replacefile", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"plat/nat44":         {"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sys"},
 	"shim":               {"tnat64d/siit", "tnat64d/pref64", "github.com/google/nftables", "github.com/vishvananda/netlink", "golang.org/x/net", "golang.org/x/sys"},
-	"clat":               {"tnat64d/clat/plan", "tnat64d/siit", "tnat64d/internal/backoff", "tnat64d/internal/cause", "tnat64d/internal/replacefile", "golang.org/x/sys", "golang.org/x/time/rate"},
+	"clat":               {"tnat64d/clat/plan", "tnat64d/siit", "tnat64d/internal/backoff", "tnat64d/internal/cause", "tnat64d/internal/regularfile", "tnat64d/internal/replacefile", "golang.org/x/sys", "golang.org/x/time/rate"},
 	"clat/plan":          {"tnat64d/siit"},
 	"clat/plan/plantest": {"tnat64d/clat/plan", "tnat64d/siit"},
 	"clat/host": {
@@ -38,7 +38,7 @@ var layers = map[string][]string{
 		"github.com/vishvananda/netns", // netlink's own API wants its handles
 	},
 	"plat/advertise": {"github.com/mdlayher/ndp", "golang.org/x/net"},
-	"plat/dns64":     {"tnat64d/siit", "github.com/miekg/dns", "golang.org/x/sync", "golang.org/x/sys"},
+	"plat/dns64":     {"tnat64d/siit", "tnat64d/internal/regularfile", "github.com/miekg/dns", "golang.org/x/sync", "golang.org/x/sys"},
 	// Commands may import whatever they need, but not each other: what they
 	// share is below internal.
 	"cmd":                   nil,
@@ -53,7 +53,7 @@ var layers = map[string][]string{
 	"internal/dump":         {"github.com/vishvananda/netlink"},
 	"internal/nexthop":      {"tnat64d/internal/dump", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"internal/cause":        {"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
-	"internal":              {"tnat64d/siit", "tnat64d/pref64", "github.com/pelletier/go-toml/v2"},
+	"internal":              {"tnat64d/siit", "tnat64d/pref64", "tnat64d/internal/regularfile", "github.com/pelletier/go-toml/v2"},
 	"e2e":                   {},
 	"internal/lab":          nil,
 	"packaging":             {},

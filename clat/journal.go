@@ -106,6 +106,10 @@ func lockJournal(path string) (*Journal, error) {
 		return nil, fmt.Errorf("journal: lock %q: %w", path, err)
 	}
 	mine, err := f.Stat()
+	if err == nil && !mine.Mode().IsRegular() {
+		f.Close()
+		return nil, fmt.Errorf("journal: %q is not a regular file", path)
+	}
 	if err == nil {
 		var there os.FileInfo
 		if there, err = os.Stat(path); err != nil || !os.SameFile(mine, there) {

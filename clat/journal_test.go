@@ -7,7 +7,19 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
+
+func TestJournalIsAPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenJournal(path); err == nil || errors.Is(err, ErrRunning) {
+		t.Errorf("a pipe is a journal: %v", err)
+	}
+}
 
 func TestJournalSurvivesAKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "tnat64", "journal")

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"tnat64d/internal/regularfile"
 	"tnat64d/internal/replacefile"
 )
 
@@ -66,12 +66,7 @@ type leftLine struct {
 
 // readLeft reads the lines that count still.
 func readLeft(file string) (ls []leftLine) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxLeftFile))
+	b, err := regularfile.Read(file, maxLeftFile)
 	if err != nil {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"tnat64d/internal/cause"
+	"tnat64d/internal/regularfile"
 	"tnat64d/internal/replacefile"
 )
 
@@ -20,7 +21,7 @@ const secretLen = 32
 // the error says why the CLAT addresses will change with every start. Without
 // enough file descriptors there is no secret, only an error.
 func LoadSecret(file string) ([]byte, error) {
-	b, err := os.ReadFile(file)
+	b, err := regularfile.Read(file, secretLen+1)
 	if err == nil && len(b) == secretLen {
 		return b, nil
 	}

@@ -8,11 +8,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"tnat64d/internal/regularfile"
 	"tnat64d/internal/replacefile"
 	"tnat64d/siit"
 )
@@ -76,7 +76,7 @@ func (f *mapsFile) writeIf() time.Duration {
 // Lines that do not fit the configuration (any more) are left out and counted; a
 // file that is not there has none.
 func (f *mapsFile) load(now time.Time) (loaded, left int, err error) {
-	file, err := os.Open(f.path)
+	file, err := regularfile.Open(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, 0, nil
 	}

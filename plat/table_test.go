@@ -2,6 +2,7 @@ package plat
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -12,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/regularfile"
 	"tnat64d/siit"
 )
 
@@ -192,6 +196,25 @@ func TestSaving(t *testing.T) {
 	}
 	if loaded, _, _ := load(newTable(t, TableConfig{Pool: netip.MustParsePrefix("10.0.0.0/24")}), file.path, later.Add(time.Minute)); loaded != 1 {
 		t.Error("the host has lost its map")
+	}
+}
+
+// A pipe in the place of the file of maps is not waited for. The next write
+// replaces it.
+func TestStoreIsAPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "maps")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	table := newTable(t, TableConfig{Pool: netip.MustParsePrefix("10.0.0.0/24")})
+	if _, _, err := load(table, path, time.Now()); !errors.Is(err, regularfile.ErrNotRegular) {
+		t.Errorf("load: %v", err)
+	}
+	if err := (&mapsFile{path: path, table: table}).write(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := load(table, path, time.Now()); err != nil {
+		t.Errorf("load what was written: %v", err)
 	}
 }
 

@@ -7,11 +7,11 @@ import (
 	"io"
 	"io/fs"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"tnat64d/internal/regularfile"
 	"tnat64d/internal/replacefile"
 )
 
@@ -24,7 +24,7 @@ const maxAdvertisedFile = 64 << 10
 
 // Load implements [advertise.Store]. Lines that make no sense are left out.
 func (f advertisedFile) Load() (map[netip.Prefix]time.Time, error) {
-	file, err := os.Open(string(f))
+	file, err := regularfile.Open(string(f))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

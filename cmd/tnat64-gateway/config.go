@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 
 	"tnat64d/internal/config"
 	"tnat64d/internal/dump"
+	"tnat64d/internal/regularfile"
 )
 
 // hostView is what the configuration must agree with on the host.
@@ -92,7 +92,7 @@ func (v hostView) check(f *config.GatewayFile) {
 		}
 	}
 	for i, z := range c.DNS64.Zones {
-		if file, err := os.Open(z.Hosts); err != nil {
+		if file, err := regularfile.Open(z.Hosts); err != nil {
 			f.Refuse("dns64.zone", i, fmt.Sprintf("cannot read the hosts file: %v", err), "a file that this process may read")
 		} else {
 			file.Close()

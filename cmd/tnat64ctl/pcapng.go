@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
@@ -20,18 +22,24 @@ type ngSink struct {
 	ng   *pcapgo.NgWriter
 }
 
+// lastWrite is how long a trace that ends waits for the reader of a pipe.
+const lastWrite = time.Second
+
 // createTrace creates the file name with mode 0600, see createPrivate; "-" is
 // stdout.
-func createTrace(name string, stdout io.Writer) (*ngSink, error) {
+func createTrace(ctx context.Context, name string, stdout io.Writer) (*ngSink, error) {
 	s := &ngSink{name: name}
 	w := stdout
 	if name == "-" {
 		s.name = "standard output"
 	} else {
-		f, err := createPrivate(name)
+		f, err := createPrivate(ctx, name)
 		if err != nil {
 			return nil, err
 		}
+		// A pipe that is full and not read must not keep Ctrl-C from ending the
+		// trace. Files that never block have no deadline.
+		context.AfterFunc(ctx, func() { f.SetWriteDeadline(time.Now().Add(lastWrite)) })
 		w, s.file = f, f
 	}
 	var err error

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,10 +23,10 @@ const replacements = 8
 // 0600), for packets of other users. Where there is a file of that name
 // already, it puts a new one in its place, so that neither whoever has the old
 // one open nor its other hard links get what is written. It writes to what is
-// no regular file, such as a named pipe, as it is. It follows no symbolic link
-// to a file, and uses nothing that another user has put into a directory where
-// others may write.
-func createPrivate(name string) (*os.File, error) {
+// no regular file as it is; a named pipe that nobody reads is waited for until ctx
+// ends. It follows no symbolic link to a file, and uses nothing that another user
+// has put into a directory where others may write.
+func createPrivate(ctx context.Context, name string) (*os.File, error) {
 	for range replacements {
 		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 		if err == nil {
@@ -40,7 +42,7 @@ func createPrivate(name string) (*os.File, error) {
 		case err != nil:
 			return nil, err
 		case !there.Mode().IsRegular():
-			return openSpecial(name, there)
+			return openSpecial(ctx, name, there)
 		}
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, say.Hint(fmt.Errorf("cannot replace %s: %w", name, err), "name a file that does not exist")
@@ -49,12 +51,16 @@ func createPrivate(name string) (*os.File, error) {
 	return nil, fmt.Errorf("cannot create %s: another program keeps creating it", name)
 }
 
+// readerPoll is how often openSpecial looks for a reader of a named pipe: the open
+// itself cannot be interrupted.
+const readerPoll = 50 * time.Millisecond
+
 // openSpecial opens what is no regular file.
-func openSpecial(name string, there fs.FileInfo) (*os.File, error) {
+func openSpecial(ctx context.Context, name string, there fs.FileInfo) (*os.File, error) {
 	if err := ownInSharedDirectory(name, there); err != nil {
 		return nil, err
 	}
-	flags := os.O_WRONLY
+	flags := os.O_WRONLY | unix.O_NONBLOCK | unix.O_NOCTTY
 	if there.Mode().Type() == fs.ModeSymlink {
 		behind, err := os.Stat(name)
 		if err != nil || behind.Mode().IsRegular() {
@@ -64,6 +70,14 @@ func openSpecial(name string, there fs.FileInfo) (*os.File, error) {
 		flags |= unix.O_NOFOLLOW
 	}
 	f, err := os.OpenFile(name, flags, 0)
+	for there.Mode()&fs.ModeSocket == 0 && errors.Is(err, unix.ENXIO) { // a pipe that nobody reads
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(readerPoll):
+		}
+		f, err = os.OpenFile(name, flags, 0)
+	}
 	if err != nil {
 		return nil, err
 	}

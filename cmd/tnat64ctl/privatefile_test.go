@@ -1,21 +1,26 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/gopacket/gopacket/pcapgo"
 	"golang.org/x/sys/unix"
 
+	"tnat64d/internal/control"
 	"tnat64d/internal/needs"
 )
 
 func TestCreatePrivate(t *testing.T) {
 	write := func(t *testing.T, name string) {
 		t.Helper()
-		f, err := createPrivate(name)
+		f, err := createPrivate(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +91,7 @@ func TestCreatePrivate(t *testing.T) {
 			if err := os.Symlink(target, link); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := createPrivate(link); err == nil || !strings.Contains(err.Error(), "is a symbolic link") {
+			if _, err := createPrivate(t.Context(), link); err == nil || !strings.Contains(err.Error(), "is a symbolic link") {
 				t.Errorf("link to %s: %v", target, err)
 			}
 		}
@@ -115,6 +120,41 @@ func TestCreatePrivate(t *testing.T) {
 			t.Errorf("the pipe's reader gets %q", s)
 		}
 	})
+	t.Run("named pipe without a reader", func(t *testing.T) {
+		name := filepath.Join(t.TempDir(), "pipe")
+		if err := unix.Mkfifo(name, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(10*time.Millisecond, cancel)
+		if _, err := createPrivate(ctx, name); !errors.Is(err, context.Canceled) {
+			t.Errorf("interrupted while it waits: %v", err)
+		}
+	})
+	t.Run("named pipe whose reader has stopped", func(t *testing.T) {
+		name := filepath.Join(t.TempDir(), "pipe")
+		if err := unix.Mkfifo(name, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		reader, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reader.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		s, err := createTrace(ctx, name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		cancel()
+		for err == nil {
+			err = s.packet(&control.Record{}, control.Packet{Data: make([]byte, 1<<10), Len: 1 << 10}, pcapgo.NgPacketOptions{})
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("interrupted while the pipe is full: %v", err)
+		}
+	})
 	t.Run("device", func(t *testing.T) { write(t, "/dev/null") })
 	t.Run("link to a device", func(t *testing.T) {
 		link := filepath.Join(t.TempDir(), "link")
@@ -124,7 +164,7 @@ func TestCreatePrivate(t *testing.T) {
 		write(t, link)
 	})
 	t.Run("directory", func(t *testing.T) {
-		if _, err := createPrivate(t.TempDir()); err == nil {
+		if _, err := createPrivate(t.Context(), t.TempDir()); err == nil {
 			t.Error("a directory is no file")
 		}
 	})
@@ -164,7 +204,7 @@ func TestHostileCreatePrivateInSharedDirectory(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			f, err := createPrivate(path)
+			f, err := createPrivate(t.Context(), path)
 			if c.want != "" {
 				if err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("error %v, want %s", err, c.want)

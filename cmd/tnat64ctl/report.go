@@ -86,7 +86,7 @@ func runReport(socket string, args []string, stdout, stderr io.Writer) error {
 	case "":
 		name = defaultReport
 	}
-	f, err := createPrivate(name)
+	f, err := createPrivate(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -162,18 +162,34 @@ func doctorSection(ctx context.Context, socket string) string {
 	return b.String()
 }
 
+// logFile is the last lines of a file, which may be a named pipe without a writer:
+// the wait for it ends with ctx.
+func logFile(ctx context.Context, name string, lines int) string {
+	done := make(chan string, 1)
+	go func() {
+		f, err := os.Open(name)
+		if err != nil {
+			done <- "not available: " + err.Error()
+			return
+		}
+		defer f.Close()
+		done <- lastLines(f, lines)
+	}()
+	select {
+	case text := <-done:
+		return text
+	case <-ctx.Done():
+		return "not available: " + context.Cause(ctx).Error()
+	}
+}
+
 // logSection is the last lines of the daemon's log, or why there are none.
 func logSection(ctx context.Context, name string, lines int) string {
 	if lines == 0 {
 		return "left out"
 	}
 	if name != "" {
-		f, err := os.Open(name)
-		if err != nil {
-			return "not available: " + err.Error()
-		}
-		defer f.Close()
-		return lastLines(f, lines)
+		return logFile(ctx, name, lines)
 	}
 	ctx, cancel := context.WithTimeout(ctx, journalLimit)
 	defer cancel()

@@ -67,9 +67,12 @@ func jsonOnly(name, usage string, args []string, stdout io.Writer) (asJSON *bool
 	return asJSON, nil
 }
 
-// untilInterrupted returns a context that ends with Ctrl-C or with the session.
+// untilInterrupted returns a context that ends with Ctrl-C or with the session. A
+// second Ctrl-C ends the process, whatever it waits for.
 func untilInterrupted() (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 // statusText returns the output of status.

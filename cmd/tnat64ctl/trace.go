@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -102,7 +103,10 @@ func runTrace(socket string, args []string, stdout, stderr io.Writer) error {
 		}
 		return err
 	}
-	out, err := flags.output(stdout)
+	out, err := flags.output(ctx, stdout)
+	if ctx.Err() != nil && out == nil {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -162,10 +166,10 @@ type recorder interface {
 	io.Closer
 }
 
-func (f *traceFlags) output(stdout io.Writer) (recorder, error) {
+func (f *traceFlags) output(ctx context.Context, stdout io.Writer) (recorder, error) {
 	var all recorders
 	if f.file != "" {
-		s, err := createTrace(f.file, stdout)
+		s, err := createTrace(ctx, f.file, stdout)
 		if err != nil {
 			return nil, err
 		}

@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
 	"unicode"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"tnat64d/internal/regularfile"
 )
 
 // Load reads a configuration file. The empty path means [DefaultPath], which
@@ -34,14 +35,14 @@ func Load(path string) (Config, []Problem, error) {
 	return Parse(path, data)
 }
 
+// read reads a configuration file. It does not read pipes: a reload would wait for
+// a writer, or find one empty and take all defaults.
 func read(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
+	if path == os.DevNull {
+		return nil, nil // the customary name of an empty file
 	}
-	defer f.Close()
 	// One byte more than allowed, for Parse to see that it is too much.
-	return io.ReadAll(io.LimitReader(f, maxSize+1))
+	return regularfile.Read(path, maxSize+1)
 }
 
 // Parse reads the content of a configuration file; name is for messages.

@@ -5,12 +5,10 @@ package resolvconf
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"io"
 	"net/netip"
-	"os"
 	"slices"
-	"syscall"
+
+	"tnat64d/internal/regularfile"
 )
 
 const (
@@ -56,18 +54,7 @@ func system(etc string, upstream []string) (Config, error) {
 // Read reads a file. What is not understood is skipped, as resolvers do. Only
 // the first 64 KiB and 16 addresses count.
 func Read(path string) (Config, error) {
-	// Non-blocking, as it might be a FIFO that nobody writes to.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return Config{}, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return Config{}, err
-	} else if !info.Mode().IsRegular() {
-		return Config{}, fmt.Errorf("%q is not a regular file", path)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxBytes))
+	text, err := regularfile.Read(path, maxBytes)
 	if err != nil {
 		return Config{}, err
 	}

@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"tnat64d/internal/regularfile"
 
 	"github.com/miekg/dns"
 )
@@ -145,8 +146,7 @@ func (z *Zone) current() *hosts {
 }
 
 func (z *Zone) reload() error {
-	// Non-blocking, as it might be a FIFO that nobody writes to.
-	f, err := os.OpenFile(z.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := regularfile.Open(z.Path)
 	if err != nil {
 		return err
 	}
@@ -154,9 +154,6 @@ func (z *Zone) reload() error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", z.Path)
 	}
 	s := stamp{modified: info.ModTime(), size: info.Size()}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
