@@ -1,0 +1,44 @@
+package main
+
+import (
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tnat64d/clat"
+	"tnat64d/clat/plan"
+)
+
+// TestLoadingExtendsTimeouts checks that systemd hears of each step that loads BPF
+// programs before it begins. None of the steps succeeds here: there is no such link.
+func TestLoadingExtendsTimeouts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	heard, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer heard.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	log := slog.New(slog.DiscardHandler)
+	o := &opener{made: &datapaths{log: log}, log: log}
+	nowhere := plan.Uplink{Name: "nowhere", Index: 1 << 30}
+	for name, step := range map[string]func(){
+		"prepare": func() { o.Prepare(nowhere, 1) },
+		"open":    func() { o.Open("no/name", 1, nowhere) },
+		"guard":   func() { o.Guard(nowhere.Index, clat.Guarded{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			step()
+			// What has been sent is there already.
+			heard.SetReadDeadline(time.Now().Add(time.Second))
+			b := make([]byte, 200)
+			n, err := heard.Read(b)
+			if got := string(b[:n]); err != nil || !strings.HasPrefix(got, "EXTEND_TIMEOUT_USEC=600000000\n") || !strings.Contains(got, "WATCHDOG=1") {
+				t.Errorf("systemd heard %q, %v", got, err)
+			}
+		})
+	}
+}
