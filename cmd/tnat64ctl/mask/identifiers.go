@@ -20,7 +20,7 @@ var (
 	// eui64 is eight bytes, which also is an IPv6 address.
 	eui64 = regexp.MustCompile(`^([0-9A-Fa-f]{2}:){7}[0-9A-Fa-f]{2}$`)
 	// client is what DHCP calls a client.
-	client = regexp.MustCompile(`(?i)\b((?:duid|iaid|client-?id(?:entifier)?)(?:-[a-z]+)?[ =:]+)("(?:[^"\\\n]|\\.)*"?|[^\s"',;]+)`)
+	client = regexp.MustCompile(`(?i)\b((?:duid|iaid|client-?id(?:entifier)?)(?:-[a-z]+)?(?:\\*")?[ =:]+)(\\+"[^"\n]*"|"(?:[^"\\\n]|\\.)*"?|[^\s"',;]+)`)
 )
 
 // identifier masks an identifier.
@@ -32,7 +32,7 @@ func (m *addresses) identifier(s string) string {
 func (m *addresses) clients(s string) string {
 	return client.ReplaceAllStringFunc(s, func(found string) string {
 		at := client.FindStringSubmatchIndex(found)
-		return found[:at[3]] + m.identifier(strings.Trim(found[at[4]:], `"`))
+		return found[:at[3]] + m.identifier(strings.Trim(found[at[4]:], `\"`))
 	})
 }
 

@@ -11,15 +11,20 @@ var (
 	// message begins a message about a line and a column of a file.
 	message = regexp.MustCompile(`:[0-9]+:[0-9]+: `)
 	// ssid is the name of a wireless network; without quotes it may go on with more
-	// words.
-	ssid = regexp.MustCompile(`(?i)\b(e?ssid[ =:]+)("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^"',;()\n]*[^\s"',;()])`)
+	// words. In JSON there is a quote, perhaps escaped, on either side of the colon.
+	ssid = regexp.MustCompile(`(?i)((?:\b|_)e?ssid(?:\\*")?[ =:]+)(\\+"[^"\n]*"|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^"',;()\n]*[^\s"',;()])`)
 )
+
+// userinfo is what a URL has before its host: a user and a password (RFC 3986
+// section 3.2.1).
+var userinfo = regexp.MustCompile(`://[^/\s"'@]*@`)
 
 // values masks what a message about the configuration quotes from it: values,
 // comments, and text that is no TOML. Names of keys stay.
 func (m *Masker) values(s string) string {
 	s = excerpt.ReplaceAllString(s, "${1}${2}<line of the configuration>")
 	s = ssid.ReplaceAllString(s, "${1}<name>")
+	s = userinfo.ReplaceAllString(s, "://<user>@")
 	var b strings.Builder
 	for line := range strings.Lines(s) {
 		if at := message.FindStringIndex(line); at != nil {
