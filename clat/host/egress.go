@@ -13,18 +13,23 @@ import (
 )
 
 const (
-	// maxSources bounds the route lookups for each link.
-	maxSources = 16
+	// maxFlows bounds the route lookups for each link.
+	maxFlows = 16
 
 	rtmFibMatch = 0x2000 // RTM_F_FIB_MATCH of linux/rtnetlink.h, Linux 4.13
 )
 
-// ordinaryUser is the user of whose packets lookups ask: neither root nor a service,
-// and not the daemon's own, which the kernel would take otherwise.
-const ordinaryUser = 1000
-
-// unbound is the source of a program that does not bind its socket to an address.
-var unbound netip.Addr
+// flow is what a rule may select by, beside the link. The zero flow is that of a
+// program which does nothing special.
+type flow struct {
+	source    netip.Addr
+	mark, uid uint32
+	hasUID    bool
+	protocol  uint8
+	tos       uint8
+	sport     uint16
+	dport     uint16
+}
 
 // route is an answer to RTM_GETROUTE.
 type route struct {
@@ -72,7 +77,7 @@ func (k lookups) defaultTables4(o plan.Observed) (tables []plan.DefaultTable) {
 		return nil
 	}
 	for _, to := range plan.ProbesFor(o, func(plan.Route) bool { return true }) {
-		r, ok := k.getRoute(to, 0, unbound, rtmFibMatch|unix.RTM_F_LOOKUP_TABLE)
+		r, ok := k.getRoute(to, 0, flow{}, rtmFibMatch|unix.RTM_F_LOOKUP_TABLE)
 		if ok && r.kind == unix.RTN_UNICAST && r.dst.Bits() < plan.MinNetwork &&
 			!slices.ContainsFunc(tables, func(t plan.DefaultTable) bool { return t.Table == r.table }) {
 			tables = append(tables, plan.DefaultTable{Table: r.table})
@@ -96,9 +101,8 @@ func firstRule(rules []netlink.Rule, table int) (priority int) {
 		if r.Table != table || r.Protocol == plan.Protocol {
 			continue
 		}
-		ordinary := r.Src == nil && r.Mark == 0 && r.Sport == nil && r.Dport == nil && r.IPProto <= 0 &&
-			r.Tos == 0 && r.IifName == "" && r.OifName == "" && !r.Invert &&
-			(r.UIDRange == nil || r.UIDRange.Start <= ordinaryUser && ordinaryUser <= r.UIDRange.End)
+		ordinary := r.Src == nil && r.Mark == 0 && r.UIDRange == nil && r.Sport == nil && r.Dport == nil && r.IPProto <= 0 &&
+			r.Tos == 0 && r.IifName == "" && r.OifName == "" && !r.Invert
 		if !found || ordinary && !certain || ordinary == certain && r.Priority < priority {
 			priority, found, certain = max(r.Priority, 0), true, certain || ordinary
 		}
@@ -106,24 +110,24 @@ func firstRule(rules []netlink.Rule, table int) (priority int) {
 	return priority
 }
 
-// egress asks with each source until all destinations of [plan.GlobalIPv4] are reached
+// egress asks for each flow until all destinations of [plan.GlobalIPv4] are reached
 // by one of them.
 func (k lookups) egress(o plan.Observed, link int) (es []plan.Egress) {
 	probes := plan.ProbesFor(o, func(r plan.Route) bool { return r.Link == link })
-	for n, source := range k.sources(o, link, unix.AF_INET) {
+	for n, f := range k.flowsTo(o, link, unix.AF_INET) {
 		for _, to := range probes {
 			// Asked for a link the kernel takes a destination without a route
 			// for one on that link, unless it has to name the route.
-			match, ok := k.getRoute(to, link, source, rtmFibMatch)
+			match, ok := k.getRoute(to, link, f, rtmFibMatch)
 			if !ok || match.kind != unix.RTN_UNICAST {
 				continue
 			}
-			r, ok := k.getRoute(to, link, source, 0)
+			r, ok := k.getRoute(to, link, f, 0)
 			if !ok || r.link != link {
 				continue
 			}
 			if !r.source.IsValid() {
-				r.source = source // it is not told again
+				r.source = f.source // it is not told again
 			}
 			es = append(es, plan.Egress{Link: link, Flow: n, To: to, Source: r.source, Protocol: match.protocol})
 		}
@@ -137,11 +141,11 @@ func (k lookups) egress(o plan.Observed, link int) (es []plan.Egress) {
 // ipv6Way returns what is a default route in effect: both halves of 2000::/3
 // leave by the link, from some table.
 func (k lookups) ipv6Way(o plan.Observed, link int) (plan.Route, bool) {
-	for _, source := range k.sources(o, link, unix.AF_INET6) {
+	for _, f := range k.flowsTo(o, link, unix.AF_INET6) {
 		var way plan.Route
 		found := 0
 		for _, to := range globalIPv6 {
-			r, ok := k.getRoute(to, link, source, 0)
+			r, ok := k.getRoute(to, link, f, 0)
 			if !ok || r.kind != unix.RTN_UNICAST || r.link != link || r.protocol == plan.Protocol {
 				break
 			}
@@ -159,7 +163,7 @@ func (k lookups) ipv6Way(o plan.Observed, link int) (plan.Route, bool) {
 // 192.0.0.0/29. Those of half the Internet are default routes in parts.
 func (k lookups) onLink4() (ns []plan.OnLink) {
 	for a := plan.ServiceContinuityPrefix.Addr(); plan.ServiceContinuityPrefix.Contains(a); a = a.Next() {
-		r, ok := k.getRoute(a, 0, unbound, rtmFibMatch)
+		r, ok := k.getRoute(a, 0, flow{}, rtmFibMatch)
 		if !ok || r.kind != unix.RTN_UNICAST || r.gateway || r.dst.Bits() < plan.MinNetwork || r.protocol == plan.Protocol {
 			continue
 		}
@@ -170,77 +174,89 @@ func (k lookups) onLink4() (ns []plan.OnLink) {
 	return ns
 }
 
-// sources lists what to ask with: unbound, and an address of the link for each rule
-// of others that selects one by source. What only a rule for a mark, a user, a port, a
-// protocol or an incoming interface leads to is there for those packets alone: other
-// programs have no use of it.
-func (k lookups) sources(o plan.Observed, link, family int) []netip.Addr {
-	all := []netip.Addr{unbound}
-	if family == unix.AF_INET && !k.reachesIPv4() {
-		return all
-	}
-	var addrs []netip.Addr
+// flowsTo lists what to ask with: nothing special, and what the rules of others
+// select by; of sources only addresses of the link.
+func (k lookups) flowsTo(o plan.Observed, link, family int) []flow {
+	fs := []flow{{}}
+	var sources []netip.Addr
 	for _, a := range o.Addrs {
 		ip := a.Prefix.Addr()
 		native := family == unix.AF_INET && plan.UsableIPv4(ip)
 		global := family == unix.AF_INET6 && ip.Is6() && ip.IsGlobalUnicast() && !a.Tentative && a.Protocol != plan.Protocol
 		if a.Link == link && (native || global) {
-			addrs = append(addrs, ip)
+			sources = append(sources, ip)
 		}
 	}
 	rules, err := whole(func() ([]netlink.Rule, error) { return k.handle.RuleList(family) })
 	if err != nil {
-		return all
+		return fs
 	}
 	for _, r := range rules {
-		if r.Invert || r.Protocol == plan.Protocol || r.Src == nil {
+		f := flow{mark: r.Mark, tos: uint8(r.Tos), protocol: uint8(max(r.IPProto, 0))}
+		if r.UIDRange != nil {
+			f.uid, f.hasUID = r.UIDRange.Start, true
+		}
+		if r.Sport != nil {
+			f.sport = r.Sport.Start
+		}
+		if r.Dport != nil {
+			f.dport = r.Dport.Start
+		}
+		if r.Invert || r.Protocol == plan.Protocol {
 			continue
 		}
-		i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return r.Src.Contains(a.AsSlice()) })
-		if i >= 0 && !slices.Contains(all, addrs[i]) {
-			all = append(all, addrs[i])
+		if r.Src != nil {
+			i := slices.IndexFunc(sources, func(a netip.Addr) bool { return r.Src.Contains(a.AsSlice()) })
+			if i < 0 {
+				continue
+			}
+			f.source = sources[i]
+		}
+		if !slices.Contains(fs, f) {
+			fs = append(fs, f)
 		}
 	}
-	return all[:min(len(all), maxSources)]
+	return fs[:min(len(fs), maxFlows)]
 }
 
-// reachesIPv4 reports whether an ordinary program that is not bound to an address
-// reaches global IPv4 destinations by routes of others, over any links. If not, the
-// tables that rules select by source are of no use to it.
-func (k lookups) reachesIPv4() bool {
-	return !slices.ContainsFunc(plan.GlobalIPv4, func(to netip.Addr) bool {
-		match, ok := k.getRoute(to, 0, unbound, rtmFibMatch)
-		if !ok || match.kind != unix.RTN_UNICAST || match.protocol == plan.Protocol {
-			return true
-		}
-		r, ok := k.getRoute(to, 0, unbound, 0)
-		return !ok || !plan.UsableIPv4(r.source)
-	})
-}
-
-// getRoute asks the kernel where a packet of an ordinary user would go, by one link
-// only unless that is 0. It is an echo request: without a protocol the kernel would
-// look for the route of UDP, which a rule may select. An error is an answer: the packet
-// would go nowhere.
-func (k lookups) getRoute(to netip.Addr, link int, source netip.Addr, flags uint32) (route, bool) {
-	family, echo := uint8(unix.AF_INET), uint8(unix.IPPROTO_ICMP)
+// getRoute asks the kernel where a packet would go, by one link only unless that
+// is 0. An error is an answer: it would go nowhere.
+func (k lookups) getRoute(to netip.Addr, link int, f flow, flags uint32) (route, bool) {
+	family := uint8(unix.AF_INET)
 	if to.Is6() {
-		family, echo = unix.AF_INET6, unix.IPPROTO_ICMPV6
+		family = unix.AF_INET6
 	}
-	head := &nl.RtMsg{RtMsg: unix.RtMsg{Family: family, Dst_len: uint8(to.BitLen()), Flags: flags}}
+	head := &nl.RtMsg{RtMsg: unix.RtMsg{Family: family, Dst_len: uint8(to.BitLen()), Tos: f.tos, Flags: flags}}
 	req := k.request(unix.RTM_GETROUTE, 0)
 	req.AddData(head)
 	req.AddData(nl.NewRtAttr(unix.RTA_DST, to.AsSlice()))
-	req.AddData(nl.NewRtAttr(unix.RTA_IP_PROTO, []byte{echo}))
-	if source.IsValid() {
-		head.Src_len = uint8(source.BitLen())
-		req.AddData(nl.NewRtAttr(unix.RTA_SRC, source.AsSlice()))
+	if f.source.IsValid() {
+		head.Src_len = uint8(f.source.BitLen())
+		req.AddData(nl.NewRtAttr(unix.RTA_SRC, f.source.AsSlice()))
 	}
 	number := func(attr int, n uint32) { req.AddData(nl.NewRtAttr(attr, nl.Uint32Attr(n))) }
 	if link != 0 {
 		number(unix.RTA_OIF, uint32(link))
 	}
-	number(unix.RTA_UID, ordinaryUser)
+	if f.mark != 0 {
+		number(unix.RTA_MARK, f.mark)
+	}
+	if f.hasUID {
+		number(unix.RTA_UID, f.uid)
+	}
+	port := func(attr int, n uint16) {
+		if n != 0 {
+			req.AddData(nl.NewRtAttr(attr, binary.BigEndian.AppendUint16(nil, n)))
+		}
+	}
+	if f.protocol == 0 && (f.sport != 0 || f.dport != 0) {
+		f.protocol = unix.IPPROTO_UDP
+	}
+	if f.protocol != 0 {
+		req.AddData(nl.NewRtAttr(unix.RTA_IP_PROTO, []byte{f.protocol}))
+	}
+	port(unix.RTA_SPORT, f.sport)
+	port(unix.RTA_DPORT, f.dport)
 	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
 	if err != nil || len(msgs) == 0 {
 		return route{}, false

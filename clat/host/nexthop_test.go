@@ -81,7 +81,7 @@ func TestUselessRouteByNexthop(t *testing.T) {
 		ip(t, "nexthop add id 2 dev eth1; nexthop add id 3 group 2; route add default nhid 2 metric 7; route add 128.0.0.0/1 nhid 3")
 		b.until(clat.Up)
 		for _, to := range plan.GlobalIPv4 {
-			if r, ok := b.k.getRoute(to, 0, unbound, 0); !ok || r.link != byName(t, b.k, "clat0").Attrs().Index {
+			if r, ok := b.k.getRoute(to, 0, flow{}, 0); !ok || r.link != byName(t, b.k, "clat0").Attrs().Index {
 				t.Errorf("packets to %s leave by %+v", to, r)
 			}
 		}

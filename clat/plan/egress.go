@@ -9,8 +9,8 @@ import (
 // over a unicast route: the kernel's answer to a route lookup bound to that link.
 type Egress struct {
 	Link int // interface index
-	// Flow numbers the sources of the lookup, one for each routing table. It only
-	// tells answers apart.
+	// Flow numbers the other keys of the lookup (source, mark, user, port), one
+	// set for each routing table. It only tells answers apart.
 	Flow     int
 	To       netip.Addr // one of [ProbesFor]
 	Source   netip.Addr // the kernel's choice
@@ -27,8 +27,8 @@ var GlobalIPv4 = []netip.Addr{
 }
 
 // NativeIPv4 reports whether a link has native IPv4: it has a carrier, and
-// packets of ordinary programs to global destinations leave by it, by some routing
-// table that a rule selects, with a global or private source address of that link. Link-local
+// packets to global destinations leave by it, by some routing table that a rule
+// selects, with a global or private source address of that link. Link-local
 // sources (RFC 3927 section 2.6.2) and our own routes do not count.
 func (o Observed) NativeIPv4(link int) bool {
 	l, ok := o.LinkByIndex(link)

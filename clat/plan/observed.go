@@ -23,8 +23,7 @@ type Observed struct {
 	// Egress4 holds the kernel's route lookups for global IPv4 destinations.
 	Egress4 []Egress
 	// DefaultTables4 holds the tables in which the kernel finds an IPv4 default route
-	// or a part of one, for packets that no rule selects by source, mark or port, of an
-	// ordinary user.
+	// or a part of one, for packets that no rule selects by source, mark, user or port.
 	DefaultTables4 []DefaultTable
 	// OnLink4 holds the IPv4 networks that routes reach without a router, the largest
 	// 256 of all tables and what overlaps 192.0.0.0/29.
