@@ -38,6 +38,12 @@ const interfaceFlags = unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.
 // written: who answers on the queue he read from keeps both directions there.
 // Fragments have no ports and go elsewhere: see [Device.SetQueueProgram].
 //
+// It has no queueing discipline. fq_codel, which most distributions give to every
+// interface, has one queue for the fragments between two addresses and another for
+// each flow with ports, so that packets of a flow overtake each other while two
+// processors send. It would not help either: what finds the queue of the TUN full is
+// dropped, with and without it.
+//
 // An error wraps fs.ErrExist if there is an interface of that name already,
 // fs.ErrNotExist if the system has no TUN driver, fs.ErrPermission if the
 // process may not make interfaces (CAP_NET_ADMIN). Nothing is left behind then.
@@ -84,6 +90,9 @@ func open(name string, queues, index int) (_ *Device, err error) {
 	}
 	if err := d.check(queues); err != nil {
 		return nil, fmt.Errorf("create TUN interface %q: %w", d.Name, err)
+	}
+	if err := d.netlink.noQueue(d.Index); err != nil && !errors.Is(err, unix.EOPNOTSUPP) { // a kernel without CONFIG_NET_SCHED has none
+		return nil, fmt.Errorf("create TUN interface %q: take its queueing discipline away: %w", d.Name, err)
 	}
 	return d, nil
 }

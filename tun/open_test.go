@@ -102,6 +102,16 @@ func TestOpen(t *testing.T) {
 			if !d.Offloads.Checksum || !d.Offloads.TSO4 || !d.Offloads.TSO6 {
 				t.Errorf("offloads %v, but every supported kernel grants checksum and TSO", d.Offloads)
 			}
+			if err := h.LinkSetUp(link); err != nil {
+				t.Fatal(err)
+			}
+			disciplines, err := h.QdiscList(link)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(disciplines) != 1 || disciplines[0].Type() != "noqueue" {
+				t.Errorf("queueing disciplines %v, which may let packets overtake others of their flow", disciplines)
+			}
 			if err := d.Close(); err != nil {
 				t.Errorf("close: %v", err)
 			}

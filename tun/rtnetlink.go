@@ -21,6 +21,13 @@ const (
 	iflaTunNumDisabledQueues = 9
 )
 
+// Of queueing disciplines (include/uapi/linux/rtnetlink.h, pkt_sched.h).
+const (
+	sizeofTcMsg = 20         // struct tcmsg
+	tcRoot      = 0xffffffff // TC_H_ROOT
+	tcaKind     = 1          // TCA_KIND
+)
+
 // linkInfo is a TUN interface as rtnetlink describes it. The kernel fills it in
 // under the lock that every ioctl of a TUN takes, so it is of one moment.
 type linkInfo struct {
@@ -94,16 +101,37 @@ func (r *rtnetlink) remove(index int) error {
 	return err
 }
 
+// noQueue takes the queueing discipline of an interface away, so that what is sent
+// enters the queues of the TUN at once.
+func (r *rtnetlink) noQueue(index int) error {
+	body := make([]byte, sizeofTcMsg)
+	binary.NativeEndian.PutUint32(body[4:], uint32(index)) // tcm_ifindex
+	binary.NativeEndian.PutUint32(body[12:], tcRoot)       // tcm_parent
+	kind := "noqueue\x00"
+	body = binary.NativeEndian.AppendUint16(body, uint16(unix.SizeofRtAttr+len(kind)))
+	body = binary.NativeEndian.AppendUint16(body, tcaKind)
+	body = append(body, kind...)
+	_, err := r.request(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK, body)
+	return err
+}
+
 // ask sends one request about an interface and returns the messages of the
 // answer.
 func (r *rtnetlink) ask(kind uint16, flags int, index int) ([]syscall.NetlinkMessage, error) {
+	body := make([]byte, unix.SizeofIfInfomsg)
+	binary.NativeEndian.PutUint32(body[4:], uint32(index)) // ifi_index
+	return r.request(kind, flags, body)
+}
+
+// request sends one request and returns the messages of the answer.
+func (r *rtnetlink) request(kind uint16, flags int, body []byte) ([]syscall.NetlinkMessage, error) {
 	r.seq++
-	request := make([]byte, unix.SizeofNlMsghdr+unix.SizeofIfInfomsg)
-	binary.NativeEndian.PutUint32(request[0:], uint32(len(request)))
+	request := make([]byte, unix.SizeofNlMsghdr, unix.SizeofNlMsghdr+len(body))
+	binary.NativeEndian.PutUint32(request[0:], uint32(unix.SizeofNlMsghdr+len(body)))
 	binary.NativeEndian.PutUint16(request[4:], kind)
 	binary.NativeEndian.PutUint16(request[6:], uint16(unix.NLM_F_REQUEST|flags))
 	binary.NativeEndian.PutUint32(request[8:], r.seq)
-	binary.NativeEndian.PutUint32(request[unix.SizeofNlMsghdr+4:], uint32(index)) // ifi_index
+	request = append(request, body...)
 	if err := unix.Sendto(r.fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return nil, os.NewSyscallError("sendto", err)
 	}

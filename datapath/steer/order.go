@@ -69,7 +69,7 @@ const (
 	gapInterval = gapAge / 2 / gapSamples // between two samples, at least
 
 	// queueBound is how many packets a queue never holds: those of the TUN's
-	// ring (its tx_queue_len) and of the queueing discipline before it, of which
+	// ring (its tx_queue_len) and of a queueing discipline that somebody puts before it, of which
 	// fq_codel's 10,240 are the most.
 	queueBound = 1 << 14
 )
