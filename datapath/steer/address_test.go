@@ -10,13 +10,16 @@ import (
 	"github.com/mdlayher/ndp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/dump"
 )
 
 // flags returns the flags of the CLAT address on the laptop, and whether it is
 // there.
 func (l *lab) clatFlags(t *testing.T) (flags int, found bool) {
 	t.Helper()
-	all, err := l.laptop.nl.AddrList(l.laptop.link(t, l.uplink), netlink.FAMILY_V6)
+	link := l.laptop.link(t, l.uplink)
+	all, err := dump.Whole(10, 0, func() ([]netlink.Addr, error) { return l.laptop.nl.AddrList(link, netlink.FAMILY_V6) })
 	if err != nil {
 		t.Fatal(err)
 	}
