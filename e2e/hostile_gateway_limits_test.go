@@ -75,6 +75,36 @@ func TestHostileGatewayNetwork(t *testing.T) {
 	wantsFlows("no limit", n.flows("c1", invented, 4000, 8), 20, 30)
 }
 
+// A host that closes its connections at once cannot fill connection tracking, in which
+// they stay: the kernel's count of connections leaves them out.
+func TestHostileGatewayClosed(t *testing.T) {
+	t.Parallel()
+	const limit = 40
+	n := newGatewayNet(t, fmt.Sprintf("connections-per-client = 20\nconnections-per-64 = %d\nclients = [\"2001:db8::/32\"]\n", limit))
+	n.in("g", "ip -6 addr add 2001:db8:2::1/64 dev lan0 nodad")
+	n.in("c2", "ip -6 addr add 2001:db8:2::12/64 dev eth0 nodad")
+	n.in("c1", curl("198.51.100.7", ""))
+	script := `python3 -c '
+import http.client
+for i in range(130):
+    c = http.client.HTTPConnection("[` + to("198.51.100.7") + `]", timeout=0.2) # few are told that they are refused
+    try:
+        c.request("GET", "/"); c.getresponse().read()
+    except OSError: pass
+    c.close()'`
+	n.in("c1", script)
+	// A slow machine gets one more every few seconds.
+	if c := n.status().Conntrack; c == nil || c.Entries > 3*limit {
+		t.Errorf("connection tracking after 130 closed connections of a network that may have %d: %+v", limit, c)
+	} else if c.Entries < limit {
+		t.Errorf("%d connections are tracked, fewer than the limit of %d", c.Entries, limit)
+	}
+	if n.dropped("too-many-connections-of-64") == 0 {
+		t.Errorf("refused connections are not counted: %+v", n.status().Drops)
+	}
+	n.in("c2", curl("198.51.100.7", "--interface 2001:db8:2::12"))
+}
+
 // A limit that is counted in groups is not exceeded, and nearly reached. Only the
 // first packet of a flow counts.
 func TestGatewayLargeLimit(t *testing.T) {

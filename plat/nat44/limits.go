@@ -1,6 +1,8 @@
 package nat44
 
 import (
+	"time"
+
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -45,7 +47,37 @@ func (r *rules) limits(chain *nftables.Chain) {
 		}
 		network = append(append(network, source4()...), mapped(r.places)...)
 		r.limit(chain, "connections64", groupOfNetwork, network, n, NetworkConnections)
+		r.closed(chain, network, n)
 	}
+}
+
+// closedFor is how long a TCP connection stays tracked once it is closed (TCP_TRANS,
+// RFC 6146 section 4).
+const closedFor = 4 * time.Minute
+
+// closed refuses a network's new TCP connections beyond n at once and n in closedFor
+// after that. The kernel's count leaves out connections in TIME_WAIT, which
+// nevertheless take room in connection tracking: without this, hosts that open and
+// close connections fill it (RFC 6888 REQ-4 B). Together with [rules.limit] a network
+// has at most 3n entries.
+func (r *rules) closed(chain *nftables.Chain, network []expr.Any, n int) {
+	s := &nftables.Set{Table: chain.Table, Name: "opened64", Dynamic: true, HasTimeout: true, Size: maxGroups, KeyType: nftables.TypeIP6Addr}
+	r.fill(s, nil)
+	rate := &expr.Limit{Type: expr.LimitTypePkts, Rate: perClosedFor(n, time.Minute), Unit: expr.LimitTimeMinute, Burst: uint32(n), Over: true}
+	if n < 1000 { // where the remainder counts
+		rate.Rate, rate.Unit = perClosedFor(n, time.Hour), expr.LimitTimeHour
+	}
+	// The registers from 9 on, of 32 bits, have the network.
+	r.rule(chain, comesBy(r.config.TUN), protocol(unix.IPPROTO_TCP), isNew(), network, []expr.Any{
+		// Who has been silent for closedFor may open n connections, as may whoever
+		// is not in the set.
+		&expr.Dynset{SrcRegKey: 9, SetName: s.Name, SetID: s.ID, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: closedFor, Exprs: []expr.Any{rate}},
+	}, r.count(chain.Table, NetworkConnections), prohibited())
+}
+
+// perClosedFor returns how many of n in closedFor there are in a time unit.
+func perClosedFor(n int, unit time.Duration) uint64 {
+	return uint64(n) * uint64(unit) / uint64(closedFor)
 }
 
 // limit refuses new connections of who is in the registers from 9 on, beyond n. The

@@ -165,7 +165,7 @@ var counts = map[Count]string{
 	ToGateway:        "A client sent to an address of the gateway, such as an outside address with port forwards, but not to a forwarded port.",
 	Connections:      "A client has as many connections as nat64.connections-per-client allows.",
 
-	NetworkConnections: "The hosts of a /64 have as many connections as nat64.connections-per-64 allows.",
+	NetworkConnections: "The hosts of a /64 have as many connections as nat64.connections-per-64 allows, or have opened that many TCP connections in a short time.",
 }
 
 // Counters reads the counters.
