@@ -1,6 +1,7 @@
 package nat44
 
 import (
+	"math"
 	"net/netip"
 	"os/exec"
 	"runtime"
@@ -220,5 +221,22 @@ func TestRuleset(t *testing.T) {
 	}
 	if err := CleanUp(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestExtremeLimits sets limits that the kernel's arithmetic must have room for.
+func TestExtremeLimits(t *testing.T) {
+	inNamespace(t)
+	for _, n := range []int{1, 999, 1000, math.MaxInt32} {
+		c := config(Masquerade)
+		c.ConnectionsPerClient, c.ConnectionsPer64 = n, n
+		s, err := New(c)
+		if err != nil {
+			t.Errorf("at most %d connections: %v", n, err)
+			continue
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
