@@ -133,7 +133,7 @@ func (b *session) prepare(ctx context.Context) error {
 		if s, ok := c.(*command); ok {
 			s.path = tnat64
 		}
-		if g, ok := c.(*gateway); ok {
+		if g, ok := c.(*gateway); ok && !g.before {
 			g.path = gatewayPath
 		}
 		r := contestantResult{ID: c.id(), Title: c.title(), About: c.about(), Router: isRouter(c)}

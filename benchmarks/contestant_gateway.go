@@ -22,10 +22,29 @@ type gateway struct {
 	onRouter
 	engine string // user or kernel
 	path   string // of the program; set before anything is started
+	before bool   // another version, of -before-gateway
 }
 
-func (g *gateway) id() string    { return "gateway-" + g.engine }
-func (g *gateway) title() string { return "tnat64-gateway " + g.engine }
+// earlierGateways returns the gateways of -before-gateway, which take their turns
+// beside those of today.
+func earlierGateways(path string) []contestant {
+	return []contestant{&gateway{engine: "user", path: path, before: true}, &gateway{engine: "kernel", path: path, before: true}}
+}
+
+func (g *gateway) id() string {
+	if g.before {
+		return "before-gateway-" + g.engine
+	}
+	return "gateway-" + g.engine
+}
+
+func (g *gateway) title() string {
+	if g.before {
+		return "before gateway " + g.engine
+	}
+	return "tnat64-gateway " + g.engine
+}
+
 func (g *gateway) about() string {
 	text := "tnat64-gateway with its own masquerading and its default limits of connections; "
 	if g.engine == "kernel" {

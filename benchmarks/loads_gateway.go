@@ -30,7 +30,7 @@ func gatewayLoads(rate int, quick bool) []load {
 	for _, n := range fewer(quick, 0, 100, 100000) {
 		series := func(id, title string, u unit, args ...string) {
 			add(load{ID: fmt.Sprintf("maps-%d-%s", n, id), Title: fmt.Sprintf("%s, %s maps", title, thousands(n)), Unit: u, Args: args,
-				Series: maps, X: float64(n), Setup: setup{Maps: n}, only: []string{"native", "gateway-user", "gateway-kernel"}})
+				Series: maps, X: float64(n), Setup: setup{Maps: n}, only: []string{"native", "gateway-user", "gateway-kernel", "before-gateway-user", "before-gateway-kernel"}})
 		}
 		series("udp", "UDP, 64 bytes up", datagrams, "datagram", small)
 		series("connect", "TCP connections", connections, "connect")

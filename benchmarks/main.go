@@ -31,8 +31,8 @@ namespaces of this machine, and writes results.json and report.md.
   -contestants LIST  only these (and native, which the ratios need); kernel-shared and
                      user-shared, which share the host's IPv6 address, only run so
   -out DIR           where results go (default benchmarks/results, and
-                     bin/benchmarks with -quick, -only, -contestants or
-                     -before)
+                     bin/benchmarks with -quick, -only, -contestants,
+                     -before or -before-gateway)
   -rounds N          how often every contestant takes its turn
   -window DURATION   how long each measurement counts
   -rate N            datagrams per second of loads at a fixed rate (default 30000)
@@ -40,6 +40,9 @@ namespaces of this machine, and writes results.json and report.md.
   -tnat64d PATH      the daemon (default: built from this source tree)
   -before PATH       another version of the daemon, measured in turn with the first:
                      contestants before-user and before-kernel
+  -before-gateway PATH
+                     the same of tnat64-gateway: before-gateway-user and
+                     before-gateway-kernel
   -report DIR        write report.md from results.json of DIR again, and exit
   -pages DIR         write the tables of README.md and docs/comparison.md from
                      results.json of DIR, and exit
@@ -48,20 +51,21 @@ namespaces of this machine, and writes results.json and report.md.
 
 // settings are the command line.
 type settings struct {
-	quick       bool
-	only        []string
-	contestants []string
-	out         string
-	rounds      int
-	window      time.Duration
-	rate        int
-	install     bool
-	tnat64d     string
-	before      string
-	list        bool
-	report      string
-	pages       string
-	patience    time.Duration // for anything to happen; not a flag
+	quick         bool
+	only          []string
+	contestants   []string
+	out           string
+	rounds        int
+	window        time.Duration
+	rate          int
+	install       bool
+	tnat64d       string
+	before        string
+	beforeGateway string
+	list          bool
+	report        string
+	pages         string
+	patience      time.Duration // for anything to happen; not a flag
 }
 
 func main() {
@@ -100,6 +104,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	all := contestants()
 	if s.before != "" {
 		all = append(all, earlier(s.before)...)
+	}
+	if s.beforeGateway != "" {
+		all = append(all, earlierGateways(s.beforeGateway)...)
 	}
 	if s.pages != "" {
 		r, err := readResults(s.pages)
@@ -147,6 +154,7 @@ func parse(args []string) (settings, error) {
 	fs.BoolVar(&s.install, "install", false, "")
 	fs.StringVar(&s.tnat64d, "tnat64d", "", "")
 	fs.StringVar(&s.before, "before", "", "")
+	fs.StringVar(&s.beforeGateway, "before-gateway", "", "")
 	fs.BoolVar(&s.list, "list", false, "")
 	fs.StringVar(&s.report, "report", "", "")
 	fs.StringVar(&s.pages, "pages", "", "")
@@ -179,7 +187,7 @@ func parse(args []string) (settings, error) {
 	}
 	if s.out == "" {
 		s.out = filepath.Join("benchmarks", "results")
-		if s.quick || s.before != "" || len(s.only) > 0 || len(s.contestants) > 0 {
+		if s.quick || s.before != "" || s.beforeGateway != "" || len(s.only) > 0 || len(s.contestants) > 0 {
 			s.out = filepath.Join("bin", "benchmarks") // not over the published ones
 		}
 	}
