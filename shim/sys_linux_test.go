@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
@@ -103,17 +106,8 @@ var _ = act("owner", func() error {
 	}
 	unix.Setfsgid(4712)
 	// A firewall rule looks at the credentials with which the socket was opened.
-	nft := osexec.Command("nft", "-f", "-")
-	nft.Stdin = strings.NewReader(`table ip6 t {
-		chain c {
-			type filter hook output priority 0
-			tcp dport 7 meta skuid != 4711 reject with tcp reset
-			tcp dport 7 meta skgid != 4712 reject with tcp reset
-		}
-	}
-`)
-	if out, err := nft.CombinedOutput(); err != nil {
-		return fmt.Errorf("nft: %w: %s", err, out)
+	if err := onlyFrom(4711, 4712); err != nil {
+		return fmt.Errorf("firewall: %w", err)
 	}
 	s := tcp()
 	var st unix.Stat_t
@@ -123,6 +117,29 @@ var _ = act("owner", func() error {
 	by, err := ownerByStatus(unix.Gettid())
 	return first(err, failed("echo", echo(s)), expect("owner", owner{int(st.Uid), int(st.Gid)}, owner{4711, 4712}), expect("owner by status", by, owner{4711, 4712}))
 })
+
+// onlyFrom makes the kernel reset TCP connections to port 7 from sockets of others than
+// that user and group.
+func onlyFrom(uid, gid uint32) error {
+	c, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv6, Name: "t"})
+	chain := c.AddChain(&nftables.Chain{Name: "c", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityFilter})
+	for key, id := range map[expr.MetaKey]uint32{expr.MetaKeySKUID: uid, expr.MetaKeySKGID: gid} {
+		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{0, 7}},
+			&expr.Meta{Key: key, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binary.NativeEndian.AppendUint32(nil, id)},
+			&expr.Reject{Type: unix.NFT_REJECT_TCP_RST},
+		}})
+	}
+	return c.Flush()
+}
 
 func TestSocketsBelongToTheProgramsUser(t *testing.T) { underShim(t, "owner") }
 
