@@ -138,7 +138,8 @@ test-others:
 	TNAT64_TEST_OTHERS=$$root $(GO) test -count=1 -v -parallel 4 -timeout 30m $(TESTOTHERS_FLAGS) ./packaging/test-others
 
 ## test-matrix  Debian 12, 13 and forky, each network manager, in qemu: hours (root);
-##          only rows that contain a word: TESTMATRIX_ROWS="trixie networkd"
+##          only rows that contain a word: TESTMATRIX_ROWS="trixie networkd";
+##          `packaging/test-matrix.sh help` lists them, and how long each takes
 .PHONY: test-matrix
 test-matrix:
 	@packaging/install-packages.sh $(TESTMATRIX_PACKAGES)
