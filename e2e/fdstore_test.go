@@ -181,6 +181,23 @@ func TestRestartUnderSystemd(t *testing.T) {
 	testRestartUnderSystemd(t, stage{}, func(t *testing.T, _ int) string { return built(t, "tnat64d") })
 }
 
+// TestLoadExtendsTimeouts checks that systemd hears of the loading of the BPF programs
+// before it begins, whether the start is over by then or not.
+func TestLoadExtendsTimeouts(t *testing.T) {
+	t.Parallel()
+	s := startSystemd(t)
+	w := newWorldOn(t, stage{how: func(l *lab.Lab) lab.DaemonOptions {
+		o := s.how(l)
+		o.Env = append(o.Env, "WATCHDOG_USEC=180000000")
+		return o
+	}})
+	w.needBPF(t)
+	said := s.Said()
+	if !slices.Contains(said, "EXTEND_TIMEOUT_USEC=600000000") && !slices.Contains(said, "WATCHDOG_USEC=600000000") {
+		t.Errorf("systemd heard only %q", said)
+	}
+}
+
 // TestSharedRestartUnderSystemd is the same with an address that the CLAT shares with
 // the laptop, which also uses IPv6 from a port that a flow of the CLAT has.
 func TestSharedRestartUnderSystemd(t *testing.T) {

@@ -57,7 +57,9 @@ type clatPath struct {
 func (p clatPath) Steer(uplink int, ours []netip.Prefix, share clat.Share, begun clat.Begun, g clat.Guarded) (clat.Steering, error) {
 	c := datapath.SteeringConfig{Uplink: uplink, Ours: ours, Guarded: steer.Guarded(g), Share: steerShare(share),
 		TranslatorFlows: steerFlows(begun.CLAT), HostFlows: steerFlows(begun.Host)}
+	over := extend(p.all.log)
 	s, err := p.Path.Steer(c)
+	over()
 	var refused *datapath.Refused
 	var engine *datapath.EngineRefused
 	switch {

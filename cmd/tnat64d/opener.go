@@ -37,7 +37,6 @@ func (o *opener) Open(name string, queues int, uplink plan.Uplink) (clat.Path, e
 	options.TUN, options.OnFailed, options.Device = name, func(err error) { o.failed(p, err) }, o.inherited.take(name, queues)
 	options.Prepared = o.ready[uplink]
 	delete(o.ready, uplink)
-	extend(o.log)
 	made, err := datapath.Open(options)
 	if err != nil {
 		return nil, errors.Join(err, options.Prepared.Close())
@@ -64,8 +63,9 @@ func (o *opener) Prepare(uplink plan.Uplink, queues int) {
 		return
 	}
 	o.Unprepare(uplink)
-	extend(o.log)
+	over := extend(o.log)
 	p, err := datapath.Prepare(options, uplink.Index)
+	over()
 	if err != nil {
 		o.log.Debug("cannot load BPF programs in advance", "iface", uplink.Name, "reason", err)
 	}
@@ -84,7 +84,7 @@ func (o *opener) Unprepare(uplink plan.Uplink) {
 }
 
 func (o *opener) Guard(link int, addrs clat.Guarded) (clat.Guard, error) {
-	extend(o.log)
+	defer extend(o.log)()
 	made, err := datapath.NewGuard(steer.GuardConfig{
 		Link: link, Guarded: steer.Guarded(addrs), Token: o.token, Programs: o.programs, Inherited: o.inherited.links(), Store: o.keeper(),
 	})

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	systemd "github.com/coreos/go-systemd/v22/daemon"
-
 	"tnat64d/clat"
 	"tnat64d/clat/plan"
 	"tnat64d/datapath"
@@ -164,7 +162,7 @@ func (r *reporter) engineOf(tun string) string {
 func (r *reporter) sayReady() {
 	if !r.ready {
 		r.ready = true
-		daemon.Notify(r.log, systemd.SdNotifyReady)
+		daemon.Ready(r.log)
 	}
 }
 

@@ -5,8 +5,6 @@ import (
 	"log/slog"
 	"time"
 
-	systemd "github.com/coreos/go-systemd/v22/daemon"
-
 	"tnat64d/internal/cause"
 	"tnat64d/internal/config"
 	"tnat64d/internal/daemon"
@@ -59,7 +57,7 @@ func whenPossible(ctx context.Context, tunName string, log *slog.Logger, step fu
 		wait := retries.After(failures)
 		_, explained := explain(err, tunName)
 		// Report READY: systemd would end a start that takes long.
-		daemon.Notify(log, systemd.SdNotifyReady+"\nSTATUS="+explained.Error())
+		daemon.Ready(log, "STATUS="+explained.Error())
 		log.Error("cannot start yet; retrying", "reason", explained, "hint", resourceHint(err), "after", wait)
 		select {
 		case <-ctx.Done():

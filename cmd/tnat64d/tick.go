@@ -3,8 +3,6 @@ package main
 import (
 	"time"
 
-	systemd "github.com/coreos/go-systemd/v22/daemon"
-
 	"tnat64d/internal/daemon"
 )
 
@@ -26,7 +24,7 @@ func (d *tnat64d) onTick() {
 	}
 	sooner(d.found.memory.keep(d.found.links))
 	if d.alive > 0 {
-		daemon.Notify(d.log, systemd.SdNotifyWatchdog)
+		daemon.Alive(d.log)
 		sooner(d.alive)
 	}
 	if next == 0 {

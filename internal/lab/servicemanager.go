@@ -22,6 +22,7 @@ type ServiceManager struct {
 	mu    sync.Mutex
 	ready chan struct{} // closed by READY=1
 	kept  []keptFile
+	said  []string      // lines of messages without descriptors
 	busy  time.Duration // before it reads a message that removes descriptors
 }
 
@@ -81,6 +82,9 @@ func (m *ServiceManager) handle(lines []string, fds []int) {
 		time.Sleep(busy)
 		m.mu.Lock()
 	}
+	if len(fds) == 0 {
+		m.said = append(m.said, lines...)
+	}
 	name := "stored"
 	for _, line := range lines {
 		if n, ok := strings.CutPrefix(line, "FDNAME="); ok {
@@ -127,6 +131,13 @@ func (m *ServiceManager) Names() (names []string) {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// Said returns the lines of all messages that came without descriptors, in order.
+func (m *ServiceManager) Said() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.said)
 }
 
 // Rename gives what is kept under a name another one.

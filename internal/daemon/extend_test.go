@@ -1,0 +1,59 @@
+package daemon
+
+import (
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestExtend checks that the watchdog stays out of the start, where a message would
+// arm it, and gets its own limit back later.
+func TestExtend(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	heard, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer heard.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	t.Setenv("WATCHDOG_USEC", "180000000")
+	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
+	defer ready.Store(ready.Swap(false))
+
+	log := slog.New(slog.DiscardHandler)
+	Alive(log)
+	Extend(log, 10*time.Minute)()
+	Ready(log, "STATUS=fine")
+	Alive(log)
+	over := Extend(log, 10*time.Minute)
+	over()
+	Extend(log, time.Minute)() // is less than the watchdog's
+	Notify(log, "end")
+
+	var got []string
+	for b := make([]byte, 200); len(got) == 0 || got[len(got)-1] != "end"; {
+		heard.SetReadDeadline(time.Now().Add(time.Second)) // what has been sent is there already
+		n, err := heard.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, string(b[:n]))
+	}
+	want := []string{
+		"EXTEND_TIMEOUT_USEC=600000000",
+		"READY=1\nSTATUS=fine",
+		"WATCHDOG=1",
+		"WATCHDOG_USEC=600000000\nWATCHDOG=1",
+		"WATCHDOG_USEC=180000000\nWATCHDOG=1",
+		"end",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
