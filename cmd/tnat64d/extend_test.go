@@ -12,7 +12,8 @@ import (
 )
 
 // TestLoadingExtendsTimeouts checks that systemd hears of the steps that load BPF
-// programs before they begin, but for Steer (see TestLoadExtendsTimeouts of e2e). None of the steps succeeds here: there is no such link.
+// programs before they begin, but for Steer (see TestLoadExtendsTimeouts of e2e). None
+// succeeds here: there is no such link.
 func TestLoadingExtendsTimeouts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
 	heard, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
