@@ -21,6 +21,11 @@ const alias = "tnat64-gateway"
 // routeProtocol marks our routes, as it does those of tnat64d.
 const routeProtocol = 64
 
+// unmapped is the source of ICMP errors from IPv6 routers that have no IPv4 address
+// (RFC 7600 section 4.8). Without a route to it by the TUN, which has no address, the
+// kernel drops what comes from it with any rp_filter but 0, loose too.
+var unmapped = netip.MustParsePrefix("192.0.0.8/32")
+
 // tunQueue is how many packets may wait at the TUN: 500, the default, are too few
 // for the handshakes of many clients at once.
 const tunQueue = 10000
@@ -102,11 +107,11 @@ func setUp(h *netlink.Handle, index int, c Config) error {
 		return fmt.Errorf("find %s: %w", c.TUN, err)
 	}
 	if l.Attrs().Alias != alias {
-		// No addresses and no router solicitations of its own, and answers by any
-		// route: ICMP errors from 192.0.0.8 come by the TUN (RFC 7600 section 4.8).
+		// No addresses and no router solicitations of its own. Routes lead back to all
+		// that comes by the TUN, and without rp_filter the kernel need not look.
 		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+c.TUN+"/addr_gen_mode", []byte("1"), 0)
 		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+c.TUN+"/accept_ra", []byte("0"), 0)
-		_ = os.WriteFile("/proc/sys/net/ipv4/conf/"+c.TUN+"/rp_filter", []byte("2"), 0)
+		_ = os.WriteFile("/proc/sys/net/ipv4/conf/"+c.TUN+"/rp_filter", []byte("0"), 0)
 		_ = os.WriteFile("/proc/sys/net/ipv4/conf/"+c.TUN+"/send_redirects", []byte("0"), 0)
 		// The TUN takes packets of any size: the translator knows the MTU beyond.
 		for _, step := range []error{h.LinkSetMTU(l, 65535), h.LinkSetTxQLen(l, tunQueue), h.LinkSetAlias(l, alias)} {
@@ -120,7 +125,7 @@ func setUp(h *netlink.Handle, index int, c Config) error {
 			return fmt.Errorf("set %s up: %w", c.TUN, err)
 		}
 	}
-	destinations := []netip.Prefix{c.Prefix.Masked(), c.Pool.Masked()}
+	destinations := []netip.Prefix{c.Prefix.Masked(), c.Pool.Masked(), unmapped}
 	for _, p := range c.Static {
 		if !c.Pool.Contains(p.IPv4) {
 			destinations = append(destinations, netip.PrefixFrom(p.IPv4, 32))
