@@ -18,7 +18,7 @@ var wanted = []string{
 	"tun", "veth", "dummy", "bridge", "8021q", "vxlan",
 	"bonding", "ppp_async", "wireguard", "ip6_gre", // uplinks of the lab
 	"crc32c_generic", "nf_tables", "nft_objref", "nft_fwd_netdev", // libcrc32c, which nf_tables needs, asks for an implementation
-	"nft_chain_nat", "nft_ct", "nft_connlimit", "nft_numgen", "nft_hash", "nft_nat", "nft_masq", "nft_fib_ipv6", "nft_reject_ipv4", "nft_reject_ipv6", "nf_conntrack_netlink", // NAT44
+	"nft_chain_nat", "nft_ct", "nft_connlimit", "nft_limit", "nft_numgen", "nft_hash", "nft_nat", "nft_masq", "nft_fib_ipv6", "nft_reject_ipv4", "nft_reject_ipv6", "nf_conntrack_netlink", // NAT44
 	"sch_ingress", "cls_bpf", "cls_u32", "cls_matchall", "act_bpf", "act_mirred",
 	"tcp_diag", "udp_diag", // to end connections
 	"nfnetlink", "xfrm_user", // families that a netlink.Handle opens by default
