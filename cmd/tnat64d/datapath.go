@@ -14,6 +14,7 @@ import (
 	"tnat64d/datapath"
 	"tnat64d/datapath/engine"
 	"tnat64d/datapath/steer"
+	"tnat64d/internal/daemon"
 	"tnat64d/internal/say"
 )
 
@@ -50,16 +51,17 @@ type path struct {
 // clatPath is a path as package clat wants it.
 type clatPath struct {
 	*datapath.Path
-	path *path
-	all  *datapaths
+	path  *path
+	all   *datapaths
+	start *daemon.Startup
 }
 
 func (p clatPath) Steer(uplink int, ours []netip.Prefix, share clat.Share, begun clat.Begun, g clat.Guarded) (clat.Steering, error) {
 	c := datapath.SteeringConfig{Uplink: uplink, Ours: ours, Guarded: steer.Guarded(g), Share: steerShare(share),
 		TranslatorFlows: steerFlows(begun.CLAT), HostFlows: steerFlows(begun.Host)}
-	over := extend(p.all.log)
+	done := p.start.Extend(stepLimit)
 	s, err := p.Path.Steer(c)
-	over()
+	done()
 	var refused *datapath.Refused
 	var engine *datapath.EngineRefused
 	switch {

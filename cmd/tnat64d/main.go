@@ -52,7 +52,8 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 	if *cleanup {
 		return cleanUpAfter(ctx, slog.New(log), stderr)
 	}
-	conf, warnings, err := loadWhenPossible(ctx, o.Config, o.Check, slog.New(log))
+	start := daemon.NewStartup(slog.New(log))
+	conf, warnings, err := loadWhenPossible(ctx, o.Config, o.Check, start, slog.New(log))
 	if err != nil {
 		return say.Fail(stderr, "tnat64d", say.Usage(err))
 	}
@@ -65,7 +66,7 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 	if o.Check {
 		return say.StatusOK
 	}
-	if err := serveWhenPossible(ctx, o.Config, conf, passed, slog.New(log)); err != nil {
+	if err := serveWhenPossible(ctx, o.Config, conf, passed, start, slog.New(log)); err != nil {
 		return say.Fail(stderr, "tnat64d", err)
 	}
 	return say.StatusOK

@@ -3,18 +3,21 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"time"
 
 	"tnat64d/clat"
 	"tnat64d/clat/plan"
 	"tnat64d/datapath"
 	"tnat64d/datapath/steer"
 	"tnat64d/internal/config"
+	"tnat64d/internal/daemon"
 )
 
 // opener makes the packet paths and guards of the CLATs.
 type opener struct {
 	made   *datapaths // what it has made
 	log    *slog.Logger
+	start  *daemon.Startup
 	failed func(*path, error) // a user engine ended by itself
 
 	errorsPerSecond int           // limit on ICMP errors of engines started from now on
@@ -44,7 +47,7 @@ func (o *opener) Open(name string, queues int, uplink plan.Uplink) (clat.Path, e
 	p.packetPath = made
 	p.made = made
 	o.made.add(p)
-	return clatPath{made, p, o.made}, nil
+	return clatPath{made, p, o.made, o.start}, nil
 }
 
 // options returns those of a path with that number of queues.
@@ -55,6 +58,11 @@ func (o *opener) options(queues int) datapath.Options {
 	}
 }
 
+// stepLimit is how long loading one set of BPF programs may take, while the loop
+// answers nothing. On an emulated machine with an eighth of a CPU the verifier takes
+// some minutes.
+const stepLimit = 10 * time.Minute
+
 // Prepare loads the BPF programs for the next path to an uplink. Where that fails
 // it is not tried again: opening the path will say why.
 func (o *opener) Prepare(uplink plan.Uplink, queues int) {
@@ -63,9 +71,9 @@ func (o *opener) Prepare(uplink plan.Uplink, queues int) {
 		return
 	}
 	o.Unprepare(uplink)
-	over := extend(o.log)
+	done := o.start.Extend(stepLimit)
 	p, err := datapath.Prepare(options, uplink.Index)
-	over()
+	done()
 	if err != nil {
 		o.log.Debug("cannot load BPF programs in advance", "iface", uplink.Name, "reason", err)
 	}
@@ -84,7 +92,7 @@ func (o *opener) Unprepare(uplink plan.Uplink) {
 }
 
 func (o *opener) Guard(link int, addrs clat.Guarded) (clat.Guard, error) {
-	defer extend(o.log)()
+	defer o.start.Extend(stepLimit)()
 	made, err := datapath.NewGuard(steer.GuardConfig{
 		Link: link, Guarded: steer.Guarded(addrs), Token: o.token, Programs: o.programs, Inherited: o.inherited.links(), Store: o.keeper(),
 	})

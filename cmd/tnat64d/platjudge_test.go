@@ -16,6 +16,7 @@ import (
 	"tnat64d/datapath/steer"
 	"tnat64d/internal/bus"
 	"tnat64d/internal/control"
+	"tnat64d/internal/daemon"
 	"tnat64d/pref64"
 )
 
@@ -49,7 +50,7 @@ func newOnlooker(t *testing.T) *onlooker {
 	data.paths = []*path{{packetPath: o.path, tun: "clat0"}}
 	up := plan.Uplink{Name: "up0", Index: 7}
 	in := &inbox{ctx: t.Context(), events: make(chan event, 8)}
-	report := &reporter{log: log, paths: data}
+	report := &reporter{log: log, start: daemon.NewStartup(log), paths: data}
 	found := &discoveries{inbox: in, log: log, links: map[int]*discovery{7: {finder: o.finder}}, memory: &memory{}, nudged: &nudges{resolvers: map[string][]netip.Addr{}}}
 	o.tnat64d = &tnat64d{
 		inbox: in, log: log, path: data, report: report, found: found, tick: time.AfterFunc(time.Hour, func() {}),

@@ -22,13 +22,13 @@ import (
 // the control socket.
 type reporter struct {
 	log    *slog.Logger
+	start  *daemon.Startup
 	paths  *datapaths
 	server *control.Server // nil: there is no socket
 
 	why     plan.Why // there is no uplink
 	missing []string // configured uplinks that do not exist
 	told    string   // systemd's STATUS
-	ready   bool     // systemd knows
 	wasUp   bool     // a CLAT has been up since the start
 }
 
@@ -160,9 +160,8 @@ func (r *reporter) engineOf(tun string) string {
 
 // sayReady tells systemd once that the start is over.
 func (r *reporter) sayReady() {
-	if !r.ready {
-		r.ready = true
-		daemon.Ready(r.log)
+	if !r.start.Over() {
+		r.start.Ready()
 	}
 }
 

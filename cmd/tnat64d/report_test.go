@@ -8,13 +8,15 @@ import (
 
 	"tnat64d/clat"
 	"tnat64d/clat/plan"
+	"tnat64d/internal/daemon"
 )
 
 // A warning is logged again when it is about something else, not when only its
 // sentence has changed.
 func TestWarningIsLoggedOnce(t *testing.T) {
 	var log bytes.Buffer
-	r := &reporter{log: slog.New(slog.NewTextHandler(&log, nil)), paths: &datapaths{}}
+	l := slog.New(slog.NewTextHandler(&log, nil))
+	r := &reporter{log: l, start: daemon.NewStartup(l), paths: &datapaths{}}
 	u := &uplink{Uplink: plan.Uplink{Name: "wlan0", Index: 2}}
 	for _, w := range []plan.Warning{
 		{Kind: plan.ICMPSourceReplaced, About: "192.0.0.2", Text: "the source is 192.0.0.3"},

@@ -35,7 +35,7 @@ import (
 // serve runs the daemon until ctx ends. Whatever it returns, nothing of ours is
 // left on the host, unless systemd restarts the daemon: then what carries packets
 // goes on, and the next process finds it among the descriptors passed to it.
-func serve(ctx context.Context, file string, c config.Config, passed []fdstore.Descriptor, log *slog.Logger) (err error) {
+func serve(ctx context.Context, file string, c config.Config, passed []fdstore.Descriptor, start *daemon.Startup, log *slog.Logger) (err error) {
 	kept := openStore(log)
 	if kept != nil {
 		defer kept.Close()
@@ -84,7 +84,7 @@ func serve(ctx context.Context, file string, c config.Config, passed []fdstore.D
 
 	// What runs beside the loop ends with it, also when the loop fails.
 	ctx, cancel := context.WithCancel(ctx)
-	d := newDaemon(ctx, kernel, programs, c, log)
+	d := newDaemon(ctx, kernel, programs, c, start, log)
 	d.file, d.inForce, d.secret = file, configFile(file), secret
 	var beside sync.WaitGroup
 	defer beside.Wait()
@@ -178,14 +178,14 @@ func observeFreed(ctx context.Context, k *host.Host, dropped bool, tun string) (
 }
 
 // newDaemon returns a daemon that has done nothing yet. Its loop ends with ctx.
-func newDaemon(ctx context.Context, h *host.Host, programs *steer.Programs, c config.Config, log *slog.Logger) *tnat64d {
+func newDaemon(ctx context.Context, h *host.Host, programs *steer.Programs, c config.Config, start *daemon.Startup, log *slog.Logger) *tnat64d {
 	in := &inbox{ctx: ctx, events: make(chan event)}
 	paths := &datapaths{log: log, handle: h.Handle()}
 	opener := &opener{
-		made: paths, log: log, errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine, token: steer.NewToken(), programs: programs,
+		made: paths, log: log, start: start, errorsPerSecond: c.Translation.ICMPErrorsPerSecond, engine: c.CLAT.Engine, token: steer.NewToken(), programs: programs,
 		failed: func(p *path, err error) { go in.post(engineEnded{p, err}) },
 	}
-	report := &reporter{log: log, paths: paths}
+	report := &reporter{log: log, start: start, paths: paths}
 	found := &discoveries{
 		inbox: in, log: log, bus: bus.New(bus.Options{}),
 		memory: openMemory(h.LinkLayer, log),

@@ -2,8 +2,6 @@ package main
 
 import (
 	"time"
-
-	"tnat64d/internal/daemon"
 )
 
 // onTick does what is due: it judges the PLATs, notes the PREF64 in use for the next
@@ -24,7 +22,7 @@ func (d *tnat64d) onTick() {
 	}
 	sooner(d.found.memory.keep(d.found.links))
 	if d.alive > 0 {
-		daemon.Alive(d.log)
+		d.report.start.Alive()
 		sooner(d.alive)
 	}
 	if next == 0 {

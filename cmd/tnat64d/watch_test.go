@@ -13,6 +13,7 @@ import (
 	"tnat64d/datapath/steer"
 	"tnat64d/internal/config"
 	"tnat64d/internal/control"
+	"tnat64d/internal/daemon"
 )
 
 // watched answers whoever watches.
@@ -31,7 +32,7 @@ func TestWatchersHearOfPrefixes(t *testing.T) {
 	}
 	defer kernel.Close()
 	log := slog.New(slog.DiscardHandler)
-	d := newDaemon(t.Context(), kernel, steer.NewPrograms(), config.Config{}, log)
+	d := newDaemon(t.Context(), kernel, steer.NewPrograms(), config.Config{}, daemon.NewStartup(log), log)
 	d.rec = clat.NewReconciler(kernel, d.opener, nil, log)
 	d.tick = time.AfterFunc(time.Hour, func() {})
 	d.retry.start(func() {})

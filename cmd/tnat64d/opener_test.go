@@ -9,6 +9,7 @@ import (
 
 	"tnat64d/clat"
 	"tnat64d/clat/plan"
+	"tnat64d/internal/daemon"
 )
 
 // TestLoadingExtendsTimeouts checks that systemd hears of the steps that load BPF
@@ -23,7 +24,7 @@ func TestLoadingExtendsTimeouts(t *testing.T) {
 	defer heard.Close()
 	t.Setenv("NOTIFY_SOCKET", path)
 	log := slog.New(slog.DiscardHandler)
-	o := &opener{made: &datapaths{log: log}, log: log}
+	o := &opener{made: &datapaths{log: log}, log: log, start: daemon.NewStartup(log)}
 	nowhere := plan.Uplink{Name: "nowhere", Index: 1 << 30}
 	for name, step := range map[string]func(){
 		"prepare": func() { o.Prepare(nowhere, 1) },

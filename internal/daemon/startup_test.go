@@ -12,9 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestExtend checks that the watchdog stays out of the start, where a message would
+// TestStartup checks that the watchdog stays out of the start, where a message would
 // arm it, and gets its own limit back later.
-func TestExtend(t *testing.T) {
+func TestStartup(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
 	heard, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
@@ -24,16 +24,16 @@ func TestExtend(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", path)
 	t.Setenv("WATCHDOG_USEC", "180000000")
 	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
-	defer ready.Store(ready.Swap(false))
 
 	log := slog.New(slog.DiscardHandler)
-	Alive(log)
-	Extend(log, 10*time.Minute)()
-	Ready(log, "STATUS=fine")
-	Alive(log)
-	over := Extend(log, 10*time.Minute)
-	over()
-	Extend(log, time.Minute)() // is less than the watchdog's
+	s := NewStartup(log)
+	s.Alive()
+	s.Extend(10 * time.Minute)()
+	s.Ready("STATUS=fine")
+	s.Alive()
+	done := s.Extend(10 * time.Minute)
+	done()
+	s.Extend(time.Minute)() // is less than the watchdog's
 	Notify(log, "end")
 
 	var got []string
