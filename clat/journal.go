@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/clat/plan"
+	"tnat64d/internal/regularfile"
 )
 
 // Journal is the file that records which addresses are on an uplink, so that
@@ -106,11 +107,11 @@ func lockJournal(path string) (*Journal, error) {
 		return nil, fmt.Errorf("journal: lock %q: %w", path, err)
 	}
 	mine, err := f.Stat()
-	if err == nil && !mine.Mode().IsRegular() {
-		f.Close()
-		return nil, fmt.Errorf("journal: %q is not a regular file", path)
-	}
 	if err == nil {
+		if err := regularfile.Check(path, mine); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("journal: %w", err)
+		}
 		var there os.FileInfo
 		if there, err = os.Stat(path); err != nil || !os.SameFile(mine, there) {
 			f.Close()

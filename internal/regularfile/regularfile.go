@@ -20,10 +20,13 @@ func Open(path string) (*os.File, error) {
 	// Before the open: a device may act when it is opened, and a socket has a
 	// misleading error.
 	info, err := os.Stat(path)
-	if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: failed.Err}
+	if err != nil {
+		if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
+			failed.Op = "open" // as if there were no check before
+		}
+		return nil, err
 	}
-	if err := check(path, info); err != nil {
+	if err := Check(path, info); err != nil {
 		return nil, err
 	}
 	// The file may have been replaced meanwhile.
@@ -32,7 +35,7 @@ func Open(path string) (*os.File, error) {
 		return nil, err
 	}
 	if info, err = f.Stat(); err == nil {
-		err = check(path, info)
+		err = Check(path, info)
 	}
 	if err != nil {
 		f.Close()
@@ -51,7 +54,8 @@ func Read(path string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, limit))
 }
 
-func check(path string, info fs.FileInfo) error {
+// Check returns what [Open] returns if info, of path, is not that of a regular file.
+func Check(path string, info fs.FileInfo) error {
 	if info.Mode().IsRegular() {
 		return nil
 	}

@@ -12,9 +12,9 @@ import (
 	"syscall"
 	"time"
 
-	"tnat64d/internal/regularfile"
-
 	"github.com/miekg/dns"
+
+	"tnat64d/internal/regularfile"
 )
 
 // Bounds of a hosts file, and how often it is looked at.
