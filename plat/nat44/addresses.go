@@ -20,8 +20,15 @@ func endpoint(a netip.Addr, port uint16) []byte {
 	return append(binary.BigEndian.AppendUint16(a.AsSlice(), port), 0, 0)
 }
 
+// addresses are the rules that change addresses and ports of connections, in a table
+// of IPv4. They share the batch of the other rules.
+type addresses struct {
+	*batch
+	config Config
+}
+
 // forwards changes the destination of what comes to a forwarded port.
-func (r *rules) forwards(chain *nftables.Chain) {
+func (r addresses) forwards(chain *nftables.Chain) {
 	for _, p := range []struct {
 		number uint8
 		name   string
@@ -49,7 +56,7 @@ func (r *rules) forwards(chain *nftables.Chain) {
 
 // sourceNAT changes the source of what leaves, but not by the TUN: two hosts inside
 // see each other by the addresses of the pool.
-func (r *rules) sourceNAT(chain *nftables.Chain) {
+func (r addresses) sourceNAT(chain *nftables.Chain) {
 	c := r.config
 	r.hairpin(chain)
 	out := append(append(leavesNotBy(c.TUN), source4()...), within(c.Pool)...)
@@ -66,7 +73,7 @@ func (r *rules) sourceNAT(chain *nftables.Chain) {
 // hairpin gives a connection from one host inside to a forwarded port of another
 // the outside address as source, by which it would have come from elsewhere (RFC
 // 4787 section 6, RFC 5382 section 7.2).
-func (r *rules) hairpin(chain *nftables.Chain) {
+func (r addresses) hairpin(chain *nftables.Chain) {
 	if len(r.config.Forwards) == 0 {
 		return
 	}
@@ -82,7 +89,7 @@ const ctOriginal = 0
 
 // shared spreads the clients over the addresses: one client always has the same
 // (RFC 6888 REQ-2).
-func (r *rules) shared(chain *nftables.Chain, out []expr.Any) {
+func (r addresses) shared(chain *nftables.Chain, out []expr.Any) {
 	s := &nftables.Set{Table: chain.Table, Name: "addresses", IsMap: true, KeyType: nftables.TypeInteger, DataType: nftables.TypeIPAddr}
 	var elements []nftables.SetElement
 	n := count(r.config.Addresses)
@@ -97,7 +104,7 @@ func (r *rules) shared(chain *nftables.Chain, out []expr.Any) {
 
 // fixedPorts gives each client its range of ports. What has no ports, and what
 // has an identifier instead (ICMP), gets the address only.
-func (r *rules) fixedPorts(chain *nftables.Chain, out []expr.Any) {
+func (r addresses) fixedPorts(chain *nftables.Chain, out []expr.Any) {
 	c := r.config
 	s := &nftables.Set{Table: chain.Table, Name: "ports", IsMap: true, KeyType: nftables.TypeIPAddr, DataType: rangeOfPorts}
 	var elements []nftables.SetElement

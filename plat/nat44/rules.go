@@ -80,8 +80,9 @@ func (r *rules) table4(t *nftables.Table) {
 	r.confirmed(all["forward"])
 	r.limits(all["forward"])
 	r.timeouts(all["forward"])
-	r.forwards(all["destination"])
-	r.sourceNAT(all["source"])
+	nat := addresses{r.batch, c}
+	nat.forwards(all["destination"])
+	nat.sourceNAT(all["source"])
 }
 
 // returnValid is how long it is remembered that a route leads back to a source.
