@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/internal/dump"
+	"tnat64d/siit"
 )
 
 // alias marks the TUN as ours.
@@ -20,11 +21,6 @@ const alias = "tnat64-gateway"
 
 // routeProtocol marks our routes, as it does those of tnat64d.
 const routeProtocol = 64
-
-// unmapped is the source of ICMP errors from IPv6 routers that have no IPv4 address
-// (RFC 7600 section 4.8). Without a route to it by the TUN, which has no address, the
-// kernel drops what comes from it with any rp_filter but 0, loose too.
-var unmapped = netip.MustParsePrefix("192.0.0.8/32")
 
 // tunQueue is how many packets may wait at the TUN: 500, the default, are too few
 // for the handshakes of many clients at once.
@@ -125,7 +121,11 @@ func setUp(h *netlink.Handle, index int, c Config) error {
 			return fmt.Errorf("set %s up: %w", c.TUN, err)
 		}
 	}
-	destinations := []netip.Prefix{c.Prefix.Masked(), c.Pool.Masked(), unmapped}
+	// ICMP errors from routers without an IPv4 address come from the dummy address.
+	// The TUN has no address, so that even a loose rp_filter drops what no route by
+	// the TUN leads back to, and that of conf/all counts too.
+	dummy := netip.PrefixFrom(siit.DummyIPv4, 32)
+	destinations := []netip.Prefix{c.Prefix.Masked(), c.Pool.Masked(), dummy}
 	for _, p := range c.Static {
 		if !c.Pool.Contains(p.IPv4) {
 			destinations = append(destinations, netip.PrefixFrom(p.IPv4, 32))

@@ -301,7 +301,7 @@ func (h *holder) refuse(p pair, syn []byte, err error) {
 		if errors.Is(err, unix.ENETUNREACH) {
 			code = 0
 		}
-		injectError(h.r, p.from.Addr(), dummy, icmpUnreachable, code, 0, syn[:min(len(syn), sizeofIPv4+sizeofUDP)])
+		injectError(h.r, p.from.Addr(), siit.DummyIPv4, icmpUnreachable, code, 0, syn[:min(len(syn), sizeofIPv4+sizeofUDP)])
 		return
 	}
 	var j injection

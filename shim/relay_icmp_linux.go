@@ -22,10 +22,6 @@ const (
 	icmp6EchoReply   = 129
 )
 
-// dummy is the source of ICMP errors from addresses that stand for no IPv4
-// address (RFC 7600 section 5.3 R-26).
-var dummy = netip.AddrFrom4([4]byte{192, 0, 0, 8})
-
 // forwardEchoes takes echo requests of the program's ping sockets.
 func forwardEchoes(r *relay) {
 	runtime.LockOSThread()
@@ -61,7 +57,7 @@ func forwardEcho(r *relay, p []byte) {
 	switch d {
 	case NoPrefix:
 		r.flows.drops[dropNoPrefix].Add(1)
-		injectError(r, from.Addr(), dummy, icmpUnreachable, 0, 0, p[:head+sizeofICMP])
+		injectError(r, from.Addr(), siit.DummyIPv4, icmpUnreachable, 0, 0, p[:head+sizeofICMP])
 		return
 	case Translate:
 		six, _ := t.embed(to)
@@ -93,7 +89,7 @@ func forwardEcho(r *relay, p []byte) {
 			return
 		}
 		if err == unix.ENETUNREACH {
-			injectError(r, from.Addr(), dummy, icmpUnreachable, 0, 0, p[:head+sizeofICMP])
+			injectError(r, from.Addr(), siit.DummyIPv4, icmpUnreachable, 0, 0, p[:head+sizeofICMP])
 		}
 	}
 	r.flows.drops[dropSend].Add(1)
@@ -204,10 +200,10 @@ func relayError(r *relay, f *flow, to netip.AddrPort, e extendedError, data []by
 	offender := e.offender
 	if offender.Is6() {
 		if offender, ok = r.policy.Load().extract(offender); !ok {
-			offender = dummy
+			offender = siit.DummyIPv4
 		}
 	} else if !offender.IsValid() {
-		offender = dummy
+		offender = siit.DummyIPv4
 	}
 	var inner [sizeofIPv4 + sizeofUDP]byte
 	if f.key.kind == flowPing || f.key.kind == flowHostPing {
@@ -233,7 +229,7 @@ func unreachable(r *relay, from, to netip.AddrPort) {
 	}
 	var inner [sizeofIPv4 + sizeofUDP]byte
 	putUDP(inner[:], from, to, nil)
-	injectError(r, from.Addr(), dummy, icmpUnreachable, 0, 0, inner[:])
+	injectError(r, from.Addr(), siit.DummyIPv4, icmpUnreachable, 0, 0, inner[:])
 }
 
 // injectError injects an ICMP error about the packet that begins with inner.

@@ -75,9 +75,12 @@ var private = []cidr{
 	{0xc6120000, 0xfffe0000}, // 198.18.0.0/15
 }
 
-// dummy4 is 192.0.0.8, the source of ICMP errors from nodes without an IPv4
-// address (RFC 7600 section 4.8, draft-ietf-v6ops-icmpext-xlat-v6only-source).
-const dummy4 = 0xc0000008
+// DummyIPv4 is the IPv4 dummy address, 192.0.0.8, which is never a destination: the
+// source of ICMP errors from nodes without an IPv4 address (RFC 7600, erratum 4430;
+// draft-ietf-v6ops-icmpext-xlat-v6only-source).
+var DummyIPv4 = netip.AddrFrom4([4]byte{192, 0, 0, 8})
+
+const dummy4 = 0xc0000008 // DummyIPv4
 
 // isLinkLocal6 reports whether the address in the first 16 bytes of a is
 // link-local (fe80::/10), from where no router forwards.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"tnat64d/siit"
 )
 
 // MinNetwork is the shortest prefix length of an IPv4 network on a link. Shorter
@@ -100,10 +102,6 @@ func routedNetworks4(o Observed) (networks []netip.Prefix) {
 	return slices.Compact(networks)
 }
 
-// dummyIPv4 is the source of translated ICMPv6 errors whose sender has no IPv4
-// address (RFC 7600 section 4.5).
-var dummyIPv4 = netip.AddrFrom4([4]byte{192, 0, 0, 8})
-
 // icmpSource returns the source of the translator's own ICMPv4 errors: the
 // configured one, or where that is not free another of 192.0.0.0/29. An error
 // that seems to come from the host itself is dropped by the kernel.
@@ -130,9 +128,9 @@ func (p *planner) sourceWarnings(c *CLAT) (ws []Warning) {
 		_, ws = p.icmpSource(c.IPv4)
 	}
 	for _, e := range p.o.Addrs {
-		if e.Prefix.Addr() == dummyIPv4 {
+		if e.Prefix.Addr() == siit.DummyIPv4 {
 			ws = append(ws, warn(DummySourceTaken, p.o.LinkName(e.Link), "programs do not see errors from routers without an IPv4 address: their source %s is an address of %s",
-				dummyIPv4, p.o.LinkName(e.Link)))
+				siit.DummyIPv4, p.o.LinkName(e.Link)))
 		}
 	}
 	return ws

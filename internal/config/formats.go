@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"tnat64d/siit"
 )
 
 // interfaceName is what the kernel takes as the name of an interface
@@ -115,7 +117,7 @@ var clatIPv4 = format[netip.Addr]{
 	allowed: "a unicast IPv4 address, preferably one of 192.0.0.0/29",
 	parse: func(s string) (netip.Addr, error) {
 		a, err := hostIPv4(s)
-		if err == nil && a == dummyIPv4 {
+		if err == nil && a == siit.DummyIPv4 {
 			return a, errors.New("is the IPv4 dummy address, which is only a source of ICMP errors (RFC 7600)")
 		}
 		return a, err
@@ -129,9 +131,8 @@ var icmpSource = format[netip.Addr]{
 }
 
 var (
-	dummyIPv4 = netip.AddrFrom4([4]byte{192, 0, 0, 8})
-	thisHost  = netip.MustParsePrefix("0.0.0.0/8")
-	classE    = netip.MustParsePrefix("240.0.0.0/4")
+	thisHost = netip.MustParsePrefix("0.0.0.0/8")
+	classE   = netip.MustParsePrefix("240.0.0.0/4")
 )
 
 // hostIPv4 parses an IPv4 address that a host may have.

@@ -49,7 +49,7 @@ func otherThan(source, clat netip.Addr) netip.Addr {
 	if source != clat {
 		return source
 	}
-	if next := source.Next(); next != dummyIPv4 {
+	if next := source.Next(); next != siit.DummyIPv4 {
 		return next
 	}
 	return source.Prev()
