@@ -40,8 +40,8 @@ type Progress struct {
 type counted int
 
 const (
-	// All that was read since the start, which may have begun in the midst of
-	// packets without a number, and of those that another Progress has read.
+	// All that was read since the start. Packets without a number, or those of
+	// another Progress, may have been in the queue then.
 	sinceStart counted = iota
 	// The same, and packets without a number are known to be among them.
 	withoutNumber
@@ -51,10 +51,10 @@ const (
 
 // gap is how far the numbers given to packets are ahead of those finished while the
 // queue is empty. Packets that have a number and never come out of the queue, because
-// it was full, leave one. So does, for a moment, a packet on its way into the queue,
-// in the queueing discipline before it for example. That moment is long where the
-// host of a virtual machine suspends the processor that it is on. Packets that were
-// read and have no number make it less, below zero too.
+// it was full, leave one. So does, for a moment, a packet on its way into the queue.
+// That moment is long where the host of a virtual machine suspends the processor that
+// it is on. Packets that were read and have no number make the gap smaller, even
+// negative.
 type gap struct {
 	least       int64 // of all samples
 	samples     int
@@ -69,8 +69,8 @@ const (
 	gapInterval = gapAge / 2 / gapSamples // between two samples, at least
 
 	// queueBound is how many packets a queue never holds: those of the TUN's
-	// ring (its tx_queue_len) and of a queueing discipline that somebody puts before it, of which
-	// fq_codel's 10,240 are the most.
+	// ring (its tx_queue_len) and of a queueing discipline, if another program gives
+	// the TUN one, of which fq_codel's 10,240 are the most.
 	queueBound = 1 << 14
 )
 
