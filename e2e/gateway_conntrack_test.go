@@ -154,3 +154,43 @@ time.sleep(300)'`)
 		t.Error("a connection of an address that is free is still tracked")
 	}
 }
+
+// Connections of a pool that a reload has replaced end: nothing translates their
+// answers, which would leave by the default route.
+func TestGatewayPoolReplaced(t *testing.T) {
+	t.Parallel()
+	n := newGatewayNet(t, "pool = \"100.64.0.0/24\"\n")
+	n.in("c1", curl("198.51.100.7", ""))
+	was := n.mapOf("2001:db8:1::11")
+	of := func(a string) (all int) {
+		for _, f := range n.connections() {
+			if f.Forward.SrcIP.String() == a {
+				all++
+			}
+		}
+		return all
+	}
+	if of(was) == 0 {
+		t.Fatalf("no connection of %s: %v", was, n.connections())
+	}
+	n.write("pool = \"100.65.0.0/24\"\n")
+	n.daemon.Process.Signal(syscall.SIGHUP)
+	n.isUp(2)
+	if of(was) != 0 {
+		t.Errorf("connections of %s, which is in no pool: %v", was, n.connections())
+	}
+	n.in("c1", curl("198.51.100.7", ""))
+	is := was
+	eventually(t, soon, func() error { // the file is written once in a second
+		if is = n.mapOf("2001:db8:1::11"); is == was {
+			return fmt.Errorf("it still has %s", is)
+		}
+		return nil
+	})
+	n.write("pool = \"100.65.0.0/24\"\nmap-idle = \"3h\"\n")
+	n.daemon.Process.Signal(syscall.SIGHUP)
+	n.isUp(3)
+	if of(is) == 0 {
+		t.Errorf("no connection of %s has survived a reload with the same pool: %v", is, n.connections())
+	}
+}

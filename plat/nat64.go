@@ -103,7 +103,7 @@ func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
 	file := mapsFile{path: n.config.StateFile, table: n.table, log: n.log}
 	file.read()
 	former := formerHosts{n.table, n.log}
-	former.forgetOthers()
+	former.forgetOthers(file.former)
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("open a netlink socket: %w", err)

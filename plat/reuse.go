@@ -32,11 +32,13 @@ func (f formerHosts) reuse() {
 }
 
 // forgetOthers ends the connections of hosts whose addresses now belong to others
-// or to nobody: an earlier process has left them.
-func (f formerHosts) forgetOthers() {
+// or to nobody: an earlier process has left them. Those of addresses that are not in
+// the pool any more end too: no route leads their answers to the TUN, so that they
+// would leave by the default route.
+func (f formerHosts) forgetOthers(outside map[netip.Addr]bool) {
 	f.forget(func(a netip.Addr) bool {
 		if !a.Is4() || !f.table.config.Pool.Contains(a) {
-			return false
+			return outside[a]
 		}
 		e := f.table.at4(number(a))
 		return e == nil || !e.kept

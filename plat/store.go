@@ -32,7 +32,8 @@ type mapsFile struct {
 	log     *slog.Logger
 	changes uint64 // of the table when it was last written
 	stale   bool
-	wait    time.Duration // after a failure
+	wait    time.Duration       // after a failure
+	former  map[netip.Addr]bool // addresses of the file that are not in the pool (any more)
 }
 
 // read enters the maps of the file into the table. What cannot be read is logged.
@@ -90,11 +91,18 @@ func (f *mapsFile) load(now time.Time) (loaded, left int, err error) {
 		return 0, 0, fmt.Errorf("%s is not a file of maps", f.path)
 	}
 	for lines.Scan() && loaded+left < maxMaps {
-		if m, ok := parseMap(lines.Text(), now); ok && f.table.restore(m, now) {
+		m, ok := parseMap(lines.Text(), now)
+		switch {
+		case ok && f.table.restore(m, now):
 			loaded++
-		} else {
-			left++
+			continue
+		case ok && !f.table.config.Pool.Contains(m.IPv4) && f.table.at4(number(m.IPv4)) == nil:
+			if f.former == nil {
+				f.former = map[netip.Addr]bool{}
+			}
+			f.former[m.IPv4] = true
 		}
+		left++
 	}
 	return loaded, left, lines.Err()
 }
