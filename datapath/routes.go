@@ -1,7 +1,6 @@
 package datapath
 
 import (
-	"net"
 	"net/netip"
 	"slices"
 
@@ -97,13 +96,13 @@ func (r routesToPLAT) nextHop() (netip.Addr, error) {
 // kernelHop returns the router on a link that the kernel chooses for dst, which
 // knows which of several are reachable; the zero Addr if dst is a neighbour.
 func (r routesToPLAT) kernelHop(link int, dst netip.Addr) (netip.Addr, error) {
-	chosen, err := r.netlink.RouteGetWithOptions(net.IP(dst.AsSlice()), &netlink.RouteGetOptions{OifIndex: link, SrcAddr: net.IP(r.src.AsSlice())})
+	chosen, err := steer.FIBRoute(r.netlink, link, r.src, dst)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	if len(chosen) == 0 || chosen[0].LinkIndex != link {
+	if chosen == nil || chosen.LinkIndex != link {
 		return netip.Addr{}, unix.ENETUNREACH
 	}
-	hop, _ := netip.AddrFromSlice(chosen[0].Gw)
+	hop, _ := netip.AddrFromSlice(chosen.Gw)
 	return hop, nil
 }

@@ -33,11 +33,8 @@ import (
 // followed: what is behind a PLAT is not, and any station can make the kernel
 // add such a route with a router advertisement.
 func Router(h *netlink.Handle, uplink int, src, dst, via netip.Addr) (netip.Addr, error) {
-	chosen, err := h.RouteGetWithOptions(net.IP(dst.AsSlice()), &netlink.RouteGetOptions{
-		OifIndex: uplink,
-		SrcAddr:  net.IP(src.AsSlice()),
-	})
-	leadsOut := err == nil && len(chosen) > 0 && chosen[0].LinkIndex == uplink
+	chosen, err := FIBRoute(h, uplink, src, dst)
+	leadsOut := err == nil && chosen != nil && chosen.LinkIndex == uplink
 
 	routes, err := dump.Whole(5, 0, func() ([]netlink.Route, error) { return routesTo(h, uplink, dst) })
 	if err != nil {
@@ -47,7 +44,7 @@ func Router(h *netlink.Handle, uplink int, src, dst, via netip.Addr) (netip.Addr
 	routes = slices.DeleteFunc(routes, advertisedOnLink)
 	ignored := len(routes) < all
 	hops, length := bestHops(routes, uplink, dst)
-	onLink := leadsOut && len(chosen[0].Gw) == 0
+	onLink := leadsOut && len(chosen.Gw) == 0
 	switch {
 	case onLink && (!ignored || slices.Contains(hops, dst)):
 		return netip.Addr{}, nil // another destination, another next hop
@@ -57,7 +54,7 @@ func Router(h *netlink.Handle, uplink int, src, dst, via netip.Addr) (netip.Addr
 		return via, nil
 	case ignored && len(hops) > 0:
 		return hops[0], nil
-	case leadsOut && (len(hops) != 1 || !net.IP(hops[0].AsSlice()).Equal(chosen[0].Gw)):
+	case leadsOut && (len(hops) != 1 || !net.IP(hops[0].AsSlice()).Equal(chosen.Gw)):
 		return netip.Addr{}, nil
 	}
 	return hops[0], nil

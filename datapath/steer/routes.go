@@ -197,7 +197,7 @@ func lastOf(p netip.Prefix) netip.Addr {
 // and no route that rejects. advertised reports whether it is one that any station on
 // the link can make the kernel add.
 func chosenRoute(h *netlink.Handle, tun int, src, dst netip.Addr, links map[int]netlink.Link) (r Route, advertised bool, err error) {
-	got, err := h.RouteGetWithOptions(net.IP(dst.AsSlice()), &netlink.RouteGetOptions{SrcAddr: net.IP(src.AsSlice())})
+	got, err := FIBRoute(h, 0, src, dst)
 	switch {
 	case cause.Of(err) == cause.Resource:
 		return Route{}, false, err
@@ -205,10 +205,10 @@ func chosenRoute(h *netlink.Handle, tun int, src, dst netip.Addr, links map[int]
 		return Route{Action: RouteBlackhole}, false, nil
 	case errors.Is(err, unix.EACCES):
 		return Route{Action: RouteProhibit}, false, nil
-	case err != nil || len(got) == 0:
+	case err != nil || got == nil:
 		return Route{Action: RouteUnreachable}, false, nil
 	}
-	r = Route{Action: RouteOnLink, Link: got[0].LinkIndex}
+	r = Route{Action: RouteOnLink, Link: got.LinkIndex}
 	l, known := links[r.Link]
 	if !known {
 		l, err = h.LinkByIndex(r.Link)
@@ -223,10 +223,10 @@ func chosenRoute(h *netlink.Handle, tun int, src, dst netip.Addr, links map[int]
 	if r.linkHeader, err = steerable.LinkHeader(l); err != nil || l.Attrs().Flags&net.FlagLoopback != 0 {
 		return Route{Action: RouteUnreachable}, false, nil
 	}
-	if gateway, ok := netip.AddrFromSlice(got[0].Gw); ok {
+	if gateway, ok := netip.AddrFromSlice(got.Gw); ok {
 		r.Action, r.Gateway = RouteGateway, gateway
 	}
-	return r, advertisedOnLink(got[0]), nil
+	return r, advertisedOnLink(*got), nil
 }
 
 // value is r as the programs want it.

@@ -1,0 +1,37 @@
+package steer
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// FIBRoute returns the host's route for packets from src to dst, out of link if that
+// is not 0, or nil. dst is an example of a prefix, so that what the kernel has learned
+// of dst alone does not count: its gateway is that of the routing table and not that
+// of a redirect (RFC 4861 section 8), which any station on the link can forge.
+func FIBRoute(h *netlink.Handle, link int, src, dst netip.Addr) (*netlink.Route, error) {
+	o := netlink.RouteGetOptions{OifIndex: link, SrcAddr: net.IP(src.AsSlice())}
+	got, err := h.RouteGetWithOptions(net.IP(dst.AsSlice()), &o)
+	if err != nil || len(got) == 0 {
+		return nil, err
+	}
+	r := got[0]
+	if r.Flags&unix.RTM_F_CLONED == 0 {
+		return &r, nil
+	}
+	o.FIBMatch = true // Linux 4.13
+	if got, err = h.RouteGetWithOptions(net.IP(dst.AsSlice()), &o); err != nil || len(got) == 0 {
+		return nil, err
+	}
+	r.Gw, r.Via, r.Protocol = got[0].Gw, got[0].Via, got[0].Protocol
+	// Which of several hops the kernel would choose is not known.
+	i := slices.IndexFunc(got[0].MultiPath, func(hop *netlink.NexthopInfo) bool { return hop.LinkIndex == r.LinkIndex })
+	if i >= 0 {
+		r.Gw = got[0].MultiPath[i].Gw
+	}
+	return &r, nil
+}
