@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -73,9 +74,10 @@ func inThisNamespace(fd int) error {
 
 // Adopt returns the TUN interface of another process, of which fds are all the
 // queues, in their order; see Inspect. Settings, addresses, routes and packets that
-// wait stay as they are. The interface must belong to the process's effective user.
-// Adopt owns the descriptors, whatever the error.
-func Adopt(fds []int) (_ *Device, err error) {
+// wait stay as they are. The interface must belong to the process's effective user,
+// and its link alias begin with aliasPrefix. Adopt owns the descriptors, whatever the
+// error, and has changed nothing after one.
+func Adopt(fds []int, aliasPrefix string) (_ *Device, err error) {
 	d, fds := &Device{polling: newPolling()}, slices.Clone(fds)
 	defer func() {
 		if err != nil {
@@ -104,6 +106,9 @@ func Adopt(fds []int) (_ *Device, err error) {
 	}
 	if err := d.check(len(fds)); err != nil {
 		return nil, err
+	}
+	if info, err := d.netlink.link(d.Index); err != nil || !strings.HasPrefix(info.alias, aliasPrefix) {
+		return nil, errors.Join(err, errUnlike)
 	}
 	for _, fd := range fds {
 		if d.Offloads, err = negotiate(fd); err != nil { // as they are

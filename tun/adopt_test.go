@@ -27,9 +27,25 @@ func copies(t *testing.T, d *Device) (fds []int) {
 	return fds
 }
 
+// ourAlias begins the alias of interfaces to adopt.
+const ourAlias = "ours: "
+
+// setAlias gives an interface an alias.
+func setAlias(t *testing.T, h *netlink.Handle, name, alias string) {
+	t.Helper()
+	l, err := h.LinkByName(name)
+	if err == nil {
+		err = h.LinkSetAlias(l, alias)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestAdopt(t *testing.T) {
 	h := enterNetns(t)
 	d := openUp(t, h, 2)
+	setAlias(t, h, d.Name, ourAlias+"CLAT")
 	fds := copies(t, d)
 	reader := readInBackground(d.Queues[0])
 	for _, q := range d.Queues {
@@ -51,7 +67,7 @@ func TestAdopt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	next, err := Adopt(fds)
+	next, err := Adopt(fds, ourAlias)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,11 +101,12 @@ func TestAdopt(t *testing.T) {
 }
 
 func TestAdoptRefuses(t *testing.T) {
-	open := func(t *testing.T, name string) *Device {
+	open := func(t *testing.T, h *netlink.Handle, name string) *Device {
 		d, err := Open(name, 2)
 		if err != nil {
 			t.Fatal(err)
 		}
+		setAlias(t, h, name, ourAlias)
 		t.Cleanup(func() { d.Close() })
 		return d
 	}
@@ -112,7 +129,7 @@ func TestAdoptRefuses(t *testing.T) {
 			return []int{fd}
 		}},
 		{"an interface that is gone", func(t *testing.T, h *netlink.Handle) []int {
-			d := open(t, "clat0")
+			d := open(t, h, "clat0")
 			fds := copies(t, d)
 			if err := d.Close(); err != nil {
 				t.Fatal(err)
@@ -132,12 +149,17 @@ func TestAdoptRefuses(t *testing.T) {
 			}
 			return []int{fd}
 		}},
-		{"a queue is missing", func(t *testing.T, _ *netlink.Handle) []int { return copies(t, open(t, "clat0"))[:1] }},
-		{"queues of two interfaces", func(t *testing.T, _ *netlink.Handle) []int {
-			return []int{copies(t, open(t, "clat0"))[0], copies(t, open(t, "clat1"))[0]}
+		{"a queue is missing", func(t *testing.T, h *netlink.Handle) []int { return copies(t, open(t, h, "clat0"))[:1] }},
+		{"another alias", func(t *testing.T, h *netlink.Handle) []int {
+			d := open(t, h, "clat0")
+			setAlias(t, h, d.Name, "somebody's")
+			return copies(t, d)
 		}},
-		{"another network namespace", func(t *testing.T, _ *netlink.Handle) []int {
-			fds := copies(t, open(t, "clat0"))
+		{"queues of two interfaces", func(t *testing.T, h *netlink.Handle) []int {
+			return []int{copies(t, open(t, h, "clat0"))[0], copies(t, open(t, h, "clat1"))[0]}
+		}},
+		{"another network namespace", func(t *testing.T, h *netlink.Handle) []int {
+			fds := copies(t, open(t, h, "clat0"))
 			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil { // the thread ends with the test
 				t.Fatal(err)
 			}
@@ -147,7 +169,7 @@ func TestAdoptRefuses(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := enterNetns(t)
 			fds := c.fds(t, h)
-			if d, err := Adopt(fds); err == nil {
+			if d, err := Adopt(fds, ourAlias); err == nil {
 				d.Close()
 				t.Fatal("it is adopted")
 			} else {

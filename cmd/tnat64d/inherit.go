@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tnat64d/clat"
+	"tnat64d/clat/plan"
 	"tnat64d/datapath"
 	"tnat64d/datapath/steer"
 	"tnat64d/internal/fdstore"
@@ -33,16 +34,17 @@ const (
 	tokenMagic = "tnat64d 1\n"
 )
 
-// inherit finds out what the descriptors are that systemd has passed. What is
-// unknown, or does not belong together, it closes and removes from the store.
+// inherit finds out what the descriptors are that systemd has passed. What is not
+// ours, or does not belong together, it closes and removes from the store.
 func inherit(passed []fdstore.Descriptor, s *store, log *slog.Logger) *inheritance {
 	if s == nil {
 		return nil // somebody else's descriptors
 	}
 	i := &inheritance{store: s, bpf: steer.NewInherited(s)}
 	queues := map[int]map[int]int{} // descriptors by interface index and number
+	refused := refusals{log: log}
 	refuse := func(d fdstore.Descriptor, err error) {
-		log.Debug("cannot use a descriptor from systemd", "name", d.Name, "reason", err)
+		refused.add(d.Name, err)
 		unix.Close(d.FD)
 		s.Drop(d.Name)
 	}
@@ -75,13 +77,36 @@ func inherit(passed []fdstore.Descriptor, s *store, log *slog.Logger) *inheritan
 	}
 	for index, fds := range queues {
 		if err := i.adopt(index, fds); err != nil {
-			log.Debug("cannot use a TUN of a previous process", "reason", err)
 			for n := range fds {
+				refused.add(datapath.QueueName(index, n), err)
 				s.Drop(datapath.QueueName(index, n))
 			}
 		}
 	}
+	refused.report()
 	return i
+}
+
+// refusals are the descriptors from systemd that cannot be used.
+type refusals struct {
+	log   *slog.Logger
+	n     int
+	name  string // of the first
+	cause error
+}
+
+func (r *refusals) add(name string, err error) {
+	r.log.Debug("cannot use a descriptor from systemd", "name", name, "reason", err)
+	if r.n++; r.n == 1 {
+		r.name, r.cause = name, err
+	}
+}
+
+// report writes one line, however many there are.
+func (r *refusals) report() {
+	if r.n > 0 {
+		r.log.Warn("cannot use descriptors from systemd's store; they are closed", "count", r.n, "first", r.name, "reason", r.cause)
+	}
 }
 
 // adopt takes over the TUN whose queues fds are, by number.
@@ -97,12 +122,12 @@ func (i *inheritance) adopt(index int, fds map[int]int) error {
 		}
 		return fmt.Errorf("queue %d of interface %d is missing", n, index)
 	}
-	d, err := tun.Adopt(inOrder)
+	d, err := tun.Adopt(inOrder, plan.AliasPrefix)
 	if err != nil {
 		return err
 	}
 	if d.Index != index {
-		return errors.Join(fmt.Errorf("%s is interface %d, not %d", d.Name, d.Index, index), d.Close())
+		return errors.Join(fmt.Errorf("%s is interface %d, not %d", d.Name, d.Index, index), d.Release())
 	}
 	i.tuns = append(i.tuns, d)
 	return nil

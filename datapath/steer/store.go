@@ -122,8 +122,31 @@ func (i *Inherited) addLink(name string, fd int) error {
 	if ebpf.AttachType(at.AttachType) == ebpf.AttachTCXEgress {
 		d = egress
 	}
+	if there, err := isAttached(info.ID, at); err != nil || !there {
+		return errors.Join(err, errUnlike, l.Close())
+	}
 	i.links = append(i.links, inheritedLink{tcxLink{l, i.store, name}, int(at.Ifindex), d, info.Program})
 	return nil
+}
+
+// isAttached reports whether the link at that interface is one of the calling thread's
+// network namespace: the kernel tells only an index, which interfaces of others may
+// have too. A link whose interface is gone is attached to none.
+func isAttached(id link.ID, at *link.TCXInfo) (bool, error) {
+	if at.Ifindex == 0 {
+		return true, nil
+	}
+	r, err := link.QueryPrograms(link.QueryOptions{Target: int(at.Ifindex), Attach: ebpf.AttachType(at.AttachType)})
+	if errors.Is(err, unix.ENODEV) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(r.Programs, func(p link.AttachedProgram) bool {
+		attached, ok := p.LinkID()
+		return ok && attached == id
+	}), nil
 }
 
 func (i *Inherited) addMap(name string, fd int) error {

@@ -3,6 +3,7 @@ package steer
 import (
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -92,7 +93,8 @@ func testInherited(t *testing.T, attach Attach) {
 			}
 			before := store.names()
 
-			config.Queues, config.Inherited = c.queues, store.inherited()
+			config.Queues = c.queues
+			l.laptop.do(t, func() error { config.Inherited = store.inherited(); return nil })
 			if err := config.Inherited.FindFilters(l.laptop.nl); err != nil || config.Inherited.HasFilters() != (attach == Clsact) {
 				t.Fatalf("filters are found: %v, %v", config.Inherited.HasFilters(), err)
 			}
@@ -161,6 +163,38 @@ func TestInheritedRefuses(t *testing.T) {
 	}
 	if _, err := r.Stat(); err != nil {
 		t.Errorf("the refused descriptor: %v", err)
+	}
+}
+
+// TestInheritedElsewhere offers links in another network namespace, whose interfaces
+// have other links there or none.
+func TestInheritedElsewhere(t *testing.T) {
+	attach, ok := attachments()["tcx"]
+	if !ok {
+		t.Skip("the kernel has no tcx")
+	}
+	l := newLab(t)
+	store := &fakeStore{t, map[string]int{}}
+	var s *Steering
+	l.laptop.do(t, func() (err error) {
+		s, err = New(Config{Uplink: l.laptop.index(t, l.uplink), TUN: l.tun.index, Queues: 2, Token: testToken, Store: store, Attach: attach})
+		return err
+	})
+	defer s.Close()
+	newHost(t).do(t, func() error {
+		i := NewInherited(store)
+		for name, fd := range store.kept {
+			if !strings.HasPrefix(name, "link-") {
+				continue
+			}
+			if err := i.Add(name, fd); err == nil {
+				t.Errorf("%s is accepted", name)
+			}
+		}
+		return nil
+	})
+	if !s.Intact() {
+		t.Error("the links are not in force")
 	}
 }
 

@@ -151,6 +151,20 @@ func (m *ServiceManager) Rename(from, to string) {
 	}
 }
 
+// Put keeps a file as if the daemon had sent it, and owns it.
+func (m *ServiceManager) Put(name string, f *os.File) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept = append(m.kept, keptFile{name, f})
+}
+
+// Reverse turns round the order in which the next daemon is passed what is kept.
+func (m *ServiceManager) Reverse() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	slices.Reverse(m.kept)
+}
+
 // Forget closes the descriptors of one name, or all for "": the unit has ended.
 func (m *ServiceManager) Forget(name string) {
 	m.mu.Lock()
