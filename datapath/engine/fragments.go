@@ -12,13 +12,16 @@ import (
 // behind it the kernel has less to reassemble, and cuts again what it forwards.
 //
 // Identification, TTL and TOS are the same in all that is joined, and DF is
-// clear.
+// clear. If another fragment of the datagram has passed before, the datagram does not
+// become a whole one.
 type fragments struct {
 	p     siit.Packet // the first one; the payload of the others is appended to p.Buf
 	buf   []byte      // what p.Buf lies in
 	count int         // fragments; 0: there is none
 	next  int         // offset that is due, in bytes
 	more  bool        // MF of the last one
+
+	partials partials
 }
 
 const (
@@ -64,6 +67,9 @@ func (f *fragments) take(p *siit.Packet) bool {
 	if len(x)+len(y)-ipv4Len > 65535 || len(f.p.Buf)+len(y) > len(f.buf) {
 		return false
 	}
+	if whole := !more && f.next == len(x)-ipv4Len; whole && f.partials.has(y) {
+		return false
+	}
 	f.p.Buf = append(f.p.Buf, y[ipv4Len:]...)
 	f.count++
 	f.next += len(y) - ipv4Len
@@ -76,6 +82,9 @@ func (f *fragments) take(p *siit.Packet) bool {
 func (f *fragments) begin(p siit.Packet, buf []byte) (instead []byte, ok bool) {
 	off, more, ok := joinable(&p)
 	if !ok || !more {
+		if b := p.Bytes(); len(b) >= ipv4Len && b[0]>>4 == 4 && b[9] != protocolICMP && isFragment(b) {
+			f.partials.add(b)
+		}
 		return buf, false
 	}
 	instead = f.buf
@@ -88,10 +97,13 @@ func (f *fragments) begin(p siit.Packet, buf []byte) (instead []byte, ok bool) {
 func (f *fragments) end() (p siit.Packet, count int) {
 	p, count = f.p, f.count
 	f.count = 0
+	b := p.Bytes()
+	if f.more || f.next > len(b)-ipv4Len {
+		f.partials.add(b)
+	}
 	if count == 1 {
 		return p, 1
 	}
-	b := p.Bytes()
 	flags := binary.BigEndian.Uint16(b[6:]) &^ moreFragments
 	if f.more {
 		flags |= moreFragments

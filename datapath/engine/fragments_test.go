@@ -157,6 +157,14 @@ func TestFragmentsAreNotJoined(t *testing.T) {
 		{"no UDP checksum", change(0, func(b []byte) { b[26], b[27] = 0, 0 })},
 		{"out of order", func(in []frame) []frame { in[0], in[1] = in[1], in[0]; return in }},
 		{"twice", func(in []frame) []frame { return []frame{in[0], in[0], in[0]} }},
+		{"another first before", func(in []frame) []frame { return []frame{in[0], in[0], in[1]} }},
+		{"short first before", func(in []frame) []frame {
+			short := frame{b: bytes.Clone(in[0].b[:20+8])}
+			short.b[2], short.b[3] = 0, 20+8
+			fixSum(short.b)
+			return []frame{short, in[0], in[1]}
+		}},
+		{"last before", func(in []frame) []frame { return []frame{in[1], in[0], in[1]} }},
 		{"bytes behind the packet", func(in []frame) []frame { in[1].b = append(in[1].b, 0); return in }},
 		{"another packet between", func(in []frame) []frame { return []frame{in[0], udpFrames(1, 10)[0], in[1]} }},
 	} {
