@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"tnat64d/internal/control"
+	"tnat64d/internal/lab"
 )
 
 // gatewayNet is an IPv6-only network behind tnat64-gateway: clients c1 and c2
@@ -26,9 +27,10 @@ type gatewayNet struct {
 	dir    string
 	config string // file
 
-	daemon *exec.Cmd
-	ended  chan struct{}
-	log    lockedBuffer
+	daemon  *exec.Cmd
+	ended   chan struct{}
+	log     lockedBuffer
+	manager *lab.ServiceManager // nil: none starts the daemon
 }
 
 // lockedBuffer is a log that is read while it is written.
@@ -194,9 +196,13 @@ func (n *gatewayNet) serve(host, family string, port int) {
 func (n *gatewayNet) start() {
 	n.t.Helper()
 	ready := strings.Count(n.log.String(), "NAT64 is up")
-	cmd := exec.Command("ip", "netns", "exec", n.prefix+"g", built(n.t, "tnat64-gateway"), "-config", n.config)
+	cmd := exec.Command("ip", "netns", "exec", n.prefix+"g", "sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh", built(n.t, "tnat64-gateway"), "-config", n.config)
 	cmd.Stdout, cmd.Stderr = &n.log, &n.log
 	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+n.dir, "STATE_DIRECTORY="+n.dir)
+	if n.manager != nil {
+		files, env := n.manager.Pass()
+		cmd.ExtraFiles, cmd.Env = files, append(cmd.Env, env...)
+	}
 	// A process group that is orphaned while one of its processes is stopped, as
 	// TestGatewayOverflow stops this one, gets a SIGHUP from the kernel.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

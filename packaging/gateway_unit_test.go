@@ -22,22 +22,28 @@ ip link add lan0 type veth peer name inside; ip link add wan0 type veth peer nam
 for l in lan0 inside wan0 outside; do ip link set $l up; done
 ip -6 addr add 2001:db8:1::1/64 dev lan0 nodad; ip addr add 203.0.113.1/24 dev wan0
 ours() { nft list tables | grep tnat64-gateway; ip -o link show type tun; ip -4 route show proto 64; ip -6 route show proto 64; }
-begin() { echo "$1"; s start tnat64-gateway; await tnat64-gateway running; [ $(ours | wc -l) = 5 ] || { ours; exit 1; }; }
+begin() { echo "$1"; s start tnat64-gateway; await tnat64-gateway running; [ $(ours | wc -l) = 6 ] || { ours; exit 1; }; }
 crash() { p=$(s show -p MainPID --value tnat64-gateway); [ "$p" -gt 1 ]; kill -9 $p; await tnat64-gateway auto-restart; }
 clean() { n=0; while [ -n "$(ours)" ]; do sleep 0.1; n=$((n+1)); [ $n -lt 200 ] || { echo "left behind:"; ours; exit 1; }; done; }
 
 begin "stop"
 s stop tnat64-gateway; clean
 begin "crash, and the restart"
-crash; clean; await tnat64-gateway running; [ $(ours | wc -l) = 5 ]
+crash; clean; await tnat64-gateway running; [ $(ours | wc -l) = 6 ]
+echo "restart: systemd has the rules that keep connections between the processes"
+s restart tnat64-gateway; grep -q "ip tnat64-gateway-hold" $HOME/between
+n=0; while [ $(ours | wc -l) != 6 ]; do sleep 0.1; n=$((n+1)); [ $n -lt 200 ] || { ours; exit 1; }; done
+[ "$(s show -p NFileDescriptorStore --value tnat64-gateway)" = 0 ]
 echo "stop between a crash and the restart"
 crash; s stop tnat64-gateway; clean
+echo "stop after a restart"
+begin "start"; s restart tnat64-gateway; s stop tnat64-gateway; clean
 echo passed
 `
 
 // TestGatewayUnitKilled has systemd run the unit with the real daemon and kills it: the
 // kernel removes nftables tables, TUN and routes with the process, so that no unit has to
-// clean up after it.
+// clean up after it. Over a restart systemd keeps the rules that keep connections.
 func TestGatewayUnitKilled(t *testing.T) {
 	if os.Getenv("TNAT64_LONG") == "" {
 		t.Skip("waits for systemd's restarts: TNAT64_LONG=1 runs it")
@@ -61,10 +67,10 @@ func TestGatewayUnitKilled(t *testing.T) {
 	var unit strings.Builder
 	for _, line := range lines(readFile(t, "systemd/tnat64-gateway.service")) {
 		switch {
-		case strings.HasPrefix(line, "Exec") && !strings.HasPrefix(line, "ExecStart="), !behaviour.MatchString(line) && line != "Type=notify":
+		case strings.HasPrefix(line, "Exec") && !strings.HasPrefix(line, "ExecStart="), !behaviour.MatchString(line) && !strings.HasPrefix(line, "FileDescriptorStoreMax=") && line != "Type=notify":
 			continue
 		case strings.HasPrefix(line, "ExecStart="):
-			line = "ExecStart=" + program + " -setup -config " + conf + "\nEnvironment=RUNTIME_DIRECTORY=" + dir + " STATE_DIRECTORY=" + dir
+			line = "ExecStartPre=/bin/sh -c 'nft list tables > " + dir + "/between'\nExecStart=" + program + " -setup -config " + conf + "\nEnvironment=RUNTIME_DIRECTORY=" + dir + " STATE_DIRECTORY=" + dir
 		}
 		fmt.Fprintln(&unit, line)
 	}

@@ -25,9 +25,10 @@ import (
 // NAT64 is a gateway's NAT64. Run serves; the other methods may be called at any
 // time.
 type NAT64 struct {
-	config Config
-	log    *slog.Logger
-	table  *Table
+	config   Config
+	log      *slog.Logger
+	table    *Table
+	handover *Handover
 
 	mu     sync.Mutex
 	path   *datapath.Path // nil: not running
@@ -37,8 +38,9 @@ type NAT64 struct {
 	see    func(engine.Seen)
 }
 
-// New returns a NAT64 that has touched nothing yet.
-func New(c Config, log *slog.Logger) (*NAT64, error) {
+// New returns a NAT64 that has touched nothing yet. Those that follow each other share
+// handover.
+func New(c Config, handover *Handover, log *slog.Logger) (*NAT64, error) {
 	table, err := c.table()
 	if err != nil {
 		return nil, err
@@ -49,7 +51,7 @@ func New(c Config, log *slog.Logger) (*NAT64, error) {
 	if _, err := siit.New(c.translation(table, observed{mtu6: 1500, mtu4: 1500})); err != nil {
 		return nil, err
 	}
-	return &NAT64{config: c, log: log, table: table}, nil
+	return &NAT64{config: c, log: log, table: table, handover: handover}, nil
 }
 
 // translation returns what the translator is made of.
@@ -87,7 +89,7 @@ func (c Config) unforwarded(own []netip.Prefix) []netip.Prefix {
 const followRetry = 2 * time.Second
 
 // Run translates until ctx ends, calling ready when it does. Afterwards nothing of
-// it is left on the host.
+// it is left on the host but what the handover holds.
 func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
 	if err := CheckForwarding(); err != nil {
 		return err
@@ -230,7 +232,10 @@ func (n *NAT64) start(h *netlink.Handle, failed chan<- error) error {
 			return err
 		}
 	}
-	return setUp(h, n.path.Index(), n.config)
+	if err := setUp(h, n.path.Index(), n.config); err != nil {
+		return err
+	}
+	return n.handover.end()
 }
 
 // admit gives the host of a refused packet an address.
@@ -274,11 +279,19 @@ func (n *NAT64) follow(h *netlink.Handle) error {
 	return nil
 }
 
-// stop undoes start: the TUN first, so that nothing leaves without NAT44.
+// stop undoes start: the TUN first, so that nothing leaves without NAT44. The
+// handover has the connections.
 func (n *NAT64) stop() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var errs []error
+	if n.rules != nil {
+		if conf, err := n.config.nat44(n.host.outside, n.table); err != nil {
+			errs = append(errs, err)
+		} else {
+			n.handover.begin(conf, n.log)
+		}
+	}
 	if n.path != nil {
 		errs = append(errs, n.kernel.detach(), n.path.Close())
 		n.path = nil

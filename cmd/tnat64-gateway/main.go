@@ -18,6 +18,7 @@ import (
 
 	"tnat64d/internal/config"
 	"tnat64d/internal/daemon"
+	"tnat64d/internal/fdstore"
 	"tnat64d/internal/journal"
 	"tnat64d/internal/say"
 )
@@ -36,6 +37,7 @@ Runs in the foreground until SIGTERM or SIGINT. SIGHUP reloads the configuration
 func main() { daemon.Main(run) }
 
 func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) int {
+	passed := fdstore.Receive()
 	program := daemon.Program{Name: "tnat64-gateway", Usage: usage, Version: version, Config: config.DefaultGatewayPath}
 	var setup bool
 	o, status, ended := program.Parse(args, stdout, stderr, func(fs *flag.FlagSet) { fs.BoolVar(&setup, "setup", false, "") })
@@ -69,6 +71,7 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 		return say.StatusOK
 	}
 	d := &gateway{file: o.Config, setup: setup, log: log}
+	d.store = inherit(passed, &d.handover, log)
 	if err := d.serve(ctx, conf.Gateway); err != nil {
 		return say.Fail(stderr, "tnat64-gateway", err)
 	}

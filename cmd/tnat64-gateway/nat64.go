@@ -29,7 +29,7 @@ type nat64Part struct {
 const errorsPerSecond = 1000
 
 func (d *gateway) newNAT64(c config.Gateway) (*nat64Part, error) {
-	n, err := plat.New(d.nat64Config(c), d.log)
+	n, err := plat.New(d.nat64Config(c), &d.handover, d.log)
 	if err != nil {
 		return nil, err
 	}

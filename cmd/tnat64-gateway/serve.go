@@ -16,6 +16,7 @@ import (
 	"tnat64d/internal/config"
 	"tnat64d/internal/control"
 	"tnat64d/internal/daemon"
+	"tnat64d/internal/fdstore"
 	"tnat64d/plat"
 	"tnat64d/plat/advertise"
 )
@@ -26,6 +27,9 @@ type gateway struct {
 	setup   bool // set the sysctls that are missing
 	log     *slog.Logger
 	started time.Time
+
+	handover plat.Handover  // from one NAT64 to the next
+	store    *fdstore.Store // nil: no service manager
 
 	// Of the present parts; nil where there is none.
 	nat64     atomic.Pointer[nat64Part]
@@ -54,6 +58,7 @@ func (d *gateway) serve(ctx context.Context, c config.Gateway) error {
 			return err
 		}
 	}
+	defer d.leave()
 	d.started = time.Now()
 	parts, err := d.parts(c)
 	if err != nil {

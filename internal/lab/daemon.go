@@ -75,7 +75,7 @@ func (l *Lab) StartDaemonWith(ctx context.Context, path string, o DaemonOptions)
 		}
 		defer manager.Close()
 	}
-	files, env := manager.start()
+	files, env := manager.Pass()
 	ready := manager.ready
 	// Not CommandContext's kill: the daemon outlives the ctx of its start.
 	command := append(o.prefix(), path, "-config", file)

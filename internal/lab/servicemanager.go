@@ -185,8 +185,9 @@ func (m *ServiceManager) Close() error {
 	return m.conn.Close()
 }
 
-// start prepares for a daemon, and returns what it is passed, in which environment.
-func (m *ServiceManager) start() (files []*os.File, env []string) {
+// Pass prepares for a daemon, and returns what it is passed, in which environment. The
+// daemon itself has to set LISTEN_PID.
+func (m *ServiceManager) Pass() (files []*os.File, env []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.ready = make(chan struct{})

@@ -7,12 +7,8 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	mdnetlink "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
-
-// tableOwner is NFT_TABLE_F_OWNER.
-const tableOwner = 2
 
 // tableName is that of both tables, of IPv4 and of IPv6.
 const tableName = "tnat64-gateway"
@@ -20,82 +16,24 @@ const tableName = "tnat64-gateway"
 // Ruleset is the nftables rules that are in force. Its methods may be called at any
 // time before Close.
 type Ruleset struct {
-	v4, v6 *nftables.Table
-	owned  bool
+	tables
 
-	mu     sync.Mutex // of what follows
-	conn   *nftables.Conn
+	mu     sync.Mutex    // of tables.conn and what follows
 	places *nftables.Set // nil: no rule asks for them
 }
 
 // New makes the tables with the rules of c.
 func New(c Config) (*Ruleset, error) {
-	r := &Ruleset{
-		v4: &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv4},
-		v6: &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv6},
+	t, err := newTables(tableName)
+	if err != nil {
+		return nil, err
 	}
-	create := func(conn *mdnetlink.Conn) error { return r.create(conn) }
-	var err error
-	if r.conn, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(create)); err != nil {
-		return nil, fmt.Errorf("nftables: make the tables: %w", err)
-	}
+	r := &Ruleset{tables: t}
 	if err := r.Set(c); err != nil {
 		r.Close()
 		return nil, err
 	}
 	return r, nil
-}
-
-// buffers is the size of the socket's buffers in bytes: a transaction is one
-// message with all elements of all sets.
-const buffers = 16 << 20
-
-// create makes the tables belong to the socket, which the nftables package has no
-// call for. Before Linux 5.12 they have no owner.
-func (r *Ruleset) create(conn *mdnetlink.Conn) error {
-	if err := errors.Join(conn.SetWriteBuffer(buffers), conn.SetReadBuffer(buffers)); err != nil {
-		return fmt.Errorf("set the buffers: %w", err)
-	}
-	for _, t := range []*nftables.Table{r.v4, r.v6} {
-		err := newTable(conn, t, tableOwner)
-		r.owned = err == nil
-		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
-			err = newTable(conn, t, 0)
-		}
-		if err != nil {
-			return fmt.Errorf("table %s: %w", t.Name, err)
-		}
-	}
-	return nil
-}
-
-// newTable adds a table in a batch of its own.
-func newTable(conn *mdnetlink.Conn, t *nftables.Table, flags uint32) error {
-	attributes, err := mdnetlink.MarshalAttributes([]mdnetlink.Attribute{
-		{Type: unix.NFTA_TABLE_NAME, Data: []byte(t.Name + "\x00")},
-		{Type: unix.NFTA_TABLE_FLAGS, Data: []byte{byte(flags >> 24), byte(flags >> 16), byte(flags >> 8), byte(flags)}},
-	})
-	if err != nil {
-		return err
-	}
-	header := func(family byte, id uint16) []byte { return []byte{family, unix.NFNETLINK_V0, byte(id >> 8), byte(id)} }
-	sent, err := conn.SendMessages([]mdnetlink.Message{
-		{Header: mdnetlink.Header{Type: unix.NFNL_MSG_BATCH_BEGIN, Flags: mdnetlink.Request}, Data: header(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)},
-		{
-			Header: mdnetlink.Header{
-				Type:  mdnetlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWTABLE),
-				Flags: mdnetlink.Request | mdnetlink.Acknowledge | mdnetlink.Create | mdnetlink.Excl,
-			},
-			Data: append(header(byte(t.Family), 0), attributes...),
-		},
-		{Header: mdnetlink.Header{Type: unix.NFNL_MSG_BATCH_END, Flags: mdnetlink.Request}, Data: header(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)},
-	})
-	if err != nil {
-		return err
-	}
-	_ = sent
-	_, err = conn.Receive() // the acknowledgement, or the error
-	return err
 }
 
 // Owned reports whether the kernel removes the tables when the process dies.
@@ -105,15 +43,22 @@ func (r *Ruleset) Owned() bool { return r.owned }
 func (r *Ruleset) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.conn.DelTable(r.v4)
-	r.conn.DelTable(r.v6)
-	err := r.conn.Flush()
-	return errors.Join(err, r.conn.CloseLasting())
+	return r.remove()
 }
 
 // CleanUp removes what a killed process has left where tables have no owner. Those
-// of a running process belong to it, which is an error.
+// of a running process belong to it, which is an error, unless they are a [Hold].
 func CleanUp() error {
+	if err := cleanUp(tableName); err != nil {
+		return err
+	}
+	if err := cleanUp(holdName); !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	return nil
+}
+
+func cleanUp(name string) error {
 	c, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
@@ -124,13 +69,13 @@ func CleanUp() error {
 			return fmt.Errorf("nftables: list the tables: %w", err)
 		}
 		for _, t := range all {
-			if t.Name == tableName {
+			if t.Name == name {
 				c.DelTable(t)
 			}
 		}
 	}
 	if err := c.Flush(); err != nil {
-		return fmt.Errorf("nftables: remove the table %s: %w", tableName, err)
+		return fmt.Errorf("nftables: remove the table %s: %w", name, err)
 	}
 	return nil
 }
