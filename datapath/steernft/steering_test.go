@@ -527,3 +527,41 @@ func TestManyNextHops(t *testing.T) {
 		t.Error("not intact")
 	}
 }
+
+// TestNameOwnedByAnother has other processes own tables with our names.
+func TestNameOwnedByAnother(t *testing.T) {
+	h := newHost(t)
+	must(t, h.do(func() error {
+		const family = unix.NFPROTO_INET
+		var others []*conn
+		for _, name := range []string{prefix + "guard-1", prefix + "guard-1-2"} {
+			c, err := dial()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			others = append(others, c)
+			if err := (&table{conn: c, family: family, name: name}).tryCreate(tableOwner, nil, nil); errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+				t.Skip("this kernel knows no owners of tables")
+			} else if err != nil {
+				return err
+			}
+		}
+		g, err := NewGuard(GuardConfig{Link: 1})
+		if err != nil {
+			return err
+		}
+		if g.table.name != prefix+"guard-1-3" || !g.Intact() {
+			t.Errorf("the table is %s", g.table.name)
+		}
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+		for i, name := range []string{prefix + "guard-1", prefix + "guard-1-2"} {
+			if err := (&table{conn: others[i], family: family, name: name}).remove(); err != nil {
+				t.Errorf("the table %s of another process: %v", name, err)
+			}
+		}
+		return nil
+	}))
+}

@@ -23,10 +23,19 @@ type table struct {
 	uses  map[string]int // of each chain: its rules and those that go to it
 }
 
+// maxNames is how many names are tried for a table.
+const maxNames = 8
+
 // create makes the table with its chains and counters, all empty. A table of
-// that name from a predecessor is replaced.
+// that name from a predecessor is replaced. If another process owns it, the name
+// gets a number.
 func (t *table) create(counts []Count, chains ...chain) error {
+	name := t.name
 	err := t.tryCreate(tableOwner, counts, chains)
+	for n := 2; n <= maxNames && errors.Is(err, unix.EPERM); n++ {
+		t.name = fmt.Sprintf("%s-%d", name, n)
+		err = t.tryCreate(tableOwner, counts, chains)
+	}
 	switch {
 	case err == nil:
 		t.owned = true
@@ -243,7 +252,7 @@ func (t *table) counters() (cs [numCounts]uint64, err error) {
 
 // remove deletes the table; one that is gone already is no error.
 func (t *table) remove() error {
-	err := t.conn.commit([]message{{"delete the table", unix.NFT_MSG_DELTABLE, 0, t.family, attributes(nil).text(unix.NFTA_TABLE_NAME, t.name)}})
+	err := t.conn.commit([]message{{"delete the table " + t.name, unix.NFT_MSG_DELTABLE, 0, t.family, attributes(nil).text(unix.NFTA_TABLE_NAME, t.name)}})
 	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
