@@ -112,13 +112,47 @@ static __always_inline int guard_egress(struct __sk_buff *skb)
 	return TC_ACT_SHOT;
 }
 
+// How many priority tags are looked behind. The kernel takes off any number.
+#define PRIORITY_TAGS_MAX 4
+
+static __always_inline bool is_vlan_tag(__be16 protocol)
+{
+	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
+}
+
 // is_stray_ipv4 says whether IPv4 comes to a CLAT's address from the link. The
-// kernel would deliver it where rp_filter is off.
+// kernel would deliver it where rp_filter is off, also behind a priority tag (VLAN 0)
+// in another: only the outer one has become metadata here. A frame with more tags
+// than anybody needs is taken for such a packet.
 static __always_inline bool is_stray_ipv4(struct __sk_buff *skb)
 {
-	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->pkt_type == PACKET_OTHERHOST)
+	struct {
+		__be16 tci;
+		__be16 protocol;
+	} tag;
+	__be16 protocol = skb->protocol;
+	__u32 off = 0;
+
+	if (skb->pkt_type == PACKET_OTHERHOST)
 		return false;
-	return is_guarded4(skb, offsetof(struct iphdr, daddr));
+	if (protocol != bpf_htons(ETH_P_IP)) {
+		if (!is_vlan_tag(protocol) || (skb->vlan_tci & VLAN_ID))
+			return false;
+#pragma unroll
+		for (int i = 0; i < PRIORITY_TAGS_MAX; i++) {
+			if (load(skb, off, &tag, sizeof(tag)) || (bpf_ntohs(tag.tci) & VLAN_ID))
+				return false;
+			off += sizeof(tag);
+			protocol = tag.protocol;
+			if (!is_vlan_tag(protocol))
+				break;
+		}
+		if (is_vlan_tag(protocol))
+			return true;
+		if (protocol != bpf_htons(ETH_P_IP))
+			return false;
+	}
+	return is_guarded4(skb, off + offsetof(struct iphdr, daddr));
 }
 
 // is_unicast_to_many says whether a packet to one of our addresses came in a
