@@ -27,13 +27,7 @@ func (n nftSteering) follow(r routesToPLAT) error {
 		if in.Action.Rejects() {
 			continue // user space answers
 		}
-		next := steernft.NextHop{Prefix: in.Prefix, Link: in.Link, Via: in.Gateway}
-		if in.Action == steer.RouteKernelHop {
-			if next.Via, err = r.kernelHop(in.Link, in.Prefix.Addr()); err != nil {
-				return err
-			}
-		}
-		hops = append(hops, next)
+		hops = append(hops, steernft.NextHop{Prefix: in.Prefix, Link: in.Link, Via: in.Gateway})
 	}
 	return n.SetNextHops(hops)
 }

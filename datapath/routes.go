@@ -50,7 +50,7 @@ func (s *Steering) Follow(src netip.Addr, pref64 netip.Prefix, networks []netip.
 func (f followedRoutes) apply(t *siit.Translator) *siit.Translator {
 	rs := make([]siit.Route, 0, len(f.all))
 	for _, r := range f.all {
-		rs = append(rs, siit.Route{Prefix: r.Prefix, Action: rejections[r.Action]})
+		rs = append(rs, siit.Route{Prefix: r.Prefix, Action: rejections[r.Action], MTU6: r.MTU})
 	}
 	return t.WithRoutes(rs)
 }
@@ -90,17 +90,12 @@ func (r routesToPLAT) nextHop() (netip.Addr, error) {
 	case router.IsValid():
 		return router, nil
 	}
-	return r.kernelHop(r.uplink, r.dst)
-}
-
-// kernelHop returns the router on a link that the kernel chooses for dst, which
-// knows which of several are reachable; the zero Addr if dst is a neighbour.
-func (r routesToPLAT) kernelHop(link int, dst netip.Addr) (netip.Addr, error) {
-	chosen, err := steer.FIBRoute(r.netlink, link, r.src, dst)
+	// The kernel knows which of several routers are reachable.
+	chosen, err := steer.FIBRoute(r.netlink, r.uplink, r.src, r.dst)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	if chosen == nil || chosen.LinkIndex != link {
+	if chosen == nil || chosen.LinkIndex != r.uplink {
 		return netip.Addr{}, unix.ENETUNREACH
 	}
 	hop, _ := netip.AddrFromSlice(chosen.Gw)

@@ -97,6 +97,30 @@ func TestRoutes(t *testing.T) {
 			do(func() error { return netlink.RouteDel(r) })
 		}
 		eventually(t, startTimeout, func() error { return w.pinged(t) })
+
+		// A rule leads to a route to more than PREF64, with a smaller MTU.
+		rule := netlink.NewRule()
+		rule.Family, rule.Table, rule.Priority, rule.Dst = netlink.FAMILY_V6, 1000, 100, part("203.0.113.0", 24)
+		detour := &netlink.Route{Dst: part("0.0.0.0", -32), LinkIndex: uplink, Gw: other, Table: 1000, MTU: 1300}
+		do(func() error { return errors.Join(netlink.RouteAdd(detour), netlink.RuleAdd(rule)) })
+		eventually(t, startTimeout, func() error {
+			if text := w.ctl(t, "status"); !strings.Contains(text, " via fe80::99 on "+lab.Uplink+", MTU 1300\n") {
+				return fmt.Errorf("the rule is not followed:\n%s", text)
+			}
+			return nil
+		})
+		if got := w.nextHop(t, netip.MustParseAddr("203.0.113.9"), embed("203.0.113.9")); !slices.Equal(got, mac) {
+			t.Errorf("by a rule packets go to %v, want %v", got, mac)
+		}
+		eventually(t, startTimeout, func() error { // ICMP errors are limited
+			out, err := w.try(t, "ping", "-c1", "-W2", "-M", "do", "-s", "1253", "203.0.113.9") // 1281 bytes, 1301 of IPv6
+			if err == nil || !strings.Contains(out, "mtu = 1280") && !strings.Contains(out, "mtu=1280") {
+				return fmt.Errorf("a packet that exceeds the MTU of a route: %v\n%s", err, out)
+			}
+			return nil
+		})
+		do(func() error { return errors.Join(netlink.RuleDel(rule), netlink.RouteDel(detour)) })
+		eventually(t, startTimeout, func() error { return w.pinged(t) })
 		do(func() error {
 			return netlink.NeighDel(&netlink.Neigh{LinkIndex: uplink, IP: other, HardwareAddr: mac})
 		})

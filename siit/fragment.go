@@ -8,6 +8,15 @@ type limits struct {
 	lowest6    int // size that DF=0 packets are fragmented to
 }
 
+// lowered returns l for a path with an IPv6 MTU of mtu6 bytes; 0: of any.
+func (l limits) lowered(mtu6 int) limits {
+	if mtu6 != 0 {
+		l.mtu6 = min(l.mtu6, max(minMTU6, mtu6))
+		l.lowest6 = min(l.lowest6, l.mtu6)
+	}
+	return l
+}
+
 // chunk6 returns how many bytes of payload an IPv6 fragment carries at most.
 func (l *limits) chunk6() int { return (l.lowest6 - ipv6Len - fragmentLen) &^ 7 }
 

@@ -13,6 +13,7 @@ type to6 struct {
 	next    uint8    // upper-layer protocol in IPv6
 	field   int      // the transport checksum, from the start of the payload; 0: none
 	compute bool     // a UDP checksum, as there is none
+	limits  *limits  // of the route to the destination
 	echo    icmpHeader
 
 	grow  int  // bytes of IPv6 headers
@@ -31,9 +32,9 @@ func (t *Translator) from4(s *Scratch, p *Packet) (Verdict, Reason) {
 	}
 	// From here on nothing is refused, and the packet may be changed.
 	if c.cut {
-		c.cutUp(s, &t.limits)
+		c.cutUp(s)
 	} else {
-		c.write(s, p, &t.limits)
+		c.write(s, p)
 	}
 	return Translated, None
 }
@@ -65,8 +66,12 @@ func (t *Translator) check4(p *Packet, c *to6) refusal {
 	if h.b[8] <= 1 {
 		return answer(TTLExceeded, 11, 0, 0)
 	}
-	if a := t.routes.action(c.addrs[16:]); a != RouteForward {
-		return a.refusal()
+	c.limits = &t.limits
+	if r := t.routes.find(c.addrs[16:]); r != nil {
+		if r.action != RouteForward {
+			return r.action.refusal()
+		}
+		c.limits = &r.limits
 	}
 	switch h.proto {
 	case protoICMP:
@@ -84,7 +89,7 @@ func (t *Translator) check4(p *Packet, c *to6) refusal {
 	if r := c.checkTransport(t.dropZeroChecksum); r != None {
 		return drop(r)
 	}
-	return c.checkSize(&t.limits)
+	return c.checkSize()
 }
 
 // checkTransport checks the transport header. dropZero refuses UDP without a
@@ -119,8 +124,8 @@ func (c *to6) checkTransport(dropZero bool) (r Reason) {
 
 // checkSize decides whether the IPv6 packet has to be split. A super-packet
 // stands for segments, and the rules are about those.
-func (c *to6) checkSize(l *limits) refusal {
-	h := &c.h
+func (c *to6) checkSize() refusal {
+	h, l := &c.h, c.limits
 	n := len(h.payload())
 	if c.o.segments {
 		n = min(n, c.o.header+c.o.size)
@@ -143,7 +148,7 @@ func (c *to6) checkSize(l *limits) refusal {
 }
 
 // write writes the IPv6 form of p, which c describes.
-func (c *to6) write(s *Scratch, p *Packet, l *limits) {
+func (c *to6) write(s *Scratch, p *Packet) {
 	h := &c.h
 	payload := h.payload()
 	if c.o.foreign {
@@ -166,7 +171,7 @@ func (c *to6) write(s *Scratch, p *Packet, l *limits) {
 		if c.o.partial {
 			complete(payload, 0, c.field)
 		}
-		l.split6(s, payload, &c.addrs, c.class, c.next, ttl, id, h.fragOff, h.more)
+		c.limits.split6(s, payload, &c.addrs, c.class, c.next, ttl, id, h.fragOff, h.more)
 		return
 	}
 	end := p.Off + len(h.b)
@@ -182,13 +187,13 @@ func (c *to6) write(s *Scratch, p *Packet, l *limits) {
 
 // cutUp cuts a super-packet, whose segments have to be treated one by one, and
 // writes the IPv6 form of each.
-func (c *to6) cutUp(s *Scratch, l *limits) {
+func (c *to6) cutUp(s *Scratch) {
 	whole, o := c.h.b, c.o
 	c.o, c.compute = offload{}, false // segments are complete
 	for i := range o.count(whole, c.h.ihl) {
 		seg := o.segment(s, whole, c.h.ihl, i)
 		c.h.b = seg.Bytes()
-		c.split = !c.h.df && len(c.h.payload())+c.grow > l.lowest6
-		c.write(s, &seg, l)
+		c.split = !c.h.df && len(c.h.payload())+c.grow > c.limits.lowest6
+		c.write(s, &seg)
 	}
 }

@@ -41,7 +41,7 @@ func (t *Translator) checkError4(c *to6, e *errorTo6) (r Reason) {
 	if !c.o.absent && Sum(m, 0) != 0xffff {
 		return BadICMPChecksum
 	}
-	if c.h.df && len(c.h.b) > t.limits.mtu6 {
+	if c.h.df && len(c.h.b) > c.limits.mtu6 {
 		return TooBig // no error about an error
 	}
 	body := m[icmpLen:]

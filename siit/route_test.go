@@ -1,7 +1,9 @@
 package siit_test
 
 import (
+	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"tnat64d/siit"
@@ -72,6 +74,66 @@ func TestRoutes(t *testing.T) {
 		answer := r.Packets[0].Bytes()
 		if answer[20] != 3 || answer[21] != tt.code || [4]byte(answer[16:20]) != [4]byte{192, 0, 0, 1} {
 			t.Errorf("%s: the answer is %x", tt.dst, answer)
+		}
+	}
+}
+
+// A path with a smaller MTU than others has its own limits.
+func TestRouteMTU(t *testing.T) {
+	plain, err := siit.New(siit.Config{LowestIPv6MTU: 1500, Mapping: siit.Mapping{
+		PREF64: netip.MustParsePrefix("2001:db8:64::/96"),
+		CLAT:   siit.Pair{IPv4: netip.MustParseAddr("192.0.0.1"), IPv6: netip.MustParseAddr("2001:db8:1::c1a7")},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	route := func(p string, mtu int) siit.Route { return siit.Route{Prefix: netip.MustParsePrefix(p), MTU6: mtu} }
+	routed := plain.WithRoutes([]siit.Route{
+		route("2001:db8:64::cb00:7100/120", 1400), // 203.0.113.0/24
+		route("2001:db8:64::cb00:7180/121", 9000), // 203.0.113.128/25
+		route("2001:db8:64::cb00:71ff/128", 500),  // 203.0.113.255
+		route("2001:db8:64::cb00:71fe/128", 0),
+	})
+	const df = 0x4000
+	for _, tt := range []struct {
+		dst     string
+		frag    uint16
+		length  int // of the IPv4 packet
+		packets []int
+		tooBig  int // 0, or the MTU in the answer
+	}{
+		{"203.0.113.9", df, 1380, []int{1400}, 0},
+		{"203.0.113.9", df, 1381, nil, 1380},
+		{"203.0.113.9", 0, 1380, []int{1400}, 0},
+		{"203.0.113.9", 0, 1381, []int{1400, 57}, 0},
+		{"203.0.113.129", df, 1480, []int{1500}, 0},
+		{"203.0.113.129", df, 1481, nil, 1480},
+		{"203.0.113.254", df, 1480, []int{1500}, 0},
+		{"203.0.113.255", df, 1260, []int{1280}, 0},
+		{"203.0.113.255", df, 1261, nil, 1260},
+		{"198.51.100.7", df, 1480, []int{1500}, 0},
+	} {
+		p := make([]byte, siit.Headroom+tt.length)
+		b := p[siit.Headroom:]
+		b[0], b[8], b[9] = 0x45, 64, 253
+		binary.BigEndian.PutUint16(b[2:], uint16(tt.length))
+		binary.BigEndian.PutUint16(b[6:], tt.frag)
+		copy(b[12:], []byte{192, 0, 0, 1})
+		dst := netip.MustParseAddr(tt.dst).As4()
+		copy(b[16:], dst[:])
+		binary.BigEndian.PutUint16(b[10:], ^siit.Sum(b[:20], 0))
+		r := routed.Translate(siit.NewScratch(1), siit.Packet{Buf: p, Off: siit.Headroom})
+		var got []int
+		tooBig := 0
+		for _, q := range r.Packets {
+			if r.Verdict == siit.Reply {
+				tooBig = int(binary.BigEndian.Uint16(q.Bytes()[26:]))
+				continue
+			}
+			got = append(got, len(q.Bytes()))
+		}
+		if !slices.Equal(got, tt.packets) || tooBig != tt.tooBig {
+			t.Errorf("%d bytes to %s: %v %v, packets of %v bytes and MTU %d, want %v and %d", tt.length, tt.dst, r.Verdict, r.Reason, got, tooBig, tt.packets, tt.tooBig)
 		}
 	}
 }

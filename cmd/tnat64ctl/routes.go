@@ -13,14 +13,15 @@ func (t *statusLines) routes(c *control.CLAT) {
 		if i == 0 {
 			title = "routes in PREF64"
 		}
-		t.row(title, routeWords(r))
+		t.row(title, routeWords(r, c.MTU6))
 	}
 	if more := c.RoutesFollowed - len(c.Routes); more > 0 {
 		t.row("", fmt.Sprintf("and %d more", more))
 	}
 }
 
-func routeWords(r control.Route) string {
+// routeWords describes a route; mtu is the MTU of those without a smaller one.
+func routeWords(r control.Route, mtu int) string {
 	s := r.Prefix.String()
 	switch {
 	case r.Link == "":
@@ -30,5 +31,9 @@ func routeWords(r control.Route) string {
 	case r.Action == "multipath":
 		s += " by several routers"
 	}
-	return s + " on " + r.Link
+	s += " on " + r.Link
+	if r.MTU > 0 && r.MTU < mtu {
+		s += fmt.Sprintf(", MTU %d", r.MTU)
+	}
+	return s
 }

@@ -15,7 +15,10 @@ const maxStatusRoutes = 32
 // routesStatus describes the first of the host's routes inside PREF64.
 func routesStatus(h *netlink.Handle, routes []steer.Route) (rs []control.Route) {
 	for _, r := range routes[:min(len(routes), maxStatusRoutes)] {
-		s := control.Route{Prefix: r.Prefix, Action: r.Action.String(), Gateway: address(r.Gateway)}
+		s := control.Route{Prefix: r.Prefix, Action: r.Action.String(), MTU: r.MTU}
+		if r.Action == steer.RouteGateway {
+			s.Gateway = address(r.Gateway)
+		}
 		if r.Link != 0 {
 			s.Link = linkName(h, r.Link)
 		}

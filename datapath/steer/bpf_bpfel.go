@@ -136,6 +136,7 @@ type bpfRoute struct {
 	Action  uint32
 	Ifindex uint32
 	Hop     bpfNextHop
+	Mtu     uint32
 }
 
 type bpfShare struct {

@@ -23,15 +23,26 @@ func FIBRoute(h *netlink.Handle, link int, src, dst netip.Addr) (*netlink.Route,
 	if r.Flags&unix.RTM_F_CLONED == 0 {
 		return &r, nil
 	}
-	o.FIBMatch = true // Linux 4.13
-	if got, err = h.RouteGetWithOptions(net.IP(dst.AsSlice()), &o); err != nil || len(got) == 0 {
+	whole, err := fibMatch(h, link, src, dst)
+	if err != nil || whole == nil {
 		return nil, err
 	}
-	r.Gw, r.Via, r.Protocol = got[0].Gw, got[0].Via, got[0].Protocol
+	r.Gw, r.Via, r.Protocol = whole.Gw, whole.Via, whole.Protocol
 	// Which of several hops the kernel would choose is not known.
-	i := slices.IndexFunc(got[0].MultiPath, func(hop *netlink.NexthopInfo) bool { return hop.LinkIndex == r.LinkIndex })
+	i := slices.IndexFunc(whole.MultiPath, func(hop *netlink.NexthopInfo) bool { return hop.LinkIndex == r.LinkIndex })
 	if i >= 0 {
-		r.Gw = got[0].MultiPath[i].Gw
+		r.Gw = whole.MultiPath[i].Gw
 	}
 	return &r, nil
+}
+
+// fibMatch returns the route of the routing table for packets from src to dst, with
+// all its next hops and without what the kernel has learned of dst alone, such as a
+// path MTU; nil if there is none. It needs Linux 4.13.
+func fibMatch(h *netlink.Handle, link int, src, dst netip.Addr) (*netlink.Route, error) {
+	got, err := h.RouteGetWithOptions(net.IP(dst.AsSlice()), &netlink.RouteGetOptions{OifIndex: link, SrcAddr: net.IP(src.AsSlice()), FIBMatch: true})
+	if err != nil || len(got) == 0 {
+		return nil, err
+	}
+	return &got[0], nil
 }

@@ -135,6 +135,14 @@ func (h *host) route(t *testing.T, r netlink.Route) {
 	}
 }
 
+// rule adds a rule, which counts before those with a higher priority number.
+func (h *host) rule(t *testing.T, r *netlink.Rule) {
+	t.Helper()
+	if err := h.nl.RuleAdd(r); err != nil {
+		t.Fatalf("rule %v: %v", r, err)
+	}
+}
+
 // sysctls reads everything under /proc/sys/net of the namespace.
 func (h *host) sysctls(t *testing.T) map[string]string {
 	t.Helper()

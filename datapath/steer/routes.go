@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -42,10 +43,14 @@ type Route struct {
 	Prefix  netip.Prefix // IPv6
 	Action  RouteAction
 	Link    int        // interface index; 0 if it rejects
-	Gateway netip.Addr // of RouteGateway
+	Gateway netip.Addr // of RouteGateway; of RouteKernelHop the one that the kernel chooses now
+	MTU     int        // bytes: the smaller one of the link's and the route's; 0: not known
 
 	linkHeader bool
 }
+
+// minMTU6 is the smallest MTU of IPv6 (RFC 8200 section 5).
+const minMTU6 = 1280
 
 // MaxRoutes is how many of these routes are followed, the most specific first.
 const MaxRoutes = 1024
@@ -61,28 +66,29 @@ const (
 
 // RoutesInside returns what the kernel does with packets from src, the CLAT
 // address, to each part of PREF64 for which the host has a route of its own, in
-// any table: its own choice, by rules and metrics, as for a program that sends
-// IPv6. Prefixes of networks are treated likewise, and as a whole where the host has
-// a route to them that is no part of a default route. Left out are routes that say
-// that a part of PREF64 is on the link, if they are not an administrator's (see
-// [Router]). More specific routes come first. left is the number of routes beyond MaxRoutes. Ask again when routes, rules
-// or links change.
+// any table, or a rule: its own choice, by rules and metrics, as for a program that
+// sends IPv6. PREF64 and the prefixes of networks are treated likewise as a whole where
+// the host has a route or a rule for them that is no part of a default route. What the
+// kernel chooses by anything but addresses, such as a firewall mark, is not considered.
+// Left out are routes that say that a part of PREF64 is on the link, if they are not an
+// administrator's (see [Router]). More specific routes come first. left is the number of
+// routes beyond MaxRoutes. Ask again when routes, rules or links change.
 func RoutesInside(h *netlink.Handle, tun int, src netip.Addr, pref64 netip.Prefix, networks []netip.Prefix) (rs []Route, left int, err error) {
-	prefixes, err := dump.Whole(5, 0, func() ([]insideRoute, error) { return routesInside(h, pref64, networks) })
+	prefixes, err := dump.Whole(5, 0, func() ([]netip.Prefix, error) { return partsWithRoutes(h, append([]netip.Prefix{pref64}, networks...)) })
 	if err != nil {
 		return nil, 0, &Error{"list the routes inside PREF64", err}
 	}
-	slices.SortFunc(prefixes, func(a, b insideRoute) int {
-		return cmp.Or(cmp.Compare(b.prefix.Bits(), a.prefix.Bits()), a.prefix.Addr().Compare(b.prefix.Addr()))
+	slices.SortFunc(prefixes, func(a, b netip.Prefix) int {
+		return cmp.Or(cmp.Compare(b.Bits(), a.Bits()), a.Addr().Compare(b.Addr()))
 	})
-	prefixes = slices.CompactFunc(prefixes, func(a, b insideRoute) bool { return a.prefix == b.prefix })
+	prefixes = slices.Compact(prefixes)
 	if len(prefixes) > MaxRoutes {
 		left = len(prefixes) - MaxRoutes
 		prefixes = prefixes[:MaxRoutes]
 	}
 	links := map[int]netlink.Link{}
 	for i, p := range prefixes {
-		example, ok := addressOf(p.prefix, prefixes[:i])
+		example, ok := addressOf(p, prefixes[:i])
 		if !ok {
 			continue // more specific routes cover all of it
 		}
@@ -91,66 +97,60 @@ func RoutesInside(h *netlink.Handle, tun int, src netip.Addr, pref64 netip.Prefi
 			return nil, 0, &Error{"ask for the route to " + example.String(), err}
 		}
 		// The prefix of a network may be one of the link (explicit address mappings).
-		if advertised && !slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Overlaps(p.prefix) }) {
+		if advertised && !slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Overlaps(p) }) {
 			continue
 		}
-		r.Prefix = p.prefix
-		if p.hops > 1 && !r.Action.Rejects() && r.linkHeader {
-			r.Action, r.Gateway = RouteKernelHop, netip.Addr{}
-		}
+		r.Prefix = p
 		rs = append(rs, r)
 	}
 	return rs, left, nil
-}
-
-// insideRoute is a destination that some table has a route to.
-type insideRoute struct {
-	prefix netip.Prefix
-	hops   int // more than 1 if that is not known
 }
 
 // defaultPart is the length of the longest prefix that counts as a part of a default
 // route: 2000::/3 is all of the global unicast space.
 const defaultPart = 3
 
-// routesInside lists the destinations inside PREF64 and the prefixes of networks to
-// which there are routes, and those prefixes if a route leads to all of them.
-func routesInside(h *netlink.Handle, pref64 netip.Prefix, networks []netip.Prefix) (all []insideRoute, err error) {
-	around := map[netip.Prefix]insideRoute{} // by network: the most specific route to all of it
+// partsWithRoutes lists the destinations inside wholes to which there are routes or
+// rules, and those of wholes themselves that a route or a rule leads to.
+func partsWithRoutes(h *netlink.Handle, wholes []netip.Prefix) (parts []netip.Prefix, err error) {
+	add := func(dst *net.IPNet) {
+		if dst == nil {
+			return
+		}
+		ones, bits := dst.Mask.Size()
+		a, ok := netip.AddrFromSlice(dst.IP)
+		if !ok || bits != 128 {
+			return
+		}
+		to := netip.PrefixFrom(a, ones).Masked()
+		for _, w := range wholes {
+			switch {
+			case !to.Overlaps(w):
+			case ones >= w.Bits():
+				parts = append(parts, to)
+			case ones > defaultPart:
+				parts = append(parts, w.Masked())
+			}
+		}
+	}
+	rules, err := h.RuleList(netlink.FAMILY_V6)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rules {
+		add(r.Dst)
+	}
 	// Linux 4.20 and later; without it the kernel also gives its caches.
 	_ = h.SetStrictCheck(true)
 	defer func() { _ = h.SetStrictCheck(false) }()
 	filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
 	err = h.RouteListFilteredIter(netlink.FAMILY_V6, filter, netlink.RT_FILTER_TABLE, func(r netlink.Route) bool {
-		if r.Dst == nil || r.Table == unix.RT_TABLE_LOCAL {
-			return true
-		}
-		ones, bits := r.Dst.Mask.Size()
-		a, ok := netip.AddrFromSlice(r.Dst.IP)
-		if !ok || bits != 128 {
-			return true
-		}
-		to := insideRoute{netip.PrefixFrom(a, ones).Masked(), hopsOf(r)}
-		inside := ones >= pref64.Bits() && pref64.Contains(a)
-		for _, n := range networks {
-			switch {
-			case ones >= n.Bits():
-				inside = inside || n.Contains(a)
-			case ones > defaultPart && to.prefix.Contains(n.Addr()) && ones > around[n].prefix.Bits():
-				around[n] = to
-			}
-		}
-		if inside {
-			all = append(all, to)
+		if r.Table != unix.RT_TABLE_LOCAL {
+			add(r.Dst)
 		}
 		return true
 	})
-	for n, to := range around {
-		if !slices.ContainsFunc(all, func(r insideRoute) bool { return r.prefix == n }) {
-			all = append(all, insideRoute{n, to.hops})
-		}
-	}
-	return all, err
+	return parts, err
 }
 
 // hopsOf returns the number of next hops of r. Of a route by a nexthop object the
@@ -167,17 +167,17 @@ const maxSteps = 256
 
 // addressOf returns an address of p that is in none of the others, which are at
 // least as specific. It reports false if they cover p, or nearly so.
-func addressOf(p netip.Prefix, others []insideRoute) (netip.Addr, bool) {
+func addressOf(p netip.Prefix, others []netip.Prefix) (netip.Addr, bool) {
 	a := p.Addr()
 	for range maxSteps {
 		if !p.Contains(a) {
 			break
 		}
-		i := slices.IndexFunc(others, func(o insideRoute) bool { return o.prefix.Contains(a) })
+		i := slices.IndexFunc(others, func(o netip.Prefix) bool { return o.Contains(a) })
 		if i < 0 {
 			return a, true
 		}
-		if a = lastOf(others[i].prefix).Next(); !a.IsValid() {
+		if a = lastOf(others[i]).Next(); !a.IsValid() {
 			break
 		}
 	}
@@ -226,12 +226,28 @@ func chosenRoute(h *netlink.Handle, tun int, src, dst netip.Addr, links map[int]
 	if gateway, ok := netip.AddrFromSlice(got.Gw); ok {
 		r.Action, r.Gateway = RouteGateway, gateway
 	}
+	whole, err := fibMatch(h, 0, src, dst)
+	switch {
+	case cause.Of(err) == cause.Resource:
+		return Route{}, false, err
+	case err != nil || whole == nil: // changed in between, which is an event of its own
+		whole = got
+	}
+	if hopsOf(*whole) > 1 && r.linkHeader {
+		r.Action = RouteKernelHop
+	}
+	if r.MTU = l.Attrs().MTU; whole.MTU > 0 {
+		r.MTU = min(r.MTU, whole.MTU)
+	}
 	return r, advertisedOnLink(*got), nil
 }
 
 // value is r as the programs want it.
 func (r Route) value() bpfRoute {
-	v := bpfRoute{Ifindex: uint32(r.Link)}
+	v := bpfRoute{Ifindex: uint32(r.Link), Mtu: math.MaxUint32}
+	if r.MTU > 0 {
+		v.Mtu = uint32(max(r.MTU, minMTU6))
+	}
 	switch {
 	case r.Action.Rejects():
 		v.Action = actReject

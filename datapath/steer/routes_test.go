@@ -62,8 +62,33 @@ func TestRoutesInside(t *testing.T) {
 		})
 		for i := range rs {
 			rs[i].linkHeader = false
+			if rs[i].Action == RouteKernelHop && rs[i].Gateway.IsValid() {
+				rs[i].Gateway = netip.Addr{} // any of them
+			}
 		}
 		return rs
+	}
+	p := netip.MustParsePrefix
+	// A route or a rule to more than PREF64 counts for all of it, but a default route.
+	whole := []Route{{Prefix: p("64:ff9b::/96"), Action: RouteUnreachable}}
+	for _, dst := range []string{"64:ff9b::/96", "64:ff9b::/48"} {
+		reject := netlink.Route{Dst: prefixNet(dst), Type: unix.RTN_UNREACHABLE}
+		l.laptop.route(t, reject)
+		if rs := inside(); !slices.Equal(rs, whole) {
+			t.Errorf("with an unreachable %s: %+v, want %+v", dst, rs, whole)
+		}
+		if err := l.laptop.nl.RouteDel(&reject); err != nil {
+			t.Fatal(err)
+		}
+		rule := netlink.NewRule()
+		rule.Family, rule.Type, rule.Priority, rule.Dst = netlink.FAMILY_V6, unix.RTN_UNREACHABLE, 100, prefixNet(dst)
+		l.laptop.rule(t, rule)
+		if rs := inside(); !slices.Equal(rs, whole) {
+			t.Errorf("with a rule that %s is unreachable: %+v, want %+v", dst, rs, whole)
+		}
+		if err := l.laptop.nl.RuleDel(rule); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if rs := inside(); len(rs) != 0 {
 		t.Errorf("routes inside PREF64: %+v", rs)
@@ -81,6 +106,8 @@ func TestRoutesInside(t *testing.T) {
 		{Dst: prefixNet("64:ff9b::101:100/120"), LinkIndex: up, Gw: gw, Priority: 2000},
 		{Dst: prefixNet("64:ff9b::101:100/120"), Type: unix.RTN_UNREACHABLE, Priority: 3000},
 		{Dst: prefixNet("64:ff9b::404:400/120"), Type: unix.RTN_UNREACHABLE, Table: 1000},
+		// Where a rule leads to a default route.
+		{Dst: prefixNet("::/0"), LinkIndex: up, Gw: gw, Table: 1001, MTU: 1400},
 		// A network's prefix may be reached by a route to more, but a default route.
 		{Dst: prefixNet("2001:db8:c::/48"), LinkIndex: up, Gw: gw},
 		{Dst: prefixNet("2001:db8:c::808:800/120"), Type: unix.RTN_UNREACHABLE},
@@ -95,29 +122,40 @@ func TestRoutesInside(t *testing.T) {
 	} {
 		l.laptop.route(t, r)
 	}
-	p := netip.MustParsePrefix
+	for _, dst := range []string{"64:ff9b::606:600/120", "64:ff9b::606:606/128"} {
+		rule := netlink.NewRule()
+		rule.Family, rule.Table, rule.Priority, rule.Dst = netlink.FAMILY_V6, 1001, 200, prefixNet(dst)
+		if dst == "64:ff9b::606:606/128" {
+			rule.Table, rule.Type, rule.Priority = 0, unix.RTN_BLACKHOLE, 199
+		}
+		l.laptop.rule(t, rule)
+	}
+	if err := l.laptop.nl.LinkSetMTU(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: up1}}, 1300); err != nil {
+		t.Fatal(err)
+	}
 	want := []Route{
-		{Prefix: p("64:ff9b::c000:201/128"), Action: RouteGateway, Link: up1, Gateway: netip.MustParseAddr("2001:db8:2::1")},
+		{Prefix: p("64:ff9b::606:606/128"), Action: RouteBlackhole},
+		{Prefix: p("64:ff9b::c000:201/128"), Action: RouteGateway, Link: up1, Gateway: netip.MustParseAddr("2001:db8:2::1"), MTU: 1300},
 		{Prefix: p("64:ff9b::cb00:7100/121"), Action: RouteUnreachable},
 		{Prefix: p("64:ff9b::cb00:7180/121"), Action: RouteProhibit},
-		{Prefix: p("64:ff9b::101:100/120"), Action: RouteGateway, Link: up, Gateway: otherRouter},
-		{Prefix: p("64:ff9b::404:400/120"), Action: RouteGateway, Link: up, Gateway: router6},
-		{Prefix: p("64:ff9b::808:800/120"), Action: RouteKernelHop, Link: up},
-		{Prefix: p("64:ff9b::c000:200/120"), Action: RouteOnLink, Link: up},
+		{Prefix: p("64:ff9b::101:100/120"), Action: RouteGateway, Link: up, Gateway: otherRouter, MTU: 1500},
+		{Prefix: p("64:ff9b::404:400/120"), Action: RouteGateway, Link: up, Gateway: router6, MTU: 1500},
+		{Prefix: p("64:ff9b::606:600/120"), Action: RouteGateway, Link: up, Gateway: otherRouter, MTU: 1400},
+		{Prefix: p("64:ff9b::808:800/120"), Action: RouteKernelHop, Link: up, MTU: 1500},
+		{Prefix: p("64:ff9b::c000:200/120"), Action: RouteOnLink, Link: up, MTU: 1500},
 		{Prefix: p("64:ff9b::c633:6400/120"), Action: RouteBlackhole},
 		{Prefix: p("2001:db8:c::808:800/120"), Action: RouteUnreachable},
-		{Prefix: p("2001:db8:c::/96"), Action: RouteGateway, Link: up, Gateway: otherRouter},
-		{Prefix: p("2001:db8:d::/96"), Action: RouteOnLink, Link: up},
+		{Prefix: p("2001:db8:c::/96"), Action: RouteGateway, Link: up, Gateway: otherRouter, MTU: 1500},
+		{Prefix: p("2001:db8:d::/96"), Action: RouteOnLink, Link: up, MTU: 1500},
 	}
 	if got := inside(); !slices.Equal(got, want) {
 		t.Errorf("routes inside PREF64:\n%+v, want\n%+v", got, want)
 	}
 	rule := netlink.NewRule()
 	rule.Family, rule.Table, rule.Priority, rule.Src = netlink.FAMILY_V6, 1000, 100, &net.IPNet{IP: clat6.AsSlice(), Mask: net.CIDRMask(128, 128)}
-	if err := l.laptop.nl.RuleAdd(rule); err != nil {
-		t.Fatal(err)
-	}
-	want[4] = Route{Prefix: want[4].Prefix, Action: RouteUnreachable}
+	l.laptop.rule(t, rule)
+	at := slices.IndexFunc(want, func(r Route) bool { return r.Prefix == p("64:ff9b::404:400/120") })
+	want[at] = Route{Prefix: want[at].Prefix, Action: RouteUnreachable}
 	if got := inside(); !slices.Equal(got, want) {
 		t.Errorf("with a rule:\n%+v, want\n%+v", got, want)
 	}
@@ -149,12 +187,9 @@ func TestRoutesInsideByNexthop(t *testing.T) {
 			})
 			up := l.laptop.index(t, l.uplink)
 			want := []Route{
-				{Prefix: netip.MustParsePrefix("64:ff9b::808:800/120"), Action: RouteKernelHop, Link: up, linkHeader: true},
+				{Prefix: netip.MustParsePrefix("64:ff9b::808:800/120"), Action: RouteKernelHop, Link: up, Gateway: rs[0].Gateway, MTU: 1500, linkHeader: true},
 				{Prefix: netip.MustParsePrefix("64:ff9b::c633:6400/120"), Action: RouteBlackhole},
-				{Prefix: netip.MustParsePrefix("64:ff9b::cb00:7100/120"), Action: single, Link: up, linkHeader: true},
-			}
-			if single == RouteGateway {
-				want[2].Gateway = otherRouter
+				{Prefix: netip.MustParsePrefix("64:ff9b::cb00:7100/120"), Action: single, Link: up, Gateway: otherRouter, MTU: 1500, linkHeader: true},
 			}
 			if !slices.Equal(rs, want) {
 				t.Errorf("routes inside PREF64:\n%+v, want\n%+v", rs, want)
@@ -222,6 +257,26 @@ func TestFollowRoutes(t *testing.T) {
 			check("no routes", l.routerMAC.String())
 			set(Route{Prefix: p("64:ff9b::cb00:7100/120"), Action: RouteGateway, Link: up, Gateway: otherRouter})
 			check("another router", otherRouterMAC.String())
+			declined := engineCounters(t, s).To6.Declined[DeclinedSize]
+			set(Route{Prefix: p("64:ff9b::cb00:7100/120"), Action: RouteGateway, Link: up, Gateway: otherRouter, MTU: 1290})
+			if _, err := c.WriteToUDPAddrPort(make([]byte, 1232), netip.AddrPortFrom(dst, 9)); err != nil { // 1280 bytes of IPv6
+				t.Fatal(err)
+			}
+			if n := engineCounters(t, s).To6.Declined[DeclinedSize]; n != declined {
+				t.Error("the kernel engine has declined what fits the MTU of a route")
+			}
+			control(t, c, func(fd int) error {
+				return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE) // DF, whatever the MTU
+			})
+			if _, err := c.WriteToUDPAddrPort(make([]byte, 1243), netip.AddrPortFrom(dst, 9)); err != nil {
+				t.Fatal(err)
+			}
+			if n := engineCounters(t, s).To6.Declined[DeclinedSize]; n != declined+1 {
+				t.Errorf("the kernel engine has declined %d packets that exceed the MTU of a route, want 1", n-declined)
+			}
+			control(t, c, func(fd int) error {
+				return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
+			})
 			set(Route{Prefix: p("64:ff9b::cb00:7100/120"), Action: RouteGateway, Link: up, Gateway: otherRouter},
 				Route{Prefix: p("64:ff9b::cb00:7109/128"), Action: RouteKernelHop, Link: up})
 			check("a more specific one", l.routerMAC.String())

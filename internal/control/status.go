@@ -154,6 +154,7 @@ type Route struct {
 	Action  string       `json:"action"`            // gateway, on-link, multipath, unreachable, prohibit, blackhole
 	Gateway *netip.Addr  `json:"gateway,omitempty"` // of action gateway
 	Link    string       `json:"link,omitempty"`    // absent if no packet leaves by it
+	MTU     int          `json:"mtu,omitempty"`     // bytes, of IPv6; absent if no packet leaves by it
 }
 
 // Network is an IPv4 network that is not behind the uplink's PREF64.

@@ -28,6 +28,7 @@ struct route {
 	__u32 action;
 	__u32 ifindex;
 	struct next_hop hop;
+	__u32 mtu; // of what leaves by it, in bytes
 };
 
 struct {

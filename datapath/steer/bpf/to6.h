@@ -260,6 +260,8 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, s
 			route = find_route(to->dst);
 			if (unlikely(route && route->action == ROUTE_REJECT))
 				decline6(ROUTE);
+			if (unlikely(route && segment + IPV6_LEN > route->mtu))
+				decline6(SIZE);
 		}
 	}
 	if (unlikely(is_behind(flow4(in.ip.saddr, in.ip.daddr))))
