@@ -20,8 +20,9 @@ var (
 	// noAnswer spaces rounds without a usable answer.
 	noAnswer = backoff.Backoff{First: firstRetry, Last: lastRetry}
 	// noTTL spaces rounds after a negative answer without SOA, which must not
-	// be cached (RFC 2308 section 5), and after addresses that no DNS64 made:
-	// the DNS64 of a network may come up a little later than the network.
+	// be cached (RFC 2308 section 5), after addresses that no DNS64 made, and after a
+	// negative answer of some servers while others give none that is usable: the
+	// DNS64 of a network may come up a little later than the network.
 	noTTL = backoff.Backoff{First: firstRecheck, Last: lastRetry}
 )
 
@@ -56,7 +57,7 @@ func (s *schedule) over(o outcome, began, now time.Time) {
 	case o.kind == found:
 		s.failures, s.negative = 0, 0
 		s.due = now.Add(o.ttl - refreshEarly)
-	case o.kind == negativeAnswer && o.ttl > 0:
+	case o.kind == negativeAnswer && o.ttl > 0 && o.all:
 		s.failures, s.negative = 0, 0
 		s.due = now.Add(o.ttl)
 	case o.kind == negativeAnswer:

@@ -439,6 +439,43 @@ func TestDNS(t *testing.T) {
 			l.sleep(lastRetry)
 			l.uses(prefixB, DNS, server1)
 		}},
+		{"a negative answer with a TTL of 0", func(t *testing.T) {
+			l := asking(t, one, with(server1, reply{soa: true, soaTTL: 3600}))
+			l.asks(1)
+			l.sleep(firstRecheck)
+			l.asks(1)
+		}},
+		{"a negative answer of one, while the other comes up a little later", func(t *testing.T) {
+			for name, not := range map[string]func(l *lookout){
+				"silent":  func(l *lookout) { l.dns.set(server2, nil) },
+				"fails":   with(server2, reply{rcode: dnsmessage.RCodeServerFailure}),
+				"refuses": with(server2, reply{rcode: dnsmessage.RCodeRefused}),
+			} {
+				l := asking(t, two, func(l *lookout) {
+					l.dns.answers(server1, nay)
+					not(l)
+				})
+				l.sleep(20 * time.Second) // the second round
+				l.usesNone()
+				l.dns.answers(server2, yes)
+				l.sleep(2 * firstRecheck)
+				if o, _ := l.Current(); o.Prefix != prefixB {
+					t.Errorf("%s: uses %v", name, o.Prefix)
+				}
+			}
+		}},
+		{"a negative answer of one, while the other never answers", func(t *testing.T) {
+			l := asking(t, two, func(l *lookout) {
+				l.dns.answers(server1, nay)
+				l.dns.set(server2, nil)
+			})
+			l.sleep(10 * time.Minute)
+			l.dns.take()
+			l.sleep(time.Hour)
+			if n := l.dns.count(); n > 13*3 {
+				t.Errorf("%d questions in an hour", n)
+			}
+		}},
 		{"a DNS64 that comes up a little later", func(t *testing.T) {
 			l := asking(t, one, with(server1, reply{}))
 			l.usesNone()
