@@ -15,6 +15,7 @@ type Config struct {
 	Inside, Outside []string     // interfaces; no outside: that of the IPv4 default route
 	Pool            netip.Prefix // IPv4: one address for each host
 	Clients         func(netip.Addr) bool
+	NamedClients    bool           // Clients does not depend on addresses of links
 	Deny            []netip.Prefix // IPv4
 	MaxPer64        int
 	Idle            time.Duration // of dynamic maps
@@ -68,5 +69,5 @@ func (c Config) nat44(outside []string, table *Table) (nat44.Config, error) {
 // table makes the table of maps.
 func (c Config) table() (*Table, error) {
 	limit := nat44.Config{Mode: c.NAT44, Addresses: c.Addresses, PortsPerClient: c.PortsPerClient}.Clients()
-	return NewTable(TableConfig{Pool: c.Pool.Masked(), Static: c.Static, MaxPer64: c.MaxPer64, Idle: c.Idle, Clients: c.Clients, Limit: limit, PREF64: c.Prefix.Masked()})
+	return NewTable(TableConfig{Pool: c.Pool.Masked(), Static: c.Static, MaxPer64: c.MaxPer64, Idle: c.Idle, Clients: c.Clients, Named: c.NamedClients, Limit: limit, PREF64: c.Prefix.Masked()})
 }

@@ -16,8 +16,8 @@ import (
 	"tnat64d/siit"
 )
 
-// alias marks the TUN as ours.
-const alias = "tnat64-gateway"
+// Alias marks the TUN as ours (IFLA_IFALIAS).
+const Alias = "tnat64-gateway"
 
 // routeProtocol marks our routes, as it does those of tnat64d.
 const routeProtocol = 64
@@ -102,7 +102,7 @@ func setUp(h *netlink.Handle, index int, c Config) error {
 	if err != nil {
 		return fmt.Errorf("find %s: %w", c.TUN, err)
 	}
-	if l.Attrs().Alias != alias {
+	if l.Attrs().Alias != Alias {
 		// No addresses and no router solicitations of its own. Routes lead back to all
 		// that comes by the TUN, and without rp_filter the kernel need not look.
 		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+c.TUN+"/addr_gen_mode", []byte("1"), 0)
@@ -110,7 +110,7 @@ func setUp(h *netlink.Handle, index int, c Config) error {
 		_ = os.WriteFile("/proc/sys/net/ipv4/conf/"+c.TUN+"/rp_filter", []byte("0"), 0)
 		_ = os.WriteFile("/proc/sys/net/ipv4/conf/"+c.TUN+"/send_redirects", []byte("0"), 0)
 		// The TUN takes packets of any size: the translator knows the MTU beyond.
-		for _, step := range []error{h.LinkSetMTU(l, 65535), h.LinkSetTxQLen(l, tunQueue), h.LinkSetAlias(l, alias)} {
+		for _, step := range []error{h.LinkSetMTU(l, 65535), h.LinkSetTxQLen(l, tunQueue), h.LinkSetAlias(l, Alias)} {
 			if step != nil {
 				return fmt.Errorf("set up %s: %w", c.TUN, step)
 			}

@@ -94,7 +94,7 @@ func (n *NAT64) Run(ctx context.Context, ready func()) (err error) {
 	if err := CheckForwarding(); err != nil {
 		return err
 	}
-	if left, err := tun.RemoveLeftovers(alias); err != nil {
+	if left, err := tun.RemoveLeftovers(Alias); err != nil {
 		return err
 	} else if len(left) > 0 {
 		n.log.Info("removed what a killed predecessor left", "interfaces", left)

@@ -17,6 +17,7 @@ type TableConfig struct {
 	Idle     time.Duration         // a dynamic map that is silent that long may be given back
 	Limit    int                   // of dynamic maps, which then have the pool's first addresses; 0: none
 	Clients  func(netip.Addr) bool // who gets a dynamic map
+	Named    bool                  // Clients does not depend on addresses of links, which may come later
 	PREF64   netip.Prefix          // no host is in it
 }
 
@@ -112,8 +113,7 @@ func (t *Table) restore(m Map, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	v4, v6 := number(m.IPv4), m.IPv6.As16()
-	// Whether it is a client is not known yet where that depends on a link.
-	if !t.config.Pool.Contains(m.IPv4) || !m.IPv6.IsGlobalUnicast() {
+	if !t.config.Pool.Contains(m.IPv4) || !m.IPv6.IsGlobalUnicast() || t.config.Named && !t.config.Clients(m.IPv6) {
 		return false
 	}
 	if e := t.at4(v4); e != nil && e.static && e.ipv6 == v6 {

@@ -13,6 +13,7 @@ import (
 	"tnat64d/internal/config"
 	"tnat64d/internal/dump"
 	"tnat64d/internal/regularfile"
+	"tnat64d/plat"
 )
 
 // hostView is what the configuration must agree with on the host.
@@ -28,8 +29,8 @@ type hostPrefix struct {
 	link string
 }
 
-// observeHost reads links, addresses and routes, which may change while it reads. It
-// takes no privilege.
+// observeHost reads links, addresses and routes, which may change while it reads, but
+// not those of the gateway's own TUN, whatever its name. It takes no privilege.
 func observeHost() (hostView, error) { return dump.Whole(100, 10*time.Millisecond, observeOnce) }
 
 func observeOnce() (v hostView, err error) {
@@ -39,6 +40,9 @@ func observeOnce() (v hostView, err error) {
 	}
 	names := map[int]string{}
 	for _, l := range links {
+		if l.Attrs().Alias == plat.Alias && l.Type() == "tuntap" {
+			continue // of what runs, at a reload
+		}
 		names[l.Attrs().Index] = l.Attrs().Name
 		v.links = append(v.links, l.Attrs().Name)
 	}
@@ -47,7 +51,7 @@ func observeOnce() (v hostView, err error) {
 		return v, fmt.Errorf("cannot list addresses: %w", err)
 	}
 	for _, a := range addresses {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok && names[a.LinkIndex] != "" {
 			bits, _ := a.Mask.Size()
 			v.addresses = append(v.addresses, hostPrefix{netip.PrefixFrom(ip.Unmap(), bits), names[a.LinkIndex]})
 		}
@@ -57,7 +61,7 @@ func observeOnce() (v hostView, err error) {
 		return v, fmt.Errorf("cannot list routes: %w", err)
 	}
 	for _, r := range routes {
-		if r.Dst == nil {
+		if r.Dst == nil || names[r.LinkIndex] == "" && r.LinkIndex != 0 {
 			continue
 		}
 		ip, ok := netip.AddrFromSlice(r.Dst.IP)

@@ -73,8 +73,9 @@ func (d *gateway) nat64Config(g config.Gateway) plat.Config {
 	clients := newClients(c)
 	p := plat.Config{
 		Prefix: c.Prefix, Inside: c.Inside, Outside: c.Outside, Pool: c.Pool, Deny: c.Deny,
-		Clients:  func(a netip.Addr) bool { return !a.IsLinkLocalUnicast() && clients.mayAsk(a) },
-		MaxPer64: c.MapsPer64, Idle: c.MapIdle, TUN: c.TUN, Engine: engines[c.Engine], NAT44: modes[c.NAT44],
+		Clients:      func(a netip.Addr) bool { return !a.IsLinkLocalUnicast() && clients.mayAsk(a) },
+		NamedClients: len(c.Clients) > 0,
+		MaxPer64:     c.MapsPer64, Idle: c.MapIdle, TUN: c.TUN, Engine: engines[c.Engine], NAT44: modes[c.NAT44],
 		PortsPerClient: c.PortsPerClient, ConnectionsPerClient: c.ConnectionsPerClient, ConnectionsPer64: c.ConnectionsPer64,
 		ICMPErrorsPerSecond: errorsPerSecond, StateFile: stateFile(d.log, "maps"), LogSessions: g.Log.Sessions,
 	}
