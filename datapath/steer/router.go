@@ -43,7 +43,7 @@ func Router(h *netlink.Handle, uplink int, src, dst, via netip.Addr) (netip.Addr
 	all := len(routes)
 	routes = slices.DeleteFunc(routes, advertisedOnLink)
 	ignored := len(routes) < all
-	hops, length := bestHops(routes, uplink, dst)
+	hops, length, elsewhere := bestHops(routes, uplink, dst)
 	onLink := leadsOut && len(chosen.Gw) == 0
 	switch {
 	case onLink && (!ignored || slices.Contains(hops, dst)):
@@ -52,7 +52,7 @@ func Router(h *netlink.Handle, uplink int, src, dst, via netip.Addr) (netip.Addr
 		return netip.Addr{}, &Error{"choose a router", fmt.Errorf("no route to %s leads out of interface %d", dst, uplink)}
 	case len(hops) > 0 && length == 0 && isNextHop(routes, uplink, via):
 		return via, nil
-	case ignored && len(hops) > 0:
+	case (ignored || elsewhere) && len(hops) > 0:
 		return hops[0], nil
 	case leadsOut && (len(hops) != 1 || !net.IP(hops[0].AsSlice()).Equal(chosen.Gw)):
 		return netip.Addr{}, nil
@@ -69,9 +69,10 @@ func advertisedOnLink(r netlink.Route) bool {
 		(r.Protocol == unix.RTPROT_KERNEL || r.Protocol == unix.RTPROT_RA && prefixLen(r) > 0)
 }
 
-// bestHops returns the next hops of the best of the routes and of those that
-// are as good, and their prefix length.
-func bestHops(routes []netlink.Route, uplink int, dst netip.Addr) (hops []netip.Addr, length int) {
+// bestHops returns the next hops out of the uplink of the best of the routes and of
+// those that are as good, and their prefix length. elsewhere reports whether these
+// have next hops on other links as well.
+func bestHops(routes []netlink.Route, uplink int, dst netip.Addr) (hops []netip.Addr, length int, elsewhere bool) {
 	var best netlink.Route
 	for _, r := range routes {
 		next := nextHops(r, uplink, dst)
@@ -79,15 +80,16 @@ func bestHops(routes []netlink.Route, uplink int, dst netip.Addr) (hops []netip.
 		case len(next) == 0 || len(hops) > 0 && better(best, r):
 			continue
 		case len(hops) == 0 || better(r, best):
-			best, hops = r, nil
+			best, hops, elsewhere = r, nil, false
 		}
+		elsewhere = elsewhere || slices.ContainsFunc(r.MultiPath, func(p *netlink.NexthopInfo) bool { return p.LinkIndex != uplink })
 		for _, hop := range next {
 			if !slices.Contains(hops, hop) {
 				hops = append(hops, hop)
 			}
 		}
 	}
-	return hops, prefixLen(best)
+	return hops, prefixLen(best), elsewhere
 }
 
 // isNextHop reports whether via is the next hop of a default route out of the

@@ -64,6 +64,26 @@ func TestRouter(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	// One route has next hops on both links: bpf_redirect_neigh would choose among all.
+	if err := l.laptop.nl.RouteReplace(&netlink.Route{MultiPath: []*netlink.NexthopInfo{
+		{LinkIndex: l.laptop.index(t, "other0"), Gw: other.AsSlice()}, {LinkIndex: l.laptop.index(t, l.uplink), Gw: router6.AsSlice()},
+		{LinkIndex: l.laptop.index(t, l.uplink), Gw: net.ParseIP("fe80::3")},
+	}, Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 8 { // the kernel's choice depends on the destination
+		dst := plat6.As16()
+		dst[15] += byte(i)
+		if got := ask(netip.AddrFrom16(dst)); got != router6 {
+			t.Errorf("some next hops are on another link: router %s, want %s", got, router6)
+		}
+	}
+	if err := l.laptop.nl.RouteReplace(&netlink.Route{
+		LinkIndex: l.laptop.index(t, l.uplink), Gw: router6.AsSlice(), Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)},
+	}); err != nil {
+		t.Fatal(err)
+	}
+
 	preferred := netlink.Route{LinkIndex: l.laptop.index(t, "other0"), Gw: other.AsSlice(), Priority: 100}
 	l.laptop.route(t, preferred)
 	// Worse ones of the uplink.

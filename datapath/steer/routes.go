@@ -153,13 +153,14 @@ func partsWithRoutes(h *netlink.Handle, wholes []netip.Prefix) (parts []netip.Pr
 	return parts, err
 }
 
-// hopsOf returns the number of next hops of r. Of a route by a nexthop object the
-// kernel may tell none (sysctl nexthop_compat_mode 0): there may be several.
-func hopsOf(r netlink.Route) int {
-	if r.Type == unix.RTN_UNICAST && r.LinkIndex == 0 && len(r.MultiPath) == 0 {
-		return 2
-	}
-	return max(1, len(r.MultiPath))
+// severalHops reports whether r has several next hops on one link, one of which
+// bpf_redirect_neigh can choose. If there are others on another link it would choose
+// among all of them and look for the other link's router on this one. Of a route by a
+// nexthop object the kernel may tell none (sysctl nexthop_compat_mode 0).
+func severalHops(r netlink.Route) bool {
+	return len(r.MultiPath) > 1 && !slices.ContainsFunc(r.MultiPath, func(hop *netlink.NexthopInfo) bool {
+		return hop.LinkIndex != r.MultiPath[0].LinkIndex
+	})
 }
 
 // maxSteps is how many more specific routes addressOf steps over.
@@ -233,7 +234,7 @@ func chosenRoute(h *netlink.Handle, tun int, src, dst netip.Addr, links map[int]
 	case err != nil || whole == nil: // changed in between, which is an event of its own
 		whole = got
 	}
-	if hopsOf(*whole) > 1 && r.linkHeader {
+	if severalHops(*whole) && r.linkHeader {
 		r.Action = RouteKernelHop
 	}
 	if r.MTU = l.Attrs().MTU; whole.MTU > 0 {

@@ -53,6 +53,8 @@ func TestRoutesInside(t *testing.T) {
 	connect(t, l.laptop, "up1", other, "rt1")
 	up1 := l.laptop.index(t, "up1")
 	l.laptop.addr(t, "up1", "2001:db8:2::2/64")
+	router1 := netip.MustParseAddr("2001:db8:2::1")
+	twoLinks := Route{Prefix: netip.MustParsePrefix("64:ff9b::909:900/124"), Action: RouteGateway} // by either link
 	inside := func() []Route {
 		t.Helper()
 		var rs []Route
@@ -64,6 +66,9 @@ func TestRoutesInside(t *testing.T) {
 			rs[i].linkHeader = false
 			if rs[i].Action == RouteKernelHop && rs[i].Gateway.IsValid() {
 				rs[i].Gateway = netip.Addr{} // any of them
+			}
+			if via, onUp1 := rs[i].Gateway, rs[i].Link == up1; rs[i].Prefix == twoLinks.Prefix && (!onUp1 && via == otherRouter || onUp1 && via == router1) {
+				rs[i] = twoLinks
 			}
 		}
 		return rs
@@ -102,6 +107,8 @@ func TestRoutesInside(t *testing.T) {
 		{Dst: prefixNet("64:ff9b::c000:200/120"), LinkIndex: up},
 		{Dst: prefixNet("64:ff9b::c000:201/128"), LinkIndex: up1, Gw: net.ParseIP("2001:db8:2::1")},
 		{Dst: prefixNet("64:ff9b::808:800/120"), MultiPath: []*netlink.NexthopInfo{{LinkIndex: up, Gw: gw}, {LinkIndex: up, Gw: router6.AsSlice()}}},
+		// The kernel cannot be left to choose among next hops on two links.
+		{Dst: prefixNet("64:ff9b::909:900/124"), MultiPath: []*netlink.NexthopInfo{{LinkIndex: up, Gw: gw}, {LinkIndex: up1, Gw: net.ParseIP("2001:db8:2::1")}}},
 		// Of two metrics the lower counts, and a table only where a rule leads to it.
 		{Dst: prefixNet("64:ff9b::101:100/120"), LinkIndex: up, Gw: gw, Priority: 2000},
 		{Dst: prefixNet("64:ff9b::101:100/120"), Type: unix.RTN_UNREACHABLE, Priority: 3000},
@@ -136,6 +143,7 @@ func TestRoutesInside(t *testing.T) {
 	want := []Route{
 		{Prefix: p("64:ff9b::606:606/128"), Action: RouteBlackhole},
 		{Prefix: p("64:ff9b::c000:201/128"), Action: RouteGateway, Link: up1, Gateway: netip.MustParseAddr("2001:db8:2::1"), MTU: 1300},
+		twoLinks,
 		{Prefix: p("64:ff9b::cb00:7100/121"), Action: RouteUnreachable},
 		{Prefix: p("64:ff9b::cb00:7180/121"), Action: RouteProhibit},
 		{Prefix: p("64:ff9b::101:100/120"), Action: RouteGateway, Link: up, Gateway: otherRouter, MTU: 1500},
@@ -164,7 +172,7 @@ func TestRoutesInside(t *testing.T) {
 // TestRoutesInsideByNexthop has routes inside PREF64 by nexthop objects. The kernel
 // tells their next hops with the routes, or, where nexthop_compat_mode is 0, not.
 func TestRoutesInsideByNexthop(t *testing.T) {
-	for mode, single := range map[string]RouteAction{"1": RouteGateway, "0": RouteKernelHop} {
+	for mode, group := range map[string]RouteAction{"1": RouteKernelHop, "0": RouteGateway} {
 		t.Run("nexthop_compat_mode "+mode, func(t *testing.T) {
 			l, _ := insideLab(t, Auto)
 			var rs []Route
@@ -187,11 +195,11 @@ func TestRoutesInsideByNexthop(t *testing.T) {
 			})
 			up := l.laptop.index(t, l.uplink)
 			want := []Route{
-				{Prefix: netip.MustParsePrefix("64:ff9b::808:800/120"), Action: RouteKernelHop, Link: up, Gateway: rs[0].Gateway, MTU: 1500, linkHeader: true},
+				{Prefix: netip.MustParsePrefix("64:ff9b::808:800/120"), Action: group, Link: up, Gateway: rs[0].Gateway, MTU: 1500, linkHeader: true},
 				{Prefix: netip.MustParsePrefix("64:ff9b::c633:6400/120"), Action: RouteBlackhole},
-				{Prefix: netip.MustParsePrefix("64:ff9b::cb00:7100/120"), Action: single, Link: up, Gateway: otherRouter, MTU: 1500, linkHeader: true},
+				{Prefix: netip.MustParsePrefix("64:ff9b::cb00:7100/120"), Action: RouteGateway, Link: up, Gateway: otherRouter, MTU: 1500, linkHeader: true},
 			}
-			if !slices.Equal(rs, want) {
+			if !rs[0].Gateway.IsValid() || !slices.Equal(rs, want) {
 				t.Errorf("routes inside PREF64:\n%+v, want\n%+v", rs, want)
 			}
 		})
