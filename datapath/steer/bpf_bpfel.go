@@ -45,6 +45,7 @@ type bpfCounters struct {
 	NewFlowsAdded           uint64
 	NewFlowsDeleted         uint64
 	HostFlowsAdded          uint64
+	HostFlowsDeleted        uint64
 	Recovered               uint64
 }
 

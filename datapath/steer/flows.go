@@ -119,6 +119,7 @@ func flowChanges(counts *ebpf.Map) (sum changes, err error) {
 		sum.added[NewFlows] += c.NewFlowsAdded
 		sum.deleted[NewFlows] += c.NewFlowsDeleted
 		sum.added[HostFlows] += c.HostFlowsAdded
+		sum.deleted[HostFlows] += c.HostFlowsDeleted
 		sum.recovered += c.Recovered
 	}
 	return sum, nil
@@ -158,7 +159,7 @@ func lifetime(k bpfFlowKey, f bpfFlow) int64 {
 	const second = 1e9
 	switch uint8(k.Ports) {
 	case unix.IPPROTO_TCP:
-		if f.State == flowReplied {
+		if uint32(f.State) == flowReplied {
 			return 432000 * second
 		}
 		return 120 * second

@@ -85,6 +85,17 @@ struct flow {
 
 #define REPLIED 1 // the remote has sent something
 #define CLOSING 2 // the socket has sent FIN or RST
+#define OWNER_SHIFT 32 // the bits from here on are a flow_owner
+
+// flow_owner returns a number for the user whose socket has sent a packet. What came
+// in by an interface counts as one user's: packets of guests, and of the translator
+// with the user engine. 0 is nobody's: flows that are not known by a packet.
+static __always_inline __u64 flow_owner(struct __sk_buff *skb)
+{
+	if (skb->ingress_ifindex)
+		return 0xffffffff;
+	return (__u64)bpf_get_socket_uid(skb) + 1;
+}
 
 // As many as conntrack remembers by default on a machine of up to 4 GB.
 #define FLOWS 65536

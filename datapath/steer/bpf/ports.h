@@ -18,10 +18,16 @@
 #define OTHER_PORTS 4536
 #define OTHER_PORTS_TRIED 8
 
-// is_taken says whether somebody has a port on the wire.
-static __always_inline bool is_taken(const struct flow_key *key, __u64 now)
+// holder returns the flow that has a port on the wire, or NULL.
+static __always_inline struct flow *holder(const struct flow_key *key, __u64 now)
 {
-	return find_flow(&host_flows, key, now) || find_flow(&established_flows, key, now) || find_flow(&new_flows, key, now);
+	struct flow *f = find_flow(&host_flows, key, now);
+
+	if (!f)
+		f = find_flow(&established_flows, key, now);
+	if (!f)
+		f = find_flow(&new_flows, key, now);
+	return f;
 }
 
 // is_free says whether a flow may have its socket's port on the wire. A connected
@@ -33,7 +39,7 @@ static __always_inline bool is_free(struct __sk_buff *skb, const struct flow_key
 	struct flow_key socket = *key;
 	const struct share *s;
 
-	if (is_taken(key, now))
+	if (holder(key, now))
 		return false;
 	s = shared(); // see steer_shared
 	if (!s || !(translator ? has_ipv6_connection(skb, s, key) : has_ipv4_connection(skb, s, key)))
@@ -53,6 +59,34 @@ enum claim {
 
 #define NO_PORT (-1)
 
+// other_port returns a port on the wire that is not the socket's, and sets key to it.
+// base is the key without a port. If all that are tried are taken, and none by the
+// same owner, who has few then, one is taken over: no user keeps all of a
+// destination from others by flows from every port. NO_PORT otherwise.
+static __always_inline __s32 other_port(struct flow_key *key, __u64 base, __u64 owner, __u64 now)
+{
+	bool has_some = false;
+	struct flow *f;
+	__u32 port = 0;
+
+#pragma unroll
+	for (int i = 0; i < OTHER_PORTS_TRIED; i++) {
+		port = OTHER_PORTS_FROM + bpf_get_prandom_u32() % OTHER_PORTS;
+		key->ports = base | (__u64)port << 32;
+		f = holder(key, now);
+		if (!f)
+			return port;
+		if (f->state >> OWNER_SHIFT == owner)
+			has_some = true;
+	}
+	if (has_some)
+		return NO_PORT;
+	DELETE_FLOW(host_flows, key);
+	DELETE_FLOW(established_flows, key);
+	DELETE_FLOW(new_flows, key);
+	return port;
+}
+
 // translator_port returns which port a packet of the translator has on the wire,
 // NO_PORT if there is none left. key has the port of the socket, as ON_WIRE.
 // closing is CLOSING or 0.
@@ -61,9 +95,10 @@ static __always_inline __s32 translator_port(struct __sk_buff *skb, struct flow_
 	const __u64 base = key->ports & 0xffffffff;
 	const __u32 own = key->ports >> 32;
 	struct flow begin = { .seen = now, .port = own, .state = closing };
+	__u64 owner;
 	struct flow_key socket;
 	struct flow *f;
-	__u32 port;
+	__s32 port;
 
 	f = find_flow(&established_flows, key, now);
 	if (f && f->port == own) {
@@ -76,7 +111,7 @@ static __always_inline __s32 translator_port(struct __sk_buff *skb, struct flow_
 		f = find_flow(&new_flows, key, now);
 		if (f && f->port == own) {
 			touch(f, now, closing);
-			if (f->state == REPLIED)
+			if ((__u32)f->state == REPLIED)
 				establish(key, f, now);
 			return own;
 		}
@@ -89,7 +124,7 @@ static __always_inline __s32 translator_port(struct __sk_buff *skb, struct flow_
 	if (f) {
 		port = f->port & 0xffff;
 		touch(f, now, closing);
-		key->ports = base | (__u64)port << 32;
+		key->ports = base | (__u64)(__u32)port << 32;
 		f = find_flow(&established_flows, key, now);
 		if (f && f->port == own) {
 			touch(f, now, closing);
@@ -98,7 +133,7 @@ static __always_inline __s32 translator_port(struct __sk_buff *skb, struct flow_
 		f = find_flow(&new_flows, key, now);
 		if (f && f->port == own) {
 			touch(f, now, closing);
-			if (f->state == REPLIED) {
+			if ((__u32)f->state == REPLIED) {
 				establish(key, f, now);
 				f = find_flow(&new_flows, &socket, now);
 				if (f)
@@ -107,6 +142,8 @@ static __always_inline __s32 translator_port(struct __sk_buff *skb, struct flow_
 			return port;
 		}
 	}
+	owner = flow_owner(skb);
+	begin.state |= owner << OWNER_SHIFT;
 	key->ports = base | (__u64)own << 32;
 	if (is_free(skb, key, true, now)) {
 		ADD_FLOW(new_flows, key, &begin);
@@ -114,19 +151,14 @@ static __always_inline __s32 translator_port(struct __sk_buff *skb, struct flow_
 	}
 	if (how == CLAIM_FIXED)
 		return NO_PORT;
-#pragma unroll
-	for (int i = 0; i < OTHER_PORTS_TRIED; i++) {
-		port = OTHER_PORTS_FROM + bpf_get_prandom_u32() % OTHER_PORTS;
-		key->ports = base | (__u64)port << 32;
-		if (is_taken(key, now))
-			continue;
-		ADD_FLOW(new_flows, key, &begin);
-		begin.port = port;
-		ADD_FLOW(new_flows, &socket, &begin);
-		COUNT(other_port);
-		return port;
-	}
-	return NO_PORT;
+	port = other_port(key, base, owner, now);
+	if (port == NO_PORT)
+		return NO_PORT;
+	ADD_FLOW(new_flows, key, &begin);
+	begin.port = port;
+	ADD_FLOW(new_flows, &socket, &begin);
+	COUNT(other_port);
+	return port;
 }
 
 // host_port is translator_port for a packet of the host.
@@ -135,9 +167,10 @@ static __always_inline __s32 host_port(struct __sk_buff *skb, struct flow_key *k
 	const __u64 base = key->ports & 0xffffffff;
 	const __u32 own = key->ports >> 32;
 	struct flow begin = { .seen = now, .port = own, .state = closing };
+	__u64 owner;
 	struct flow_key socket;
 	struct flow *f;
-	__u32 port;
+	__s32 port;
 
 	f = find_flow(&host_flows, key, now);
 	if (f && f->port == own) {
@@ -150,13 +183,15 @@ static __always_inline __s32 host_port(struct __sk_buff *skb, struct flow_key *k
 	if (f) {
 		port = f->port & 0xffff;
 		touch(f, now, closing);
-		key->ports = base | (__u64)port << 32;
+		key->ports = base | (__u64)(__u32)port << 32;
 		f = find_flow(&host_flows, key, now);
 		if (f && f->port == own) {
 			touch(f, now, closing);
 			return port;
 		}
 	}
+	owner = flow_owner(skb);
+	begin.state |= owner << OWNER_SHIFT;
 	key->ports = base | (__u64)own << 32;
 	if (is_free(skb, key, false, now)) {
 		if (how != CLAIM_NOT)
@@ -165,17 +200,12 @@ static __always_inline __s32 host_port(struct __sk_buff *skb, struct flow_key *k
 	}
 	if (how != CLAIM)
 		return NO_PORT;
-#pragma unroll
-	for (int i = 0; i < OTHER_PORTS_TRIED; i++) {
-		port = OTHER_PORTS_FROM + bpf_get_prandom_u32() % OTHER_PORTS;
-		key->ports = base | (__u64)port << 32;
-		if (is_taken(key, now))
-			continue;
-		ADD_FLOW(host_flows, key, &begin);
-		begin.port = port;
-		ADD_FLOW(host_flows, &socket, &begin);
-		COUNT(other_port);
-		return port;
-	}
-	return NO_PORT;
+	port = other_port(key, base, owner, now);
+	if (port == NO_PORT)
+		return NO_PORT;
+	ADD_FLOW(host_flows, key, &begin);
+	begin.port = port;
+	ADD_FLOW(host_flows, &socket, &begin);
+	COUNT(other_port);
+	return port;
 }
