@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -77,4 +78,75 @@ func TestHostileSharedOccupied(t *testing.T) {
 			}
 		}
 	})
+}
+
+// hog uses up what users share, until it is killed: ICMP errors of the translator
+// (TTL 1), buffers for fragments, and flows, at some thousand packets a second.
+var _ = addAct("hog", func(args []string) (string, error) {
+	to := netip.MustParseAddrPort(args[0])
+	open := func(ttl int) (int, error) {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err == nil && ttl > 0 {
+			err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TTL, ttl)
+		}
+		return fd, err
+	}
+	near, err := open(1)
+	if err != nil {
+		return "", err
+	}
+	large := make([]byte, 8000)
+	for n := 0; ; n++ {
+		far, err := open(0) // another flow
+		if err != nil {
+			return "", err
+		}
+		for i := range 5 {
+			unix.Sendto(near, large[:10], 0, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: 1024 + (n*5+i)%60000})
+		}
+		unix.Sendto(far, large, 0, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
+		unix.Close(far)
+		time.Sleep(time.Millisecond)
+	}
+})
+
+// TestHostileUsers has a local user use up what users share. What another one does
+// meanwhile works.
+func TestHostileUsers(t *testing.T) {
+	t.Parallel()
+	for name, network := range map[string]lab.Options{"own address": {}, "shared address": dhcpv6Only} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			eachEngine(t, func(t *testing.T, config string) {
+				t.Parallel()
+				w := newWorld(t, network, config)
+				hog := w.userCommand(t, "hog", service(lab.PortEcho))
+				if err := hog.Start(); err != nil {
+					t.Fatal(err)
+				}
+				defer hog.Wait()
+				defer hog.Process.Kill()
+				eventually(t, stepTimeout, func() error { // the errors are used up
+					e, err := w.icmpErrors()
+					if err == nil && e.IPv4.Limited == 0 {
+						err = fmt.Errorf("ICMP errors: %+v", e)
+					}
+					return err
+				})
+				for range 3 {
+					w.page(t)
+					for _, args := range [][]string{{}, {"-s", "4000"}} {
+						eventually(t, stepTimeout, func() error {
+							out, err := w.try(t, "ping", append([]string{"-n", "-c", "1", "-W", "3"}, append(args, server)...)...)
+							if err != nil {
+								err = fmt.Errorf("ping %v: %w\n%s", args, err, out)
+							}
+							return err
+						})
+					}
+					wants(t, w.laptop(t, "dig", "+tries=5", "+time=5", "@"+server, lab.NameServer), "ANSWER: 1")
+				}
+			})
+		})
+	}
 }
