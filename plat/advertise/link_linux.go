@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/mdlayher/ndp"
 	"golang.org/x/net/ipv6"
@@ -116,6 +117,11 @@ func linkLocal(addresses []netip.Prefix, last netip.Addr) (all []netip.Addr) {
 // refuses those that are tentative (RFC 4862 section 5.4), so that one of them
 // does not delay a router that has another.
 func listen(i *net.Interface, addresses []netip.Addr) (c *ndp.Conn, own netip.Addr, err error) {
+	// Package net remembers for a minute which index a name has, and would bind to
+	// the one that an interface had before it was removed and made again.
+	byIndex := *i
+	byIndex.Name = strconv.Itoa(i.Index)
+	i = &byIndex
 	for _, own = range addresses {
 		if c, _, err = ndp.Listen(i, ndp.Addr(own.String())); err == nil {
 			return c, own, nil

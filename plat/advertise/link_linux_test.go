@@ -27,25 +27,31 @@ func TestLinkLocalOrder(t *testing.T) {
 	}
 }
 
+// An interface that is removed and made again has another index.
+func TestOpenAnotherInterfaceOfTheName(t *testing.T) {
+	inNamespace(t, func(ip func(script string)) {
+		const made = "ip link add lan0 type veth peer name p; ip link set p up; ip link set lan0 addrgenmode none up; ip addr add fe80::1/64 dev lan0 nodad"
+		l := NewLink("lan0", netip.Addr{})
+		for range 2 {
+			ip(made)
+			c, err := l.Open()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := c.Send(Message(Parameters{}, State{}, false)); err != nil {
+				t.Error(err)
+			}
+			c.Close()
+			ip("ip link del lan0")
+		}
+	})
+}
+
 // A router with two link-local addresses advertises as soon as one of them is
 // usable, and keeps to it when the other one is, too.
 func TestOpenSkipsTentativeAddress(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("making a network namespace takes root")
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // the thread ends with its namespace
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Error(err)
-			return
-		}
-		ip := func(script string) {
-			if out, err := exec.Command("sh", "-ec", script).CombinedOutput(); err != nil {
-				t.Errorf("%s: %v: %s", script, err, out)
-			}
-		}
+	inNamespace(t, func(ip func(script string)) {
 		// fe80::2 stays tentative: its duplicate address detection takes minutes.
 		ip(`ip link add lan0 type veth peer name p; ip link set p up
 			ip link set lan0 addrgenmode none up
@@ -87,6 +93,28 @@ func TestOpenSkipsTentativeAddress(t *testing.T) {
 		if got := opens(); got != "fe80::64" {
 			t.Errorf("with the shared address: %s", got)
 		}
+	})
+}
+
+// inNamespace runs a test in a network namespace of its own. ip runs a script there.
+func inNamespace(t *testing.T, test func(ip func(script string))) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("making a network namespace takes root")
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // the thread ends with its namespace
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+			return
+		}
+		test(func(script string) {
+			if out, err := exec.Command("sh", "-ec", script).CombinedOutput(); err != nil {
+				t.Errorf("%s: %v: %s", script, err, out)
+			}
+		})
 	}()
 	<-done
 }
