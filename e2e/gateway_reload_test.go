@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// A reload gives the TUN another name, and takes the service from hosts that are no
+// A reload gives the TUN another name, mentions what is doubtful in the file, and takes the service from hosts that are no
 // clients any more at once: they do not keep what they had.
 func TestGatewayReload(t *testing.T) {
 	t.Parallel()
@@ -29,7 +29,8 @@ func TestGatewayReload(t *testing.T) {
 		t.Errorf("the interfaces: %s", links)
 	}
 
-	reload("clients = [\"2001:db8:1::12/128\"]\n")
+	reload("clients = [\"2001:db8:1::12/128\"]\n[dns64]\nlisten = [\"[2001:db8:9::1]:53\"]\nupstream = [\"203.0.113.2:53\"]\n")
+	wants(t, n.log.String(), "is not an address of this host")
 	wants(t, n.in("c2", get), "you are 203.0.113.1 port")
 	if out, err := n.try("c1", curl("198.51.100.7", "-m 5")); err == nil {
 		t.Errorf("a host that is no client any more: %s", out)

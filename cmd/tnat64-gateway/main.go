@@ -60,9 +60,7 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 	handler := journal.New(stderr, o.Level)
 	defer handler.Flush()
 	log := slog.New(handler)
-	for _, w := range conf.Warnings {
-		log.Warn("configuration", "reason", w.String())
-	}
+	warn(log, conf)
 	if o.Check {
 		// The file may be for another host, or for links that come later.
 		if misfit != nil {

@@ -1,11 +1,22 @@
 package main
 
-import "tnat64d/internal/config"
+import (
+	"log/slog"
+
+	"tnat64d/internal/config"
+)
 
 // successor is what a reload puts in the place of what runs.
 type successor struct {
 	parts   []part
 	control config.Control
+}
+
+// warn logs what is doubtful in the file.
+func warn(log *slog.Logger, f *config.GatewayFile) {
+	for _, w := range f.Warnings {
+		log.Warn("configuration", "reason", w.String())
+	}
 }
 
 // reload reads the configuration file again; nil if it is wrong: the daemon goes
@@ -28,5 +39,6 @@ func (d *gateway) reload() *successor {
 		return nil
 	}
 	d.log.Info("reloading the configuration", "file", d.file)
+	warn(d.log, f)
 	return &successor{parts, f.Gateway.Control}
 }
