@@ -81,16 +81,14 @@ func (w *world) bursts(t *testing.T) {
 			n := size
 			switch rnd.IntN(16) {
 			case 0, 1:
-				size = rnd.IntN(1400)
+				size = 1 + rnd.IntN(1400)
 				n = size
 			case 2:
 				n = 1500 + rnd.IntN(2500) // in fragments
 			}
 			from := rnd.IntN(len(all) - n)
 			sent[i] = slices.Clone(all[from : from+n])
-			if n > 0 {
-				sent[i][0] = byte(i) // no two of a burst are equal
-			}
+			sent[i][0] = byte(i) // no two of a burst are equal
 			vary(near.(*net.UDPConn), rnd, n)
 			if _, err := near.Write(sent[i]); err != nil {
 				t.Fatal(err)
