@@ -121,7 +121,7 @@ socket = %q
 
 // ready waits until the gateway translates and has read its maps.
 func (g *gateway) ready(ctx context.Context, socket string, maps int, exited <-chan struct{}) error {
-	client := control.NewClient(socket)
+	client := control.NewGatewayClient(socket)
 	for {
 		s, err := client.Status(ctx)
 		if err == nil && s.Gateway != nil && s.Gateway.Up {
@@ -149,7 +149,7 @@ func (g *gateway) check(socket string, exited <-chan struct{}) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	s, err := control.NewClient(socket).Status(ctx)
+	s, err := control.NewGatewayClient(socket).Status(ctx)
 	if err != nil {
 		return err
 	}

@@ -165,7 +165,7 @@ func TestGatewayControlReload(t *testing.T) {
 	const scrape = "curl -sS -m 10 http://127.0.0.1:9647/metrics"
 	reload(strings.Replace(string(plain), n.socket(), n.socket()+"2", 1) + "metrics = \"127.0.0.1:9647\"\n")
 	eventually(t, soon, func() error {
-		if _, err := control.NewClient(n.socket() + "2").Status(t.Context()); err != nil {
+		if _, err := control.NewGatewayClient(n.socket() + "2").Status(t.Context()); err != nil {
 			return err
 		}
 		out, err := n.try("g", scrape)
@@ -174,7 +174,7 @@ func TestGatewayControlReload(t *testing.T) {
 		}
 		return err
 	})
-	if _, err := control.NewClient(n.socket()).Status(t.Context()); err == nil {
+	if _, err := control.NewGatewayClient(n.socket()).Status(t.Context()); err == nil {
 		t.Error("the old socket still answers")
 	}
 	reload(string(plain))

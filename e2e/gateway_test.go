@@ -245,7 +245,7 @@ func (n *gatewayNet) end(s syscall.Signal) {
 
 func (n *gatewayNet) status() control.Gateway {
 	n.t.Helper()
-	s, err := control.NewClient(n.socket()).Status(n.t.Context())
+	s, err := control.NewGatewayClient(n.socket()).Status(n.t.Context())
 	if err != nil || s.Gateway == nil {
 		n.t.Fatalf("status: %+v, %v", s, err)
 	}

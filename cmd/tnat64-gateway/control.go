@@ -57,7 +57,7 @@ func (e *endpoints) close() {
 
 // openSocket answers on the control socket until end is called.
 func (d *gateway) openSocket(ctx context.Context, path string) (end func()) {
-	s, err := control.NewServer(path, backend{d}, d.log)
+	s, err := control.NewServer(control.GatewayDaemon, path, backend{d}, d.log)
 	if err != nil {
 		d.log.Error("no control socket: tnat64ctl cannot reach this gateway", "reason", err)
 		return func() {}
@@ -97,19 +97,7 @@ func (b backend) Status() control.Status {
 	return s
 }
 
-// Trace shows the packets of the NAT64; its TUN stands for an uplink.
-func (b backend) Trace(see func(uplink string, p engine.Seen)) error {
-	n := b.d.nat64.Load()
-	switch {
-	case n == nil && see == nil:
-		return nil
-	case n == nil:
-		return errors.New("NAT64 has not started yet")
-	case see == nil:
-		return n.SetTrace(nil)
-	}
-	return n.SetTrace(func(p engine.Seen) { see(n.tun, p) })
-}
+func (b backend) Trace(see func(uplink string, p engine.Seen)) error { return b.d.trace.set(see) }
 
 func (backend) Nudge(control.Nudge, control.Peer) error {
 	return errors.New("a gateway accepts no nudges")

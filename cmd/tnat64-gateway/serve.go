@@ -30,6 +30,7 @@ type gateway struct {
 
 	handover plat.Handover  // from one NAT64 to the next
 	store    *fdstore.Store // nil: no service manager
+	trace    trace
 
 	// Of the present parts; nil where there is none.
 	nat64     atomic.Pointer[nat64Part]
@@ -136,6 +137,9 @@ func (d *gateway) parts(c config.Gateway) (all []part, err error) {
 	}
 	n.ready = func() {
 		d.nat64.Store(n)
+		if err := d.trace.follow(n); err != nil {
+			d.log.Warn("packets are no longer traced", "reason", err)
+		}
 		s := n.Status()
 		d.log.Info("NAT64 is up", "prefix", c.NAT64.Prefix, "pool", c.NAT64.Pool, "nat44", c.NAT64.NAT44,
 			"inside", c.NAT64.Inside, "outside", s.Outside, "engine", s.Path.Engine, "queues", s.Path.Queues, "offloads", s.Path.Offloads)

@@ -110,7 +110,7 @@ func daemon(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	}
 	d := &fakeDaemon{asked: make(chan struct{}, 1), traced: make(chan struct{}, 1), end: func() {}}
-	s, err := control.NewServer(ts.MkAbs(args[0]), d, slog.New(slog.DiscardHandler), uint32(os.Getuid()))
+	s, err := control.NewServer(control.CLATDaemon, ts.MkAbs(args[0]), d, slog.New(slog.DiscardHandler), uint32(os.Getuid()))
 	ts.Check(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)

@@ -31,17 +31,23 @@ type command struct {
 	run     func(args []string, stdin io.Reader, stdout, stderr io.Writer) error
 }
 
-// commands returns all of them. Those that ask the daemon do so at socket.
-func commands(socket string) []command {
+// commands returns all of them. Those that ask the daemon do so at socket; client
+// asks there, and may ask a gateway.
+func commands(socket string, client *control.Client) []command {
+	asking := func(run func(client *control.Client, args []string, stdout, stderr io.Writer) error) func([]string, io.Reader, io.Writer, io.Writer) error {
+		return func(args []string, _ io.Reader, stdout, stderr io.Writer) error {
+			return run(client, args, stdout, stderr)
+		}
+	}
 	online := func(run func(socket string, args []string, stdout, stderr io.Writer) error) func([]string, io.Reader, io.Writer, io.Writer) error {
 		return func(args []string, _ io.Reader, stdout, stderr io.Writer) error {
 			return run(socket, args, stdout, stderr)
 		}
 	}
 	return []command{
-		{"status", "show whether IPv4 works, and why", online(runStatus)},
-		{"watch", "show each change of state", online(runWatch)},
-		{"trace", "show packets as they are translated or dropped", online(runTrace)},
+		{"status", "show whether IPv4 works, and why", asking(runStatus)},
+		{"watch", "show each change of state", asking(runWatch)},
+		{"trace", "show packets as they are translated or dropped", asking(runTrace)},
 		{"doctor", "examine the host and its network, and diagnose why IPv4 does not work", online(runDoctor)},
 		{"report", "write a text file for a bug report, with private parts masked", online(runReport)},
 		{"nudge", "tell the daemon that the network has changed", online(runNudge)},
@@ -76,7 +82,11 @@ func dispatch(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	if *gateway && !given {
 		*socket = config.DefaultGateway().Control.Socket
 	}
-	all := commands(*socket)
+	client := control.NewClient(*socket)
+	if *gateway {
+		client = control.NewGatewayClient(*socket)
+	}
+	all := commands(*socket, client)
 	var known []string
 	for _, c := range all {
 		known = append(known, c.name)
@@ -98,7 +108,7 @@ func dispatch(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 
 func usage(w io.Writer, flags *flag.FlagSet) {
 	fmt.Fprint(w, "usage: tnat64ctl [-socket PATH] COMMAND [ARGUMENTS]\n\ncommands:\n")
-	for _, c := range commands("") {
+	for _, c := range commands("", nil) {
 		fmt.Fprintf(w, "  %-12s%s\n", c.name, c.summary)
 	}
 	fmt.Fprint(w, "\nflags:\n")

@@ -31,12 +31,12 @@ flags:
 `
 
 // runStatus is the subcommand status.
-func runStatus(socket string, args []string, stdout, _ io.Writer) error {
+func runStatus(client *control.Client, args []string, stdout, _ io.Writer) error {
 	asJSON, err := jsonOnly("status", statusUsage, args, stdout)
 	if err != nil || asJSON == nil {
 		return err
 	}
-	s, err := control.NewClient(socket).Status(context.Background())
+	s, err := client.Status(context.Background())
 	if err != nil {
 		return err
 	}

@@ -88,14 +88,13 @@ func parseTraceFlags(args []string, stdout io.Writer) (*traceFlags, error) {
 var errEnough = errors.New("enough")
 
 // runTrace is the subcommand trace.
-func runTrace(socket string, args []string, stdout, stderr io.Writer) error {
+func runTrace(client *control.Client, args []string, stdout, stderr io.Writer) error {
 	flags, err := parseTraceFlags(args, stdout)
 	if err != nil || flags == nil {
 		return err
 	}
 	ctx, stop := untilInterrupted()
 	defer stop()
-	client := control.NewClient(socket)
 	s, err := client.Status(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -138,6 +137,15 @@ func runTrace(socket string, args []string, stdout, stderr io.Writer) error {
 func beginning(s control.Status, f control.Filter) string {
 	var names []string
 	var up, kernel bool
+	translator := "CLAT"
+	if g := s.Gateway; g != nil { // its TUN stands for an uplink
+		translator = "NAT64"
+		if g.Up {
+			names = []string{g.TUN}
+		}
+		up = g.Up && (f.Uplink == "" || f.Uplink == g.TUN)
+		kernel = g.Engine == "kernel"
+	}
 	for _, u := range s.Uplinks {
 		names = append(names, u.Name)
 		if u.CLAT != nil && (f.Uplink == "" || f.Uplink == u.Name) {
@@ -153,7 +161,7 @@ func beginning(s control.Status, f control.Filter) string {
 			text += ", but " + strings.Join(names, ", ")
 		}
 	case !up:
-		text += "; no CLAT is up, so there are no packets yet"
+		text += fmt.Sprintf("; no %s is up, so there are no packets yet", translator)
 	case kernel:
 		text += "; the kernel engine pauses meanwhile, so traffic is slower"
 	}

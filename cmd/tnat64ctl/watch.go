@@ -22,7 +22,7 @@ flags:
 `
 
 // runWatch is the subcommand watch.
-func runWatch(socket string, args []string, stdout, _ io.Writer) error {
+func runWatch(client *control.Client, args []string, stdout, _ io.Writer) error {
 	asJSON, err := jsonOnly("watch", watchUsage, args, stdout)
 	if err != nil || asJSON == nil {
 		return err
@@ -31,7 +31,7 @@ func runWatch(socket string, args []string, stdout, _ io.Writer) error {
 	defer stop()
 	var old *control.Status
 	encoder := json.NewEncoder(stdout)
-	return control.NewClient(socket).Watch(ctx, func(s control.Status) error {
+	return client.Watch(ctx, func(s control.Status) error {
 		if *asJSON {
 			return encoder.Encode(s)
 		}

@@ -225,7 +225,7 @@ func meetBus(ctx context.Context, b *bus.Bus, log *slog.Logger) {
 // serveControl answers on the control socket until the daemon ends. A daemon
 // that cannot is dumb and not useless; an error is a lack of descriptors.
 func serveControl(beside *sync.WaitGroup, path string, d *tnat64d) error {
-	s, err := control.NewServer(path, backend{d}, d.log)
+	s, err := control.NewServer(control.CLATDaemon, path, backend{d}, d.log)
 	if cause.Of(err) == cause.Resource {
 		return fmt.Errorf("control socket: %w", err)
 	}

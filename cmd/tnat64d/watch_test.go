@@ -41,7 +41,7 @@ func TestWatchersHearOfPrefixes(t *testing.T) {
 	defer d.retry.stop()
 
 	socket := filepath.Join(t.TempDir(), "control")
-	if d.report.server, err = control.NewServer(socket, watched{}, log); err != nil {
+	if d.report.server, err = control.NewServer(control.CLATDaemon, socket, watched{}, log); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)

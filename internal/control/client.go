@@ -20,12 +20,20 @@ import (
 
 // What errors of a Client wrap. They are for people, with a hint.
 var (
-	ErrNotRunning = errors.New("tnat64d is not running")
-	ErrForbidden  = errors.New("no permission to talk to tnat64d")
-	ErrRootOnly   = errors.New("tnat64d refuses")
-	ErrTooOld     = errors.New("the running tnat64d is too old for this command")
-	ErrGone       = errors.New("tnat64d has closed the connection")
+	ErrNotRunning = errors.New("the daemon is not running")
+	ErrForbidden  = errors.New("no permission to talk to the daemon")
+	ErrRootOnly   = errors.New("the daemon refuses")
+	ErrTooOld     = errors.New("the running daemon is too old for this command")
+	ErrGone       = errors.New("the daemon has closed the connection")
 )
+
+// kindOf is an error that says in its own words what one of the above is.
+type kindOf struct {
+	error
+	kind error
+}
+
+func (e kindOf) Unwrap() error { return e.kind }
 
 // SocketVariable is the environment variable that names the control socket to
 // clients that are given no other.
@@ -37,18 +45,24 @@ const LogVariable = "TNAT64_LOG"
 
 // Client asks a daemon.
 type Client struct {
-	path string
-	http *http.Client
+	daemon Daemon
+	path   string
+	http   *http.Client
 }
 
 // answerTimeout is how long the daemon may take for what it answers at once.
 const answerTimeout = 10 * time.Second
 
-// NewClient returns a Client for the control socket at path. Each call makes a
-// connection of its own.
-func NewClient(path string) *Client {
+// NewClient returns a Client for the control socket of tnat64d at path. Each call
+// makes a connection of its own.
+func NewClient(path string) *Client { return newClient(CLATDaemon, path) }
+
+// NewGatewayClient returns a Client for the control socket of tnat64-gateway at path.
+func NewGatewayClient(path string) *Client { return newClient(GatewayDaemon, path) }
+
+func newClient(daemon Daemon, path string) *Client {
 	var d net.Dialer
-	return &Client{path: path, http: &http.Client{Transport: &http.Transport{
+	return &Client{daemon: daemon, path: path, http: &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return d.DialContext(ctx, "unix", path)
 		},
@@ -108,7 +122,7 @@ func follow[T any](ctx context.Context, c *Client, path string, query url.Values
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, io.EOF):
-			return &say.Failure{Err: ErrGone, Hint: hintNotRunning}
+			return &say.Failure{Err: kindOf{fmt.Errorf("%s has closed the connection", c.daemon), ErrGone}, Hint: c.hintNotRunning()}
 		case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &op):
 			return &say.Failure{Err: ErrGone, What: "the connection broke", Hint: "the daemon was killed, or its output was not read for a minute"}
 		case err != nil:
@@ -137,7 +151,7 @@ func (c *Client) Nudge(ctx context.Context, n Nudge) error {
 
 // do sends a request and returns the body of a success.
 func (c *Client) do(ctx context.Context, method, path string, query url.Values, body []byte) (io.ReadCloser, error) {
-	u := url.URL{Scheme: "http", Host: "tnat64d", Path: path, RawQuery: query.Encode()}
+	u := url.URL{Scheme: "http", Host: string(c.daemon), Path: path, RawQuery: query.Encode()}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -151,19 +165,27 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	}
 	defer r.Body.Close()
 	if r.StatusCode == http.StatusNotFound || r.StatusCode == http.StatusMethodNotAllowed {
-		return nil, &say.Failure{Err: ErrTooOld, Hint: "restart the daemon: systemctl restart tnat64d"}
+		return nil, &say.Failure{Err: kindOf{fmt.Errorf("the running %s is too old for this command", c.daemon), ErrTooOld}, Hint: c.hintRestart("restart the daemon")}
 	}
 	var p problem
 	if json.NewDecoder(io.LimitReader(r.Body, maxBody)).Decode(&p) != nil || p.Error == "" {
 		p.Error = r.Status
 	}
 	if r.StatusCode == http.StatusForbidden {
-		return nil, &say.Failure{Err: fmt.Errorf("%w: %s", ErrRootOnly, p.Error), Hint: "run it with sudo; members of the group " + Group + " may use status and watch"}
+		return nil, &say.Failure{Err: kindOf{c.refusal(p), ErrRootOnly}, Hint: "run it with sudo; members of the group " + c.daemon.group() + " may use status and watch"}
 	}
-	return nil, fmt.Errorf("tnat64d refuses: %s", p.Error)
+	return nil, c.refusal(p)
 }
 
-const hintNotRunning = "run `systemctl status tnat64d` to see whether it runs, and why not"
+func (c *Client) refusal(p problem) error { return fmt.Errorf("%s refuses: %s", c.daemon, p.Error) }
+
+func (c *Client) hintNotRunning() string {
+	return fmt.Sprintf("run `systemctl status %s` to see whether it runs, and why not", c.daemon)
+}
+
+func (c *Client) hintRestart(why string) string {
+	return fmt.Sprintf("%s: systemctl restart %s", why, c.daemon)
+}
 
 // explain gives an error of a request words.
 func (c *Client) explain(err error) error {
@@ -173,19 +195,19 @@ func (c *Client) explain(err error) error {
 	var timeout interface{ Timeout() bool }
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOTDIR):
-		return &say.Failure{Err: fmt.Errorf("%w: no program listens at %s", ErrNotRunning, c.path), Hint: hintNotRunning}
+		return &say.Failure{Err: kindOf{fmt.Errorf("%s is not running: no program listens at %s", c.daemon, c.path), ErrNotRunning}, Hint: c.hintNotRunning()}
 	case errors.Is(err, fs.ErrPermission):
-		return &say.Failure{Err: fmt.Errorf("%w at %s", ErrForbidden, c.path), Hint: "run it with sudo, or as a member of the group " + Group}
+		return &say.Failure{Err: kindOf{fmt.Errorf("no permission to talk to %s at %s", c.daemon, c.path), ErrForbidden}, Hint: "run it with sudo, or as a member of the group " + c.daemon.group()}
 	case errors.Is(err, context.Canceled):
 		return err
 	case errors.Is(err, unix.EAGAIN), errors.As(err, &timeout) && timeout.Timeout():
-		return &say.Failure{What: fmt.Sprintf("tnat64d does not answer at %s", c.path), Hint: "it hangs or is overloaded: systemctl restart tnat64d"}
+		return &say.Failure{What: fmt.Sprintf("%s does not answer at %s", c.daemon, c.path), Hint: c.hintRestart("it hangs or is overloaded")}
 	case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
 		return &say.Failure{What: fmt.Sprintf("the program at %s closes the connection without an answer", c.path),
-			Hint: "too many programs may be connected, of all users or of you; the log of tnat64d says so: journalctl -u tnat64d"}
+			Hint: fmt.Sprintf("too many programs may be connected, of all users or of you; the log of %[1]s says so: journalctl -u %[1]s", c.daemon)}
 	case errors.Is(err, unix.EINVAL):
 		return &say.Failure{What: fmt.Sprintf("%q is not a valid socket path", c.path), Hint: "set -socket to the path of control.socket in the configuration"}
 	}
-	return &say.Failure{What: fmt.Sprintf("the program that answers at %s does not speak the protocol of tnat64d", c.path), Err: err,
+	return &say.Failure{What: fmt.Sprintf("the program that answers at %s does not speak the protocol of %s", c.path, c.daemon), Err: err,
 		Hint: "set -socket to the path of control.socket in the configuration"}
 }

@@ -108,7 +108,7 @@ func TestOwnUserIsNotRoot(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "s")
 	f := new(fake)
-	s, err := newServer(path, f, slog.New(slog.DiscardHandler), quick)
+	s, err := newServer(CLATDaemon, path, f, slog.New(slog.DiscardHandler), quick)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,8 +64,8 @@ const (
 	maxBody   = 64 << 10
 )
 
-// Server answers on the control socket. Members of Group may open it (mode
-// 0660) and read the daemon's state. Requests that change the daemon, or show
+// Server answers on the control socket. Members of the daemon's group may open it
+// (mode 0660) and read the daemon's state. Requests that change the daemon, or show
 // the packets of other users, are for root: see Peer.
 type Server struct {
 	socket   *socket
@@ -82,15 +82,15 @@ type Server struct {
 	handling handling
 }
 
-// NewServer creates the control socket at path. Run answers on it; call it in
+// NewServer creates the control socket of daemon at path. Run answers on it; call it in
 // any case, if only with a context that has ended, to remove the socket. Users
 // in admins may do what root may. Errors are for people.
-func NewServer(path string, b Backend, log *slog.Logger, admins ...uint32) (*Server, error) {
-	return newServer(path, b, log, ordinary, admins...)
+func NewServer(daemon Daemon, path string, b Backend, log *slog.Logger, admins ...uint32) (*Server, error) {
+	return newServer(daemon, path, b, log, ordinary, admins...)
 }
 
-func newServer(path string, b Backend, log *slog.Logger, l limits, admins ...uint32) (*Server, error) {
-	s, err := listen(path, log)
+func newServer(daemon Daemon, path string, b Backend, log *slog.Logger, l limits, admins ...uint32) (*Server, error) {
+	s, err := listen(daemon, path, log)
 	if err != nil {
 		return nil, err
 	}

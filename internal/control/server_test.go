@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"tnat64d/datapath/engine"
+	"tnat64d/internal/say"
 	"tnat64d/siit"
 )
 
@@ -118,7 +119,7 @@ type running struct {
 func start(t *testing.T, l limits) *running {
 	t.Helper()
 	r := &running{fake: new(fake), path: filepath.Join(t.TempDir(), "run", "tnat64d.sock"), log: new(buffer)}
-	s, err := newServer(r.path, r.fake, slog.New(slog.NewTextHandler(r.log, nil)), l, uint32(os.Getuid()))
+	s, err := newServer(CLATDaemon, r.path, r.fake, slog.New(slog.NewTextHandler(r.log, nil)), l, uint32(os.Getuid()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -432,12 +433,12 @@ func TestStaleSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewServer(path, nil, slog.New(slog.DiscardHandler)); !errors.Is(err, ErrInUse) {
+	if _, err := NewServer(CLATDaemon, path, nil, slog.New(slog.DiscardHandler)); !errors.Is(err, ErrInUse) {
 		t.Errorf("beside a live one: %v", err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	l.Close()
-	s, err := NewServer(path, nil, slog.New(slog.DiscardHandler))
+	s, err := NewServer(CLATDaemon, path, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatalf("in the place of a dead one: %v", err)
 	}
@@ -467,7 +468,7 @@ func TestPlaces(t *testing.T) {
 		{filepath.Join(file, "s"), "not a directory"},
 		{filepath.Join(dir, strings.Repeat("x", 200)), "more than the 107 of a Unix socket"},
 	} {
-		_, err := NewServer(tt.path, nil, slog.New(slog.DiscardHandler))
+		_, err := NewServer(CLATDaemon, tt.path, nil, slog.New(slog.DiscardHandler))
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v", tt.path, err)
 		}
@@ -530,9 +531,16 @@ func TestClientErrors(t *testing.T) {
 		{answer("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhaha"), "does not speak the protocol of tnat64d", nil},
 		{answer(""), "closes the connection without an answer", nil},
 	} {
-		_, err := NewClient(tt.path).Status(t.Context())
-		if err == nil || !strings.Contains(err.Error(), tt.want) || tt.is != nil && !errors.Is(err, tt.is) {
-			t.Errorf("%v\nwant %s", err, tt.want)
+		for _, daemon := range []Daemon{CLATDaemon, GatewayDaemon} {
+			want := strings.ReplaceAll(tt.want, string(CLATDaemon), string(daemon))
+			_, err := newClient(daemon, tt.path).Status(t.Context())
+			if err == nil || !strings.Contains(err.Error(), want) || tt.is != nil && !errors.Is(err, tt.is) {
+				t.Errorf("%v\nwant %s", err, want)
+			}
+			var f *say.Failure
+			if errors.As(err, &f) && daemon == GatewayDaemon && strings.Contains(f.Hint, string(CLATDaemon)) {
+				t.Errorf("the hint is about another daemon: %s", f.Hint)
+			}
 		}
 	}
 }

@@ -19,10 +19,6 @@ import (
 	"tnat64d/internal/say"
 )
 
-// Group is whose members may use the control socket besides root, if there is
-// such a group.
-const Group = "tnat64"
-
 // maxSocketPath is what fits into sockaddr_un with the zero behind it.
 const maxSocketPath = len(unix.RawSockaddrUnix{}.Path) - 1
 
@@ -38,7 +34,7 @@ type socket struct {
 
 // listen makes the control socket: its directory if there is none, and mode
 // 0660 before anybody can connect. What a killed daemon left is replaced.
-func listen(path string, log *slog.Logger) (*socket, error) {
+func listen(daemon Daemon, path string, log *slog.Logger) (*socket, error) {
 	if len(path) > maxSocketPath {
 		return nil, &say.Failure{
 			What: fmt.Sprintf("the path of the control socket has %d bytes, more than the %d of a Unix socket: %q", len(path), maxSocketPath, path),
@@ -46,10 +42,10 @@ func listen(path string, log *slog.Logger) (*socket, error) {
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, cannotListen(path, err)
+		return nil, cannotListen(daemon, path, err)
 	}
 	if err := removeStale(path); err != nil {
-		return nil, cannotListen(path, err)
+		return nil, cannotListen(daemon, path, err)
 	}
 	// The socket's own mode is that of its file, as far as the umask lets it.
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
@@ -58,11 +54,11 @@ func listen(path string, log *slog.Logger) (*socket, error) {
 	}}
 	l, err := lc.Listen(context.Background(), "unix", path)
 	if err != nil {
-		return nil, cannotListen(path, err)
+		return nil, cannotListen(daemon, path, err)
 	}
 	s := &socket{UnixListener: l.(*net.UnixListener), path: path}
 	s.SetUnlinkOnClose(false) // Close does, if it is still ours
-	if err := giveToGroup(path); err != nil {
+	if err := giveToGroup(daemon.group(), path); err != nil {
 		log.Warn("only root can use the control socket", "socket", path, "reason", err)
 	}
 	err = os.Chmod(path, 0o660)
@@ -72,18 +68,18 @@ func listen(path string, log *slog.Logger) (*socket, error) {
 	if err != nil {
 		s.UnixListener.Close()
 		os.Remove(path)
-		return nil, cannotListen(path, err)
+		return nil, cannotListen(daemon, path, err)
 	}
 	return s, nil
 }
 
-func cannotListen(path string, err error) error {
+func cannotListen(daemon Daemon, path string, err error) error {
 	f := &say.Failure{What: fmt.Sprintf("cannot make the control socket %s", path), Err: err}
 	switch {
 	case errors.Is(err, ErrInUse):
 		f.Hint = "stop it, or set control.socket to another path"
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
-		f.Hint = "set control.socket to a path where tnat64d may write, or run tnat64d as the systemd unit"
+		f.Hint = fmt.Sprintf("set control.socket to a path where %[1]s may write, or run %[1]s as the systemd unit", daemon)
 	}
 	return f
 }
@@ -112,20 +108,20 @@ func removeStale(path string) error {
 	return err
 }
 
-// giveToGroup lets the members of Group in, if there is such a group.
-func giveToGroup(path string) error {
+// giveToGroup lets the members of the group in, if there is such a group.
+func giveToGroup(group, path string) error {
 	// A daemon with a group of its own, which systemd's Group= gives it, has made
 	// the socket for that one, and may not give it to another.
 	if os.Getegid() != 0 {
 		return nil
 	}
-	g, err := user.LookupGroup(Group)
+	g, err := user.LookupGroup(group)
 	if err != nil {
 		return nil
 	}
 	gid, err := strconv.Atoi(g.Gid)
 	if err != nil {
-		return fmt.Errorf("group %s: %w", Group, err)
+		return fmt.Errorf("group %s: %w", group, err)
 	}
 	return os.Lchown(path, -1, gid)
 }
