@@ -65,6 +65,7 @@ func buildProbes(ctx context.Context, dir string) (p probes, err error) {
 type caller struct {
 	*stage
 	probes probes
+	limit  time.Duration // for a program to end
 }
 
 // target is the IPv4-only server.
@@ -202,7 +203,7 @@ func (b *session) cover(ctx context.Context) (err error) {
 				if s.out != nil {
 					err = fmt.Errorf("%w: %w", errNotTried, s.out)
 				} else {
-					row.Says, err = p.run(ctx, caller{s, b.probes})
+					row.Says, err = p.run(ctx, caller{s, b.probes, 2 * b.patience})
 				}
 				row.Works = err == nil
 				if errors.Is(err, errNotTried) {
@@ -229,7 +230,7 @@ func (c caller) command(ctx context.Context, name string, args ...string) (strin
 
 // as does so as another user.
 func (c caller) as(ctx context.Context, who *syscall.Credential, name string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
 	line := append(append(append([]string(nil), c.service.wrapper...), name), args...)
 	cmd := c.lab.Laptop.Command(ctx, line[0], line[1:]...)
@@ -321,7 +322,7 @@ func (c caller) listen(ctx context.Context) (string, error) {
 	if err != nil {
 		return page, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
 	line := append(append([]string(nil), c.service.wrapper...), c.probes.dynamic, "listen", port)
 	cmd := c.lab.Laptop.Command(ctx, line[0], line[1:]...)

@@ -35,7 +35,7 @@ func TestHostileFewDescriptors(t *testing.T) {
 			}})
 			log := ""
 			eventually(t, stepTimeout, func() error {
-				if log = w.log.String(); !strings.Contains(log, "CLAT is up") && !strings.Contains(log, "level=ERROR") {
+				if log = w.book.String(); !strings.Contains(log, "CLAT is up") && !strings.Contains(log, "level=ERROR") {
 					return fmt.Errorf("neither up nor complaining:\n%s", log)
 				}
 				return nil
@@ -84,7 +84,7 @@ func TestHostileFewDescriptorsForAWhile(t *testing.T) {
 		})
 		w.reload(t, "[clat]\nenable = \"never\"\n")
 	}
-	log := w.log.String()
+	log := w.book.String()
 	notRefused(t, log)
 	wants(t, log, "engine=kernel ", "steering=tcx")
 }

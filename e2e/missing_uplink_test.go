@@ -29,7 +29,7 @@ func TestMissingUplink(t *testing.T) {
 	w.start(built(t, "tnat64d"), false)
 	w.wantMissing(t, lab.Uplink2, "nosuch0")
 	w.wantUnreachable(t)
-	wants(t, w.log.String(), "waiting for a configured uplink", lab.Uplink2)
+	wants(t, w.book.String(), "waiting for a configured uplink", lab.Uplink2)
 
 	if _, err := w.Second.Replug(); err != nil {
 		t.Fatal(err)

@@ -60,7 +60,7 @@ func TestPLATSilent(t *testing.T) {
 			last.Prefix != lab.WellKnownPrefix || !last.Doubted {
 			t.Errorf("known are %+v", u.PREF64)
 		}
-		wants(t, w.log.String(), "the PLAT does not answer", "trying another")
+		wants(t, w.book.String(), "the PLAT does not answer", "trying another")
 		w.firstAnswer(t, "", soon)
 	})
 	t.Run("the only one", func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestPLATSilent(t *testing.T) {
 			t.Error("no reason is given")
 		}
 		eventually(t, soon, func() error {
-			if log := w.log.String(); !strings.Contains(log, "the PLAT does not answer") || !strings.Contains(log, "no other PREF64 is known") {
+			if log := w.book.String(); !strings.Contains(log, "the PLAT does not answer") || !strings.Contains(log, "no other PREF64 is known") {
 				return fmt.Errorf("the log says nothing of it:\n%s", log)
 			}
 			return nil

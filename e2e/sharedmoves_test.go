@@ -119,7 +119,7 @@ func TestSharedAddressNeedsBPF(t *testing.T) {
 	})
 	const sentence = "sharing the host's IPv6 address needs BPF"
 	wants(t, w.ctl(t, "status"), sentence)
-	wants(t, w.log.String(), sentence, "hint=")
+	wants(t, w.book.String(), sentence, "hint=")
 	if c, err := w.FindCLAT(); err != nil || c.TUN != "" {
 		t.Errorf("there is a CLAT: %+v, %v", c, err)
 	}

@@ -44,7 +44,7 @@ background() { # background HOST COMMAND...; its output goes to $tmp/log
 
 fail() {
 	echo "demo-gateway: $1" >&2
-	tail -n 20 "$tmp/log" >&2
+	tail -n 20 "$tmp/log" "$tmp"/*.seen "$tmp"/*.err >&2
 	exit 1
 }
 
@@ -140,22 +140,27 @@ echo "the phone, which has no CLAT:"
 eventually "the phone does not reach the server" on phone curl -sf -m 5 http://four.example/
 line "getent ahostsv6 four.example" "$(on phone getent ahostsv6 four.example | awk '{print $1; exit}')"
 
-# One packet of the next download on each link.
+# The first packet of the next download on each link.
 watch() { # watch HOST INTERFACE FILTER FILE
-	ip netns exec "$tag-$1" timeout 20 tcpdump -nqtl -i "$2" -c 1 "$3" >"$tmp/$4" 2>"$tmp/$4.err" &
+	ip netns exec "$tag-$1" timeout 60 tcpdump -nqtl -i "$2" -c 5 "$3" >"$tmp/$4.seen" 2>"$tmp/$4.err" &
 	echo $! >>"$tmp/pids"
 	eventually "tcpdump on $2" grep -q 'listening on' "$tmp/$4.err"
 }
+addresses() { # addresses FILE
+	sed -n 's/^IP6* \([^:]*[^ ]* > [^ ]*\): .*/\1/p' "$tmp/$1.seen" | sed -n '1s/\.\([0-9]*\) > \(.*\)\.\([0-9]*\)$/ > \2/p' | grep .
+}
 seen() { # seen FILE
-	eventually "no packet was seen ($1)" test -s "$tmp/$1"
-	sed -n '1s/^IP6* \([^:]*[^ ]* > [^ ]*\): .*/\1/p' "$tmp/$1" | sed 's/\.\([0-9]*\) > \(.*\)\.\([0-9]*\)$/ > \2/'
+	eventually "no packet was seen ($1)" addresses "$1"
+	addresses "$1"
 }
 watch phone eth0 'ip6 and tcp dst port 80' phone
 watch server eth0 'ip and tcp dst port 80' server
 answer=$(on phone curl -s -m 10 http://four.example/)
 line "curl http://four.example/" "$answer"
-line "addresses on the phone's link" "$(seen phone)"
-line "addresses on the server's link" "$(seen server)"
+packet=$(seen phone)
+line "addresses on the phone's link" "$packet"
+packet=$(seen server)
+line "addresses on the server's link" "$packet"
 
 # -- By literal, with a CLAT ---------------------------------------------------
 echo "the laptop, with tnat64d:"
@@ -170,8 +175,13 @@ eventually "the CLAT does not come up" on laptop curl -sf -m 5 http://198.51.100
 watch laptop clat0 'ip and tcp dst port 80' clat
 watch laptop eth0 'ip6 and tcp dst port 80' laptop
 line "curl http://198.51.100.7/ with it" "$(on laptop curl -s -m 10 http://198.51.100.7/)"
-line "addresses on its clat0" "$(seen clat)"
-line "addresses on its link" "$(seen laptop)"
+# The kernel engine pauses a moment after the capture has begun.
+download() { addresses clat || { on laptop curl -s -m 10 http://198.51.100.7/ && addresses clat; }; }
+eventually "no packet was seen on clat0" download
+packet=$(seen clat)
+line "addresses on its clat0" "$packet"
+packet=$(seen laptop)
+line "addresses on its link" "$packet"
 echo "both have the same outside address, by ports of their own."
 
 # -- From outside --------------------------------------------------------------

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -247,8 +248,11 @@ func (v *VPN) Close() error {
 	}
 	v.rules, v.endpoint = nil, nil
 	v.stop()
-	// While one of these uses a TUN it keeps its name.
+	// While one of these uses a TUN it keeps its name, and so does a child process
+	// that has not come to its exec yet.
 	v.carrying.Wait()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("lab: VPN: %w", err)
 	}
