@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -146,7 +147,7 @@ func askOver(ctx context.Context, network string, server netip.AddrPort, query *
 	q := *query
 	q.Id = dns.Id()
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, network, server.String())
+	conn, err := dialer.DialContext(ctx, network, byIndex(server).String())
 	if err != nil {
 		return nil, err
 	}
@@ -164,6 +165,19 @@ func askOver(ctx context.Context, network string, server netip.AddrPort, query *
 		err = errOtherQuestion
 	}
 	return m, err
+}
+
+// byIndex names the link of a link-local address by its index: package net remembers
+// for a minute which index a name has, also when the interface has been made again.
+func byIndex(a netip.AddrPort) netip.AddrPort {
+	if a.Addr().Zone() == "" {
+		return a
+	}
+	i, err := net.InterfaceByName(a.Addr().Zone())
+	if err != nil {
+		return a
+	}
+	return netip.AddrPortFrom(a.Addr().WithZone(strconv.Itoa(i.Index)), a.Port())
 }
 
 var errOtherQuestion = errors.New("the response is to another question")
