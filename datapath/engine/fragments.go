@@ -12,13 +12,13 @@ import (
 // behind it the kernel has less to reassemble, and cuts again what it forwards.
 //
 // Identification, TTL and TOS are the same in all that is joined, and DF is
-// clear. If another fragment of the datagram has passed before, the datagram does not
-// become a whole one.
+// clear. What may overlap with fragments that have passed before is not joined.
 type fragments struct {
 	p     siit.Packet // the first one; the payload of the others is appended to p.Buf
 	buf   []byte      // what p.Buf lies in
 	count int         // fragments; 0: there is none
-	next  int         // offset that is due, in bytes
+	start int         // offset of the first one, in bytes
+	next  int         // offset that is due
 	more  bool        // MF of the last one
 
 	partials partials
@@ -67,7 +67,7 @@ func (f *fragments) take(p *siit.Packet) bool {
 	if len(x)+len(y)-ipv4Len > 65535 || len(f.p.Buf)+len(y) > len(f.buf) {
 		return false
 	}
-	if whole := !more && f.next == len(x)-ipv4Len; whole && f.partials.has(y) {
+	if f.start < f.partials.end(y) {
 		return false
 	}
 	f.p.Buf = append(f.p.Buf, y[ipv4Len:]...)
@@ -88,7 +88,7 @@ func (f *fragments) begin(p siit.Packet, buf []byte) (instead []byte, ok bool) {
 		return buf, false
 	}
 	instead = f.buf
-	f.p, f.buf, f.count, f.next, f.more = p, buf, 1, off+len(p.Bytes())-ipv4Len, more
+	f.p, f.buf, f.count, f.start, f.next, f.more = p, buf, 1, off, off+len(p.Bytes())-ipv4Len, more
 	f.p.Buf = buf[:len(p.Buf)]
 	return instead, true
 }
@@ -98,7 +98,7 @@ func (f *fragments) end() (p siit.Packet, count int) {
 	p, count = f.p, f.count
 	f.count = 0
 	b := p.Bytes()
-	if f.more || f.next > len(b)-ipv4Len {
+	if f.more || f.start > 0 {
 		f.partials.add(b)
 	}
 	if count == 1 {

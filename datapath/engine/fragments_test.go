@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"tnat64d/siit"
@@ -127,6 +128,13 @@ func TestFragmentsAreJoined(t *testing.T) {
 			t.Errorf("%d packets were counted, want 7", n)
 		}
 	})
+	t.Run("to IPv4, in two parts", func(t *testing.T) {
+		in := cut6(udp6(payload, clat6)[siit.Headroom:], 1232, 0x10000+4711)
+		out, _ := through(t, slices.Insert(in, 3, cut6(udp6(payload, clat6)[siit.Headroom:], 1232, 4712)[0]), nil)
+		if len(out) != 3 {
+			t.Errorf("7 fragments with another between became %d, want 3", len(out))
+		}
+	})
 }
 
 // What does not belong together, or is not in order, is translated piece by piece.
@@ -195,6 +203,34 @@ func TestFragmentsAreNotJoined(t *testing.T) {
 			t.Errorf("%d bytes were traced, want the %d that were read", seen, want)
 		}
 	})
+}
+
+// A receiver ignores a fragment that lies within what it has, and drops the datagram
+// for one that overlaps in part.
+func TestFragmentTwiceOverlapsNoOther(t *testing.T) {
+	for version, in := range map[string][]frame{
+		"IPv4": cut4(udp4(bytesOf(rand.New(rand.NewPCG(4, 4)), 3900), 64)[siit.Headroom:], 1000, 9),
+		"IPv6": cut6(udp6(bytesOf(rand.New(rand.NewPCG(4, 4)), 3900), clat6)[siit.Headroom:], 1000, 9),
+	} {
+		for twice := range in {
+			for again := twice + 1; again <= len(in); again++ { // after which fragment
+				t.Run(fmt.Sprintf("%s/%d/%d", version, twice, again), func(t *testing.T) {
+					out, _ := through(t, slices.Insert(slices.Clone(in), again, frame{b: bytes.Clone(in[twice].b)}), nil)
+					have := 0 // bytes without a gap
+					for _, f := range out {
+						h, ok := siit.ParseHeader(f.b)
+						if end := h.Offset + len(f.b) - h.Len; !ok || h.Offset != have && end > have {
+							t.Errorf("bytes %d to %d follow %d", h.Offset, end, have)
+						}
+						have = max(have, h.Offset+len(f.b)-h.Len)
+					}
+					if have != 3908 {
+						t.Errorf("%d bytes came out, want 3908", have)
+					}
+				})
+			}
+		}
+	}
 }
 
 // Datagrams cut anyhow, mixed with each other and found in batches of any size,

@@ -1,24 +1,35 @@
 package engine
 
-import "hash/maphash"
+import (
+	"encoding/binary"
+	"hash/maphash"
+)
 
 // partials remembers of which IPv4 datagrams fragments have passed that were not
 // joined into the whole. Another fragment may overlap with those, and only the
 // receiver, who has all of them, can tell and drop the datagram (RFC 5722 section
 // 4). It does not if the fragments that follow are joined into a whole datagram,
-// which has no identification any more.
+// which has no identification any more. Nor may they be joined into a part of it that
+// begins before the end of what has passed: the receiver ignores a fragment that it
+// has twice, but drops the datagram for one that overlaps with another in part.
 //
 // An entry stays until another takes its place. That a later datagram with the same
 // identification is not joined does no harm. The zero value is ready for use.
 type partials struct {
 	seed maphash.Seed
 	made bool
-	all  [256]uint64 // hashes of keys, at their remainders; 0: none
+	all  [256]partial // at the remainders of their keys
 }
 
-// hash returns a number for what fragments of a datagram have in common (RFC 791):
+// partial is a datagram.
+type partial struct {
+	key uint64 // a hash; 0: none
+	end int    // of what has passed, in bytes
+}
+
+// key returns a number for what fragments of a datagram have in common (RFC 791):
 // identification, protocol and addresses.
-func (s *partials) hash(b []byte) uint64 {
+func (s *partials) key(b []byte) uint64 {
 	if !s.made {
 		s.seed, s.made = maphash.MakeSeed(), true
 	}
@@ -29,14 +40,22 @@ func (s *partials) hash(b []byte) uint64 {
 	return maphash.Bytes(s.seed, key[:]) | 1<<63
 }
 
-// add remembers the datagram of an IPv4 fragment.
+// add remembers the datagram of an IPv4 fragment that passes.
 func (s *partials) add(b []byte) {
-	h := s.hash(b)
-	s.all[h%uint64(len(s.all))] = h
+	key, end := s.key(b), int(binary.BigEndian.Uint16(b[6:])&0x1fff)*8+len(b)-ipv4Len
+	if p := &s.all[key%uint64(len(s.all))]; p.key != key {
+		*p = partial{key, end}
+	} else {
+		p.end = max(p.end, end)
+	}
 }
 
-// has reports whether the datagram of an IPv4 fragment is remembered.
-func (s *partials) has(b []byte) bool {
-	h := s.hash(b)
-	return s.all[h%uint64(len(s.all))] == h
+// end returns where what has passed of the datagram of an IPv4 fragment ends: the
+// offset behind it in bytes; 0 if nothing is remembered.
+func (s *partials) end(b []byte) int {
+	key := s.key(b)
+	if p := s.all[key%uint64(len(s.all))]; p.key == key {
+		return p.end
+	}
+	return 0
 }
