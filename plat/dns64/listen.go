@@ -18,6 +18,7 @@ const (
 	tcpRead    = 2 * time.Second // of one message
 	tcpWrite   = 5 * time.Second
 	tcpQueries = 128 // of one connection
+	tcpPending = 16  // of one connection: queries that are being answered
 )
 
 // bind opens the sockets of one address. The address need not be there yet.
@@ -96,32 +97,68 @@ func (l tcpListener) Accept() (net.Conn, error) {
 			c.Close()
 			continue
 		}
-		return &conn{Conn: c, release: sync.OnceFunc(release)}, nil
+		return &conn{Conn: c, release: sync.OnceFunc(release), slots: make(chan struct{}, tcpPending)}, nil
 	}
 }
 
-// conn is a connection that is counted.
+// conn is a connection that is counted. Its queries are answered as the answers are
+// ready (RFC 7766 section 6.2.1.1).
 type conn struct {
 	net.Conn
-	release func()
+	release   func()
+	slots     chan struct{} // of tcpPending
+	answering sync.WaitGroup
+	writing   sync.Mutex
 }
 
-// Write writes a message, or closes the connection after tcpWrite: a client that reads
-// nothing must not keep its connection and query for ever. The dns package does not
-// use [dns.Server.WriteTimeout], and reads on after an error.
+// peer is the remote address of a connection. The dns package gives a handler
+// nothing else by which it finds the connection.
+type peer struct {
+	*net.TCPAddr
+	conn *conn
+}
+
+// RemoteAddr returns the client's address, which is a [peer] where the network is TCP.
+func (c *conn) RemoteAddr() net.Addr {
+	a := c.Conn.RemoteAddr()
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return peer{tcp, c}
+	}
+	return a
+}
+
+// handle calls answer in a goroutine. It waits while tcpPending answers are pending.
+// Only the goroutine that reads the connection calls it, and Close.
+func (c *conn) handle(answer func()) {
+	c.slots <- struct{}{}
+	c.answering.Go(func() {
+		defer func() { <-c.slots }()
+		answer()
+	})
+}
+
+// Write writes a message, or closes the connection if that takes longer than tcpWrite,
+// the wait for other messages included: a client that reads nothing must not keep its
+// connection and queries for ever. The dns package does not use
+// [dns.Server.WriteTimeout], and reads on after an error. Safe for concurrent use.
 func (c *conn) Write(b []byte) (n int, err error) {
-	if err = c.SetWriteDeadline(time.Now().Add(tcpWrite)); err == nil {
+	deadline := time.Now().Add(tcpWrite)
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if err = c.SetWriteDeadline(deadline); err == nil {
 		n, err = c.Conn.Write(b)
 	}
 	if err != nil {
-		c.Close()
+		c.Conn.Close() // the reader sees that, and calls Close
 	}
 	return n, err
 }
 
-// Close closes the connection and stops counting it.
+// Close waits for pending answers, which a client expects that has only closed its own
+// direction. Then it closes the connection and stops counting it.
 func (c *conn) Close() error {
 	defer c.release()
+	c.answering.Wait()
 	return c.Conn.Close()
 }
 
@@ -132,6 +169,8 @@ func sourceOf(a net.Addr) netip.Addr {
 		return a.AddrPort().Addr().Unmap()
 	case *net.TCPAddr:
 		return a.AddrPort().Addr().Unmap()
+	case peer:
+		return sourceOf(a.TCPAddr)
 	}
 	return netip.Addr{}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -143,10 +144,22 @@ func (s *Server) accept(h dns.Header) dns.MsgAcceptAction {
 
 func (s *Server) invalid([]byte, error) { s.count(Malformed) }
 
-// ServeDNS answers one query.
+// ServeDNS answers one query. Over TCP it returns before the answer is ready, so that
+// the dns package reads the next query of the connection.
 func (s *Server) ServeDNS(w dns.ResponseWriter, query *dns.Msg) {
+	switch from := w.RemoteAddr().(type) {
+	case peer:
+		// Not by w, which only the reading goroutine may use.
+		from.conn.handle(func() { s.respond(&dns.Conn{Conn: from.conn}, from, query) })
+	default:
+		s.respond(w, from, query)
+	}
+}
+
+// respond writes the answer to one query by a single Write, or writes nothing.
+func (s *Server) respond(w io.Writer, from net.Addr, query *dns.Msg) {
 	start := time.Now()
-	source := sourceOf(w.RemoteAddr())
+	source := sourceOf(from)
 	release, refused, ok := s.admission.query(source)
 	if !ok {
 		// No reply: it would cost as much as an answer, and the client asks again.
@@ -154,15 +167,16 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, query *dns.Msg) {
 		return
 	}
 	defer release()
-	_, overTCP := w.RemoteAddr().(*net.TCPAddr)
+	_, overTCP := from.(peer)
 	reply, outcome := s.answer(query, overTCP)
 	s.count(outcome)
 	if outcome == Failed && s.resolver.running.Err() != nil {
 		return // the server stops: the client asks again, perhaps a successor
 	}
 	finish(reply, query, overTCP)
-	// An error means that the client has gone.
-	_ = w.WriteMsg(reply)
+	if packed, err := reply.Pack(); err == nil {
+		_, _ = w.Write(packed) // an error means that the client has gone
+	}
 	if s.options.LogQueries && len(query.Question) == 1 {
 		q := query.Question[0]
 		s.options.Log.Info("DNS query", "client", source, "name", q.Name, "type", dns.Type(q.Qtype).String(),
