@@ -24,6 +24,7 @@ const (
 // bind opens the sockets of one address. The address need not be there yet.
 func bind(ctx context.Context, addr netip.AddrPort) (net.PacketConn, net.Listener, error) {
 	c := net.ListenConfig{Control: freeBind}
+	addr = byIndex(addr)
 	udp, err := c.ListenPacket(ctx, "udp", addr.String())
 	if err != nil {
 		return nil, nil, err
