@@ -11,7 +11,7 @@ import (
 )
 
 // TestNFTablesRefused has another program own the tables that tnat64d needs
-// where BPF is refused: there is no CLAT, the log and status say why and what to
+// where BPF is refused, with all names that it tries: there is no CLAT, the log and status say why and what to
 // do, and the CLAT comes when the reason has gone.
 func TestNFTablesRefused(t *testing.T) {
 	t.Parallel()
@@ -28,12 +28,15 @@ func TestNFTablesRefused(t *testing.T) {
 		}
 		t.Cleanup(func() { in.Close(); nft.Wait() })
 		release = in
-		if _, err := io.WriteString(in, "add table netdev tnat64d-clat0 { flags owner; }\n"); err != nil {
-			return err
+		// The last one is without a number.
+		for _, number := range []string{"-2", "-3", "-4", "-5", "-6", "-7", "-8", ""} {
+			if _, err := fmt.Fprintf(in, "add table netdev tnat64d-clat0%s { flags owner; }\n", number); err != nil {
+				return err
+			}
 		}
 		for range 300 {
 			out, err := l.Laptop.Command(t.Context(), "nft", "list", "tables").CombinedOutput()
-			if err != nil || strings.Contains(string(out), "tnat64d-clat0") {
+			if err != nil || strings.Contains(string(out), "tnat64d-clat0\n") {
 				return err
 			}
 			time.Sleep(100 * time.Millisecond)
