@@ -24,8 +24,11 @@ func FIBRoute(h *netlink.Handle, link int, src, dst netip.Addr) (*netlink.Route,
 		return &r, nil
 	}
 	whole, err := fibMatch(h, link, src, dst)
-	if err != nil || whole == nil {
+	if err != nil {
 		return nil, err
+	}
+	if whole == nil {
+		return &r, nil
 	}
 	r.Gw, r.Via, r.Protocol = whole.Gw, whole.Via, whole.Protocol
 	// Which of several hops the kernel would choose is not known.
@@ -38,10 +41,11 @@ func FIBRoute(h *netlink.Handle, link int, src, dst netip.Addr) (*netlink.Route,
 
 // fibMatch returns the route of the routing table for packets from src to dst, with
 // all its next hops and without what the kernel has learned of dst alone, such as a
-// path MTU; nil if there is none. It needs Linux 4.13.
+// path MTU; nil if there is none, or if the kernel gives another route: those that
+// share a nexthop object share a cache (seen on Linux 6.1). It needs Linux 4.13.
 func fibMatch(h *netlink.Handle, link int, src, dst netip.Addr) (*netlink.Route, error) {
 	got, err := h.RouteGetWithOptions(net.IP(dst.AsSlice()), &netlink.RouteGetOptions{OifIndex: link, SrcAddr: net.IP(src.AsSlice()), FIBMatch: true})
-	if err != nil || len(got) == 0 {
+	if err != nil || len(got) == 0 || got[0].Dst != nil && !got[0].Dst.Contains(net.IP(dst.AsSlice())) {
 		return nil, err
 	}
 	return &got[0], nil
