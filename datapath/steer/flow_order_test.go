@@ -3,6 +3,7 @@ package steer
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -12,9 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"tnat64d/datapath/engine"
+	"tnat64d/internal/rps"
 	"tnat64d/siit"
 	tundev "tnat64d/tun"
 )
@@ -62,6 +65,14 @@ func newOrderLab(t *testing.T, attach Attach, queues int) (*lab, *Steering) {
 func newQueueLab(t *testing.T, attach Attach, queues int, kernel bool) (*lab, *Steering) {
 	t.Helper()
 	l := newLab(t)
+	// The kernel itself keeps no order where a sender moves between processors, and
+	// while packets wait for neighbour discovery.
+	for h, neighbour := range map[*host]netlink.Neigh{
+		l.laptop: {LinkIndex: l.laptop.index(t, l.uplink), IP: router6.AsSlice(), HardwareAddr: l.routerMAC, State: netlink.NUD_PERMANENT},
+		l.router: {LinkIndex: l.router.index(t, "rt0"), IP: clat6.AsSlice(), HardwareAddr: l.laptopMAC, State: netlink.NUD_PERMANENT},
+	} {
+		h.do(t, func() error { return errors.Join(rps.OneProcessor(h.nl), h.nl.NeighSet(&neighbour)) })
+	}
 	cfg := plainConfig
 	var d *tundev.Device
 	l.laptop.do(t, func() (err error) { d, err = tundev.Open("clat1", queues); return err })
