@@ -34,24 +34,21 @@ type command struct {
 // commands returns all of them. Those that ask the daemon do so at socket; client
 // asks there, and may ask a gateway.
 func commands(socket string, client *control.Client) []command {
-	asking := func(run func(client *control.Client, args []string, stdout, stderr io.Writer) error) func([]string, io.Reader, io.Writer, io.Writer) error {
-		return func(args []string, _ io.Reader, stdout, stderr io.Writer) error {
-			return run(client, args, stdout, stderr)
-		}
-	}
-	online := func(run func(socket string, args []string, stdout, stderr io.Writer) error) func([]string, io.Reader, io.Writer, io.Writer) error {
-		return func(args []string, _ io.Reader, stdout, stderr io.Writer) error {
-			return run(socket, args, stdout, stderr)
-		}
-	}
 	return []command{
-		{"status", "show whether IPv4 works, and why", asking(runStatus)},
-		{"watch", "show each change of state", asking(runWatch)},
-		{"trace", "show packets as they are translated or dropped", asking(runTrace)},
-		{"doctor", "examine the host and its network, and diagnose why IPv4 does not work", online(runDoctor)},
-		{"report", "write a text file for a bug report, with private parts masked", online(runReport)},
-		{"nudge", "tell the daemon that the network has changed", online(runNudge)},
+		{"status", "show whether IPv4 works, and why", asks(client, runStatus)},
+		{"watch", "show each change of state", asks(client, runWatch)},
+		{"trace", "show packets as they are translated or dropped", asks(client, runTrace)},
+		{"doctor", "examine the host and its network, and diagnose why IPv4 does not work", asks(socket, runDoctor)},
+		{"report", "write a text file for a bug report, with private parts masked", asks(socket, runReport)},
+		{"nudge", "tell the daemon that the network has changed", asks(socket, runNudge)},
 		{"translate", "run the packets of a capture file through the translator, offline", translate},
+	}
+}
+
+// asks returns run as a command that asks a daemon, at a socket or by a client.
+func asks[D any](daemon D, run func(daemon D, args []string, stdout, stderr io.Writer) error) func([]string, io.Reader, io.Writer, io.Writer) error {
+	return func(args []string, _ io.Reader, stdout, stderr io.Writer) error {
+		return run(daemon, args, stdout, stderr)
 	}
 }
 
