@@ -100,16 +100,10 @@ func TestGatewayReusedAddress(t *testing.T) {
 	}
 	open := func(host, port string) {
 		t.Helper()
-		var talk lockedBuffer
-		c := n.command(t.Context(), host, `exec python3 -u -c '
+		talk := n.background(t, host, `exec python3 -u -c '
 import socket, time
 s = socket.socket(socket.AF_INET6); s.bind(("::", `+port+`)); s.settimeout(30); s.connect(("`+to(server)+`", 80)); print("connected")
 time.sleep(300)'`)
-		c.Stdout, c.Stderr = &talk, &talk
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Process.Kill(); c.Wait() })
 		eventually(t, soon, func() error {
 			if talk.String() != "connected\n" {
 				return fmt.Errorf("no connection: %s", talk.String())
@@ -130,9 +124,7 @@ time.sleep(300)'`)
 		}
 		return nil
 	})
-	n.write("pool = \"100.64.0.0/30\"\n")
-	n.daemon.Process.Signal(syscall.SIGHUP)
-	n.isUp(2)
+	n.reload("pool = \"100.64.0.0/30\"\n")
 	open("c2", "7002")
 	n.mapOf("2001:db8:1::12")
 	n.daemon.Process.Signal(syscall.SIGHUP)
@@ -173,9 +165,7 @@ func TestGatewayPoolReplaced(t *testing.T) {
 	if of(was) == 0 {
 		t.Fatalf("no connection of %s: %v", was, n.connections())
 	}
-	n.write("pool = \"100.65.0.0/24\"\n")
-	n.daemon.Process.Signal(syscall.SIGHUP)
-	n.isUp(2)
+	n.reload("pool = \"100.65.0.0/24\"\n")
 	if of(was) != 0 {
 		t.Errorf("connections of %s, which is in no pool: %v", was, n.connections())
 	}
@@ -187,9 +177,7 @@ func TestGatewayPoolReplaced(t *testing.T) {
 		}
 		return nil
 	})
-	n.write("pool = \"100.65.0.0/24\"\nmap-idle = \"3h\"\n")
-	n.daemon.Process.Signal(syscall.SIGHUP)
-	n.isUp(3)
+	n.reload("pool = \"100.65.0.0/24\"\nmap-idle = \"3h\"\n")
 	if of(is) == 0 {
 		t.Errorf("no connection of %s has survived a reload with the same pool: %v", is, n.connections())
 	}

@@ -27,14 +27,11 @@ for n in range(24):
 END`
 
 // Datagrams of which the network delivers a fragment twice arrive.
-func TestGatewayFragmentTwice(t *testing.T) {
-	t.Parallel()
-	for _, engine := range []string{"kernel", "user"} {
-		t.Run(engine, func(t *testing.T) {
-			t.Parallel()
-			n := newGatewayNet(t, fmt.Sprintf("engine = %q\n", engine))
-			var got lockedBuffer
-			server := n.command(t.Context(), "s", `exec python3 -u -c '
+func TestGatewayFragmentTwice(t *testing.T) { eachGatewayEngine(t, testGatewayFragmentTwice) }
+
+func testGatewayFragmentTwice(t *testing.T, engine string) {
+	n := newGatewayNet(t, engine)
+	got := n.background(t, "s", `exec python3 -u -c '
 import socket
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("0.0.0.0", 9000))
@@ -42,26 +39,19 @@ print("listening")
 while True:
     d = s.recv(65535)
     print("%d bytes" % len(d) if d == d[:1] * 3000 else "other bytes")'`)
-			server.Stdout, server.Stderr = &got, &got
-			if err := server.Start(); err != nil {
-				t.Fatal(err)
+	printed := func(what string, times int) {
+		t.Helper()
+		eventually(t, soon, func() error {
+			if is := strings.Count(got.String(), what); is != times {
+				return fmt.Errorf("%q is there %d times, want %d:\n%s", what, is, times, got.String())
 			}
-			t.Cleanup(func() { server.Process.Kill(); server.Wait() })
-			printed := func(what string, times int) {
-				t.Helper()
-				eventually(t, soon, func() error {
-					if is := strings.Count(got.String(), what); is != times {
-						return fmt.Errorf("%q is there %d times, want %d:\n%s", what, is, times, got.String())
-					}
-					return nil
-				})
-			}
-			printed("listening", 1)
-			n.in("c1", fmt.Sprintf(sentTwice, to("198.51.100.7")))
-			printed("3000 bytes", 24)
-			if strings.Contains(got.String(), "other") {
-				t.Error("a datagram has other bytes than were sent")
-			}
+			return nil
 		})
+	}
+	printed("listening", 1)
+	n.in("c1", fmt.Sprintf(sentTwice, to("198.51.100.7")))
+	printed("3000 bytes", 24)
+	if strings.Contains(got.String(), "other") {
+		t.Error("a datagram has other bytes than were sent")
 	}
 }

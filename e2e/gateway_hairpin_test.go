@@ -57,11 +57,7 @@ func testGatewayHairpin(t *testing.T, engine string) {
 	needProgram(t, "traceroute")
 	n := newGatewayNet(t, engine)
 	n.in("g", "sysctl -qw net.ipv4.conf.all.rp_filter=2")
-	server := n.command(t.Context(), "c2", "exec python3 -c '"+echo53+"'")
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Process.Kill(); server.Wait() })
+	n.background(t, "c2", "exec python3 -c '"+echo53+"'")
 	n.in("c2", ping6(1, to("198.51.100.7")))
 	mapped := n.mapOf("2001:db8:1::12")
 	// The hosts' own addresses are in 2001:db8::/32.

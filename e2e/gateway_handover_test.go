@@ -43,22 +43,11 @@ func testGatewayHandover(t *testing.T, engine string) {
 	needProgram(t, "nft")
 	const pool = "nat44 = \"pool\"\naddresses = [\"203.0.113.3\"]\n"
 	n := newGatewayNet(t, engine)
-	server := n.command(t.Context(), "s", "exec python3 - <<'END'"+endless+"END")
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Process.Kill(); server.Wait() })
+	n.background(t, "s", "exec python3 - <<'END'"+endless+"END")
 	eventually(t, soon, func() error {
 		_, err := n.try("s", "python3 -c 'import socket; socket.create_connection((\"198.51.100.7\", 81), 5)'")
 		return err
 	})
-	reload := func(config string) {
-		t.Helper()
-		ups := strings.Count(n.log.String(), "NAT64 is up")
-		n.write(config)
-		n.daemon.Process.Signal(syscall.SIGHUP)
-		n.isUp(ups + 1)
-	}
 	// goesOn starts a download, does something, and waits for more of it.
 	goesOn := func(what string, do func()) {
 		t.Helper()
@@ -85,9 +74,9 @@ func testGatewayHandover(t *testing.T, engine string) {
 		}
 		more()
 	}
-	goesOn("reload with masquerading", func() { reload(engine) })
-	reload(engine + pool)
-	goesOn("reload with an outside address", func() { reload(engine + pool) })
+	goesOn("reload with masquerading", func() { n.reload(engine) })
+	n.reload(engine + pool)
+	goesOn("reload with an outside address", func() { n.reload(engine + pool) })
 
 	// A socket's path may have 107 bytes: t.TempDir is too long.
 	dir, err := os.MkdirTemp("", "systemd")

@@ -54,13 +54,7 @@ func TestGatewayFlowOrder(t *testing.T) {
 	for _, l := range [][2]string{{"c1", "eth0"}, {"g", "p1"}, {"g", "wan0"}, {"s", "eth0"}} {
 		n.in(l[0], "echo 1 > /sys/class/net/"+l[1]+"/queues/rx-0/rps_cpus")
 	}
-	server := n.command(t.Context(), "s", orderedEcho)
-	var said lockedBuffer
-	server.Stdout, server.Stderr = &said, &said
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Process.Kill(); server.Wait() })
+	said := n.background(t, "s", orderedEcho)
 	eventually(t, soon, func() error {
 		if out := n.in("s", "ss -Hlun sport = 10"); out == "" {
 			return fmt.Errorf("the server does not listen")

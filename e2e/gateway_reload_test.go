@@ -2,34 +2,27 @@ package e2e
 
 import (
 	"strings"
-	"syscall"
 	"testing"
 )
 
-// A reload gives the TUN another name, mentions what is doubtful in the file, and takes the service from hosts that are no
+// A reload gives the TUN another name, mentions what is doubtful in the file, and takes
+// the service from hosts that are no
 // clients any more at once: they do not keep what they had.
 func TestGatewayReload(t *testing.T) {
 	t.Parallel()
 	n := newGatewayNet(t, "clients = [\"2001:db8:1::/64\"]\n")
-	reload := func(config string) {
-		t.Helper()
-		ups := strings.Count(n.log.String(), "NAT64 is up")
-		n.write(config)
-		n.daemon.Process.Signal(syscall.SIGHUP)
-		n.isUp(ups + 1)
-	}
 	get := curl("198.51.100.7", "")
 	wants(t, n.in("c1", get), "you are 203.0.113.1 port")
 	wants(t, n.in("c2", get), "you are 203.0.113.1 port")
 	n.mapOf("2001:db8:1::11")
 
-	reload("tun = \"other64\"\nclients = [\"2001:db8:1::/64\"]\n")
+	n.reload("tun = \"other64\"\nclients = [\"2001:db8:1::/64\"]\n")
 	wants(t, n.in("c1", get), "you are 203.0.113.1 port")
 	if links := n.in("g", "ip -o link"); !strings.Contains(links, "other64") || strings.Contains(links, " nat64") {
 		t.Errorf("the interfaces: %s", links)
 	}
 
-	reload("clients = [\"2001:db8:1::12/128\"]\n[dns64]\nlisten = [\"[2001:db8:9::1]:53\"]\nupstream = [\"203.0.113.2:53\"]\n")
+	n.reload("clients = [\"2001:db8:1::12/128\"]\n[dns64]\nlisten = [\"[2001:db8:9::1]:53\"]\nupstream = [\"203.0.113.2:53\"]\n")
 	wants(t, n.log.String(), "is not an address of this host")
 	wants(t, n.in("c2", get), "you are 203.0.113.1 port")
 	if out, err := n.try("c1", curl("198.51.100.7", "-m 5")); err == nil {

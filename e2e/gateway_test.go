@@ -155,6 +155,20 @@ func (n *gatewayNet) command(ctx context.Context, host, script string) *exec.Cmd
 	return exec.CommandContext(ctx, "ip", "netns", "exec", n.prefix+host, "sh", "-ec", script)
 }
 
+// background runs a script on a host until the test ends, and returns what it prints.
+// The script replaces its shell by its last program (exec).
+func (n *gatewayNet) background(t *testing.T, host, script string) *lockedBuffer {
+	t.Helper()
+	var out lockedBuffer
+	c := n.command(context.Background(), host, script)
+	c.Stdout, c.Stderr = &out, &out
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Process.Kill(); c.Wait() })
+	return &out
+}
+
 // in runs a script on a host, where it must succeed.
 func (n *gatewayNet) in(host, script string) string {
 	n.t.Helper()
@@ -230,6 +244,15 @@ func (n *gatewayNet) isUp(times int) {
 		}
 		return nil
 	})
+}
+
+// reload has the daemon use another configuration.
+func (n *gatewayNet) reload(config string) {
+	n.t.Helper()
+	ups := strings.Count(n.log.String(), "NAT64 is up")
+	n.write(config)
+	n.daemon.Process.Signal(syscall.SIGHUP)
+	n.isUp(ups + 1)
 }
 
 // end ends the daemon by a signal.
@@ -473,10 +496,7 @@ ask(); print("second")'`)
 			return nil
 		})
 		wants(t, n.in("c1", curl(server, "")), "you are 203.0.113.1 port")
-		ups := strings.Count(n.log.String(), "NAT64 is up")
-		n.write(engine + "deny = [\"198.51.100.7/32\"]\n")
-		n.daemon.Process.Signal(syscall.SIGHUP)
-		n.isUp(ups + 1)
+		n.reload(engine + "deny = [\"198.51.100.7/32\"]\n")
 		if out, err := n.try("c1", curl(server, "-m 5")); err == nil {
 			t.Errorf("the denied server answers: %s", out)
 		}
@@ -544,15 +564,11 @@ print("connected:", n)'`)
 		}
 	})
 	t.Run("shared ports", func(t *testing.T) {
-		n.write("nat44 = \"pool\"\naddresses = [\"203.0.113.3\"]\nports-per-client = 0\nmaps-per-64 = 3\n")
-		n.daemon.Process.Signal(syscall.SIGHUP)
-		n.isUp(2)
+		n.reload("nat44 = \"pool\"\naddresses = [\"203.0.113.3\"]\nports-per-client = 0\nmaps-per-64 = 3\n")
 		wants(t, n.in("c2", curl(server, "")), "you are 203.0.113.3 port")
 	})
 	t.Run("routed pool", func(t *testing.T) {
-		n.write("nat44 = \"none\"\nmaps-per-64 = 3\n")
-		n.daemon.Process.Signal(syscall.SIGHUP)
-		n.isUp(3)
+		n.reload("nat44 = \"none\"\nmaps-per-64 = 3\n")
 		wants(t, n.in("c2", curl(server, "")), "you are 100.64.")
 	})
 	t.Run("maps of a network are limited", func(t *testing.T) {

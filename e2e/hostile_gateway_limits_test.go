@@ -69,9 +69,7 @@ func TestHostileGatewayNetwork(t *testing.T) {
 	if n.dropped("too-many-connections-of-64") == 0 {
 		t.Errorf("refused flows are not counted: %+v", n.status().Drops)
 	}
-	n.write("connections-per-client = 5\nconnections-per-64 = 0\n" + clients)
-	n.daemon.Process.Signal(syscall.SIGHUP)
-	n.isUp(3)
+	n.reload("connections-per-client = 5\nconnections-per-64 = 0\n" + clients)
 	wantsFlows("no limit", n.flows("c1", invented, 4000, 8), 20, 30)
 }
 

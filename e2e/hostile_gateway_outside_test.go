@@ -76,11 +76,7 @@ inside  = "[2001:db8:1::12]:80"
 		wants(t, n.in("s", "curl -sS -m 20 http://203.0.113.3:8443/"), "you are "+to("203.0.113.2"))
 	})
 	t.Run("port forward is reached from inside, and no other port", func(t *testing.T) {
-		web := n.command(t.Context(), "g", "exec python3 -m http.server 8444")
-		if err := web.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { web.Process.Kill(); web.Wait() })
+		n.background(t, "g", "exec python3 -m http.server 8444")
 		eventually(t, soon, func() error {
 			_, err := n.try("g", "curl -sS -m 5 -o /dev/null http://203.0.113.3:8444/")
 			return err
@@ -105,13 +101,7 @@ inside  = "[2001:db8:1::12]:80"
 		}
 	})
 	t.Run("invalid packet does not leave untranslated", func(t *testing.T) {
-		var seen lockedBuffer
-		watch := n.command(t.Context(), "s", "python3 -u - <<'END'\n"+watchSources+"END")
-		watch.Stdout, watch.Stderr = &seen, &seen
-		if err := watch.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { watch.Process.Kill(); watch.Wait() })
+		seen := n.background(t, "s", "exec python3 -u - <<'END'\n"+watchSources+"END")
 		says := func(what string) {
 			t.Helper()
 			eventually(t, soon, func() error {
@@ -139,9 +129,7 @@ socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(b"the end of it", ("`+t
 		}
 	})
 	t.Run("routed pool is reached", func(t *testing.T) {
-		n.write("nat44 = \"none\"\nmaps-per-64 = 3\n")
-		n.daemon.Process.Signal(syscall.SIGHUP)
-		n.isUp(2)
+		n.reload("nat44 = \"none\"\nmaps-per-64 = 3\n")
 		wants(t, n.in("s", "curl -sS -m 20 http://"+client+"/"), "you are "+to("203.0.113.2"))
 		out, _ := n.try("s", "ping -n -c 1 -W 30 100.64.200.200")
 		wants(t, out, "Destination Host Unreachable")
