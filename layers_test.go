@@ -51,6 +51,7 @@ var layers = map[string][]string{
 	"internal/metrics":      {"tnat64d/internal/say", "github.com/prometheus/client_golang", "golang.org/x/net", "golang.org/x/sys"},
 	"internal/say":          {"golang.org/x/sys"},
 	"internal/dump":         {"github.com/vishvananda/netlink"},
+	"internal/needs":        {"golang.org/x/sys"},
 	"internal/rps":          {"github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"internal/nexthop":      {"tnat64d/internal/dump", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"internal/cause":        {"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"testing"
 	"time"
 
@@ -23,11 +22,7 @@ import (
 // its own, where "up0" is up.
 func inNamespace(t *testing.T) *netlink.Handle {
 	t.Helper()
-	needs.Root(t, "makes a network namespace")
-	runtime.LockOSThread() // for good: the thread ends with the goroutine
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatal(err)
-	}
+	needs.Netns(t)
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		t.Fatal(err)

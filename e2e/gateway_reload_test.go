@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// A reload gives the TUN another name, mentions what is doubtful in the file, and takes
-// the service from hosts that are no
-// clients any more at once: they do not keep what they had.
+// A reload gives the TUN another name, mentions what is doubtful in the file, and at
+// once takes the service from hosts that are no clients any more: they do not keep
+// what they had.
 func TestGatewayReload(t *testing.T) {
 	t.Parallel()
 	n := newGatewayNet(t, "clients = [\"2001:db8:1::/64\"]\n")

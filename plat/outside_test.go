@@ -3,11 +3,12 @@ package plat
 import (
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"tnat64d/internal/needs"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -17,13 +18,7 @@ import (
 // wan1 (203.0.113.1, 192.0.2.1) and nat64.
 func enterNetns(t *testing.T) (h *netlink.Handle) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: a network namespace of its own")
-	}
-	runtime.LockOSThread() // never unlocked: the thread ends with the test
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatal(err)
-	}
+	needs.Netns(t)
 	ip(t, `link set lo up; link add wan0 type veth peer name wan1; link set wan0 up; link set wan1 up; tuntap add nat64 mode tun; link set nat64 up;
 		addr add 203.0.113.1/24 dev wan0; addr add 192.0.2.1/24 dev wan1`)
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)

@@ -3,11 +3,9 @@ package tun
 import (
 	"net/netip"
 	"os"
-	"runtime"
 	"testing"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"tnat64d/internal/needs"
 )
@@ -19,16 +17,11 @@ func needRoot(t *testing.T) {
 	needs.Root(t, "makes network namespaces and TUN interfaces")
 }
 
-// enterNetns moves the test into a network namespace of its own, which ends
-// with the test: its thread is never unlocked, so the runtime throws it away.
+// enterNetns moves the test into a network namespace of its own: see [needs.Netns].
 // IPv6 is off there, so that no interface talks unasked.
 func enterNetns(t *testing.T) *netlink.Handle {
 	t.Helper()
-	needRoot(t)
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatal("new network namespace: ", err)
-	}
+	needs.Netns(t)
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0); err != nil {
 		t.Fatal(err)
 	}

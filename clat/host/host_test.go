@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -22,16 +21,11 @@ import (
 	"tnat64d/tun"
 )
 
-// enterNetns moves the test into a network namespace of its own. Its thread
-// is never unlocked, so that it ends with the test, and the namespace with it.
+// enterNetns moves the test into a network namespace of its own: see [needs.Netns].
 func enterNetns(t *testing.T) *Host {
 	t.Helper()
-	needs.Root(t, "makes a network namespace")
 	t.Parallel() // they mostly wait for the kernel
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatal("new network namespace: ", err)
-	}
+	needs.Netns(t)
 	k, err := New(steer.NewPrograms().Foreign)
 	if err != nil {
 		t.Fatal(err)

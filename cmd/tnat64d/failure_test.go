@@ -6,13 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
+	"tnat64d/internal/needs"
 	"tnat64d/internal/say"
 )
 
@@ -62,15 +61,10 @@ func TestWithoutRights(t *testing.T) {
 }
 
 // enterNetns moves the test into a network namespace of its own that has the
-// uplink wlan0. Processes that the test starts are in it too. The thread is
-// never unlocked, so that it ends with the test, and the namespace with it.
+// uplink wlan0: see [needs.Netns].
 func enterNetns(t *testing.T) *netlink.Handle {
 	t.Helper()
-	needRoot(t)
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatal("new network namespace: ", err)
-	}
+	needs.Netns(t)
 	h, err := netlink.NewHandle()
 	if err != nil {
 		t.Fatal(err)

@@ -2,27 +2,20 @@ package main
 
 import (
 	"log/slog"
-	"net"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"tnat64d/clat"
 	"tnat64d/clat/plan"
 	"tnat64d/internal/daemon"
+	"tnat64d/internal/daemon/daemontest"
 )
 
 // TestLoadingExtendsTimeouts checks that systemd hears of the steps that load BPF
 // programs before they begin, but for Steer (see TestLoadExtendsTimeouts of e2e). None
 // succeeds here: there is no such link.
 func TestLoadingExtendsTimeouts(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "notify")
-	heard, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer heard.Close()
-	t.Setenv("NOTIFY_SOCKET", path)
+	heard := daemontest.Listen(t)
 	log := slog.New(slog.DiscardHandler)
 	o := &opener{made: &datapaths{log: log}, log: log, start: daemon.NewStartup(log)}
 	nowhere := plan.Uplink{Name: "nowhere", Index: 1 << 30}

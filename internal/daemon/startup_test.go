@@ -2,12 +2,12 @@ package daemon
 
 import (
 	"log/slog"
-	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
+
+	"tnat64d/internal/daemon/daemontest"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -15,13 +15,7 @@ import (
 // TestStartup checks that the watchdog stays out of the start, where a message would
 // arm it, and gets its own limit back later.
 func TestStartup(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "notify")
-	heard, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer heard.Close()
-	t.Setenv("NOTIFY_SOCKET", path)
+	heard := daemontest.Listen(t)
 	t.Setenv("WATCHDOG_USEC", "180000000")
 	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
 

@@ -6,9 +6,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"tnat64d/internal/daemon/daemontest"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,14 +19,7 @@ type manager struct{ conn *net.UnixConn }
 
 func newManager(t *testing.T) *manager {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "notify")
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	t.Setenv("NOTIFY_SOCKET", path)
-	return &manager{conn}
+	return &manager{daemontest.Listen(t)}
 }
 
 // next returns the next message and the descriptors that came with it.

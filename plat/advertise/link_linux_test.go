@@ -3,13 +3,11 @@ package advertise
 import (
 	"errors"
 	"net/netip"
-	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"tnat64d/internal/needs"
 )
 
 func TestLinkLocalOrder(t *testing.T) {
@@ -29,92 +27,75 @@ func TestLinkLocalOrder(t *testing.T) {
 
 // An interface that is removed and made again has another index.
 func TestOpenAnotherInterfaceOfTheName(t *testing.T) {
-	inNamespace(t, func(ip func(script string)) {
-		const made = "ip link add lan0 type veth peer name p; ip link set p up; ip link set lan0 addrgenmode none up; ip addr add fe80::1/64 dev lan0 nodad"
-		l := NewLink("lan0", netip.Addr{})
-		for range 2 {
-			ip(made)
-			c, err := l.Open()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if err := c.Send(Message(Parameters{}, State{}, false)); err != nil {
-				t.Error(err)
-			}
-			c.Close()
-			ip("ip link del lan0")
+	needs.Netns(t)
+	const made = "ip link add lan0 type veth peer name p; ip link set p up; ip link set lan0 addrgenmode none up; ip addr add fe80::1/64 dev lan0 nodad"
+	l := NewLink("lan0", netip.Addr{})
+	for range 2 {
+		ip(t, made)
+		c, err := l.Open()
+		if err != nil {
+			t.Error(err)
+			return
 		}
-	})
+		if err := c.Send(Message(Parameters{}, State{}, false)); err != nil {
+			t.Error(err)
+		}
+		c.Close()
+		ip(t, "ip link del lan0")
+	}
 }
 
 // A router with two link-local addresses advertises as soon as one of them is
 // usable, and keeps to it when the other one is, too.
 func TestOpenSkipsTentativeAddress(t *testing.T) {
-	inNamespace(t, func(ip func(script string)) {
-		// fe80::2 stays tentative: its duplicate address detection takes minutes.
-		ip(`ip link add lan0 type veth peer name p; ip link set p up
-			ip link set lan0 addrgenmode none up
-			echo 1000 >/proc/sys/net/ipv6/conf/lan0/dad_transmits
-			ip addr add fe80::2/64 dev lan0`)
-		l := NewLink("lan0", netip.Addr{})
-		opens := func() string {
-			c, err := l.Open()
-			if err != nil {
-				return err.Error()
-			}
-			defer c.Close()
-			if err := c.Send(Message(Parameters{}, State{}, false)); err != nil {
-				return err.Error()
-			}
-			return c.(*socket).own.String()
+	needs.Netns(t)
+	// fe80::2 stays tentative: its duplicate address detection takes minutes.
+	ip(t, `ip link add lan0 type veth peer name p; ip link set p up
+		ip link set lan0 addrgenmode none up
+		echo 1000 >/proc/sys/net/ipv6/conf/lan0/dad_transmits
+		ip addr add fe80::2/64 dev lan0`)
+	l := NewLink("lan0", netip.Addr{})
+	opens := func() string {
+		c, err := l.Open()
+		if err != nil {
+			return err.Error()
 		}
-		if got := opens(); got == "fe80::2" {
-			t.Error("a tentative address is used")
+		defer c.Close()
+		if err := c.Send(Message(Parameters{}, State{}, false)); err != nil {
+			return err.Error()
 		}
-		ip("ip addr add fe80::ff:fe00:3/64 dev lan0 nodad")
-		if got := opens(); got != "fe80::ff:fe00:3" {
-			t.Errorf("from the usable address: %s", got)
-		}
-		ip("ip addr add fe80::1/64 dev lan0 nodad")
-		if got := opens(); got != "fe80::ff:fe00:3" {
-			t.Errorf("a reopened socket has another address: %s", got)
-		}
-		ip("ip addr del fe80::ff:fe00:3/64 dev lan0")
-		if got := opens(); got != "fe80::1" {
-			t.Errorf("after its address was removed: %s", got)
-		}
-		// The address that a pair of routers shares.
-		l = NewLink("lan0", netip.MustParseAddr("fe80::64"))
-		if _, err := l.State(); !errors.Is(err, ErrStandby) {
-			t.Errorf("without the shared address: %v", err)
-		}
-		ip("ip addr add fe80::64/64 dev lan0 nodad")
-		if got := opens(); got != "fe80::64" {
-			t.Errorf("with the shared address: %s", got)
-		}
-	})
+		return c.(*socket).own.String()
+	}
+	if got := opens(); got == "fe80::2" {
+		t.Error("a tentative address is used")
+	}
+	ip(t, "ip addr add fe80::ff:fe00:3/64 dev lan0 nodad")
+	if got := opens(); got != "fe80::ff:fe00:3" {
+		t.Errorf("from the usable address: %s", got)
+	}
+	ip(t, "ip addr add fe80::1/64 dev lan0 nodad")
+	if got := opens(); got != "fe80::ff:fe00:3" {
+		t.Errorf("a reopened socket has another address: %s", got)
+	}
+	ip(t, "ip addr del fe80::ff:fe00:3/64 dev lan0")
+	if got := opens(); got != "fe80::1" {
+		t.Errorf("after its address was removed: %s", got)
+	}
+	// The address that a pair of routers shares.
+	l = NewLink("lan0", netip.MustParseAddr("fe80::64"))
+	if _, err := l.State(); !errors.Is(err, ErrStandby) {
+		t.Errorf("without the shared address: %v", err)
+	}
+	ip(t, "ip addr add fe80::64/64 dev lan0 nodad")
+	if got := opens(); got != "fe80::64" {
+		t.Errorf("with the shared address: %s", got)
+	}
 }
 
-// inNamespace runs a test in a network namespace of its own. ip runs a script there.
-func inNamespace(t *testing.T, test func(ip func(script string))) {
+// ip runs a script of sh with the program ip.
+func ip(t *testing.T, script string) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("making a network namespace takes root")
+	if out, err := exec.Command("sh", "-ec", script).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", script, err, out)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // the thread ends with its namespace
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Error(err)
-			return
-		}
-		test(func(script string) {
-			if out, err := exec.Command("sh", "-ec", script).CombinedOutput(); err != nil {
-				t.Errorf("%s: %v: %s", script, err, out)
-			}
-		})
-	}()
-	<-done
 }

@@ -3,14 +3,14 @@ package dns64
 import (
 	"errors"
 	"net/netip"
-	"os"
 	"os/exec"
-	"runtime"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/needs"
 )
 
 // An upstream resolver on a link is asked by the interface that has its name now.
@@ -46,28 +46,16 @@ func TestListenOnALinkThatIsMadeAgain(t *testing.T) {
 // address fe80::1, in a network namespace of its own. It removes the interface
 // between. Each test has another name: package net remembers the first index.
 func onALinkThatIsMadeAgain(t *testing.T, name string, do func()) {
-	if os.Getuid() != 0 {
-		t.Skip("making a network namespace takes root")
+	needs.Netns(t)
+	ip := func(script string) {
+		if out, err := exec.Command("sh", "-ec", script).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", script, err, out)
+		}
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // the thread ends with its namespace
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Error(err)
-			return
-		}
-		ip := func(script string) {
-			if out, err := exec.Command("sh", "-ec", script).CombinedOutput(); err != nil {
-				t.Errorf("%s: %v: %s", script, err, out)
-			}
-		}
-		ip("ip link set lo up")
-		for range 2 {
-			ip("ip link add " + name + " type veth peer name p; ip link set p up; ip link set " + name + " addrgenmode none up; ip addr add fe80::1/64 dev " + name + " nodad")
-			do()
-			ip("ip link del " + name)
-		}
-	}()
-	<-done
+	ip("ip link set lo up")
+	for range 2 {
+		ip("ip link add " + name + " type veth peer name p; ip link set p up; ip link set " + name + " addrgenmode none up; ip addr add fe80::1/64 dev " + name + " nodad")
+		do()
+		ip("ip link del " + name)
+	}
 }

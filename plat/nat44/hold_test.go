@@ -4,13 +4,15 @@ import (
 	"strings"
 	"testing"
 
+	"tnat64d/internal/needs"
+
 	"golang.org/x/sys/unix"
 )
 
 // TestHold keeps the rules by a copy of their descriptor, beside which a Ruleset can be
 // made.
 func TestHold(t *testing.T) {
-	inNamespace(t)
+	needs.Netns(t)
 	if h, err := NewHold(config(None)); h != nil || err != nil {
 		t.Errorf("a routed pool has %v, %v", h, err)
 	}

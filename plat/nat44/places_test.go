@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tnat64d/internal/needs"
 )
 
 // networks returns what the kernel knows of hosts. It may change the table while it
@@ -44,7 +46,7 @@ func networksOnce(t *testing.T, r *Ruleset) map[string]string {
 }
 
 func TestPlace(t *testing.T) {
-	inNamespace(t)
+	needs.Netns(t)
 	host := func(ipv4, ipv6 string) Host { return Host{netip.MustParseAddr(ipv4), netip.MustParseAddr(ipv6)} }
 	r, err := New(config(Masquerade))
 	if err != nil {
@@ -102,7 +104,7 @@ func TestPlace(t *testing.T) {
 
 // The groups of a limit have no more connections than the limit, and nearly as many.
 func TestLimitGroups(t *testing.T) {
-	inNamespace(t)
+	needs.Netns(t)
 	c := config(Masquerade)
 	r, err := New(c)
 	if err != nil {
@@ -149,7 +151,7 @@ func limitOf(t *testing.T, set string) (groups, each int) {
 
 // A rule has no more than 128 expressions.
 func TestManyInterfaces(t *testing.T) {
-	inNamespace(t)
+	needs.Netns(t)
 	c := config(Masquerade)
 	for i := range 300 {
 		c.Inside = append(c.Inside, "lan"+netip.AddrFrom4([4]byte{0, 0, byte(i >> 8), byte(i)}).String())

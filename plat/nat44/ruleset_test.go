@@ -4,7 +4,6 @@ import (
 	"math"
 	"net/netip"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -69,16 +68,6 @@ func TestRanges(t *testing.T) {
 	}
 }
 
-// inNamespace moves the test to a network namespace of its own.
-func inNamespace(t *testing.T) {
-	t.Helper()
-	needs.Root(t, "makes a network namespace")
-	runtime.LockOSThread() // for good: the thread ends with the goroutine
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // listRules returns what the program nft shows.
 func listRules(t *testing.T) string {
 	t.Helper()
@@ -94,7 +83,7 @@ func listRules(t *testing.T) string {
 
 // TestLargeMaps sets more elements than one netlink attribute has room for.
 func TestLargeMaps(t *testing.T) {
-	inNamespace(t)
+	needs.Netns(t)
 	fixed := config(Pool)
 	fixed.PortsPerClient = 64
 	fixed.Addresses = []Range{{netip.MustParseAddr("203.0.113.0"), netip.MustParseAddr("203.0.113.9")}}
@@ -154,7 +143,7 @@ func elements(t *testing.T, s *Ruleset, name string) int {
 }
 
 func TestRuleset(t *testing.T) {
-	inNamespace(t)
+	needs.Netns(t)
 	list := func() string { return listRules(t) }
 	s, err := New(config(Masquerade))
 	if err != nil {
@@ -226,7 +215,7 @@ func TestRuleset(t *testing.T) {
 
 // TestExtremeLimits sets limits that the kernel's arithmetic must have room for.
 func TestExtremeLimits(t *testing.T) {
-	inNamespace(t)
+	needs.Netns(t)
 	for _, n := range []int{1, 999, 1000, math.MaxInt32} {
 		c := config(Masquerade)
 		c.ConnectionsPerClient, c.ConnectionsPer64 = n, n
