@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -196,31 +195,24 @@ func TestHostileSharedFlood(t *testing.T) {
 // daemonMap opens the daemon's BPF map of that name.
 func (w *world) daemonMap(t *testing.T, name string) *ebpf.Map {
 	t.Helper()
-	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", w.daemon.PID()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range infos {
-		text, _ := os.ReadFile(path)
-		for line := range strings.Lines(string(text)) {
-			id, ok := strings.CutPrefix(strings.TrimSpace(line), "map_id:")
-			if !ok {
-				continue
-			}
-			n, err := strconv.ParseUint(strings.TrimSpace(id), 10, 32)
-			if err != nil {
-				t.Fatal(err)
-			}
-			m, err := ebpf.NewMapFromID(ebpf.MapID(n))
-			if err != nil {
-				continue
-			}
-			if info, err := m.Info(); err == nil && info.Name == name {
-				t.Cleanup(func() { m.Close() })
-				return m
-			}
-			m.Close()
+	for _, object := range w.bpfObjects(t) {
+		id, ok := strings.CutPrefix(object, "map_id:")
+		if !ok {
+			continue
 		}
+		n, err := strconv.ParseUint(id, 10, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := ebpf.NewMapFromID(ebpf.MapID(n))
+		if err != nil {
+			continue
+		}
+		if info, err := m.Info(); err == nil && info.Name == name {
+			t.Cleanup(func() { m.Close() })
+			return m
+		}
+		m.Close()
 	}
 	t.Fatalf("the daemon has no map %q", name)
 	return nil
