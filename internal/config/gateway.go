@@ -29,8 +29,9 @@ type NAT64 struct {
 	// them out they are those of [Advertise.Interfaces]. Empty only where the
 	// file names Clients.
 	Inside []string
-	// Outside are the interfaces towards IPv4. Empty: that of the IPv4 default
-	// route.
+	// Outside are the interfaces towards IPv4. Empty: those of the IPv4 default
+	// route, and those by which the kernel sends packets to global addresses where
+	// rules or other routes precede it.
 	Outside []string
 	// Pool has one IPv4 address for each IPv6 host, masked.
 	Pool netip.Prefix
@@ -132,13 +133,13 @@ type DNS64 struct {
 	// Upstream are the resolvers to ask, in this order. Empty: those of
 	// resolv.conf.
 	Upstream []netip.AddrPort
-	// Prefixes are what AAAA records are made with, in this order, masked.
-	// Empty: [NAT64.Prefix].
+	// Prefixes are what AAAA records are made with, in this order, masked; at
+	// most 8. Empty: [NAT64.Prefix].
 	Prefixes []netip.Prefix
 	// Exclude are networks, masked; AAAA records in them do not count (RFC 6147
 	// section 5.1.4).
 	Exclude []netip.Prefix
-	// QueriesPerSecond limits the queries of one client; 0: no limit.
+	// QueriesPerSecond limits the queries from one /64; 0: no limit.
 	QueriesPerSecond int
 	// CacheEntries bounds the cache; 0: there is none.
 	CacheEntries int
@@ -167,7 +168,7 @@ type Advertise struct {
 	Source netip.Addr
 	// MTU is announced in bytes; 0: the interface's.
 	MTU int
-	// Lifetime is that of the default route and of PREF64.
+	// Lifetime is that of the default route, PREF64 and the resolvers.
 	Lifetime time.Duration
 }
 

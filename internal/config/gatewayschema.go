@@ -71,7 +71,7 @@ func dns64Keys(r *gatewayReading) []key {
 		list("upstream", &d.Upstream, dnsUpstream),
 		list("prefixes", &d.Prefixes, translationPrefix),
 		list("exclude", &d.Exclude, excludedPrefix),
-		integer("queries-per-second", &d.QueriesPerSecond, 0, 1_000_000, "0 to 1000000 for each client (0: no limit)"),
+		integer("queries-per-second", &d.QueriesPerSecond, 0, 1_000_000, "0 to 1000000 for each /64 (0: no limit)"),
 		integer("cache-entries", &d.CacheEntries, 0, 1_000_000, "0 to 1000000 (0: no cache)"),
 		entries("zone", &d.Zones, &r.zones, zoneKeys, nil),
 	}

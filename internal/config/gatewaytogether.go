@@ -223,6 +223,9 @@ func (r *gatewayReading) portForwards() {
 	}
 }
 
+// maxDNS64Prefixes bounds dns64.prefixes, as package plat/dns64 does.
+const maxDNS64Prefixes = 8
+
 func (r *gatewayReading) dns64() {
 	d := r.conf.DNS64
 	if at := r.given["dns64"]; at != nil && len(d.Listen) == 0 {
@@ -234,6 +237,9 @@ func (r *gatewayReading) dns64() {
 				r.refuse("dns64.upstream", r.given["dns64.upstream"].items[i], fmt.Sprintf("%q is this DNS64 itself (dns64.listen)", u), "other resolvers")
 			}
 		}
+	}
+	if at := r.given["dns64.prefixes"]; len(d.Prefixes) > maxDNS64Prefixes {
+		r.refuse("dns64.prefixes", at.items[maxDNS64Prefixes], fmt.Sprintf("%d prefixes are more than %d", len(d.Prefixes), maxDNS64Prefixes), "fewer prefixes")
 	}
 	seen := map[string]bool{}
 	for i, z := range d.Zones {
