@@ -105,9 +105,9 @@ func (s *RASource) Run(ctx context.Context, emit func(Report)) error {
 	case userOptErr != nil && rawErr != nil:
 		return fmt.Errorf("listen for router advertisements: %w", errors.Join(userOptErr, rawErr))
 	case userOptErr != nil:
-		s.log.Warn("the kernel does not report router advertisements; using the raw socket alone", "err", userOptErr)
+		s.log.Warn("the kernel does not report router advertisements; using the raw socket alone", "reason", userOptErr)
 	case rawErr != nil:
-		s.log.Warn("receiving only the router advertisements that the kernel accepts (accept_ra), and sending no solicitations", "err", rawErr)
+		s.log.Warn("receiving only the router advertisements that the kernel accepts (accept_ra), and sending no solicitations", "reason", rawErr)
 	}
 
 	var sol solicitor
@@ -142,7 +142,7 @@ func (s *RASource) Run(ctx context.Context, emit func(Report)) error {
 			if err := raw.solicit(); err == nil {
 				sol.sent(time.Now())
 			} else if sol.failed(time.Now()) {
-				s.log.Warn("router solicitation could not be sent", "err", err)
+				s.log.Warn("cannot send a router solicitation", "reason", err)
 			}
 		case r := <-reports:
 			if r.RA != nil {

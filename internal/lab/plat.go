@@ -72,7 +72,7 @@ func (p *plat) learn(packet []byte, refused siit.Result) (again bool, better sii
 	p.hosts = append(slices.Clone(p.hosts), siit.EAM{IPv4: netip.PrefixFrom(v4, 32), IPv6: netip.PrefixFrom(host, 128)})
 	t, err := p.translator()
 	if err != nil {
-		p.network.options.Log.Error("the PLAT cannot map a host", "host", host, "error", err)
+		p.network.options.Log.Error("the PLAT cannot map a host", "host", host, "reason", err)
 		return false, siit.None
 	}
 	p.engine.SetTranslator(t)

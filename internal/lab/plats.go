@@ -100,7 +100,7 @@ func (s *plats) newPLAT(life context.Context, pref64 netip.Prefix) (*plat, error
 	})
 	n.lab.running.Go(func() {
 		if err := p.engine.Run(life); err != nil {
-			n.options.Log.Error("PLAT stopped", "error", err)
+			n.options.Log.Error("PLAT stopped", "reason", err)
 		}
 	})
 	// The TUN takes packets of any size: it is the translator that knows the

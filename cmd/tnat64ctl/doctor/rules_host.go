@@ -26,7 +26,7 @@ func otherCLAT(f Findings) (Diagnosis, bool) {
 	}
 	return Diagnosis{
 		Code: "other-clat", Healthy: true,
-		Sentence: fmt.Sprintf("%s runs a CLAT on this host (%s), so tnat64d stands by%s", o.Name, o.Evidence, o.limits()),
+		Sentence: fmt.Sprintf("%s runs a CLAT on this host (%s), so no other CLAT is needed%s", o.Name, o.Evidence, o.limits()),
 		Next:     "nothing to do; to use tnat64d instead, " + o.switchOff(),
 	}, fits
 }

@@ -47,7 +47,7 @@ func nativeIPv4(f Findings) (Diagnosis, bool) {
 	}
 	d := Diagnosis{
 		Code: "native-ipv4", Healthy: true,
-		Sentence: fmt.Sprintf("%s has native IPv4, so tnat64d stands by", f.IPv4.Native),
+		Sentence: fmt.Sprintf("%s has native IPv4, so no CLAT is needed", f.IPv4.Native),
 		Next:     "nothing to do",
 	}
 	if f.IPv4.Native != f.Uplink.Name {
