@@ -29,10 +29,10 @@ func runNudge(socket string, args []string, stdout, _ io.Writer) error {
 	})
 	if err := flags.Parse(args); err != nil {
 		return badFlags(err, stdout, "tnat64ctl nudge -h lists the flags", func(w io.Writer) {
-			fmt.Fprint(w, "usage: tnat64ctl nudge [-interface NAME [-dns ADDRESS,...]]\n\n"+
-				"Tells tnat64d to look at the network again. Hooks of network managers run it.\n"+
-				"It takes a second at most, and is silent if tnat64d does not run. Only root may\n"+
-				"nudge, as it may name other DNS servers.\n\n")
+			fmt.Fprint(w, "usage: tnat64ctl [-socket PATH] nudge [-interface NAME [-dns ADDRESS,...]]\n\n"+
+				"Tells tnat64d that the network has changed. Hooks of network managers run it.\n"+
+				"It returns within a second, and prints nothing if tnat64d does not run. Only root\n"+
+				"may use it, because it may set DNS servers.\n\n")
 			printFlags(w, flags)
 		})
 	}
