@@ -29,13 +29,14 @@ change nothing else on this machine.
                    slaac (default), bridge, bond, vlan, ppp, noarp, raw-ip: from router
                    advertisements;
                    dhcpv6-only: one address, leased by dnsmasq to dhcpcd;
-                   delegated: that, and a /56 delegated by kea;
-                   cloud: one address, static: a /64, both configured manually, DNS64 only;
+                   delegated: one address and a delegated /56, leased by kea to dhcpcd;
+                   cloud: one address, configured manually; the prefix from DNS64 only;
+                   static: as cloud, with a /64;
                    wireguard, gre: as static, through a tunnel
   -pref64 PREFIX   the network's NAT64 prefix, of length 32, 40, 48, 56, 64 or 96,
                    or just /LENGTH for an example prefix (default 64:ff9b::/96)
-  -mtu N           MTU of the link laptop - router (default 1500, at least 1280)
-  -mtu-isp N       MTU of a link beyond the NAT64 (default 1500)
+  -mtu N           MTU of the link between laptop and router (default 1500, at least 1280)
+  -mtu-isp N       MTU of the link beyond the NAT64 (default 1500)
   -native-ipv4     the laptop has native IPv4 too, so that tnat64d stands by
   -tnat64d PATH    the daemon to run (default: the one beside tnat64-lab, then $PATH)
   -built-in        use the small IPv4-only programs built into tnat64-lab even

@@ -14,7 +14,7 @@ import (
 	"tnat64d/internal/say"
 )
 
-const doctorUsage = `usage: tnat64ctl doctor [-json] [-uplink NAME] [-target HOST:PORT] [-dns ADDR,...] [-deep]
+const doctorUsage = `usage: tnat64ctl [-socket PATH] doctor [-json] [-uplink NAME] [-target HOST:PORT] [-dns ADDR,...] [-deep]
 
 Examines this host and its network, prints its findings, a diagnosis in one
 sentence and the next step. tnat64d need not run. Exit status 0: nothing is

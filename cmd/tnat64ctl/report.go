@@ -51,7 +51,7 @@ var version = "(devel)"
 func runReport(socket string, args []string, stdout, stderr io.Writer) error {
 	flags := newFlags("tnat64ctl report")
 	log := flags.String("log", os.Getenv(control.LogVariable), "file with the daemon's `LOG`; without one: the journal of tnat64d.service")
-	lines := flags.Int("lines", 200, "`COUNT` of the log's last lines to include")
+	lines := flags.Int("lines", 200, "`COUNT` of the log's last lines to include, at most 5000")
 	const hint = "tnat64ctl report -h describes the command"
 	if err := flags.Parse(args); err != nil {
 		return badFlags(err, stdout, hint, func(w io.Writer) {

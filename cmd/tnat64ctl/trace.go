@@ -15,24 +15,24 @@ import (
 
 const traceUsage = `usage: tnat64ctl [-socket PATH] trace [flags]
 
-Shows packets as the running tnat64d translates or drops them, a line for each,
-until Ctrl-C. A super-packet is one packet, with all its bytes. The kernel
-engine pauses meanwhile, so that every packet is seen, and things are slower.
+Shows packets as tnat64d (with tnat64ctl -gateway, tnat64-gateway) translates or
+drops them, one line for each, until Ctrl-C. A super-packet counts as one packet.
+The kernel engine pauses meanwhile so that no packet is missed, and traffic is
+slower.
 
-Only root may trace, as it shows the packets of all users.
+Only root may use it, because it shows the packets of all users.
 
-With -w, packets are written to FILE in the pcapng format and no lines are
-printed: each packet as it came, and behind it what came out, both with the
-verdict and the reason as comments. Only its owner can read FILE (mode 0600).
-"-w -" is standard output:
+With -w, writes pcapng to FILE instead of printing lines: each packet, followed by
+its translation, with verdict and reason as comments. Only its owner can read FILE
+(mode 0600). "-w -" is standard output:
 
   sudo tnat64ctl trace -w - | wireshark -k -i -
 
-With -json, a line of JSON for each packet.
+With -json, prints one JSON object for each packet.
 
-All of the conditions given must hold. Verdicts are translated, reply (an ICMP
-error went back to the sender), drop, and collected (a fragment of an ICMP
-message, kept until the others are there).
+A packet is shown if all conditions hold. Verdicts are translated, reply (answered
+with an ICMP error), drop, and collected (a fragment of an ICMP message, held until
+the other fragments arrive).
 
 flags:
 `

@@ -15,26 +15,26 @@ import (
 const translateUsage = `usage: tnat64ctl translate [-config FILE] [-json] IN.pcap [OUT.pcap]
 
 Runs every packet of IN.pcap (pcap or pcapng; raw IP, Ethernet or Linux cooked;
-"-" is standard input) through tnat64d's translator, and says what became of
-it. IPv4 packets are translated as from this host, IPv6 packets as to it.
-Nothing is sent, and no privilege is needed. OUT.pcap gets what came out:
-translations, their fragments, and ICMP errors for the sender, as raw IP.
+"-" is standard input) through tnat64d's translator, and prints the result. IPv4
+packets are translated as from this host, IPv6 packets as to it. Nothing is sent,
+and no privilege is needed. OUT.pcap receives translations, their fragments, and
+ICMP errors for the sender, as raw IP.
 
-Each packet is taken for itself and as it was captured: packets larger than the
-MTU, as segmentation offload shows them to tcpdump, are too big, and fragments
-of ICMP messages, which tnat64d puts together first, are dropped.
+Each packet is translated by itself, as it was captured. Packets larger than the
+MTU, which tcpdump shows where segmentation offload is on, are therefore too big.
+Fragments of ICMP messages, which tnat64d reassembles, are dropped.
 
-The configuration must have clat.pref64, whose first prefix is used, and
-clat.ipv6. clat.mtu is 1480 where it is absent. ICMP errors are not limited in
-number.
+The configuration must have clat.pref64, of which the first prefix is used, and
+clat.ipv6. The default of clat.mtu is 1480 here. The number of ICMP errors is not
+limited.
 
-With -json, one line for each packet of IN.pcap:
+With -json, prints one line for each packet of IN.pcap:
 
   {"n":1,"verdict":"translated","reason":"","out":["6000..."]}
 
 n counts from 1; verdict is translated, reply (an ICMP error to the sender) or
 drop; reason is the word for why a packet was not translated, otherwise empty;
-out is what came out, as IP packets in hexadecimal.
+out lists the resulting IP packets in hexadecimal.
 
 flags:
 `
