@@ -9,12 +9,12 @@
 //
 // TUN, IPv4 address and engine outlive their network: when that is gone they
 // are held for a minute, without a route, so that programs hear at once that
-// the network is unreachable; when another PREF64 or /64 comes they go on with
-// a new CLAT IPv6 address. From an address whose /64 is gone nothing is sent
+// the network is unreachable; when another PREF64 or /64 appears they continue
+// with a new CLAT IPv6 address. From an address whose /64 is gone nothing is sent
 // any more, while one that is only deprecated serves until the new one has
 // passed DAD. Connections that a change breaks are aborted (SOCK_DESTROY),
-// because nothing else ends them soon: an ICMP error is but a hint to TCP. A
-// stop aborts nothing, as a restart may find the same network.
+// because nothing else ends them soon: TCP treats an ICMP error only as a hint. A
+// stop aborts nothing, because a restart may find the same network.
 //
 // # Several links
 //
@@ -31,6 +31,6 @@
 // rules carry [plan.Protocol] too, and the TUN an alias. It changes no
 // sysctl, and the host never becomes a router.
 //
-// What it does not do: packets (package siit), finding PREF64 (package
-// pref64), DHCP.
+// It does not translate packets (package siit), discover PREF64 (package pref64)
+// or speak DHCP.
 package clat

@@ -53,8 +53,9 @@ type Host interface {
 	// Remote, and masqueraded connections: at most limit, and one more if there
 	// are more.
 	Began(a netip.Addr, limit int) []plan.Connection
-	// RouteState returns a number that is another one when the host's routes
-	// to dst or a part of it, or what they depend on, may have changed before it was observed.
+	// RouteState returns a generation number that changes whenever the host's
+	// routes to dst or a part of it, or what they depend on, may have changed
+	// before the last observation.
 	RouteState(dst netip.Prefix) uint64
 }
 

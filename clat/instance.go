@@ -245,7 +245,7 @@ func (c *instance) withhold(o plan.Observed, sourceRules plan.SourceRules) error
 	return err
 }
 
-// remove takes everything away, in the reverse order of bring-up, and goes on
+// remove removes everything, in the reverse order of bring-up, and continues
 // after a step that fails. abort: what is connected can wait for nothing.
 func (c *instance) remove(abort bool) error {
 	abort = abort && c.datapath.started

@@ -29,8 +29,8 @@ const (
 	Held
 )
 
-// Outcome is what became of one Desired. Err names the step that failed; then
-// everything of that uplink was taken down again. Missing says which parts of a CLAT
+// Outcome is the result of one Desired. Err names the step that failed; then
+// everything of that uplink was removed again. Missing says which parts of a CLAT
 // that was complete cannot be restored at the moment: the rest of it stays, and each
 // of these parts is tried again after its own backoff.
 type Outcome struct {
@@ -237,9 +237,9 @@ func (r *Reconciler) start(want *plan.CLAT) *instance {
 	return c
 }
 
-// Down takes everything away, in the reverse order of bring-up, and goes on
-// after a step that fails. Connections are not aborted: a restart may find
-// them alive.
+// Down removes everything in the reverse order of bring-up. It continues after a
+// step that fails, and returns all errors. It does not abort connections: they may
+// survive a restart.
 func (r *Reconciler) Down() error {
 	errs := []error{
 		r.unremoved.remove(func(unremovedAddr) bool { return true }),
@@ -255,7 +255,7 @@ func (r *Reconciler) Down() error {
 	return errors.Join(errs...)
 }
 
-// DownUplink is Down for one uplink: what runs there is to start over.
+// DownUplink is Down for one uplink, so that its CLAT starts afresh.
 func (r *Reconciler) DownUplink(u plan.Uplink) error {
 	if c := r.clats.on(u); c != nil {
 		return c.remove(false)

@@ -14,8 +14,8 @@ type resource interface {
 	// removed or changed, within the limit of its drift. [Up] means that it is
 	// there; any other progress ends the pass.
 	Ensure(p pass) (Progress, error)
-	// Remove takes the part away, and goes on after a step that fails. Removing
-	// what is not there is no error.
+	// Remove removes the part, and continues after a step that fails. Removing
+	// what does not exist is not an error.
 	Remove() error
 }
 

@@ -42,8 +42,8 @@ func (p *Path) Stats() Stats {
 	return s
 }
 
-// Flows counts the flows on an address that is shared with the host, and what
-// became of those since Open. What cannot be read counts as nothing.
+// Flows counts the flows on an address that is shared with the host: those of now,
+// and those evicted or recovered since Open. What cannot be read counts as nothing.
 func (p *Path) Flows() steer.Flows {
 	p.mu.Lock()
 	defer p.mu.Unlock()

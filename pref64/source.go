@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Origin says how a prefix was found. Lower values are preferred: what the
-// user wrote, then what routers advertise, then what DNS gives away (RFC 9872).
+// Origin says how a prefix was found. Lower values are preferred: configured, then
+// advertised by routers, then derived from DNS (RFC 9872).
 type Origin uint8
 
 const (
@@ -43,7 +43,7 @@ type Resolver struct {
 	Withdrawn bool       // Router takes it back (lifetime 0)
 }
 
-// Report is what one message told.
+// Report is the content of one message.
 type Report struct {
 	Observations []Observation        // in the order of the message
 	Resolvers    []Resolver           // in the order of the message
@@ -51,8 +51,8 @@ type Report struct {
 	Ignored      []Ignored            // what was in it but must not be used
 }
 
-// Ignored is something that was heard and is not used. Prefix and Router are
-// invalid where the thing had none.
+// Ignored is something that was received and is not used. Prefix and Router are
+// invalid if it had none.
 type Ignored struct {
 	Reason Reason
 	Prefix netip.Prefix

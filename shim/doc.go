@@ -10,16 +10,16 @@
 // addresses, and answers them:
 //
 //   - connect on a TCP socket gets an AF_INET6 socket to PREF64 + address under
-//     the same descriptor number. From then on nothing is in the way.
-//   - A datagram or ping socket is born in a hidden user and network namespace
+//     the same descriptor number. From then on the supervisor is not involved.
+//   - A datagram or ping socket is created in a hidden user and network namespace
 //     where every address is local. A relay, in a process of its own, forwards
 //     what is sent there; no system call of the socket is trapped afterwards.
-//   - getpeername, getsockname and SO_DOMAIN go on showing IPv4.
+//   - getpeername, getsockname and SO_DOMAIN still show IPv4.
 //
 // Where the kernel refuses a part of that, the package does with what is left;
 // [Cmd.Explain] says what and why. See [Method].
 //
-// Everything that is read from the program's memory is hostile. The supervisor
+// Everything that is read from the program's memory is untrusted. The supervisor
 // reads it once and acts on its copy. It runs as the same user as the program
 // and does nothing for it that the program could not do by itself.
 //

@@ -46,7 +46,7 @@ type Policy struct {
 	Fallback Fallback
 }
 
-// Decision is what becomes of a destination.
+// Decision says how a destination is reached.
 type Decision uint8
 
 const (

@@ -46,7 +46,7 @@ type Packet struct {
 // Bytes returns the packet itself, from the first byte of the IP header.
 func (p Packet) Bytes() []byte { return p.Buf[p.Off:] }
 
-// Verdict is what became of a packet.
+// Verdict is the result for a packet.
 type Verdict uint8
 
 const (

@@ -2,7 +2,7 @@ package siit
 
 import "net/netip"
 
-// Route says what becomes of packets to an IPv6 prefix, where the routes of the
+// Route says how packets to an IPv6 prefix are handled, where the routes of the
 // host make an exception. The longest prefix wins.
 type Route struct {
 	Prefix netip.Prefix // IPv6, after translation

@@ -122,11 +122,11 @@ func rename(from, to string) error {
 	return nil
 }
 
-// RemoveLeftovers removes the TUN interfaces of the calling thread's network
-// namespace whose alias has the prefix and that somebody keeps alive who must
-// not: a persistent one, for Open makes none, or one without an owner, to which
-// another program has attached. It returns their names. Those of a running
-// process have an owner and are not persistent.
+// RemoveLeftovers removes TUN interfaces of the calling thread's network namespace
+// whose alias has the prefix and that another program keeps: persistent ones, as
+// Open makes none, and those without an owner, to which another program has
+// attached. It returns their names. Those of a running process have an owner and
+// are not persistent.
 func RemoveLeftovers(aliasPrefix string) (removed []string, err error) {
 	nl, err := openRtnetlink()
 	if err != nil {

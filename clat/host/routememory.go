@@ -81,8 +81,8 @@ func (m *routeMemory) remember(w ways, all int) {
 	}
 }
 
-// state returns a number that is another one when routes to dst or a part of it,
-// or what they depend on, may have changed before the last recall.
+// state returns a generation number that changes whenever routes to dst or a part
+// of it, or what they depend on, may have changed before the last recall.
 func (m *routeMemory) state(dst netip.Prefix) uint64 {
 	if m.socket == nil || time.Since(m.heard) < quiet {
 		m.serial++
@@ -163,6 +163,6 @@ func (m *routeMemory) close() {
 	}
 }
 
-// RouteState returns a number that is another one when routes to dst or a part of
-// it, or what they depend on, may have changed before the last Observe.
+// RouteState returns a generation number that changes whenever routes to dst or a
+// part of it, or what they depend on, may have changed before the last Observe.
 func (k *routes) RouteState(dst netip.Prefix) uint64 { return k.memory.state(dst) }

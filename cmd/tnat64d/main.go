@@ -1,15 +1,15 @@
-// Command tnat64d is a CLAT (RFC 6877): it gives the IPv4 programs of a host on
-// an IPv6-only network their IPv4 back, through the network's NAT64.
+// Command tnat64d is a CLAT (RFC 6877): it gives programs on an IPv6-only network
+// IPv4, through the network's NAT64.
 //
 //	tnat64d [-config FILE] [-log-level debug|info|warn|error] [-check] [-cleanup] [-version]
 //
 // It runs in the foreground until SIGTERM or SIGINT; SIGHUP reads the
 // configuration again. The exit status is 0 after a clean stop, 2 for bad usage
-// or configuration, 1 otherwise. It leaves the host as it found it, unless
-// systemd restarts it: then the kernel goes on for the next process.
+// or configuration, 1 otherwise. It undoes all changes to the host, unless systemd
+// restarts it: then the kernel keeps translating for the next process.
 //
-// This package is wiring and words: package clat/plan decides, clat acts, pref64
-// finds the prefix, datapath/engine and siit move the packets.
+// This package connects the others and words messages: clat/plan decides, clat
+// changes the host, pref64 discovers the prefix, and datapath translates packets.
 package main
 
 import (

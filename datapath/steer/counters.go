@@ -2,8 +2,7 @@ package steer
 
 import "github.com/cilium/ebpf"
 
-// Counters are packets since New, by what became of them. A super-packet
-// counts once.
+// Counters count packets since New, by result. A super-packet counts once.
 type Counters struct {
 	SteeredIn    uint64 // from the uplink to user space
 	LeftToKernel uint64 // neighbour discovery and MLD for one of our addresses

@@ -86,7 +86,7 @@ func (g *Gateway) Put(ipv4, ipv6 netip.Addr) error {
 }
 
 // Remove removes what Put has entered, if it is there. After an error the kernel
-// engine may go on with the map.
+// engine may still use the map.
 func (g *Gateway) Remove(ipv4, ipv6 netip.Addr) error {
 	err := errors.Join(ifThere(g.objects.Hosts6.Delete(addr6(ipv6.As16()))), ifThere(g.objects.Hosts4.Delete(number4(ipv4))))
 	if err != nil {
@@ -103,9 +103,9 @@ func ifThere(err error) error {
 	return err
 }
 
-// Seen returns a number that is not 0 once the kernel engine has translated a
-// packet from the host with an IPv6 address, and another one after it has
-// translated more than 640 ms later.
+// Seen returns 0 until the kernel engine has translated a packet from the host with
+// an IPv6 address. Later it returns a number that changes when the kernel engine
+// translates a packet from the host more than 640 ms after the last change.
 func (g *Gateway) Seen(ipv6 netip.Addr) (uint64, error) {
 	var host bpfHost
 	if err := g.objects.Hosts6.Lookup(addr6(ipv6.As16()), &host); err != nil {

@@ -18,7 +18,7 @@ import (
 	"tnat64d/internal/dump"
 )
 
-// RouteAction says what becomes of packets to a prefix.
+// RouteAction says how packets to a prefix are handled.
 type RouteAction uint8
 
 const (

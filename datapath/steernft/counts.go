@@ -1,7 +1,7 @@
 package steernft
 
-// Count is what became of packets. The word is the name of the counter in the
-// table, where `nft list table` shows it too.
+// Count identifies a counter of packets by their result. The word is the name of the
+// counter in the table, which `nft list table` shows too.
 type Count uint8
 
 const (

@@ -137,9 +137,10 @@ func (s *Steering) SetDropUnicastToMany(drop bool) error {
 	return s.set(func(w *steered) { w.dropsToMany = drop })
 }
 
-// SetNextHops says where packets for the PLAT go on the uplink: by the longest
-// prefix. Some thousand hops fit. What no prefix contains is dropped. On an uplink without link header
-// there is nothing to choose, and only Reject matters.
+// SetNextHops sets the next hops on the uplink of packets for the PLAT. The longest
+// prefix wins; packets to an address in no prefix are dropped. A few thousand hops
+// fit. On an uplink without link header there is no next hop to choose, and only
+// Reject matters.
 func (s *Steering) SetNextHops(hops []NextHop) error {
 	for _, h := range hops {
 		if !h.Prefix.IsValid() || !h.Prefix.Addr().Is6() || h.Via.IsValid() && (!h.Via.Is6() || h.Via.Is4In6() || h.Via.IsMulticast() || h.Via.IsUnspecified()) {

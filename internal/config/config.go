@@ -73,9 +73,9 @@ type Discovery struct {
 	// DNSServers are asked for ipv4only.arpa (RFC 7050). A link-local one may
 	// have a zone. Empty: the resolvers of the uplink.
 	DNSServers []netip.Addr
-	// PLATProbe is pinged through a PLAT of which nothing is known or that
-	// seems not to answer. Invalid: only hosts are asked for that with which
-	// programs have spoken.
+	// PLATProbe is pinged through a PLAT whose state is unknown or that seems not
+	// to answer. Invalid (the zero Addr): only hosts that programs have used are
+	// probed.
 	PLATProbe netip.Addr
 }
 
@@ -87,11 +87,11 @@ type Translation struct {
 	// TrafficClass is that of the IPv6 packets, and TOS that of the IPv4 packets
 	// (RFC 7915 sections 4.1 and 5.1).
 	TrafficClass, TOS ClassOfService
-	// UDPZeroChecksum is what becomes of IPv4 UDP without checksum (RFC 7915
-	// section 4.5).
+	// UDPZeroChecksum selects how IPv4 UDP packets without checksum are handled
+	// (RFC 7915 section 4.5).
 	UDPZeroChecksum ZeroChecksum
-	// WKPPrivate is what becomes of non-global IPv4 addresses towards
-	// 64:ff9b::/96 (RFC 6052 section 3.1).
+	// WKPPrivate selects how packets to and from non-global IPv4 addresses are
+	// handled with 64:ff9b::/96 (RFC 6052 section 3.1).
 	WKPPrivate Private
 	// ICMPErrorsPerSecond limits the translator's own ICMP errors; 0: none
 	// are sent.

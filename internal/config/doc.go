@@ -1,5 +1,6 @@
-// Package config reads the TOML configuration that tnat64d and tnat64ctl
-// share, and checks it before anything is touched.
+// Package config reads the TOML configuration files and checks them before
+// anything is changed: [Load] that of tnat64d and tnat64ctl translate,
+// [LoadGateway] that of tnat64-gateway, [LoadShim] that of tnat64.
 //
 // A [Config] is made of real types and has been validated: whoever holds one
 // need not look at a value again. A mistake is a [Problem] with file, line and
@@ -7,6 +8,6 @@
 // contradict each other. All mistakes of a file are reported at once; only a
 // syntax error hides those behind it.
 //
-// What it does not do: look at the host. Whether an uplink exists or an
-// address is in use is for those who act on the configuration.
+// It does not look at the host. Whether an uplink exists or an address is in use
+// is checked by the callers.
 package config

@@ -38,7 +38,7 @@ type NAT64 struct {
 	// Clients are the IPv6 prefixes, masked, whose hosts may use NAT64 and
 	// DNS64. Empty: the prefixes of Inside.
 	Clients []netip.Prefix
-	// NAT44 says what becomes of the pool's addresses towards IPv4.
+	// NAT44 selects how the pool's addresses are translated towards IPv4.
 	NAT44 NAT44
 	// Addresses are the outside addresses of NAT44Pool. They do not overlap.
 	Addresses []AddrRange
@@ -51,7 +51,8 @@ type NAT64 struct {
 	ConnectionsPer64 int
 	// MapsPer64 limits the dynamic maps for the hosts of one /64.
 	MapsPer64 int
-	// MapIdle is how long a dynamic map may be silent before it is given back.
+	// MapIdle is how long a dynamic map may be idle before its address returns to
+	// the pool.
 	MapIdle time.Duration
 	// Deny are IPv4 networks, masked, that nobody reaches through the gateway.
 	Deny []netip.Prefix
@@ -108,7 +109,7 @@ func (p Protocol) String() string {
 	return "udp"
 }
 
-// NAT44 says what becomes of the pool's addresses towards IPv4.
+// NAT44 selects how the pool's addresses are translated towards IPv4.
 type NAT44 uint8
 
 const (

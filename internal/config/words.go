@@ -49,7 +49,7 @@ var sourceWords = []string{"ra", "dns"}
 // String returns the word of the file.
 func (s Source) String() string { return sourceWords[s] }
 
-// ZeroChecksum is what becomes of IPv4 UDP packets without checksum.
+// ZeroChecksum selects how IPv4 UDP packets without checksum are handled.
 type ZeroChecksum uint8
 
 const (
@@ -79,7 +79,7 @@ var classWords = []string{"copy", "zero"}
 // String returns the word of the file.
 func (c ClassOfService) String() string { return classWords[c] }
 
-// Private is what becomes of non-global IPv4 addresses towards 64:ff9b::/96.
+// Private selects how non-global IPv4 addresses are handled with 64:ff9b::/96.
 type Private uint8
 
 const (

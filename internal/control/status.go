@@ -1,5 +1,5 @@
-// Package control is how programs talk to a running tnat64d: JSON over HTTP
-// over a Unix socket.
+// Package control is the protocol between tnat64ctl and a running tnat64d or
+// tnat64-gateway: JSON over HTTP over a Unix socket.
 //
 //	GET /v1/status   one Status
 //	GET /v1/watch    a Status now and after every change, one JSON object per line

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Changed tells the server that the state is another one. It never blocks, and
+// Changed tells the server that the state has changed. It never blocks, and
 // may be called on the nil Server.
 func (s *Server) Changed() {
 	if s != nil {

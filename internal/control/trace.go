@@ -32,8 +32,8 @@ type Packet struct {
 	Len  int    `json:"len"`
 }
 
-// Verdict says what became of a packet, in the words of `tnat64ctl translate`
-// and one more.
+// Verdict is the result for a packet, in the words of `tnat64ctl translate` and
+// [Collected].
 type Verdict string
 
 const (

@@ -2,7 +2,7 @@ package dns64
 
 import "github.com/miekg/dns"
 
-// Outcome is what became of a query.
+// Outcome is the result of a query.
 type Outcome uint8
 
 const (

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 )
 
-// Mode says what becomes of the pool's addresses on the way out.
+// Mode selects how the pool's addresses are translated on the way out.
 type Mode uint8
 
 const (

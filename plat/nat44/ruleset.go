@@ -80,7 +80,7 @@ func cleanUp(name string) error {
 	return nil
 }
 
-// Count is what became of packets.
+// Count is the reason why packets were dropped or refused.
 type Count string
 
 const (
