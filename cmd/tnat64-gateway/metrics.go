@@ -22,7 +22,7 @@ var (
 	packetsDeclined   = desc("tnat64_kernel_declined_total", "Packets that the kernel engine left to user space, by reason.", "direction", "reason")
 	packetsDropped    = desc("tnat64_packets_dropped_total", "Packets not translated, by reason, including those answered with an ICMP error.", "reason")
 	errorsSent        = desc("tnat64_icmp_errors_sent_total", "ICMP errors that the translator itself sent, towards IPv4 or IPv6.", "family")
-	errorsLimited     = desc("tnat64_icmp_errors_limited_total", "ICMP errors not sent because of the rate limit.", "family")
+	errorsLimited     = desc("tnat64_icmp_errors_rate_limited_total", "ICMP errors not sent because of the rate limit.", "family")
 	poolSize          = desc("tnat64_gateway_pool_addresses", "IPv4 addresses of the pool that hosts can get.")
 	dnsQueries        = desc("tnat64_gateway_dns64_queries_total", "DNS queries, answered or not.", "outcome")
 	dnsCached         = desc("tnat64_gateway_dns64_cached_responses", "Responses in the cache of DNS64.")
@@ -30,7 +30,7 @@ var (
 	maps              = desc("tnat64_gateway_maps", "Hosts that have an IPv4 address of the pool.", "kind")
 	conntrackEntries  = desc("tnat64_gateway_conntrack_entries", "Entries of the kernel's connection tracking in the gateway's network namespace.")
 	conntrackMax      = desc("tnat64_gateway_conntrack_entries_max", "Maximum number of entries (net.netfilter.nf_conntrack_max); 0: no limit.")
-	conntrackDropped  = desc("tnat64_gateway_conntrack_dropped_total", "What the kernel dropped because the table was full: packets whose connection it could not track (packets), and unanswered connections that it evicted (early).", "kind")
+	conntrackDropped  = desc("tnat64_gateway_conntrack_dropped_total", "Packets that the kernel dropped because it could not track their connection, for lack of entries or ports (packets), and unanswered connections that it evicted from the full table (early).", "kind")
 )
 
 // collector reads the metrics of the present NAT64.

@@ -99,7 +99,7 @@ func stateFile(log *slog.Logger, name string) string {
 		dir = dirs[0]
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		log.Warn("nothing is kept over restarts", "file", name, "reason", err)
+		log.Warn("cannot keep state over restarts", "file", name, "reason", err)
 		return ""
 	}
 	return filepath.Join(dir, name)

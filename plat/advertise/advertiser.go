@@ -112,7 +112,7 @@ func (a *Advertiser) Run(ctx context.Context) {
 		// section 5.4).
 		if errors.Is(err, ErrStandby) {
 			if !standby {
-				a.log.Info("sends no router advertisements", "reason", err)
+				a.log.Info("not sending router advertisements", "reason", err)
 			}
 			standby, failed = true, 0
 		} else if failed++; failed == patience {

@@ -401,7 +401,7 @@ func TestStandby(t *testing.T) {
 		if len(l.sent) != sent {
 			t.Error("the standby withdraws the router when it stops")
 		}
-		if s := said.String(); strings.Contains(s, "WARN") || strings.Count(s, "sends no router advertisements") != 2 {
+		if s := said.String(); strings.Contains(s, "WARN") || strings.Count(s, "not sending router advertisements") != 2 {
 			t.Errorf("the log says:\n%s", s)
 		}
 	})
