@@ -29,8 +29,9 @@ var version = "unknown"
 const usage = `usage: tnat64 [-pref64 PREFIX] [-config FILE] [-explain ADDRESS] [-v] COMMAND [ARG...]
 
   -pref64 PREFIX    use this NAT64 prefix, for example 64:ff9b::/96
-  -config FILE      read FILE instead of $XDG_CONFIG_HOME/tnat64/tnat64.toml or
-                    ` + config.ShimDefaultPath + `, which may be absent
+  -config FILE      read FILE instead of $XDG_CONFIG_HOME/tnat64/tnat64.toml (without the
+                    variable, ~/.config/tnat64/tnat64.toml) or, if that is absent,
+                    ` + config.ShimDefaultPath + `, which may be absent too
   -explain ADDRESS  show how a connection to ADDRESS would be made, and why
   -v                print the prefix and the method, and why better ones are not used
   -version          print the version and exit
