@@ -8,7 +8,7 @@ _tnat64_gateway() {
 		compopt -o filenames 2>/dev/null
 		;;
 	-log-level) mapfile -t COMPREPLY < <(compgen -W 'debug info warn error' -- "$cur") ;;
-	*) mapfile -t COMPREPLY < <(compgen -W '-config -log-level -check -setup -version -h' -- "$cur") ;;
+	*) mapfile -t COMPREPLY < <(compgen -W '-config -log-level -check -check-host -setup -version -h' -- "$cur") ;;
 	esac
 }
 
