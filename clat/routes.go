@@ -20,27 +20,26 @@ type routes struct {
 	retry    retry
 }
 
-// Ensure adds the default route of the main table, and routes beside useless ones
-// that would hide it.
+// Ensure adds the default route, and routes beside useless ones that would hide it.
 func (r *routes) Ensure(p pass) (Progress, error) {
 	if r.datapath.drifted {
 		return Up, nil // a route needs its source, and a link that is up
 	}
-	main := mainTableRoute(p.want, r.datapath.index())
-	wants := []plan.Route{main}
+	first := defaultRoute(p.want, r.datapath.index())
+	wants := []plan.Route{first}
 	for _, t := range p.want.Tables {
-		other := main
+		other := first
 		other.Table, other.Part, other.Metric = t.Table, t.Part, t.Metric
 		wants = append(wants, other)
 	}
 	return Up, r.replace(p.o, wants...)
 }
 
-// mainTableRoute is the IPv4 default route of a CLAT in the main table.
-func mainTableRoute(c *plan.CLAT, tun int) plan.Route {
+// defaultRoute returns the IPv4 default route of a CLAT.
+func defaultRoute(c *plan.CLAT, tun int) plan.Route {
 	return plan.Route{
 		Link: tun, Source: c.IPv4, Metric: c.Metric, MTU: int(c.MTU.IPv4()),
-		Table: plan.TableMain, Protocol: plan.Protocol,
+		Table: c.Table, Protocol: plan.Protocol,
 	}
 }
 

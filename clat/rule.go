@@ -34,8 +34,8 @@ func (r *rule) Ensure(p pass) (Progress, error) {
 		return Up, nil
 	}
 	if p.sourceRules.Wanted && r.state != ruleUnsupported {
-		main := mainTableRoute(p.want, r.datapath.index())
-		if err := r.replace(p.o, plan.SourceRuleFor(p.want.IPv4, p.sourceRules.Priority).Route(main)); err != nil {
+		first := defaultRoute(p.want, r.datapath.index())
+		if err := r.replace(p.o, plan.SourceRuleFor(p.want.IPv4, p.sourceRules.Priority).Route(first)); err != nil {
 			return Down, err
 		}
 	}

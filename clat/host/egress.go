@@ -76,38 +76,85 @@ func (k lookups) defaultTables4(o plan.Observed) (tables []plan.DefaultTable) {
 	if !slices.ContainsFunc(o.Routes, func(r plan.Route) bool { return !r.IPv6 && r.Table != plan.TableMain }) {
 		return nil
 	}
-	for _, to := range plan.ProbesFor(o, func(plan.Route) bool { return true }) {
-		r, ok := k.getRoute(to, 0, flow{}, rtmFibMatch|unix.RTM_F_LOOKUP_TABLE)
-		if ok && r.kind == unix.RTN_UNICAST && r.dst.Bits() < plan.MinNetwork &&
-			!slices.ContainsFunc(tables, func(t plan.DefaultTable) bool { return t.Table == r.table }) {
+	add := func(r route) {
+		if !slices.ContainsFunc(tables, func(t plan.DefaultTable) bool { return t.Table == r.table }) {
 			tables = append(tables, plan.DefaultTable{Table: r.table})
+		}
+	}
+	var hidden []netip.Addr // what a default route of ours in main leads to
+	for _, to := range plan.ProbesFor(o, func(plan.Route) bool { return true }) {
+		r, ok := k.defaultFor(to, 0)
+		if !ok {
+			continue
+		}
+		add(r)
+		if r.protocol == plan.Protocol && r.table == plan.TableMain && r.dst.Bits() == 0 {
+			hidden = append(hidden, to)
 		}
 	}
 	rules, err := whole(func() ([]netlink.Rule, error) { return k.handle.RuleList(unix.AF_INET) })
 	if err != nil {
 		return tables
 	}
-	for i := range tables {
-		tables[i].Rule = firstRule(rules, tables[i].Table)
+	main, _ := firstRule(slices.DeleteFunc(slices.Clone(rules), func(r netlink.Rule) bool { return r.SuppressPrefixlen == 0 }), plan.TableMain)
+	for _, r := range k.behindOurs(o, hidden) {
+		if priority, ordinary := firstRule(rules, r.table); ordinary && priority > main {
+			add(r)
+		}
+	}
+	for i, t := range tables {
+		priority, ordinary := firstRule(rules, t.Table)
+		tables[i].Rule, tables[i].BehindMain = priority, ordinary && priority > main
 	}
 	return tables
 }
 
+// defaultFor returns the IPv4 default route, or the part of one, that the kernel
+// chooses for ordinary packets, by one link only unless that is 0.
+func (k lookups) defaultFor(to netip.Addr, link int) (route, bool) {
+	r, ok := k.getRoute(to, link, flow{}, rtmFibMatch|unix.RTM_F_LOOKUP_TABLE)
+	return r, ok && r.kind == unix.RTN_UNICAST && r.dst.Bits() < plan.MinNetwork
+}
+
+// behindOurs returns the IPv4 default routes of other tables that a default route of
+// ours in main may hide. If main has another one, that would hide them too. The
+// kernel cannot leave out our route, but does not choose it for another link.
+func (k lookups) behindOurs(o plan.Observed, hidden []netip.Addr) (rs []route) {
+	if slices.ContainsFunc(o.Routes, func(r plan.Route) bool {
+		return !r.IPv6 && r.Table == plan.TableMain && !r.Part.IsValid() && r.Protocol != plan.Protocol
+	}) {
+		return nil
+	}
+	elsewhere := func(l plan.Link) bool {
+		return slices.ContainsFunc(o.Routes, func(r plan.Route) bool {
+			return !r.IPv6 && r.Link == l.Index && r.Table != plan.TableMain && r.Protocol != plan.Protocol
+		})
+	}
+	for _, l := range plan.LinksToAsk(o, elsewhere) {
+		for _, to := range hidden {
+			if r, ok := k.defaultFor(to, l.Index); ok && r.table != plan.TableMain {
+				rs = append(rs, r)
+			}
+		}
+	}
+	return rs
+}
+
 // firstRule returns the priority of the first rule of others that leads ordinary
 // packets to a table, or, if no rule seems to, any packets; 0 if there is none.
-func firstRule(rules []netlink.Rule, table int) (priority int) {
-	found, certain := false, false
+func firstRule(rules []netlink.Rule, table int) (priority int, ordinary bool) {
+	found := false
 	for _, r := range rules {
 		if r.Table != table || r.Protocol == plan.Protocol {
 			continue
 		}
-		ordinary := r.Src == nil && r.Mark == 0 && r.UIDRange == nil && r.Sport == nil && r.Dport == nil && r.IPProto <= 0 &&
-			r.Tos == 0 && r.IifName == "" && r.OifName == "" && !r.Invert
-		if !found || ordinary && !certain || ordinary == certain && r.Priority < priority {
-			priority, found, certain = max(r.Priority, 0), true, certain || ordinary
+		all := r.Src == nil && r.Mark == 0 && r.UIDRange == nil && r.Sport == nil && r.Dport == nil && r.IPProto <= 0 &&
+			r.Tos == 0 && r.Dst == nil && r.IifName == "" && r.OifName == "" && !r.Invert
+		if !found || all && !ordinary || all == ordinary && r.Priority < priority {
+			priority, found, ordinary = max(r.Priority, 0), true, ordinary || all
 		}
 	}
-	return priority
+	return priority, ordinary
 }
 
 // egress asks for each flow until all destinations of [plan.GlobalIPv4] are reached

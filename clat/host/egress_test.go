@@ -318,6 +318,74 @@ func TestUselessParts(t *testing.T) {
 	}
 }
 
+// TestNativeIPv4BehindMain has native IPv4 of another link in a table to which a rule
+// leads after main: it goes before the CLAT, which does not hide it either when it
+// comes later, and takes over when it goes.
+func TestNativeIPv4BehindMain(t *testing.T) {
+	const address = "addr add 192.0.2.2/24 dev eth1; "
+	for _, c := range []struct {
+		name, setUp, remove string
+		native              bool
+	}{
+		{"table default", address + "route add default via 192.0.2.1 table default", "route del default table default", true},
+		{"a rule behind main", address + "route add default via 192.0.2.1 table 1234; rule add pref 40000 lookup 1234", "rule del pref 40000", true},
+		{"a worse metric than ours", address + "route add default via 192.0.2.1 table default metric 5000", "link set eth1 down", true},
+		{"halves", address + "route add 0.0.0.0/1 via 192.0.2.1 table default; route add 128.0.0.0/1 via 192.0.2.1 table default", "addr del 192.0.2.2/24 dev eth1", true},
+		{"no carrier", address + "route add default via 192.0.2.1 table default; link set to-eth1 down", "", false},
+		{"no address", "route add default dev eth1 table default", "", false},
+		{"no rule for every program", address + "route add default via 192.0.2.1 table 1234; rule add pref 40000 from 192.0.2.2 lookup 1234", "", false},
+		{"behind a useless route of main", address + "route add default via 192.0.2.1 table default; addr add 169.254.7.7/16 dev eth0; route add default dev eth0 scope link src 169.254.7.7", "", false},
+	} {
+		for _, first := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, first %t", c.name, first), func(t *testing.T) {
+				b := newRealBench(t)
+				b.uplink("eth0", "2001:db8:1::", 100)
+				addVeth(t, b.k, "eth1", "to-eth1")
+				waitForCarrier(t, b.k, "eth1", "to-eth1")
+				if first {
+					ip(t, c.setUp)
+				}
+				b.until(clat.Up)
+				if !first {
+					ip(t, c.setUp)
+				}
+				if strings.Contains(c.setUp, "down") {
+					waitForCarrier(t, b.k, "eth1", "to-eth1")
+				}
+				tun := byName(t, b.k, "clat0").Attrs().Index
+				wantOurs := func(want bool) {
+					t.Helper()
+					b.until(clat.Up)
+					b.until(clat.Up)
+					for _, to := range plan.GlobalIPv4 {
+						r, ok := b.k.getRoute(to, 0, flow{}, 0)
+						if got := ok && r.link == tun; !ok || got != want {
+							t.Errorf("packets to %s leave by %+v, %t; routes %+v, tables %+v", to, r, ok, b.o.Routes, b.o.DefaultTables4)
+						}
+					}
+					if r, ok := b.k.getRoute(plan.GlobalIPv4[0], 0, flow{source: netip.MustParseAddr("192.0.0.1")}, 0); !ok || r.link != tun {
+						t.Errorf("packets from the CLAT's address leave by %+v, %t", r, ok)
+					}
+					if b.pass(); !slices.Equal(b.o.Routes, observe(t, b.k).Routes) {
+						t.Errorf("the routes keep changing: %+v", b.o.Routes)
+					}
+				}
+				wantOurs(!c.native)
+				if c.remove != "" {
+					ip(t, c.remove)
+					wantOurs(true)
+				}
+				must(t, b.rec.Down())
+				for _, r := range observe(t, b.k).Routes {
+					if r.Protocol == plan.Protocol {
+						t.Errorf("left behind: %+v", r)
+					}
+				}
+			})
+		}
+	}
+}
+
 // TestPrependedRoute has another program's default route with metric 0.
 func TestPrependedRoute(t *testing.T) {
 	b := newRealBench(t)

@@ -9,9 +9,9 @@ import (
 // MaxMetric is the largest metric of an IPv4 route.
 const MaxMetric = math.MaxUint32
 
-// firstMetric returns the metric of the first of n CLATs in the main table.
-func firstMetric(o Observed, c Config, n int) int {
-	native, useless := defaultsIn(o, TableMain, netip.Prefix{}, c.Enable == Auto)
+// firstMetric returns the metric of the first of n CLATs in a table.
+func firstMetric(o Observed, c Config, table, n int) int {
+	native, useless := defaultsIn(o, table, netip.Prefix{}, c.Enable == Auto)
 	metric, _ := metricAmong(native, useless, c.Metric, max(n, 1))
 	return metric
 }
@@ -51,11 +51,17 @@ func metricAmong(native, useless []int, preferred, n int) (metric int, first boo
 // one, that ordinary packets may take. Those of VPNs are not native, and go before
 // ours or not as they please.
 func hasNative(o Observed) bool {
+	return slices.ContainsFunc(o.Routes, func(r Route) bool { return o.isDefaultTable(r.Table) && hasNativeIn(o, r.Table, false) })
+}
+
+// hasNativeIn reports whether a table has a native IPv4 default route, or a part of
+// one. For foreignCLATs see [defaultsIn].
+func hasNativeIn(o Observed, table int, foreignCLATs bool) bool {
 	return slices.ContainsFunc(o.Routes, func(r Route) bool {
-		if !o.isDefaultTable(r.Table) {
+		if r.Table != table {
 			return false
 		}
-		native, _ := defaultsIn(o, r.Table, r.Part, false)
+		native, _ := defaultsIn(o, table, r.Part, foreignCLATs)
 		return len(native) > 0
 	})
 }

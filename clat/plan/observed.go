@@ -23,7 +23,8 @@ type Observed struct {
 	// Egress4 holds the kernel's route lookups for global IPv4 destinations.
 	Egress4 []Egress
 	// DefaultTables4 holds the tables in which the kernel finds an IPv4 default route
-	// or a part of one, for packets that no rule selects by source, mark, user or port.
+	// or a part of one, for packets that no rule selects by source, mark, user or port,
+	// and those in which it would if main had no default route of ours.
 	DefaultTables4 []DefaultTable
 	// OnLink4 holds the IPv4 networks that routes reach without a router, the largest
 	// 256 of all tables and what overlaps 192.0.0.0/29.
@@ -223,6 +224,8 @@ type Route struct {
 type DefaultTable struct {
 	Table int
 	Rule  int // priority of the first rule that leads there
+	// BehindMain says that this rule comes after the one that leads to main.
+	BehindMain bool
 }
 
 // isDefaultTable reports whether ordinary packets may take a default route of a

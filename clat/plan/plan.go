@@ -82,7 +82,8 @@ type CLAT struct {
 	MTU           MTU6
 	// QueueLen is how many packets may wait in each queue of the TUN.
 	QueueLen int
-	Metric   int          // of the IPv4 default route in the main table
+	Table    int          // of the IPv4 default route: main, or one behind it
+	Metric   int          // of the IPv4 default route in Table
 	Tables   []TableRoute // further IPv4 default routes, and parts of them
 
 	// Translation is complete, ready for siit.New.
@@ -116,7 +117,8 @@ func Make(o Observed, c Config) Plan {
 		return Plan{Why: because(Disabled, `clat.enable is "never"`)}
 	}
 	chosen, why := chooseUplinks(o, c)
-	p := planner{o: o, c: c, given: map[netip.Addr]string{}, metric: firstMetric(o, c, len(chosen)), uplinks: len(chosen)}
+	p := planner{o: o, c: c, given: map[netip.Addr]string{}, table: defaultTable(o, c), uplinks: len(chosen)}
+	p.metric = firstMetric(o, c, p.table, len(chosen))
 	plans := Plan{Why: why}
 	for i, l := range chosen {
 		plans.Uplinks = append(plans.Uplinks, p.desired(l, i))
@@ -156,6 +158,7 @@ type planner struct {
 	given   map[netip.Addr]string // IPv4 addresses of CLATs, and whose they are
 	tuns    []string              // names given so far
 	fixed   bool                  // the configured addresses are given away
+	table   int                   // of the CLATs' default routes
 	metric  int
 	uplinks int // number of them
 }
@@ -211,7 +214,7 @@ func (p *planner) desired(l Link, n int) Desired {
 	p.given[v4] = "is the IPv4 address of the CLAT on " + l.Name
 	d.CLAT = &CLAT{
 		Uplink: d.Uplink, TUN: p.tun(running), Queues: c.Queues,
-		IPv6: v6, Shared: shared, IPv4: v4, PREF64: p64, Via: routerFor(o, l.Index, v6, p64), MTU: mtu, QueueLen: queueLen(l), Metric: p.metric + n, Tables: p.tableRoutes(n),
+		IPv6: v6, Shared: shared, IPv4: v4, PREF64: p64, Via: routerFor(o, l.Index, v6, p64), MTU: mtu, QueueLen: queueLen(l), Table: p.table, Metric: p.metric + n, Tables: p.tableRoutes(n),
 		Translation: p.translation(v4, v6, p64.Prefix, mtu),
 	}
 	d.Warnings = p.sourceWarnings(d.CLAT)

@@ -94,6 +94,9 @@ func planText(p plan.Plan) string {
 func desiredText(b *strings.Builder, d plan.Desired) {
 	if c := d.CLAT; c != nil {
 		fmt.Fprintf(b, "%s on %s: %s <-> %s, pref64 %s, mtu %d/%d, metric %d", c.TUN, c.Uplink.Name, c.IPv4, c.IPv6, c.PREF64.Prefix, c.MTU.IPv4(), c.MTU, c.Metric)
+		if c.Table != plan.TableMain {
+			fmt.Fprintf(b, ", table %d", c.Table)
+		}
 		if c.Shared {
 			fmt.Fprint(b, ", shared")
 		}

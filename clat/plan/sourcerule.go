@@ -28,11 +28,11 @@ func SourceRuleFor(a netip.Addr, priority int) SourceRule {
 // priority.
 func (r SourceRule) SameFlows(o SourceRule) bool { return r.Source == o.Source && r.Table == o.Table }
 
-// Route returns the CLAT's default route in its own table, made from that of the
-// main table. The metric matters only beside "unreachable", which has the worst.
-func (r SourceRule) Route(main Route) Route {
-	main.Table, main.Metric = r.Table, Protocol
-	return main
+// Route returns the CLAT's default route in its own table, made from the one for
+// all sources. The metric matters only beside "unreachable", which has the worst.
+func (r SourceRule) Route(other Route) Route {
+	other.Table, other.Metric = r.Table, Protocol
+	return other
 }
 
 // SourceRules says whether the CLATs need source rules, and with what priority.

@@ -155,7 +155,9 @@ func parseLine(o *plan.Observed, c *plan.Config, f []string) error {
 		answer(o, link, source, protocol, plan.GlobalIPv4[:n])
 	case "tables4": // what the kernel answers for ordinary packets
 		for len(f) > 0 {
-			o.DefaultTables4 = append(o.DefaultTables4, plan.DefaultTable{Table: number(), Rule: number()})
+			t := plan.DefaultTable{Table: number(), Rule: number()}
+			t.BehindMain = t.Rule > 32766
+			o.DefaultTables4 = append(o.DefaultTables4, t)
 		}
 	case "onlink4":
 		o.OnLink4 = append(o.OnLink4, plan.OnLink{Link: dev(), Prefix: netip.MustParsePrefix(next())})
