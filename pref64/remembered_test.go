@@ -23,7 +23,7 @@ func TestRemembered(t *testing.T) {
 			if !l.announced() || !l.Snapshot().Candidates[0].Remembered || l.Snapshot().MTU != 1400 {
 				t.Errorf("%+v", l.Snapshot())
 			}
-			l.says("router advertisements; 2001:db8:a::/96 is remembered from before the restart and not confirmed yet")
+			l.says("router advertisements; 2001:db8:a::/96 is remembered from before the restart or reload and not confirmed yet")
 			l.sleep(10*time.Minute - 1)
 			l.uses(prefixA, RA, router1)
 			l.asks(0)

@@ -80,7 +80,7 @@ func discovery(t *state, o Options, listening error, now time.Time) string {
 		say = append(say, "no router advertisement has been heard")
 	}
 	if t.choice.current.Remembered {
-		say = append(say, fmt.Sprintf("%v is remembered from before the restart and not confirmed yet", t.choice.current.Prefix))
+		say = append(say, fmt.Sprintf("%v is remembered from before the restart or reload and not confirmed yet", t.choice.current.Prefix))
 	}
 	if t.choice.held.IsValid() {
 		say = append(say, fmt.Sprintf("%v waits, because the prefix has changed too often", t.choice.held))

@@ -93,7 +93,7 @@ func prefixWords(p control.PREF64, now time.Time) string {
 		}
 	}
 	if p.Remembered {
-		s += ", remembered from before the restart"
+		s += ", remembered from before the restart or reload"
 	}
 	if p.Doubted {
 		s += "; its NAT64 does not answer"

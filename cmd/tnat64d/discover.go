@@ -65,19 +65,25 @@ type discoveries struct {
 	byClock bool // it was the clock that told of that
 }
 
-// search looks for PREF64 on every candidate, and no longer on other links.
+// search looks for PREF64 on every candidate, and no longer on other links. Where the
+// configuration asks for another way it starts over with the prefix in use.
 func (d *discoveries) search(candidates []plan.Link, want asks) {
 	candidates = candidates[:min(len(candidates), maxLinks)]
 	keep := map[int]bool{}
 	for _, l := range candidates {
 		up := plan.Uplink{Name: l.Name, Index: l.Index}
 		old := d.links[l.Index]
+		var inUse pref64.Remembered
 		if old != nil && (old.link != up || !old.asks.equal(want)) {
+			inUse = old.inUse(l)
 			old.close()
 			old = nil
 		}
 		if old == nil {
 			d.links[l.Index] = d.discover(up, want, l)
+			if inUse.Check() == nil {
+				d.links[l.Index].finder.Restore(inUse)
+			}
 		} else {
 			old.attach(l)
 		}
@@ -126,6 +132,15 @@ func (l *discovery) attach(link plan.Link) {
 		l.finder.Attached()
 	}
 	l.carrier, l.changes = link.Carrier, link.CarrierChanges
+}
+
+// inUse returns the prefix in use, for another search on the link; the zero value if
+// there is none, or if the link may lead to another network by now.
+func (l *discovery) inUse(link plan.Link) (r pref64.Remembered) {
+	if l.carrier && link.Carrier && l.changes == link.CarrierChanges {
+		r, _ = l.finder.Remembered()
+	}
+	return r
 }
 
 // pause stops questions to resolvers while there is no use for an answer.
