@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -17,9 +18,18 @@ func TestServe(t *testing.T) {
 	c := prometheus.NewGauge(prometheus.GaugeOpts{Name: "tnat64_test"})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	t.Run("address that is not of this host", func(t *testing.T) {
-		if err := Serve(ctx, "192.0.2.1:9", c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "192.0.2.1") {
+	t.Run("address that cannot be right", func(t *testing.T) {
+		if err := Serve(ctx, "192.0.2.1:none", c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "none") {
 			t.Error(err)
+		}
+	})
+	t.Run("address that the host does not have yet", func(t *testing.T) {
+		var log bytes.Buffer
+		if err := Serve(ctx, "192.0.2.1:9", c, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+			t.Error(err)
+		}
+		if !strings.Contains(log.String(), "does not have the address") || !strings.Contains(log.String(), hint) {
+			t.Errorf("the log says %q", &log)
 		}
 	})
 	t.Run("port in use is tried again", func(t *testing.T) {
