@@ -73,12 +73,13 @@ func checkTUNDevice() error {
 // What may still appear, such as a route or a configured uplink, is waited for
 // instead. inherited are the TUNs that are ours.
 func checkHost(c config.Config, o plan.Observed, inherited []clat.Inherited) error {
-	taken := slices.ContainsFunc(o.Links, func(l plan.Link) bool {
-		ours := slices.ContainsFunc(inherited, func(t clat.Inherited) bool { return t.Index == l.Index })
-		return l.Name == c.CLAT.TUN && !ours
-	})
-	if c.CLAT.Enable != config.Never && taken {
-		return tunNameTaken(c.CLAT.TUN)
+	l, there := o.LinkByName(c.CLAT.TUN)
+	ours := slices.ContainsFunc(inherited, func(t clat.Inherited) bool { return t.Index == l.Index })
+	switch {
+	case c.CLAT.Enable == config.Never || !there || ours:
+		return nil
+	case strings.HasPrefix(l.Alias, plan.AliasPrefix):
+		return alreadyRunning() // one with another runtime directory, as in a container
 	}
-	return nil
+	return tunNameTaken(c.CLAT.TUN)
 }
