@@ -7,6 +7,7 @@ import (
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 
+	"tnat64d/clat/plan"
 	"tnat64d/internal/cause"
 	"tnat64d/internal/config"
 	"tnat64d/internal/daemon"
@@ -35,6 +36,9 @@ func (d *tnat64d) reload() {
 	old := d.conf
 	d.judge.target = c.Discovery.PLATProbe
 	d.conf, d.inForce = c, configFile(d.file)
+	for _, u := range d.uplinks {
+		u.failures, u.attempt = 0, plan.Attempt{} // what failed may succeed now
+	}
 	if c.Translation.ICMPErrorsPerSecond != old.Translation.ICMPErrorsPerSecond || c.CLAT.Engine != old.CLAT.Engine {
 		// They belong to the engine, which is then a new one.
 		d.opener.errorsPerSecond, d.opener.engine = c.Translation.ICMPErrorsPerSecond, c.CLAT.Engine
