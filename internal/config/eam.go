@@ -32,8 +32,23 @@ var eamIPv4 = format[netip.Prefix]{
 
 var eamIPv6 = format[netip.Prefix]{
 	allowed: "an IPv6 address or prefix",
-	parse:   func(s string) (netip.Prefix, error) { return prefixOrAddress(s, "IPv6") },
+	parse: func(s string) (netip.Prefix, error) {
+		p, err := prefixOrAddress(s, "IPv6")
+		if err != nil {
+			return p, err
+		}
+		for _, never := range notSteered {
+			if p.Overlaps(never) {
+				return p, fmt.Errorf("overlaps %s, which never leaves the link", never)
+			}
+		}
+		return p, nil
+	},
 }
+
+// notSteered are prefixes that the packet path does not take from the kernel (package
+// datapath/steerable): no CLAT starts with a mapping to one.
+var notSteered = []netip.Prefix{netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"), netip.MustParsePrefix("::1/128")}
 
 // prefixOrAddress parses a prefix; without a length it is a single address
 // (RFC 7757 section 3.1).
