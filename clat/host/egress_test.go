@@ -47,6 +47,7 @@ func TestNativeIPv4(t *testing.T) {
 		{"no address", "route add default dev eth0 scope link", false},
 		{"an address of another link", "addr add 172.17.0.1/16 dev eth1; route add default dev eth0 scope link", false},
 		{"an address on lo and an IPv6 next hop", "addr add 203.0.113.5/32 dev lo; -4 route add 0.0.0.0/0 via inet6 fe80::1 dev eth0", true},
+		{"an address of another link that the route names", "addr add 203.0.113.5/32 dev eth1; -4 route add 0.0.0.0/0 via inet6 fe80::1 dev eth0 src 203.0.113.5", true},
 		{"point to point", "addr add 10.64.64.64 peer 10.64.64.65 dev eth0; route add default dev eth0", true},
 		{"two halves", "addr add 192.0.2.2/24 dev eth0; route add 0.0.0.0/1 via 192.0.2.1; route add 128.0.0.0/1 via 192.0.2.1", true},
 		{"one half", "addr add 192.0.2.2/24 dev eth0; route add 0.0.0.0/1 via 192.0.2.1", false},

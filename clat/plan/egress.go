@@ -28,8 +28,9 @@ var GlobalIPv4 = []netip.Addr{
 
 // NativeIPv4 reports whether a link has native IPv4: it has a carrier, and
 // packets to global destinations leave by it, by some routing table that a rule
-// selects, with a global or private source address of that link. Link-local
-// sources (RFC 3927 section 2.6.2) and our own routes do not count.
+// selects, with a global or private source address that is meant for that link (see
+// [HasNativeSource]). Link-local sources (RFC 3927 section 2.6.2) and our own routes
+// do not count.
 func (o Observed) NativeIPv4(link int) bool {
 	l, ok := o.LinkByIndex(link)
 	if !ok || !l.Carrier {
@@ -61,12 +62,17 @@ func (o Observed) native(r Route) bool {
 }
 
 // isNativeSource reports whether the host may reach global destinations over a
-// link from the address a: an address of that link, or of the loopback interface
-// if the link is unnumbered.
+// link from the address a: an address of that link or, if the link is unnumbered (as
+// with BGP unnumbered, RFC 8950), of an interface that leads nowhere, or the one that
+// a default route of the link names. Any other is the kernel's choice for want of a
+// better one.
 func isNativeSource(o Observed, link int, a netip.Addr) bool {
+	named := slices.ContainsFunc(o.Routes, func(r Route) bool {
+		return !r.IPv6 && r.Link == link && r.Source == a && r.Protocol != Protocol
+	})
 	return UsableIPv4(a) && slices.ContainsFunc(o.Addrs, func(e Addr) bool {
 		l, _ := o.LinkByIndex(e.Link)
-		return e.Prefix.Addr() == a && (e.Link == link || l.Loopback)
+		return e.Prefix.Addr() == a && (e.Link == link || l.Loopback || l.Kind == "dummy" || named && !l.IsTunnel() && !o.IsOurs(l))
 	})
 }
 
