@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+
 	"tnat64d/internal/lab"
 )
 
@@ -125,3 +128,29 @@ const (
 	left
 	either // which does not matter
 )
+
+// TestHostileDressedIPv4 has a neighbour send IPv4 from the CLAT's address in an IPv6 frame,
+// with the CLAT's IPv6 address where IPv6 has its destination. It is no packet of a local
+// program: the translator must not send it on.
+func TestHostileDressedIPv4(t *testing.T) {
+	t.Parallel()
+	eachSteering(t, func(t *testing.T, config string) {
+		t.Parallel()
+		w := newWorld(t, lab.Options{}, config)
+		b, mac := w.neighbour(t), w.uplinkMAC(t)
+		const esp = 50
+		next := hear(t, w.Server, esp, lab.Pool)
+		ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: esp, SrcIP: w.clat.IPv4.AsSlice(), DstIP: lab.ServerIPv4.AsSlice()}
+		clat6 := w.clat.IPv6.As16()
+		frame := frameTo(t, b, mac, ip, gopacket.Payload(slices.Concat([]byte("dres"), clat6[:], []byte("sed up"))))
+		binary.BigEndian.PutUint16(frame[12:], 0x86dd)
+		for range 5 {
+			if err := b.Send(frame); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := next(time.Second); got != "" {
+			t.Errorf("the server has received %q in the name of the CLAT", got)
+		}
+	})
+}

@@ -71,7 +71,12 @@ func (w *steered) uplinkRules(r *ruleset) {
 			r.add(chainTake, meta(unix.NFT_META_PKTTYPE), compare(eq, []byte{to}), count(UnicastToMany), drop())
 		}
 	}
-	take := []expression{count(SteeredIn)}
+	// The protocol of the frame alone is not believed: user space tells the families
+	// apart by the version, and takes IPv4 for that of a local program. Nor is a rule
+	// that accepts by the destination met by a packet too short to have one.
+	take := []expression{
+		load(network, 0, 1), masked([]byte{0xf0}), compare(eq, []byte{0x60}), load(network, ip6Destination, 16), count(SteeredIn),
+	}
 	if w.linkHeader {
 		take = append(take, store(0, 0)...) // see "What user space has to know"
 	}

@@ -85,6 +85,11 @@ func TestFromUplink(t *testing.T) {
 	nd := func(typ byte) []byte {
 		return ipv6(remote, clat6, unix.IPPROTO_ICMPV6, append([]byte{typ, 0, 0, 0}, "link control"...))
 	}
+	// IPv4 of the CLAT in an IPv6 frame, with the CLAT's IPv6 address where the
+	// destination would be.
+	dressed := bytes.Clone(taken)
+	copy(dressed, []byte{0x45, 0, 0, byte(len(dressed)), 0, 1, 0, 0, 64, unix.IPPROTO_UDP, 0, 0, 192, 0, 0, 1, 203, 0, 113, 9})
+	short := append(dressed[:20:20], "for the translator"...)
 	behindHeaders := ipv6(remote, clat6, 0, append([]byte{unix.IPPROTO_ICMPV6, 0, 5, 2, 0, 0, 1, 0, 135, 0, 0, 0}, "link control"...))
 	for _, c := range []struct {
 		name   string
@@ -107,6 +112,8 @@ func TestFromUplink(t *testing.T) {
 		{"solicitation behind a hop-by-hop header", frame(n.uplinkMAC, n.lanMAC, -1, behindHeaders), 0},
 		{"any protocol", frame(n.uplinkMAC, n.lanMAC, -1, ipv6(remote, clat6, 50, []byte("for the translator"))), 14},
 		{"first fragment", frame(n.uplinkMAC, n.lanMAC, -1, ipv6(remote, clat6, 44, append([]byte{17, 0, 0, 1, 0, 0, 0, 7}, udp("for the translator")...))), 14},
+		{"IPv4 in an IPv6 frame", frame(n.uplinkMAC, n.lanMAC, -1, dressed), 0},
+		{"IPv4 in an IPv6 frame, too short for an IPv6 header", frame(n.uplinkMAC, n.lanMAC, -1, short), 0},
 		{"later fragment", frame(n.uplinkMAC, n.lanMAC, -1, ipv6(remote, clat6, 44, append([]byte{17, 0, 0, 8, 0, 0, 0, 7}, "for the translator"...))), 14},
 	} {
 		before := n.counters(t)
