@@ -80,9 +80,11 @@ static __always_inline __u64 flow6(const __be64 *addrs)
 	return mix(mix(mix(mix(flow_seed, addrs[0]), addrs[1]), addrs[2]), addrs[3]);
 }
 
+// queue_of returns the queue of a flow. Flows that share an entry of last_sent share
+// the queue: numbers of different queues cannot be compared.
 static __always_inline __u32 queue_of(__u64 flow)
 {
-	return (__u32)(flow >> 32) % tun_queues;
+	return (__u32)(flow % FLOW_ENTRIES) % tun_queues;
 }
 
 // load_flow returns the hash of the flow of the IP packet at off, 0 if it is
