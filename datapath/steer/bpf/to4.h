@@ -125,7 +125,6 @@ static __always_inline enum outcome to4(struct __sk_buff *skb, enum role role)
 	__u64 first;
 	__u32 len, total, segment, next, check;
 	__u32 check_at = 0, change = 0, identification = 0, df = IPV4_DF;
-	__u64 check_flags = 0;
 	union slot kind = { 0 }; // the new ICMP type
 	__u32 replaces = 0;
 	int jumbo = 0; // length of a header to be removed
@@ -216,7 +215,6 @@ static __always_inline enum outcome to4(struct __sk_buff *skb, enum role role)
 		}
 		protocol = UDP;
 		check_at = UDP_CHECK;
-		check_flags = BPF_F_MARK_MANGLED_0; // 0 would mean that there is none
 	} else if (next == IPPROTO_ICMPV6) {
 		__u64 pseudo;
 		__s64 sum;
@@ -285,7 +283,7 @@ static __always_inline enum outcome to4(struct __sk_buff *skb, enum role role)
 	bpf_csum_update(skb, ~fold32((in.words[2] >> 32) + sum_word(in.words[3]) + sum_word(in.words[4])));
 	if (unlikely(replaces) && bpf_skb_store_bytes(skb, l3 + IPV4_LEN, &kind.u8, sizeof(kind.u8), BPF_F_RECOMPUTE_CSUM))
 		return BROKEN;
-	if (change && unlikely(bpf_l4_csum_replace(skb, l3 + IPV4_LEN + check_at, 0, change, BPF_F_PSEUDO_HDR | check_flags)))
+	if (change && unlikely(change_checksum(skb, l3 + IPV4_LEN + check_at, protocol, &in.transport, sum_addr6(src6) + sum_addr6(dst6), change)))
 		return BROKEN;
 	count_translated(TO4, protocol, len + jumbo + IPV6_LEN);
 	return TRANSLATED;

@@ -128,7 +128,6 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, s
 	struct mapped6 addrs;
 	__u32 src, dst, total, len, segment, next;
 	__u32 check_at = 0, change = 0, mtu6, limit6;
-	__u64 check_flags = 0;
 	union slot kind = { 0 }; // the new ICMP type
 	__u16 frag;
 
@@ -209,7 +208,6 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, s
 		}
 		protocol = UDP;
 		check_at = UDP_CHECK;
-		check_flags = BPF_F_MARK_MANGLED_0; // RFC 8200 section 8.1
 	} else if (next == IPPROTO_ICMP) {
 		__u32 old = in.transport.echo.type;
 		__s64 sum;
@@ -284,7 +282,7 @@ static __always_inline enum outcome to6(struct __sk_buff *skb, enum role role, s
 					    sum_word(header[3]) + sum_word(header[4])));
 	if (unlikely(kind.all) && bpf_skb_store_bytes(skb, l3 + IPV6_LEN, &kind.u8, sizeof(kind.u8), BPF_F_RECOMPUTE_CSUM))
 		return BROKEN;
-	if (change && unlikely(bpf_l4_csum_replace(skb, l3 + IPV6_LEN + check_at, 0, change, BPF_F_PSEUDO_HDR | check_flags)))
+	if (change && unlikely(change_checksum(skb, l3 + IPV6_LEN + check_at, protocol, &in.transport, sum_addr4(src) + sum_addr4(dst), change)))
 		return BROKEN;
 	count_translated(TO6, protocol, total);
 	return TRANSLATED;

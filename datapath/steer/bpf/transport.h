@@ -3,12 +3,16 @@
 #pragma once
 
 #include <linux/bpf.h>
+#include <linux/in.h>
 #include <linux/types.h>
 #include <stdbool.h>
 
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "checksum.h"
 #include "engine.h"
+#include "maps.h"
 
 // The part of a transport header that is looked at.
 union transport {
@@ -74,4 +78,26 @@ static __always_inline __u32 udp_segment(struct __sk_buff *skb, __u32 len)
 	if (data <= (segs - 1) * size || data > segs * size || is_tcp_inside(skb))
 		return 0;
 	return len < header + size ? len : header + size;
+}
+
+// change_checksum corrects the transport checksum at an offset of the packet for a
+// change of its pseudo-header, which summed up to pseudo, as delta says. The header
+// was t.
+//
+// The helper takes a checksum for an unfinished one if the network card has to
+// compute any checksum of the packet. That may be one further inside: the UDP header
+// of a tunnel has a finished checksum (Linux computes it so that it becomes right when
+// the inner one does). An unfinished checksum is the sum of the pseudo-header.
+static __always_inline long change_checksum(struct __sk_buff *skb, __u32 at, enum protocol protocol, const union transport *t, __u64 pseudo, __u32 change)
+{
+	union slot check = { 0 };
+
+	if (protocol != UDP)
+		return bpf_l4_csum_replace(skb, at, 0, change, BPF_F_PSEUDO_HDR);
+	if (skb->gso_size || t->udp.check == fold(pseudo + t->udp.len + bpf_htons(IPPROTO_UDP)))
+		return bpf_l4_csum_replace(skb, at, 0, change, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0);
+	check.all = (__u16)~fold((__u64)(__u16)~t->udp.check + change);
+	if (!check.all) // would mean that there is none (RFC 768, RFC 8200 section 8.1)
+		check.all = 0xffff;
+	return bpf_skb_store_bytes(skb, at, &check.u32, 2, BPF_F_RECOMPUTE_CSUM);
 }
