@@ -19,11 +19,11 @@ type Config struct {
 	ICMPSource6 netip.Addr
 
 	// LocalIPv4 are IPv4 networks on this side, such as the host's own: a packet
-	// is dropped if its source stands behind PREF64 for an address in one of
-	// them, as it would seem to come from there.
+	// is dropped if its source stands for an address in one of them, behind PREF64
+	// or by EAM, as it would seem to come from there.
 	LocalIPv4 []netip.Prefix
 	// RoutedIPv4 are IPv4 networks behind a router on this side. As for LocalIPv4,
-	// but ICMP errors are translated: a router behind PREF64 may have an address in
+	// but only behind PREF64, and ICMP errors are translated: a router behind PREF64 may have an address in
 	// the same private network, and path MTU discovery needs what it says.
 	RoutedIPv4 []netip.Prefix
 

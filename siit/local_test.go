@@ -77,6 +77,27 @@ func TestSourcesBehindARouterOfTheHost(t *testing.T) {
 	}
 }
 
+// Nor does an explicit mapping of a host behind this one let anybody outside send in
+// that host's name.
+func TestMappedSourcesOfTheHost(t *testing.T) {
+	cfg := hostConfig()
+	guest, outside := netip.MustParseAddr("2001:db8:77::2"), netip.MustParseAddr("2001:db8:77::3")
+	cfg.Mapping.EAM = []siit.EAM{
+		{IPv4: netip.MustParsePrefix("172.17.0.2/32"), IPv6: netip.PrefixFrom(guest, 128)},
+		{IPv4: netip.MustParsePrefix("10.5.0.3/32"), IPv6: netip.PrefixFrom(outside, 128)},
+	}
+	cfg.LocalIPv4 = []netip.Prefix{netip.MustParsePrefix("172.17.0.0/16")}
+	cfg.RoutedIPv4 = []netip.Prefix{netip.MustParsePrefix("10.5.0.0/16")}
+	newRig(t, cfg).run(t, ip6{src: guest, payload: udp(guest, clat6, data(8))}.bytes(), siit.Offload{}).dropped(t, siit.SourceLocalNetwork)
+	for _, src := range []netip.Addr{outside, remote6} { // and replies to the guest
+		for _, dst := range []netip.Addr{clat6, guest} {
+			if o := newRig(t, cfg).run(t, ip6{src: src, dst: dst, payload: udp(src, dst, data(8))}.bytes(), siit.Offload{}); o.verdict != siit.Translated {
+				t.Errorf("from %s to %s: %v", src, dst, o)
+			}
+		}
+	}
+}
+
 func TestLocalIPv4IsChecked(t *testing.T) {
 	for _, bad := range []netip.Prefix{{}, netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("::ffff:10.0.0.0/104")} {
 		cfg := hostConfig()

@@ -234,7 +234,7 @@ func (m *mapping) refused4(src uint32, by how, dst uint32, to how) Reason {
 		return SourceIllegal
 	case by == byPREF64 && (illegalSource4(src) || isLinkLocal4(src) || m.host && isCLAT4(src)):
 		return SourceIllegal
-	case by == byPREF64 && inAny(m.local4, src):
+	case (by == byPREF64 || by == byEAM) && inAny(m.local4, src):
 		return SourceLocalNetwork
 	case m.dropPrivate && m.isPrivate(src, by, dst, to):
 		return WKPPrivate

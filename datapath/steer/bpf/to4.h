@@ -52,7 +52,7 @@ static __always_inline bool clat_addresses4(const struct translation *t, struct 
 			return false;
 		if (explicit4(src, &to->src)) {
 			to->neutral = 0;
-			return true;
+			return !t->has_local || !is_local4(to->src);
 		}
 	}
 	if (unlikely(t->has_networks)) {
