@@ -102,15 +102,34 @@ func openOutward(t *trapped, old int, k kind) (s int, r replaced, err error) {
 	setInt(s, unix.SOL_IPV6, unix.IPV6_V6ONLY, 0)
 	r.datagram = true
 	if was, err := localName(old); err == nil && was.Port() != 0 {
-		// The port is the old socket's until both have SO_REUSEADDR.
-		setInt(old, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-		setInt(s, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 		if !was.Addr().IsUnspecified() {
 			r.local = was.Addr()
 		}
-		unix.Bind(s, sockaddr(netip.AddrPortFrom(netip.IPv6Unspecified(), was.Port())))
+		bindBeside(old, s, was.Port())
 	}
 	return s, r, nil
+}
+
+// bindBeside binds s to the port of old, on all addresses. Both share the port by an
+// option that they have meanwhile only: with SO_REUSEADDR, a socket of another user
+// could be bound to the port as well and get what comes for the program. SO_REUSEPORT
+// admits sockets of one user only, and the user of old may be another than that of s.
+func bindBeside(old, s int, port uint16) {
+	at := sockaddr(netip.AddrPortFrom(netip.IPv6Unspecified(), port))
+	for _, opt := range []int{unix.SO_REUSEPORT, unix.SO_REUSEADDR} {
+		was, err := getInt(old, unix.SOL_SOCKET, opt)
+		if err != nil {
+			continue
+		}
+		setInt(old, unix.SOL_SOCKET, opt, 1)
+		setInt(s, unix.SOL_SOCKET, opt, 1)
+		err = unix.Bind(s, at)
+		setInt(s, unix.SOL_SOCKET, opt, was)
+		setInt(old, unix.SOL_SOCKET, opt, was)
+		if err == nil {
+			return
+		}
+	}
 }
 
 // isPing reports whether a socket sends and receives ICMPv6 echo messages.

@@ -252,6 +252,44 @@ func wildSendto(fd int) unix.Errno {
 
 func TestSendtoSendmsgRecvfromRecvmsg(t *testing.T) { underShim(t, "datagrams") }
 
+// A socket that is replaced keeps its port to itself: with SO_REUSEADDR another user
+// could take what is sent to the program.
+var _ = act("port-of-its-own", func() error {
+	u := udp()
+	if err := unix.Bind(u, &unix.SockaddrInet4{}); err != nil {
+		return failed("bind", err)
+	}
+	before, err := localName(u)
+	if err != nil {
+		return failed("getsockname", err)
+	}
+	b := make([]byte, 100)
+	if err := unix.Sendto(u, []byte("one"), 0, sockaddr(echoPort)); err != nil {
+		return failed("sendto", err)
+	}
+	n, from, err := unix.Recvfrom(u, b, 0)
+	if err != nil {
+		return failed("recvfrom", err)
+	}
+	after, _ := localName(u)
+	address, _ := getInt(u, unix.SOL_SOCKET, unix.SO_REUSEADDR)
+	port, _ := getInt(u, unix.SOL_SOCKET, unix.SO_REUSEPORT)
+	err = first(expect("data", string(b[:n]), "one"), expect("source", addrPort(from), echoPort), expect("port", after.Port(), before.Port()),
+		expect("SO_REUSEADDR", address, 0), expect("SO_REUSEPORT", port, 0))
+	other, e := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if e != nil {
+		return failed("socket", e)
+	}
+	ours, _ := netnsCookie(u)
+	if theirs, _ := netnsCookie(other); ours != theirs {
+		return err // the port is one of the hidden namespace
+	}
+	setInt(other, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	return first(err, expect("bind of another socket to the port", unix.Bind(other, &unix.SockaddrInet6{Port: int(before.Port())}), error(unix.EADDRINUSE)))
+})
+
+func TestReplacedDatagramSocketKeepsPortToItself(t *testing.T) { underShim(t, "port-of-its-own") }
+
 var _ = act("mmsg", func() error {
 	const many = 8
 	u := udp()
