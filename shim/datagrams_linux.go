@@ -253,6 +253,9 @@ func receiveDatagram(t *trapped, fd int, r replaced, room, flags int, done func(
 		} else if v4, ok := t.policy.Load().extract(a); ok {
 			a = v4
 		} else {
+			if peek { // what is behind it would never be seen
+				unix.Recvfrom(fd, nil, unix.MSG_DONTWAIT)
+			}
 			return fail(unix.EAGAIN) // it stands for no IPv4 address
 		}
 		b = b[:min(n, len(b))]

@@ -290,6 +290,35 @@ var _ = act("port-of-its-own", func() error {
 
 func TestReplacedDatagramSocketKeepsPortToItself(t *testing.T) { underShim(t, "port-of-its-own") }
 
+// Any IPv6 host can send to a socket that takes the place of an IPv4 one. The program
+// does not see that, and it must not hide what comes behind it.
+var _ = act("peek", func() error {
+	u := udp()
+	b := make([]byte, 100)
+	take := func(flags int, want string) error {
+		n, from, err := unix.Recvfrom(u, b, flags)
+		if err != nil {
+			return failed("recvfrom", err)
+		}
+		return first(expect("data", string(b[:n]), want), expect("source", addrPort(from), echoPort))
+	}
+	if err := first(failed("sendto", unix.Sendto(u, []byte("one"), 0, sockaddr(echoPort))), take(0, "one")); err != nil {
+		return err
+	}
+	at, err := localName(u)
+	if err != nil {
+		return failed("getsockname", err)
+	}
+	foreign, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return failed("socket", err)
+	}
+	unix.Sendto(foreign, []byte("foreign"), 0, sockaddr(netip.AddrPortFrom(netip.IPv6Loopback(), at.Port())))
+	return first(failed("sendto", unix.Sendto(u, []byte("two"), 0, sockaddr(echoPort))), take(unix.MSG_PEEK, "two"), take(0, "two"))
+})
+
+func TestPeekPassesOverForeignDatagrams(t *testing.T) { underShim(t, "peek") }
+
 var _ = act("mmsg", func() error {
 	const many = 8
 	u := udp()
