@@ -235,7 +235,7 @@ func (r *relay) where(from, orig netip.AddrPort) (key flowKey, to netip.AddrPort
 	case d == Translate:
 		six, _ := t.embed(a)
 		return flowKey{flowIPv6, from, netip.AddrPort{}}, netip.AddrPortFrom(six, orig.Port()), true
-	case why == WhyMulticast || why == WhyBroadcast:
+	case why == WhyMulticast || why == WhyBroadcast || r.routes.broadcast(a):
 		return flowKey{flowMulticast, from, netip.AddrPort{}}, orig, true
 	}
 	return flowKey{flowHost, from, orig}, orig, true

@@ -20,8 +20,11 @@ type routes struct {
 
 	mu   sync.Mutex
 	at   uint64 // changes when known was begun
-	have map[netip.Addr]bool
+	have map[netip.Addr]reach
 }
+
+// reach is how the host reaches an address.
+type reach struct{ routed, broadcast bool }
 
 // watch counts changes of the host's routing until the socket fails.
 func (r *routes) watch() error {
@@ -68,32 +71,46 @@ func (r *routes) watch() error {
 
 // to reports whether the host has a route to a. It asks the kernel to connect a
 // datagram socket, which sends nothing.
-func (r *routes) to(a netip.Addr) bool {
+func (r *routes) to(a netip.Addr) bool { return r.reach(a).routed }
+
+// broadcast reports whether a is the broadcast address of a link.
+func (r *routes) broadcast(a netip.Addr) bool { return r.reach(a).broadcast }
+
+func (r *routes) reach(a netip.Addr) reach {
 	now := r.changes.Load()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.at != now || r.have == nil || len(r.have) >= maxRoutes || !r.watched.Load() {
-		r.at, r.have = now, map[netip.Addr]bool{}
+		r.at, r.have = now, map[netip.Addr]reach{}
 	}
-	ok, known := r.have[a]
+	found, known := r.have[a]
 	if !known {
-		ok = routeTo(a)
-		r.have[a] = ok
+		found = reachOf(a)
+		r.have[a] = found
 	}
-	return ok
+	return found
 }
 
-func routeTo(a netip.Addr) bool {
+func routeTo(a netip.Addr) bool { return reachOf(a).routed }
+
+func reachOf(a netip.Addr) reach {
 	family := unix.AF_INET6
 	if a.Is4() {
 		family = unix.AF_INET
 	}
 	s, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return false
+		return reach{}
 	}
 	defer unix.Close(s)
-	return unix.Connect(s, sockaddr(netip.AddrPortFrom(a, 9))) == nil
+	to := sockaddr(netip.AddrPortFrom(a, 9))
+	err = unix.Connect(s, to)
+	if err != unix.EACCES || !a.Is4() {
+		return reach{routed: err == nil}
+	}
+	// To a broadcast address it takes SO_BROADCAST; a route may prohibit as well.
+	ok := setInt(s, unix.SOL_SOCKET, unix.SO_BROADCAST, 1) == nil && unix.Connect(s, to) == nil
+	return reach{routed: ok, broadcast: ok}
 }
 
 // HasIPv4 reports whether the host has an IPv4 default route, or what serves as

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -289,6 +290,43 @@ var _ = act("port-of-its-own", func() error {
 })
 
 func TestReplacedDatagramSocketKeepsPortToItself(t *testing.T) { underShim(t, "port-of-its-own") }
+
+// The broadcast address of a link is reached by IPv4, and who answers has another address.
+var _ = act("broadcast", func() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	a, err := netlink.ParseAddr("10.7.0.1/24")
+	if err != nil {
+		return err
+	}
+	all := netip.MustParseAddrPort("10.7.0.255:7000")
+	a.Broadcast = all.Addr().AsSlice()
+	if err := netlink.AddrAdd(lo, a); err != nil {
+		return failed("address", err)
+	}
+	server, client, b := udp(), udp(), make([]byte, 100)
+	setInt(client, unix.SOL_SOCKET, unix.SO_BROADCAST, 1)
+	unix.SetsockoptTimeval(server, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5})
+	if err := first(failed("bind", unix.Bind(server, &unix.SockaddrInet4{Port: 7000})), failed("sendto", unix.Sendto(client, []byte("who"), 0, sockaddr(all)))); err != nil {
+		return err
+	}
+	_, from, err := unix.Recvfrom(server, b, 0)
+	if err != nil {
+		return failed("the server's recvfrom", err)
+	}
+	if err := unix.Sendto(server, []byte("me"), 0, from); err != nil {
+		return failed("the server's sendto", err)
+	}
+	n, from, err := unix.Recvfrom(client, b, 0)
+	if err != nil {
+		return failed("recvfrom", err)
+	}
+	return first(expect("data", string(b[:n]), "me"), expect("source", addrPort(from), netip.MustParseAddrPort("10.7.0.1:7000")))
+})
+
+func TestBroadcastToLink(t *testing.T) { underShim(t, "broadcast") }
 
 // Any IPv6 host can send to a socket that takes the place of an IPv4 one. The program
 // does not see that, and it must not hide what comes behind it.
