@@ -74,6 +74,7 @@ func (r *rules) table4(t *nftables.Table) {
 		r.fill(static, keys(c.Static))
 		r.known(all["forward"])
 		r.unsolicited(all["forward"], static)
+		r.returned(all["forward"])
 		r.untranslated(all["departure"], static)
 	}
 	r.toGateway(all["input"])
@@ -138,6 +139,33 @@ func (r *rules) unsolicited(chain *nftables.Chain, static *nftables.Set) {
 	for _, which := range [][]expr.Any{invalid(), unknown()} {
 		r.rule(chain, leavesBy(tun), comesNotBy(tun), which, destination4(), notIn(static), r.count(chain.Table, Unsolicited), drop())
 	}
+}
+
+// returned keeps what is for an outside address of [Pool], and belongs to no
+// connection, from being forwarded: the only way to an address that is routed to this
+// host and is none of its own is the one back to where the packet came from.
+func (r *rules) returned(chain *nftables.Chain) {
+	if r.config.Mode != Pool {
+		return
+	}
+	t := chain.Table
+	s := &nftables.Set{Table: t, Name: "outside", KeyType: nftables.TypeIPAddr, Interval: true}
+	r.fill(s, intervals(r.config.Addresses))
+	beyond := append(append(leavesNotBy(r.config.TUN), destination4()...), in(s)...)
+	r.rule(chain, beyond, comesBy(r.config.TUN), r.count(t, ToGateway), prohibited())
+	r.rule(chain, beyond, r.count(t, Unsolicited), drop())
+}
+
+// intervals returns ranges as elements of a set, each the first address and the one
+// behind the last.
+func intervals(ranges []Range) (all []nftables.SetElement) {
+	for _, r := range ranges {
+		all = append(all, nftables.SetElement{Key: r.First.AsSlice()})
+		if next := r.Last.Next(); next.IsValid() {
+			all = append(all, nftables.SetElement{Key: next.AsSlice(), IntervalEnd: true})
+		}
+	}
+	return all
 }
 
 // untranslated drops what would leave with an address of the pool: what

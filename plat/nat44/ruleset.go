@@ -88,7 +88,7 @@ const (
 	SpoofedSource    Count = "spoofed-source"       // dropped: IPv6 to the prefix by an interface that its source is not behind
 	NotOutside       Count = "not-outside"          // refused: IPv4 of the pool that would leave by another interface
 	ForgedPoolSource Count = "forged-pool-source"   // dropped: IPv4 from the pool that did not come from the translator
-	Unsolicited      Count = "unsolicited"          // dropped: IPv4 to the pool that no client asked for
+	Unsolicited      Count = "unsolicited"          // dropped: IPv4 to the pool, or to outside addresses, that no client asked for
 	Untranslated     Count = "untranslated-source"  // dropped: IPv4 that would leave with an address of the pool
 	ToGateway        Count = "to-gateway"           // refused: IPv4 from a client to an address of the gateway, not to a forwarded port
 	Connections      Count = "too-many-connections" // refused: a client has connections-per-client
@@ -105,7 +105,7 @@ var counts = map[Count]string{
 	SpoofedSource:    "IPv6 for the translator arrived on an interface that does not lead to its source address.",
 	NotOutside:       "IPv4 from a client would have left by an interface that is not in nat64.outside.",
 	ForgedPoolSource: "IPv4 with a source address of the pool arrived on an interface.",
-	Unsolicited:      "IPv4 to an address of the pool belonged to no connection, static map or port forward.",
+	Unsolicited:      "IPv4 to an address of the pool, or to one of nat64.addresses that this host does not have, belonged to no connection, static map or port forward.",
 	Untranslated:     "IPv4 would have left with a source address of the pool; connection tracking could not assign it to a connection.",
 	ToGateway:        "A client sent to an address of the gateway, such as an outside address with port forwards, but not to a forwarded port.",
 	Connections:      "A client has as many connections as nat64.connections-per-client allows.",
