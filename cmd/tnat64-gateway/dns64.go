@@ -65,7 +65,21 @@ type dnsPart struct {
 func (p *dnsPart) Run(ctx context.Context) error {
 	p.d.dns64.Store(p)
 	defer p.d.dns64.CompareAndSwap(p, nil)
-	err := p.Server.Run(ctx)
+	return hinted(p.Server.Run(ctx))
+}
+
+// probe returns why the DNS64 could not answer at its addresses in the place of
+// running, which may be nil.
+func (p *dnsPart) probe(running *dnsPart) error {
+	var now *dns64.Server
+	if running != nil {
+		now = running.Server
+	}
+	return hinted(p.Probe(context.Background(), now))
+}
+
+// hinted adds to an error of listening what helps.
+func hinted(err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return say.Hint(err, "another DNS server has this address; find it with `ss -lup sport = 53`, or set dns64.listen")

@@ -34,6 +34,12 @@ func (d *gateway) reload() *successor {
 	if err == nil {
 		parts, err = d.parts(f.Gateway)
 	}
+	for _, p := range parts {
+		// Once the old parts have ended, this would end the daemon.
+		if p, ok := p.(*dnsPart); ok && err == nil {
+			err = p.probe(d.dns64.Load())
+		}
+	}
 	if err != nil {
 		d.log.Error("cannot reload the configuration; keeping the old one", "reason", err)
 		return nil

@@ -82,11 +82,40 @@ func (s *Server) Run(ctx context.Context) error {
 					started.Listener.Close()
 				}
 			}
-			return fmt.Errorf("cannot listen for DNS queries at %v: %w", addr, err)
+			return cannotListen(addr, err)
 		}
 		servers = append(servers, s.serverUDP(udp), s.serverTCP(tcp))
 	}
 	return s.serve(ctx, servers)
+}
+
+// Probe binds the addresses of s for a moment and returns why one of them cannot be
+// bound. Those at which running answers, in whose place s is to be, are left out; it
+// may be nil.
+func (s *Server) Probe(ctx context.Context, running *Server) error {
+	for _, addr := range s.options.Listen {
+		if running != nil && running.has(addr) {
+			continue
+		}
+		udp, tcp, err := bind(ctx, addr)
+		if err != nil {
+			return cannotListen(addr, err)
+		}
+		udp.Close()
+		tcp.Close()
+	}
+	return nil
+}
+
+// has reports whether s would be in the way of another server at an address.
+func (s *Server) has(addr netip.AddrPort) bool {
+	return slices.ContainsFunc(s.options.Listen, func(l netip.AddrPort) bool {
+		return l == addr || l.Port() == addr.Port() && (l.Addr().IsUnspecified() || addr.Addr().IsUnspecified())
+	})
+}
+
+func cannotListen(addr netip.AddrPort, err error) error {
+	return fmt.Errorf("cannot listen for DNS queries at %v: %w", addr, err)
 }
 
 func (s *Server) serverUDP(c net.PacketConn) *dns.Server {
