@@ -89,6 +89,9 @@ func (v hostView) check(f *config.GatewayFile) {
 			}
 		}
 	}
+	if slices.Contains(v.links, c.NAT64.TUN) {
+		f.Refuse("nat64.tun", -1, fmt.Sprintf("%q is another interface of this host", c.NAT64.TUN), "a name that no interface has")
+	}
 	v.checkPool(f)
 	for i, a := range c.DNS64.Listen {
 		if !a.Addr().IsUnspecified() && !a.Addr().IsLoopback() && !v.has(a.Addr().WithZone("")) {

@@ -14,7 +14,7 @@ import (
 
 func TestHostCheck(t *testing.T) {
 	host := hostView{
-		links: []string{"lo", "lan0", "wan0", "nat64"},
+		links: []string{"lo", "lan0", "wan0"},
 		addresses: []hostPrefix{
 			{netip.MustParsePrefix("127.0.0.1/8"), "lo"},
 			{netip.MustParsePrefix("192.168.7.1/24"), "wan0"},
@@ -36,6 +36,8 @@ func TestHostCheck(t *testing.T) {
 			refused: `t.toml:3:12: nat64.outside: there is no interface "wan1"`},
 		{name: "no such interface to advertise on, named once", text: "[advertise]\ninterfaces = [\"lan7\"]",
 			refused: `t.toml:3:15: advertise.interfaces: there is no interface "lan7"`},
+		{name: "the TUN is another interface", text: "inside = [\"lan0\"]\ntun = \"wan0\"\npool = \"10.64.0.0/16\"",
+			refused: `t.toml:3:7: nat64.tun: "wan0" is another interface of this host; allowed: a name that no interface has`},
 		{name: "the pool contains a network of a link", text: "inside = [\"lan0\"]\npool = \"192.168.0.0/16\"",
 			refused: `t.toml:3:8: nat64.pool: "192.168.0.0/16" overlaps the network of 192.168.7.1/24 on wan0`},
 		{name: "the pool is part of a network of a link", text: "inside = [\"lan0\"]\npool = \"192.168.7.128/28\"",
