@@ -37,7 +37,7 @@ var layers = map[string][]string{
 		"github.com/vishvananda/netlink", "golang.org/x/net", "golang.org/x/sys",
 		"github.com/vishvananda/netns", // netlink's own API wants its handles
 	},
-	"plat/advertise": {"github.com/mdlayher/ndp", "golang.org/x/net"},
+	"plat/advertise": {"tnat64d/internal/dump", "github.com/mdlayher/ndp", "github.com/vishvananda/netlink", "golang.org/x/net", "golang.org/x/sys"},
 	"plat/dns64":     {"tnat64d/siit", "tnat64d/internal/regularfile", "github.com/miekg/dns", "golang.org/x/sync", "golang.org/x/sys"},
 	// Commands may import whatever they need, but not each other: what they
 	// share is below internal.

@@ -7,9 +7,14 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/mdlayher/ndp"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
+
+	"tnat64d/internal/dump"
 )
 
 // allNodes is where advertisements go, allRouters where solicitations come.
@@ -38,19 +43,28 @@ func (l *link) State() (State, error) {
 	if i.Flags&net.FlagUp == 0 {
 		return State{}, fmt.Errorf("%s is down", l.name)
 	}
-	addresses, err := i.Addrs()
+	addresses, err := dump.Whole(100, 10*time.Millisecond, func() ([]netlink.Addr, error) {
+		return netlink.AddrList(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: i.Index}}, unix.AF_INET6)
+	})
 	if err != nil {
-		return State{}, err
+		return State{}, fmt.Errorf("list the addresses of %s: %w", i.Name, err)
 	}
 	s := State{Name: i.Name, MTU: i.MTU, Hardware: i.HardwareAddr}
 	local := false
 	for _, a := range addresses {
-		p, err := netip.ParsePrefix(a.String())
-		if err != nil || !p.Addr().Is6() {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		if !ok {
 			continue
 		}
-		local = local || p.Addr().IsLinkLocalUnicast() && l.uses(p.Addr())
+		ones, _ := a.Mask.Size()
+		p := netip.PrefixFrom(ip, ones)
+		local = local || ip.IsLinkLocalUnicast() && l.uses(ip)
 		s.Addresses = append(s.Addresses, p)
+		// An administrator may keep an address from being a source by a preferred
+		// lifetime of 0; such a one has no end.
+		if a.Flags&(unix.IFA_F_DEPRECATED|unix.IFA_F_PERMANENT) == unix.IFA_F_DEPRECATED {
+			s.Ending = append(s.Ending, p)
+		}
 	}
 	if !local && l.source.IsValid() {
 		return s, fmt.Errorf("%w: %s does not have %s", ErrStandby, i.Name, l.source)

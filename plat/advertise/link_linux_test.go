@@ -92,6 +92,28 @@ func TestOpenSkipsTentativeAddress(t *testing.T) {
 	}
 }
 
+// After a renumbering the address in the former prefix is deprecated until it expires.
+// Its prefix is not announced as one to use.
+func TestPrefixOfAnAddressThatEnds(t *testing.T) {
+	needs.Netns(t)
+	ip(t, `ip link add lan0 type veth peer name p; ip link set p up; ip link set lan0 up
+		ip addr add fe80::1/64 dev lan0 nodad
+		ip addr add 2001:db8:1::1/64 dev lan0 nodad valid_lft 600 preferred_lft 0
+		ip addr add 2001:db8:2::1/64 dev lan0 nodad valid_lft 600 preferred_lft 300
+		ip addr add 2001:db8:3::1/64 dev lan0 nodad preferred_lft 0
+		ip addr add 2001:db8:4::1/64 dev lan0 nodad`)
+	s, err := NewLink("lan0", netip.Addr{}).State()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := Parameters{}.announced(s)
+	slices.SortFunc(got, netip.Prefix.Compare)
+	want := []netip.Prefix{netip.MustParsePrefix("2001:db8:2::/64"), netip.MustParsePrefix("2001:db8:3::/64"), netip.MustParsePrefix("2001:db8:4::/64")}
+	if !slices.Equal(got, want) {
+		t.Errorf("announces %v, want %v; addresses %v", got, want, s.Addresses)
+	}
+}
+
 // ip runs a script of sh with the program ip.
 func ip(t *testing.T, script string) {
 	t.Helper()

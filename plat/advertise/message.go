@@ -3,6 +3,7 @@ package advertise
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/mdlayher/ndp"
@@ -30,6 +31,7 @@ type State struct {
 	MTU       int
 	Hardware  net.HardwareAddr
 	Addresses []netip.Prefix // IPv6, with their prefix lengths
+	Ending    []netip.Prefix // those of them that are deprecated and expire, as after a renumbering
 }
 
 // Lifetimes of prefixes: ND_PREFERRED_LIMIT and ND_VALID_LIMIT of RFC 9096 section
@@ -106,12 +108,13 @@ func scaled(d time.Duration) time.Duration {
 }
 
 // prefixes returns the /64s of the link's addresses, in which hosts can make
-// addresses of their own.
+// addresses of their own. Those of addresses that end are withdrawn: hosts would go on
+// to use what soon leads nowhere (RFC 9096 section 3.5).
 func (s State) prefixes() (all []netip.Prefix) {
 	seen := map[netip.Prefix]bool{}
 	for _, a := range s.Addresses {
 		p := a.Masked()
-		if a.Bits() == 64 && a.Addr().IsGlobalUnicast() && !a.Addr().IsLinkLocalUnicast() && !seen[p] {
+		if !slices.Contains(s.Ending, a) && a.Bits() == 64 && a.Addr().IsGlobalUnicast() && !a.Addr().IsLinkLocalUnicast() && !seen[p] {
 			seen[p] = true
 			all = append(all, p)
 		}
@@ -142,6 +145,7 @@ func (s State) resolvers(configured []netip.Addr) (all []netip.Addr) {
 func (s State) own() (own netip.Addr, ok bool) {
 	for _, a := range s.Addresses {
 		switch {
+		case slices.Contains(s.Ending, a):
 		case a.Addr().IsLinkLocalUnicast():
 			if !ok {
 				own, ok = a.Addr().WithZone(""), true
