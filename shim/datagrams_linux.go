@@ -138,16 +138,32 @@ func isPing(fd int) bool {
 	return err == nil && proto == unix.IPPROTO_ICMPV6
 }
 
-// sendDatagram sends b in the program's name. An echo request becomes one of
-// ICMPv6 (RFC 7915 section 4.2); the kernel computes its checksum.
-func sendDatagram(t *trapped, fd int, b []byte, flags int, to netip.AddrPort) reply {
+// sendDatagram sends b in the program's name, as datagrams of segment bytes unless that
+// is 0. An echo request becomes one of ICMPv6 (RFC 7915 section 4.2); the kernel
+// computes its checksum.
+func sendDatagram(t *trapped, fd int, b []byte, segment, flags int, to netip.AddrPort) reply {
 	if isPing(fd) {
 		if len(b) < sizeofICMP || b[0] != icmpEchoRequest {
 			return fail(unix.EINVAL) // as the kernel says of ICMP sockets
 		}
 		b[0] = icmp6EchoRequest
 	}
-	n, err := unix.SendmsgN(fd, b, nil, sockaddr(to), flags&^unix.MSG_DONTWAIT|unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	flags |= unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
+	var control []byte
+	several := segment > 0 && segment < len(b) && !isPing(fd)
+	if several {
+		control = appendControl(nil, unix.SOL_UDP, udpSegment, 2, segment)
+	}
+	n, err := unix.SendmsgN(fd, b, control, sockaddr(to), flags)
+	if several && segments(len(b), segment) <= maxSegments && (err == unix.EINVAL || err == unix.EMSGSIZE || err == unix.EIO) {
+		// They are too large with the header of IPv6, or the kernel cannot divide there.
+		for n = 0; n < len(b); n += segment {
+			if _, err = unix.SendmsgN(fd, b[n:min(n+segment, len(b))], nil, sockaddr(to), flags); err != nil && n == 0 {
+				return fail(err)
+			}
+		}
+		return reply{val: int64(len(b))} // what the socket has no room for is lost
+	}
 	if err != nil {
 		return fail(err)
 	}

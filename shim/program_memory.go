@@ -103,7 +103,7 @@ const maxData = 64 << 10
 type message struct {
 	name    []byte // at most maxName
 	iov     []span
-	control bool
+	segment int // what control data asks for (UDP_SEGMENT): the size of datagrams; 0: one
 }
 
 // span is struct iovec.
@@ -127,7 +127,7 @@ func (m programMemory) header(at uint64) (h message, err error) {
 	if err := m.read(at, b[:size]); err != nil {
 		return h, err
 	}
-	nameAt, nameSize, iovAt, iovs, controls := parseHeader(b[:size], m.wide)
+	nameAt, nameSize, iovAt, iovs, controlAt, controls := parseHeader(b[:size], m.wide)
 	if nameAt != 0 && nameSize > 0 {
 		h.name = make([]byte, min(nameSize, maxName))
 		if err := m.read(nameAt, h.name); err != nil {
@@ -146,17 +146,36 @@ func (m programMemory) header(at uint64) (h message, err error) {
 		return h, err
 	}
 	h.iov = parseSpans(v, m.wide)
-	h.control = controls > 0
+	h.segment = m.segment(controlAt, controls)
 	return h, nil
 }
 
+// maxControl is how much of a program's control data is looked at.
+const maxControl = 256
+
+// segment returns the size of datagrams that control data names (UDP_SEGMENT), or 0.
+// Where the program is about to receive, there is anything.
+func (m programMemory) segment(at, size uint64) (n int) {
+	var b [maxControl]byte
+	got := b[:min(size, maxControl)]
+	if !m.wide || m.read(at, got) != nil {
+		return 0
+	}
+	eachControl(got, func(level, typ int32, data []byte) {
+		if level == unix.SOL_UDP && typ == udpSegment && len(data) >= 2 {
+			n = int(binary.NativeEndian.Uint16(data))
+		}
+	})
+	return n
+}
+
 // parseHeader takes a struct msghdr apart. b has its size.
-func parseHeader(b []byte, wide bool) (nameAt uint64, nameSize uint32, iovAt, iovs, controls uint64) {
+func parseHeader(b []byte, wide bool) (nameAt uint64, nameSize uint32, iovAt, iovs, controlAt, controls uint64) {
 	e := binary.NativeEndian
 	if wide {
-		return e.Uint64(b), e.Uint32(b[8:]), e.Uint64(b[16:]), e.Uint64(b[24:]), e.Uint64(b[40:])
+		return e.Uint64(b), e.Uint32(b[8:]), e.Uint64(b[16:]), e.Uint64(b[24:]), e.Uint64(b[32:]), e.Uint64(b[40:])
 	}
-	return uint64(e.Uint32(b)), e.Uint32(b[4:]), uint64(e.Uint32(b[8:])), uint64(e.Uint32(b[12:])), uint64(e.Uint32(b[20:]))
+	return uint64(e.Uint32(b)), e.Uint32(b[4:]), uint64(e.Uint32(b[8:])), uint64(e.Uint32(b[12:])), uint64(e.Uint32(b[16:])), uint64(e.Uint32(b[20:]))
 }
 
 // parseSpans takes an array of struct iovec apart.
@@ -212,7 +231,7 @@ func (m programMemory) finishHeader(at uint64, name []byte, flags uint32) error 
 	if err := m.read(at, b[:size]); err != nil {
 		return err
 	}
-	nameAt, room, _, _, _ := parseHeader(b[:size], m.wide)
+	nameAt, room, _, _, _, _ := parseHeader(b[:size], m.wide)
 	e := binary.NativeEndian
 	var n [8]byte
 	if nameAt != 0 {

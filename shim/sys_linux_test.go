@@ -328,6 +328,35 @@ var _ = act("broadcast", func() error {
 
 func TestBroadcastToLink(t *testing.T) { underShim(t, "broadcast") }
 
+// What a program sends as several datagrams by one call (UDP_SEGMENT) arrives so.
+var _ = act("segments", func() error {
+	u, b := udp(), make([]byte, 4000)
+	control := appendControl(nil, unix.SOL_UDP, udpSegment, 2, 1000)
+	n, err := unix.SendmsgN(u, make([]byte, 2500), control, sockaddr(echoPort), 0)
+	if err := first(failed("sendmsg", err), expect("sendmsg", n, 2500)); err != nil {
+		return err
+	}
+	out, data, _ := messages(1, echoPort)
+	data[0] = make([]byte, 1500)
+	h := &out[0].hdr
+	h.Iov.Base, h.Control = &data[0][0], &control[0]
+	h.Iov.SetLen(len(data[0]))
+	h.SetControllen(len(control))
+	if _, _, e := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(u), uintptr(unsafe.Pointer(h)), 1, 0, 0, 0); e != 0 {
+		return failed("sendmmsg", e)
+	}
+	runtime.KeepAlive(data)
+	for i, want := range []int{1000, 1000, 500, 1000, 500} {
+		n, _, err := unix.Recvfrom(u, b, 0)
+		if err := first(failed("recvfrom", err), expect(fmt.Sprintf("datagram %d", i), n, want)); err != nil {
+			return err
+		}
+	}
+	return nil
+})
+
+func TestSendSegments(t *testing.T) { underShim(t, "segments") }
+
 // Any IPv6 host can send to a socket that takes the place of an IPv4 one. The program
 // does not see that, and it must not hide what comes behind it.
 var _ = act("peek", func() error {

@@ -59,7 +59,7 @@ func answerSendmmsg(t *trapped) (reply, func() reply) {
 		if err != nil {
 			return partly(sent, unix.EFAULT), nil
 		}
-		r := sendDatagram(t, fd, b, t.number(3), netip.AddrPortFrom(six, to.Port()))
+		r := sendDatagram(t, fd, b, m.segment, t.number(3), netip.AddrPortFrom(six, to.Port()))
 		if r.errno != 0 {
 			return partly(sent, r.errno), nil
 		}

@@ -42,5 +42,5 @@ func sendmsgByHand(t *trapped) (reply, func() reply) {
 		unix.Close(fd)
 		return fail(unix.EFAULT), nil
 	}
-	return finishSend(t, fd, t.number(2), func() reply { return sendDatagram(t, fd, b, t.number(2), dest) })
+	return finishSend(t, fd, t.number(2), func() reply { return sendDatagram(t, fd, b, m.segment, t.number(2), dest) })
 }

@@ -69,5 +69,5 @@ func sendtoByHand(t *trapped) (reply, func() reply) {
 		unix.Close(fd)
 		return fail(unix.EFAULT), nil
 	}
-	return finishSend(t, fd, t.number(3), func() reply { return sendDatagram(t, fd, b, t.number(3), dest) })
+	return finishSend(t, fd, t.number(3), func() reply { return sendDatagram(t, fd, b, 0, t.number(3), dest) })
 }
