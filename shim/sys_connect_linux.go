@@ -72,6 +72,8 @@ func answerConnect(t *trapped) (reply, func() reply) {
 		return patiently(t, old, cookie, connectAgain(t, old, k, r, to))
 	case k.typ != unix.SOCK_STREAM && k.typ != unix.SOCK_DGRAM, k.proto == unix.IPPROTO_ICMP, k.proto == unix.IPPROTO_ICMPV6:
 		return proceed, nil
+	case k.typ == unix.SOCK_STREAM && listens(old):
+		return proceed, nil // EISCONN is the kernel's to say
 	}
 	tab, d, why := t.decide(to.Addr())
 	switch {
@@ -90,6 +92,12 @@ func answerConnect(t *trapped) (reply, func() reply) {
 		return proceed, nil
 	}
 	return patiently(t, old, cookie, connectTranslated(t, tab, old, p, k, to))
+}
+
+// listens reports whether a socket accepts connections.
+func listens(fd int) bool {
+	v, err := getInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	return err == nil && v != 0
 }
 
 // connectLock returns the lock of those that answer connect on a socket.

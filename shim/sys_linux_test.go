@@ -162,7 +162,8 @@ var _ = act("listen", func() error {
 	err = first(failed("listen without bind", unix.Listen(any, 5)))
 	n, _ := localName(any)
 	return first(err, expect("client", addrPort(from), own), expect("server", peer(c), at), expect("domain", domain(a), unix.AF_INET),
-		expect("address of an unbound listener", n.Addr(), netip.IPv4Unspecified()))
+		expect("address of an unbound listener", n.Addr(), netip.IPv4Unspecified()),
+		expect("connect of a listener", dial(any), error(unix.EISCONN)), expect("it listens", listens(any), true))
 })
 
 func TestBindAndListen(t *testing.T) { underShim(t, "listen") }
