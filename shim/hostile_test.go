@@ -37,7 +37,7 @@ func FuzzMemory(f *testing.F) {
 		}
 		if len(b) >= size {
 			// As the memory of a program, which is this one.
-			m := programMemory{os.Getpid(), wide}
+			m := programMemory{tid: os.Getpid(), wide: wide}
 			if h, err := m.header(uint64(uintptr(unsafe.Pointer(&b[0])))); err == nil {
 				if data, err := m.gather(h); err == nil && len(data) > maxData || len(h.name) > maxName || len(h.iov) > maxSpans {
 					t.Errorf("%d bytes, a name of %d, %d spans", len(data), len(h.name), len(h.iov))
@@ -80,6 +80,31 @@ func FuzzEcho(f *testing.F) {
 			t.Errorf("%d flows", len(r.flows.by))
 		}
 	})
+}
+
+// The number of a thread that has been killed may be that of another process.
+func TestMemoryOfAnEndedThread(t *testing.T) {
+	b := []byte("as it was")
+	at := uint64(uintptr(unsafe.Pointer(&b[0])))
+	still := false
+	m := programMemory{tid: os.Getpid(), wide: true, still: func() bool { return still }}
+	if err := m.write(at, []byte("changed  ")); err != unix.ESRCH || string(b) != "as it was" {
+		t.Errorf("write: %v, %q", err, b)
+	}
+	if err := m.read(at, make([]byte, 4)); err != unix.ESRCH {
+		t.Errorf("read: %v", err)
+	}
+	still = true
+	got := make([]byte, 4)
+	if err := m.write(at, []byte("it is")); err != nil || string(b) != "it is was" {
+		t.Errorf("write: %v, %q", err, b)
+	}
+	if err := m.read(at, got); err != nil || string(got) != "it i" {
+		t.Errorf("read: %v, %q", err, got)
+	}
+	if err := m.write(8, []byte("x")); err != unix.EFAULT {
+		t.Errorf("write where nothing is: %v", err)
+	}
 }
 
 func TestNames(t *testing.T) {

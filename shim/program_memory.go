@@ -2,6 +2,7 @@ package shim
 
 import (
 	"encoding/binary"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,6 +12,10 @@ import (
 type programMemory struct {
 	tid  int
 	wide bool // pointers and lengths have 64 bits
+	// still reports whether the thread waits for the answer to its call: if it has been
+	// killed, its number may be that of another process, of another user. nil: the
+	// supervisor may do no more to that one than the program may.
+	still func() bool
 }
 
 // read fills b from the address at. It fails with EFAULT unless all of
@@ -25,6 +30,10 @@ func (m programMemory) read(at uint64, b []byte) error {
 	if err == nil && n < len(b) {
 		err = unix.EFAULT
 	}
+	// A page that is slow to come can hold the read up for as long as the program likes.
+	if err == nil && m.still != nil && !m.still() {
+		err = unix.ESRCH
+	}
 	return err
 }
 
@@ -33,6 +42,9 @@ func (m programMemory) write(at uint64, b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
+	if m.still != nil {
+		return m.writeHeld(at, b)
+	}
 	local := unix.Iovec{Base: &b[0]}
 	local.SetLen(len(b))
 	n, err := unix.ProcessVMWritev(m.tid, []unix.Iovec{local}, []unix.RemoteIovec{{Base: uintptr(at), Len: len(b)}}, 0)
@@ -40,6 +52,24 @@ func (m programMemory) write(at uint64, b []byte) error {
 		err = unix.EFAULT
 	}
 	return err
+}
+
+// writeHeld is write by a descriptor of the memory: when that has been opened and the
+// thread still waits, it is the thread's and nobody else's, whatever becomes of its
+// number.
+func (m programMemory) writeHeld(at uint64, b []byte) error {
+	fd, err := unix.Open("/proc/"+strconv.Itoa(m.tid)+"/mem", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if !m.still() {
+		return unix.ESRCH
+	}
+	if n, err := unix.Pwrite(fd, b, int64(at)); err != nil || n < len(b) {
+		return unix.EFAULT
+	}
+	return nil
 }
 
 // socketName reads a socket address of size bytes, as far as it can be an IPv4 one.

@@ -58,7 +58,10 @@ type trapped struct {
 // trapped returns the system call of a notification.
 func (s *supervisor) trapped(n *notification) *trapped {
 	t := &trapped{supervisor: s, id: n.id, tid: int(n.pid), abi: abiOf(n.arch, n.nr), args: n.args}
-	t.mem = programMemory{t.tid, t.abi != nil && t.abi.wide}
+	t.mem = programMemory{tid: t.tid, wide: t.abi != nil && t.abi.wide}
+	if s.root {
+		t.mem.still = t.waiting
+	}
 	return t
 }
 
