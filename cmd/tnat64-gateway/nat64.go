@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"tnat64d/datapath"
 	"tnat64d/internal/config"
@@ -23,6 +24,7 @@ type nat64Part struct {
 	*plat.NAT64
 	ready func()
 	tun   string
+	up    atomic.Bool // it has translated
 }
 
 // errorsPerSecond limits the ICMP errors of the translator to each side.

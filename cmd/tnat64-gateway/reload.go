@@ -8,8 +8,8 @@ import (
 
 // successor is what a reload puts in the place of what runs.
 type successor struct {
-	parts   []part
-	control config.Control
+	parts  []part
+	config config.Gateway
 }
 
 // warn logs what is doubtful in the file.
@@ -46,5 +46,5 @@ func (d *gateway) reload() *successor {
 	}
 	d.log.Info("reloading the configuration", "file", d.file)
 	warn(d.log, f)
-	return &successor{parts, f.Gateway.Control}
+	return &successor{parts, f.Gateway}
 }

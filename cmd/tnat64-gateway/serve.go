@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -47,8 +48,8 @@ type part interface {
 }
 
 // serve runs the parts that c names until ctx ends or one of them fails, and
-// starts them anew with another configuration on SIGHUP. Maps and connections
-// outlast that.
+// starts them anew with another configuration on SIGHUP, with the old one again if
+// NAT64 does not come up with that. Maps and connections outlast that.
 func (d *gateway) serve(ctx context.Context, c config.Gateway) error {
 	if d.setup {
 		set, err := plat.SetForwarding(c.Advertise.Interfaces)
@@ -75,17 +76,44 @@ func (d *gateway) serve(ctx context.Context, c config.Gateway) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, unix.SIGHUP)
 	defer signal.Stop(hup)
+	var old *config.Gateway // the last configuration that has worked before c, if any
 	for {
 		next, err := d.runUntilHangup(ctx, parts, hup)
+		switch {
+		case translated(parts):
+			worked := c
+			old = &worked
+		case next == nil && old != nil && ctx.Err() == nil:
+			d.log.Error("the new configuration does not work; going back to the old one", "reason", err)
+			next, err = d.goBack(*old)
+			old = nil
+		}
 		if next == nil {
 			daemon.Notify(d.log, systemd.SdNotifyStopping)
 			return err
 		}
-		parts = next.parts
-		if err := asked.set(ctx, next.control); err != nil {
+		parts, c = next.parts, next.config
+		if err := asked.set(ctx, c.Control); err != nil {
 			d.log.Error("cannot apply the new [control] table", "reason", err)
 		}
 	}
+}
+
+// goBack makes the parts of a configuration that has worked anew.
+func (d *gateway) goBack(c config.Gateway) (*successor, error) {
+	parts, err := d.parts(c)
+	if err != nil {
+		return nil, err
+	}
+	return &successor{parts, c}, nil
+}
+
+// translated reports whether the NAT64 among the parts has been up.
+func translated(parts []part) bool {
+	return slices.ContainsFunc(parts, func(p part) bool {
+		n, ok := p.(*nat64Part)
+		return ok && n.up.Load()
+	})
 }
 
 // runUntilHangup runs the parts, and returns those that come after them, if any.
@@ -136,6 +164,7 @@ func (d *gateway) parts(c config.Gateway) (all []part, err error) {
 		return nil, err
 	}
 	n.ready = func() {
+		n.up.Store(true)
 		d.nat64.Store(n)
 		if err := d.trace.follow(n); err != nil {
 			d.log.Warn("packets are no longer traced", "reason", err)
