@@ -80,7 +80,7 @@ func tunNameTaken(name string) error {
 
 func alreadyRunning() error {
 	return &say.Failure{
-		What: clat.ErrRunning.Error(),
+		Err:  clat.ErrRunning,
 		Hint: "stop it first: systemctl stop tnat64d, or end the process that `pgrep -a tnat64d` shows",
 	}
 }

@@ -254,6 +254,51 @@ func TestTwoAtOnce(t *testing.T) {
 	}
 }
 
+// A second daemon that has other directories, as in a container that shares the host's
+// network, does not see the lock of the first one. It takes nothing of that one for
+// the remains of a process that was killed.
+func TestTwoWithOtherDirectories(t *testing.T) {
+	path := daemonPath(t)
+	h := enterNetns(t)
+	first := startDaemon(t, path, alwaysUp, directories(t)...)
+	first.waitLog(t, "CLAT is up")
+	uplink, err := h.LinkByName("wlan0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := make(chan netlink.AddrUpdate, 100)
+	done := make(chan struct{})
+	defer close(done)
+	if err := netlink.AddrSubscribe(changes, done); err != nil {
+		t.Fatal(err)
+	}
+	for _, tun := range []string{"clat0", "clat7"} {
+		cmd := command(t, path, "-config", writeConfig(t, alwaysUp+"tun = \""+tun+"\"\n"))
+		cmd.Env = directories(t)
+		expectFailure(t, cmd, "another tnat64d is running in this network namespace")
+	}
+	last, err := netlink.ParseAddr("192.0.2.77/32")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.AddrAdd(uplink, last); err != nil {
+		t.Fatal(err)
+	}
+	for a := range changes {
+		if a.LinkAddress.IP.Equal(last.IP) {
+			break
+		}
+		if !a.NewAddr {
+			t.Errorf("%s has been removed by another daemon", a.LinkAddress.IP)
+		}
+	}
+	if err := h.AddrDel(uplink, last); err != nil {
+		t.Fatal(err)
+	}
+	first.stop(t)
+	clean(t, h)
+}
+
 func runDirectory(env []string) string {
 	for _, e := range env {
 		if dir, ok := strings.CutPrefix(e, "RUNTIME_DIRECTORY="); ok {

@@ -71,15 +71,17 @@ func checkTUNDevice() error {
 
 // checkHost refuses to start when the host contradicts the configuration.
 // What may still appear, such as a route or a configured uplink, is waited for
-// instead. inherited are the TUNs that are ours.
+// instead. inherited are the TUNs that are ours. The error is clat.ErrRunning if
+// another process has a TUN.
 func checkHost(c config.Config, o plan.Observed, inherited []clat.Inherited) error {
-	l, there := o.LinkByName(c.CLAT.TUN)
-	ours := slices.ContainsFunc(inherited, func(t clat.Inherited) bool { return t.Index == l.Index })
-	switch {
-	case c.CLAT.Enable == config.Never || !there || ours:
-		return nil
-	case strings.HasPrefix(l.Alias, plan.AliasPrefix):
-		return alreadyRunning() // one with another runtime directory, as in a container
+	for _, l := range o.Links {
+		switch {
+		case slices.ContainsFunc(inherited, func(t clat.Inherited) bool { return t.Index == l.Index }):
+		case strings.HasPrefix(l.Alias, plan.AliasPrefix):
+			return alreadyRunning() // one with another runtime directory, as in a container
+		case l.Name == c.CLAT.TUN && c.CLAT.Enable != config.Never:
+			return tunNameTaken(c.CLAT.TUN)
+		}
 	}
-	return tunNameTaken(c.CLAT.TUN)
+	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -66,12 +65,19 @@ func serve(ctx context.Context, file string, c config.Config, passed []fdstore.D
 		log.Warn("cannot look for what a previous process left", "reason", err)
 	}
 	goesOn := former.usable()
+	removeLeftoverTUNs(log)
+	freed := endWithin
+	if kept != nil && !goesOn {
+		freed = dropWithin // the service manager may have the last descriptors of a TUN
+	} else if err := checkFreed(ctx, kernel, c, former, freed); err != nil {
+		return err // before anything of a daemon that runs is removed
+	}
 	removed := removeFormer(kernel, programs, journal, former, log)
-	o, err := observeFreed(ctx, kernel, kept != nil && !goesOn, c.CLAT.TUN)
-	if err != nil {
+	if err := checkFreed(ctx, kernel, c, former, freed); err != nil {
 		return err
 	}
-	if err := checkHost(c, o, former.list()); err != nil {
+	o, err := kernel.Observe()
+	if err != nil {
 		return err
 	}
 	secret, err := clat.LoadSecret(filepath.Join(stateDir(), "secret"))
@@ -158,20 +164,28 @@ func watch(beside *sync.WaitGroup, d *tnat64d) error {
 
 // freeWithin is how long the service manager may take to close what has been dropped
 // from its store.
-const freeWithin = 10 * time.Second
+// How long a TUN of a former process may stay: one that has just ended, and one whose
+// descriptors the service manager drops.
+const (
+	endWithin  = time.Second
+	dropWithin = 10 * time.Second
+)
 
-// observeFreed observes the host. If dropped, it first waits until a TUN of a former
-// process with that name is gone: the service manager may have its last descriptors.
-func observeFreed(ctx context.Context, k *host.Host, dropped bool, tun string) (plan.Observed, error) {
-	for end := time.Now().Add(freeWithin); ; {
+// checkFreed is checkHost, again and again for a while as long as there is a TUN of
+// another process.
+func checkFreed(ctx context.Context, k *host.Host, c config.Config, former *inheritance, within time.Duration) error {
+	for end := time.Now().Add(within); ; {
 		o, err := k.Observe()
-		l, there := o.LinkByName(tun)
-		if err != nil || !dropped || !there || !strings.HasPrefix(l.Alias, plan.AliasPrefix) || time.Now().After(end) {
-			return o, err
+		if err != nil {
+			return err
+		}
+		err = checkHost(c, o, former.list())
+		if !errors.Is(err, clat.ErrRunning) || time.Now().After(end) {
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return o, nil
+			return nil
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -289,14 +303,21 @@ func removeLeft(k *host.Host, j *clat.Journal, log *slog.Logger) []clat.Leftover
 	return removed
 }
 
-// cleanUp removes what could be left of a predecessor beside that, and is not to be
-// taken over.
-func cleanUp(k *host.Host, former *inheritance, log *slog.Logger) {
-	leftovers, tunErr := tun.RemoveLeftovers(plan.AliasPrefix)
+// removeLeftoverTUNs removes TUNs of ours that no daemon has.
+func removeLeftoverTUNs(log *slog.Logger) {
+	leftovers, err := tun.RemoveLeftovers(plan.AliasPrefix)
 	for _, name := range leftovers {
 		log.Warn("removed a leftover TUN interface", "iface", name, "reason", "another program made it persistent or attached to it")
 	}
-	err := errors.Join(tunErr, steernft.CleanUp())
+	if err != nil {
+		log.Warn("cannot remove what a previous process left", "reason", err)
+	}
+}
+
+// cleanUp removes what could be left of a predecessor beside that, and is not to be
+// taken over.
+func cleanUp(k *host.Host, former *inheritance, log *slog.Logger) {
+	err := steernft.CleanUp()
 	if !former.links().HasFilters() {
 		err = errors.Join(err, steer.CleanUp(k.Handle()))
 	}
