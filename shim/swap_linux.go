@@ -2,6 +2,7 @@ package shim
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -77,10 +78,20 @@ func toHost(t *trapped, p *process, old int, k kind) error {
 
 // toHidden replaces a socket of the host's by one of the hidden namespace.
 func toHidden(t *trapped, p *process, old int, k kind) error {
+	return toHiddenPort(t, p, old, k, 0)
+}
+
+// toHiddenPort is toHidden for a socket that keeps a port there, unless it is 0.
+func toHiddenPort(t *trapped, p *process, old int, k kind, port uint16) error {
 	return replaceSocket(t, p, old, k, func(flags int) (int, error) {
 		s, err := t.hidden.socket(k.family, k.proto)
 		if err == nil && flags != 0 {
 			err = unix.SetNonblock(s, true)
+		}
+		if err == nil && port != 0 {
+			if err = unix.Bind(s, sockaddr(netip.AddrPortFrom(netip.IPv4Unspecified(), port))); err != nil {
+				unix.Close(s)
+			}
 		}
 		return s, err
 	})

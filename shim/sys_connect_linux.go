@@ -90,8 +90,24 @@ func answerConnect(t *trapped) (reply, func() reply) {
 			return proceed, nil
 		}
 		return proceed, nil
+	case k.family == unix.AF_INET && k.typ == unix.SOCK_DGRAM && t.hidden != nil && boundToHidden(t, p, old, k):
+		return proceed, nil
 	}
 	return patiently(t, old, cookie, connectTranslated(t, tab, old, p, k, to))
+}
+
+// boundToHidden gives an AF_INET datagram socket of the host's, which has been bound to
+// a port, the same port in the hidden namespace, and reports whether it could: the
+// source of what it receives is to be an IPv4 address.
+func boundToHidden(t *trapped, p *process, old int, k kind) bool {
+	a, err := localName(old)
+	if err != nil || !a.Addr().IsUnspecified() || a.Port() == 0 {
+		return false
+	}
+	if device, err := getInt(old, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX); err != nil || device != 0 {
+		return false
+	}
+	return toHiddenPort(t, p, old, k, a.Port()) == nil
 }
 
 // listens reports whether a socket accepts connections.

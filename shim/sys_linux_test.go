@@ -254,6 +254,34 @@ func wildSendto(fd int) unix.Errno {
 
 func TestSendtoSendmsgRecvfromRecvmsg(t *testing.T) { underShim(t, "datagrams") }
 
+// A socket that is bound to a port before it is connected shows IPv4 names, and its port.
+var _ = act("bound-and-connected", func() error {
+	u, free := udp(), udp()
+	if err := unix.Bind(free, &unix.SockaddrInet4{}); err != nil {
+		return failed("bind", err)
+	}
+	port, err := localName(free)
+	unix.Close(free)
+	if err = first(err, unix.Bind(u, &unix.SockaddrInet4{Port: int(port.Port())})); err != nil {
+		return failed("bind to a port", err)
+	}
+	if err := connectTo(u, echoPort); err != nil {
+		return failed("connect", err)
+	}
+	if _, err := unix.Write(u, []byte("one")); err != nil {
+		return failed("write", err)
+	}
+	b := make([]byte, 100)
+	n, from, err := unix.Recvfrom(u, b, 0)
+	if err != nil {
+		return failed("recvfrom", err)
+	}
+	own, _ := localName(u)
+	return first(expect("data", string(b[:n]), "one"), expect("source", addrPort(from), echoPort), expect("peer", peer(u), echoPort), expect("port", own.Port(), port.Port()))
+})
+
+func TestBoundDatagramSocketIsConnected(t *testing.T) { underShim(t, "bound-and-connected") }
+
 // A socket that is replaced keeps its port to itself: with SO_REUSEADDR another user
 // could take what is sent to the program.
 var _ = act("port-of-its-own", func() error {
