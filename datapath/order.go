@@ -35,7 +35,7 @@ func (o *queueOrder) keep(k *steer.Engine) error {
 	if k.KernelEngine() != nil { // nobody asks
 		return nil
 	}
-	progress, err := k.Progress()
+	progress, err := k.Progress(!o.device.Offloads.USO)
 	if err != nil {
 		return err
 	}

@@ -127,7 +127,8 @@ type bpfPrefix struct {
 type bpfQueueState struct {
 	_        structs.HostLayout
 	Sent     uint64
-	Pad1     [15]uint64
+	CutsUdp  uint64
+	Pad1     [14]uint64
 	Finished uint64
 	Pad2     [15]uint64
 }

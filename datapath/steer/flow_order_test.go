@@ -29,7 +29,7 @@ func (l *lab) userSpace(t *testing.T, d *tundev.Device, s *Steering, cfg siit.Co
 	if err != nil {
 		t.Fatal(err)
 	}
-	progress, err := s.Progress()
+	progress, err := s.Progress(false)
 	if err == nil {
 		err = d.SetQueueProgram(s.QueueProgram())
 	}

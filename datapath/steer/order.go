@@ -98,7 +98,8 @@ func (g *gap) sample(missing int64, now time.Time, empty func() bool) (certain i
 // queueState is struct queue_state of bpf/order.h.
 type queueState struct {
 	sent     uint64
-	_        [15]uint64
+	cutsUDP  uint64
+	_        [14]uint64
 	finished uint64
 	_        [15]uint64
 }
@@ -125,15 +126,17 @@ func mapQueueStates(m *ebpf.Map) (*queueStates, error) {
 
 func unmapMemory(b []byte) { _ = unix.Munmap(b) }
 
-// Progress returns a Progress for each queue of the TUN, in their order. It can
-// be used after Close, without effect.
-func (e *Engine) Progress() ([]*Progress, error) {
+// Progress returns a Progress for each queue of the TUN, in their order. cutsUDP says
+// that the TUN takes no UDP super-packets, so that user space reads their segments.
+// A Progress can be used after Close, without effect.
+func (e *Engine) Progress(cutsUDP bool) ([]*Progress, error) {
 	memory, err := mapQueueStates(e.objects.QueueStates)
 	if err != nil {
 		return nil, err
 	}
 	all := make([]*Progress, len(memory.all))
 	for i := range all {
+		atomic.StoreUint64(&memory.all[i].cutsUDP, uint64(flag(cutsUDP)))
 		all[i] = newProgress(memory, i)
 	}
 	return all, nil

@@ -61,3 +61,44 @@ func TestOrderOfFlowsWithOneEntry(t *testing.T) {
 		t.Error("no flow shares the entry")
 	}
 }
+
+// A super-packet that the kernel cuts for the TUN has as many numbers as user space
+// reads packets: if it had one, those behind it would count as finished too soon.
+func TestOrderBehindCutSuperPackets(t *testing.T) {
+	b := newEngineBench(t, true)
+	b.use(t, plainConfig)
+	q := &b.queues.all[0]
+	slow := func(protocol byte) []byte { // by its option
+		d := make([]byte, 3000)
+		d[12] = 5 << 4 // of TCP: the length of its header
+		return rawIPv4(protocol, 64, 0, []byte{148, 4, 0, 0}, d)
+	}
+	for _, c := range []struct {
+		name     string
+		cuts     uint64
+		protocol byte
+		want     uint64
+	}{{"UDP, whole", 0, protoUDP, 1}, {"UDP, cut", 1, protoUDP, 3}, {"TCP", 1, protoTCP, 1}} {
+		q.cutsUDP = c.cuts
+		before := q.sent
+		if b.run(t, slow(c.protocol), gso{1000, 3}) != nil {
+			t.Fatalf("%s: translated by the kernel engine", c.name)
+		}
+		if got := q.sent - before; got != c.want {
+			t.Errorf("%s: counted as %d packets, want %d", c.name, got, c.want)
+		}
+		b.queues.finish()
+	}
+	q.cutsUDP = 1
+	b.run(t, slow(protoUDP), gso{1000, 3})
+	for range 2 { // packets read
+		q.finished++
+		if b.run(t, datagram(plat4, 10), gso{}) != nil {
+			t.Error("a datagram overtakes the rest of a super-packet")
+		}
+	}
+	b.queues.finish()
+	if b.run(t, datagram(plat4, 10), gso{}) == nil {
+		t.Error("not translated although nothing waits")
+	}
+}

@@ -33,8 +33,9 @@ volatile const __u64 flow_seed;  // random, so that nobody can choose flows that
 // The state of one TUN queue. Each number has a pair of cache lines of its own:
 // the programs write the one and user space, which maps the memory, the other.
 struct queue_state {
-	__u64 sent; // packets that went to user space
-	__u64 pad1[15];
+	__u64 sent;     // packets that went to user space, as user space counts them
+	__u64 cuts_udp; // not 0: the TUN takes no UDP super-packets (before Linux 6.2). User space sets it once
+	__u64 pad1[14];
 	__u64 finished; // of those, in the order of sending, that user space has finished with
 	__u64 pad2[15];
 };
@@ -132,6 +133,26 @@ static __always_inline bool is_behind(__u64 flow)
 	return finished != q->sent && (__s64)(number + processors - finished) > 0;
 }
 
+// packets_of returns how many packets user space reads of one: of a super-packet that
+// the TUN does not take whole, those that the kernel cuts it into. A packet too many is
+// missing for half a second, which costs speed; one too few would cost order.
+static __always_inline __u32 packets_of(struct __sk_buff *skb, const volatile struct queue_state *q)
+{
+	union slot first = { 0 }, protocol = { 0 };
+	__u32 segments = skb->gso_segs;
+
+	if (likely(segments < 2))
+		return 1;
+	if (skb->len - tun_header_len >= 65536) // BIG TCP: longer than a TUN's tso_max_size
+		return segments;
+	if (!q->cuts_udp)
+		return 1;
+	if (bpf_skb_load_bytes(skb, tun_header_len, &first.u8, sizeof(first.u8)) ||
+	    bpf_skb_load_bytes(skb, tun_header_len + (first.u8 >> 4 == 6 ? 6 : 9), &protocol.u8, sizeof(protocol.u8)))
+		return 1;
+	return protocol.u8 == IPPROTO_TCP ? 1 : segments;
+}
+
 // number_packet is called for every packet that enters the TUN's queues.
 static __always_inline void number_packet(struct __sk_buff *skb)
 {
@@ -142,7 +163,7 @@ static __always_inline void number_packet(struct __sk_buff *skb)
 
 	if (!q)
 		return;
-	__sync_fetch_and_add(&q->sent, 1);
+	__sync_fetch_and_add(&q->sent, packets_of(skb, q));
 	key.all = flow % FLOW_ENTRIES;
 	last = bpf_map_lookup_elem(&last_sent, &key.u32);
 	if (last)
