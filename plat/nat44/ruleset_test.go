@@ -152,12 +152,17 @@ func TestRuleset(t *testing.T) {
 	defer s.Close()
 	shared := config(Pool)
 	shared.PortsPerClient = 0
+	several := config(Pool)
+	for _, r := range [][2]string{{"203.0.113.9", "203.0.113.9"}, {"203.0.113.3", "203.0.113.4"}, {"255.255.255.250", "255.255.255.255"}, {"203.0.113.8", "203.0.113.8"}} {
+		several.Addresses = append(several.Addresses, Range{netip.MustParseAddr(r[0]), netip.MustParseAddr(r[1])})
+	}
 	for _, step := range []struct {
 		config       Config
 		wants, never []string
 	}{
 		{config(Masquerade), []string{"masquerade", "203.0.113.1 . 8443 : 100.64.0.2 . 443", "ct count over 100 ", "ct count over 250 ", "established : 7440", "elements = { 100.64.0.9 }", "fib saddr . iif oif 0", "snat to ct original ip daddr"}, []string{"map ports", "map addresses", "@outside"}},
 		{config(Pool), []string{"map ports", "elements = { 203.0.113.1-203.0.113.2 }", "ip daddr @outside iifname \"nat64\" counter name \"to-gateway\" reject", "ip daddr @outside counter name \"unsolicited\" drop"}, []string{"masquerade"}},
+		{several, []string{"203.0.113.1-203.0.113.2", "203.0.113.3-203.0.113.4", "203.0.113.8", "203.0.113.9", "255.255.255.250-255.255.255.255"}, nil},
 		{shared, []string{"map addresses"}, []string{"masquerade", "map ports"}},
 		{config(None), []string{"not-outside", "forged-pool-source"}, []string{"masquerade", "map ports", "ct count", "@static"}},
 		{config(Masquerade), []string{"masquerade"}, []string{"map ports"}},
