@@ -97,6 +97,7 @@ func (b *batch) chains(t *nftables.Table) map[string]*nftables.Chain {
 	add("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
 	if t.Family == nftables.TableFamilyIPv4 {
 		add("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
+		add("output", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter)
 		add("destination", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
 		add("source", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 		add("departure", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, behindNAT)

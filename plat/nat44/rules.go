@@ -76,6 +76,7 @@ func (r *rules) table4(t *nftables.Table) {
 		r.unsolicited(all["forward"], static)
 		r.returned(all["forward"])
 		r.untranslated(all["departure"], static)
+		r.resets(all["output"])
 	}
 	r.toGateway(all["input"])
 	r.confirmed(all["forward"])
@@ -130,6 +131,17 @@ func (r *rules) confirmed(chain *nftables.Chain) {
 // its addresses are reached through the translator.
 func (r *rules) toGateway(chain *nftables.Chain) {
 	r.rule(chain, comesBy(r.config.TUN), r.count(chain.Table, ToGateway), prohibited())
+}
+
+// resets drops the TCP resets that the host sends about no connection. A segment of a
+// client's connection that connection tracking takes for invalid, as one beyond the
+// window, is not translated back but delivered to the host itself, whose reset would
+// end the connection.
+func (r *rules) resets(chain *nftables.Chain) {
+	const flags, reset = 13, 4 // where the flags are in the TCP header; RST
+	r.rule(chain, protocol(unix.IPPROTO_TCP), load(expr.PayloadBaseTransportHeader, flags, 1), []expr.Any{
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{reset}, Xor: []byte{0}},
+	}, compare(expr.CmpOpNeq, []byte{0}), bits(expr.CtKeySTATE, expr.CtStateBitINVALID, expr.CmpOpNeq), drop())
 }
 
 // unsolicited drops what comes to an address of the pool but by a static map, a

@@ -160,11 +160,11 @@ func TestRuleset(t *testing.T) {
 		config       Config
 		wants, never []string
 	}{
-		{config(Masquerade), []string{"masquerade", "203.0.113.1 . 8443 : 100.64.0.2 . 443", "ct count over 100 ", "ct count over 250 ", "established : 7440", "elements = { 100.64.0.9 }", "fib saddr . iif oif 0", "snat to ct original ip daddr"}, []string{"map ports", "map addresses", "@outside"}},
+		{config(Masquerade), []string{"masquerade", "203.0.113.1 . 8443 : 100.64.0.2 . 443", "ct count over 100 ", "ct count over 250 ", "established : 7440", "elements = { 100.64.0.9 }", "fib saddr . iif oif 0", "snat to ct original ip daddr", "tcp flags rst ct state invalid drop"}, []string{"map ports", "map addresses", "@outside"}},
 		{config(Pool), []string{"map ports", "elements = { 203.0.113.1-203.0.113.2 }", "ip daddr @outside iifname \"nat64\" counter name \"to-gateway\" reject", "ip daddr @outside counter name \"unsolicited\" drop"}, []string{"masquerade"}},
 		{several, []string{"203.0.113.1-203.0.113.2", "203.0.113.3-203.0.113.4", "203.0.113.8", "203.0.113.9", "255.255.255.250-255.255.255.255"}, nil},
 		{shared, []string{"map addresses"}, []string{"masquerade", "map ports"}},
-		{config(None), []string{"not-outside", "forged-pool-source"}, []string{"masquerade", "map ports", "ct count", "@static"}},
+		{config(None), []string{"not-outside", "forged-pool-source"}, []string{"masquerade", "map ports", "ct count", "@static", "tcp flags"}},
 		{config(Masquerade), []string{"masquerade"}, []string{"map ports"}},
 	} {
 		if err := s.Set(step.config); err != nil {
