@@ -163,6 +163,18 @@ func TestGatewayUnit(t *testing.T) {
 	if slices.Contains(lines(text), "RestartPreventExitStatus=2") {
 		t.Error("an interface that comes later is not waited for")
 	}
+	// Before systemd 254 each restart comes after RestartSec=.
+	number := func(key string) int {
+		m := regexp.MustCompile(`(?m)^` + key + `=(\d+)`).FindStringSubmatch(text)
+		if m == nil {
+			t.Fatalf("no %s", key)
+		}
+		n, _ := strconv.Atoi(m[1])
+		return n
+	}
+	if burst, most := number("StartLimitBurst"), 60*number("StartLimitIntervalSec")/number("RestartSec"); burst <= most {
+		t.Errorf("an interface that comes after more than %d starts is not waited for: there are %d in StartLimitIntervalSec", burst, most)
+	}
 	need(t, "systemd-analyze")
 	text = strings.ReplaceAll(text, "/usr/bin/tnat64-gateway", "/bin/true")
 	text = regexp.MustCompile(`(?m)^Documentation=.*\n`).ReplaceAllString(text, "")
