@@ -149,6 +149,15 @@ func TestGatewayManualHasEveryKey(t *testing.T) {
 	}
 }
 
+// A file that does not fit the host would end the new version, while the old one works.
+func TestGatewayUpgradeChecksTheHost(t *testing.T) {
+	for _, script := range []string{"postinst", "rpm-postun", "arch-post_upgrade"} {
+		if text := readFile(t, "gateway/"+script); strings.Count(text, "tnat64-gateway -check") != 1 || !strings.Contains(text, "tnat64-gateway -check-host ") {
+			t.Errorf("%s does not run -check-host", script)
+		}
+	}
+}
+
 func TestGatewayUnit(t *testing.T) {
 	text := readFile(t, "systemd/tnat64-gateway.service")
 	for _, want := range []string{
