@@ -96,13 +96,18 @@ func lowest(links []netlink.Link, names []string, least int) int {
 	return min(max(mtu, least), 65535)
 }
 
+// ErrRouteExists says that the host has a route of the same prefix and metric as one
+// that is to lead to the TUN.
+var ErrRouteExists = errors.New("the host has another route there")
+
 // setUp makes the TUN ready and leads packets to it. It may be repeated.
 func setUp(h *netlink.Handle, index int, c Config) error {
 	l, err := h.LinkByIndex(index)
 	if err != nil {
 		return fmt.Errorf("find %s: %w", c.TUN, err)
 	}
-	if l.Attrs().Alias != Alias {
+	fresh := l.Attrs().Alias != Alias // no route leads to it yet
+	if fresh {
 		// No addresses and no router solicitations of its own. Routes lead back to all
 		// that comes by the TUN, and without rp_filter the kernel need not look.
 		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+c.TUN+"/addr_gen_mode", []byte("1"), 0)
@@ -136,7 +141,11 @@ func setUp(h *netlink.Handle, index int, c Config) error {
 			LinkIndex: index, Protocol: routeProtocol,
 			Dst: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())},
 		}
-		if err := h.RouteAdd(r); err != nil && !errors.Is(err, unix.EEXIST) {
+		err := h.RouteAdd(r)
+		if fresh && p != dummy && errors.Is(err, unix.EEXIST) {
+			err = ErrRouteExists
+		}
+		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("add the route to %s: %w", p, err)
 		}
 	}

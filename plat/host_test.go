@@ -1,9 +1,47 @@
 package plat
 
 import (
+	"errors"
 	"net"
+	"net/netip"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 )
+
+// TestSetUpRouteExists sets up a TUN where the host has routes that would keep packets
+// from it. Later calls find the TUN's own.
+func TestSetUpRouteExists(t *testing.T) {
+	for _, c := range []struct {
+		name, commands string
+		want           error
+	}{
+		{"none", "", nil},
+		{"worse metric", "route add 64:ff9b::/96 dev wan0 metric 2048", nil},
+		{"the prefix", "route add 64:ff9b::/96 dev wan0", ErrRouteExists},
+		{"the prefix, unreachable", "route add unreachable 64:ff9b::/96", ErrRouteExists},
+		{"the pool", "route add 100.64.0.0/16 dev wan0", ErrRouteExists},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := enterNetns(t)
+			ip(t, c.commands)
+			l, err := netlink.LinkByName("nat64")
+			if err != nil {
+				t.Fatal(err)
+			}
+			conf := Config{TUN: "nat64", Prefix: netip.MustParsePrefix("64:ff9b::/96"), Pool: netip.MustParsePrefix("100.64.0.0/16")}
+			if err := setUp(h, l.Attrs().Index, conf); !errors.Is(err, c.want) {
+				t.Errorf("%v, want %v", err, c.want)
+			}
+			if c.want != nil {
+				return
+			}
+			if err := setUp(h, l.Attrs().Index, conf); err != nil {
+				t.Errorf("once more: %v", err)
+			}
+		})
+	}
+}
 
 func TestBroadcast(t *testing.T) {
 	for network, want := range map[string]string{

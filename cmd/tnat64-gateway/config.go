@@ -21,6 +21,7 @@ type hostView struct {
 	links     []string
 	addresses []hostPrefix
 	routes    []hostPrefix // IPv4 and of the main table, without default routes
+	routes6   []hostPrefix // IPv6 and of the main table, with the metric of the gateway's own
 }
 
 // hostPrefix is an address with its prefix length, or a destination, of a link.
@@ -69,7 +70,33 @@ func observeOnce() (v hostView, err error) {
 			v.routes = append(v.routes, hostPrefix{netip.PrefixFrom(ip.Unmap(), bits), names[r.LinkIndex]})
 		}
 	}
+	if v.routes6, err = routes6(names); err != nil {
+		return v, err
+	}
 	return v, nil
+}
+
+// metric6 is the one that the kernel gives to the gateway's route to the NAT64 prefix
+// (IP6_RT_PRIO_USER).
+const metric6 = 1024
+
+// routes6 returns the IPv6 routes of the main table that have metric6. names has the
+// links that count.
+func routes6(names map[int]string) (all []hostPrefix, err error) {
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list routes: %w", err)
+	}
+	for _, r := range routes {
+		if r.Dst == nil || r.Priority != metric6 || names[r.LinkIndex] == "" && r.LinkIndex != 0 {
+			continue
+		}
+		if ip, ok := netip.AddrFromSlice(r.Dst.IP); ok {
+			bits, _ := r.Dst.Mask.Size()
+			all = append(all, hostPrefix{netip.PrefixFrom(ip, bits), names[r.LinkIndex]})
+		}
+	}
+	return all, nil
 }
 
 // check refuses what the file says and the host contradicts, and warns about
@@ -93,6 +120,10 @@ func (v hostView) check(f *config.GatewayFile) {
 		f.Refuse("nat64.tun", -1, fmt.Sprintf("%q is another interface of this host", c.NAT64.TUN), "a name that no interface has")
 	}
 	v.checkPool(f)
+	// The kernel keeps one route of a prefix and metric: that which came first.
+	if i := slices.IndexFunc(v.routes6, func(r hostPrefix) bool { return r.Prefix == c.NAT64.Prefix.Masked() }); i >= 0 {
+		f.Refuse("nat64.prefix", -1, fmt.Sprintf("%q has a route on this host already, by %s", c.NAT64.Prefix, v.routes6[i].link), "a prefix that leads nowhere else")
+	}
 	for i, a := range c.DNS64.Listen {
 		if !a.Addr().IsUnspecified() && !a.Addr().IsLoopback() && !v.has(a.Addr().WithZone("")) {
 			f.Warn("dns64.listen", i, fmt.Sprintf("%q is not an address of this host", a.Addr()))

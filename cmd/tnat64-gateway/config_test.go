@@ -27,6 +27,7 @@ func TestHostCheck(t *testing.T) {
 			{netip.MustParsePrefix("172.16.5.0/24"), "wan0"},
 			{netip.MustParsePrefix("100.64.0.0/16"), "nat64"},
 		},
+		routes6: []hostPrefix{{netip.MustParsePrefix("::/0"), "wan0"}, {netip.MustParsePrefix("2001:db8:64::/96"), "wan0"}},
 	}
 	for _, tc := range []struct{ name, text, refused, warned string }{
 		{name: "all is there", text: "inside = [\"lan0\"]\noutside = [\"wan0\"]"},
@@ -45,6 +46,9 @@ func TestHostCheck(t *testing.T) {
 		{name: "a route leads into the pool", text: "inside = [\"lan0\"]\npool = \"172.16.0.0/16\"",
 			refused: `overlaps the route to 172.16.5.0/24 by wan0`},
 		{name: "the pool is more specific than a route", text: "inside = [\"lan0\"]\npool = \"10.64.0.0/16\""},
+		{name: "a route leads to the prefix", text: "inside = [\"lan0\"]\nprefix = \"2001:db8:64::/96\"",
+			refused: `t.toml:3:10: nat64.prefix: "2001:db8:64::/96" has a route on this host already, by wan0`},
+		{name: "a route leads to more than the prefix", text: "inside = [\"lan0\"]\nprefix = \"2001:db8:64:1::/96\""},
 		{name: "DNS64 listens at an address that is not there", text: "inside = [\"lan0\"]\n[dns64]\nlisten = [\"[2001:db8:1::1]:53\", \"[2001:db8:9::1]:53\"]",
 			warned: `t.toml:4:33: dns64.listen: "2001:db8:9::1" is not an address of this host`},
 		{name: "a hosts file that is not there", text: "inside = [\"lan0\"]\n[[dns64.zone]]\nname = \"poc.vpn\"\nhosts = \"/nonexistent/hosts\"", warned: "DNS64 is off",

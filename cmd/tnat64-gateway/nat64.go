@@ -52,6 +52,8 @@ func (p *nat64Part) Run(ctx context.Context) error {
 		}
 	case errors.As(err, &off):
 		return say.Hint(err, "start it with -setup, or set what is missing: sysctl -w %s=1", strings.Join(off.Sysctls, "=1 "))
+	case errors.Is(err, plat.ErrRouteExists):
+		return say.Hint(err, "find it with `ip route` or `ip -6 route` and remove it, or choose another prefix or pool")
 	case errors.Is(err, fs.ErrExist):
 		return say.Hint(err, "set nat64.tun to another name, or remove the interface: ip link del %s", p.tun)
 	case errors.Is(err, fs.ErrPermission):
