@@ -1,5 +1,7 @@
 #!/bin/sh
-# Installs the Debian packages that are named and not there yet.
+# Installs the Debian packages that are named and not there yet. Tests and demos run
+# the programs themselves: a service that Debian enables and starts with a package,
+# such as sshd or named, is stopped and disabled.
 set -eu
 missing=
 for p in "$@"; do
@@ -15,3 +17,9 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 # shellcheck disable=SC2086 # a list of words
 apt-get install -y -qq --no-install-recommends $missing >/dev/null
+systemctl show -p Version >/dev/null 2>&1 || exit 0 # no systemd that runs
+for p in $missing; do
+	for unit in $(dpkg -L "$p" | sed -n 's,^\(/usr\)\?/lib/systemd/system/\([^/@]*\.\(service\|socket\|timer\)\)$,\2,p'); do
+		! systemctl -q is-enabled "$unit" 2>/dev/null || systemctl -q disable --now "$unit" || echo "cannot disable $unit, which $p has brought" >&2
+	done
+done
