@@ -18,7 +18,7 @@ const (
 // Config is what the rules do.
 type Config struct {
 	TUN             string
-	Inside, Outside []string     // interfaces
+	Inside, Outside []string     // interfaces; without Outside nothing leaves
 	Prefix          netip.Prefix // IPv6, of the translator
 	Pool            netip.Prefix // IPv4
 	Static          []netip.Addr // addresses of the pool that are reached from outside

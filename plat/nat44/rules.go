@@ -65,9 +65,9 @@ func (r *rules) table6(t *nftables.Table) {
 func (r *rules) table4(t *nftables.Table) {
 	c, all := r.config, r.chains(t)
 	r.rule(all["arrival"], source4(), within(c.Pool), comesNotBy(c.TUN), r.count(t, ForgedPoolSource), drop())
-	if len(c.Outside) > 0 {
-		r.rule(all["forward"], comesBy(c.TUN), r.notAny(t, expr.MetaKeyOIFNAME, append(slices.Clone(c.Outside), c.TUN)...), r.count(t, NotOutside), prohibited())
-	}
+	// Also without any outside interface, as while there is no default route: other
+	// networks of the host are not for clients.
+	r.rule(all["forward"], comesBy(c.TUN), r.notAny(t, expr.MetaKeyOIFNAME, append(slices.Clone(c.Outside), c.TUN)...), r.count(t, NotOutside), prohibited())
 	if c.Mode != None {
 		// A routed pool is not filtered.
 		static := &nftables.Set{Table: t, Name: "static", KeyType: nftables.TypeIPAddr}

@@ -156,6 +156,8 @@ func TestRuleset(t *testing.T) {
 	for _, r := range [][2]string{{"203.0.113.9", "203.0.113.9"}, {"203.0.113.3", "203.0.113.4"}, {"255.255.255.250", "255.255.255.255"}, {"203.0.113.8", "203.0.113.8"}} {
 		several.Addresses = append(several.Addresses, Range{netip.MustParseAddr(r[0]), netip.MustParseAddr(r[1])})
 	}
+	closed := config(Masquerade)
+	closed.Outside = nil
 	for _, step := range []struct {
 		config       Config
 		wants, never []string
@@ -165,6 +167,7 @@ func TestRuleset(t *testing.T) {
 		{several, []string{"203.0.113.1-203.0.113.2", "203.0.113.3-203.0.113.4", "203.0.113.8", "203.0.113.9", "255.255.255.250-255.255.255.255"}, nil},
 		{shared, []string{"map addresses"}, []string{"masquerade", "map ports"}},
 		{config(None), []string{"not-outside", "forged-pool-source"}, []string{"masquerade", "map ports", "ct count", "@static", "tcp flags"}},
+		{closed, []string{"iifname \"nat64\" oifname != \"nat64\" counter name \"not-outside\" reject"}, []string{"wan0"}},
 		{config(Masquerade), []string{"masquerade"}, []string{"map ports"}},
 	} {
 		if err := s.Set(step.config); err != nil {
