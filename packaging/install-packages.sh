@@ -20,6 +20,8 @@ apt-get install -y -qq --no-install-recommends $missing >/dev/null
 systemctl show -p Version >/dev/null 2>&1 || exit 0 # no systemd that runs
 for p in $missing; do
 	for unit in $(dpkg -L "$p" | sed -n 's,^\(/usr\)\?/lib/systemd/system/\([^/@]*\.\(service\|socket\|timer\)\)$,\2,p'); do
-		! systemctl -q is-enabled "$unit" 2>/dev/null || systemctl -q disable --now "$unit" || echo "cannot disable $unit, which $p has brought" >&2
+		# Not one that others need ("static").
+		[ "$(systemctl is-enabled "$unit" 2>/dev/null)" = enabled ] || continue
+		systemctl -q disable --now "$unit" || echo "cannot disable $unit, which $p has brought" >&2
 	done
 done
