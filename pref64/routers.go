@@ -131,11 +131,12 @@ func (rs *routers) index(a netip.Addr) int {
 // any reports whether there is a default router at all.
 func (rs *routers) any() bool { return len(rs.heard)+len(rs.gateways) > 0 }
 
-// newcomer reports whether a was first heard after t, and a router from before
-// t is still there.
+// newcomer reports whether a was first heard after t, or is no longer known as a
+// default router by its advertisements, and a router from before t is still there.
+// What any station has advertised together with a short router lifetime would
+// otherwise count for more once that has ended.
 func (rs *routers) newcomer(a netip.Addr, t time.Time) bool {
-	i := rs.index(a)
-	if i < 0 || !rs.heard[i].since.After(t) {
+	if i := rs.index(a); i >= 0 && !rs.heard[i].since.After(t) {
 		return false
 	}
 	return slices.ContainsFunc(rs.heard, func(r router) bool { return !r.since.After(t) })

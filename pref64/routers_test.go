@@ -155,9 +155,42 @@ func TestRank(t *testing.T) {
 			l.uses(prefixB, DNS, server1)
 			l.sleep(time.Second)
 			l.send(hourly(bad1, 18*time.Hour, prefixA))
-			l.uses(prefixB, DNS, server1)
+			l.says("router advertisements; DNS is asked too, because its prefix was in use before their router appeared; DNS: from 2001:db8:53::1, again in 9m49s")
+			for range 28 {
+				l.sleep(time.Minute)
+				l.uses(prefixB, DNS, server1)
+			}
 			l.hear(router1, pio1, prefixC)
 			l.uses(prefixC, RA, router1)
+		}},
+		{"nor does it once its router lifetime has ended", func(t *testing.T) {
+			l := newLookout(t, nil)
+			l.dns.answers(server1, yes)
+			l.SetRouters([]Gateway{{router1, 1024}})
+			l.hear(router1, pio1)
+			l.sleep(time.Second)
+			l.uses(prefixB, DNS, server1)
+			l.sleep(time.Second)
+			l.SetRouters([]Gateway{{router1, 1024}, {bad1, 1024}})
+			l.send(hourly(bad1, time.Second, prefixA))
+			l.sleep(2 * time.Second)
+			l.uses(prefixB, DNS, server1) // the kernel's route may still be there
+			l.SetRouters([]Gateway{{router1, 1024}})
+			l.says("router advertisements; DNS is asked too, because their router is no default router any more; DNS: from 2001:db8:53::1, again in 9m47s")
+			for range 28 {
+				l.sleep(time.Minute)
+				l.uses(prefixB, DNS, server1)
+			}
+		}},
+		{"a station that was a router for a second does not keep the router's prefix out", func(t *testing.T) {
+			l := newLookout(t, nil)
+			l.hear(router1, pio1, prefixA)
+			l.send(hourly(bad1, time.Second, prefixB))
+			l.sleep(2 * time.Second)
+			l.send(RouterAdvertisement{Router: router1, RouterLifetime: time.Hour, PREF64: []PREF64{{prefixA, 0}}})
+			l.uses(prefixB, RA, bad1) // there is nothing else
+			l.hear(router1, pio1, prefixA)
+			l.uses(prefixA, RA, router1)
 		}},
 		{"a forged router says the same, with high preference", func(t *testing.T) {
 			l := newLookout(t, nil)

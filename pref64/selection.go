@@ -23,7 +23,7 @@ const (
 	byConfiguration class = iota
 	byAdvertisement
 	byDNS
-	replaced // its router seems to have replaced it
+	replaced // its router seems to have replaced it, or is no default router any more
 	staleAdvertisement
 	staleDNS
 	byNeighbour
@@ -44,12 +44,25 @@ func (s selection) class(e entry) class {
 		return staleAdvertisement
 	case e.Origin == DNS:
 		return byDNS
-	case e.mention.superseded:
+	case e.mention.superseded || s.retired(e):
 		return replaced
-	case s.inUse.Origin == DNS && s.routers.newcomer(e.Router, s.since):
+	case s.late(e):
 		return byDNS
 	}
 	return byAdvertisement
+}
+
+// retired reports whether the router of e is no default router any more while
+// another one is. Any station can be one for a second, and advertise a prefix for 18
+// hours.
+func (s selection) retired(e entry) bool {
+	return !e.Remembered && s.routers.any() && !s.routers.isDefault(e.Router)
+}
+
+// late reports whether the router of e has appeared while a prefix of DNS is in use,
+// which it does not replace on a network that has other routers.
+func (s selection) late(e entry) bool {
+	return s.inUse.Origin == DNS && s.routers.newcomer(e.Router, s.since)
 }
 
 // ranked returns the usable prefixes, each once, best first: those that only a
@@ -146,11 +159,18 @@ func (t *tables) excuses(candidates []Observation) (all []netip.Prefix) {
 // usable PREF64.
 func (s selection) carried() bool { return slices.ContainsFunc(s.prefixes, s.advertisedByRouter) }
 
-// trusted reports whether they advertise one that is neither superseded nor in
+// carriedBy reports whether they advertise one that is so, and is not superseded.
+func (s selection) carriedBy(is func(selection, entry) bool) bool {
+	return slices.ContainsFunc(s.prefixes, func(e entry) bool {
+		return s.advertisedByRouter(e) && !e.mention.superseded && is(s, e)
+	})
+}
+
+// trusted reports whether they advertise one that ranks before DNS and is not in
 // doubt.
 func (s selection) trusted() bool {
 	return slices.ContainsFunc(s.prefixes, func(e entry) bool {
-		return s.advertisedByRouter(e) && !e.mention.superseded && s.doubts.until(e.Prefix).IsZero()
+		return s.advertisedByRouter(e) && s.class(e) == byAdvertisement && s.doubts.until(e.Prefix).IsZero()
 	})
 }
 

@@ -90,6 +90,10 @@ func discovery(t *state, o Options, listening error, now time.Time) string {
 		switch {
 		case carried && (len(t.doubts) > 0 || t.inquiry.besides):
 			say = append(say, "DNS is asked too, because their NAT64 does not answer")
+		case carried && t.selection().carriedBy(selection.retired):
+			say = append(say, "DNS is asked too, because their router is no default router any more")
+		case carried && t.selection().carriedBy(selection.late):
+			say = append(say, "DNS is asked too, because its prefix was in use before their router appeared")
 		case carried:
 			say = append(say, "DNS is asked too, because their router no longer mentions the prefix")
 		}

@@ -73,7 +73,7 @@ func newOnlooker(t *testing.T) *onlooker {
 		},
 	}
 	t.Cleanup(func() { o.finder.Close(); o.tick.Stop() })
-	o.hear(router1, time.Hour, prefixA)
+	o.hear(router1, 18*time.Hour, prefixA)
 	o.onTick()
 	return o
 }
