@@ -54,6 +54,7 @@ func (j *platJudge) look(u *uplink, now time.Time) time.Duration {
 		j.judged(u, was, "")
 	}
 	j.gather(u, now)
+	j.calm(u)
 	switch {
 	case u.plat.checkDue(now):
 		j.check(u, now)
@@ -65,6 +66,17 @@ func (j *platJudge) look(u *uplink, now time.Time) time.Duration {
 		go j.probe(j.ctx, way, []target{{addr: a}})
 	}
 	return u.plat.next(now)
+}
+
+// calm ends the questions to DNS that a silent PLAT has caused, when the PLAT in use
+// answers and no other PREF64 is in doubt.
+func (j *platJudge) calm(u *uplink) {
+	l := j.found.links[u.Index]
+	if !u.askedDNS || u.plat.state != control.PLATAnswering || l == nil || len(j.doubted(u)) > 0 {
+		return
+	}
+	u.askedDNS = false
+	l.finder.AskDNS(false)
 }
 
 // noteEvery is how often evidence is gathered while the PLAT answers: a closed
@@ -225,11 +237,13 @@ func (j *platJudge) judged(u *uplink, was control.PLATState, next string) {
 	case u.plat.state == control.PLATSilent:
 		j.log.Warn("the PLAT does not answer: packets are sent and no answers arrive", "iface", u.Name, "pref64", prefix, "next", next)
 		if l != nil {
+			u.askedDNS = true
 			l.finder.AskDNS(true)
 		}
 	case was == control.PLATSilent:
 		j.log.Info("the PLAT answers again", "iface", u.Name, "pref64", prefix)
 		if l != nil {
+			u.askedDNS = false
 			l.finder.AskDNS(false)
 			l.finder.Doubt(prefix, 0)
 		}

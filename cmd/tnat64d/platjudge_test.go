@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -43,7 +44,7 @@ func newOnlooker(t *testing.T) *onlooker {
 	log := slog.New(slog.DiscardHandler)
 	data := &datapaths{}
 	o := &onlooker{
-		finder:  pref64.NewFinder(pref64.Options{Interface: 7, RA: true, Log: log}),
+		finder:  pref64.NewFinder(pref64.Options{Interface: 7, RA: true, DNS: true, Log: log}),
 		path:    &fakePath{},
 		answers: map[netip.Prefix]bool{}, asked: map[netip.Prefix][]target{},
 	}
@@ -332,6 +333,26 @@ func TestPLATJudged(t *testing.T) {
 				o.pass(5, 5, time.Minute)
 			}
 			o.wants(t, control.PLATAnswering, prefixA)
+		}},
+		{"DNS is no longer asked besides when the first one works again", func(t *testing.T, o *onlooker) {
+			o.answers[prefixB] = true
+			o.sockets = talk(true, server1, server2)
+			o.pass(1, 1, lookOften)
+			o.hear(router2, time.Hour, prefixB)
+			o.inVain()
+			o.pass(5, 5, lookOften)
+			o.wants(t, control.PLATAnswering, prefixB)
+			if !strings.Contains(o.finder.Snapshot().Discovery, "DNS is asked too") {
+				t.Errorf("%q", o.finder.Snapshot().Discovery)
+			}
+			o.answers[prefixA] = true
+			for range 2 * int(returns.Last/time.Minute) {
+				o.pass(5, 5, time.Minute)
+			}
+			o.wants(t, control.PLATAnswering, prefixA)
+			if got := o.finder.Snapshot().Discovery; got != "router advertisements" {
+				t.Errorf("%q", got)
+			}
 		}},
 		{"nobody is asked while nobody speaks", func(t *testing.T, o *onlooker) {
 			o.answers[prefixB] = true

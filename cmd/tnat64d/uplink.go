@@ -31,6 +31,7 @@ type uplink struct {
 	judged   platPath // that plat judges
 	evidence evidence
 	noted    time.Time // when evidence was last gathered
+	askedDNS bool      // a silent PLAT has DNS asked besides routers
 }
 
 // identity is what of a CLAT is worth another line in the log when it changes.
