@@ -111,7 +111,7 @@ func (l *testLink) asks(servers ...string) (o outcome) {
 		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 		defer cancel()
 		a := &dnsDiscovery{ifindex: l.index, servers: addrs(servers...), dial: dialOver(l.index)}
-		o = a.round(ctx, nil)
+		o = a.round(ctx)
 		return nil
 	})
 	return o

@@ -47,7 +47,7 @@ func (d *dnsDiscovery) run(ctx context.Context) {
 	defer timer.Stop()
 	for {
 		now := time.Now()
-		w, advertised := d.wanted()
+		w := d.wanted()
 		switch {
 		case w.attachment != s.want.attachment:
 			s = schedule{}
@@ -86,7 +86,7 @@ func (d *dnsDiscovery) run(ctx context.Context) {
 			round, cancel = context.WithCancel(ctx)
 			began, asked, aborted, s.hurry = time.Now(), w, false, false
 			d.setNext(time.Time{})
-			go func() { results <- d.round(round, advertised) }()
+			go func() { results <- d.round(round) }()
 		case o := <-results:
 			cancel()
 			cancel = nil
@@ -103,12 +103,11 @@ func (d *dnsDiscovery) run(ctx context.Context) {
 	}
 }
 
-// wanted returns whether DNS is to be asked, and the resolvers that routers
-// advertise.
-func (d *dnsDiscovery) wanted() (want, []netip.Addr) {
+// wanted returns whether DNS is to be asked.
+func (d *dnsDiscovery) wanted() want {
 	d.tracker.mu.Lock()
 	defer d.tracker.mu.Unlock()
-	return d.tracker.state.inquiry.want, d.tracker.state.inquiry.servers
+	return d.tracker.state.inquiry.want
 }
 
 // setNext notes when DNS is asked next; zero: now.
@@ -118,25 +117,24 @@ func (d *dnsDiscovery) setNext(at time.Time) {
 	d.tracker.state.inquiry.next = at
 }
 
-func (d *dnsDiscovery) onlyNeighbours() []netip.Addr {
+// order returns the servers to ask, own being the link's own.
+func (d *dnsDiscovery) order(own []netip.Addr) []netip.Addr {
 	d.tracker.mu.Lock()
 	defer d.tracker.mu.Unlock()
-	return d.tracker.state.resolvers.onlyNeighbours(&d.tracker.state.routers)
+	return d.tracker.state.resolvers.order(own, &d.tracker.state.routers)
 }
 
 // list returns the servers to ask, and the link's own resolvers besides the
 // advertised ones. why says why there is no server to ask.
-func (d *dnsDiscovery) list(ctx context.Context, advertised []netip.Addr) (servers, own []netip.Addr, why string) {
+func (d *dnsDiscovery) list(ctx context.Context) (servers, own []netip.Addr, why string) {
 	all := slices.Clone(d.servers)
 	if len(all) == 0 {
 		if d.resolvers != nil {
 			ctx, cancel := context.WithTimeout(ctx, resolversTimeout)
 			own = d.resolvers(ctx)
 			cancel()
-			forged := d.onlyNeighbours()
-			own = slices.DeleteFunc(slices.Clone(own), func(s netip.Addr) bool { return slices.Contains(forged, s.WithZone("")) })
 		}
-		all = slices.Concat(advertised, own)
+		all = d.order(own)
 	}
 	servers, cannot := choose(all)
 	switch {
@@ -168,8 +166,8 @@ func choose(all []netip.Addr) (servers []netip.Addr, cannot []string) {
 // round asks one server after the other until one knows a prefix. A negative
 // answer counts only if no server knows one: a network may have resolvers with
 // and without DNS64.
-func (d *dnsDiscovery) round(ctx context.Context, advertised []netip.Addr) outcome {
-	servers, own, why := d.list(ctx, advertised)
+func (d *dnsDiscovery) round(ctx context.Context) outcome {
+	servers, own, why := d.list(ctx)
 	o := outcome{kind: failed, resolvers: own}
 	if len(servers) == 0 {
 		o.kind, o.why = nobody, why

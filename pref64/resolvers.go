@@ -59,13 +59,19 @@ func (rs resolvers) next() (at time.Time) {
 	return at
 }
 
+// genuine reports whether a default router advertises r. Any station can be one for
+// a second.
+func (r resolver) genuine(known *routers) bool {
+	return known.isDefault(r.Router) || r.byRouter && !known.any()
+}
+
 // advertised returns the servers to ask: those that default routers of this
 // attachment advertise, or, if there are none, those of other neighbours.
-func (rs resolvers) advertised(known *routers) []netip.Addr {
+func (rs resolvers) advertised(known *routers) (servers []netip.Addr, ofRouters bool) {
 	var byRouters, byNeighbours []netip.Addr
 	for _, r := range rs {
 		all := &byNeighbours
-		if r.byRouter || known.isDefault(r.Router) {
+		if r.genuine(known) {
 			all = &byRouters
 		}
 		if !r.stale && !slices.Contains(*all, r.Addr) {
@@ -73,27 +79,30 @@ func (rs resolvers) advertised(known *routers) []netip.Addr {
 		}
 	}
 	if len(byRouters) > 0 {
-		return byRouters
+		return byRouters, true
 	}
-	return byNeighbours
+	return byNeighbours, false
 }
 
-// onlyNeighbours returns the servers that only neighbours advertise, if a
-// default router advertises any: a network manager may have configured forged
-// ones.
-func (rs resolvers) onlyNeighbours(known *routers) (all []netip.Addr) {
-	genuine := rs.advertised(known)
-	if !slices.ContainsFunc(rs, func(r resolver) bool {
-		return slices.Contains(genuine, r.Addr) && (r.byRouter || known.isDefault(r.Router))
-	}) {
-		return nil
+// order returns the servers to ask. own are those of the link that are known by other
+// means than router advertisements. Those of default routers come first, then own. If
+// no default router advertises any, own comes first, then those of other neighbours.
+// A network manager may have configured forged ones, so own is taken without those that
+// only neighbours advertise. One place is left to own: any station can call itself a router.
+func (rs resolvers) order(own []netip.Addr, known *routers) []netip.Addr {
+	advertised, byRouters := rs.advertised(known)
+	own = slices.DeleteFunc(slices.Clone(own), func(s netip.Addr) bool {
+		s = s.WithZone("")
+		return slices.Contains(advertised, s) ||
+			byRouters && slices.ContainsFunc(rs, func(r resolver) bool { return r.Addr == s })
+	})
+	if !byRouters {
+		return slices.Concat(own, advertised)
 	}
-	for _, r := range rs {
-		if !slices.Contains(genuine, r.Addr) {
-			all = append(all, r.Addr)
-		}
+	if others, _ := choose(own); len(others) > 0 {
+		advertised = advertised[:min(len(advertised), maxServers-1)]
 	}
-	return all
+	return slices.Concat(advertised, own)
 }
 
 // cannotAsk says why a resolver is not asked; empty: it is. Only a resolver

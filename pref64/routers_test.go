@@ -2,6 +2,7 @@ package pref64
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -296,6 +297,35 @@ func TestRank(t *testing.T) {
 			for _, a := range l.dns.take() {
 				if a.server != server1 {
 					t.Errorf("%v is asked", a.server)
+				}
+			}
+		}},
+		{"nor does it keep the link's own out where none does", func(t *testing.T) {
+			dead := make([]netip.Addr, 4)
+			for i := range dead {
+				dead[i] = netip.AddrFrom16([16]byte{0: 0x20, 15: byte(1 + i)})
+			}
+			for _, c := range []struct {
+				name     string
+				lifetime time.Duration // of the forged router
+				believed bool          // by a network manager
+			}{
+				{"no default router", 0, false},
+				{"no default router, and a manager believes it", 0, true},
+				{"a default router for a second", time.Second, true},
+				{"a default router", 18 * time.Hour, false},
+			} {
+				l := newLookout(t, nil)
+				l.dns.answers(server1, yes)
+				if c.believed {
+					l.own = append(slices.Clone(dead), server1)
+				}
+				l.hear(router1, pio1)
+				l.sleep(2 * time.Second)
+				l.send(RouterAdvertisement{Router: bad1, RouterLifetime: c.lifetime, RDNSS: []RDNSS{{dead, Infinite}}})
+				l.sleep(28 * time.Minute)
+				if o, _ := l.Current(); o.Prefix != prefixB {
+					t.Errorf("%s: in use is %v; %s", c.name, o.Prefix, l.Snapshot().Discovery)
 				}
 			}
 		}},

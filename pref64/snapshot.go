@@ -16,7 +16,7 @@ type Snapshot struct {
 	OnLink     []OnLink       // advertised for addresses (A=1) since Attached, and still valid
 	Excused    []netip.Prefix // of Tracker.SetOwn that do not count against the candidates
 	MTU        int            // bytes, of the last RA with an MTU option, or 0; counts only below the interface's own (RFC 4861 section 6.3.4)
-	Resolvers  []netip.Addr   // that are asked, in this order; advertised ones first, without zone
+	Resolvers  []netip.Addr   // that are asked, in this order; those that routers advertise first, without zone
 	Discovery  string         // how PREF64 is looked for at present, in words
 	Ignored    []Ignored      // what was heard lately and is not used, the latest last
 }
@@ -44,7 +44,7 @@ func (f *Finder) Snapshot() Snapshot {
 		s.Routers = append(s.Routers, t.speakers(o))
 	}
 	if len(s.Resolvers) == 0 {
-		s.Resolvers = slices.Concat(t.advertised(), t.inquiry.resolvers)
+		s.Resolvers = t.resolvers.order(t.inquiry.resolvers, &t.routers)
 	}
 	s.Resolvers, _ = choose(s.Resolvers)
 	return s

@@ -89,7 +89,10 @@ func (t *tables) next(now time.Time) (at time.Time) {
 }
 
 // advertised returns the resolvers that routers advertise and that are to be asked.
-func (t *tables) advertised() []netip.Addr { return t.resolvers.advertised(&t.routers) }
+func (t *tables) advertised() []netip.Addr {
+	servers, _ := t.resolvers.advertised(&t.routers)
+	return servers
+}
 
 // speakers returns the routers that advertise the prefix of o at present, the
 // router of o first.
