@@ -25,6 +25,7 @@ type (
 	dnsChanged     struct{}                      // the resolvers of some link
 	managerChanged struct{}                      // NetworkManager has come or gone
 	woken          struct{ after time.Duration } // 0: logind says so, and not for how long
+	clockSet       struct{ by time.Duration }    // the wall clock, besides
 	nudged         struct {
 		control.Nudge
 		by control.Peer
@@ -93,9 +94,11 @@ func listen(i *inbox, b *bus.Bus, hup <-chan os.Signal) {
 	}
 }
 
-// slept is called when the machine has slept, or somebody has set its clock,
-// which is nothing to us.
+// slept is called when the machine has slept, or somebody has set its clock.
 func (i *inbox) slept(e resume.Event) {
+	if e.Set != 0 {
+		i.post(clockSet{e.Set})
+	}
 	if e.Slept > 0 {
 		i.post(woken{e.Slept})
 	}

@@ -26,6 +26,7 @@ type tnat64d struct {
 	conf    config.Config
 	secret  []byte
 	started time.Time
+	clock   time.Duration // by how much the wall clock has been set since
 
 	host     *host.Host
 	found    *discoveries
@@ -91,6 +92,9 @@ func (d *tnat64d) handle(e event) error {
 		return nil
 	case prefixChanged:
 		d.report.changed() // also if no CLAT follows: another prefix, another resolver
+	case clockSet:
+		d.clockSet(e.by)
+		return nil
 	case reload:
 		d.reload()
 	case dnsChanged:

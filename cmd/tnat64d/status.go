@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"time"
 
 	"tnat64d/datapath/engine"
 	"tnat64d/datapath/steer"
@@ -17,7 +18,7 @@ import (
 // discovery knows and the counters, and changes nothing.
 func status(d *tnat64d) control.Status {
 	s := control.Status{
-		Version: version, Started: d.started, Config: d.inForce, Enable: enableWord(d.conf.CLAT.Enable),
+		Version: version, Started: d.started.Round(0).Add(d.clock), Config: d.inForce, Enable: enableWord(d.conf.CLAT.Enable),
 		Uplinks: []control.Uplink{}, Missing: slices.Clone(d.report.missing), Features: slices.Clone(d.features),
 	}
 	if len(d.uplinks) == 0 {
@@ -67,7 +68,9 @@ func prefixStatus(p pref64.Observation, u *uplink) control.PREF64 {
 		InUse: u.want.CLAT != nil && u.want.CLAT.PREF64.Prefix == p.Prefix,
 	}
 	if !p.Expires.IsZero() {
-		s.Expires = &p.Expires
+		// By the monotonic clock, whatever the other one was when it was heard.
+		expires := time.Now().Add(time.Until(p.Expires))
+		s.Expires = &expires
 	}
 	return s
 }
