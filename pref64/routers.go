@@ -54,19 +54,16 @@ type router struct {
 	preference Preference
 }
 
-// hear takes in who sent ra, and reports whether a default router says
-// farewell, which should be asked of it.
+// hear takes in who sent ra, and reports whether a default router says farewell, or
+// that it will in a moment, which should be asked of it.
 func (rs *routers) hear(ra *RouterAdvertisement, now time.Time) (farewell bool) {
-	i := rs.index(ra.Router)
+	i, end := rs.index(ra.Router), now.Add(ra.RouterLifetime)
 	switch {
 	case ra.RouterLifetime == 0 && i < 0:
 		return false
-	case ra.RouterLifetime == 0:
-		if end := now.Add(leaveGrace); end.Before(rs.heard[i].until) {
-			rs.heard[i].until = end
-			return true
-		}
-		return false
+	case i >= 0 && ra.RouterLifetime < leaveGrace && end.Before(rs.heard[i].until):
+		rs.heard[i].until = earlier(rs.heard[i].until, now.Add(leaveGrace))
+		return true
 	case i < 0:
 		if len(rs.heard) == maxRouters && !rs.makeRoom(ra.Router) {
 			return false
@@ -74,7 +71,7 @@ func (rs *routers) hear(ra *RouterAdvertisement, now time.Time) (farewell bool) 
 		i = len(rs.heard)
 		rs.heard = append(rs.heard, router{addr: ra.Router, since: now})
 	}
-	rs.heard[i].last, rs.heard[i].until = now, now.Add(ra.RouterLifetime)
+	rs.heard[i].last, rs.heard[i].until = now, end
 	rs.heard[i].preference = ra.Preference
 	return false
 }

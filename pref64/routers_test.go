@@ -268,6 +268,22 @@ func TestRank(t *testing.T) {
 			l.sleep(20 * time.Minute)
 			l.uses(prefixA, RA, router1)
 		}},
+		{"a farewell that takes a second", func(t *testing.T) {
+			l := newLookout(t, nil)
+			l.dns.answers(server1, yes)
+			l.hear(router1, pio1)
+			l.sleep(2 * time.Second)
+			l.uses(prefixB, DNS, server1)
+			l.send(hourly(router1, time.Second))
+			if l.routers.renewed() == 0 {
+				t.Error("the router is not asked")
+			}
+			l.sleep(4 * time.Second)
+			l.hear(router1, pio1)
+			l.send(hourly(bad1, 18*time.Hour, prefixA))
+			l.sleep(20 * time.Minute)
+			l.uses(prefixB, DNS, server1) // router1 was there before bad1
+		}},
 		{"a withdrawal in the name of the router ends with its next word", func(t *testing.T) {
 			l := newLookout(t, func(o *Options) { o.DNS = false })
 			l.hear(router1, pio1, prefixA)

@@ -53,7 +53,7 @@ func (s *state) apply(r Report, now time.Time) {
 	}
 	doubtful := false
 	if r.RA != nil {
-		doubtful = s.routers.hear(r.RA, now) && r.RA.Router == s.choice.current.Router
+		doubtful = s.routers.hear(r.RA, now) && (r.RA.Router == s.choice.current.Router || s.choice.current.Origin == DNS)
 		doubtful = s.refute(r.RA, now) || doubtful
 		doubtful = s.hearMentions(r.RA, &s.renumbered, now) || doubtful
 		s.promote(r.RA.Router)
