@@ -132,19 +132,22 @@ func headline(s control.Status, now time.Time) string {
 }
 
 // mostUseful returns the uplink for the headline: one whose CLAT works, else one
-// that needs a CLAT, else the first.
+// that needs none, which carries the IPv4 of this host, else one that needs a CLAT,
+// else the first.
 func mostUseful(uplinks []control.Uplink) *control.Uplink {
 	var best *control.Uplink
 	rank := func(u *control.Uplink) int {
 		up := u.State == control.Up || u.State == control.Moving
 		switch {
 		case up && (u.CLAT == nil || u.CLAT.PLAT.State != control.PLATSilent):
+			return 5
+		case u.State == control.Standby:
 			return 4
 		case up:
 			return 3
 		case u.State == control.Starting:
 			return 2
-		case u.State == control.Held, u.State == control.Standby:
+		case u.State == control.Held:
 			return 1
 		}
 		return 0

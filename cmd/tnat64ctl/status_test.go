@@ -152,6 +152,13 @@ var statusCases = []struct {
 		s.Uplinks = append(s.Uplinks, eth)
 		return s
 	}(), "IPv4 works: the CLAT on eth0 has been up for 12 minutes."},
+	{"held-beside-native", func() control.Status {
+		s := with(func(u *control.Uplink) { u.State, u.Why = control.Held, "wlan0 has no carrier" })
+		eth := without(control.Standby, "native IPv4 on eth0").Uplinks[0]
+		eth.Name = "eth0"
+		s.Uplinks = append(s.Uplinks, eth)
+		return s
+	}(), "No CLAT on eth0, and none is needed: native IPv4 on eth0."},
 	{"from-the-future", with(func(u *control.Uplink) {
 		u.State, u.Why, u.CLAT.PLAT.State, u.PREF64[0].Source = "levitating", "", "shy", "pcp"
 	}), "No CLAT on wlan0: levitating."},
