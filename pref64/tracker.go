@@ -19,7 +19,9 @@ import (
 //     after the others (Doubt).
 //   - The prefix in use is kept as long as it is valid and nothing of a better
 //     Origin appears. A router that appears later does not replace DNS on a
-//     network that has other routers.
+//     network that has other routers, and DNS is asked further.
+//   - Where there is another default router, a prefix whose router is none any
+//     more comes after those of DNS.
 //   - Full tables evict entries of neighbours first, then those of the owner
 //     with the most entries.
 //   - An advertised prefix is valid until its lifetime has passed without a
