@@ -37,6 +37,9 @@ type onLink struct {
 	// over says that the prefix has expired or was withdrawn. It is remembered
 	// as long as the host has an address of it (see selection.owns).
 	over bool
+	// former says that it was advertised before the present attachment. The kernel
+	// keeps its address.
+	former bool
 }
 
 // forAddresses reports whether hosts may form addresses from p (RFC 4862
@@ -64,6 +67,8 @@ func (ls *onLinks) hear(p PrefixInfo, router netip.Addr, byRouter bool, own []ne
 			return false
 		}
 		(*ls)[i] = onLink{prefix: p.Prefix, router: router, since: now}
+	case (*ls)[i].former:
+		(*ls)[i] = onLink{prefix: p.Prefix, router: router, since: (*ls)[i].since}
 	}
 	o := &(*ls)[i]
 	o.over, o.byRouter = false, byRouter
@@ -89,11 +94,27 @@ func (ls *onLinks) place(router netip.Addr, own []netip.Prefix, judge judge) int
 	return len(*ls) - 1
 }
 
-// of returns an iterator over the prefixes that router has advertised.
+// split returns what has been advertised during the present attachment, and what is to
+// be remembered of it during the next one: the prefixes of own.
+func (ls onLinks) split(own []netip.Prefix) (present, kept onLinks) {
+	for _, o := range ls {
+		if !o.former {
+			present = append(present, o)
+		}
+		if slices.Contains(own, o.prefix) {
+			o.over, o.former = true, true
+			kept = append(kept, o)
+		}
+	}
+	return present, kept
+}
+
+// of returns an iterator over the prefixes that router has advertised during the
+// present attachment.
 func (ls onLinks) of(router netip.Addr) iter.Seq[*onLink] {
 	return func(yield func(*onLink) bool) {
 		for i := range ls {
-			if ls[i].router == router && !yield(&ls[i]) {
+			if ls[i].router == router && !ls[i].former && !yield(&ls[i]) {
 				return
 			}
 		}

@@ -394,6 +394,16 @@ func TestOwn(t *testing.T) {
 				l.send(RouterAdvertisement{Router: from, RouterLifetime: time.Hour, Prefixes: []PrefixInfo{pio(p)}})
 			}
 		}, true},
+		{"by a neighbour, before the carrier was away or the host asleep", func(l *lookout) {
+			l.send(RouterAdvertisement{Router: bad1, Prefixes: []PrefixInfo{pio(wide)}})
+			for range 2 {
+				l.SetOwn([]netip.Prefix{pio1, wide})
+				l.sleep(time.Minute)
+				l.Attached()
+				l.hear(router1, pio1, prefixC)
+				l.sleep(time.Minute)
+			}
+		}, true},
 		{"by a neighbour, for a while: the kernel may keep the address longer", func(l *lookout) {
 			p := pio(wide)
 			p.Valid, p.Preferred = time.Second, time.Second

@@ -174,8 +174,8 @@ func (s *state) attach(now time.Time) {
 		s.prefixes.drop(func(e entry) bool { return e.stale })
 		s.resolvers.drop(func(r resolver) bool { return r.stale })
 	}
-	s.link = s.link.reattached(s.onLink, now)
-	s.onLink = nil
+	present, kept := s.onLink.split(s.own)
+	s.link, s.onLink = s.link.reattached(present, now), kept
 	s.age()
 	s.choice.limits = newFlapLimits() // it is not the network that flaps
 	s.renewal = renewal{}
