@@ -366,3 +366,46 @@ func TestNextAddressInherited(t *testing.T) {
 		}
 	}
 }
+
+// The table of flows that keep the main address is of no use to a process that begins
+// without next address: its own flows are not in it.
+func TestNextAddressInheritedTooLate(t *testing.T) {
+	if _, there := attachments()["tcx"]; !there {
+		t.Skip("the kernel has no tcx")
+	}
+	store := &fakeStore{t, map[string]int{}}
+	l := newNextLab(t, TCX, true, store)
+	to := Next{Main: l.main, Addr: l.next}
+	if err := l.s.SetNext(to, func() []Flow { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	both := []netip.Prefix{netip.PrefixFrom(l.main, 128), netip.PrefixFrom(l.next, 128)}
+	var second *Steering
+	l.laptop.do(t, func() (err error) {
+		second, err = New(Config{
+			Uplink: l.laptop.index(t, l.uplink), TUN: l.tun.index, Ours: both, Queues: 2, KernelEngine: true,
+			Token: testToken, Store: store, Inherited: store.inherited(),
+		})
+		return err
+	})
+	defer second.Close()
+	if err := errors.Join(second.SetTranslation(translationOf(neutralConfig)), second.Attach()); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range store.names() {
+		if strings.Contains(n, beganFlows) {
+			t.Errorf("the store keeps %s", n)
+		}
+	}
+	c := l.dial(t, "udp4", port(l.udp.LocalAddr())).(*net.UDPConn)
+	l.datagrams(t, "before there is a next address", c, nil, l.main)
+	asked := false
+	err := second.SetNext(to, func() []Flow {
+		asked = true
+		return []Flow{{unix.IPPROTO_UDP, port(c.LocalAddr()), netip.AddrPortFrom(plat6, port(l.udp.LocalAddr()))}}
+	})
+	if err != nil || !asked {
+		t.Errorf("asked for the flows that have begun: %v, %v", asked, err)
+	}
+	l.datagrams(t, "once there is one", c, nil, l.main)
+}

@@ -136,13 +136,18 @@ func New(cfg Config) (_ *Steering, err error) {
 
 // Attach attaches the programs in the place of those of a former process, where
 // New has left that to its caller: when routes and translation are set, no packet
-// misses them. It does nothing where they are attached.
+// misses them. A next address that is to go on must be set before. It does nothing
+// where they are attached.
 func (s *Steering) Attach() error {
 	attach := s.waiting
 	if attach == nil {
 		return nil
 	}
 	s.waiting = nil
+	// Of what begins from now on the table of a former process knows nothing.
+	if s.next.Next == (Next{}) {
+		s.next.close()
+	}
 	return attach()
 }
 
