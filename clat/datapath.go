@@ -215,11 +215,8 @@ func shareOf(c *plan.CLAT) Share {
 	if !c.Shared {
 		return Share{}
 	}
-	s := Share{Addr: c.IPv6, PREF64: c.PREF64.Prefix, IPv4: c.IPv4}
-	if m := c.Translation.Mapping; len(m.EAM)+len(m.Networks) > 0 {
-		s.PREF64 = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	}
-	return s
+	m := c.Translation.Mapping
+	return Share{Addr: c.IPv6, PREF64: c.PREF64.Prefix, IPv4: c.IPv4, Everybody: len(m.EAM)+len(m.Networks) > 0}
 }
 
 // begun lists the connections of h on a shared address.

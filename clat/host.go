@@ -96,8 +96,10 @@ type Path interface {
 // Share is an IPv6 address that a CLAT shares with the host. The zero Share is none.
 type Share struct {
 	Addr   netip.Addr
-	PREF64 netip.Prefix // with whom the CLAT talks from there; ::/0: with everybody
+	PREF64 netip.Prefix // with whom the CLAT talks from there
 	IPv4   netip.Addr   // of the CLAT
+
+	Everybody bool // it talks with others too
 }
 
 // Next is a second IPv6 address of a CLAT, which flows that begin have, while the

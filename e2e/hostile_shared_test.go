@@ -239,6 +239,23 @@ func TestHostileSharedEviction(t *testing.T) {
 	})
 }
 
+// elsewhere is a configuration in which a network is behind another prefix than PREF64.
+const elsewhere = "\n[[clat.route]]\nnetwork = \"10.0.0.0/8\"\npref64 = \"2001:db8:c::/96\"\n"
+
+// TestHostileSharedElsewhere is TestHostileSharedEviction and TestHostileSharedPortTheft
+// where the CLAT does not talk with PREF64 only.
+func TestHostileSharedElsewhere(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, config string) {
+		t.Parallel()
+		w := newSharedWorld(t, config+elsewhere, nil)
+		conns := w.pushes(t)
+		w.evict(t, "established_flo", "new_flows")
+		conns.push(t, "after the eviction")
+		eachPort(t, w.stealPort)
+	})
+}
+
 // evict empties tables of flows.
 func (w *world) evict(t *testing.T, tables ...string) {
 	t.Helper()
@@ -265,26 +282,28 @@ func TestHostileSharedPortTheft(t *testing.T) {
 	eachEngine(t, func(t *testing.T, config string) {
 		t.Parallel()
 		w := newSharedWorld(t, config, nil)
-		eachPort(t, func(t *testing.T, transport string, order [2]string, port int) {
-			var conns [2]net.Conn
-			for i, family := range order {
-				conns[i] = w.dialFamily(t, transport, family, port)
-				if err := roundTrip(conns[i], fmt.Appendf(nil, "first of IPv%s", family)); err != nil {
-					t.Fatalf("IPv%s: %v", family, err)
-				}
-				if i == 0 {
-					w.evict(t, "established_flo", "new_flows", "host_flows")
-				}
-			}
-			for round := range 3 {
-				for i, c := range conns {
-					if err := roundTrip(c, fmt.Appendf(nil, "IPv%s, round %d", order[i], round)); err != nil {
-						t.Fatalf("IPv%s, round %d: %v", order[i], round, err)
-					}
-				}
-			}
-		})
+		eachPort(t, w.stealPort)
 	})
+}
+
+func (w *world) stealPort(t *testing.T, transport string, order [2]string, port int) {
+	var conns [2]net.Conn
+	for i, family := range order {
+		conns[i] = w.dialFamily(t, transport, family, port)
+		if err := roundTrip(conns[i], fmt.Appendf(nil, "first of IPv%s", family)); err != nil {
+			t.Fatalf("IPv%s: %v", family, err)
+		}
+		if i == 0 {
+			w.evict(t, "established_flo", "new_flows", "host_flows")
+		}
+	}
+	for round := range 3 {
+		for i, c := range conns {
+			if err := roundTrip(c, fmt.Appendf(nil, "IPv%s, round %d", order[i], round)); err != nil {
+				t.Fatalf("IPv%s, round %d: %v", order[i], round, err)
+			}
+		}
+	}
 }
 
 // TestHostileSharedNeighbour has a neighbour scan the shared address, with sources

@@ -142,12 +142,13 @@ type bpfRoute struct {
 }
 
 type bpfShare struct {
-	_       structs.HostLayout
-	Host    [2]uint64
-	Pref    [2]uint64
-	Mask    [2]uint64
-	Clat4   uint32
-	PrefLen uint32
+	_         structs.HostLayout
+	Host      [2]uint64
+	Pref      [2]uint64
+	Mask      [2]uint64
+	Clat4     uint32
+	PrefLen   uint32
+	Everybody uint64
 }
 
 type bpfTranslation struct {

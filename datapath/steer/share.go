@@ -9,14 +9,20 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"tnat64d/siit"
 )
 
 // Share is an IPv6 address that the translator shares with the host. The zero Share
 // is none.
 type Share struct {
 	Addr   netip.Addr   // of the host, on the uplink
-	PREF64 netip.Prefix // with whom the translator talks from there; ::/0: with everybody
+	PREF64 netip.Prefix // RFC 6052; with whom the translator talks from there
 	IPv4   netip.Addr   // of the CLAT
+
+	// Everybody says that it talks with others too, by explicit mappings or by the
+	// prefixes of networks.
+	Everybody bool
 }
 
 // check refuses what the programs have no rule for.
@@ -24,12 +30,11 @@ func (s Share) check() error {
 	switch {
 	case !s.Addr.Is6() || s.Addr.Is4In6():
 		return fmt.Errorf("%q is not an IPv6 address", s.Addr)
-	case !s.PREF64.IsValid() || !s.PREF64.Addr().Is6():
-		return fmt.Errorf("%q is not an IPv6 prefix", s.PREF64)
 	case !s.IPv4.Is4():
 		return fmt.Errorf("%q is not an IPv4 address", s.IPv4)
 	}
-	return nil
+	_, err := siit.NewPrefix(s.PREF64)
+	return err
 }
 
 func (s Share) value() bpfShare {
@@ -40,7 +45,7 @@ func (s Share) value() bpfShare {
 	ipv4 := s.IPv4.As4()
 	return bpfShare{
 		Host: halves(s.Addr.As16()), Pref: halves(s.PREF64.Masked().Addr().As16()), Mask: halves(mask),
-		Clat4: binary.NativeEndian.Uint32(ipv4[:]), PrefLen: uint32(s.PREF64.Bits()),
+		Clat4: binary.NativeEndian.Uint32(ipv4[:]), PrefLen: uint32(s.PREF64.Bits()), Everybody: uint64(flag(s.Everybody)),
 	}
 }
 

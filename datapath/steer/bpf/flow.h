@@ -24,14 +24,15 @@
 #include "packet.h"
 
 // The address that is shared, and with whom the translator talks from there: what
-// is in PREF64, or everybody where explicit address mappings lead elsewhere. In
-// network byte order.
+// is in PREF64, or everybody where explicit address mappings, or networks with other
+// prefixes, lead elsewhere. In network byte order.
 struct share {
 	__be64 host[2];
 	__be64 pref[2];
-	__be64 mask[2]; // of PREF64; zero: everybody
+	__be64 mask[2]; // of PREF64
 	__be32 clat4;   // the CLAT IPv4 address
-	__u32 pref_len; // bits of PREF64; 0: everybody
+	__u32 pref_len; // bits of PREF64
+	__u64 everybody; // 1: not only with who is in PREF64
 };
 
 // No entry, or an array with one share, which is exchanged as a whole like a
@@ -56,6 +57,12 @@ static __always_inline const struct share *shared(void)
 	void *array = bpf_map_lookup_elem(&shares, &zero.u32);
 
 	return array ? bpf_map_lookup_elem(array, &zero.u32) : NULL;
+}
+
+// is_behind_plat says whether a remote address is in PREF64.
+static __always_inline bool is_behind_plat(const struct share *s, const __be64 *remote)
+{
+	return !((remote[0] ^ s->pref[0]) & s->mask[0]) && !((remote[1] ^ s->pref[1]) & s->mask[1]);
 }
 
 // The key is written in whole 64-bit words: see union slot.

@@ -114,7 +114,7 @@ static __always_inline bool is_movable(__u32 protocol)
 // is_partner says whether the translator may talk with a remote address.
 static __always_inline bool is_partner(const struct share *s, const __be64 *remote)
 {
-	return !((remote[0] ^ s->pref[0]) & s->mask[0]) && !((remote[1] ^ s->pref[1]) & s->mask[1]);
+	return s->everybody || is_behind_plat(s, remote);
 }
 
 // l3_offset returns how many bytes of an uplink's packet stand before the IPv6 header.

@@ -42,14 +42,14 @@ static __always_inline bool has_connection(struct __sk_buff *skb, __u32 protocol
 }
 
 // has_ipv4_connection says whether an IPv4 socket of the host is connected through the
-// translator by the flow of a key.
+// translator by the flow of a key. Of remotes that are not in PREF64 nothing is known.
 static __always_inline bool has_ipv4_connection(struct __sk_buff *skb, const struct share *s, const struct flow_key *key)
 {
 	const __u32 protocol = key->ports & 0xff;
 	struct addr6 behind = { bpf_be64_to_cpu(key->remote[0]), bpf_be64_to_cpu(key->remote[1]) };
 	struct bpf_sock_tuple tuple __attribute__((aligned(8)));
 
-	if (!s->pref_len || (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
+	if (!is_behind_plat(s, key->remote) || (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
 		return false;
 	__builtin_memset(&tuple, 0, sizeof(tuple));
 	tuple.ipv4.saddr = bpf_htonl(extract_at(s->pref_len, behind));
