@@ -183,7 +183,7 @@ func (d *datapath) ensureSteering(p pass) error {
 			return fmt.Errorf("steer packets between %s and %s: %w", d.uplink.Name, want.TUN, err)
 		}
 		d.steering, d.steered = s, steered{guarded: g}
-		d.renumbering.next, d.renumbering.oneAddress = Next{}, false
+		d.renumbering.next, d.renumbering.unsupported, d.renumbering.refused = Next{}, false, netip.Addr{}
 		if drifted {
 			d.steeringDrift.restored(d.tools, name)
 		}

@@ -41,6 +41,7 @@ type fakeHost struct {
 
 	began, flowing []plan.Connection // before there was a next address, and now
 	onlyOne        bool              // the steering takes no next address
+	busy           bool              // it takes none now
 
 	norules  bool   // no policy routing
 	inherits bool   // a TUN that is there is taken over
@@ -384,6 +385,9 @@ func (s *fakeSteering) Follow(src netip.Addr, dst netip.Prefix, networks []netip
 func (s *fakeSteering) SetNext(n Next, pref64 netip.Prefix, begun func() []plan.Connection) error {
 	if s.h.onlyOne {
 		return errors.ErrUnsupported
+	}
+	if s.h.busy && n != (Next{}) {
+		return errors.New("too many flows")
 	}
 	if n == (Next{}) {
 		return s.h.do("steer next none")

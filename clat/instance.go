@@ -57,7 +57,7 @@ func (c *instance) parts() parts {
 func (c *instance) remembered() plan.Remembered {
 	return plan.Remembered{
 		Uplink: c.uplink, TUN: c.datapath.name, TUNIndex: c.datapath.index(), IPv4: c.datapath.ipv4, IPv6: c.address.active,
-		OneAddress: c.datapath.renumbering.oneAddress,
+		OneAddress: c.datapath.renumbering.oneAddress(c.address.active),
 	}
 }
 

@@ -16,16 +16,25 @@ type renumbering struct {
 	uplink plan.Uplink
 	ipv4   netip.Addr // of the CLAT
 
-	next       Next
-	follows    uint64 // the generation of the host's routes that it follows
-	oneAddress bool   // a next address cannot be used
+	next        Next
+	follows     uint64     // the generation of the host's routes that it follows
+	unsupported bool       // the steering cannot use a next address
+	refused     netip.Addr // the main address beside which none could be used; invalid: there is none
+}
+
+// oneAddress reports whether flows that begin have the address main too.
+func (r *renumbering) oneAddress(main netip.Addr) bool {
+	return r.unsupported || main.IsValid() && r.refused == main
 }
 
 // wanted returns the next address that the steering is to use: that of p.want, when
 // the uplink has it and it has passed DAD.
 func (r *renumbering) wanted(p pass) Next {
 	n := Next{Main: p.want.IPv6, Addr: p.want.Next, Via: p.want.NextVia}
-	if !n.Addr.IsValid() || r.oneAddress || p.want.Shared {
+	if r.refused != n.Main {
+		r.refused = netip.Addr{}
+	}
+	if !n.Addr.IsValid() || r.oneAddress(n.Main) || p.want.Shared {
 		return Next{}
 	}
 	e, there := p.o.Addr(r.uplink.Index, n.Addr)
@@ -71,10 +80,11 @@ func (r *renumbering) ensure(s Steering, want *plan.CLAT, n Next, generation uin
 		}
 	case begins:
 		// All flows have the main address until its prefix ends.
-		r.oneAddress = true
+		r.refused = n.Main
 		r.wake.in(1) // without the next address
 		level := r.log.Info
 		if errors.Is(err, errors.ErrUnsupported) {
+			r.unsupported = true
 			level = r.log.Debug
 		}
 		level("the network is renumbered: all connections keep the address until its prefix ends", "iface", r.uplink.Name, "ipv6", n.Main, "reason", err)

@@ -662,6 +662,39 @@ func TestUplinkPrefixDeprecatedOneAddress(t *testing.T) {
 	b.expect(Up, ``)
 }
 
+// A steering that could not tell flows apart once, as there were too many, can the next
+// time that the network is renumbered.
+func TestUplinkPrefixDeprecatedTwice(t *testing.T) {
+	b, second := renumbered(t)
+	b.host.busy = true
+	b.quiet()
+	b.host.dad(true)
+	b.quiet()
+	b.host.o.Addrs = b.host.o.Addrs[1:]
+	b.quiet()
+	b.host.dad(true)
+	b.quiet()
+	if u := b.rec.Memory().CLATs[0]; u.IPv6.String() != second {
+		t.Fatalf("the CLAT has %s, want %s:\n%s", u.IPv6, second, strings.Join(b.done, "\n"))
+	}
+	if done := strings.Join(b.done, "\n"); strings.Contains(done, "for new flows") {
+		t.Fatalf("it uses two addresses:\n%s", done)
+	}
+	b.host.busy = false
+	for i, a := range b.host.o.Addrs {
+		if a.Prefix == netip.MustParsePrefix("2001:db8:3::10/64") {
+			b.host.o.Addrs[i].Deprecated, b.host.o.Addrs[i].Valid = true, 2*time.Hour
+		}
+	}
+	b.host.o.Addrs = append(b.host.o.Addrs, plan.Addr{Link: 2, Prefix: netip.MustParsePrefix("2001:db8:4::10/64"), Valid: plan.Forever})
+	b.quiet()
+	b.host.dad(true)
+	b.quiet()
+	if done := strings.Join(b.done, "\n"); !strings.Contains(done, "for new flows") {
+		t.Errorf("it uses one address:\n%s", done)
+	}
+}
+
 // Another network at once: nothing must come from the address of the one
 // before. TUN and IPv4 address stay.
 func TestUplinkPrefixChanges(t *testing.T) {

@@ -110,7 +110,7 @@ type Remembered struct {
 	IPv4     netip.Addr // kept while no other link has it
 	IPv6     netip.Addr // in use; invalid: none
 
-	// OneAddress says that its packet path cannot use a next address.
+	// OneAddress says that its packet path cannot use a next address beside IPv6.
 	OneAddress bool
 }
 
