@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -147,6 +148,10 @@ var _ = addAct("scatter", func(args []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	times, err := strconv.Atoi(args[1])
+	if err != nil {
+		return "", err
+	}
 	for range 2 {
 		c, err := net.ListenUDP("udp", nil)
 		if err != nil {
@@ -154,12 +159,14 @@ var _ = addAct("scatter", func(args []string) (string, error) {
 		}
 		defer c.Close()
 		for port := uint16(5000); port != 0; port++ {
-			for try := 0; ; try++ {
-				_, err := c.WriteToUDPAddrPort([]byte{1}, netip.AddrPortFrom(to, port))
-				if err == nil || try == 1000 {
-					break
+			for range times {
+				for try := 0; ; try++ {
+					_, err := c.WriteToUDPAddrPort([]byte{1}, netip.AddrPortFrom(to, port))
+					if err == nil || try == 1000 {
+						break
+					}
+					time.Sleep(time.Millisecond)
 				}
-				time.Sleep(time.Millisecond)
 			}
 		}
 	}
@@ -173,7 +180,7 @@ func TestHostileSharedFlood(t *testing.T) {
 	w := newSharedWorld(t, "", nil)
 	conns := w.pushes(t)
 	for _, to := range []string{server, lab.Synthesize(lab.WellKnownPrefix, lab.ServerIPv4).String()} {
-		if out, err := w.asUser(t, "scatter", to); err != nil {
+		if out, err := w.asUser(t, "scatter", to, "1"); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
@@ -190,6 +197,76 @@ func TestHostileSharedFlood(t *testing.T) {
 	if name := fmt.Sprintf("tnat64_shared_address_flows_evicted_total{table=\"new\",uplink=%q}", lab.Uplink); m[name] == 0 {
 		t.Errorf("metric %s is %v", name, m[name])
 	}
+}
+
+// TestHostileSharedMovedFlood has a local user flood the table of the host's own flows,
+// with several datagrams in each flow. It ends no connection of another user over IPv6 that has
+// another port on the wire, because an IPv4 connection had its port before.
+func TestHostileSharedMovedFlood(t *testing.T) {
+	t.Parallel()
+	w := newSharedWorld(t, "", nil)
+	var conns [2]net.Conn
+	for i, family := range []string{"4", "6"} {
+		conns[i] = w.dialFamily(t, "tcp", family, 20001)
+		// Silent during the flood.
+		if err := conns[i].(*net.TCPConn).SetKeepAlive(false); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := roundTrip(conns[i], []byte("first")); err != nil {
+				t.Fatalf("IPv%s: %v", family, err)
+			}
+		}
+	}
+	if flows, _ := w.flows(t); flows["host"].OtherPort != 1 || flows["established"].OtherPort != 0 {
+		t.Fatalf("IPv6 has no other port on the wire: %+v", flows)
+	}
+	for range 3 { // the table may keep an old entry for longer than one
+		if out, err := w.asUser(t, "scatter", lab.Synthesize(lab.WellKnownPrefix, lab.ServerIPv4).String(), "3"); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	for i, c := range conns {
+		c.SetDeadline(time.Now().Add(patience))
+		if err := roundTrip(c, []byte("after the flood")); err != nil {
+			t.Errorf("connection %d after the flood: %v", i, err)
+		}
+	}
+	flows, _ := w.flows(t)
+	if flows["host"].OtherPort != 1 || flows["host"].Evicted == 0 {
+		t.Errorf("host: %+v", flows["host"])
+	}
+	// It is no longer protected once it is closed.
+	moved := w.daemonMap(t, "moved_flows")
+	if n := entries(t, moved); n != 2 {
+		t.Errorf("%d entries are protected, want both of one flow", n)
+	}
+	if err := conns[1].(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(conns[1]); err != nil {
+		t.Errorf("the end of the connection: %v", err)
+	}
+	eventually(t, patience, func() error {
+		if n := entries(t, moved); n != 0 {
+			return fmt.Errorf("%d entries of the closed connection are protected", n)
+		}
+		return nil
+	})
+}
+
+// entries counts the entries of a table of flows.
+func entries(t *testing.T, table *ebpf.Map) (n int) {
+	t.Helper()
+	key, value := make([]uint64, 3), make([]uint64, 3)
+	all := table.Iterate()
+	for all.Next(&key, &value) {
+		n++
+	}
+	if err := all.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // daemonMap opens the daemon's BPF map of that name.

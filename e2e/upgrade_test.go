@@ -37,7 +37,7 @@ func TestUpgradeUnderSystemd(t *testing.T) {
 // otherLayouts are changes of the programs' source, by file, after which none of the
 // maps that are kept has the layout of before.
 var otherLayouts = map[string][2]string{
-	"flow.h":  {"\t__u64 state;\n", "\t__u64 state;\n\t__u64 other;\n"}, // new_flows, established_flows, host_flows
+	"flow.h":  {"\t__u64 state;\n", "\t__u64 state;\n\t__u64 other;\n"}, // new_flows, established_flows, host_flows, moved_flows
 	"share.h": {"max_entries, 8192", "max_entries, 4096"},               // fragment_owners
 	"order.h": {"FLOW_ENTRIES 8192", "FLOW_ENTRIES 16384"},              // last_sent
 }

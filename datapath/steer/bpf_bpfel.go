@@ -46,6 +46,8 @@ type bpfCounters struct {
 	NewFlowsDeleted         uint64
 	HostFlowsAdded          uint64
 	HostFlowsDeleted        uint64
+	MovedFlowsAdded         uint64
+	MovedFlowsDeleted       uint64
 	Recovered               uint64
 }
 
@@ -198,6 +200,7 @@ const (
 	bpfMapHosts6               = "hosts6"
 	bpfMapLastSent             = "last_sent"
 	bpfMapLocal4               = "local4"
+	bpfMapMovedFlows           = "moved_flows"
 	bpfMapMulticast            = "multicast"
 	bpfMapNetworks4            = "networks4"
 	bpfMapNetworks6            = "networks6"
@@ -328,6 +331,7 @@ type bpfMapSpecs struct {
 	Hosts6           *ebpf.MapSpec `ebpf:"hosts6"`
 	LastSent         *ebpf.MapSpec `ebpf:"last_sent"`
 	Local4           *ebpf.MapSpec `ebpf:"local4"`
+	MovedFlows       *ebpf.MapSpec `ebpf:"moved_flows"`
 	Multicast        *ebpf.MapSpec `ebpf:"multicast"`
 	Networks4        *ebpf.MapSpec `ebpf:"networks4"`
 	Networks6        *ebpf.MapSpec `ebpf:"networks6"`
@@ -398,6 +402,7 @@ type bpfMaps struct {
 	Hosts6           *ebpf.Map `ebpf:"hosts6"`
 	LastSent         *ebpf.Map `ebpf:"last_sent"`
 	Local4           *ebpf.Map `ebpf:"local4"`
+	MovedFlows       *ebpf.Map `ebpf:"moved_flows"`
 	Multicast        *ebpf.Map `ebpf:"multicast"`
 	Networks4        *ebpf.Map `ebpf:"networks4"`
 	Networks6        *ebpf.Map `ebpf:"networks6"`
@@ -433,6 +438,7 @@ func (m *bpfMaps) Close() error {
 		m.Hosts6,
 		m.LastSent,
 		m.Local4,
+		m.MovedFlows,
 		m.Multicast,
 		m.Networks4,
 		m.Networks6,

@@ -27,7 +27,7 @@ type FlowTable uint8
 const (
 	EstablishedFlows FlowTable = iota // of the translator; both sides have sent
 	NewFlows                          // of the translator; the others
-	HostFlows                         // of the host's own IPv6 sockets
+	HostFlows                         // of the host's own IPv6 sockets; two maps
 
 	// NumFlowTables is the number of tables.
 	NumFlowTables
@@ -79,10 +79,20 @@ func (s *Steering) Flows() (f Flows, err error) {
 		return f, &Error{"read the clock", err}
 	}
 	var present [NumFlowTables]uint64
-	for t, m := range []*ebpf.Map{s.objects.EstablishedFlows, s.objects.NewFlows, s.objects.HostFlows} {
-		if f.Tables[t], present[t], err = countFlows(m, now.Nano()); err != nil {
-			return f, &Error{"read the table of " + FlowTable(t).String() + " flows", err}
+	for _, of := range []struct {
+		is    FlowTable
+		table *ebpf.Map
+	}{
+		{EstablishedFlows, s.objects.EstablishedFlows},
+		{NewFlows, s.objects.NewFlows},
+		{HostFlows, s.objects.MovedFlows},
+		{HostFlows, s.objects.HostFlows},
+	} {
+		entries, err := countFlows(of.table, &f.Tables[of.is], now.Nano())
+		if err != nil {
+			return f, &Error{"read the table of " + of.is.String() + " flows", err}
 		}
+		present[of.is] += entries
 	}
 	after, err := flowChanges(s.objects.Counts)
 	if err != nil {
@@ -118,16 +128,16 @@ func flowChanges(counts *ebpf.Map) (sum changes, err error) {
 		sum.deleted[EstablishedFlows] += c.EstablishedFlowsDeleted
 		sum.added[NewFlows] += c.NewFlowsAdded
 		sum.deleted[NewFlows] += c.NewFlowsDeleted
-		sum.added[HostFlows] += c.HostFlowsAdded
-		sum.deleted[HostFlows] += c.HostFlowsDeleted
+		sum.added[HostFlows] += c.HostFlowsAdded + c.MovedFlowsAdded
+		sum.deleted[HostFlows] += c.HostFlowsDeleted + c.MovedFlowsDeleted
 		sum.recovered += c.Recovered
 	}
 	return sum, nil
 }
 
-// countFlows reads a table. present counts its entries, expired ones too, of which
-// a flow with another port has two.
-func countFlows(table *ebpf.Map, now int64) (f FlowCounts, present uint64, err error) {
+// countFlows reads a table and adds its flows to f. present counts its entries,
+// expired ones too, of which a flow with another port has two.
+func countFlows(table *ebpf.Map, f *FlowCounts, now int64) (present uint64, err error) {
 	const batch = 2048
 	keys, values := make([]bpfFlowKey, batch), make([]bpfFlow, batch)
 	var at ebpf.MapBatchCursor
@@ -147,9 +157,9 @@ func countFlows(table *ebpf.Map, now int64) (f FlowCounts, present uint64, err e
 		}
 		switch {
 		case errors.Is(err, ebpf.ErrKeyNotExist): // the end
-			return f, present, nil
+			return present, nil
 		case err != nil:
-			return f, present, err
+			return present, err
 		}
 	}
 }

@@ -117,7 +117,7 @@ func (s *Steering) remember(translators, hosts []Flow) error {
 		own    []*ebpf.Map // where the flow may be with another port on the wire
 		others []*ebpf.Map // where somebody else may have its port
 	}{
-		{hosts, s.objects.HostFlows, HostFlows, []*ebpf.Map{s.objects.HostFlows}, []*ebpf.Map{s.objects.EstablishedFlows, s.objects.NewFlows}},
+		{hosts, s.objects.HostFlows, HostFlows, []*ebpf.Map{s.objects.HostFlows, s.objects.MovedFlows}, []*ebpf.Map{s.objects.EstablishedFlows, s.objects.NewFlows}},
 		{translators, s.objects.EstablishedFlows, EstablishedFlows, []*ebpf.Map{s.objects.EstablishedFlows, s.objects.NewFlows}, nil},
 	} {
 		for _, f := range of.flows[:min(len(of.flows), int(of.table.MaxEntries()))] {

@@ -34,7 +34,7 @@ type Config struct {
 	Prepared *Prepared
 
 	// Share is the address that is shared with the host at first; see
-	// [Steering.SetShared]. The tables of flows take some 20 MB of the kernel's
+	// [Steering.SetShared]. The tables of flows take some 30 MB of the kernel's
 	// memory. The zero Share is none, also later.
 	Share Share
 	// TranslatorFlows and HostFlows are flows on the shared address that have
@@ -159,7 +159,8 @@ func (s *Steering) filledMaps() map[string]*ebpf.Map {
 	}
 	if s.sharing {
 		maps["established_flows"], maps["new_flows"] = s.objects.EstablishedFlows, s.objects.NewFlows
-		maps["host_flows"], maps["fragment_owners"] = s.objects.HostFlows, s.objects.FragmentOwners
+		maps["host_flows"], maps["moved_flows"] = s.objects.HostFlows, s.objects.MovedFlows
+		maps["fragment_owners"] = s.objects.FragmentOwners
 	}
 	return maps
 }

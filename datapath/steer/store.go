@@ -34,13 +34,13 @@ type Store interface {
 // What is not copied is found again by the host's sockets ([Config.TranslatorFlows];
 // see also bpf/share.h), and the order within flows by the end of what waits in the
 // TUN's queues ([Progress]).
-var keptMaps = []string{"established_flows", "new_flows", "host_flows", "fragment_owners", "queue_states", "last_sent", beganFlows}
+var keptMaps = []string{"established_flows", "new_flows", "host_flows", "moved_flows", "fragment_owners", "queue_states", "last_sent", beganFlows}
 
 // movedMaps are those of keptMaps whose entries are copied into a map of another
 // layout. Their keys stay as they are, and their values grow at the end: a field that a
 // version does not know is zero for the next one. A version that must break this has
 // another token (tokenMagic of cmd/tnat64d) and starts afresh.
-var movedMaps = []string{"established_flows", "new_flows", "host_flows", "fragment_owners"}
+var movedMaps = []string{"established_flows", "new_flows", "host_flows", "moved_flows", "fragment_owners"}
 
 // Inherited are the links and maps of a former process. It is used by one
 // goroutine. The nil Inherited has none.

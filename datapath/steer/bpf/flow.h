@@ -132,6 +132,16 @@ struct {
 	__type(value, struct flow);
 } host_flows SEC(".maps");
 
+// Both entries of those flows of the host that have another port on the wire and are
+// established, as in established_flows. No socket knows that port, so they do not
+// survive an eviction. Other flows of the host do: what no table has is the host's.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FLOWS);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} moved_flows SEC(".maps");
+
 #define SECOND 1000000000ULL
 
 // lifetime returns for how long a silent flow is remembered, as conntrack does.
@@ -200,4 +210,23 @@ static __always_inline void disestablish(const struct flow_key *key, const struc
 
 	ADD_FLOW(new_flows, key, &copy);
 	DELETE_FLOW(established_flows, key);
+}
+
+// establish_moved is establish for an entry of a flow of the host that has another
+// port on the wire. What the remote sends is noted in the other entry only (ON_WIRE).
+static __always_inline void establish_moved(const struct flow_key *key, const struct flow *f, __u64 now)
+{
+	struct flow copy = { .seen = now, .port = f->port, .state = f->state | REPLIED };
+
+	ADD_FLOW(moved_flows, key, &copy);
+	DELETE_FLOW(host_flows, key);
+}
+
+// disestablish_moved is the reverse.
+static __always_inline void disestablish_moved(const struct flow_key *key, const struct flow *f, __u64 now)
+{
+	struct flow copy = { .seen = now, .port = f->port, .state = f->state };
+
+	ADD_FLOW(host_flows, key, &copy);
+	DELETE_FLOW(moved_flows, key);
 }

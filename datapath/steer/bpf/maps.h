@@ -93,6 +93,7 @@ struct counters {
 	__u64 established_flows_added, established_flows_deleted;
 	__u64 new_flows_added, new_flows_deleted;
 	__u64 host_flows_added, host_flows_deleted;
+	__u64 moved_flows_added, moved_flows_deleted;
 	__u64 recovered; // flows that were evicted, or never known, and found again by their IPv4 socket
 };
 

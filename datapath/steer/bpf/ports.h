@@ -24,6 +24,8 @@ static __always_inline struct flow *holder(const struct flow_key *key, __u64 now
 	struct flow *f = find_flow(&host_flows, key, now);
 
 	if (!f)
+		f = find_flow(&moved_flows, key, now);
+	if (!f)
 		f = find_flow(&established_flows, key, now);
 	if (!f)
 		f = find_flow(&new_flows, key, now);
@@ -46,7 +48,7 @@ static __always_inline bool is_free(struct __sk_buff *skb, const struct flow_key
 		return true;
 	socket.ports |= OF_SOCKET << 8;
 	if (translator)
-		return find_flow(&host_flows, &socket, now);
+		return find_flow(&host_flows, &socket, now) || find_flow(&moved_flows, &socket, now);
 	return find_flow(&established_flows, &socket, now) || find_flow(&new_flows, &socket, now);
 }
 
@@ -82,6 +84,7 @@ static __always_inline __s32 other_port(struct flow_key *key, __u64 base, __u64 
 	if (has_some)
 		return NO_PORT;
 	DELETE_FLOW(host_flows, key);
+	DELETE_FLOW(moved_flows, key);
 	DELETE_FLOW(established_flows, key);
 	DELETE_FLOW(new_flows, key);
 	return port;
@@ -179,16 +182,37 @@ static __always_inline __s32 host_port(struct __sk_buff *skb, struct flow_key *k
 	}
 	socket = *key;
 	socket.ports |= OF_SOCKET << 8;
-	f = find_flow(&host_flows, &socket, now);
+	f = find_flow(&moved_flows, &socket, now);
+	if (!f)
+		f = find_flow(&host_flows, &socket, now);
 	if (f) {
 		port = f->port & 0xffff;
 		touch(f, now, closing);
 		key->ports = base | (__u64)(__u32)port << 32;
+		f = find_flow(&moved_flows, key, now);
+		if (f && f->port == own) {
+			touch(f, now, closing);
+			if (closing) {
+				disestablish_moved(key, f, now);
+				f = find_flow(&moved_flows, &socket, now);
+				if (f)
+					disestablish_moved(&socket, f, now);
+			}
+			return port;
+		}
 		f = find_flow(&host_flows, key, now);
 		if (f && f->port == own) {
 			touch(f, now, closing);
+			if ((__u32)f->state == REPLIED) {
+				establish_moved(key, f, now);
+				f = find_flow(&host_flows, &socket, now);
+				if (f)
+					establish_moved(&socket, f, now);
+			}
 			return port;
 		}
+		// The other entry was evicted, or its port taken over: see other_port.
+		DELETE_FLOW(moved_flows, &socket);
 	}
 	owner = flow_owner(skb);
 	begin.state |= owner << OWNER_SHIFT;

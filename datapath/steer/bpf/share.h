@@ -259,7 +259,9 @@ static __always_inline enum owner own_flow(struct __sk_buff *skb, const struct f
 		*port = f->port;
 		return TRANSLATOR;
 	}
-	f = find_flow(&host_flows, key, now);
+	f = find_flow(&moved_flows, key, now);
+	if (!f)
+		f = find_flow(&host_flows, key, now);
 	if (f) {
 		touch(f, now, REPLIED);
 		*port = f->port;
