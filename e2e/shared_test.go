@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+
 	"tnat64d/internal/lab"
 )
 
@@ -107,6 +109,52 @@ func (w *world) dialFamily(t *testing.T, transport, family string, port int) net
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// TestSharedSilence has connections of both families with one port, which are silent for
+// ten minutes: the one that has another port on the wire keeps that.
+func TestSharedSilence(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, config string) {
+		t.Parallel()
+		w := newSharedWorld(t, config, nil)
+		for i, order := range [][2]string{{"4", "6"}, {"6", "4"}} {
+			var conns [2]net.Conn
+			for j, family := range order {
+				conns[j] = w.dialFamily(t, "tcp", family, 20001+i)
+				for range 2 {
+					if err := roundTrip(conns[j], []byte("first")); err != nil {
+						t.Fatalf("IPv%s: %v", family, err)
+					}
+				}
+			}
+			w.age(t, 10*time.Minute)
+			for j, c := range conns {
+				if err := roundTrip(c, []byte("after a silence")); err != nil {
+					t.Errorf("IPv%s of %v: %v", order[j], order, err)
+				}
+			}
+		}
+	})
+}
+
+// age makes all flows on the shared address older.
+func (w *world) age(t *testing.T, by time.Duration) {
+	t.Helper()
+	for _, name := range []string{"established_flo", "new_flows", "host_flows", "moved_flows"} {
+		m := w.daemonMap(t, name)
+		flows := map[[3]uint64][3]uint64{}
+		var key, value [3]uint64
+		for all := m.Iterate(); all.Next(&key, &value); {
+			value[0] -= uint64(by) // seen
+			flows[key] = value
+		}
+		for key, value := range flows {
+			if err := m.Update(key, value, ebpf.UpdateExist); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 // TestSharedPorts has programs use one port for IPv4 and for IPv6 towards the same

@@ -194,10 +194,10 @@ static __always_inline void touch(struct flow *f, __u64 now, __u32 state)
 	} while (0)
 
 // establish moves a flow of the translator to those that a flood of new ones does
-// not evict.
+// not evict. Until then what the remote sends is noted in the entry ON_WIRE only.
 static __always_inline void establish(const struct flow_key *key, const struct flow *f, __u64 now)
 {
-	struct flow copy = { .seen = now, .port = f->port, .state = f->state };
+	struct flow copy = { .seen = now, .port = f->port, .state = f->state | REPLIED };
 
 	ADD_FLOW(established_flows, key, &copy);
 	DELETE_FLOW(new_flows, key);
@@ -213,7 +213,7 @@ static __always_inline void disestablish(const struct flow_key *key, const struc
 }
 
 // establish_moved is establish for an entry of a flow of the host that has another
-// port on the wire. What the remote sends is noted in the other entry only (ON_WIRE).
+// port on the wire.
 static __always_inline void establish_moved(const struct flow_key *key, const struct flow *f, __u64 now)
 {
 	struct flow copy = { .seen = now, .port = f->port, .state = f->state | REPLIED };
