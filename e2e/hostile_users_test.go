@@ -80,6 +80,37 @@ func TestHostileSharedOccupied(t *testing.T) {
 	})
 }
 
+// TestHostileSharedOccupiedBoth has him do so by both families, and thereby take all
+// ports that flows get instead of their own.
+func TestHostileSharedOccupiedBoth(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, config string) {
+		t.Parallel()
+		w := newSharedWorld(t, config, nil)
+		for _, to := range []string{native(lab.PortEcho), service(lab.PortEcho)} {
+			if _, err := w.asUser(t, "occupy", "udp", to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		const tries = 10
+		answered := 0
+		for range tries {
+			conn, err := connect(w.Laptop, "udp4", service(lab.PortEcho), "", netip.Addr{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.SetDeadline(time.Now().Add(resend))
+			if roundTrip(conn, []byte("another user's")) == nil {
+				answered++
+			}
+			conn.Close()
+		}
+		if answered < tries-2 { // a busy machine may lose one
+			t.Errorf("%d of %d datagrams of another user were answered", answered, tries)
+		}
+	})
+}
+
 // hog uses up what users share, until it is killed: ICMP errors of the translator
 // (TTL 1), buffers for fragments, and flows, at some thousand packets a second.
 var _ = addAct("hog", func(args []string) (string, error) {

@@ -106,6 +106,12 @@ type bpfNextHop struct {
 	Addr   [16]uint8
 }
 
+type bpfOwnerKey struct {
+	_      structs.HostLayout
+	Remote uint64
+	Ports  uint64
+}
+
 type bpfPacketKey struct {
 	_      structs.HostLayout
 	Remote [2]uint64
@@ -207,6 +213,7 @@ const (
 	bpfMapNewFlows             = "new_flows"
 	bpfMapNextAddresses        = "next_addresses"
 	bpfMapOurs                 = "ours"
+	bpfMapOwners               = "owners"
 	bpfMapQueueStates          = "queue_states"
 	bpfMapRefused              = "refused"
 	bpfMapRouter               = "router"
@@ -227,6 +234,7 @@ const (
 	bpfProgSharingTranslate    = "sharing_translate"
 	bpfProgSharingTunEgress    = "sharing_tun_egress"
 	bpfProgSharingTunIngress   = "sharing_tun_ingress"
+	bpfProgSharingTunOwners    = "sharing_tun_owners"
 	bpfProgSharingTunTranslate = "sharing_tun_translate"
 	bpfProgSpreadFlows         = "spread_flows"
 	bpfProgTunEgress           = "tun_egress"
@@ -301,6 +309,7 @@ type bpfProgramSpecs struct {
 	SharingTranslate    *ebpf.ProgramSpec `ebpf:"sharing_translate"`
 	SharingTunEgress    *ebpf.ProgramSpec `ebpf:"sharing_tun_egress"`
 	SharingTunIngress   *ebpf.ProgramSpec `ebpf:"sharing_tun_ingress"`
+	SharingTunOwners    *ebpf.ProgramSpec `ebpf:"sharing_tun_owners"`
 	SharingTunTranslate *ebpf.ProgramSpec `ebpf:"sharing_tun_translate"`
 	SpreadFlows         *ebpf.ProgramSpec `ebpf:"spread_flows"`
 	TunEgress           *ebpf.ProgramSpec `ebpf:"tun_egress"`
@@ -338,6 +347,7 @@ type bpfMapSpecs struct {
 	NewFlows         *ebpf.MapSpec `ebpf:"new_flows"`
 	NextAddresses    *ebpf.MapSpec `ebpf:"next_addresses"`
 	Ours             *ebpf.MapSpec `ebpf:"ours"`
+	Owners           *ebpf.MapSpec `ebpf:"owners"`
 	QueueStates      *ebpf.MapSpec `ebpf:"queue_states"`
 	Refused          *ebpf.MapSpec `ebpf:"refused"`
 	Router           *ebpf.MapSpec `ebpf:"router"`
@@ -409,6 +419,7 @@ type bpfMaps struct {
 	NewFlows         *ebpf.Map `ebpf:"new_flows"`
 	NextAddresses    *ebpf.Map `ebpf:"next_addresses"`
 	Ours             *ebpf.Map `ebpf:"ours"`
+	Owners           *ebpf.Map `ebpf:"owners"`
 	QueueStates      *ebpf.Map `ebpf:"queue_states"`
 	Refused          *ebpf.Map `ebpf:"refused"`
 	Router           *ebpf.Map `ebpf:"router"`
@@ -445,6 +456,7 @@ func (m *bpfMaps) Close() error {
 		m.NewFlows,
 		m.NextAddresses,
 		m.Ours,
+		m.Owners,
 		m.QueueStates,
 		m.Refused,
 		m.Router,
@@ -489,6 +501,7 @@ type bpfPrograms struct {
 	SharingTranslate    *ebpf.Program `ebpf:"sharing_translate"`
 	SharingTunEgress    *ebpf.Program `ebpf:"sharing_tun_egress"`
 	SharingTunIngress   *ebpf.Program `ebpf:"sharing_tun_ingress"`
+	SharingTunOwners    *ebpf.Program `ebpf:"sharing_tun_owners"`
 	SharingTunTranslate *ebpf.Program `ebpf:"sharing_tun_translate"`
 	SpreadFlows         *ebpf.Program `ebpf:"spread_flows"`
 	TunEgress           *ebpf.Program `ebpf:"tun_egress"`
@@ -512,6 +525,7 @@ func (p *bpfPrograms) Close() error {
 		p.SharingTranslate,
 		p.SharingTunEgress,
 		p.SharingTunIngress,
+		p.SharingTunOwners,
 		p.SharingTunTranslate,
 		p.SpreadFlows,
 		p.TunEgress,

@@ -122,7 +122,7 @@ func prepare(c constants) (*ebpf.CollectionSpec, error) {
 		m.MaxEntries = uint32(min(max(c.explicit, 1), MaxNetworks))
 	}
 	if !c.sharing {
-		for _, m := range []*ebpf.MapSpec{specs.EstablishedFlows, specs.NewFlows, specs.HostFlows, specs.MovedFlows, specs.FragmentOwners} {
+		for _, m := range []*ebpf.MapSpec{specs.EstablishedFlows, specs.NewFlows, specs.HostFlows, specs.MovedFlows, specs.FragmentOwners, specs.Owners} {
 			m.MaxEntries = 1 // nothing is ever put there
 		}
 	}

@@ -48,6 +48,7 @@ type (
 	sharingSet struct {
 		queueSupport
 		SharingTunIngress *ebpf.Program `ebpf:"sharing_tun_ingress"`
+		SharingTunOwners  *ebpf.Program `ebpf:"sharing_tun_owners"`
 		SharingEgress     *ebpf.Program `ebpf:"sharing_egress"`
 		SharingIngress    *ebpf.Program `ebpf:"sharing_ingress"`
 		SelectQueue       *ebpf.Program `ebpf:"spread_flows"`
@@ -90,7 +91,7 @@ func (o *objects) load(spec *ebpf.CollectionSpec, programs programSet, replace m
 			bpfMaps
 		}
 		err := spec.LoadAndAssign(&set, &in)
-		o.SharingTunIngress, o.SharingEgress, o.SharingIngress = set.SharingTunIngress, set.SharingEgress, set.SharingIngress
+		o.SharingTunIngress, o.SharingTunOwners, o.SharingEgress, o.SharingIngress = set.SharingTunIngress, set.SharingTunOwners, set.SharingEgress, set.SharingIngress
 		o.SelectQueue, o.Admit, o.bpfMaps = set.SelectQueue, set.Admit, set.bpfMaps
 		return err
 	case sharingEnginePrograms:

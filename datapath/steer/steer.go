@@ -188,6 +188,7 @@ func steeringHooks(o *objects, sharing, engine bool, uplink, tun netlink.Link) [
 		return []hook{
 			{uplink, egress, o.SharingEgress, "uplink_egress"},
 			{tun, ingress, o.SharingTunIngress, "tun_ingress"},
+			{tun, egress, o.SharingTunOwners, "tun_egress"},
 			{uplink, ingress, o.SharingIngress, "uplink_ingress"},
 		}
 	case engine:

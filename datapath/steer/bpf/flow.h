@@ -65,6 +65,13 @@ static __always_inline bool is_behind_plat(const struct share *s, const __be64 *
 	return !((remote[0] ^ s->pref[0]) & s->mask[0]) && !((remote[1] ^ s->pref[1]) & s->mask[1]);
 }
 
+// has_ports says whether a protocol's header begins with two ports.
+static __always_inline bool has_ports(__u32 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE ||
+	       protocol == IPPROTO_DCCP || protocol == IPPROTO_SCTP;
+}
+
 // The key is written in whole 64-bit words: see union slot.
 struct flow_key {
 	__be64 remote[2];
@@ -94,13 +101,15 @@ struct flow {
 #define CLOSING 2 // the socket has sent FIN or RST
 #define OWNER_SHIFT 32 // the bits from here on are a flow_owner
 
+#define UNKNOWN_OWNER 0xffffffffULL
+
 // flow_owner returns a number for the user whose socket has sent a packet. What came
-// in by an interface counts as one user's: packets of guests, and of the translator
-// with the user engine. 0 is nobody's: flows that are not known by a packet.
+// in by an interface, as packets of guests, counts as one user's. 0 is nobody's: flows
+// that are not known by a packet.
 static __always_inline __u64 flow_owner(struct __sk_buff *skb)
 {
 	if (skb->ingress_ifindex)
-		return 0xffffffff;
+		return UNKNOWN_OWNER;
 	return (__u64)bpf_get_socket_uid(skb) + 1;
 }
 

@@ -10,6 +10,7 @@
 
 #include "flow.h"
 #include "maps.h"
+#include "owners.h"
 #include "sockets.h"
 
 // Where the ports are tried that a flow gets instead of its own: beyond those that
@@ -145,9 +146,9 @@ static __always_inline __s32 translator_port(struct __sk_buff *skb, struct flow_
 			return port;
 		}
 	}
-	owner = flow_owner(skb);
-	begin.state |= owner << OWNER_SHIFT;
 	key->ports = base | (__u64)own << 32;
+	owner = translator_owner(skb, key);
+	begin.state |= owner << OWNER_SHIFT;
 	if (is_free(skb, key, true, now)) {
 		ADD_FLOW(new_flows, key, &begin);
 		return own;

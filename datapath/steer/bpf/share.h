@@ -99,13 +99,6 @@ static __always_inline struct place find_transport(struct __sk_buff *skb, __u32 
 	return p;
 }
 
-// has_ports says whether a protocol's header begins with two ports.
-static __always_inline bool has_ports(__u32 protocol)
-{
-	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE ||
-	       protocol == IPPROTO_DCCP || protocol == IPPROTO_SCTP;
-}
-
 static __always_inline bool is_movable(__u32 protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_ICMPV6;

@@ -37,6 +37,7 @@
 #include "maps.h"
 #include "next.h"
 #include "order.h"
+#include "owners.h"
 #include "packet.h"
 #include "routes.h"
 #include "share.h"
@@ -341,6 +342,8 @@ static __always_inline int to_tun(struct __sk_buff *skb, bool sharing)
 			break;
 		}
 	}
+	if (sharing)
+		note_owner(skb);
 	number_packet(skb);
 	return TC_ACT_UNSPEC;
 }
@@ -355,6 +358,14 @@ SEC("tc")
 int sharing_tun_egress(struct __sk_buff *skb)
 {
 	return to_tun(skb, true);
+}
+
+// sharing_tun_owners is sharing_tun_egress without the kernel engine.
+SEC("tc")
+int sharing_tun_owners(struct __sk_buff *skb)
+{
+	note_owner(skb);
+	return TC_ACT_UNSPEC;
 }
 
 // from_tun sends what user space has written out of the uplink. With the kernel
