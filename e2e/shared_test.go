@@ -138,6 +138,50 @@ func TestSharedSilence(t *testing.T) {
 	})
 }
 
+// TestSharedEvictedInPart has an IPv4 flow with another port on the wire of which one of
+// two entries is evicted: it gets a new port once, not with each packet.
+func TestSharedEvictedInPart(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, config string) {
+		t.Parallel()
+		w := newSharedWorld(t, config, nil)
+		const own = 20011
+		say := func(c net.Conn) {
+			t.Helper()
+			if err := roundTrip(c, []byte("again")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		say(w.dialFamily(t, "udp", "6", own)) // before the other is connected: it has the port on the wire
+		moving := w.dialFamily(t, "udp", "4", own)
+		for range 3 {
+			say(moving)
+		}
+		onWire := func(table string) (keys [][3]uint64) {
+			var key, value [3]uint64
+			for all := w.daemonMap(t, table).Iterate(); all.Next(&key, &value); {
+				if key[2]>>8&0xff == 0 && value[1] == own { // enum port_kind of bpf/flow.h
+					keys = append(keys, key)
+				}
+			}
+			return keys
+		}
+		moved := onWire("established_flo")
+		if len(moved) != 1 || moved[0][2]>>32 == own {
+			t.Fatalf("%#x: not one flow with another port", moved)
+		}
+		if err := w.daemonMap(t, "established_flo").Delete(moved[0]); err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			say(moving)
+		}
+		if now := append(onWire("established_flo"), onWire("new_flows")...); len(now) != 1 {
+			t.Errorf("it has %d ports on the wire: %#x", len(now), now)
+		}
+	})
+}
+
 // age makes all flows on the shared address older.
 func (w *world) age(t *testing.T, by time.Duration) {
 	t.Helper()

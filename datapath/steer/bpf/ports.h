@@ -145,6 +145,8 @@ static __always_inline __s32 translator_port(struct __sk_buff *skb, struct flow_
 			}
 			return port;
 		}
+		// The other entry was evicted, or its port taken over: see other_port.
+		DELETE_FLOW(established_flows, &socket);
 	}
 	key->ports = base | (__u64)own << 32;
 	owner = translator_owner(skb, key);
