@@ -69,14 +69,11 @@ func serve(ctx context.Context, file string, c config.Config, passed []fdstore.D
 	freed := endWithin
 	if kept != nil && !goesOn {
 		freed = dropWithin // the service manager may have the last descriptors of a TUN
-	} else if err := checkFreed(ctx, kernel, c, former, freed); err != nil {
+	} else if _, err := observeFreed(ctx, kernel, c, former, freed); err != nil {
 		return err // before anything of a daemon that runs is removed
 	}
 	removed := removeFormer(kernel, programs, journal, former, log)
-	if err := checkFreed(ctx, kernel, c, former, freed); err != nil {
-		return err
-	}
-	o, err := kernel.Observe()
+	o, err := observeFreed(ctx, kernel, c, former, freed)
 	if err != nil {
 		return err
 	}
@@ -162,8 +159,6 @@ func watch(beside *sync.WaitGroup, d *tnat64d) error {
 	return nil
 }
 
-// freeWithin is how long the service manager may take to close what has been dropped
-// from its store.
 // How long a TUN of a former process may stay: one that has just ended, and one whose
 // descriptors the service manager drops.
 const (
@@ -171,21 +166,20 @@ const (
 	dropWithin = 10 * time.Second
 )
 
-// checkFreed is checkHost, again and again for a while as long as there is a TUN of
-// another process.
-func checkFreed(ctx context.Context, k *host.Host, c config.Config, former *inheritance, within time.Duration) error {
+// observeFreed observes the host and checks it. While another process has a TUN it
+// tries again, for so long.
+func observeFreed(ctx context.Context, k *host.Host, c config.Config, former *inheritance, within time.Duration) (plan.Observed, error) {
 	for end := time.Now().Add(within); ; {
 		o, err := k.Observe()
-		if err != nil {
-			return err
+		if err == nil {
+			err = checkHost(c, o, former.list())
 		}
-		err = checkHost(c, o, former.list())
 		if !errors.Is(err, clat.ErrRunning) || time.Now().After(end) {
-			return err
+			return o, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return o, nil
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
