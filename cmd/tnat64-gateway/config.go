@@ -57,43 +57,31 @@ func observeOnce() (v hostView, err error) {
 			v.addresses = append(v.addresses, hostPrefix{netip.PrefixFrom(ip.Unmap(), bits), names[a.LinkIndex]})
 		}
 	}
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return v, fmt.Errorf("cannot list routes: %w", err)
-	}
-	for _, r := range routes {
-		if r.Dst == nil || names[r.LinkIndex] == "" && r.LinkIndex != 0 {
-			continue
-		}
-		ip, ok := netip.AddrFromSlice(r.Dst.IP)
-		if bits, _ := r.Dst.Mask.Size(); ok && bits > 0 {
-			v.routes = append(v.routes, hostPrefix{netip.PrefixFrom(ip.Unmap(), bits), names[r.LinkIndex]})
-		}
-	}
-	if v.routes6, err = routes6(names); err != nil {
+	if v.routes, err = mainRoutes(netlink.FAMILY_V4, names, func(netlink.Route) bool { return true }); err != nil {
 		return v, err
 	}
-	return v, nil
+	v.routes6, err = mainRoutes(netlink.FAMILY_V6, names, func(r netlink.Route) bool { return r.Priority == metric6 })
+	return v, err
 }
 
 // metric6 is the one that the kernel gives to the gateway's route to the NAT64 prefix
 // (IP6_RT_PRIO_USER).
 const metric6 = 1024
 
-// routes6 returns the IPv6 routes of the main table that have metric6. names has the
-// links that count.
-func routes6(names map[int]string) (all []hostPrefix, err error) {
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+// mainRoutes returns those routes of the main table that count, without default
+// routes. names has the links that count.
+func mainRoutes(family int, names map[int]string, counts func(netlink.Route) bool) (all []hostPrefix, err error) {
+	routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list routes: %w", err)
 	}
 	for _, r := range routes {
-		if r.Dst == nil || r.Priority != metric6 || names[r.LinkIndex] == "" && r.LinkIndex != 0 {
+		if r.Dst == nil || names[r.LinkIndex] == "" && r.LinkIndex != 0 || !counts(r) {
 			continue
 		}
-		if ip, ok := netip.AddrFromSlice(r.Dst.IP); ok {
-			bits, _ := r.Dst.Mask.Size()
-			all = append(all, hostPrefix{netip.PrefixFrom(ip, bits), names[r.LinkIndex]})
+		ip, ok := netip.AddrFromSlice(r.Dst.IP)
+		if bits, _ := r.Dst.Mask.Size(); ok && bits > 0 {
+			all = append(all, hostPrefix{netip.PrefixFrom(ip.Unmap(), bits), names[r.LinkIndex]})
 		}
 	}
 	return all, nil

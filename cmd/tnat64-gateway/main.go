@@ -58,15 +58,14 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 	}
 	host.check(conf)
 	misfit := conf.Err()
-	onlyCheck := o.Check || checkHost
-	if misfit != nil && (checkHost || !onlyCheck) {
+	if misfit != nil && (checkHost || !o.Check) {
 		return say.Fail(stderr, "tnat64-gateway", say.Usage(misfit))
 	}
 	handler := journal.New(stderr, o.Level)
 	defer handler.Flush()
 	log := slog.New(handler)
 	warn(log, conf)
-	if onlyCheck {
+	if o.Check || checkHost {
 		// The file may be for another host, or for links that come later.
 		if misfit != nil {
 			log.Warn("configuration does not fit this host", "reason", misfit.Error())
