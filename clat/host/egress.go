@@ -142,6 +142,7 @@ func (k lookups) behindOurs(o plan.Observed, hidden []netip.Addr) (rs []route) {
 
 // firstRule returns the priority of the first rule of others that leads ordinary
 // packets to a table, or, if no rule seems to, any packets; 0 if there is none.
+// ordinary says which.
 func firstRule(rules []netlink.Rule, table int) (priority int, ordinary bool) {
 	found := false
 	for _, r := range rules {

@@ -144,7 +144,7 @@ func (s *Steering) Attach() error {
 		return nil
 	}
 	s.waiting = nil
-	// Of what begins from now on the table of a former process knows nothing.
+	// The table of a former process lacks the flows that begin from now on.
 	if s.next.Next == (Next{}) {
 		s.next.close()
 	}

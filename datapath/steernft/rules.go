@@ -71,9 +71,9 @@ func (w *steered) uplinkRules(r *ruleset) {
 			r.add(chainTake, meta(unix.NFT_META_PKTTYPE), compare(eq, []byte{to}), count(UnicastToMany), drop())
 		}
 	}
-	// The protocol of the frame alone is not believed: user space tells the families
-	// apart by the version, and takes IPv4 for that of a local program. Nor is a rule
-	// that accepts by the destination met by a packet too short to have one.
+	// Only IPv6 by its version: user space tells the families apart by that, not by the
+	// protocol of the frame, and takes IPv4 for that of a local program. And only with a
+	// whole destination: the rules that accept other ones do not match a shorter packet.
 	take := []expression{
 		load(network, 0, 1), masked([]byte{0xf0}), compare(eq, []byte{0x60}), load(network, ip6Destination, 16), count(SteeredIn),
 	}

@@ -153,9 +153,9 @@ func (r *rules) unsolicited(chain *nftables.Chain, static *nftables.Set) {
 	}
 }
 
-// returned keeps what is for an outside address of [Pool], and belongs to no
-// connection, from being forwarded: the only way to an address that is routed to this
-// host and is none of its own is the one back to where the packet came from.
+// returned does not forward packets for an outside address of [Pool] that belong to no
+// connection. An address that is routed to this host, and not assigned to it, has only
+// the default route, by which such a packet would go back and come again.
 func (r *rules) returned(chain *nftables.Chain) {
 	if r.config.Mode != Pool {
 		return

@@ -202,40 +202,37 @@ static __always_inline void touch(struct flow *f, __u64 now, __u32 state)
 			COUNT(table##_deleted);                                \
 	} while (0)
 
+// MOVE_FLOW moves an entry to another table.
+#define MOVE_FLOW(from, to, key, was, now, flags)                              \
+	do {                                                                   \
+		struct flow copy = { .seen = now, .port = (was)->port, .state = (was)->state | (flags) }; \
+									       \
+		ADD_FLOW(to, key, &copy);                                      \
+		DELETE_FLOW(from, key);                                        \
+	} while (0)
+
 // establish moves a flow of the translator to those that a flood of new ones does
 // not evict. Until then what the remote sends is noted in the entry ON_WIRE only.
 static __always_inline void establish(const struct flow_key *key, const struct flow *f, __u64 now)
 {
-	struct flow copy = { .seen = now, .port = f->port, .state = f->state | REPLIED };
-
-	ADD_FLOW(established_flows, key, &copy);
-	DELETE_FLOW(new_flows, key);
+	MOVE_FLOW(new_flows, established_flows, key, f, now, REPLIED);
 }
 
 // disestablish is the reverse.
 static __always_inline void disestablish(const struct flow_key *key, const struct flow *f, __u64 now)
 {
-	struct flow copy = { .seen = now, .port = f->port, .state = f->state };
-
-	ADD_FLOW(new_flows, key, &copy);
-	DELETE_FLOW(established_flows, key);
+	MOVE_FLOW(established_flows, new_flows, key, f, now, 0);
 }
 
 // establish_moved is establish for an entry of a flow of the host that has another
 // port on the wire.
 static __always_inline void establish_moved(const struct flow_key *key, const struct flow *f, __u64 now)
 {
-	struct flow copy = { .seen = now, .port = f->port, .state = f->state | REPLIED };
-
-	ADD_FLOW(moved_flows, key, &copy);
-	DELETE_FLOW(host_flows, key);
+	MOVE_FLOW(host_flows, moved_flows, key, f, now, REPLIED);
 }
 
 // disestablish_moved is the reverse.
 static __always_inline void disestablish_moved(const struct flow_key *key, const struct flow *f, __u64 now)
 {
-	struct flow copy = { .seen = now, .port = f->port, .state = f->state };
-
-	ADD_FLOW(host_flows, key, &copy);
-	DELETE_FLOW(moved_flows, key);
+	MOVE_FLOW(moved_flows, host_flows, key, f, now, 0);
 }

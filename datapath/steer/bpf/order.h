@@ -134,8 +134,8 @@ static __always_inline bool is_behind(__u64 flow)
 }
 
 // packets_of returns how many packets user space reads of one: of a super-packet that
-// the TUN does not take whole, those that the kernel cuts it into. A packet too many is
-// missing for half a second, which costs speed; one too few would cost order.
+// the TUN does not take whole, those that the kernel cuts it into. One too many costs speed
+// for half a second, until user space knows that it is missing; one too few costs order.
 static __always_inline __u32 packets_of(struct __sk_buff *skb, const volatile struct queue_state *q)
 {
 	union slot first = { 0 }, protocol = { 0 };

@@ -1,5 +1,5 @@
-// Whose are the IPv4 flows that user space translates. A translation comes from the
-// TUN, where no socket has sent it: so the user is noted when the packet enters the TUN.
+// The users of the IPv4 flows that user space translates. A translation comes from the
+// TUN and has no socket, so the user is noted when the IPv4 packet enters the TUN.
 
 #pragma once
 
@@ -22,8 +22,8 @@ struct owner_key {
 	__u64 ports; // flow_ports, OF_SOCKET; of ICMP as of ICMPv6
 };
 
-// Each is read a moment after it was written: that of a flow of which user space has
-// the first packet. A flood that evicts it leaves the flow with UNKNOWN_OWNER.
+// An entry is read when the translation of a flow's first packet leaves, a moment after
+// it was written. If a flood evicts it before, the flow has UNKNOWN_OWNER.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
