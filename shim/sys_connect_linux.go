@@ -86,9 +86,7 @@ func answerConnect(t *trapped) (reply, func() reply) {
 		return proceed, nil
 	case k.family == unix.AF_INET6 && k.typ == unix.SOCK_DGRAM && t.hidden != nil && !t.served.contains(k.cookie):
 		// Its datagrams are to show ::ffff:a.b.c.d as their source.
-		if toHidden(t, p, old, k) != nil {
-			return proceed, nil
-		}
+		toHidden(t, p, old, k)
 		return proceed, nil
 	case k.family == unix.AF_INET && k.typ == unix.SOCK_DGRAM && t.hidden != nil && boundToHidden(t, p, old, k):
 		return proceed, nil

@@ -125,6 +125,15 @@ func (o *onlooker) pass(out, in uint64, then time.Duration) {
 	o.follow()
 }
 
+// onlyOtherAnswers has the PLAT in use fall silent beside another router's, which answers.
+func (o *onlooker) onlyOtherAnswers() {
+	o.answers[prefixB] = true
+	o.sockets = talk(true, server1, server2)
+	o.pass(1, 1, lookOften)
+	o.hear(router2, time.Hour, prefixB)
+	o.inVain()
+}
+
 // inVain sends without an answer until the PLAT is suspected and asked.
 func (o *onlooker) inVain() {
 	o.pass(5, 0, lookOften)
@@ -242,11 +251,7 @@ func TestPLATJudged(t *testing.T) {
 			o.wants(t, control.PLATSilent, prefixA)
 		}},
 		{"another router's, when several no longer answer", func(t *testing.T, o *onlooker) {
-			o.answers[prefixB] = true
-			o.sockets = talk(true, server1, server2)
-			o.pass(1, 1, lookOften)
-			o.hear(router2, time.Hour, prefixB)
-			o.inVain()
+			o.onlyOtherAnswers()
 			o.onTick()
 			o.wants(t, control.PLATUnknown, prefixB)
 		}},
@@ -319,11 +324,7 @@ func TestPLATJudged(t *testing.T) {
 			o.wants(t, control.PLATUnknown, prefixB)
 		}},
 		{"back when the first one may work", func(t *testing.T, o *onlooker) {
-			o.answers[prefixB] = true
-			o.sockets = talk(true, server1, server2)
-			o.pass(1, 1, lookOften)
-			o.hear(router2, time.Hour, prefixB)
-			o.inVain()
+			o.onlyOtherAnswers()
 			for range 60 { // far longer than a doubt lasts
 				o.pass(5, 5, time.Minute)
 			}
@@ -335,11 +336,7 @@ func TestPLATJudged(t *testing.T) {
 			o.wants(t, control.PLATAnswering, prefixA)
 		}},
 		{"DNS is no longer asked besides when the first one works again", func(t *testing.T, o *onlooker) {
-			o.answers[prefixB] = true
-			o.sockets = talk(true, server1, server2)
-			o.pass(1, 1, lookOften)
-			o.hear(router2, time.Hour, prefixB)
-			o.inVain()
+			o.onlyOtherAnswers()
 			o.pass(5, 5, lookOften)
 			o.wants(t, control.PLATAnswering, prefixB)
 			if !strings.Contains(o.finder.Snapshot().Discovery, "DNS is asked too") {
@@ -355,11 +352,7 @@ func TestPLATJudged(t *testing.T) {
 			}
 		}},
 		{"nobody is asked while nobody speaks", func(t *testing.T, o *onlooker) {
-			o.answers[prefixB] = true
-			o.sockets = talk(true, server1, server2)
-			o.pass(1, 1, lookOften)
-			o.hear(router2, time.Hour, prefixB)
-			o.inVain()
+			o.onlyOtherAnswers()
 			o.pass(1, 1, lookOften)
 			before := o.probes
 			for range 120 {

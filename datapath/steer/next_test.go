@@ -323,6 +323,22 @@ func TestNextAddressTooManyFlows(t *testing.T) {
 	l.datagrams(t, "new socket", l.dial(t, "udp4", port(l.udp.LocalAddr())).(*net.UDPConn), nil, l.main)
 }
 
+// restart returns the Steering of the next process, which inherits what the store has
+// and attaches nothing yet.
+func (l *nextLab) restart(t *testing.T, store *fakeStore) (s *Steering) {
+	t.Helper()
+	l.laptop.do(t, func() (err error) {
+		s, err = New(Config{
+			Uplink: l.laptop.index(t, l.uplink), TUN: l.tun.index, Queues: 2, KernelEngine: true,
+			Ours:  []netip.Prefix{netip.PrefixFrom(l.main, 128), netip.PrefixFrom(l.next, 128)},
+			Token: testToken, Store: store, Inherited: store.inherited(),
+		})
+		return err
+	})
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
 // The next process goes on with the table of flows that keep the main address.
 func TestNextAddressInherited(t *testing.T) {
 	if _, there := attachments()["tcx"]; !there {
@@ -336,16 +352,7 @@ func TestNextAddressInherited(t *testing.T) {
 	if err := l.s.SetNext(to, func() []Flow { return []Flow{old} }); err != nil {
 		t.Fatal(err)
 	}
-	both := []netip.Prefix{netip.PrefixFrom(l.main, 128), netip.PrefixFrom(l.next, 128)}
-	var second *Steering
-	l.laptop.do(t, func() (err error) {
-		second, err = New(Config{
-			Uplink: l.laptop.index(t, l.uplink), TUN: l.tun.index, Ours: both, Queues: 2, KernelEngine: true,
-			Token: testToken, Store: store, Inherited: store.inherited(),
-		})
-		return err
-	})
-	defer second.Close()
+	second := l.restart(t, store)
 	err := second.SetNext(to, func() []Flow {
 		t.Error("asked for flows once more")
 		return nil
@@ -379,16 +386,7 @@ func TestNextAddressInheritedTooLate(t *testing.T) {
 	if err := l.s.SetNext(to, func() []Flow { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	both := []netip.Prefix{netip.PrefixFrom(l.main, 128), netip.PrefixFrom(l.next, 128)}
-	var second *Steering
-	l.laptop.do(t, func() (err error) {
-		second, err = New(Config{
-			Uplink: l.laptop.index(t, l.uplink), TUN: l.tun.index, Ours: both, Queues: 2, KernelEngine: true,
-			Token: testToken, Store: store, Inherited: store.inherited(),
-		})
-		return err
-	})
-	defer second.Close()
+	second := l.restart(t, store)
 	if err := errors.Join(second.SetTranslation(translationOf(neutralConfig)), second.Attach()); err != nil {
 		t.Fatal(err)
 	}
