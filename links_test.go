@@ -1,7 +1,6 @@
 package tnat64d
 
 import (
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -22,22 +21,7 @@ var (
 // TestLinks holds every page to links that lead to files, and to headings in
 // them, that exist.
 func TestLinks(t *testing.T) {
-	var pages []string
-	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && slices.Contains([]string{".git", "bin", "dist"}, path):
-			return filepath.SkipDir
-		case filepath.Ext(path) == ".md":
-			pages = append(pages, path)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, page := range pages {
+	for _, page := range files(t, ".md") {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
